@@ -1,0 +1,62 @@
+import { HardhatUserConfig, subtask } from "hardhat/config";
+import {
+  TASK_COMPILE_SOLIDITY_GET_SOLC_BUILD,
+  TASK_COMPILE_SOLIDITY_LOG_COMPILATION_ERRORS,
+} from "hardhat/builtin-tasks/task-names";
+import "@nomicfoundation/hardhat-toolbox";
+import "./tasks";
+
+const SOLC_VERSION = "0.8.30";
+
+/** OpenZeppelin's transient re-entrancy guard warns about transient storage (2394); nothing else may warn. */
+const ACCEPTED_WARNINGS = new Set(["2394"]);
+
+/** The compiler comes from the `solc` package: a fresh machine downloads nothing but packages. */
+subtask(TASK_COMPILE_SOLIDITY_GET_SOLC_BUILD, async (args: { solcVersion: string }, _hre, runSuper) =>
+  args.solcVersion !== SOLC_VERSION
+    ? runSuper()
+    : {
+        compilerPath: require.resolve("solc/soljson.js"),
+        isSolcJs: true,
+        version: SOLC_VERSION,
+        // eslint-disable-next-line @typescript-eslint/no-require-imports -- loaded only when something is compiled
+        longVersion: require("solc").version().replace(".Emscripten.clang", ""),
+      },
+);
+
+interface CompilationError {
+  errorCode?: string;
+  severity: string;
+}
+
+subtask(
+  TASK_COMPILE_SOLIDITY_LOG_COMPILATION_ERRORS,
+  async (args: { output: { errors?: CompilationError[] }; quiet: boolean }, _hre, runSuper) => {
+    const errors = (args.output.errors ?? []).filter((error) => !ACCEPTED_WARNINGS.has(error.errorCode ?? ""));
+    await runSuper({ ...args, output: { ...args.output, errors } });
+    if (process.env.STRICT === "1" && errors.some((error) => error.severity === "warning")) {
+      throw new Error("The contracts compile with warnings (above), and STRICT=1 allows none.");
+    }
+  },
+);
+
+const config: HardhatUserConfig = {
+  solidity: {
+    version: SOLC_VERSION,
+    settings: {
+      optimizer: { enabled: true, runs: 10_000 },
+      viaIR: true,
+      evmVersion: "prague",
+      metadata: { bytecodeHash: "none" },
+    },
+  },
+  networks: {
+    hardhat: { hardfork: "prague" },
+    localhost: { url: process.env.LICET_RPC_URL ?? "http://127.0.0.1:8545" },
+  },
+  paths: { ignition: "deploy" },
+  typechain: { outDir: "typechain-types", target: "ethers-v6", dontOverrideCompile: true },
+  mocha: { timeout: 120_000 },
+};
+
+export default config;

@@ -1,0 +1,72 @@
+import type { Usage } from "./protocol";
+
+/** A license's account, as the chain has it now. */
+export interface LicenseState {
+  licenseId: bigint;
+  owner: string;
+  planId: number;
+  operatorId: number;
+  generation: number;
+  /** Units of the currency; includes what is thawing. */
+  balance: bigint;
+  /** The part of the balance that is on its way out and must not be served against. */
+  thawing: bigint;
+  /** Spent in the term that runs. */
+  spent: bigint;
+  /** The lower of the plan's and the licensee's caps a term; 0 is none. */
+  cap: bigint;
+  expiresAt: number;
+  renewable: boolean;
+  /** True while the license settles by vouchers and not by attested batches. */
+  onVoucherRoad: boolean;
+}
+
+export interface PlanState {
+  planId: number;
+  assetId: number;
+  /** Units of the currency per 1,000,000 units of each meter. */
+  rates: Usage;
+  attestor: string;
+}
+
+export interface VersionState {
+  versionId: bigint;
+  assetId: number;
+  manifestHash: string;
+  /** Unix seconds: use in epochs that end later is refused. */
+  usableUntil: number;
+}
+
+export interface OperatorState {
+  operatorId: number;
+  owner: string;
+  endpoint: string;
+  evidenceHash: string;
+}
+
+/** What the last settled batch of a lane was. All zero before the first. */
+export interface LaneState {
+  sequence: bigint;
+  epochStart: number;
+  epochEnd: number;
+}
+
+/** What the oracle reads from the chain. Everything is as of the latest block; unknown ids give null. */
+export interface Chain {
+  /** Of UsageEscrow, the domain of every message in `messages.ts`. */
+  readonly domain: { name: string; version: string; chainId: bigint; verifyingContract: string };
+  /** Longest epoch and settlement window of the deployment, in seconds. */
+  readonly epochPeriod: number;
+  readonly windowPeriod: number;
+  /** Unix seconds: of the machine, or of the next block where the clock is the chain's. */
+  now(): Promise<number>;
+  license(licenseId: bigint): Promise<LicenseState | null>;
+  plan(planId: number): Promise<PlanState | null>;
+  version(versionId: bigint): Promise<VersionState | null>;
+  operator(operatorId: number): Promise<OperatorState | null>;
+  /** Whether `key` was a signing key of the operator at time `at` (and has not been revoked since). */
+  isSigningKey(operatorId: number, key: string, at: number): Promise<boolean>;
+  /** Whether `account` signed `digest`: ECDSA with low s, or ERC-1271. */
+  isSignatureOf(account: string, digest: string, signature: string): Promise<boolean>;
+  lane(operatorId: number, planId: number, versionId: bigint): Promise<LaneState>;
+}

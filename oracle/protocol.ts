@@ -1,0 +1,132 @@
+/**
+ * The words that gateway, attestors, settler and contracts share, as TypeScript types.
+ * Ids and times fit in a double and are numbers where the contract's width is at most 40 bits; what is wider, and all money, is bigint.
+ */
+
+/** Usage by meter, in the protocol's order. uint32 in a receipt and an entry, uint64 in sums. */
+export interface Usage {
+  requests: bigint;
+  /** Prompt tokens that were not cached. */
+  inputTokens: bigint;
+  cachedInputTokens: bigint;
+  /** Generated tokens, reasoning included. */
+  outputTokens: bigint;
+  /** Prefill and decode wall time × GPUs of the replica, in milliseconds. */
+  computeMs: bigint;
+}
+
+/** The meters' names in the protocol's order: the order of entries, of tree sums and of a plan's rates. */
+export const METERS = ["requests", "inputTokens", "cachedInputTokens", "outputTokens", "computeMs"] as const;
+
+/** A licensee's signed permission to use its license: the API key. */
+export interface Grant {
+  licenseId: bigint;
+  /** The address that must sign each request, or the zero address for a bearer grant. */
+  key: string;
+  /** The most that may be spent under this grant, in units of the currency; 0 is no limit of its own. */
+  cap: bigint;
+  notBefore: number;
+  expiresAt: number;
+  generation: number;
+  /** 32 random bytes; keys the hashes of requests and responses. */
+  salt: string;
+}
+
+export interface SignedGrant {
+  grant: Grant;
+  /** By the license's owner: 65 bytes of an EOA, or what its ERC-1271 account accepts. */
+  signature: string;
+}
+
+/** What a receipt's `flags` may say. */
+export const ReceiptFlag = {
+  /** The client hung up before the answer was complete. */
+  cancelled: 1,
+  /** The upstream failed after it had been reached; nothing is charged. */
+  upstreamError: 2,
+  /** The counts are the gateway's own: the upstream reported none. */
+  estimated: 4,
+  /** Written after a restart found the request open. */
+  recovered: 8,
+} as const;
+
+/** An operator's signed statement of one served request. */
+export interface Receipt extends Usage {
+  licenseId: bigint;
+  operatorId: number;
+  planId: number;
+  manifestHash: string;
+  generation: number;
+  /** EIP-712 digest of the grant that the request came under. */
+  grantHash: string;
+  /** Per license and operator, from 1, without gaps. */
+  sequence: bigint;
+  /** EIP-712 digest of the receipt with the sequence before, or zero for the first. */
+  previousHash: string;
+  requestId: string;
+  /** keccak256(grant.salt ‖ request body as received). */
+  requestHash: string;
+  /** keccak256(grant.salt ‖ response body as sent). */
+  responseHash: string;
+  requestSignatureHash: string;
+  /** Unix seconds; decides the epoch. */
+  finishedAt: number;
+  durationMs: number;
+  /** Time to the first token, 0 if there was none. */
+  ttftMs: number;
+  flags: number;
+}
+
+export interface SignedReceipt {
+  receipt: Receipt;
+  /** 65 bytes, low s, by a key of the operator that was valid at `finishedAt`. */
+  signature: string;
+}
+
+/** One operator's receipts under one plan for one version: what batches are numbered in. */
+export interface Lane {
+  operatorId: number;
+  planId: number;
+  /** asset id << 32 | number of the version. */
+  versionId: bigint;
+}
+
+export interface Epoch {
+  /** Unix seconds, inclusive. */
+  epochStart: number;
+  /** Unix seconds, exclusive. */
+  epochEnd: number;
+}
+
+/** What one attestor's own canaries measured in one epoch. */
+export interface Measurement extends Lane, Epoch {
+  availabilityBps: number;
+  p95TtftMs: number;
+  samples: number;
+}
+
+export interface SignedMeasurement {
+  measurement: Measurement;
+  signature: string;
+}
+
+/** What attestors sign. */
+export interface BatchHeader extends Lane, Epoch, Usage {
+  /** Per lane, from 1. */
+  sequence: bigint;
+  root: string;
+  /** Number of receipts. */
+  count: bigint;
+  availabilityBps: number;
+  p95TtftMs: number;
+  samples: number;
+  /** keccak256 of the packed entries. */
+  entriesHash: string;
+  /** The operator's evidence on record. */
+  evidenceHash: string;
+}
+
+/** One license's total in a batch. */
+export interface Entry extends Usage {
+  licenseId: bigint;
+}
