@@ -1,0 +1,347 @@
+import { createRequire } from "node:module";
+import {
+  computeAddress,
+  getAddress,
+  Signature,
+  SigningKey,
+  TypedDataEncoder,
+  type TypedDataDomain,
+  type TypedDataField,
+} from "ethers";
+import type * as Secp256k1 from "secp256k1";
+import { keccak, RunningKeccak } from "./keccak";
+import {
+  METERS,
+  type BatchHeader,
+  type Grant,
+  type Measurement,
+  type Receipt,
+  type SignedGrant,
+  type SignedMeasurement,
+  type SignedReceipt,
+} from "./protocol";
+
+/** Something from outside that isn't a well-formed message. The text says which part is wrong and what was expected. */
+export class MalformedMessage extends Error {
+  override readonly name = "MalformedMessage";
+}
+
+type Types = Record<string, TypedDataField[]>;
+type JsonObject = Record<string, unknown>;
+
+/** How one field of a message is hashed and how it travels as JSON. */
+interface FieldCodec {
+  name: string;
+  /** Writes the field into its 32-byte slot, whose other bytes are zero already. */
+  write(slots: Buffer, offset: number, value: unknown): void;
+  toJson(value: unknown): unknown;
+  fromJson(json: unknown): unknown;
+}
+
+const SLOT_BYTES = 32;
+const WIDEST_NUMBER_BITS = 40;
+
+function hexBytes(name: string, value: unknown, length?: number): Buffer {
+  if (typeof value !== "string" || !/^0x([0-9a-fA-F]{2})*$/.test(value)) {
+    throw new MalformedMessage(`${name} must be a hex string with 0x, not ${JSON.stringify(value)}`);
+  }
+  const bytes = Buffer.from(value.slice(2), "hex");
+  if (length !== undefined && bytes.length !== length) {
+    throw new MalformedMessage(`${name} must have ${length} bytes, not ${bytes.length}`);
+  }
+  return bytes;
+}
+
+function toHex(bytes: Uint8Array): string {
+  return "0x" + Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}
+
+function bytesCodec(name: string, length: number, fromBytes: (bytes: Buffer) => string): FieldCodec {
+  return {
+    name,
+    write: (slots, offset, value) => slots.set(hexBytes(name, value, length), offset + SLOT_BYTES - length),
+    toJson: (value) => value,
+    fromJson: (json) => fromBytes(hexBytes(name, json, length)),
+  };
+}
+
+function uintCodec(name: string, bits: number): FieldCodec {
+  const limit = 2n ** BigInt(bits);
+  const inRange = (value: bigint) => {
+    if (value < 0n || value >= limit) throw new MalformedMessage(`${name} must fit in uint${bits}, not ${value}`);
+    return value;
+  };
+  const isBigint = bits > WIDEST_NUMBER_BITS || (METERS as readonly string[]).includes(name);
+  return {
+    name,
+    write: (slots, offset, value) =>
+      void slots.writeBigUInt64BE(inRange(BigInt(value as bigint | number)), offset + SLOT_BYTES - 8),
+    toJson: (value) => (isBigint ? String(value) : value),
+    fromJson: (json) => {
+      if (isBigint) {
+        if (typeof json === "string" && /^(0|[1-9][0-9]{0,19})$/.test(json)) return inRange(BigInt(json));
+        throw new MalformedMessage(`${name} must be a decimal string, not ${JSON.stringify(json)}`);
+      }
+      if (Number.isSafeInteger(json)) return Number(inRange(BigInt(json as number)));
+      throw new MalformedMessage(`${name} must be a whole number, not ${JSON.stringify(json)}`);
+    },
+  };
+}
+
+function codecOf({ name, type }: TypedDataField): FieldCodec {
+  if (type === "bytes32") return bytesCodec(name, 32, toHex);
+  if (type === "address") return bytesCodec(name, 20, (bytes) => getAddress(toHex(bytes)));
+  return uintCodec(name, Number(type.slice("uint".length)));
+}
+
+/** One EIP-712 struct: its types as ethers takes them, its digest, and its strict JSON form. */
+class MessageType<T extends object> {
+  readonly types: Types;
+  private readonly typeName: string;
+  private readonly codecs: FieldCodec[];
+  /** Type hash and fields, filled anew for each struct: digests are computed without allocating. */
+  private readonly slots: Buffer;
+
+  constructor(signature: string) {
+    const [typeName, fields] = signature.slice(0, -1).split("(");
+    const typed = fields.split(",").map((field) => {
+      const [type, name] = field.split(" ");
+      return { name, type };
+    });
+    this.typeName = typeName;
+    this.types = { [typeName]: typed };
+    this.codecs = typed.map(codecOf);
+    this.slots = Buffer.alloc(SLOT_BYTES * (1 + typed.length));
+    this.slots.set(keccak(Buffer.from(signature)));
+  }
+
+  digest(domain: TypedDataDomain, message: T): string {
+    this.codecs.forEach((codec, i) => codec.write(this.slots, SLOT_BYTES * (1 + i), message[codec.name as keyof T]));
+    return toHex(keccak(Buffer.concat([EIP712_PREFIX, domainSeparator(domain), keccak(this.slots)])));
+  }
+
+  toJson(message: T): JsonObject {
+    return Object.fromEntries(
+      this.codecs.map((codec) => [codec.name, codec.toJson(message[codec.name as keyof T])] as const),
+    );
+  }
+
+  fromJson(json: unknown): T {
+    const object = objectWithKeys(
+      this.typeName,
+      json,
+      this.codecs.map((codec) => codec.name),
+    );
+    return Object.fromEntries(this.codecs.map((codec) => [codec.name, codec.fromJson(object[codec.name])])) as T;
+  }
+}
+
+const EIP712_PREFIX = Buffer.from("1901", "hex");
+const separators = new WeakMap<TypedDataDomain, Buffer>();
+
+function domainSeparator(domain: TypedDataDomain): Buffer {
+  let separator = separators.get(domain);
+  if (separator === undefined) {
+    separator = hexBytes("domain separator", TypedDataEncoder.hashDomain(domain), 32);
+    separators.set(domain, separator);
+  }
+  return separator;
+}
+
+function objectWithKeys(what: string, json: unknown, keys: string[]): JsonObject {
+  if (typeof json !== "object" || json === null || Array.isArray(json)) {
+    throw new MalformedMessage(`${what} must be a JSON object`);
+  }
+  const missing = keys.filter((key) => !(key in json));
+  const unknown = Object.keys(json).filter((key) => !keys.includes(key));
+  if (missing.length > 0) throw new MalformedMessage(`${what} lacks ${missing.join(", ")}`);
+  if (unknown.length > 0) throw new MalformedMessage(`${what} has unknown fields ${unknown.join(", ")}`);
+  return json as JsonObject;
+}
+
+const grants = new MessageType<Grant>(
+  "Grant(uint64 licenseId,address key,uint64 cap,uint40 notBefore,uint40 expiresAt,uint16 generation,bytes32 salt)",
+);
+const receipts = new MessageType<Receipt>(
+  "Receipt(uint64 licenseId,uint24 operatorId,uint32 planId,bytes32 manifestHash,uint16 generation,bytes32 grantHash," +
+    "uint64 sequence,bytes32 previousHash,bytes32 requestId,bytes32 requestHash,bytes32 responseHash," +
+    "bytes32 requestSignatureHash,uint40 finishedAt,uint32 durationMs,uint32 ttftMs,uint32 requests," +
+    "uint32 inputTokens,uint32 cachedInputTokens,uint32 outputTokens,uint32 computeMs,uint32 flags)",
+);
+const batches = new MessageType<BatchHeader>(
+  "Batch(uint24 operatorId,uint32 planId,uint64 versionId,uint64 sequence,uint40 epochStart,uint40 epochEnd," +
+    "bytes32 root,uint64 count,uint64 requests,uint64 inputTokens,uint64 cachedInputTokens,uint64 outputTokens," +
+    "uint64 computeMs,uint16 availabilityBps,uint32 p95TtftMs,uint32 samples,bytes32 entriesHash,bytes32 evidenceHash)",
+);
+const measurements = new MessageType<Measurement>(
+  "Measurement(uint24 operatorId,uint32 planId,uint64 versionId,uint40 epochStart,uint40 epochEnd," +
+    "uint16 availabilityBps,uint32 p95TtftMs,uint32 samples)",
+);
+
+/** The structs as ethers' `signTypedData` and `TypedDataEncoder` take them. */
+export const GRANT_TYPES = grants.types;
+export const RECEIPT_TYPES = receipts.types;
+export const BATCH_TYPES = batches.types;
+export const MEASUREMENT_TYPES = measurements.types;
+
+/** The EIP-712 digest of a grant: the "grant hash". Like all digests here, it throws MalformedMessage on a field out of range. */
+export const grantDigest = (domain: TypedDataDomain, grant: Grant): string => grants.digest(domain, grant);
+/** The EIP-712 digest of a receipt: the "receipt hash". */
+export const receiptDigest = (domain: TypedDataDomain, receipt: Receipt): string => receipts.digest(domain, receipt);
+/** The EIP-712 digest of a batch's header: the "batch id", and what attestors sign. */
+export const batchDigest = (domain: TypedDataDomain, header: BatchHeader): string => batches.digest(domain, header);
+export const measurementDigest = (domain: TypedDataDomain, measurement: Measurement): string =>
+  measurements.digest(domain, measurement);
+
+const SIGNATURE_BYTES = 65;
+const HALF_ORDER = Buffer.from("7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0", "hex");
+
+/** The package would fall back to a slow JavaScript curve without a word, so its native binding is asked for by name. */
+function loadNativeCurve(): typeof Secp256k1 | null {
+  try {
+    return createRequire(__filename)("secp256k1/bindings.js");
+  } catch {
+    process.emitWarning(
+      `secp256k1 has no native build for ${process.platform}-${process.arch}: signatures are checked by ethers, about 40 times slower`,
+    );
+    return null;
+  }
+}
+
+const nativeCurve = loadNativeCurve();
+
+/** The 65-byte low-s signature r ‖ s ‖ v of a digest, v being 27 or 28. Deterministic (RFC 6979). */
+export function signDigest(privateKey: string, digest: string): string {
+  if (nativeCurve === null) return new SigningKey(privateKey).sign(digest).serialized;
+  const { signature, recid } = nativeCurve.ecdsaSign(
+    hexBytes("digest", digest, 32),
+    hexBytes("private key", privateKey, 32),
+  );
+  return toHex(signature) + (27 + recid).toString(16);
+}
+
+/**
+ * The checksummed address that signed a digest.
+ * Throws MalformedMessage on anything but 65 bytes with v 27 or 28 and the lower s, so that a message has one signature.
+ */
+export function recoverSigner(digest: string, signature: string): string {
+  const bytes = hexBytes("signature", signature, SIGNATURE_BYTES);
+  const v = bytes[64];
+  if (v !== 27 && v !== 28) throw new MalformedMessage(`signature's v must be 27 or 28, not ${v}`);
+  if (bytes.subarray(32, 64).compare(HALF_ORDER) > 0) {
+    throw new MalformedMessage("signature's s is in the upper half of the order: sign with the lower s");
+  }
+  const hash = hexBytes("digest", digest, 32);
+  try {
+    if (nativeCurve === null) return computeAddress(SigningKey.recoverPublicKey(hash, Signature.from(signature)));
+    const publicKey = nativeCurve.ecdsaRecover(bytes.subarray(0, 64), v - 27, hash, false);
+    return getAddress(toHex(keccak(publicKey.subarray(1)).subarray(12)));
+  } catch (cause) {
+    throw new MalformedMessage(`signature ${signature} is of no key`, { cause });
+  }
+}
+
+const GRANT_BYTES = 80;
+
+/** The API key: base64url of the grant's 80 packed bytes and its signature. */
+export function encodeBearer({ grant, signature }: SignedGrant): string {
+  const packed = Buffer.alloc(GRANT_BYTES);
+  packed.writeBigUInt64BE(grant.licenseId, 0);
+  packed.set(hexBytes("key", grant.key, 20), 8);
+  packed.writeBigUInt64BE(grant.cap, 28);
+  packed.writeUIntBE(grant.notBefore, 36, 5);
+  packed.writeUIntBE(grant.expiresAt, 41, 5);
+  packed.writeUInt16BE(grant.generation, 46);
+  packed.set(hexBytes("salt", grant.salt, 32), 48);
+  return Buffer.concat([packed, hexBytes("signature", signature)]).toString("base64url");
+}
+
+/** The grant in an API key; its signature isn't checked. Throws MalformedMessage unless the token is exactly what `encodeBearer` gives. */
+export function decodeBearer(token: string): SignedGrant {
+  if (!/^[A-Za-z0-9_-]+$/.test(token)) throw new MalformedMessage("API key must be base64url without padding");
+  const bytes = Buffer.from(token, "base64url");
+  if (bytes.length <= GRANT_BYTES) {
+    throw new MalformedMessage(`API key is cut short: a grant and its signature have over ${GRANT_BYTES} bytes`);
+  }
+  if (bytes.toString("base64url") !== token) throw new MalformedMessage("API key ends in stray bits: copy it whole");
+  return {
+    grant: {
+      licenseId: bytes.readBigUInt64BE(0),
+      key: getAddress(toHex(bytes.subarray(8, 28))),
+      cap: bytes.readBigUInt64BE(28),
+      notBefore: bytes.readUIntBE(36, 5),
+      expiresAt: bytes.readUIntBE(41, 5),
+      generation: bytes.readUInt16BE(46),
+      salt: toHex(bytes.subarray(48, GRANT_BYTES)),
+    },
+    signature: toHex(bytes.subarray(GRANT_BYTES)),
+  };
+}
+
+/** keccak256(salt ‖ bytes): what a receipt says of a request's or a response's body. */
+export function saltedHash(salt: string, bytes: Uint8Array): string {
+  return toHex(keccak(Buffer.concat([hexBytes("salt", salt, 32), bytes])));
+}
+
+/** The same of a body that comes in pieces. */
+export class SaltedHasher {
+  private constructor(private readonly running: RunningKeccak) {}
+
+  static async start(salt: string): Promise<SaltedHasher> {
+    const running = await RunningKeccak.start();
+    running.update(hexBytes("salt", salt, 32));
+    return new SaltedHasher(running);
+  }
+
+  update(bytes: Uint8Array): void {
+    this.running.update(bytes);
+  }
+
+  /** The hash of what came so far. */
+  digest(): string {
+    return toHex(this.running.digest());
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- JSON
+// Numbers above 40 bits and meters travel as decimal strings. Parsing is strict: no field may lack, be unknown or be out of range.
+
+export const grantToJson = (grant: Grant): JsonObject => grants.toJson(grant);
+export const grantFromJson = (json: unknown): Grant => grants.fromJson(json);
+export const receiptToJson = (receipt: Receipt): JsonObject => receipts.toJson(receipt);
+export const receiptFromJson = (json: unknown): Receipt => receipts.fromJson(json);
+export const headerToJson = (header: BatchHeader): JsonObject => batches.toJson(header);
+export const headerFromJson = (json: unknown): BatchHeader => batches.fromJson(json);
+export const measurementToJson = (measurement: Measurement): JsonObject => measurements.toJson(measurement);
+export const measurementFromJson = (json: unknown): Measurement => measurements.fromJson(json);
+
+export const signedGrantToJson = ({ grant, signature }: SignedGrant): JsonObject => ({
+  grant: grantToJson(grant),
+  signature,
+});
+export const signedReceiptToJson = ({ receipt, signature }: SignedReceipt): JsonObject => ({
+  receipt: receiptToJson(receipt),
+  signature,
+});
+export const signedMeasurementToJson = ({ measurement, signature }: SignedMeasurement): JsonObject => ({
+  measurement: measurementToJson(measurement),
+  signature,
+});
+
+export function signedGrantFromJson(json: unknown): SignedGrant {
+  const { grant, signature } = objectWithKeys("signed grant", json, ["grant", "signature"]);
+  return { grant: grantFromJson(grant), signature: toHex(hexBytes("signature", signature)) };
+}
+
+export function signedReceiptFromJson(json: unknown): SignedReceipt {
+  const { receipt, signature } = objectWithKeys("signed receipt", json, ["receipt", "signature"]);
+  return { receipt: receiptFromJson(receipt), signature: toHex(hexBytes("signature", signature, SIGNATURE_BYTES)) };
+}
+
+export function signedMeasurementFromJson(json: unknown): SignedMeasurement {
+  const { measurement, signature } = objectWithKeys("signed measurement", json, ["measurement", "signature"]);
+  return {
+    measurement: measurementFromJson(measurement),
+    signature: toHex(hexBytes("signature", signature, SIGNATURE_BYTES)),
+  };
+}

@@ -1,0 +1,231 @@
+import { expect } from "chai";
+import { getAddress, keccak256, concat, SigningKey, TypedDataEncoder, Wallet, ZeroAddress } from "ethers";
+import fc from "fast-check";
+import {
+  BATCH_TYPES,
+  batchDigest,
+  decodeBearer,
+  encodeBearer,
+  GRANT_TYPES,
+  grantDigest,
+  headerFromJson,
+  headerToJson,
+  MalformedMessage,
+  MEASUREMENT_TYPES,
+  measurementDigest,
+  measurementFromJson,
+  measurementToJson,
+  RECEIPT_TYPES,
+  receiptDigest,
+  recoverSigner,
+  saltedHash,
+  SaltedHasher,
+  signDigest,
+  signedGrantFromJson,
+  signedGrantToJson,
+  signedReceiptFromJson,
+  signedReceiptToJson,
+} from "../../oracle/messages";
+import {
+  anyGrant,
+  anyHeader,
+  anyMeasurement,
+  anyReceipt,
+  DOMAIN,
+  grantWith,
+  receiptWith,
+} from "../support/fakeMessages";
+
+const wallet = new Wallet("0x" + "42".repeat(32));
+const DIGEST = keccak256("0x1234");
+const CURVE_ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
+
+/** The other signature that mathematics allows for the same digest and key. */
+function highTwin(signature: string): string {
+  const s = CURVE_ORDER - BigInt("0x" + signature.slice(66, 130));
+  return signature.slice(0, 66) + s.toString(16).padStart(64, "0") + (signature.endsWith("1b") ? "1c" : "1b");
+}
+
+describe("messages", () => {
+  describe("digests", () => {
+    const ethersDigest = (types: typeof GRANT_TYPES, message: object) => TypedDataEncoder.hash(DOMAIN, types, message);
+
+    it("are those of ethers for every grant", () => {
+      fc.assert(fc.property(anyGrant, (grant) => grantDigest(DOMAIN, grant) === ethersDigest(GRANT_TYPES, grant)));
+    });
+
+    it("are those of ethers for every receipt", () => {
+      fc.assert(
+        fc.property(anyReceipt, (receipt) => receiptDigest(DOMAIN, receipt) === ethersDigest(RECEIPT_TYPES, receipt)),
+      );
+    });
+
+    it("are those of ethers for every batch header", () => {
+      fc.assert(fc.property(anyHeader, (header) => batchDigest(DOMAIN, header) === ethersDigest(BATCH_TYPES, header)));
+    });
+
+    it("are those of ethers for every measurement", () => {
+      fc.assert(
+        fc.property(anyMeasurement, (m) => measurementDigest(DOMAIN, m) === ethersDigest(MEASUREMENT_TYPES, m)),
+      );
+    });
+
+    it("bind the chain and the contract", () => {
+      const elsewhere = { ...DOMAIN, chainId: 1n };
+      expect(grantDigest(DOMAIN, grantWith())).not.to.equal(grantDigest(elsewhere, grantWith()));
+      expect(grantDigest(elsewhere, grantWith())).to.equal(TypedDataEncoder.hash(elsewhere, GRANT_TYPES, grantWith()));
+    });
+
+    it("refuse a field out of range and name it", () => {
+      expect(() => receiptDigest(DOMAIN, receiptWith({ inputTokens: 2n ** 32n }))).to.throw(
+        MalformedMessage,
+        "inputTokens must fit in uint32, not 4294967296",
+      );
+      expect(() => grantDigest(DOMAIN, grantWith({ salt: "0x1234" }))).to.throw("salt must have 32 bytes, not 2");
+    });
+  });
+
+  describe("signatures", () => {
+    it("are byte for byte those of ethers", () => {
+      expect(signDigest(wallet.privateKey, DIGEST)).to.equal(new SigningKey(wallet.privateKey).sign(DIGEST).serialized);
+    });
+
+    it("give back their signer", () => {
+      const anyKey = fc.bigInt({ min: 1n, max: CURVE_ORDER - 1n }).map((k) => "0x" + k.toString(16).padStart(64, "0"));
+      fc.assert(
+        fc.property(anyKey, (key) => recoverSigner(DIGEST, signDigest(key, DIGEST)) === new Wallet(key).address),
+        { numRuns: 25 },
+      );
+    });
+
+    it("are refused with the upper s, though the curve accepts them", () => {
+      const signature = highTwin(signDigest(wallet.privateKey, DIGEST));
+      expect(() => recoverSigner(DIGEST, signature)).to.throw(MalformedMessage, "upper half");
+    });
+
+    it("are refused at any other length than 65 bytes", () => {
+      const signature = signDigest(wallet.privateKey, DIGEST);
+      expect(() => recoverSigner(DIGEST, signature.slice(0, -2))).to.throw("signature must have 65 bytes, not 64");
+      expect(() => recoverSigner(DIGEST, signature + "00")).to.throw("signature must have 65 bytes, not 66");
+    });
+
+    it("are refused with another v than 27 or 28", () => {
+      const signature = signDigest(wallet.privateKey, DIGEST).slice(0, -2) + "00";
+      expect(() => recoverSigner(DIGEST, signature)).to.throw("v must be 27 or 28, not 0");
+    });
+
+    it("are refused if no key can have made them", () => {
+      expect(() => recoverSigner(DIGEST, "0x" + "00".repeat(64) + "1b")).to.throw(MalformedMessage, "is of no key");
+    });
+  });
+
+  describe("bearer tokens", () => {
+    const anySigned = fc.record({
+      grant: anyGrant,
+      signature: fc
+        .uint8Array({ minLength: 1, maxLength: 200 })
+        .map((bytes) => "0x" + Buffer.from(bytes).toString("hex")),
+    });
+
+    it("carry any grant and signature there and back", () => {
+      fc.assert(
+        fc.property(anySigned, (signed) => {
+          const back = decodeBearer(encodeBearer(signed));
+          expect(back).to.deep.equal({ ...signed, grant: { ...signed.grant, key: getAddress(signed.grant.key) } });
+        }),
+      );
+    });
+
+    it("pack the grant into 80 bytes before the signature", () => {
+      const token = encodeBearer({ grant: grantWith({ licenseId: 258n, key: ZeroAddress }), signature: "0xabcd" });
+      const bytes = Buffer.from(token, "base64url");
+      expect(bytes).to.have.length(82);
+      expect(bytes.subarray(0, 8).toString("hex")).to.equal("0000000000000102");
+      expect(bytes.subarray(80).toString("hex")).to.equal("abcd");
+    });
+
+    it("are refused with a reason when they aren't one", () => {
+      expect(() => decodeBearer("sk-not/ours")).to.throw(MalformedMessage, "base64url");
+      expect(() => decodeBearer("")).to.throw("base64url");
+      expect(() => decodeBearer("c2hvcnQ")).to.throw("cut short");
+    });
+
+    it("have one spelling only", () => {
+      const token = encodeBearer({ grant: grantWith(), signature: "0xabcd" });
+      const stray = token.slice(0, -1) + String.fromCharCode(token.charCodeAt(token.length - 1) + 1);
+      expect(() => decodeBearer(stray)).to.throw("stray bits");
+      expect(() => decodeBearer(token + "=")).to.throw("without padding");
+    });
+  });
+
+  describe("salted hashes", () => {
+    const salt = "0x" + "5a".repeat(32);
+
+    it("are keccak256 of salt and bytes", () => {
+      const body = Buffer.from('{"model":"m"}');
+      expect(saltedHash(salt, body)).to.equal(keccak256(concat([salt, body])));
+    });
+
+    it("are the same in pieces, with others running in between", async () => {
+      const anyPieces = fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 10 });
+      await fc.assert(
+        fc.asyncProperty(anyPieces, anyPieces, async (ours, theirs) => {
+          const [a, b] = [await SaltedHasher.start(salt), await SaltedHasher.start(salt)];
+          for (let i = 0; i < Math.max(ours.length, theirs.length); i++) {
+            a.update(ours[i] ?? new Uint8Array());
+            b.update(theirs[i] ?? new Uint8Array());
+          }
+          expect(a.digest()).to.equal(saltedHash(salt, Buffer.concat(ours)));
+          expect(b.digest()).to.equal(saltedHash(salt, Buffer.concat(theirs)));
+        }),
+      );
+    });
+  });
+
+  describe("JSON", () => {
+    const overTheWire = (json: unknown) => JSON.parse(JSON.stringify(json));
+    const signature = "0x" + "ab".repeat(65);
+
+    it("carries receipts, grants, headers and measurements there and back", () => {
+      fc.assert(
+        fc.property(anyReceipt, anyGrant, anyHeader, anyMeasurement, (receipt, grant, header, measurement) => {
+          const signedReceipt = { receipt, signature };
+          expect(signedReceiptFromJson(overTheWire(signedReceiptToJson(signedReceipt)))).to.deep.equal(signedReceipt);
+          const signedGrant = { grant: { ...grant, key: getAddress(grant.key) }, signature };
+          expect(signedGrantFromJson(overTheWire(signedGrantToJson(signedGrant)))).to.deep.equal(signedGrant);
+          expect(headerFromJson(overTheWire(headerToJson(header)))).to.deep.equal(header);
+          expect(measurementFromJson(overTheWire(measurementToJson(measurement)))).to.deep.equal(measurement);
+        }),
+      );
+    });
+
+    it("writes money, wide ids and meters as decimal strings", () => {
+      const { receipt } = overTheWire(signedReceiptToJson({ receipt: receiptWith(), signature }));
+      expect(receipt).to.include({ licenseId: "1", inputTokens: "30", operatorId: 2, finishedAt: 1_700_000_000 });
+    });
+
+    const refusals: [string, object, string][] = [
+      ["a meter above a uint32", { inputTokens: "4294967296" }, "inputTokens must fit in uint32, not 4294967296"],
+      ["a meter as a number", { inputTokens: 30 }, "inputTokens must be a decimal string, not 30"],
+      ["a negative", { outputTokens: "-1" }, "outputTokens must be a decimal string"],
+      ["a leading zero", { licenseId: "01" }, "licenseId must be a decimal string"],
+      ["a fraction", { durationMs: 1.5 }, "durationMs must be a whole number, not 1.5"],
+      ["an id out of range", { operatorId: 2 ** 24 }, "operatorId must fit in uint24, not 16777216"],
+      ["a short hash", { requestId: "0x01" }, "requestId must have 32 bytes, not 1"],
+      ["a hash without 0x", { requestId: "01".repeat(32) }, "requestId must be a hex string"],
+      ["an unknown field", { tip: "1" }, "Receipt has unknown fields tip"],
+    ];
+    for (const [what, change, message] of refusals) {
+      it(`refuses ${what}`, () => {
+        const json = overTheWire(signedReceiptToJson({ receipt: receiptWith(), signature }));
+        const changed = { ...json, receipt: { ...json.receipt, ...change } };
+        expect(() => signedReceiptFromJson(changed)).to.throw(MalformedMessage, message);
+      });
+    }
+
+    it("refuses what lacks a field or isn't an object", () => {
+      expect(() => signedReceiptFromJson({ receipt: {} })).to.throw("signed receipt lacks signature");
+      expect(() => headerFromJson([])).to.throw("Batch must be a JSON object");
+    });
+  });
+});
