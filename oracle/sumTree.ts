@@ -1,0 +1,174 @@
+import { getBytes, hexlify } from "ethers";
+import { keccak } from "./keccak";
+import { usageBy } from "./meters";
+import { METERS, type Usage } from "./protocol";
+
+/** A receipt's place in a batch's tree. */
+export interface Leaf {
+  receiptHash: string;
+  licenseId: bigint;
+  usage: Usage;
+}
+
+export interface SumProof {
+  /** The leaf's place among all, from 0. */
+  index: number;
+  /** What stands beside the path, from the leaf upwards. Where a node was promoted, nothing does. */
+  siblings: { hash: string; sums: Usage }[];
+}
+
+/** What a batch's header says of its tree. */
+export interface SumRoot {
+  root: string;
+  totals: Usage;
+  count: bigint;
+}
+
+const HASH_BYTES = 32;
+const SUM_BYTES = 8;
+const NODE_BYTES = HASH_BYTES + SUM_BYTES * METERS.length;
+const HALF_SUM_RANGE = 2 ** 32;
+
+const LEAF_TAG = 0;
+const NODE_TAG = 1;
+const ROOT_TAG = 2;
+
+/**
+ * The Merkle sum tree over a batch's receipts: every node is a hash and the five sums below it, and commits to both of
+ * its children's. Levels are flat buffers of 72-byte nodes, so that 100,000 receipts take about half a second.
+ */
+export class SumTree implements SumRoot {
+  readonly root: string;
+  readonly totals: Usage;
+  readonly count: bigint;
+
+  private constructor(private readonly levels: Buffer[]) {
+    const top = levels[levels.length - 1];
+    this.count = BigInt(levels[0].length / NODE_BYTES);
+    this.totals = readSums(top);
+    this.root = hexlify(rootHash(top, this.count));
+  }
+
+  /** Throws RangeError unless there is a leaf and every sum fits in a uint64. The caller sorts by license and sequence. */
+  static of(leaves: readonly Leaf[]): SumTree {
+    if (leaves.length === 0) throw new RangeError("a sum tree needs at least one leaf");
+    const levels: Buffer[] = [Buffer.concat(leaves.map(leafNode))];
+    while (levels[0].length > NODE_BYTES) levels.unshift(levelAbove(levels[0]));
+    return new SumTree(levels.reverse());
+  }
+
+  /** What proves the leaf at `index` to whoever knows the header. */
+  proofOf(index: number): SumProof {
+    if (!Number.isInteger(index) || index < 0 || index >= Number(this.count)) {
+      throw new RangeError(`leaf ${index} isn't among the tree's ${this.count}`);
+    }
+    const siblings = this.levels.slice(0, -1).flatMap((level, height) => {
+      const sibling = nodeAt(level, siblingOf(index >> height));
+      return sibling.length === 0 ? [] : [{ hash: hexlify(sibling.subarray(0, HASH_BYTES)), sums: readSums(sibling) }];
+    });
+    return { index, siblings };
+  }
+}
+
+/** Whether the leaf stands in the tree that the header describes. Malformed proofs are simply false. */
+export function verifyInclusion({ root, totals, count }: SumRoot, leaf: Leaf, proof: SumProof): boolean {
+  try {
+    const top = climb(leafNode(leaf), proof, Number(count));
+    return top.equals(nodeOf(top.subarray(0, HASH_BYTES), totals)) && hexlify(rootHash(top, count)) === root;
+  } catch (error) {
+    if (error instanceof RangeError || error instanceof TypeError) return false;
+    throw error;
+  }
+}
+
+function climb(leaf: Buffer, { index, siblings }: SumProof, count: number): Buffer {
+  if (!Number.isInteger(index) || index < 0 || index >= count) throw new RangeError(`no leaf ${index} of ${count}`);
+  const remaining = [...siblings];
+  let node: Buffer = leaf;
+  for (let place = index, width = count; width > 1; place >>= 1, width = (width + 1) >> 1) {
+    if (siblingOf(place) >= width) continue;
+    const beside = remaining.shift();
+    if (beside === undefined) throw new RangeError("the proof is too short");
+    const sibling = nodeOf(getBytes(beside.hash), beside.sums);
+    node = place % 2 === 0 ? join(node, sibling) : join(sibling, node);
+  }
+  if (remaining.length > 0) throw new RangeError("the proof is too long");
+  return node;
+}
+
+function siblingOf(place: number): number {
+  return place ^ 1;
+}
+
+function levelAbove(level: Buffer): Buffer {
+  const width = level.length / NODE_BYTES;
+  const above = Buffer.alloc(Math.ceil(width / 2) * NODE_BYTES);
+  for (let place = 0; place < width; place += 2) {
+    const [left, right] = [nodeAt(level, place), nodeAt(level, place + 1)];
+    above.set(right.length === 0 ? left : join(left, right), (place / 2) * NODE_BYTES);
+  }
+  return above;
+}
+
+/** The node at a place, empty beyond the level's end. */
+function nodeAt(level: Buffer, place: number): Buffer {
+  return level.subarray(place * NODE_BYTES, (place + 1) * NODE_BYTES);
+}
+
+function nodeOf(hash: Uint8Array, sums: Usage): Buffer {
+  const node = Buffer.alloc(NODE_BYTES);
+  if (hash.length !== HASH_BYTES) throw new RangeError(`a node's hash has ${HASH_BYTES} bytes, not ${hash.length}`);
+  node.set(hash);
+  METERS.forEach((meter, m) => node.writeBigUInt64BE(sums[meter], sumOffset(m)));
+  return node;
+}
+
+const leafPreimage = Buffer.alloc(1 + HASH_BYTES + 8 + SUM_BYTES * METERS.length, LEAF_TAG);
+
+function leafNode({ receiptHash, licenseId, usage }: Leaf): Buffer {
+  const node = nodeOf(hashBytes(receiptHash), usage);
+  leafPreimage.set(node.subarray(0, HASH_BYTES), 1);
+  leafPreimage.writeBigUInt64BE(licenseId, 1 + HASH_BYTES);
+  leafPreimage.set(node.subarray(HASH_BYTES), 1 + HASH_BYTES + 8);
+  node.set(keccak(leafPreimage));
+  return node;
+}
+
+const nodePreimage = Buffer.alloc(1 + 2 * NODE_BYTES, NODE_TAG);
+
+function join(left: Buffer, right: Buffer): Buffer {
+  nodePreimage.set(left, 1);
+  nodePreimage.set(right, 1 + NODE_BYTES);
+  const node = Buffer.allocUnsafe(NODE_BYTES);
+  node.set(keccak(nodePreimage));
+  METERS.forEach((_, m) => addUint64(node, left, right, sumOffset(m)));
+  return node;
+}
+
+function rootHash(top: Buffer, count: bigint): Uint8Array {
+  const preimage = Buffer.alloc(1 + NODE_BYTES + 8, ROOT_TAG);
+  preimage.set(top, 1);
+  preimage.writeBigUInt64BE(count, 1 + NODE_BYTES);
+  return keccak(preimage);
+}
+
+/** In halves, since a bigint for each of a million sums would cost more than the hashes. */
+function addUint64(target: Buffer, left: Buffer, right: Buffer, offset: number): void {
+  const low = left.readUInt32BE(offset + 4) + right.readUInt32BE(offset + 4);
+  const high = left.readUInt32BE(offset) + right.readUInt32BE(offset) + Math.floor(low / HALF_SUM_RANGE);
+  if (high >= HALF_SUM_RANGE) throw new RangeError("a sum of the tree exceeds a uint64");
+  target.writeUInt32BE(high, offset);
+  target.writeUInt32BE(low % HALF_SUM_RANGE, offset + 4);
+}
+
+function readSums(node: Buffer): Usage {
+  return usageBy((meter) => node.readBigUInt64BE(sumOffset(METERS.indexOf(meter))));
+}
+
+function sumOffset(meterIndex: number): number {
+  return HASH_BYTES + SUM_BYTES * meterIndex;
+}
+
+function hashBytes(hash: string): Uint8Array {
+  return Buffer.from(hash.slice(2), "hex");
+}
