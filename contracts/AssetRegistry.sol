@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {ERC721} from "@openzeppelin/contracts/token/ERC721/ERC721.sol";
+import {ERC721URIStorage} from "@openzeppelin/contracts/token/ERC721/extensions/ERC721URIStorage.sol";
+import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
+import {AssetId, VersionId, toVersionId} from "./types/Ids.sol";
+
+/// @title The registry of models
+/// @notice HOLDS no money. An asset is an ERC-721 token; a version is an entry in its append-only history.
+/// WHO: anybody registers; an asset's owner, or whom the owner approved, publishes versions of it. Nobody, not even
+/// governance, changes or removes what was published.
+/// ASSUMES nothing of other contracts: it calls none.
+contract AssetRegistry is IAssetRegistry, ERC721URIStorage {
+    uint256 public assetCount;
+
+    mapping(AssetId assetId => uint32) public versionCountOf;
+    mapping(VersionId versionId => Version) private _versions;
+    mapping(AssetId assetId => mapping(bytes32 manifestHash => VersionId)) public versionOfManifest;
+
+    constructor() ERC721("Licet Asset", "LICET-A") {}
+
+    /// @inheritdoc IAssetRegistry
+    function register(string calldata uri) external returns (AssetId assetId) {
+        require(bytes(uri).length > 0, AssetUriEmpty());
+
+        uint256 tokenId = ++assetCount;
+        // Registering 2^32 assets would take more gas than 10^14 blocks have.
+        assetId = AssetId.wrap(uint32(tokenId));
+        _mint(msg.sender, tokenId);
+        _setTokenURI(tokenId, uri);
+
+        emit AssetRegistered(assetId, msg.sender, uri);
+    }
+
+    /// @inheritdoc IAssetRegistry
+    function publish(
+        AssetId assetId,
+        bytes32 manifestHash,
+        bytes32 weightsCommitment,
+        string calldata uri
+    ) external returns (VersionId versionId) {
+        require(isController(assetId, msg.sender), CallerNotAssetOwner(assetId, msg.sender));
+        require(manifestHash != 0, ManifestHashZero(assetId));
+        VersionId before = versionOfManifest[assetId][manifestHash];
+        require(VersionId.unwrap(before) == 0, ManifestPublishedBefore(assetId, manifestHash, before));
+
+        versionId = toVersionId(assetId, ++versionCountOf[assetId]);
+        versionOfManifest[assetId][manifestHash] = versionId;
+        _versions[versionId] = Version(manifestHash, weightsCommitment, uint40(block.timestamp), uri);
+
+        emit VersionPublished(assetId, versionId, manifestHash, weightsCommitment, uri);
+        emit MetadataUpdate(AssetId.unwrap(assetId));
+    }
+
+    /// @inheritdoc IAssetRegistry
+    function versionOf(VersionId versionId) external view returns (Version memory version) {
+        version = _versions[versionId];
+        require(version.manifestHash != 0, VersionUnknown(versionId));
+    }
+
+    /// @inheritdoc IAssetRegistry
+    function usableUntil(VersionId versionId) external view returns (uint40) {
+        return _versions[versionId].manifestHash == 0 ? 0 : type(uint40).max;
+    }
+
+    /// @inheritdoc IAssetRegistry
+    function isController(AssetId assetId, address account) public view returns (bool) {
+        uint256 tokenId = AssetId.unwrap(assetId);
+        address owner = _ownerOf(tokenId);
+        return owner != address(0) && _isAuthorized(owner, account, tokenId);
+    }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
+import {ERC721} from "@openzeppelin/contracts/token/ERC721/ERC721.sol";
+import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
+import {ILicenseRegistry, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
+import {Bps} from "./libraries/Bps.sol";
+import {ServiceLevelMath} from "./libraries/ServiceLevelMath.sol";
+import {AssetId, LicenseId, PlanId} from "./types/Ids.sol";
+
+/// @title The registry of plans and licenses
+/// @notice HOLDS no money. A plan is immutable from its creation; a license is an ERC-721 token.
+/// STATES of a plan: open → closed. A license lives for ever; whether it runs is a matter of its account in UsageEscrow.
+/// WHO: a model's owner, or whom the owner approved, creates and closes its plans; UsageEscrow alone mints.
+/// ASSUMES that AssetRegistry tells owners truthfully, and that UsageEscrow mints only what it opened an account for.
+/// Terms that nothing enforces yet are refused (`TermUnsupported`), so that no plan promises what it can't keep.
+contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
+    using ServiceLevelMath for ServiceLevels;
+
+    uint256 public constant SHORTEST_TERM = 1 days;
+    /// @dev An account's expiry has 32 bits, which end in 2106.
+    uint256 public constant LONGEST_TERM = 3650 days;
+    uint256 public constant SHORTEST_HOLD = 1 hours;
+    uint256 public constant LONGEST_HOLD = 30 days;
+
+    struct Sales {
+        uint32 sold;
+        bool closed;
+    }
+
+    IAssetRegistry public immutable ASSETS;
+
+    uint256 public planCount;
+    uint256 public licenseCount;
+    mapping(PlanId planId => PlanTerms) private _terms;
+    mapping(PlanId planId => Sales) public salesOf;
+
+    constructor(
+        address authority,
+        IAssetRegistry assets
+    ) ERC721("Licet License", "LICET-L") AccessManaged(authority) {
+        ASSETS = assets;
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function createPlan(PlanTerms calldata terms) external returns (PlanId planId) {
+        require(ASSETS.isController(terms.assetId, msg.sender), CallerNotPublisher(terms.assetId, msg.sender));
+        _requireSupported(terms);
+        _requireCoherent(terms);
+
+        // Creating 2^32 plans would take more gas than 10^12 blocks have.
+        planId = PlanId.wrap(uint32(++planCount));
+        _terms[planId] = terms;
+
+        emit PlanCreated(planId, terms.assetId, terms);
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function closePlan(PlanId planId) external {
+        AssetId assetId = termsOf(planId).assetId;
+        require(ASSETS.isController(assetId, msg.sender), CallerNotPublisher(assetId, msg.sender));
+        Sales storage sales = salesOf[planId];
+        require(!sales.closed, PlanIsClosed(planId));
+
+        sales.closed = true;
+
+        emit PlanClosed(planId);
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function mint(address to, PlanId planId) external restricted returns (LicenseId licenseId) {
+        uint256 supply = termsOf(planId).supply;
+        Sales storage sales = salesOf[planId];
+        require(!sales.closed, PlanIsClosed(planId));
+        require(supply == 0 || sales.sold < supply, PlanSoldOut(planId, supply));
+
+        ++sales.sold;
+        uint256 tokenId = ++licenseCount;
+        // Minting 2^64 licenses can't happen.
+        licenseId = LicenseId.wrap(uint64(tokenId));
+        _mint(to, tokenId);
+
+        emit LicenseMinted(licenseId, planId, to);
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function termsOf(PlanId planId) public view returns (PlanTerms memory terms) {
+        terms = _terms[planId];
+        require(AssetId.unwrap(terms.assetId) != 0, PlanUnknown(planId));
+    }
+
+    /// @dev Licenses are minted and then stay where they are.
+    function _update(address to, uint256 tokenId, address auth) internal override returns (address from) {
+        from = super._update(to, tokenId, auth);
+        require(from == address(0), LicenseNotTransferable(LicenseId.wrap(uint64(tokenId))));
+    }
+
+    function _requireSupported(PlanTerms calldata terms) private pure {
+        require(terms.upfrontPrice == 0, TermUnsupported("upfrontPrice"));
+        require(terms.minimumSpend == 0, TermUnsupported("minimumSpend"));
+        require(!terms.transferable, TermUnsupported("transferable"));
+        require(terms.minEvidenceTier == 0, TermUnsupported("minEvidenceTier"));
+        require(terms.arbitrator == address(0), TermUnsupported("arbitrator"));
+    }
+
+    /// @dev The operator is left a share that covers the largest discount, whatever fee governance may set.
+    function _requireCoherent(PlanTerms calldata terms) private view {
+        require(address(terms.attestor).code.length > 0, AttestorNotContract(address(terms.attestor)));
+        require(
+            terms.termPeriod >= SHORTEST_TERM && terms.termPeriod <= LONGEST_TERM,
+            TermPeriodOutOfRange(terms.termPeriod, SHORTEST_TERM, LONGEST_TERM)
+        );
+        require(
+            terms.holdPeriod >= SHORTEST_HOLD && terms.holdPeriod <= LONGEST_HOLD,
+            HoldPeriodOutOfRange(terms.holdPeriod, SHORTEST_HOLD, LONGEST_HOLD)
+        );
+        uint256 others = uint256(terms.publisherBps) + terms.attestorBps + Bps.MAX_FEE;
+        require(
+            others <= Bps.WHOLE,
+            SharesAboveWhole(terms.publisherBps, terms.attestorBps, Bps.MAX_FEE)
+        );
+        require(terms.levels.areOrdered(), ServiceLevelsNotOrdered(terms.levels));
+        uint256 discountBps = terms.levels.largestDiscount();
+        uint256 operatorBps = Bps.WHOLE - others;
+        require(discountBps <= operatorBps, DiscountAboveOperatorShare(discountBps, operatorBps));
+    }
+}

@@ -1,0 +1,559 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
+import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
+import {ILicenseRegistry, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
+import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
+import {IPerformanceStaking} from "./interfaces/IPerformanceStaking.sol";
+import {BatchHeader, BatchStatus, EntryStatus, IUsageEscrow} from "./interfaces/IUsageEscrow.sol";
+import {BatchHash} from "./libraries/BatchHash.sol";
+import {Bps} from "./libraries/Bps.sol";
+import {ServiceLevelMath} from "./libraries/ServiceLevelMath.sol";
+import {Outcomes} from "./libraries/Outcomes.sol";
+import {Tariff, UsageCharge} from "./libraries/UsageCharge.sol";
+import {UsageEntry, UsageEntryLib} from "./libraries/UsageEntry.sol";
+import {Thaw} from "./libraries/Thaw.sol";
+import {Account, AccountLib} from "./types/Account.sol";
+import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "./types/Ids.sol";
+
+/// @title The escrow
+/// @notice HOLDS all money of licensees, and what was charged to it until its payees fetch it: its balance is the sum of
+/// all accounts' balances, all batches' charges that wait (held; then the attestor's share until collected), and all
+/// earnings. What somebody sends it unasked belongs to nobody.
+/// STATES of a batch: none → held → released → collected. An account opens at purchase and stays for ever.
+/// WHO: anybody buys, funds anyone, settles what a plan's attestor vouches for, and releases what is due; a license's
+/// owner alone sets its cap, ends its grants and takes its money out; payees fetch their own. Governance sets a bounded
+/// fee, raises the ceiling, and pauses purchases and deposits for a bounded time: nothing else.
+/// ASSUMES a currency that moves what it is told to move (checked on the way in), and attestors that are right: a plan
+/// names its own, and caps, window and hold bound what a wrong one can do.
+/// UNITS AND ROUNDING: money in currency units, times in Unix seconds. A price rounds down to the payer's gain; a split's
+/// remainder is the operator's.
+contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTransient {
+    using SafeERC20 for IERC20;
+    using SafeCast for uint256;
+    using ServiceLevelMath for ServiceLevels;
+    using UsageCharge for Tariff;
+    using Outcomes for bytes;
+
+    uint256 public constant MAX_FEE_BPS = Bps.MAX_FEE;
+    uint256 public constant MAX_ENTRIES = 2_000;
+    uint256 public constant PAUSE_PERIOD = 7 days;
+    /// @dev More would leave too little room in the account's 64 bits.
+    uint8 public constant MAX_DECIMALS = 8;
+    /// @dev LicenseRegistry accepts no longer hold.
+    uint256 private constant LONGEST_HOLD = 30 days;
+
+    IERC20 public immutable CURRENCY;
+    IAssetRegistry public immutable ASSETS;
+    ILicenseRegistry public immutable LICENSES;
+    IOperatorRegistry public immutable OPERATORS;
+    IPerformanceStaking public immutable STAKING;
+    address public immutable TREASURY;
+    uint256 public immutable EPOCH_PERIOD;
+    uint256 public immutable WINDOW_PERIOD;
+    /// @dev One whole unit of the currency.
+    uint256 private immutable UNIT;
+
+    uint16 public feeBps;
+    uint64 public depositCeiling;
+    uint40 public pausedUntil;
+
+    mapping(LicenseId licenseId => Account) private _accounts;
+    mapping(LicenseId licenseId => Thaw) private _thaws;
+    mapping(bytes32 lane => Lane) private _lanes;
+    mapping(bytes32 batchId => Batch) private _batches;
+    mapping(address payee => uint256) public earningsOf;
+
+    struct Deployment {
+        address authority;
+        IERC20 currency;
+        ILicenseRegistry licenses;
+        IOperatorRegistry operators;
+        IPerformanceStaking staking;
+        address treasury;
+        uint256 epochPeriod;
+        uint256 windowPeriod;
+        uint16 feeBps;
+        uint64 depositCeiling;
+    }
+
+    constructor(Deployment memory d) AccessManaged(d.authority) EIP712("Licet UsageEscrow", "1") {
+        uint8 decimals = IERC20Metadata(address(d.currency)).decimals();
+        require(decimals <= MAX_DECIMALS, CurrencyDecimalsUnsupported(decimals, MAX_DECIMALS));
+        require(d.treasury != address(0), TreasuryZero());
+        _requireWithin(d.epochPeriod, 1 minutes, 7 days);
+        _requireWithin(d.windowPeriod, 1 hours, 14 days);
+        uint256 stakeThaw = d.staking.THAW_PERIOD();
+        require(
+            stakeThaw >= LONGEST_HOLD + d.windowPeriod,
+            StakeThawTooShort(stakeThaw, LONGEST_HOLD + d.windowPeriod)
+        );
+
+        CURRENCY = d.currency;
+        LICENSES = d.licenses;
+        ASSETS = d.licenses.ASSETS();
+        OPERATORS = d.operators;
+        STAKING = d.staking;
+        TREASURY = d.treasury;
+        EPOCH_PERIOD = d.epochPeriod;
+        WINDOW_PERIOD = d.windowPeriod;
+        UNIT = 10 ** decimals;
+        _setFee(d.feeBps);
+        depositCeiling = d.depositCeiling;
+    }
+
+    // Buying and funding
+
+    /// @inheritdoc IUsageEscrow
+    function buy(
+        PlanId planId,
+        OperatorId operatorId,
+        address to,
+        uint8 capCode,
+        uint64 amount
+    ) external nonReentrant returns (LicenseId licenseId) {
+        _requireNotPaused();
+        PlanTerms memory plan = LICENSES.termsOf(planId);
+        require(OPERATORS.serves(operatorId, plan.assetId), ModelNotServed(operatorId, plan.assetId));
+
+        uint256 expiresAt = block.timestamp + plan.termPeriod;
+        licenseId = LICENSES.mint(to, planId);
+        _accounts[licenseId] = AccountLib.opened(planId, operatorId, expiresAt, capCode);
+
+        emit LicenseBought(licenseId, planId, operatorId, to, expiresAt);
+
+        if (amount > 0) _deposit(licenseId, amount);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function deposit(LicenseId licenseId, uint64 amount) external nonReentrant {
+        _requireNotPaused();
+        _deposit(licenseId, amount);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function depositWithPermit(
+        LicenseId licenseId,
+        uint64 amount,
+        uint256 deadline,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external nonReentrant {
+        _requireNotPaused();
+        // Whoever saw the permit could have used it already: what counts is the allowance.
+        try IERC20Permit(address(CURRENCY)).permit(msg.sender, address(this), amount, deadline, v, r, s) {} catch {}
+        _deposit(licenseId, amount);
+    }
+
+    // A licensee's own
+
+    /// @inheritdoc IUsageEscrow
+    function setCap(LicenseId licenseId, uint8 capCode) external {
+        _requireOwner(licenseId);
+
+        _accounts[licenseId] = _accounts[licenseId].withCapCode(capCode);
+
+        emit CapSet(licenseId, capCode);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function raiseGeneration(LicenseId licenseId) external returns (uint16 generation) {
+        _requireOwner(licenseId);
+        Account account = _accounts[licenseId];
+        require(account.generation() < type(uint16).max, GenerationExhausted(licenseId));
+
+        generation = uint16(account.generation() + 1);
+        _accounts[licenseId] = account.withGeneration(generation);
+
+        emit GenerationRaised(licenseId, generation);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function thaw(LicenseId licenseId, uint64 amount) external {
+        _requireOwner(licenseId);
+        uint256 balance = _accounts[licenseId].balance();
+        require(amount <= balance, ThawAboveBalance(licenseId, amount, balance));
+
+        uint256 readyAt = _thaws[licenseId].start(amount, EPOCH_PERIOD + WINDOW_PERIOD);
+
+        emit ThawStarted(licenseId, amount, readyAt);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function withdraw(LicenseId licenseId, address to) external nonReentrant returns (uint256 amount) {
+        _requireOwner(licenseId);
+        Thaw memory thawed = _thaws[licenseId];
+        require(thawed.amount > 0, ThawEmpty(licenseId));
+        require(thawed.isReady(), ThawRunning(licenseId, thawed.readyAt));
+
+        Account account = _accounts[licenseId];
+        uint256 balance = account.balance();
+        amount = thawed.amount < balance ? thawed.amount : balance;
+        _accounts[licenseId] = account.withBalance(balance - amount);
+        delete _thaws[licenseId];
+
+        emit Withdrawn(licenseId, to, amount);
+
+        CURRENCY.safeTransfer(to, amount);
+    }
+
+    // Settlement
+
+    /// @inheritdoc IUsageEscrow
+    function settle(
+        BatchHeader calldata header,
+        bytes calldata entries,
+        bytes calldata proof
+    ) external nonReentrant returns (bytes32 batchId) {
+        batchId = batchIdOf(header);
+        PlanTerms memory plan = LICENSES.termsOf(header.planId);
+        _requireSettleable(batchId, header, entries, plan);
+        uint48 signers = plan.attestor.vouches(batchId, proof);
+        require(signers != 0, BatchNotVouchedFor(batchId, address(plan.attestor)));
+
+        _advanceLane(header, entries);
+        uint256 discountBps = plan.levels.discountOf(header.availabilityBps, header.p95TtftMs, header.samples);
+        Tariff memory tariff = UsageCharge.tariffOf(header, plan, discountBps, UNIT);
+        (uint256 charged, bytes memory outcomes, Account[] memory accounts) = _assess(tariff, header, entries);
+        _store(entries, accounts);
+        _batches[batchId] = Batch({
+            operatorId: header.operatorId,
+            planId: header.planId,
+            releasableAt: (block.timestamp + plan.holdPeriod).toUint40(),
+            charged: charged.toUint64(),
+            discountBps: uint16(discountBps),
+            feeBps: feeBps,
+            signers: signers,
+            status: BatchStatus.Held
+        });
+
+        emit BatchSettled(
+            batchId,
+            header.operatorId,
+            header.planId,
+            header.versionId,
+            header.sequence,
+            header.root,
+            charged,
+            discountBps,
+            outcomes
+        );
+
+        STAKING.raiseInFlight(header.operatorId, charged);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function previewSettle(
+        BatchHeader calldata header,
+        bytes calldata entries
+    ) external view returns (uint256 charged, uint256 discountBps, bytes memory outcomes) {
+        PlanTerms memory plan = LICENSES.termsOf(header.planId);
+        _requireSettleable(batchIdOf(header), header, entries, plan);
+
+        discountBps = plan.levels.discountOf(header.availabilityBps, header.p95TtftMs, header.samples);
+        Tariff memory tariff = UsageCharge.tariffOf(header, plan, discountBps, UNIT);
+        (charged, outcomes, ) = _assess(tariff, header, entries);
+
+        STAKING.requireHeadroom(header.operatorId, charged);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function release(bytes32 batchId) external nonReentrant {
+        Batch memory batch = _batches[batchId];
+        require(batch.status == BatchStatus.Held, BatchNotHeld(batchId, batch.status));
+        require(block.timestamp >= batch.releasableAt, HoldRunning(batchId, batch.releasableAt));
+
+        PlanTerms memory plan = LICENSES.termsOf(batch.planId);
+        Split memory split = _split(batch, plan);
+        _batches[batchId].status = BatchStatus.Released;
+        earningsOf[OPERATORS.ownerOf(batch.operatorId)] += split.operator;
+        earningsOf[ASSETS.ownerOf(AssetId.unwrap(plan.assetId))] += split.publisher;
+        earningsOf[TREASURY] += split.fee;
+
+        emit BatchReleased(batchId, split);
+
+        STAKING.lowerInFlight(batch.operatorId, batch.charged);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function collectAttestorShare(bytes32 batchId) external nonReentrant returns (uint256 amount, uint48 signers) {
+        Batch memory batch = _batches[batchId];
+        require(batch.status == BatchStatus.Released, BatchNotReleased(batchId, batch.status));
+        PlanTerms memory plan = LICENSES.termsOf(batch.planId);
+        require(msg.sender == address(plan.attestor), CallerNotAttestor(batchId, msg.sender));
+
+        (amount, signers) = (_split(batch, plan).attestor, batch.signers);
+        _batches[batchId].status = BatchStatus.Collected;
+
+        emit AttestorShareCollected(batchId, msg.sender, amount);
+
+        CURRENCY.safeTransfer(msg.sender, amount);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function withdrawEarnings(address to) external nonReentrant returns (uint256 amount) {
+        amount = earningsOf[msg.sender];
+        require(amount > 0, EarningsEmpty(msg.sender));
+
+        delete earningsOf[msg.sender];
+
+        emit EarningsWithdrawn(msg.sender, to, amount);
+
+        CURRENCY.safeTransfer(to, amount);
+    }
+
+    // Administration
+
+    /// @inheritdoc IUsageEscrow
+    function setFee(uint16 newFeeBps) external restricted {
+        _setFee(newFeeBps);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function raiseDepositCeiling(uint64 ceiling) external restricted {
+        require(ceiling > depositCeiling, CeilingNotRaised(ceiling, depositCeiling));
+
+        depositCeiling = ceiling;
+
+        emit DepositCeilingRaised(ceiling);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function pause() external restricted {
+        uint256 allowedAt = pausedUntil == 0 ? 0 : pausedUntil + PAUSE_PERIOD;
+        require(block.timestamp >= allowedAt, PauseTooSoon(allowedAt));
+
+        pausedUntil = (block.timestamp + PAUSE_PERIOD).toUint40();
+
+        emit Paused(pausedUntil);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function unpause() external restricted {
+        if (block.timestamp < pausedUntil) pausedUntil = uint40(block.timestamp);
+
+        emit Unpaused();
+    }
+
+    // Views
+
+    /// @inheritdoc IUsageEscrow
+    function batchIdOf(BatchHeader calldata header) public view returns (bytes32) {
+        return _hashTypedDataV4(BatchHash.structHashOf(header));
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function batchOf(bytes32 batchId) external view returns (Batch memory) {
+        return _batches[batchId];
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function splitOf(bytes32 batchId) external view returns (Split memory split) {
+        Batch memory batch = _batches[batchId];
+        if (batch.status != BatchStatus.None) split = _split(batch, LICENSES.termsOf(batch.planId));
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function laneOf(OperatorId operatorId, PlanId planId, VersionId versionId) external view returns (Lane memory) {
+        return _lanes[_laneKey(operatorId, planId, versionId)];
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function accountOf(LicenseId licenseId) external view returns (AccountView memory) {
+        Account account = _accounts[licenseId];
+        Thaw memory thawing = _thaws[licenseId];
+        return
+            AccountView({
+                planId: account.planId(),
+                operatorId: account.operatorId(),
+                balance: uint64(account.balance()),
+                spent: uint56(account.spent()),
+                capCode: uint8(account.capCode()),
+                term: uint16(account.term()),
+                expiresAt: uint32(account.expiresAt()),
+                generation: uint16(account.generation()),
+                onVoucherRoad: account.onVoucherRoad(),
+                thawing: uint64(thawing.amount),
+                thawReadyAt: thawing.readyAt
+            });
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function capOf(uint8 capCode) external view returns (uint256) {
+        return AccountLib.capOf(capCode, UNIT);
+    }
+
+    // Internals
+
+    function _deposit(LicenseId licenseId, uint64 amount) private {
+        require(amount > 0, AmountZero());
+        Account account = _accounts[licenseId];
+        require(account.exists(), LicenseUnknown(licenseId));
+        uint256 expiresAt = account.expiresAt();
+        require(
+            block.timestamp < expiresAt || LICENSES.termsOf(account.planId()).renewable,
+            LicenseExpired(licenseId, expiresAt)
+        );
+        uint256 balance = account.balance() + amount;
+        require(balance <= AccountLib.MAX_BALANCE, BalanceAboveLimit(licenseId, balance));
+        uint256 held = CURRENCY.balanceOf(address(this));
+        require(held + amount <= depositCeiling, DepositCeilingReached(held, depositCeiling));
+
+        _accounts[licenseId] = account.withBalance(balance);
+
+        emit Deposited(licenseId, msg.sender, amount);
+
+        CURRENCY.safeTransferFrom(msg.sender, address(this), amount);
+        uint256 received = CURRENCY.balanceOf(address(this)) - held;
+        require(received == amount, TransferIncomplete(amount, received));
+    }
+
+    function _requireSettleable(
+        bytes32 batchId,
+        BatchHeader calldata header,
+        bytes calldata entries,
+        PlanTerms memory plan
+    ) private view {
+        require(_batches[batchId].status == BatchStatus.None, BatchSettledBefore(batchId));
+        uint256 start = header.epochStart;
+        uint256 end = header.epochEnd;
+        require(start < end && end - start <= EPOCH_PERIOD, EpochInvalid(start, end, EPOCH_PERIOD));
+        require(end <= block.timestamp, EpochNotEnded(end, block.timestamp));
+        uint256 closedAt = end + WINDOW_PERIOD;
+        require(block.timestamp <= closedAt, WindowClosed(closedAt, block.timestamp));
+        _requireFollows(header, entries);
+        require(header.versionId.assetOf() == plan.assetId, VersionNotOfModel(header.versionId, plan.assetId));
+        uint256 usableUntil = ASSETS.usableUntil(header.versionId);
+        require(end <= usableUntil, VersionNotUsable(header.versionId, usableUntil, end));
+        require(
+            header.count > 0 && header.availabilityBps <= Bps.WHOLE,
+            SummaryInvalid(header.count, header.availabilityBps)
+        );
+        bytes32 entriesHash = keccak256(entries);
+        require(entriesHash == header.entriesHash, EntriesMismatch(entriesHash, header.entriesHash));
+    }
+
+    /// @dev A batch is the next of its lane, and its epoch comes after the last one's, or is the same one and the batch
+    /// goes on where the last part of it ended.
+    function _requireFollows(BatchHeader calldata header, bytes calldata entries) private view {
+        uint256 length = entries.length;
+        require(
+            length > 0 && length % UsageEntryLib.SIZE == 0 && length <= MAX_ENTRIES * UsageEntryLib.SIZE,
+            EntriesMalformed(length)
+        );
+        Lane memory lane = _lanes[_laneKey(header.operatorId, header.planId, header.versionId)];
+        require(header.sequence == uint256(lane.sequence) + 1, BatchOutOfSequence(header.sequence, lane.sequence + 1));
+        if (header.epochStart == lane.epochStart && header.epochEnd == lane.epochEnd) {
+            uint256 first = UsageEntryLib.at(_offsetOf(entries)).licenseId();
+            require(first > lane.lastLicense, EntriesOutOfOrder(first, lane.lastLicense));
+        } else {
+            require(header.epochStart >= lane.epochEnd, EpochOverlaps(header.epochStart, lane.epochEnd));
+        }
+    }
+
+    function _advanceLane(BatchHeader calldata header, bytes calldata entries) private {
+        uint256 lastOffset = _offsetOf(entries) + entries.length - UsageEntryLib.SIZE;
+        _lanes[_laneKey(header.operatorId, header.planId, header.versionId)] = Lane({
+            sequence: header.sequence,
+            epochStart: header.epochStart,
+            epochEnd: header.epochEnd,
+            lastLicense: uint64(UsageEntryLib.at(lastOffset).licenseId())
+        });
+    }
+
+    /// @dev What a batch makes of the accounts that it names: what it charges in all, the outcome of each entry, and
+    /// each account after it.
+    function _assess(
+        Tariff memory tariff,
+        BatchHeader calldata header,
+        bytes calldata entries
+    ) private view returns (uint256 charged, bytes memory outcomes, Account[] memory accounts) {
+        uint256 count = entries.length / UsageEntryLib.SIZE;
+        outcomes = Outcomes.reserve(count);
+        accounts = new Account[](count);
+        uint256 evenTotals;
+        uint256 oddTotals;
+        uint256 previous;
+        // At most MAX_ENTRIES entries: 64-bit sums of 32-bit meters and of 56-bit charges can't overflow.
+        unchecked {
+            for (uint256 i; i < count; ++i) {
+                UsageEntry entry = UsageEntryLib.at(_offsetOf(entries) + i * UsageEntryLib.SIZE);
+                uint256 licenseId = entry.licenseId();
+                require(licenseId > previous, EntriesOutOfOrder(licenseId, previous));
+                previous = licenseId;
+                evenTotals += entry.evenMeters();
+                oddTotals += entry.oddMeters();
+                (Account account, uint256 amount, EntryStatus status) = tariff.chargeTo(
+                    _accounts[LicenseId.wrap(uint64(licenseId))],
+                    entry
+                );
+                accounts[i] = account;
+                charged += amount;
+                outcomes.put(i, amount, status);
+            }
+        }
+        (uint256 evenSigned, uint256 oddSigned) = UsageEntryLib.lanesOf(header);
+        require(evenTotals == evenSigned && oddTotals == oddSigned, TotalsMismatch());
+    }
+
+    function _store(bytes calldata entries, Account[] memory accounts) private {
+        unchecked {
+            for (uint256 i; i < accounts.length; ++i) {
+                uint256 licenseId = UsageEntryLib.at(_offsetOf(entries) + i * UsageEntryLib.SIZE).licenseId();
+                _accounts[LicenseId.wrap(uint64(licenseId))] = accounts[i];
+            }
+        }
+    }
+
+    /// @dev Shares of the gross, which is the charge before the discount: the discount comes out of the operator's.
+    function _split(Batch memory batch, PlanTerms memory plan) private pure returns (Split memory split) {
+        uint256 charged = batch.charged;
+        uint256 gross = (charged * Bps.WHOLE) / (Bps.WHOLE - batch.discountBps);
+        split.fee = Bps.share(gross, batch.feeBps);
+        split.publisher = Bps.share(gross, plan.publisherBps);
+        split.attestor = Bps.share(gross, plan.attestorBps);
+        split.operator = charged - split.fee - split.publisher - split.attestor;
+    }
+
+    function _setFee(uint16 newFeeBps) private {
+        require(newFeeBps <= MAX_FEE_BPS, FeeAboveBound(newFeeBps, MAX_FEE_BPS));
+
+        feeBps = newFeeBps;
+
+        emit FeeSet(newFeeBps);
+    }
+
+    function _requireNotPaused() private view {
+        require(block.timestamp >= pausedUntil, DepositsPaused(pausedUntil));
+    }
+
+    function _requireOwner(LicenseId licenseId) private view {
+        require(
+            _accounts[licenseId].exists() && LICENSES.ownerOf(LicenseId.unwrap(licenseId)) == msg.sender,
+            CallerNotOwner(licenseId, msg.sender)
+        );
+    }
+
+    function _requireWithin(uint256 period, uint256 shortest, uint256 longest) private pure {
+        require(period >= shortest && period <= longest, PeriodOutOfRange(period, shortest, longest));
+    }
+
+    function _laneKey(OperatorId operatorId, PlanId planId, VersionId versionId) private pure returns (bytes32) {
+        return keccak256(abi.encode(operatorId, planId, versionId));
+    }
+
+    function _offsetOf(bytes calldata data) private pure returns (uint256 offset) {
+        assembly ("memory-safe") {
+            offset := data.offset
+        }
+    }
+}

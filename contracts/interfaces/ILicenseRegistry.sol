@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {IERC721} from "@openzeppelin/contracts/token/ERC721/IERC721.sol";
+import {AssetId, LicenseId, PlanId} from "../types/Ids.sol";
+import {IAssetRegistry} from "./IAssetRegistry.sol";
+import {IAttestor} from "./IAttestor.sol";
+
+/// @dev Currency units for 1,000,000 units of each meter.
+struct Rates {
+    uint48 requests;
+    uint48 inputTokens;
+    uint48 cachedInputTokens;
+    uint48 outputTokens;
+    uint48 computeMs;
+}
+
+/// @dev Two tiers a level. Availability below a floor, or a p95 time to first token above a ceiling, earns the
+/// tier's discount; the severe tier is at least as far out and at least as dear.
+struct ServiceLevels {
+    uint16 availabilityFloorBps;
+    uint16 availabilityDiscountBps;
+    uint16 severeAvailabilityFloorBps;
+    uint16 severeAvailabilityDiscountBps;
+    uint32 ttftCeilingMs;
+    uint16 ttftDiscountBps;
+    uint32 severeTtftCeilingMs;
+    uint16 severeTtftDiscountBps;
+}
+
+/// @dev All of a plan's terms. They never change.
+struct PlanTerms {
+    /// The model that is licensed.
+    AssetId assetId;
+    /// Vouches for the batches of this plan.
+    IAttestor attestor;
+    /// Rules on challenges that a proof can't decide.
+    address arbitrator;
+    Rates rates;
+    ServiceLevels levels;
+    /// Currency units, paid at purchase.
+    uint56 upfrontPrice;
+    /// Currency units a term.
+    uint56 minimumSpend;
+    /// Currency units a term; 0 is none.
+    uint56 cap;
+    /// Length of a term, in seconds.
+    uint32 termPeriod;
+    /// Whether a license starts its next term by itself.
+    bool renewable;
+    /// Whether a license may be sold.
+    bool transferable;
+    /// From a charge to its release, in seconds.
+    uint32 holdPeriod;
+    uint16 publisherBps;
+    uint16 attestorBps;
+    /// The least that the operator's evidence must show: 0 is signed receipts.
+    uint8 minEvidenceTier;
+    /// Bit field of permitted uses, as the license text defines them.
+    uint32 permittedUses;
+    /// How many licenses may be sold; 0 is any number.
+    uint32 supply;
+    /// keccak256 of the license text that people read.
+    bytes32 licenseTextHash;
+}
+
+/// @title The registry of plans (immutable terms for a model) and of the licenses bought under them
+interface ILicenseRegistry is IERC721 {
+    event PlanCreated(PlanId indexed planId, AssetId indexed assetId, PlanTerms terms);
+    event PlanClosed(PlanId indexed planId);
+    event LicenseMinted(LicenseId indexed licenseId, PlanId indexed planId, address indexed owner);
+
+    error AttestorNotContract(address attestor);
+    error CallerNotPublisher(AssetId assetId, address caller);
+    error DiscountAboveOperatorShare(uint256 discountBps, uint256 operatorBps);
+    error HoldPeriodOutOfRange(uint256 holdPeriod, uint256 shortest, uint256 longest);
+    error LicenseNotTransferable(LicenseId licenseId);
+    error PlanIsClosed(PlanId planId);
+    error PlanSoldOut(PlanId planId, uint256 supply);
+    error PlanUnknown(PlanId planId);
+    error ServiceLevelsNotOrdered(ServiceLevels levels);
+    error SharesAboveWhole(uint256 publisherBps, uint256 attestorBps, uint256 largestFeeBps);
+    error TermPeriodOutOfRange(uint256 termPeriod, uint256 shortest, uint256 longest);
+    /// @dev A term that this release can't enforce is refused, not stored: `term` is the field that must be zero.
+    error TermUnsupported(string term);
+
+    /// @notice Offers licenses of a model on the given terms, by its owner or whom the owner approved.
+    function createPlan(PlanTerms calldata terms) external returns (PlanId planId);
+
+    /// @notice Stops sales under a plan for ever. Licenses that were bought run on.
+    function closePlan(PlanId planId) external;
+
+    /// @notice Mints a license. UsageEscrow alone may call this, once it has opened the account.
+    function mint(address to, PlanId planId) external returns (LicenseId licenseId);
+
+    function ASSETS() external view returns (IAssetRegistry);
+
+    function planCount() external view returns (uint256);
+
+    function licenseCount() external view returns (uint256);
+
+    /// @notice A plan's terms. Reverts for a plan that doesn't exist.
+    function termsOf(PlanId planId) external view returns (PlanTerms memory);
+
+    /// @return sold How many licenses were sold
+    /// @return closed Whether sales have ended
+    function salesOf(PlanId planId) external view returns (uint32 sold, bool closed);
+}

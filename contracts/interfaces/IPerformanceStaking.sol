@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {Thaw} from "../libraries/Thaw.sol";
+import {OperatorId} from "../types/Ids.sol";
+
+/// @title The operators' slashable bonds
+interface IPerformanceStaking {
+    /// @param stake Currency units that back the operator, thawing ones included
+    /// @param inFlight Currency units charged and not released
+    /// @param shares All shares of the pool
+    /// @param thawingShares Those of them that are on their way out: still slashable, no longer active
+    struct Pool {
+        uint64 stake;
+        uint64 inFlight;
+        uint128 shares;
+        uint128 thawingShares;
+    }
+
+    /// @param shares All shares of the holder, thawing ones included
+    /// @param thaw Those of them that are on their way out
+    struct Position {
+        uint128 shares;
+        Thaw thaw;
+    }
+
+    event StakeAdded(OperatorId indexed operatorId, address indexed holder, uint256 amount, uint256 shares);
+    event StakeThawed(OperatorId indexed operatorId, address indexed holder, uint256 shares, uint256 readyAt);
+    event StakeWithdrawn(
+        OperatorId indexed operatorId,
+        address indexed holder,
+        address to,
+        uint256 amount,
+        uint256 shares
+    );
+    event StakeSlashed(OperatorId indexed operatorId, address indexed beneficiary, uint256 amount);
+    event ProceedsWithdrawn(address indexed beneficiary, address indexed to, uint256 amount);
+
+    error AmountZero();
+    error BeneficiaryZero();
+    error CallerNotOperator(OperatorId operatorId, address caller);
+    error InFlightAboveActiveStake(OperatorId operatorId, uint256 inFlight, uint256 activeStake);
+    error ProceedsEmpty(address beneficiary);
+    error SharesAbovePosition(OperatorId operatorId, uint256 shares, uint256 held);
+    error StakeBelowInFlight(OperatorId operatorId, uint256 stake, uint256 inFlight);
+    error StakeStillThawing(OperatorId operatorId, uint256 readyAt);
+    error StakeTooSmall(uint256 amount);
+    error ThawEmpty(OperatorId operatorId, address holder);
+    error TransferIncomplete(uint256 expected, uint256 received);
+
+    /// @notice Takes `amount` of the operator owner's currency as its own stake.
+    function addStake(OperatorId operatorId, uint64 amount) external returns (uint256 shares);
+
+    /// @notice Puts `shares` of the caller on their way out, in place of what was on its way before: the wait starts anew.
+    /// Zero takes back a thaw.
+    function thaw(OperatorId operatorId, uint128 shares) external;
+
+    /// @notice Sends the caller's thawed stake to `to`, at its worth now.
+    function withdraw(OperatorId operatorId, address to) external returns (uint256 amount);
+
+    /// @notice Adds to an operator's in-flight income, at most up to its active stake. UsageEscrow alone may call this.
+    function raiseInFlight(OperatorId operatorId, uint256 amount) external;
+
+    /// @notice Takes from an operator's in-flight income what was released. UsageEscrow alone may call this.
+    function lowerInFlight(OperatorId operatorId, uint256 amount) external;
+
+    /// @notice Takes `amount`, or all if there is less, from everyone who backs the operator, thawing stake included,
+    /// for `beneficiary` to withdraw. Only contracts hold the role for this.
+    function slash(OperatorId operatorId, uint256 amount, address beneficiary) external returns (uint256 slashed);
+
+    /// @notice Sends what slashes have left for the caller to `to`.
+    function withdrawProceeds(address to) external returns (uint256 amount);
+
+    /// @notice The wait before stake may leave, in seconds.
+    function THAW_PERIOD() external view returns (uint256);
+
+    function poolOf(OperatorId operatorId) external view returns (Pool memory);
+
+    function positionOf(OperatorId operatorId, address holder) external view returns (Position memory);
+
+    /// @notice The stake that isn't thawing, in currency units, rounded down.
+    function activeStakeOf(OperatorId operatorId) external view returns (uint256);
+
+    /// @notice Reverts if `amount` more income in flight would be more than the active stake.
+    function requireHeadroom(OperatorId operatorId, uint256 amount) external view;
+
+    /// @notice How much more income may be in flight, in currency units.
+    function headroomOf(OperatorId operatorId) external view returns (uint256);
+
+    /// @notice The worth of `shares` of a pool, in currency units, rounded down.
+    function worthOf(OperatorId operatorId, uint256 shares) external view returns (uint256);
+
+    function proceedsOf(address beneficiary) external view returns (uint256);
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "../types/Ids.sol";
+
+/// @dev What attestors sign, by EIP-712, as `Batch`. A lane is the (operator, plan, version) that sequences count in.
+struct BatchHeader {
+    OperatorId operatorId;
+    PlanId planId;
+    VersionId versionId;
+    /// Number of the batch in its lane, from 1.
+    uint64 sequence;
+    /// Unix seconds, inclusive.
+    uint40 epochStart;
+    /// Unix seconds, exclusive.
+    uint40 epochEnd;
+    /// Of the Merkle sum tree over the receipts.
+    bytes32 root;
+    /// Number of receipts.
+    uint64 count;
+    /// Total usage, by meter.
+    uint64 requests;
+    uint64 inputTokens;
+    uint64 cachedInputTokens;
+    uint64 outputTokens;
+    uint64 computeMs;
+    /// Share of the attestors' canaries that were served.
+    uint16 availabilityBps;
+    /// 95th percentile of the canaries' time to first token.
+    uint32 p95TtftMs;
+    /// Number of canaries.
+    uint32 samples;
+    /// keccak256 of the packed entries.
+    bytes32 entriesHash;
+    /// The operator's evidence on record.
+    bytes32 evidenceHash;
+}
+
+/// @dev What became of one entry of a batch. Only the first three charge anything.
+enum EntryStatus {
+    Charged,
+    BalanceExhausted,
+    CapReached,
+    UnknownLicense,
+    WrongPlan,
+    WrongOperator,
+    WrongRoad,
+    TermNotRunning
+}
+
+/// @dev Held from settlement to release; Collected once the attestor has taken its share.
+enum BatchStatus {
+    None,
+    Held,
+    Released,
+    Collected
+}
+
+/// @title The escrow: licensees' money, what is charged to it, and what becomes of the charges
+interface IUsageEscrow {
+    /// @param releasableAt Unix seconds from which anyone may release it
+    /// @param charged Currency units taken from all its licenses
+    /// @param discountBps What its licensees were spared for bad service
+    /// @param feeBps The protocol fee at settlement
+    /// @param signers The attestor's note of who signed
+    struct Batch {
+        OperatorId operatorId;
+        PlanId planId;
+        uint40 releasableAt;
+        uint64 charged;
+        uint16 discountBps;
+        uint16 feeBps;
+        uint48 signers;
+        BatchStatus status;
+    }
+
+    /// @dev The last batch of a lane.
+    struct Lane {
+        uint64 sequence;
+        uint40 epochStart;
+        uint40 epochEnd;
+        uint64 lastLicense;
+    }
+
+    /// @dev A license's account, unpacked. Money in currency units, times in Unix seconds.
+    struct AccountView {
+        PlanId planId;
+        OperatorId operatorId;
+        uint64 balance;
+        uint56 spent;
+        uint8 capCode;
+        uint16 term;
+        uint32 expiresAt;
+        uint16 generation;
+        bool onVoucherRoad;
+        uint64 thawing;
+        uint40 thawReadyAt;
+    }
+
+    /// @dev How a batch's charge is divided, in currency units.
+    struct Split {
+        uint256 operator;
+        uint256 publisher;
+        uint256 attestor;
+        uint256 fee;
+    }
+
+    event LicenseBought(
+        LicenseId indexed licenseId,
+        PlanId indexed planId,
+        OperatorId indexed operatorId,
+        address owner,
+        uint256 expiresAt
+    );
+    event Deposited(LicenseId indexed licenseId, address indexed payer, uint256 amount);
+    event CapSet(LicenseId indexed licenseId, uint8 capCode);
+    event GenerationRaised(LicenseId indexed licenseId, uint16 generation);
+    event ThawStarted(LicenseId indexed licenseId, uint256 amount, uint256 readyAt);
+    event Withdrawn(LicenseId indexed licenseId, address indexed to, uint256 amount);
+
+    /// @param outcomes Eight bytes an entry, in entry order: charged (56 bits), EntryStatus (8 bits)
+    event BatchSettled(
+        bytes32 indexed batchId,
+        OperatorId indexed operatorId,
+        PlanId indexed planId,
+        VersionId versionId,
+        uint64 sequence,
+        bytes32 root,
+        uint256 charged,
+        uint256 discountBps,
+        bytes outcomes
+    );
+    event BatchReleased(bytes32 indexed batchId, Split split);
+    event AttestorShareCollected(bytes32 indexed batchId, address indexed attestor, uint256 amount);
+    event EarningsWithdrawn(address indexed payee, address indexed to, uint256 amount);
+
+    event DepositCeilingRaised(uint64 ceiling);
+    event FeeSet(uint16 feeBps);
+    event Paused(uint256 until);
+    event Unpaused();
+
+    error AmountZero();
+    error BatchNotHeld(bytes32 batchId, BatchStatus status);
+    error BatchNotReleased(bytes32 batchId, BatchStatus status);
+    error BatchNotVouchedFor(bytes32 batchId, address attestor);
+    error BatchOutOfSequence(uint256 sequence, uint256 expected);
+    error BatchSettledBefore(bytes32 batchId);
+    error BalanceAboveLimit(LicenseId licenseId, uint256 balance);
+    error CallerNotAttestor(bytes32 batchId, address caller);
+    error CallerNotOwner(LicenseId licenseId, address caller);
+    error CeilingNotRaised(uint256 ceiling, uint256 current);
+    error CurrencyDecimalsUnsupported(uint8 decimals, uint8 most);
+    error DepositCeilingReached(uint256 held, uint256 ceiling);
+    error DepositsPaused(uint256 until);
+    error EarningsEmpty(address payee);
+    error EntriesMalformed(uint256 length);
+    error EntriesMismatch(bytes32 actual, bytes32 signed);
+    error EntriesOutOfOrder(uint256 licenseId, uint256 previous);
+    error EpochInvalid(uint256 epochStart, uint256 epochEnd, uint256 longest);
+    error EpochNotEnded(uint256 epochEnd, uint256 time);
+    error EpochOverlaps(uint256 epochStart, uint256 previousEnd);
+    error FeeAboveBound(uint256 feeBps, uint256 bound);
+    error GenerationExhausted(LicenseId licenseId);
+    error HoldRunning(bytes32 batchId, uint256 releasableAt);
+    error LicenseExpired(LicenseId licenseId, uint256 expiredAt);
+    error LicenseUnknown(LicenseId licenseId);
+    error ModelNotServed(OperatorId operatorId, AssetId assetId);
+    error PauseTooSoon(uint256 allowedAt);
+    error PeriodOutOfRange(uint256 period, uint256 shortest, uint256 longest);
+    error StakeThawTooShort(uint256 thawPeriod, uint256 shortest);
+    error SummaryInvalid(uint256 count, uint256 availabilityBps);
+    error ThawAboveBalance(LicenseId licenseId, uint256 amount, uint256 balance);
+    error ThawEmpty(LicenseId licenseId);
+    error ThawRunning(LicenseId licenseId, uint256 readyAt);
+    error TotalsMismatch();
+    error TransferIncomplete(uint256 expected, uint256 received);
+    error TreasuryZero();
+    error VersionNotOfModel(VersionId versionId, AssetId assetId);
+    error VersionNotUsable(VersionId versionId, uint256 usableUntil, uint256 epochEnd);
+    error WindowClosed(uint256 closedAt, uint256 time);
+
+    // Buying and funding
+
+    /// @notice Buys a license under a plan for `to`, served by `operatorId`, and funds it with `amount` of the caller's.
+    /// @param capCode The licensee's own cap a term (see `capOf`); 0 is none
+    function buy(
+        PlanId planId,
+        OperatorId operatorId,
+        address to,
+        uint8 capCode,
+        uint64 amount
+    ) external returns (LicenseId licenseId);
+
+    /// @notice Funds a license, anyone's, with the caller's currency.
+    function deposit(LicenseId licenseId, uint64 amount) external;
+
+    /// @notice Funds a license by EIP-2612: the caller's signed allowance comes along. A permit that was already used
+    /// does no harm, as long as the allowance is there.
+    function depositWithPermit(
+        LicenseId licenseId,
+        uint64 amount,
+        uint256 deadline,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external;
+
+    // A licensee's own
+
+    /// @notice Sets the licensee's own cap a term, in force from the next settlement on.
+    function setCap(LicenseId licenseId, uint8 capCode) external;
+
+    /// @notice Ends all grants of a license.
+    function raiseGeneration(LicenseId licenseId) external returns (uint16 generation);
+
+    /// @notice Announces the withdrawal of `amount`, in place of any announced before: the wait starts anew. Zero takes
+    /// it back. Use of the running epoch may still be charged to it.
+    function thaw(LicenseId licenseId, uint64 amount) external;
+
+    /// @notice Sends what was announced, or what is left of it, to `to`, after the wait.
+    function withdraw(LicenseId licenseId, address to) external returns (uint256 amount);
+
+    // Settlement
+
+    /// @notice Charges a batch to its licenses, once, within the window, if the plan's attestor vouches for it.
+    /// @param entries 28 bytes a license: licenseId (8), the five meters (4 each), ascending by license
+    /// @param proof What the attestor asks for
+    function settle(
+        BatchHeader calldata header,
+        bytes calldata entries,
+        bytes calldata proof
+    ) external returns (bytes32 batchId);
+
+    /// @notice What `settle` would do now with a batch that its attestor vouches for; reverts where it would.
+    function previewSettle(
+        BatchHeader calldata header,
+        bytes calldata entries
+    ) external view returns (uint256 charged, uint256 discountBps, bytes memory outcomes);
+
+    /// @notice Divides a batch's charge once its hold is over. Anyone may call this.
+    function release(bytes32 batchId) external;
+
+    /// @notice Sends the attestor's share of a released batch to the attestor, who calls this.
+    function collectAttestorShare(bytes32 batchId) external returns (uint256 amount, uint48 signers);
+
+    /// @notice Sends all that the caller has earned to `to`.
+    function withdrawEarnings(address to) external returns (uint256 amount);
+
+    // Administration
+
+    /// @notice Sets the protocol fee, at most MAX_FEE_BPS, for batches that settle from now on.
+    function setFee(uint16 feeBps) external;
+
+    /// @notice Raises how much the escrow may hold.
+    function raiseDepositCeiling(uint64 ceiling) external;
+
+    /// @notice Stops purchases and deposits for PAUSE_PERIOD. Can't be repeated before as long again has passed.
+    function pause() external;
+
+    /// @notice Ends a pause before its time.
+    function unpause() external;
+
+    // Views
+
+    function CURRENCY() external view returns (IERC20);
+
+    function batchIdOf(BatchHeader calldata header) external view returns (bytes32);
+
+    function batchOf(bytes32 batchId) external view returns (Batch memory);
+
+    function splitOf(bytes32 batchId) external view returns (Split memory);
+
+    function laneOf(OperatorId operatorId, PlanId planId, VersionId versionId) external view returns (Lane memory);
+
+    function accountOf(LicenseId licenseId) external view returns (AccountView memory);
+
+    /// @notice The cap that a code stands for, in currency units; the highest number for 0, which is none.
+    function capOf(uint8 capCode) external view returns (uint256);
+
+    function earningsOf(address payee) external view returns (uint256);
+
+    function feeBps() external view returns (uint16);
+
+    function depositCeiling() external view returns (uint64);
+
+    function pausedUntil() external view returns (uint40);
+
+    /// @notice The longest epoch, in seconds.
+    function EPOCH_PERIOD() external view returns (uint256);
+
+    /// @notice How long after an epoch's end its batch may settle, in seconds.
+    function WINDOW_PERIOD() external view returns (uint256);
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {OperatorId, PlanId} from "./Ids.sol";
+
+/// @dev A license's account: everything that settlement reads or writes about a license, in one storage word.
+///
+/// | bits    | field      | unit                                                       |
+/// | ------- | ---------- | ---------------------------------------------------------- |
+/// | 0–63    | balance    | currency units                                             |
+/// | 64–119  | spent      | currency units, in the running term                        |
+/// | 120–127 | cap code   | the licensee's own cap a term, see `capOf`                 |
+/// | 128–143 | term       | number of the running term, from 0                         |
+/// | 144–175 | plan       | PlanId                                                     |
+/// | 176–207 | expiry     | Unix seconds, end of the running term                      |
+/// | 208–231 | operator   | OperatorId                                                 |
+/// | 232–247 | generation | raised to end all grants                                   |
+/// | 248–255 | flags      | bit 0: on the voucher road                                 |
+///
+/// The word is zero if and only if the license was never bought: plan ids count from 1.
+type Account is uint256;
+
+using AccountLib for Account global;
+
+library AccountLib {
+    uint256 internal constant MAX_BALANCE = type(uint64).max;
+    uint256 internal constant MAX_SPENT = type(uint56).max;
+
+    uint256 private constant SPENT = 64;
+    uint256 private constant CAP_CODE = 120;
+    uint256 private constant TERM = 128;
+    uint256 private constant PLAN = 144;
+    uint256 private constant EXPIRY = 176;
+    uint256 private constant OPERATOR = 208;
+    uint256 private constant GENERATION = 232;
+    uint256 private constant VOUCHER_ROAD = 248;
+
+    /// @dev Plan, operator and road: what must be as a batch says for the batch to charge an account.
+    uint256 private constant PARTY_MASK =
+        (uint256(type(uint32).max) << PLAN) | (uint256(type(uint24).max) << OPERATOR) | (1 << VOUCHER_ROAD);
+
+    function opened(
+        PlanId plan,
+        OperatorId operator,
+        uint256 expiry,
+        uint8 code
+    ) internal pure returns (Account) {
+        return
+            Account.wrap(
+                attestedParties(plan, operator) | (uint256(uint32(expiry)) << EXPIRY) | (uint256(code) << CAP_CODE)
+            );
+    }
+
+    function exists(Account account) internal pure returns (bool) {
+        return Account.unwrap(account) != 0;
+    }
+
+    function balance(Account account) internal pure returns (uint256) {
+        return uint64(Account.unwrap(account));
+    }
+
+    function spent(Account account) internal pure returns (uint256) {
+        return uint56(Account.unwrap(account) >> SPENT);
+    }
+
+    function capCode(Account account) internal pure returns (uint256) {
+        return uint8(Account.unwrap(account) >> CAP_CODE);
+    }
+
+    function term(Account account) internal pure returns (uint256) {
+        return uint16(Account.unwrap(account) >> TERM);
+    }
+
+    function planId(Account account) internal pure returns (PlanId) {
+        return PlanId.wrap(uint32(Account.unwrap(account) >> PLAN));
+    }
+
+    function expiresAt(Account account) internal pure returns (uint256) {
+        return uint32(Account.unwrap(account) >> EXPIRY);
+    }
+
+    function operatorId(Account account) internal pure returns (OperatorId) {
+        return OperatorId.wrap(uint24(Account.unwrap(account) >> OPERATOR));
+    }
+
+    function generation(Account account) internal pure returns (uint256) {
+        return uint16(Account.unwrap(account) >> GENERATION);
+    }
+
+    function onVoucherRoad(Account account) internal pure returns (bool) {
+        return (Account.unwrap(account) >> VOUCHER_ROAD) & 1 != 0;
+    }
+
+    /// @dev The parties of an account on the attested road, to compare with `attestedParties`.
+    function parties(Account account) internal pure returns (uint256) {
+        return Account.unwrap(account) & PARTY_MASK;
+    }
+
+    function attestedParties(PlanId plan, OperatorId operator) internal pure returns (uint256) {
+        return (uint256(PlanId.unwrap(plan)) << PLAN) | (uint256(OperatorId.unwrap(operator)) << OPERATOR);
+    }
+
+    /// @dev `amount` is at most MAX_BALANCE.
+    function withBalance(Account account, uint256 amount) internal pure returns (Account) {
+        return Account.wrap((Account.unwrap(account) & ~MAX_BALANCE) | amount);
+    }
+
+    function withCapCode(Account account, uint8 code) internal pure returns (Account) {
+        uint256 cleared = Account.unwrap(account) & ~(uint256(type(uint8).max) << CAP_CODE);
+        return Account.wrap(cleared | (uint256(code) << CAP_CODE));
+    }
+
+    function withGeneration(Account account, uint16 value) internal pure returns (Account) {
+        uint256 cleared = Account.unwrap(account) & ~(uint256(type(uint16).max) << GENERATION);
+        return Account.wrap(cleared | (uint256(value) << GENERATION));
+    }
+
+    /// @dev Moves `amount` from balance to spent. It is at most the balance and at most MAX_SPENT − spent, so neither
+    /// field can borrow from or carry into its neighbour.
+    function charged(Account account, uint256 amount) internal pure returns (Account) {
+        unchecked {
+            return Account.wrap(Account.unwrap(account) + (amount << SPENT) - amount);
+        }
+    }
+
+    /// @dev Starts the term that ends at `newExpiry`, `terms` terms after the running one: nothing of it is spent.
+    /// Terms are counted modulo 2^16: terms of a day wrap after 179 years.
+    function renewed(Account account, uint256 terms, uint256 newExpiry) internal pure returns (Account) {
+        unchecked {
+            uint256 cleared = Account.unwrap(account) &
+                ~((MAX_SPENT << SPENT) | (uint256(type(uint16).max) << TERM) | (uint256(type(uint32).max) << EXPIRY));
+            uint256 number = uint16(account.term() + terms);
+            return Account.wrap(cleared | (number << TERM) | (uint256(uint32(newExpiry)) << EXPIRY));
+        }
+    }
+
+    /// @dev The cap that a code stands for, in currency units, where `unit` is one whole unit of the currency: none
+    /// (the highest number) for 0, else (8 | code & 7) << (code >> 3) whole units, so 8 to 32 billion in steps of
+    /// at most an eighth.
+    function capOf(uint256 code, uint256 unit) internal pure returns (uint256) {
+        return code == 0 ? type(uint256).max : ((8 | (code & 7)) << (code >> 3)) * unit;
+    }
+}

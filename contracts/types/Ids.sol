@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+/// Identities. Each counts from 1, so that zero is always "none".
+
+/// @dev A model (later also an adapter or a dataset): a token of AssetRegistry.
+type AssetId is uint32;
+
+/// @dev A published version: its asset's id in the upper 32 bits, its number within the asset in the lower 32.
+type VersionId is uint64;
+
+/// @dev A plan of LicenseRegistry.
+type PlanId is uint32;
+
+/// @dev A license: a token of LicenseRegistry and an account of UsageEscrow.
+type LicenseId is uint64;
+
+/// @dev An operator of OperatorRegistry and its pool in PerformanceStaking.
+type OperatorId is uint24;
+
+using {assetsEqual as ==} for AssetId global;
+using {plansDiffer as !=} for PlanId global;
+using {operatorsDiffer as !=} for OperatorId global;
+
+function assetsEqual(AssetId a, AssetId b) pure returns (bool) {
+    return AssetId.unwrap(a) == AssetId.unwrap(b);
+}
+
+function plansDiffer(PlanId a, PlanId b) pure returns (bool) {
+    return PlanId.unwrap(a) != PlanId.unwrap(b);
+}
+
+function operatorsDiffer(OperatorId a, OperatorId b) pure returns (bool) {
+    return OperatorId.unwrap(a) != OperatorId.unwrap(b);
+}
+
+using {assetOf} for VersionId global;
+
+/// @dev The asset that a version belongs to, whether or not either exists.
+function assetOf(VersionId versionId) pure returns (AssetId) {
+    return AssetId.wrap(uint32(VersionId.unwrap(versionId) >> 32));
+}
+
+/// @dev The id of an asset's `number`-th version.
+function toVersionId(AssetId assetId, uint32 number) pure returns (VersionId) {
+    return VersionId.wrap((uint64(AssetId.unwrap(assetId)) << 32) | number);
+}
