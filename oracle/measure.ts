@@ -1,0 +1,63 @@
+/** From canaries to the service level that a batch states. Pure: what attestors compute apart, they compute alike. */
+import type { BatchHeader, Epoch, Lane, Measurement } from "./protocol";
+
+/** What one canary request met. */
+export interface CanarySample {
+  /** Unix seconds, when it was sent. */
+  at: number;
+  /** Whether it was answered, whole and in time. */
+  available: boolean;
+  /** Milliseconds to the first token; 0 if it wasn't available. */
+  ttftMs: number;
+}
+
+/** The measured fields of a batch's header. */
+export type ServiceLevel = Pick<BatchHeader, "availabilityBps" | "p95TtftMs" | "samples">;
+
+/** What the samples of one lane say about an epoch; samples outside of the epoch don't count. */
+export function measure(lane: Lane, epoch: Epoch, samples: readonly CanarySample[]): Measurement {
+  const inEpoch = samples.filter(({ at }) => epoch.epochStart <= at && at < epoch.epochEnd);
+  const available = inEpoch.filter((sample) => sample.available);
+  return {
+    operatorId: lane.operatorId,
+    planId: lane.planId,
+    versionId: lane.versionId,
+    epochStart: epoch.epochStart,
+    epochEnd: epoch.epochEnd,
+    availabilityBps: inEpoch.length === 0 ? 0 : Math.floor((available.length * 10_000) / inEpoch.length),
+    p95TtftMs: p95(available.map((sample) => sample.ttftMs)),
+    samples: inEpoch.length,
+  };
+}
+
+/** The nearest-rank 95th percentile: the smallest value that at least 95 % of all don't exceed. 0 of none. */
+export function p95(values: readonly number[]): number {
+  if (values.length === 0) return 0;
+  const rank = Math.ceil((values.length * 95) / 100);
+  return ascending(values)[rank - 1];
+}
+
+/**
+ * The median of each measured field. Of an even number, the middle one that is less favourable to the operator counts.
+ * @throws RangeError if there is no measurement
+ */
+export function medianOf(measurements: readonly ServiceLevel[]): ServiceLevel {
+  if (measurements.length === 0) throw new RangeError("The median of no measurements isn't defined");
+  return {
+    availabilityBps: lowerMedian(measurements.map((measurement) => measurement.availabilityBps)),
+    p95TtftMs: upperMedian(measurements.map((measurement) => measurement.p95TtftMs)),
+    samples: lowerMedian(measurements.map((measurement) => measurement.samples)),
+  };
+}
+
+function lowerMedian(values: number[]): number {
+  return ascending(values)[Math.floor((values.length - 1) / 2)];
+}
+
+function upperMedian(values: number[]): number {
+  return ascending(values)[Math.floor(values.length / 2)];
+}
+
+function ascending(values: readonly number[]): number[] {
+  return [...values].sort((a, b) => a - b);
+}

@@ -1,0 +1,95 @@
+import { expect } from "chai";
+import fc from "fast-check";
+import { type CanarySample, measure, medianOf, p95 } from "../../oracle/measure";
+
+const LANE = { operatorId: 7, planId: 3, versionId: (5n << 32n) | 1n };
+const EPOCH = { epochStart: 1_000, epochEnd: 2_000 };
+
+const answered = (at: number, ttftMs: number): CanarySample => ({ at, available: true, ttftMs });
+const unanswered = (at: number): CanarySample => ({ at, available: false, ttftMs: 0 });
+const level = (availabilityBps: number, p95TtftMs: number, samples: number) => ({
+  availabilityBps,
+  p95TtftMs,
+  samples,
+});
+
+describe("measure", () => {
+  describe("p95", () => {
+    it("is 0 of nothing", () => {
+      expect(p95([])).to.equal(0);
+    });
+
+    it("is the largest of up to 19 values", () => {
+      expect(p95([5])).to.equal(5);
+      expect(p95(Array.from({ length: 19 }, (_, i) => i + 1))).to.equal(19);
+    });
+
+    it("leaves one value of 20 out", () => {
+      expect(p95(Array.from({ length: 20 }, (_, i) => 20 - i))).to.equal(19);
+    });
+
+    it("is 95 of 1 to 100", () => {
+      expect(p95(Array.from({ length: 100 }, (_, i) => 100 - i))).to.equal(95);
+    });
+
+    it("compares numbers, not their digits", () => {
+      expect(p95([9, 10, 100])).to.equal(100);
+    });
+
+    it("is the smallest value that 95 % of all don't exceed", () => {
+      fc.assert(
+        fc.property(fc.array(fc.nat(10_000), { minLength: 1, maxLength: 300 }), (values) => {
+          const covers = (limit: number) => values.filter((value) => value <= limit).length * 100 >= values.length * 95;
+          expect(p95(values)).to.equal(Math.min(...values.filter(covers)));
+        }),
+      );
+    });
+  });
+
+  describe("measure", () => {
+    it("states lane and epoch", () => {
+      expect(measure(LANE, EPOCH, [])).to.deep.equal({ ...LANE, ...EPOCH, ...level(0, 0, 0) });
+    });
+
+    it("rounds availability down", () => {
+      const samples = [answered(1_000, 40), answered(1_500, 50), unanswered(1_600)];
+      expect(measure(LANE, EPOCH, samples)).to.include(level(6_666, 50, 3));
+    });
+
+    it("counts the epoch's first second and not the one after its last", () => {
+      const samples = [answered(999, 1), answered(1_000, 2), answered(1_999, 3), answered(2_000, 4)];
+      expect(measure(LANE, EPOCH, samples)).to.include(level(10_000, 3, 2));
+    });
+
+    it("leaves the time to first token of failed canaries out", () => {
+      const samples = [answered(1_100, 80), { ...unanswered(1_200), ttftMs: 9_999 }];
+      expect(measure(LANE, EPOCH, samples)).to.include(level(5_000, 80, 2));
+    });
+
+    it("is wholly unavailable when every canary failed", () => {
+      expect(measure(LANE, EPOCH, [unanswered(1_100), unanswered(1_200)])).to.include(level(0, 0, 2));
+    });
+  });
+
+  describe("medianOf", () => {
+    it("refuses no measurements", () => {
+      expect(() => medianOf([])).to.throw(RangeError);
+    });
+
+    it("takes the middle of each field by itself", () => {
+      expect(medianOf([level(9_000, 300, 30), level(10_000, 100, 20), level(8_000, 200, 40)])).to.deep.equal(
+        level(9_000, 200, 30),
+      );
+    });
+
+    it("takes the middle one less favourable to the operator of an even number", () => {
+      expect(medianOf([level(9_000, 300, 30), level(10_000, 100, 20)])).to.deep.equal(level(9_000, 300, 20));
+    });
+
+    it("isn't moved by a minority, however it lies", () => {
+      const honest = [level(9_900, 110, 50), level(9_950, 120, 52)];
+      expect(medianOf([...honest, level(0, 60_000, 1)]).availabilityBps).to.be.within(9_900, 9_950);
+      expect(medianOf([...honest, level(0, 60_000, 1)]).p95TtftMs).to.be.within(110, 120);
+    });
+  });
+});
