@@ -44,7 +44,7 @@ const config: HardhatUserConfig = {
   solidity: {
     version: SOLC_VERSION,
     settings: {
-      optimizer: { enabled: true, runs: 10_000 },
+      optimizer: { enabled: true, runs: 200 },
       viaIR: true,
       evmVersion: "prague",
       metadata: { bytecodeHash: "none" },
@@ -55,6 +55,7 @@ const config: HardhatUserConfig = {
     localhost: { url: process.env.LICET_RPC_URL ?? "http://127.0.0.1:8545" },
   },
   paths: { ignition: "deploy" },
+  // `npm run typechain` generates the bindings: compiling must not, or a stale one could never be found.
   typechain: { outDir: "typechain-types", target: "ethers-v6", dontOverrideCompile: true },
   mocha: { timeout: 120_000 },
 };

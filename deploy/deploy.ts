@@ -1,0 +1,114 @@
+import type { HardhatRuntimeEnvironment } from "hardhat/types";
+import type { AddressBook } from "./addressBook";
+import Committee from "./modules/Committee";
+import Currency from "./modules/Currency";
+import Licet from "./modules/Licet";
+import {
+  AssetRegistry__factory,
+  Authority__factory,
+  CommitteeAttestor__factory,
+  LicenseRegistry__factory,
+  OperatorRegistry__factory,
+  PerformanceStaking__factory,
+  TestCurrency__factory,
+  UsageEscrow__factory,
+  type TestCurrency,
+} from "../typechain-types";
+import type { Signer } from "ethers";
+
+const HOUR = 3600;
+const DAY = 24 * HOUR;
+
+/** Chains on which a test currency may be made. */
+const LOCAL_CHAIN_IDS = new Set([31337n, 1337n]);
+
+export interface DeploymentParameters {
+  /** An ERC-20 of at most 8 decimals; none on a local chain makes a test currency. */
+  currency?: string;
+  treasury: string;
+  governor: string;
+  guardian: string;
+  /** A contract that may slash stake; the zero address for none. */
+  slasher: string;
+  /** Seconds that the governor's acts wait. */
+  governanceDelay: number;
+  epochPeriod: number;
+  windowPeriod: number;
+  stakeThawPeriod: number;
+  feeBps: number;
+  /** Currency units. */
+  depositCeiling: bigint;
+  committee: { members: { signer: string; payee: string }[]; threshold: number };
+}
+
+/** What a deployment gets where nobody says otherwise. */
+export const DEFAULT_PARAMETERS = {
+  slasher: "0x0000000000000000000000000000000000000000",
+  governanceDelay: 2 * DAY,
+  epochPeriod: DAY,
+  windowPeriod: 2 * DAY,
+  stakeThawPeriod: 32 * DAY,
+  feeBps: 100,
+  depositCeiling: 100_000_000_000n,
+} as const;
+
+/** Deploys a whole market: the one path for tests, tasks and chains. */
+export async function deployLicet(
+  hre: HardhatRuntimeEnvironment,
+  parameters: DeploymentParameters,
+): Promise<AddressBook> {
+  const { ethers, ignition } = hre;
+  const { chainId } = await ethers.provider.getNetwork();
+  const block = (await ethers.provider.getBlockNumber()) + 1;
+
+  const testCurrency = parameters.currency === undefined ? await deployTestCurrency(hre, chainId) : undefined;
+  const currency = parameters.currency ?? testCurrency!;
+  const { committee, ...rest } = parameters;
+  const licet = await ignition.deploy(Licet, { parameters: { Licet: { ...rest, currency } } });
+  const escrow = await licet.escrow.getAddress();
+  const attestor = await ignition.deploy(Committee, {
+    parameters: { Committee: { escrow, members: committee.members, threshold: committee.threshold } },
+  });
+
+  return {
+    chainId: chainId.toString(),
+    block,
+    contracts: {
+      ...(testCurrency === undefined ? {} : { TestCurrency: testCurrency }),
+      Authority: await licet.authority.getAddress(),
+      AssetRegistry: await licet.assets.getAddress(),
+      LicenseRegistry: await licet.licenses.getAddress(),
+      OperatorRegistry: await licet.operators.getAddress(),
+      PerformanceStaking: await licet.staking.getAddress(),
+      UsageEscrow: escrow,
+      CommitteeAttestor: await attestor.committee.getAddress(),
+    },
+    currency,
+    parameters: Object.fromEntries(Object.entries(rest).map(([name, value]) => [name, String(value)])),
+  };
+}
+
+async function deployTestCurrency(hre: HardhatRuntimeEnvironment, chainId: bigint): Promise<string> {
+  if (!LOCAL_CHAIN_IDS.has(chainId)) {
+    throw new Error(`Chain ${chainId} is not a local one: name the currency of the market (an ERC-20's address).`);
+  }
+  const { currency } = await hre.ignition.deploy(Currency);
+  return currency.getAddress();
+}
+
+/** The typed contracts of a deployment, for whom `runner` signs. */
+export function connectLicet(book: AddressBook, runner: Signer) {
+  const { contracts } = book;
+  return {
+    currency: TestCurrency__factory.connect(book.currency, runner) as TestCurrency,
+    authority: Authority__factory.connect(contracts.Authority, runner),
+    assets: AssetRegistry__factory.connect(contracts.AssetRegistry, runner),
+    licenses: LicenseRegistry__factory.connect(contracts.LicenseRegistry, runner),
+    operators: OperatorRegistry__factory.connect(contracts.OperatorRegistry, runner),
+    staking: PerformanceStaking__factory.connect(contracts.PerformanceStaking, runner),
+    escrow: UsageEscrow__factory.connect(contracts.UsageEscrow, runner),
+    committee: CommitteeAttestor__factory.connect(contracts.CommitteeAttestor, runner),
+  };
+}
+
+export type Licet = ReturnType<typeof connectLicet>;

@@ -1,0 +1,4 @@
+import { buildModule } from "@nomicfoundation/hardhat-ignition/modules";
+
+/** The test currency, for local chains. */
+export default buildModule("Currency", (m) => ({ currency: m.contract("TestCurrency") }));

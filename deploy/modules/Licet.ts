@@ -1,0 +1,64 @@
+import { buildModule } from "@nomicfoundation/hardhat-ignition/modules";
+import { id } from "ethers";
+import { APPOINTED_BY, RESTRICTED, ROLES } from "../roles";
+
+/**
+ * A whole deployment but its currency and its committees. The deployer wires it and then gives up the admin role: from
+ * its last transaction on, nobody can change who may call what.
+ */
+export default buildModule("Licet", (m) => {
+  const deployer = m.getAccount(0);
+  const currency = m.getParameter<string>("currency");
+
+  const authority = m.contract("Authority", [deployer]);
+  const assets = m.contract("AssetRegistry");
+  const licenses = m.contract("LicenseRegistry", [authority, assets]);
+  const operators = m.contract("OperatorRegistry");
+  const staking = m.contract("PerformanceStaking", [
+    authority,
+    currency,
+    operators,
+    m.getParameter<number>("stakeThawPeriod"),
+  ]);
+  const escrow = m.contract("UsageEscrow", [
+    {
+      authority,
+      currency,
+      licenses,
+      operators,
+      staking,
+      treasury: m.getParameter<string>("treasury"),
+      epochPeriod: m.getParameter<number>("epochPeriod"),
+      windowPeriod: m.getParameter<number>("windowPeriod"),
+      feeBps: m.getParameter<number>("feeBps"),
+      depositCeiling: m.getParameter<bigint>("depositCeiling"),
+    },
+  ]);
+
+  const managed = { LicenseRegistry: licenses, PerformanceStaking: staking, UsageEscrow: escrow };
+  const restrictions = RESTRICTED.map(({ contract, role, functions }) =>
+    m.call(
+      authority,
+      "setTargetFunctionRole",
+      [managed[contract], functions.map((signature) => id(signature).slice(0, 10)), ROLES[role]],
+      { id: `restrict_${contract}_to_${role}` },
+    ),
+  );
+  const governanceDelay = m.getParameter<number>("governanceDelay");
+  const grants = [
+    m.call(authority, "grantRole", [ROLES.ESCROW, escrow, 0], { id: "grant_ESCROW" }),
+    m.call(authority, "grantRole", [ROLES.SLASHER, m.getParameter<string>("slasher"), 0], { id: "grant_SLASHER" }),
+    m.call(authority, "grantRole", [ROLES.GUARDIAN, m.getParameter<string>("guardian"), 0], { id: "grant_GUARDIAN" }),
+    m.call(authority, "grantRole", [ROLES.GOVERNOR, m.getParameter<string>("governor"), governanceDelay], {
+      id: "grant_GOVERNOR",
+    }),
+  ];
+  const appointments = APPOINTED_BY.map(({ role, by }) =>
+    m.call(authority, "setRoleAdmin", [ROLES[role], ROLES[by]], { id: `let_${by}_appoint_${role}`, after: grants }),
+  );
+  m.call(authority, "renounceRole", [ROLES.ADMIN, deployer], {
+    after: [...restrictions, ...grants, ...appointments],
+  });
+
+  return { authority, assets, licenses, operators, staking, escrow };
+});

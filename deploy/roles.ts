@@ -1,0 +1,62 @@
+/**
+ * The whole truth about who may call what. Administration goes through one AccessManager; everything else that changes
+ * state is open to all, or checked inline against a party to the deal. `test/deploy/roles.test.ts` compares this table
+ * with the chain, and fails on a function that is in neither part.
+ */
+
+export const ROLES = {
+  /** Could rewire the deployment: nobody holds it, once it stands. */
+  ADMIN: 0n,
+  /** May pause new purchases and deposits for a bounded time. */
+  GUARDIAN: 1n,
+  /** May set the protocol fee within its bound and raise the deposit ceiling, after a delay. */
+  GOVERNOR: 2n,
+  /** UsageEscrow alone: mints licenses and moves operators' in-flight income. */
+  ESCROW: 3n,
+  /** Contracts alone: slashes stake. No contract does so in this release. */
+  SLASHER: 4n,
+} as const;
+
+export type RoleName = keyof typeof ROLES;
+
+export type ManagedContract = "LicenseRegistry" | "PerformanceStaking" | "UsageEscrow";
+
+/** Functions that only a role may call, by signature. */
+export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions: string[] }[] = [
+  { contract: "UsageEscrow", role: "GOVERNOR", functions: ["setFee(uint16)", "raiseDepositCeiling(uint64)"] },
+  { contract: "UsageEscrow", role: "GUARDIAN", functions: ["pause()", "unpause()"] },
+  { contract: "LicenseRegistry", role: "ESCROW", functions: ["mint(address,uint32)"] },
+  { contract: "PerformanceStaking", role: "ESCROW", functions: ["raiseInFlight(uint24,uint256)", "lowerInFlight(uint24,uint256)"] },
+  { contract: "PerformanceStaking", role: "SLASHER", functions: ["slash(uint24,uint256,address)"] },
+];
+
+/** Functions that anybody may call, or that check inline who is a party, by name. */
+export const OPEN: Record<string, string[]> = {
+  AssetRegistry: ["register", "publish", "approve", "setApprovalForAll", "transferFrom", "safeTransferFrom"],
+  LicenseRegistry: ["createPlan", "closePlan", "approve", "setApprovalForAll", "transferFrom", "safeTransferFrom"],
+  OperatorRegistry: ["register", "describe", "addKey", "revokeKey", "setServed"],
+  PerformanceStaking: ["addStake", "thaw", "withdraw", "withdrawProceeds"],
+  UsageEscrow: [
+    "buy",
+    "deposit",
+    "depositWithPermit",
+    "setCap",
+    "raiseGeneration",
+    "thaw",
+    "withdraw",
+    "settle",
+    "release",
+    "collectAttestorShare",
+    "withdrawEarnings",
+  ],
+  CommitteeAttestor: ["shareIncome", "withdraw"],
+};
+
+/** Of every managed contract: only the authority itself may call it, on an admin's word, and there is no admin. */
+export const SEALED = ["setAuthority"];
+
+/** Who appoints the holders of a role. A role that isn't named here is appointed by ADMIN: by nobody. */
+export const APPOINTED_BY: { role: RoleName; by: RoleName }[] = [
+  { role: "GUARDIAN", by: "GOVERNOR" },
+  { role: "GOVERNOR", by: "GOVERNOR" },
+];
