@@ -1,0 +1,39 @@
+type Level = "debug" | "info" | "warn" | "error";
+type Fields = Record<string, unknown>;
+
+/** One line an event: a fixed message, and what varies as fields. */
+export interface Log {
+  debug(message: string, fields?: Fields): void;
+  info(message: string, fields?: Fields): void;
+  warn(message: string, fields?: Fields): void;
+  error(message: string, fields?: Fields): void;
+  /** A log whose lines carry these fields, too. */
+  with(fields: Fields): Log;
+}
+
+const LEVELS: Level[] = ["debug", "info", "warn", "error"];
+
+/** Writes JSON lines of at least the given level, to standard error unless told otherwise. Bigints become decimal strings. */
+export function createLog(
+  least: Level = "info",
+  write: (line: string) => void = (line) => process.stderr.write(line + "\n"),
+  common: Fields = {},
+): Log {
+  const at = (level: Level) => (message: string, fields?: Fields) => {
+    if (LEVELS.indexOf(level) < LEVELS.indexOf(least)) return;
+    write(JSON.stringify({ time: new Date().toISOString(), level, message, ...common, ...fields }, plain));
+  };
+  return {
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+    with: (fields) => createLog(least, write, { ...common, ...fields }),
+  };
+}
+
+function plain(_key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return value.toString();
+  if (value instanceof Error) return { ...value, name: value.name, message: value.message, cause: value.cause };
+  return value;
+}
