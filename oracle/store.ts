@@ -1,0 +1,561 @@
+import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from "@photostructure/sqlite";
+import { ZeroHash } from "ethers";
+import { GroupCommit, inTransaction } from "./groupCommit";
+import {
+  headerFromJson,
+  headerToJson,
+  receiptFromJson,
+  receiptToJson,
+  signedGrantFromJson,
+  signedGrantToJson,
+} from "./messages";
+import type { BatchHeader, Epoch, Lane, Receipt, SignedGrant, SignedReceipt, Usage } from "./protocol";
+import { MIGRATIONS } from "./storeSchema";
+
+/** What the store was asked for contradicts what it holds; nothing was written. */
+export class StoreConflict extends Error {
+  override readonly name = "StoreConflict";
+}
+
+/** An attestor was asked to sign a second digest for one sequence of a lane. */
+export class Equivocation extends StoreConflict {}
+
+/** What a receipt says that is known before the model answers. */
+export type RequestFacts = Pick<
+  Receipt,
+  | "requestId"
+  | "licenseId"
+  | "operatorId"
+  | "planId"
+  | "manifestHash"
+  | "generation"
+  | "grantHash"
+  | "requestHash"
+  | "requestSignatureHash"
+>;
+
+/** A request that was let through to the model and whose receipt isn't written yet. */
+export interface OpenRequest {
+  facts: RequestFacts;
+  versionId: bigint;
+  /** Unix seconds. */
+  openedAt: number;
+}
+
+/** How a request ended. */
+export type RequestOutcome = Usage & Pick<Receipt, "responseHash" | "finishedAt" | "durationMs" | "ttftMs" | "flags">;
+
+export type ReceiptState = "unbatched" | "batched" | "settled" | "void";
+
+export interface StoredReceipt extends SignedReceipt {
+  /** The receipt's EIP-712 digest. */
+  hash: string;
+  versionId: bigint;
+  state: ReceiptState;
+}
+
+export type BatchState = "drafted" | "attested" | "submitted" | "settled" | "expired";
+
+export interface StoredBatch {
+  /** The header's EIP-712 digest. */
+  batchId: string;
+  header: BatchHeader;
+  /** Packed, in hex. */
+  entries: string;
+  state: BatchState;
+  /** The committee's, once attested. */
+  proof: string | null;
+  /** What was sent last, once submitted. */
+  rawTransaction: string | null;
+  transactionHash: string | null;
+}
+
+export interface CanarySample {
+  /** Unix seconds. */
+  at: number;
+  ok: boolean;
+  /** 0 unless ok. */
+  ttftMs: number;
+}
+
+type SqlValue = string | number | bigint | null | Uint8Array;
+type Row = Record<string, SqlValue>;
+
+/** Which states a batch may come from to reach another; an expired or settled one goes nowhere. */
+const BATCH_EDGES: Record<Exclude<BatchState, "drafted">, BatchState[]> = {
+  attested: ["drafted"],
+  submitted: ["attested", "submitted"],
+  settled: ["submitted"],
+  expired: ["drafted", "attested", "submitted"],
+};
+
+/**
+ * What gateway, settler and attestor must not forget, in one SQLite file (each part may have its own).
+ * Whatever a method has returned, or a promise of it has resolved to, survives a power cut.
+ */
+export class Store {
+  private readonly db: DatabaseSyncInstance;
+  private readonly group: GroupCommit;
+  private readonly statements = new Map<string, StatementSyncInstance>();
+
+  /** Opens or creates the file, and brings an older one up to date. Throws if a newer version of Licet wrote it. */
+  constructor(path: string) {
+    this.db = new DatabaseSync(path, { readBigInts: true, timeout: 5_000 });
+    this.db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
+    this.migrate(path);
+    this.group = new GroupCommit(this.db);
+  }
+
+  close(): void {
+    this.group.flush();
+    this.db.close();
+  }
+
+  private migrate(path: string): void {
+    const [{ user_version }] = this.rows("PRAGMA user_version");
+    const version = Number(user_version);
+    if (version > MIGRATIONS.length) {
+      throw new StoreConflict(`${path} has schema ${version}, this program knows ${MIGRATIONS.length}: update Licet`);
+    }
+    this.transaction(() => {
+      MIGRATIONS.slice(version).forEach((migration) => this.db.exec(migration));
+      this.db.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);
+    });
+  }
+
+  // Grants
+
+  /** Remembers a grant when it is first used: receipts refer to it, and attestors ask for it. */
+  saveGrant(grantHash: string, signed: SignedGrant): void {
+    this.run("INSERT OR IGNORE INTO grants (grant_hash, license_id, body) VALUES (?, ?, ?)", [
+      grantHash,
+      signed.grant.licenseId,
+      JSON.stringify(signedGrantToJson(signed)),
+    ]);
+  }
+
+  grant(grantHash: string): SignedGrant | null {
+    const row = this.row("SELECT body FROM grants WHERE grant_hash = ?", [grantHash]);
+    return row && signedGrantFromJson(JSON.parse(row.body as string));
+  }
+
+  /** What all receipts under a grant cost, settled or not, void ones left out. */
+  grantUsed(grantHash: string): bigint {
+    return (this.row("SELECT used FROM grants WHERE grant_hash = ?", [grantHash])?.used as bigint | undefined) ?? 0n;
+  }
+
+  /** From now on the grant is refused, whether it was seen before or not. */
+  revokeGrant(grantHash: string, revokedAt: number): void {
+    this.run("INSERT OR IGNORE INTO revoked_grants VALUES (?, ?)", [grantHash, revokedAt]);
+  }
+
+  isGrantRevoked(grantHash: string): boolean {
+    return this.row("SELECT 1 FROM revoked_grants WHERE grant_hash = ?", [grantHash]) !== null;
+  }
+
+  // Requests and receipts
+
+  /** Notes that a request goes to the model. Its grant must have been saved. */
+  async openRequest({ facts, versionId, openedAt }: OpenRequest): Promise<void> {
+    await this.group.run(() =>
+      this.run("INSERT INTO open_requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+        facts.requestId,
+        facts.licenseId,
+        facts.operatorId,
+        facts.planId,
+        versionId,
+        facts.manifestHash,
+        facts.generation,
+        facts.grantHash,
+        facts.requestHash,
+        facts.requestSignatureHash,
+        openedAt,
+      ]),
+    );
+  }
+
+  /** Forgets a request that never reached the model. */
+  async dropRequest(requestId: string): Promise<void> {
+    await this.group.run(() => this.run("DELETE FROM open_requests WHERE request_id = ?", [requestId]));
+  }
+
+  openRequests(): OpenRequest[] {
+    return this.rows("SELECT * FROM open_requests ORDER BY opened_at, request_id").map(openRequestOf);
+  }
+
+  /**
+   * Closes a request with its receipt: numbers it, links it to the license's last, signs and stores it, all or nothing.
+   * Its time is moved up to the previous receipt's, and out of an epoch that is already drafted, where it would never settle.
+   * Throws StoreConflict if the request isn't open.
+   */
+  finishRequest(
+    requestId: string,
+    outcome: RequestOutcome,
+    cost: bigint,
+    sign: (receipt: Receipt) => { hash: string; signature: string },
+  ): Promise<StoredReceipt> {
+    return this.group.run(() => {
+      const open = this.takeOpenRequest(requestId);
+      const receipt = this.numbered(open, outcome);
+      const stored = { receipt, ...sign(receipt), versionId: open.versionId, state: "unbatched" as const };
+      this.insertReceipt(stored, cost);
+      return stored;
+    });
+  }
+
+  private takeOpenRequest(requestId: string): OpenRequest {
+    const row = this.row("DELETE FROM open_requests WHERE request_id = ? RETURNING *", [requestId]);
+    if (row === null) throw new StoreConflict(`request ${requestId} isn't open: it has its receipt, or never began`);
+    return openRequestOf(row);
+  }
+
+  private numbered({ facts, versionId }: OpenRequest, outcome: RequestOutcome): Receipt {
+    const previous = this.row(
+      "SELECT sequence, receipt_hash, finished_at FROM receipts WHERE operator_id = ? AND license_id = ? ORDER BY sequence DESC LIMIT 1",
+      [facts.operatorId, facts.licenseId],
+    );
+    const drafted = this.row(
+      "SELECT epoch_end FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? ORDER BY epoch_end DESC LIMIT 1",
+      [facts.operatorId, facts.planId, versionId],
+    );
+    return {
+      ...facts,
+      ...outcome,
+      sequence: previous === null ? 1n : (previous.sequence as bigint) + 1n,
+      previousHash: previous === null ? ZeroHash : (previous.receipt_hash as string),
+      finishedAt: Math.max(outcome.finishedAt, Number(previous?.finished_at ?? 0), Number(drafted?.epoch_end ?? 0)),
+    };
+  }
+
+  private insertReceipt({ receipt, hash, signature, versionId }: StoredReceipt, cost: bigint): void {
+    this.run("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'unbatched', NULL, ?, ?)", [
+      hash,
+      receipt.requestId,
+      receipt.operatorId,
+      receipt.licenseId,
+      receipt.sequence,
+      receipt.planId,
+      versionId,
+      receipt.grantHash,
+      receipt.finishedAt,
+      cost,
+      JSON.stringify(receiptToJson(receipt)),
+      signature,
+    ]);
+    this.run("UPDATE grants SET used = used + ? WHERE grant_hash = ?", [cost, receipt.grantHash]);
+  }
+
+  receipt(requestId: string): StoredReceipt | null {
+    const row = this.row("SELECT * FROM receipts WHERE request_id = ?", [requestId]);
+    return row && receiptOf(row);
+  }
+
+  /** What a license's receipts cost that may still be charged. */
+  unsettledCost(licenseId: bigint): bigint {
+    const row = this.row(
+      "SELECT sum(cost) AS cost FROM receipts WHERE license_id = ? AND state IN ('unbatched', 'batched')",
+      [licenseId],
+    );
+    return (row?.cost as bigint | null) ?? 0n;
+  }
+
+  // Batches
+
+  /** The lanes that have receipts in no batch, and when the oldest of these finished. */
+  lanesWithUnbatched(): (Lane & { oldestFinishedAt: number })[] {
+    return this.rows(
+      "SELECT operator_id, plan_id, version_id, min(finished_at) AS oldest FROM receipts WHERE state = 'unbatched' GROUP BY 1, 2, 3",
+    ).map((row) => ({ ...laneOf(row), oldestFinishedAt: Number(row.oldest) }));
+  }
+
+  /** A lane's receipts of an epoch that are in no batch, by license and sequence: the order of the sum tree. */
+  unbatched(lane: Lane, { epochStart, epochEnd }: Epoch): StoredReceipt[] {
+    return this.rows(
+      `SELECT * FROM receipts WHERE state = 'unbatched' AND operator_id = ? AND plan_id = ? AND version_id = ?
+         AND finished_at >= ? AND finished_at < ? ORDER BY license_id, sequence`,
+      [...laneValues(lane), epochStart, epochEnd],
+    ).map(receiptOf);
+  }
+
+  /**
+   * Stores a batch with the receipts that it is of.
+   * Throws StoreConflict if one of them is in a batch already, or the lane's sequence is taken by a batch that isn't expired.
+   */
+  saveDraft(batchId: string, header: BatchHeader, entries: string, receiptHashes: string[]): void {
+    this.transaction(() => {
+      if (this.isSequenceTaken(header)) {
+        throw new StoreConflict(`the lane of batch ${batchId} has a batch of sequence ${header.sequence}`);
+      }
+      this.run(
+        `INSERT INTO batches (batch_id, operator_id, plan_id, version_id, sequence, epoch_end, state, header, entries)
+         VALUES (?, ?, ?, ?, ?, ?, 'drafted', ?, ?)`,
+        [
+          batchId,
+          ...laneValues(header),
+          header.sequence,
+          header.epochEnd,
+          JSON.stringify(headerToJson(header)),
+          entries,
+        ],
+      );
+      for (const hash of receiptHashes) {
+        const changes = this.run(
+          "UPDATE receipts SET state = 'batched', batch_id = ? WHERE receipt_hash = ? AND state = 'unbatched'",
+          [batchId, hash],
+        );
+        if (changes === 0) throw new StoreConflict(`receipt ${hash} isn't free for batch ${batchId}`);
+      }
+    });
+  }
+
+  private isSequenceTaken(header: BatchHeader): boolean {
+    const taken = this.row(
+      "SELECT 1 FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND sequence = ? AND state <> 'expired'",
+      [...laneValues(header), header.sequence],
+    );
+    return taken !== null;
+  }
+
+  /** Takes back a draft that nobody has attested; its receipts are free for another. */
+  discardDraft(batchId: string): void {
+    this.transaction(() => {
+      this.run("UPDATE receipts SET state = 'unbatched', batch_id = NULL WHERE batch_id = ?", [batchId]);
+      const changes = this.run("DELETE FROM batches WHERE batch_id = ? AND state = 'drafted'", [batchId]);
+      if (changes === 0) throw this.wrongState(batchId, "discarded");
+    });
+  }
+
+  batch(batchId: string): StoredBatch | null {
+    const row = this.row("SELECT * FROM batches WHERE batch_id = ?", [batchId]);
+    return row && batchOf(row);
+  }
+
+  /** Batches in one of the states, oldest epoch first. */
+  batchesIn(...states: BatchState[]): StoredBatch[] {
+    const marks = states.map(() => "?").join(", ");
+    return this.rows(`SELECT * FROM batches WHERE state IN (${marks}) ORDER BY epoch_end, sequence`, states).map(
+      batchOf,
+    );
+  }
+
+  /** The receipts of a batch in the order of its sum tree. */
+  receiptsOf(batchId: string): StoredReceipt[] {
+    return this.rows("SELECT * FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence", [batchId]).map(
+      receiptOf,
+    );
+  }
+
+  /** The `mark…` methods throw StoreConflict unless the batch is in a state from which it may get there. */
+  markAttested(batchId: string, proof: string): void {
+    this.mark(batchId, "attested", { proof });
+  }
+
+  /** Before a transaction is sent, and again for each that replaces it. */
+  markSubmitted(batchId: string, rawTransaction: string, transactionHash: string): void {
+    this.mark(batchId, "submitted", { raw_transaction: rawTransaction, transaction_hash: transactionHash });
+  }
+
+  /** Once the settlement is final: its receipts no longer count against their licenses. */
+  markSettled(batchId: string): void {
+    this.transaction(() => {
+      this.mark(batchId, "settled", {});
+      this.run("UPDATE receipts SET state = 'settled' WHERE batch_id = ?", [batchId]);
+    });
+  }
+
+  /** When its window has passed: the batch and its receipts can never be charged. */
+  markExpired(batchId: string): void {
+    this.transaction(() => {
+      this.mark(batchId, "expired", {});
+      this.voidReceipts("batch_id = ?", [batchId]);
+    });
+  }
+
+  /** Voids a lane's receipts that finished before a time and are in no batch, and says how many: nothing settles them any more. */
+  voidUnbatched(lane: Lane, finishedBefore: number): number {
+    return this.transaction(() =>
+      this.voidReceipts(
+        "state = 'unbatched' AND operator_id = ? AND plan_id = ? AND version_id = ? AND finished_at < ?",
+        [...laneValues(lane), finishedBefore],
+      ),
+    );
+  }
+
+  private voidReceipts(condition: string, values: SqlValue[]): number {
+    this.run(
+      `UPDATE grants SET used = used - freed FROM
+         (SELECT grant_hash AS hash, sum(cost) AS freed FROM receipts WHERE ${condition} GROUP BY grant_hash)
+       WHERE grant_hash = hash`,
+      values,
+    );
+    return this.run(`UPDATE receipts SET state = 'void' WHERE ${condition}`, values);
+  }
+
+  private mark(batchId: string, to: keyof typeof BATCH_EDGES, fields: Record<string, string>): void {
+    const assignments = ["state = ?", ...Object.keys(fields).map((field) => `${field} = ?`)].join(", ");
+    const from = BATCH_EDGES[to];
+    const changes = this.run(
+      `UPDATE batches SET ${assignments} WHERE batch_id = ? AND state IN (${from.map(() => "?").join(", ")})`,
+      [to, ...Object.values(fields), batchId, ...from],
+    );
+    if (changes === 0) throw this.wrongState(batchId, to);
+  }
+
+  private wrongState(batchId: string, wanted: string): StoreConflict {
+    return new StoreConflict(`batch ${batchId} is ${this.batch(batchId)?.state ?? "unknown"} and can't be ${wanted}`);
+  }
+
+  // The attestor's side
+
+  /** The digest that was signed for a sequence of a lane. */
+  attestedBatch(lane: Lane, sequence: bigint): string | null {
+    const row = this.row(
+      "SELECT batch_id FROM attested_batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND sequence = ?",
+      [...laneValues(lane), sequence],
+    );
+    return row && (row.batch_id as string);
+  }
+
+  /**
+   * Notes, before it is signed, what an attestor vouches for; the same batch may be noted again.
+   * Throws Equivocation if another batch was signed for the lane's sequence, and StoreConflict if one of the receipts,
+   * its request or its number was in another batch. Then nothing may be signed.
+   */
+  recordAttestation(batchId: string, header: BatchHeader, receipts: { hash: string; receipt: Receipt }[]): void {
+    this.transaction(() => {
+      const signed = this.attestedBatch(header, header.sequence);
+      if (signed === batchId) return;
+      if (signed !== null)
+        throw new Equivocation(`sequence ${header.sequence} was signed as ${signed}, not ${batchId}`);
+      this.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?)", [
+        ...laneValues(header),
+        header.sequence,
+        batchId,
+      ]);
+      for (const { hash, receipt } of receipts) this.recordSeen(batchId, hash, receipt);
+    });
+  }
+
+  private recordSeen(batchId: string, hash: string, receipt: Receipt): void {
+    const { requestId, operatorId, licenseId, sequence } = receipt;
+    const seen = this.row(
+      `SELECT batch_id FROM seen_receipts WHERE receipt_hash = ? OR (operator_id = ? AND request_id = ?)
+         OR (operator_id = ? AND license_id = ? AND sequence = ?)`,
+      [hash, operatorId, requestId, operatorId, licenseId, sequence],
+    );
+    if (seen !== null) {
+      throw new StoreConflict(
+        `receipt ${hash} (license ${licenseId}, sequence ${sequence}) repeats one of batch ${seen.batch_id}`,
+      );
+    }
+    this.run("INSERT INTO seen_receipts VALUES (?, ?, ?, ?, ?, ?)", [
+      hash,
+      requestId,
+      operatorId,
+      licenseId,
+      sequence,
+      batchId,
+    ]);
+  }
+
+  /** The hash of the receipt that was attested under this number, if one was. */
+  seenReceipt(operatorId: number, licenseId: bigint, sequence: bigint): string | null {
+    const row = this.row(
+      "SELECT receipt_hash FROM seen_receipts WHERE operator_id = ? AND license_id = ? AND sequence = ?",
+      [operatorId, licenseId, sequence],
+    );
+    return row && (row.receipt_hash as string);
+  }
+
+  recordCanary(lane: Lane, { at, ok, ttftMs }: CanarySample): void {
+    this.run("INSERT INTO canaries VALUES (?, ?, ?, ?, ?, ?)", [...laneValues(lane), at, ok ? 1 : 0, ttftMs]);
+  }
+
+  /** A lane's samples within an epoch, oldest first. */
+  canarySamples(lane: Lane, { epochStart, epochEnd }: Epoch): CanarySample[] {
+    return this.rows(
+      "SELECT at, ok, ttft_ms FROM canaries WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND at >= ? AND at < ? ORDER BY at",
+      [...laneValues(lane), epochStart, epochEnd],
+    ).map((row) => ({ at: Number(row.at), ok: row.ok === 1n, ttftMs: Number(row.ttft_ms) }));
+  }
+
+  // SQLite
+
+  private transaction<T>(work: () => T): T {
+    return inTransaction(this.db, work);
+  }
+
+  private statement(sql: string): StatementSyncInstance {
+    let statement = this.statements.get(sql);
+    if (statement === undefined) {
+      statement = this.db.prepare(sql);
+      this.statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  /** How many rows it changed. */
+  private run(sql: string, values: SqlValue[]): number {
+    return Number(this.statement(sql).run(...values).changes);
+  }
+
+  private row(sql: string, values: SqlValue[]): Row | null {
+    return (this.statement(sql).get(...values) as Row | undefined) ?? null;
+  }
+
+  private rows(sql: string, values: SqlValue[] = []): Row[] {
+    return this.statement(sql).all(...values) as Row[];
+  }
+}
+
+function laneValues({ operatorId, planId, versionId }: Lane): SqlValue[] {
+  return [operatorId, planId, versionId];
+}
+
+function laneOf(row: Row): Lane {
+  return {
+    operatorId: Number(row.operator_id),
+    planId: Number(row.plan_id),
+    versionId: row.version_id as bigint,
+  };
+}
+
+function openRequestOf(row: Row): OpenRequest {
+  return {
+    facts: {
+      requestId: row.request_id as string,
+      licenseId: row.license_id as bigint,
+      operatorId: Number(row.operator_id),
+      planId: Number(row.plan_id),
+      manifestHash: row.manifest_hash as string,
+      generation: Number(row.generation),
+      grantHash: row.grant_hash as string,
+      requestHash: row.request_hash as string,
+      requestSignatureHash: row.request_signature_hash as string,
+    },
+    versionId: row.version_id as bigint,
+    openedAt: Number(row.opened_at),
+  };
+}
+
+function receiptOf(row: Row): StoredReceipt {
+  return {
+    receipt: receiptFromJson(JSON.parse(row.body as string)),
+    signature: row.signature as string,
+    hash: row.receipt_hash as string,
+    versionId: row.version_id as bigint,
+    state: row.state as ReceiptState,
+  };
+}
+
+function batchOf(row: Row): StoredBatch {
+  return {
+    batchId: row.batch_id as string,
+    header: headerFromJson(JSON.parse(row.header as string)),
+    entries: row.entries as string,
+    state: row.state as BatchState,
+    proof: row.proof as string | null,
+    rawTransaction: row.raw_transaction as string | null,
+    transactionHash: row.transaction_hash as string | null,
+  };
+}

@@ -1,0 +1,103 @@
+/**
+ * The store's tables, one migration a version; a migration that has shipped never changes.
+ * Money and ids are INTEGER, which holds 63 bits (ids count from 1 and a balance of 2^63 units doesn't exist), and are
+ * read as bigint. Hashes and signatures are lowercase hex. Messages are kept whole as the JSON of `messages.ts`.
+ */
+export const MIGRATIONS = [
+  `
+  CREATE TABLE grants (
+    grant_hash TEXT PRIMARY KEY,
+    license_id INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    used INTEGER NOT NULL DEFAULT 0
+  ) STRICT;
+
+  CREATE TABLE revoked_grants (
+    grant_hash TEXT PRIMARY KEY,
+    revoked_at INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE open_requests (
+    request_id TEXT PRIMARY KEY,
+    license_id INTEGER NOT NULL,
+    operator_id INTEGER NOT NULL,
+    plan_id INTEGER NOT NULL,
+    version_id INTEGER NOT NULL,
+    manifest_hash TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    grant_hash TEXT NOT NULL REFERENCES grants,
+    request_hash TEXT NOT NULL,
+    request_signature_hash TEXT NOT NULL,
+    opened_at INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE batches (
+    batch_id TEXT PRIMARY KEY,
+    operator_id INTEGER NOT NULL,
+    plan_id INTEGER NOT NULL,
+    version_id INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    epoch_end INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('drafted', 'attested', 'submitted', 'settled', 'expired')),
+    header TEXT NOT NULL,
+    entries TEXT NOT NULL,
+    proof TEXT,
+    raw_transaction TEXT,
+    transaction_hash TEXT
+  ) STRICT;
+  CREATE UNIQUE INDEX batches_by_sequence ON batches (operator_id, plan_id, version_id, sequence) WHERE state <> 'expired';
+  CREATE INDEX batches_by_epoch ON batches (operator_id, plan_id, version_id, epoch_end);
+  CREATE INDEX batches_by_state ON batches (state);
+
+  CREATE TABLE receipts (
+    receipt_hash TEXT PRIMARY KEY,
+    request_id TEXT NOT NULL UNIQUE,
+    operator_id INTEGER NOT NULL,
+    license_id INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    plan_id INTEGER NOT NULL,
+    version_id INTEGER NOT NULL,
+    grant_hash TEXT NOT NULL REFERENCES grants,
+    finished_at INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('unbatched', 'batched', 'settled', 'void')),
+    batch_id TEXT REFERENCES batches,
+    body TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    UNIQUE (operator_id, license_id, sequence)
+  ) STRICT;
+  CREATE INDEX receipts_unbatched ON receipts (operator_id, plan_id, version_id, finished_at) WHERE state = 'unbatched';
+  CREATE INDEX receipts_unsettled ON receipts (license_id, cost) WHERE state IN ('unbatched', 'batched');
+  CREATE INDEX receipts_by_batch ON receipts (batch_id);
+
+  CREATE TABLE attested_batches (
+    operator_id INTEGER NOT NULL,
+    plan_id INTEGER NOT NULL,
+    version_id INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    batch_id TEXT NOT NULL UNIQUE,
+    PRIMARY KEY (operator_id, plan_id, version_id, sequence)
+  ) STRICT;
+
+  CREATE TABLE seen_receipts (
+    receipt_hash TEXT PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    operator_id INTEGER NOT NULL,
+    license_id INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    batch_id TEXT NOT NULL REFERENCES attested_batches (batch_id),
+    UNIQUE (operator_id, request_id),
+    UNIQUE (operator_id, license_id, sequence)
+  ) STRICT;
+
+  CREATE TABLE canaries (
+    operator_id INTEGER NOT NULL,
+    plan_id INTEGER NOT NULL,
+    version_id INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    ok INTEGER NOT NULL,
+    ttft_ms INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX canaries_by_time ON canaries (operator_id, plan_id, version_id, at);
+  `,
+];

@@ -1,0 +1,379 @@
+import { expect } from "chai";
+import { ZeroHash, toBeHex } from "ethers";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "@photostructure/sqlite";
+import { receiptDigest, signDigest } from "../../oracle/messages";
+import { zeroUsage } from "../../oracle/meters";
+import type { BatchHeader, Lane, Receipt } from "../../oracle/protocol";
+import { Equivocation, Store, StoreConflict, type OpenRequest, type RequestOutcome } from "../../oracle/store";
+import { DOMAIN, grantWith, receiptWith, usage } from "../support/fakeMessages";
+
+const LANE: Lane = { operatorId: 2, planId: 3, versionId: 4n };
+const EPOCH = { epochStart: 1_000, epochEnd: 2_000 };
+const GRANT = "0x" + "47".repeat(32);
+const id = (n: number | bigint) => toBeHex(n, 32);
+
+const openRequest = (n: number, licenseId = 1n): OpenRequest => ({
+  facts: {
+    requestId: id(n),
+    licenseId,
+    operatorId: LANE.operatorId,
+    planId: LANE.planId,
+    manifestHash: "0x" + "4d".repeat(32),
+    generation: 1,
+    grantHash: GRANT,
+    requestHash: "0x" + "02".repeat(32),
+    requestSignatureHash: ZeroHash,
+  },
+  versionId: LANE.versionId,
+  openedAt: 1_000,
+});
+
+const outcome = (fields: Partial<RequestOutcome> = {}): RequestOutcome => ({
+  ...usage({ requests: 1n, outputTokens: 5n }),
+  responseHash: "0x" + "03".repeat(32),
+  finishedAt: 1_500,
+  durationMs: 20,
+  ttftMs: 10,
+  flags: 0,
+  ...fields,
+});
+
+const header = (fields: Partial<BatchHeader> = {}): BatchHeader => ({
+  ...LANE,
+  ...EPOCH,
+  ...zeroUsage(),
+  sequence: 1n,
+  root: id(7),
+  count: 1n,
+  availabilityBps: 10_000,
+  p95TtftMs: 10,
+  samples: 20,
+  entriesHash: id(8),
+  evidenceHash: id(9),
+  ...fields,
+});
+
+function sign(receipt: Receipt) {
+  const hash = receiptDigest(DOMAIN, receipt);
+  return { hash, signature: signDigest("0x" + "42".repeat(32), hash) };
+}
+
+describe("Store", () => {
+  let folder: string;
+  let path: string;
+  let store: Store;
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "licet-store-"));
+    path = join(folder, "store.sqlite");
+    store = new Store(path);
+    store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
+  });
+
+  afterEach(() => {
+    store.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  async function served(n: number, { licenseId = 1n, cost = 10n, ...fields }: ServedFields = {}) {
+    await store.openRequest(openRequest(n, licenseId));
+    return store.finishRequest(id(n), outcome(fields), cost, sign);
+  }
+  type ServedFields = Partial<RequestOutcome> & { licenseId?: bigint; cost?: bigint };
+
+  function reopen() {
+    store.close();
+    store = new Store(path);
+  }
+
+  describe("opening", () => {
+    it("keeps what was written before", async () => {
+      const { hash } = await served(1);
+      reopen();
+      expect(store.receipt(id(1))?.hash).to.equal(hash);
+    });
+
+    it("refuses a file of a newer program", () => {
+      const newer = join(folder, "newer.sqlite");
+      const db = new DatabaseSync(newer);
+      db.exec("PRAGMA user_version = 99");
+      db.close();
+      expect(() => new Store(newer)).to.throw(StoreConflict, "has schema 99, this program knows 1: update Licet");
+    });
+
+    it("writes ahead, so that settler and gateway can share the file", () => {
+      const db = new DatabaseSync(path);
+      expect(db.prepare("PRAGMA journal_mode").get()).to.deep.include({ journal_mode: "wal" });
+      db.close();
+    });
+  });
+
+  describe("grants", () => {
+    it("come back as they were saved, and only once", () => {
+      store.saveGrant(GRANT, { grant: grantWith({ cap: 99n }), signature: "0xffff" });
+      expect(store.grant(GRANT)).to.deep.equal({ grant: grantWith(), signature: "0xabcd" });
+      expect(store.grant(id(1))).to.equal(null);
+    });
+
+    it("carry money and ids beyond 2^53 and refuse what SQLite can't hold", () => {
+      const wide = grantWith({ licenseId: 2n ** 63n - 1n, cap: 2n ** 64n - 1n });
+      store.saveGrant(id(1), { grant: wide, signature: "0xabcd" });
+      expect(store.grant(id(1))?.grant).to.deep.equal(wide);
+      const wider = { grant: grantWith({ licenseId: 2n ** 63n }), signature: "0xabcd" };
+      expect(() => store.saveGrant(id(2), wider)).to.throw("too large to bind");
+    });
+
+    it("stay revoked, even if they weren't seen before", () => {
+      expect(store.isGrantRevoked(id(5))).to.equal(false);
+      store.revokeGrant(id(5), 1_000);
+      store.revokeGrant(id(5), 1_001);
+      reopen();
+      expect(store.isGrantRevoked(id(5))).to.equal(true);
+    });
+  });
+
+  describe("openRequest", () => {
+    it("lists the request until it is finished or dropped", async () => {
+      await Promise.all([1, 2, 3].map((n) => store.openRequest(openRequest(n))));
+      await store.dropRequest(id(2));
+      await store.finishRequest(id(3), outcome(), 1n, sign);
+      expect(store.openRequests()).to.deep.equal([openRequest(1)]);
+    });
+
+    it("refuses a request id twice without harm to what comes with it", async () => {
+      const attempts = [openRequest(1), openRequest(1), openRequest(2)].map((request) => store.openRequest(request));
+      const results = await Promise.allSettled(attempts);
+      expect(results.map((result) => result.status)).to.deep.equal(["fulfilled", "rejected", "fulfilled"]);
+      expect(store.openRequests()).to.have.length(2);
+    });
+
+    it("refuses a request under a grant that wasn't saved", async () => {
+      const request = openRequest(1);
+      const stranger = { ...request, facts: { ...request.facts, grantHash: id(66) } };
+      const error = await store.openRequest(stranger).catch((cause: Error) => cause);
+      expect(error).to.be.instanceOf(Error).with.property("message").that.contains("FOREIGN KEY");
+    });
+  });
+
+  describe("finishRequest", () => {
+    it("numbers, links, signs and stores the receipt", async () => {
+      const first = await served(1);
+      const second = await served(2);
+      const other = await served(3, { licenseId: 9n });
+      expect(first.receipt).to.include({ sequence: 1n, previousHash: ZeroHash, requestId: id(1) });
+      expect(second.receipt).to.include({ sequence: 2n, previousHash: first.hash });
+      expect(other.receipt).to.include({ sequence: 1n, previousHash: ZeroHash });
+      expect(second.hash).to.equal(receiptDigest(DOMAIN, second.receipt));
+      expect(store.receipt(id(2))).to.deep.equal(second);
+    });
+
+    it("leaves no gap or fork when many finish at once", async () => {
+      const ids = Array.from({ length: 50 }, (_, i) => i + 1);
+      const receipts = await Promise.all(ids.map((n) => served(n)));
+      receipts.sort((a, b) => Number(a.receipt.sequence - b.receipt.sequence));
+      receipts.forEach(({ receipt }, i) => {
+        expect(receipt.sequence).to.equal(BigInt(i + 1));
+        expect(receipt.previousHash).to.equal(i === 0 ? ZeroHash : receipts[i - 1].hash);
+      });
+    });
+
+    it("refuses a request that is finished already", async () => {
+      await served(1);
+      const again = await store.finishRequest(id(1), outcome(), 1n, sign).catch((cause: Error) => cause);
+      expect(again).to.be.instanceOf(StoreConflict).with.property("message").that.contains("isn't open");
+    });
+
+    it("leaves the request open if signing fails", async () => {
+      await store.openRequest(openRequest(1));
+      const fails = () => {
+        throw new Error("no key");
+      };
+      const error = await store.finishRequest(id(1), outcome(), 1n, fails).catch((cause: Error) => cause);
+      expect(error).to.have.property("message", "no key");
+      expect(store.openRequests()).to.have.length(1);
+      expect(store.receipt(id(1))).to.equal(null);
+    });
+
+    it("never lets a license's time run backwards", async () => {
+      await served(1, { finishedAt: 1_600 });
+      expect((await served(2, { finishedAt: 1_590 })).receipt.finishedAt).to.equal(1_600);
+    });
+
+    it("moves a late receipt out of an epoch that is drafted already", async () => {
+      const { hash } = await served(1);
+      store.saveDraft(id(100), header(), "0x", [hash]);
+      expect((await served(2, { finishedAt: 1_999 })).receipt.finishedAt).to.equal(EPOCH.epochEnd);
+    });
+
+    it("adds to what the license owes and the grant has used", async () => {
+      await served(1, { cost: 30n });
+      await served(2, { cost: 12n });
+      expect(store.unsettledCost(1n)).to.equal(42n);
+      expect(store.grantUsed(GRANT)).to.equal(42n);
+      expect(store.unsettledCost(2n)).to.equal(0n);
+      expect(store.grantUsed(id(77))).to.equal(0n);
+    });
+  });
+
+  describe("unbatched", () => {
+    it("gives a lane's receipts of an epoch by license and sequence", async () => {
+      await served(1, { licenseId: 300n, finishedAt: 1_000 });
+      await served(2, { licenseId: 20n, finishedAt: 1_999 });
+      await served(3, { licenseId: 300n, finishedAt: 1_500 });
+      await served(4, { licenseId: 20n, finishedAt: 2_000 });
+      await served(5, { licenseId: 7n, finishedAt: 999 });
+      const order = store.unbatched(LANE, EPOCH).map(({ receipt }) => receipt.requestId);
+      expect(order).to.deep.equal([id(2), id(1), id(3)]);
+      expect(store.unbatched({ ...LANE, versionId: 5n }, EPOCH)).to.deep.equal([]);
+    });
+
+    it("is what lanesWithUnbatched announces", async () => {
+      expect(store.lanesWithUnbatched()).to.deep.equal([]);
+      await served(1, { licenseId: 1n, finishedAt: 1_700 });
+      await served(2, { licenseId: 2n, finishedAt: 1_600 });
+      expect(store.lanesWithUnbatched()).to.deep.equal([{ ...LANE, oldestFinishedAt: 1_600 }]);
+    });
+  });
+
+  describe("batches", () => {
+    const BATCH = id(100);
+    let hashes: string[];
+
+    beforeEach(async () => {
+      hashes = [(await served(1)).hash, (await served(2)).hash];
+      store.saveDraft(BATCH, header(), "0xee", hashes);
+    });
+
+    it("hold what was drafted and take its receipts out of the free ones", () => {
+      expect(store.batch(BATCH)).to.deep.equal({
+        batchId: BATCH,
+        header: header(),
+        entries: "0xee",
+        state: "drafted",
+        proof: null,
+        rawTransaction: null,
+        transactionHash: null,
+      });
+      expect(store.receiptsOf(BATCH).map(({ hash }) => hash)).to.deep.equal(hashes);
+      expect(store.unbatched(LANE, EPOCH)).to.deep.equal([]);
+    });
+
+    it("are refused whole if one of their receipts is taken", async () => {
+      const { hash } = await served(3, { finishedAt: 2_500 });
+      const next = header({ sequence: 2n });
+      expect(() => store.saveDraft(id(101), next, "0x", [hash, hashes[0]])).to.throw(StoreConflict, "isn't free");
+      expect(store.batch(id(101))).to.equal(null);
+      expect(store.receipt(id(3))?.state).to.equal("unbatched");
+    });
+
+    it("are refused if the lane's sequence is taken", () => {
+      expect(() => store.saveDraft(id(101), header(), "0x", [])).to.throw(StoreConflict, "has a batch of sequence 1");
+    });
+
+    it("go from drafted over attested and submitted to settled", () => {
+      store.markAttested(BATCH, "0x11");
+      store.markSubmitted(BATCH, "0x22", id(5));
+      store.markSubmitted(BATCH, "0x33", id(6));
+      expect(store.batchesIn("submitted")).to.have.length(1);
+      expect(store.batch(BATCH)).to.include({ proof: "0x11", rawTransaction: "0x33", transactionHash: id(6) });
+      expect(store.unsettledCost(1n)).to.equal(20n);
+      store.markSettled(BATCH);
+      expect(store.batch(BATCH)?.state).to.equal("settled");
+      expect(store.receipt(id(1))?.state).to.equal("settled");
+      expect(store.unsettledCost(1n)).to.equal(0n);
+      expect(store.grantUsed(GRANT)).to.equal(20n);
+    });
+
+    it("don't leave their path", () => {
+      expect(() => store.markSettled(BATCH)).to.throw(StoreConflict, `batch ${BATCH} is drafted and can't be settled`);
+      expect(() => store.markSubmitted(BATCH, "0x", id(5))).to.throw("is drafted and can't be submitted");
+      store.markAttested(BATCH, "0x11");
+      expect(() => store.discardDraft(BATCH)).to.throw("is attested and can't be discarded");
+      expect(store.receipt(id(1))?.state).to.equal("batched");
+      store.markSubmitted(BATCH, "0x22", id(5));
+      store.markSettled(BATCH);
+      expect(() => store.markExpired(BATCH)).to.throw("is settled and can't be expired");
+      expect(() => store.markAttested(id(999), "0x")).to.throw("is unknown and can't be attested");
+    });
+
+    it("void their receipts when they expire, which frees what these held", () => {
+      store.markExpired(BATCH);
+      expect(store.receipt(id(2))?.state).to.equal("void");
+      expect(store.unsettledCost(1n)).to.equal(0n);
+      expect(store.grantUsed(GRANT)).to.equal(0n);
+      store.saveDraft(id(101), header(), "0x", []);
+      expect(store.batchesIn("expired", "drafted").map(({ batchId }) => batchId)).to.have.members([BATCH, id(101)]);
+    });
+
+    it("free their receipts when a draft is discarded", () => {
+      store.discardDraft(BATCH);
+      expect(store.batch(BATCH)).to.equal(null);
+      expect(store.unbatched(LANE, EPOCH)).to.have.length(2);
+    });
+  });
+
+  describe("voidUnbatched", () => {
+    it("voids what no batch took in time", async () => {
+      await served(1, { finishedAt: 1_100 });
+      await served(2, { finishedAt: 1_900 });
+      expect(store.voidUnbatched(LANE, 1_500)).to.equal(1);
+      expect(store.receipt(id(1))?.state).to.equal("void");
+      expect(store.unsettledCost(1n)).to.equal(10n);
+      expect(store.grantUsed(GRANT)).to.equal(10n);
+    });
+  });
+
+  describe("recordAttestation", () => {
+    const seen = (fields: Partial<Receipt> = {}) => {
+      const receipt = receiptWith({ operatorId: LANE.operatorId, ...fields });
+      return { hash: receiptDigest(DOMAIN, receipt), receipt };
+    };
+
+    it("remembers the digest and the receipts, and takes the same batch again", () => {
+      const one = seen();
+      store.recordAttestation(id(1), header(), [one]);
+      store.recordAttestation(id(1), header(), [one]);
+      expect(store.attestedBatch(LANE, 1n)).to.equal(id(1));
+      expect(store.attestedBatch(LANE, 2n)).to.equal(null);
+      expect(store.seenReceipt(LANE.operatorId, 1n, 1n)).to.equal(one.hash);
+      expect(store.seenReceipt(LANE.operatorId, 1n, 2n)).to.equal(null);
+    });
+
+    it("refuses a second digest for one sequence of a lane", () => {
+      store.recordAttestation(id(1), header(), []);
+      expect(() => store.recordAttestation(id(2), header(), [])).to.throw(Equivocation, `was signed as ${id(1)}`);
+    });
+
+    const repeats: [string, Partial<Receipt>][] = [
+      ["a receipt", {}],
+      ["a request", { sequence: 2n }],
+      ["a number", { requestId: id(55) }],
+    ];
+    for (const [what, change] of repeats) {
+      it(`refuses ${what} that was in another batch, and remembers nothing of the refused one`, () => {
+        store.recordAttestation(id(1), header(), [seen()]);
+        const fresh = seen({ licenseId: 8n, requestId: id(56) });
+        const attest = () => store.recordAttestation(id(2), header({ sequence: 2n }), [fresh, seen(change)]);
+        expect(attest).to.throw(StoreConflict, `repeats one of batch ${id(1)}`);
+        expect(store.attestedBatch(LANE, 2n)).to.equal(null);
+        expect(store.seenReceipt(LANE.operatorId, 8n, 1n)).to.equal(null);
+      });
+    }
+  });
+
+  describe("canaries", () => {
+    it("come back by lane and epoch", () => {
+      store.recordCanary(LANE, { at: 1_900, ok: false, ttftMs: 0 });
+      store.recordCanary(LANE, { at: 1_000, ok: true, ttftMs: 80 });
+      store.recordCanary(LANE, { at: 2_000, ok: true, ttftMs: 81 });
+      store.recordCanary({ ...LANE, planId: 9 }, { at: 1_500, ok: true, ttftMs: 82 });
+      expect(store.canarySamples(LANE, EPOCH)).to.deep.equal([
+        { at: 1_000, ok: true, ttftMs: 80 },
+        { at: 1_900, ok: false, ttftMs: 0 },
+      ]);
+    });
+  });
+});
