@@ -1,0 +1,231 @@
+import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
+import { AbiCoder, getBytes, id, keccak256, Wallet, type BytesLike, type Signer } from "ethers";
+import hre from "hardhat";
+import { connectLicet, DEFAULT_PARAMETERS, deployLicet, type DeploymentParameters, type Licet } from "../../deploy/deploy";
+import { packEntries, totalOf } from "../../oracle/entries";
+import { zeroUsage } from "../../oracle/meters";
+import type { BatchHeader, Entry, Usage } from "../../oracle/protocol";
+
+export const HOUR = 3600;
+export const DAY = 24 * HOUR;
+
+/** `amount` whole units of the test currency. */
+export const usd = (amount: number): bigint => BigInt(Math.round(amount * 1e6));
+
+/** Three attestors' keys, of whom two must sign. */
+export const ATTESTORS = ["attestor one", "attestor two", "attestor three"].map((name) => new Wallet(id(name)));
+
+/** The people of a market, each with test currency where they need it. */
+export async function namedActors() {
+  const [deployer, governor, guardian, treasury, slasher, publisher, licensee, operator, outsider, ...payees] =
+    await hre.ethers.getSigners();
+  return { deployer, governor, guardian, treasury, slasher, publisher, licensee, operator, outsider, payees };
+}
+
+export type Actors = Awaited<ReturnType<typeof namedActors>>;
+
+export interface Market extends Actors {
+  licet: Licet;
+  /** The model that everybody deals in, its published version, a plan and an operator who serves it. */
+  assetId: number;
+  versionId: bigint;
+  planId: number;
+  operatorId: number;
+  /** Currency units of the operator's stake. */
+  stake: bigint;
+}
+
+/** Terms of a plan: what the demo asks for, unless `changes` say otherwise. */
+export function planTerms(assetId: number, attestor: string, changes: Partial<PlanTerms> = {}): PlanTerms {
+  return {
+    assetId,
+    attestor,
+    arbitrator: "0x0000000000000000000000000000000000000000",
+    // 100 USD a million requests, 1, 0.25 and 3 USD a million tokens, 0.05 USD a thousand seconds.
+    rates: {
+      requests: usd(100),
+      inputTokens: usd(1),
+      cachedInputTokens: usd(0.25),
+      outputTokens: usd(3),
+      computeMs: usd(0.05),
+    },
+    levels: {
+      availabilityFloorBps: 9_900,
+      availabilityDiscountBps: 1_000,
+      severeAvailabilityFloorBps: 9_000,
+      severeAvailabilityDiscountBps: 3_000,
+      ttftCeilingMs: 800,
+      ttftDiscountBps: 1_000,
+      severeTtftCeilingMs: 3_000,
+      severeTtftDiscountBps: 2_500,
+    },
+    upfrontPrice: 0n,
+    minimumSpend: 0n,
+    cap: 0n,
+    termPeriod: 30 * DAY,
+    renewable: true,
+    transferable: false,
+    holdPeriod: 3 * DAY,
+    publisherBps: 3_000,
+    attestorBps: 200,
+    minEvidenceTier: 0,
+    permittedUses: 1,
+    supply: 0,
+    licenseTextHash: id("license text"),
+    ...changes,
+  };
+}
+
+export interface PlanTerms {
+  assetId: number;
+  attestor: string;
+  arbitrator: string;
+  rates: Usage;
+  levels: {
+    availabilityFloorBps: number;
+    availabilityDiscountBps: number;
+    severeAvailabilityFloorBps: number;
+    severeAvailabilityDiscountBps: number;
+    ttftCeilingMs: number;
+    ttftDiscountBps: number;
+    severeTtftCeilingMs: number;
+    severeTtftDiscountBps: number;
+  };
+  upfrontPrice: bigint;
+  minimumSpend: bigint;
+  cap: bigint;
+  termPeriod: number;
+  renewable: boolean;
+  transferable: boolean;
+  holdPeriod: number;
+  publisherBps: number;
+  attestorBps: number;
+  minEvidenceTier: number;
+  permittedUses: number;
+  supply: number;
+  licenseTextHash: string;
+}
+
+export function deploymentParameters(actors: Actors, changes: Partial<DeploymentParameters> = {}): DeploymentParameters {
+  return {
+    ...DEFAULT_PARAMETERS,
+    treasury: actors.treasury.address,
+    governor: actors.governor.address,
+    guardian: actors.guardian.address,
+    slasher: actors.slasher.address,
+    governanceDelay: 0,
+    committee: {
+      members: ATTESTORS.map(({ address }, i) => ({ signer: address, payee: actors.payees[i].address })),
+      threshold: 2,
+    },
+    ...changes,
+  };
+}
+
+/** A fresh market: deployed, a model published, a plan offered, an operator registered and staked, no license yet. */
+export async function deployMarket(): Promise<Market> {
+  const actors = await namedActors();
+  const { deployer, publisher, licensee, operator } = actors;
+  const licet = connectLicet(await deployLicet(hre, deploymentParameters(actors)), deployer);
+  const { currency, assets, licenses, operators, staking, escrow, committee } = licet;
+
+  await assets.connect(publisher).register("ipfs://model");
+  await assets.connect(publisher).publish(1, id("manifest"), id("weights"), "ipfs://version-1");
+  await licenses.connect(publisher).createPlan(planTerms(1, await committee.getAddress()));
+
+  await operators.connect(operator).register("http://127.0.0.1:8080", "ipfs://operator");
+  await operators.connect(operator).setServed(1, 1, true);
+  const stake = usd(10_000);
+  await currency.mint(operator.address, usd(100_000));
+  await currency.connect(operator).approve(staking, usd(100_000));
+  await staking.connect(operator).addStake(1, stake);
+
+  await currency.mint(licensee.address, usd(100_000));
+  await currency.connect(licensee).approve(escrow, usd(100_000));
+
+  return { ...actors, licet, assetId: 1, versionId: (1n << 32n) | 1n, planId: 1, operatorId: 1, stake };
+}
+
+export const freshMarket = (): Promise<Market> => loadFixture(deployMarket);
+
+/** Buys a license of the market's plan for the licensee, funded with `amount`. */
+export async function buyLicense(market: Market, amount: bigint, changes: { capCode?: number } = {}): Promise<bigint> {
+  const { escrow, licenses } = market.licet;
+  const { planId, operatorId, licensee } = market;
+  await escrow.connect(licensee).buy(planId, operatorId, licensee.address, changes.capCode ?? 0, amount);
+  return licenses.licenseCount();
+}
+
+/** A license's usage in a batch: a request of 1,000 tokens in and 500 out, unless `usage` says otherwise. */
+export function entryOf(licenseId: bigint, usage: Partial<Usage> = {}): Entry {
+  return {
+    ...zeroUsage(),
+    requests: 1n,
+    inputTokens: 1_000n,
+    outputTokens: 500n,
+    ...usage,
+    licenseId,
+  };
+}
+
+export interface Batch {
+  header: BatchHeader;
+  /** Packed. */
+  entries: string;
+}
+
+/**
+ * The next batch of the market's lane, for an epoch of an hour that has just ended, with good service; `changes` say
+ * what is different.
+ */
+export async function batchOf(market: Market, entries: Entry[], changes: Partial<BatchHeader> = {}): Promise<Batch> {
+  const packed = packEntries(entries);
+  const { operatorId, planId, versionId } = { ...market, ...changes };
+  const lane = await market.licet.escrow.laneOf(operatorId, planId, versionId);
+  const now = await time.latest();
+  const epochStart = Math.max(now - HOUR, Number(lane.epochEnd));
+  return {
+    entries: packed,
+    header: {
+      operatorId,
+      planId,
+      versionId,
+      sequence: lane.sequence + 1n,
+      epochStart,
+      epochEnd: now,
+      root: id("root"),
+      count: BigInt(entries.length),
+      ...totalOf(entries),
+      availabilityBps: 10_000,
+      p95TtftMs: 300,
+      samples: 60,
+      entriesHash: keccak256(packed),
+      evidenceHash: id("evidence"),
+      ...changes,
+    },
+  };
+}
+
+/** The committee's proof for a digest, by the first `count` attestors. */
+export function proofBy(digest: BytesLike, attestors: Wallet[] = ATTESTORS.slice(0, 2)): string {
+  const sorted = [...attestors].sort((a, b) => (keccak256(a.address) < keccak256(b.address) ? -1 : 1));
+  return AbiCoder.defaultAbiCoder().encode(
+    ["bytes[]", "bytes[]"],
+    [
+      sorted.map(({ address }) => address),
+      sorted.map(({ signingKey }) => signingKey.sign(getBytes(digest)).serialized),
+    ],
+  );
+}
+
+/** Lets an hour of use pass and settles it. */
+export async function settle(market: Market, entries: Entry[], changes: Partial<BatchHeader> = {}, sender?: Signer) {
+  await time.increase(HOUR);
+  const { escrow } = market.licet;
+  const batch = await batchOf(market, entries, changes);
+  const batchId = await escrow.batchIdOf(batch.header);
+  const transaction = await escrow
+    .connect(sender ?? market.outsider)
+    .settle(batch.header, batch.entries, proofBy(batchId));
+  return { ...batch, batchId, transaction };
+}
