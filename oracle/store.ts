@@ -8,8 +8,19 @@ import {
   receiptToJson,
   signedGrantFromJson,
   signedGrantToJson,
+  signedMeasurementFromJson,
+  signedMeasurementToJson,
 } from "./messages";
-import type { BatchHeader, Epoch, Lane, Receipt, SignedGrant, SignedReceipt, Usage } from "./protocol";
+import type {
+  BatchHeader,
+  Epoch,
+  Lane,
+  Receipt,
+  SignedGrant,
+  SignedMeasurement,
+  SignedReceipt,
+  Usage,
+} from "./protocol";
 import { MIGRATIONS } from "./storeSchema";
 
 /** What the store was asked for contradicts what it holds; nothing was written. */
@@ -62,12 +73,28 @@ export interface StoredBatch {
   header: BatchHeader;
   /** Packed, in hex. */
   entries: string;
+  /** What the header's service level is the median of. */
+  measurements: SignedMeasurement[];
   state: BatchState;
   /** The committee's, once attested. */
   proof: string | null;
   /** What was sent last, once submitted. */
   rawTransaction: string | null;
   transactionHash: string | null;
+}
+
+/** A receipt that an attestor is about to vouch for, and what it costs under its plan. */
+export interface AttestedReceipt {
+  hash: string;
+  receipt: Receipt;
+  cost: bigint;
+}
+
+/** What an attestor remembers of a receipt that it vouched for. */
+export interface SeenReceipt {
+  hash: string;
+  previousHash: string;
+  batchId: string;
 }
 
 export interface CanarySample {
@@ -85,7 +112,7 @@ type Row = Record<string, SqlValue>;
 const BATCH_EDGES: Record<Exclude<BatchState, "drafted">, BatchState[]> = {
   attested: ["drafted"],
   submitted: ["attested", "submitted"],
-  settled: ["submitted"],
+  settled: ["attested", "submitted"],
   expired: ["drafted", "attested", "submitted"],
 };
 
@@ -281,14 +308,20 @@ export class Store {
    * Stores a batch with the receipts that it is of.
    * Throws StoreConflict if one of them is in a batch already, or the lane's sequence is taken by a batch that isn't expired.
    */
-  saveDraft(batchId: string, header: BatchHeader, entries: string, receiptHashes: string[]): void {
+  saveDraft(
+    batchId: string,
+    header: BatchHeader,
+    entries: string,
+    measurements: SignedMeasurement[],
+    receiptHashes: string[],
+  ): void {
     this.transaction(() => {
       if (this.isSequenceTaken(header)) {
         throw new StoreConflict(`the lane of batch ${batchId} has a batch of sequence ${header.sequence}`);
       }
       this.run(
-        `INSERT INTO batches (batch_id, operator_id, plan_id, version_id, sequence, epoch_end, state, header, entries)
-         VALUES (?, ?, ?, ?, ?, ?, 'drafted', ?, ?)`,
+        `INSERT INTO batches (batch_id, operator_id, plan_id, version_id, sequence, epoch_end, state, header, entries, measurements)
+         VALUES (?, ?, ?, ?, ?, ?, 'drafted', ?, ?, ?)`,
         [
           batchId,
           ...laneValues(header),
@@ -296,6 +329,7 @@ export class Store {
           header.epochEnd,
           JSON.stringify(headerToJson(header)),
           entries,
+          JSON.stringify(measurements.map(signedMeasurementToJson)),
         ],
       );
       for (const hash of receiptHashes) {
@@ -316,10 +350,12 @@ export class Store {
     return taken !== null;
   }
 
-  /** Takes back a draft that nobody has attested; its receipts are free for another. */
-  discardDraft(batchId: string): void {
+  /** Takes back a draft; its receipts are free for another, but for those that no batch will ever get through with. */
+  discardDraft(batchId: string, hopelessReceipts: string[] = []): void {
     this.transaction(() => {
-      this.run("UPDATE receipts SET state = 'unbatched', batch_id = NULL WHERE batch_id = ?", [batchId]);
+      for (const hash of hopelessReceipts) this.voidReceipts("batch_id = ? AND receipt_hash = ?", [batchId, hash]);
+      this.run("UPDATE receipts SET state = 'unbatched' WHERE batch_id = ? AND state = 'batched'", [batchId]);
+      this.run("UPDATE receipts SET batch_id = NULL WHERE batch_id = ?", [batchId]);
       const changes = this.run("DELETE FROM batches WHERE batch_id = ? AND state = 'drafted'", [batchId]);
       if (changes === 0) throw this.wrongState(batchId, "discarded");
     });
@@ -421,7 +457,7 @@ export class Store {
    * Throws Equivocation if another batch was signed for the lane's sequence, and StoreConflict if one of the receipts,
    * its request or its number was in another batch. Then nothing may be signed.
    */
-  recordAttestation(batchId: string, header: BatchHeader, receipts: { hash: string; receipt: Receipt }[]): void {
+  recordAttestation(batchId: string, header: BatchHeader, receipts: AttestedReceipt[]): void {
     this.transaction(() => {
       const signed = this.attestedBatch(header, header.sequence);
       if (signed === batchId) return;
@@ -432,39 +468,57 @@ export class Store {
         header.sequence,
         batchId,
       ]);
-      for (const { hash, receipt } of receipts) this.recordSeen(batchId, hash, receipt);
+      for (const attested of receipts) this.recordSeen(batchId, attested);
     });
   }
 
-  private recordSeen(batchId: string, hash: string, receipt: Receipt): void {
-    const { requestId, operatorId, licenseId, sequence } = receipt;
-    const seen = this.row(
-      `SELECT batch_id FROM seen_receipts WHERE receipt_hash = ? OR (operator_id = ? AND request_id = ?)
-         OR (operator_id = ? AND license_id = ? AND sequence = ?)`,
-      [hash, operatorId, requestId, operatorId, licenseId, sequence],
-    );
+  private recordSeen(batchId: string, { hash, receipt, cost }: AttestedReceipt): void {
+    const { requestId, operatorId, licenseId, sequence, previousHash, grantHash } = receipt;
+    const seen = this.seenReceipt(operatorId, licenseId, sequence) ?? this.seenRequest(operatorId, requestId);
     if (seen !== null) {
       throw new StoreConflict(
-        `receipt ${hash} (license ${licenseId}, sequence ${sequence}) repeats one of batch ${seen.batch_id}`,
+        `receipt ${hash} (license ${licenseId}, sequence ${sequence}) repeats one of batch ${seen.batchId}`,
       );
     }
-    this.run("INSERT INTO seen_receipts VALUES (?, ?, ?, ?, ?, ?)", [
+    this.run("INSERT INTO seen_receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [
       hash,
       requestId,
       operatorId,
       licenseId,
       sequence,
+      previousHash,
+      grantHash,
+      cost,
       batchId,
     ]);
   }
 
-  /** The hash of the receipt that was attested under this number, if one was. */
-  seenReceipt(operatorId: number, licenseId: bigint, sequence: bigint): string | null {
-    const row = this.row(
-      "SELECT receipt_hash FROM seen_receipts WHERE operator_id = ? AND license_id = ? AND sequence = ?",
-      [operatorId, licenseId, sequence],
-    );
-    return row && (row.receipt_hash as string);
+  /** The receipt that was attested under this number, if one was. */
+  seenReceipt(operatorId: number, licenseId: bigint, sequence: bigint): SeenReceipt | null {
+    const row = this.row("SELECT * FROM seen_receipts WHERE operator_id = ? AND license_id = ? AND sequence = ?", [
+      operatorId,
+      licenseId,
+      sequence,
+    ]);
+    return row && seenReceiptOf(row);
+  }
+
+  /** The receipt of this request that was attested, if one was. */
+  seenRequest(operatorId: number, requestId: string): SeenReceipt | null {
+    const row = this.row("SELECT * FROM seen_receipts WHERE operator_id = ? AND request_id = ?", [
+      operatorId,
+      requestId,
+    ]);
+    return row && seenReceiptOf(row);
+  }
+
+  /** What the attested receipts under a grant cost, those of one batch left out. */
+  attestedCost(grantHash: string, exceptBatchId: string): bigint {
+    const row = this.row("SELECT sum(cost) AS cost FROM seen_receipts WHERE grant_hash = ? AND batch_id <> ?", [
+      grantHash,
+      exceptBatchId,
+    ]);
+    return (row?.cost as bigint | null) ?? 0n;
   }
 
   recordCanary(lane: Lane, { at, ok, ttftMs }: CanarySample): void {
@@ -553,9 +607,18 @@ function batchOf(row: Row): StoredBatch {
     batchId: row.batch_id as string,
     header: headerFromJson(JSON.parse(row.header as string)),
     entries: row.entries as string,
+    measurements: (JSON.parse(row.measurements as string) as unknown[]).map(signedMeasurementFromJson),
     state: row.state as BatchState,
     proof: row.proof as string | null,
     rawTransaction: row.raw_transaction as string | null,
     transactionHash: row.transaction_hash as string | null,
+  };
+}
+
+function seenReceiptOf(row: Row): SeenReceipt {
+  return {
+    hash: row.receipt_hash as string,
+    previousHash: row.previous_hash as string,
+    batchId: row.batch_id as string,
   };
 }

@@ -41,6 +41,7 @@ export const MIGRATIONS = [
     state TEXT NOT NULL CHECK (state IN ('drafted', 'attested', 'submitted', 'settled', 'expired')),
     header TEXT NOT NULL,
     entries TEXT NOT NULL,
+    measurements TEXT NOT NULL,
     proof TEXT,
     raw_transaction TEXT,
     transaction_hash TEXT
@@ -85,10 +86,14 @@ export const MIGRATIONS = [
     operator_id INTEGER NOT NULL,
     license_id INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
+    previous_hash TEXT NOT NULL,
+    grant_hash TEXT NOT NULL,
+    cost INTEGER NOT NULL,
     batch_id TEXT NOT NULL REFERENCES attested_batches (batch_id),
     UNIQUE (operator_id, request_id),
     UNIQUE (operator_id, license_id, sequence)
   ) STRICT;
+  CREATE INDEX seen_receipts_by_grant ON seen_receipts (grant_hash, batch_id, cost);
 
   CREATE TABLE canaries (
     operator_id INTEGER NOT NULL,

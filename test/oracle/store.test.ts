@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "@photostructure/sqlite";
 import { receiptDigest, signDigest } from "../../oracle/messages";
 import { zeroUsage } from "../../oracle/meters";
-import type { BatchHeader, Lane, Receipt } from "../../oracle/protocol";
+import type { BatchHeader, Lane, Receipt, SignedMeasurement } from "../../oracle/protocol";
 import { Equivocation, Store, StoreConflict, type OpenRequest, type RequestOutcome } from "../../oracle/store";
 import { DOMAIN, grantWith, receiptWith, usage } from "../support/fakeMessages";
 
@@ -55,6 +55,11 @@ const header = (fields: Partial<BatchHeader> = {}): BatchHeader => ({
   evidenceHash: id(9),
   ...fields,
 });
+
+const MEASUREMENT: SignedMeasurement = {
+  measurement: { ...LANE, ...EPOCH, availabilityBps: 10_000, p95TtftMs: 10, samples: 20 },
+  signature: "0x" + "ab".repeat(65),
+};
 
 function sign(receipt: Receipt) {
   const hash = receiptDigest(DOMAIN, receipt);
@@ -204,7 +209,7 @@ describe("Store", () => {
 
     it("moves a late receipt out of an epoch that is drafted already", async () => {
       const { hash } = await served(1);
-      store.saveDraft(id(100), header(), "0x", [hash]);
+      store.saveDraft(id(100), header(), "0x", [], [hash]);
       expect((await served(2, { finishedAt: 1_999 })).receipt.finishedAt).to.equal(EPOCH.epochEnd);
     });
 
@@ -244,7 +249,7 @@ describe("Store", () => {
 
     beforeEach(async () => {
       hashes = [(await served(1)).hash, (await served(2)).hash];
-      store.saveDraft(BATCH, header(), "0xee", hashes);
+      store.saveDraft(BATCH, header(), "0xee", [MEASUREMENT], hashes);
     });
 
     it("hold what was drafted and take its receipts out of the free ones", () => {
@@ -252,6 +257,7 @@ describe("Store", () => {
         batchId: BATCH,
         header: header(),
         entries: "0xee",
+        measurements: [MEASUREMENT],
         state: "drafted",
         proof: null,
         rawTransaction: null,
@@ -264,13 +270,16 @@ describe("Store", () => {
     it("are refused whole if one of their receipts is taken", async () => {
       const { hash } = await served(3, { finishedAt: 2_500 });
       const next = header({ sequence: 2n });
-      expect(() => store.saveDraft(id(101), next, "0x", [hash, hashes[0]])).to.throw(StoreConflict, "isn't free");
+      expect(() => store.saveDraft(id(101), next, "0x", [], [hash, hashes[0]])).to.throw(StoreConflict, "isn't free");
       expect(store.batch(id(101))).to.equal(null);
       expect(store.receipt(id(3))?.state).to.equal("unbatched");
     });
 
     it("are refused if the lane's sequence is taken", () => {
-      expect(() => store.saveDraft(id(101), header(), "0x", [])).to.throw(StoreConflict, "has a batch of sequence 1");
+      expect(() => store.saveDraft(id(101), header(), "0x", [], [])).to.throw(
+        StoreConflict,
+        "has a batch of sequence 1",
+      );
     });
 
     it("go from drafted over attested and submitted to settled", () => {
@@ -304,7 +313,7 @@ describe("Store", () => {
       expect(store.receipt(id(2))?.state).to.equal("void");
       expect(store.unsettledCost(1n)).to.equal(0n);
       expect(store.grantUsed(GRANT)).to.equal(0n);
-      store.saveDraft(id(101), header(), "0x", []);
+      store.saveDraft(id(101), header(), "0x", [], []);
       expect(store.batchesIn("expired", "drafted").map(({ batchId }) => batchId)).to.have.members([BATCH, id(101)]);
     });
 
@@ -312,6 +321,13 @@ describe("Store", () => {
       store.discardDraft(BATCH);
       expect(store.batch(BATCH)).to.equal(null);
       expect(store.unbatched(LANE, EPOCH)).to.have.length(2);
+    });
+
+    it("void the hopeless receipts of a discarded draft, which frees what these held", () => {
+      store.discardDraft(BATCH, [hashes[0]]);
+      expect(store.receipt(id(1))?.state).to.equal("void");
+      expect(store.unbatched(LANE, EPOCH).map(({ hash }) => hash)).to.deep.equal([hashes[1]]);
+      expect(store.grantUsed(GRANT)).to.equal(10n);
     });
   });
 
@@ -329,7 +345,7 @@ describe("Store", () => {
   describe("recordAttestation", () => {
     const seen = (fields: Partial<Receipt> = {}) => {
       const receipt = receiptWith({ operatorId: LANE.operatorId, ...fields });
-      return { hash: receiptDigest(DOMAIN, receipt), receipt };
+      return { hash: receiptDigest(DOMAIN, receipt), receipt, cost: 7n };
     };
 
     it("remembers the digest and the receipts, and takes the same batch again", () => {
@@ -338,8 +354,19 @@ describe("Store", () => {
       store.recordAttestation(id(1), header(), [one]);
       expect(store.attestedBatch(LANE, 1n)).to.equal(id(1));
       expect(store.attestedBatch(LANE, 2n)).to.equal(null);
-      expect(store.seenReceipt(LANE.operatorId, 1n, 1n)).to.equal(one.hash);
+      const remembered = { hash: one.hash, previousHash: ZeroHash, batchId: id(1) };
+      expect(store.seenReceipt(LANE.operatorId, 1n, 1n)).to.deep.equal(remembered);
+      expect(store.seenRequest(LANE.operatorId, one.receipt.requestId)).to.deep.equal(remembered);
+      expect(store.seenRequest(LANE.operatorId, id(77))).to.equal(null);
       expect(store.seenReceipt(LANE.operatorId, 1n, 2n)).to.equal(null);
+    });
+
+    it("sums what the receipts under a grant cost, over all batches but one", () => {
+      store.recordAttestation(id(1), header(), [seen()]);
+      store.recordAttestation(id(2), header({ sequence: 2n }), [seen({ sequence: 2n, requestId: id(2) })]);
+      expect(store.attestedCost(GRANT, id(3))).to.equal(14n);
+      expect(store.attestedCost(GRANT, id(2))).to.equal(7n);
+      expect(store.attestedCost(id(9), id(3))).to.equal(0n);
     });
 
     it("refuses a second digest for one sequence of a lane", () => {
