@@ -4,7 +4,7 @@ pragma solidity 0.8.30;
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {ERC721} from "@openzeppelin/contracts/token/ERC721/ERC721.sol";
 import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
-import {ILicenseRegistry, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
+import {ILicenseRegistry, PlanShares, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
 import {Bps} from "./libraries/Bps.sol";
 import {ServiceLevelMath} from "./libraries/ServiceLevelMath.sol";
 import {AssetId, LicenseId, PlanId} from "./types/Ids.sol";
@@ -88,6 +88,12 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
     function termsOf(PlanId planId) public view returns (PlanTerms memory terms) {
         terms = _terms[planId];
         require(AssetId.unwrap(terms.assetId) != 0, PlanUnknown(planId));
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function sharesOf(PlanId planId) external view returns (PlanShares memory) {
+        PlanTerms storage terms = _terms[planId];
+        return PlanShares(terms.assetId, terms.attestor, terms.publisherBps, terms.attestorBps);
     }
 
     /// @dev Licenses are minted and then stay where they are.

@@ -10,7 +10,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
-import {ILicenseRegistry, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
+import {ILicenseRegistry, PlanShares, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
 import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking} from "./interfaces/IPerformanceStaking.sol";
 import {BatchHeader, BatchStatus, EntryStatus, IUsageEscrow} from "./interfaces/IUsageEscrow.sol";
@@ -26,8 +26,8 @@ import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "./types/Ids.sol
 
 /// @title The escrow
 /// @notice HOLDS all money of licensees, and what was charged to it until its payees fetch it: its balance is the sum of
-/// all accounts' balances, all batches' charges that wait (held; then the attestor's share until collected), and all
-/// earnings. What somebody sends it unasked belongs to nobody.
+/// all accounts' balances, all batches' charges that wait (held; then the attestor's share until collected), all
+/// earnings and the protocol's fees. What somebody sends it unasked belongs to nobody.
 /// STATES of a batch: none → held → released → collected. An account opens at purchase and stays for ever.
 /// WHO: anybody buys, funds anyone, settles what a plan's attestor vouches for, and releases what is due; a license's
 /// owner alone sets its cap, ends its grants and takes its money out; payees fetch their own. Governance sets a bounded
@@ -65,6 +65,8 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     uint16 public feeBps;
     uint64 public depositCeiling;
     uint40 public pausedUntil;
+    /// @dev Currency units that wait for the treasury: in this word, so that a release writes one slot less.
+    uint64 public protocolFees;
 
     mapping(LicenseId licenseId => Account) private _accounts;
     mapping(LicenseId licenseId => Thaw) private _thaws;
@@ -272,12 +274,13 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         require(batch.status == BatchStatus.Held, BatchNotHeld(batchId, batch.status));
         require(block.timestamp >= batch.releasableAt, HoldRunning(batchId, batch.releasableAt));
 
-        PlanTerms memory plan = LICENSES.termsOf(batch.planId);
-        Split memory split = _split(batch, plan);
+        PlanShares memory shares = LICENSES.sharesOf(batch.planId);
+        Split memory split = _split(batch, shares);
         _batches[batchId].status = BatchStatus.Released;
         earningsOf[OPERATORS.ownerOf(batch.operatorId)] += split.operator;
-        earningsOf[ASSETS.ownerOf(AssetId.unwrap(plan.assetId))] += split.publisher;
-        earningsOf[TREASURY] += split.fee;
+        earningsOf[ASSETS.ownerOf(AssetId.unwrap(shares.assetId))] += split.publisher;
+        // At most the batch's charge, and all charges together are at most what the escrow may hold: 64 bits.
+        protocolFees += uint64(split.fee);
 
         emit BatchReleased(batchId, split);
 
@@ -288,10 +291,10 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     function collectAttestorShare(bytes32 batchId) external nonReentrant returns (uint256 amount, uint48 signers) {
         Batch memory batch = _batches[batchId];
         require(batch.status == BatchStatus.Released, BatchNotReleased(batchId, batch.status));
-        PlanTerms memory plan = LICENSES.termsOf(batch.planId);
-        require(msg.sender == address(plan.attestor), CallerNotAttestor(batchId, msg.sender));
+        PlanShares memory shares = LICENSES.sharesOf(batch.planId);
+        require(msg.sender == address(shares.attestor), CallerNotAttestor(batchId, msg.sender));
 
-        (amount, signers) = (_split(batch, plan).attestor, batch.signers);
+        (amount, signers) = (_split(batch, shares).attestor, batch.signers);
         _batches[batchId].status = BatchStatus.Collected;
 
         emit AttestorShareCollected(batchId, msg.sender, amount);
@@ -309,6 +312,18 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         emit EarningsWithdrawn(msg.sender, to, amount);
 
         CURRENCY.safeTransfer(to, amount);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function withdrawFees() external nonReentrant returns (uint256 amount) {
+        amount = protocolFees;
+        require(amount > 0, EarningsEmpty(TREASURY));
+
+        protocolFees = 0;
+
+        emit EarningsWithdrawn(TREASURY, TREASURY, amount);
+
+        CURRENCY.safeTransfer(TREASURY, amount);
     }
 
     // Administration
@@ -359,7 +374,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     /// @inheritdoc IUsageEscrow
     function splitOf(bytes32 batchId) external view returns (Split memory split) {
         Batch memory batch = _batches[batchId];
-        if (batch.status != BatchStatus.None) split = _split(batch, LICENSES.termsOf(batch.planId));
+        if (batch.status != BatchStatus.None) split = _split(batch, LICENSES.sharesOf(batch.planId));
     }
 
     /// @inheritdoc IUsageEscrow
@@ -515,12 +530,12 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     }
 
     /// @dev Shares of the gross, which is the charge before the discount: the discount comes out of the operator's.
-    function _split(Batch memory batch, PlanTerms memory plan) private pure returns (Split memory split) {
+    function _split(Batch memory batch, PlanShares memory shares) private pure returns (Split memory split) {
         uint256 charged = batch.charged;
         uint256 gross = (charged * Bps.WHOLE) / (Bps.WHOLE - batch.discountBps);
         split.fee = Bps.share(gross, batch.feeBps);
-        split.publisher = Bps.share(gross, plan.publisherBps);
-        split.attestor = Bps.share(gross, plan.attestorBps);
+        split.publisher = Bps.share(gross, shares.publisherBps);
+        split.attestor = Bps.share(gross, shares.attestorBps);
         split.operator = charged - split.fee - split.publisher - split.attestor;
     }
 

@@ -48,6 +48,7 @@ export const OPEN: Record<string, string[]> = {
     "release",
     "collectAttestorShare",
     "withdrawEarnings",
+    "withdrawFees",
   ],
   CommitteeAttestor: ["shareIncome", "withdraw"],
 };

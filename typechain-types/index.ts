@@ -104,6 +104,8 @@ export type { IUsageEscrow } from "./contracts/interfaces/IUsageEscrow";
 export { IUsageEscrow__factory } from "./factories/contracts/interfaces/IUsageEscrow__factory";
 export type { LicenseRegistry } from "./contracts/LicenseRegistry";
 export { LicenseRegistry__factory } from "./factories/contracts/LicenseRegistry__factory";
+export type { FloorMarket } from "./contracts/mocks/FloorMarket";
+export { FloorMarket__factory } from "./factories/contracts/mocks/FloorMarket__factory";
 export type { TestCurrency } from "./contracts/mocks/TestCurrency";
 export { TestCurrency__factory } from "./factories/contracts/mocks/TestCurrency__factory";
 export type { OperatorRegistry } from "./contracts/OperatorRegistry";

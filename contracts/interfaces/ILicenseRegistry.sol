@@ -28,14 +28,16 @@ struct ServiceLevels {
     uint16 severeTtftDiscountBps;
 }
 
-/// @dev All of a plan's terms. They never change.
+/// @dev All of a plan's terms. They never change. The first word is all that a release reads.
 struct PlanTerms {
     /// The model that is licensed.
     AssetId assetId;
     /// Vouches for the batches of this plan.
     IAttestor attestor;
-    /// Rules on challenges that a proof can't decide.
-    address arbitrator;
+    uint16 publisherBps;
+    uint16 attestorBps;
+    /// From a charge to its release, in seconds.
+    uint32 holdPeriod;
     Rates rates;
     ServiceLevels levels;
     /// Currency units, paid at purchase.
@@ -50,18 +52,24 @@ struct PlanTerms {
     bool renewable;
     /// Whether a license may be sold.
     bool transferable;
-    /// From a charge to its release, in seconds.
-    uint32 holdPeriod;
-    uint16 publisherBps;
-    uint16 attestorBps;
     /// The least that the operator's evidence must show: 0 is signed receipts.
     uint8 minEvidenceTier;
     /// Bit field of permitted uses, as the license text defines them.
     uint32 permittedUses;
     /// How many licenses may be sold; 0 is any number.
     uint32 supply;
+    /// Rules on challenges that a proof can't decide.
+    address arbitrator;
     /// keccak256 of the license text that people read.
     bytes32 licenseTextHash;
+}
+
+/// @dev Who gets a share of a plan's charges besides the operator, who gets the rest.
+struct PlanShares {
+    AssetId assetId;
+    IAttestor attestor;
+    uint16 publisherBps;
+    uint16 attestorBps;
 }
 
 /// @title The registry of plans (immutable terms for a model) and of the licenses bought under them
@@ -101,6 +109,9 @@ interface ILicenseRegistry is IERC721 {
 
     /// @notice A plan's terms. Reverts for a plan that doesn't exist.
     function termsOf(PlanId planId) external view returns (PlanTerms memory);
+
+    /// @notice A plan's shares: a part of its terms that is cheap to read. All zero for a plan that doesn't exist.
+    function sharesOf(PlanId planId) external view returns (PlanShares memory);
 
     /// @return sold How many licenses were sold
     /// @return closed Whether sales have ended

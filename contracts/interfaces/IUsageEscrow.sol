@@ -247,6 +247,9 @@ interface IUsageEscrow {
     /// @notice Sends all that the caller has earned to `to`.
     function withdrawEarnings(address to) external returns (uint256 amount);
 
+    /// @notice Sends the protocol's fees to the treasury. Anyone may call this.
+    function withdrawFees() external returns (uint256 amount);
+
     // Administration
 
     /// @notice Sets the protocol fee, at most MAX_FEE_BPS, for batches that settle from now on.
@@ -279,6 +282,9 @@ interface IUsageEscrow {
     function capOf(uint8 capCode) external view returns (uint256);
 
     function earningsOf(address payee) external view returns (uint256);
+
+    /// @notice What waits for the treasury, in currency units.
+    function protocolFees() external view returns (uint64);
 
     function feeBps() external view returns (uint16);
 

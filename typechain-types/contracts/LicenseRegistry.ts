@@ -79,7 +79,9 @@ export type ServiceLevelsStructOutput = [
 export type PlanTermsStruct = {
   assetId: BigNumberish;
   attestor: AddressLike;
-  arbitrator: AddressLike;
+  publisherBps: BigNumberish;
+  attestorBps: BigNumberish;
+  holdPeriod: BigNumberish;
   rates: RatesStruct;
   levels: ServiceLevelsStruct;
   upfrontPrice: BigNumberish;
@@ -88,19 +90,19 @@ export type PlanTermsStruct = {
   termPeriod: BigNumberish;
   renewable: boolean;
   transferable: boolean;
-  holdPeriod: BigNumberish;
-  publisherBps: BigNumberish;
-  attestorBps: BigNumberish;
   minEvidenceTier: BigNumberish;
   permittedUses: BigNumberish;
   supply: BigNumberish;
+  arbitrator: AddressLike;
   licenseTextHash: BytesLike;
 };
 
 export type PlanTermsStructOutput = [
   assetId: bigint,
   attestor: string,
-  arbitrator: string,
+  publisherBps: bigint,
+  attestorBps: bigint,
+  holdPeriod: bigint,
   rates: RatesStructOutput,
   levels: ServiceLevelsStructOutput,
   upfrontPrice: bigint,
@@ -109,17 +111,17 @@ export type PlanTermsStructOutput = [
   termPeriod: bigint,
   renewable: boolean,
   transferable: boolean,
-  holdPeriod: bigint,
-  publisherBps: bigint,
-  attestorBps: bigint,
   minEvidenceTier: bigint,
   permittedUses: bigint,
   supply: bigint,
+  arbitrator: string,
   licenseTextHash: string
 ] & {
   assetId: bigint;
   attestor: string;
-  arbitrator: string;
+  publisherBps: bigint;
+  attestorBps: bigint;
+  holdPeriod: bigint;
   rates: RatesStructOutput;
   levels: ServiceLevelsStructOutput;
   upfrontPrice: bigint;
@@ -128,13 +130,30 @@ export type PlanTermsStructOutput = [
   termPeriod: bigint;
   renewable: boolean;
   transferable: boolean;
-  holdPeriod: bigint;
-  publisherBps: bigint;
-  attestorBps: bigint;
   minEvidenceTier: bigint;
   permittedUses: bigint;
   supply: bigint;
+  arbitrator: string;
   licenseTextHash: string;
+};
+
+export type PlanSharesStruct = {
+  assetId: BigNumberish;
+  attestor: AddressLike;
+  publisherBps: BigNumberish;
+  attestorBps: BigNumberish;
+};
+
+export type PlanSharesStructOutput = [
+  assetId: bigint,
+  attestor: string,
+  publisherBps: bigint,
+  attestorBps: bigint
+] & {
+  assetId: bigint;
+  attestor: string;
+  publisherBps: bigint;
+  attestorBps: bigint;
 };
 
 export interface LicenseRegistryInterface extends Interface {
@@ -163,6 +182,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "salesOf"
       | "setApprovalForAll"
       | "setAuthority"
+      | "sharesOf"
       | "supportsInterface"
       | "symbol"
       | "termsOf"
@@ -262,6 +282,10 @@ export interface LicenseRegistryInterface extends Interface {
     values: [AddressLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "sharesOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "supportsInterface",
     values: [BytesLike]
   ): string;
@@ -338,6 +362,7 @@ export interface LicenseRegistryInterface extends Interface {
     functionFragment: "setAuthority",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "sharesOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "supportsInterface",
     data: BytesLike
@@ -603,6 +628,12 @@ export interface LicenseRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  sharesOf: TypedContractMethod<
+    [planId: BigNumberish],
+    [PlanSharesStructOutput],
+    "view"
+  >;
+
   supportsInterface: TypedContractMethod<
     [interfaceId: BytesLike],
     [boolean],
@@ -731,6 +762,13 @@ export interface LicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "setAuthority"
   ): TypedContractMethod<[newAuthority: AddressLike], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "sharesOf"
+  ): TypedContractMethod<
+    [planId: BigNumberish],
+    [PlanSharesStructOutput],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "supportsInterface"
   ): TypedContractMethod<[interfaceId: BytesLike], [boolean], "view">;

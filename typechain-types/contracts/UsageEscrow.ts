@@ -262,6 +262,7 @@ export interface UsageEscrowInterface extends Interface {
       | "pause"
       | "pausedUntil"
       | "previewSettle"
+      | "protocolFees"
       | "raiseDepositCeiling"
       | "raiseGeneration"
       | "release"
@@ -274,6 +275,7 @@ export interface UsageEscrowInterface extends Interface {
       | "unpause"
       | "withdraw"
       | "withdrawEarnings"
+      | "withdrawFees"
   ): FunctionFragment;
 
   getEvent(
@@ -397,6 +399,10 @@ export interface UsageEscrowInterface extends Interface {
     values: [BatchHeaderStruct, BytesLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "protocolFees",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
     functionFragment: "raiseDepositCeiling",
     values: [BigNumberish]
   ): string;
@@ -434,6 +440,10 @@ export interface UsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "withdrawEarnings",
     values: [AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "withdrawFees",
+    values?: undefined
   ): string;
 
   decodeFunctionResult(functionFragment: "ASSETS", data: BytesLike): Result;
@@ -506,6 +516,10 @@ export interface UsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
+    functionFragment: "protocolFees",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
     functionFragment: "raiseDepositCeiling",
     data: BytesLike
   ): Result;
@@ -527,6 +541,10 @@ export interface UsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "withdrawEarnings",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "withdrawFees",
     data: BytesLike
   ): Result;
 }
@@ -974,6 +992,8 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
 
+  protocolFees: TypedContractMethod<[], [bigint], "view">;
+
   raiseDepositCeiling: TypedContractMethod<
     [ceiling: BigNumberish],
     [void],
@@ -1033,6 +1053,8 @@ export interface UsageEscrow extends BaseContract {
     [bigint],
     "nonpayable"
   >;
+
+  withdrawFees: TypedContractMethod<[], [bigint], "nonpayable">;
 
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
@@ -1194,6 +1216,9 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "protocolFees"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "raiseDepositCeiling"
   ): TypedContractMethod<[ceiling: BigNumberish], [void], "nonpayable">;
   getFunction(
@@ -1249,6 +1274,9 @@ export interface UsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "withdrawEarnings"
   ): TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
+  getFunction(
+    nameOrSignature: "withdrawFees"
+  ): TypedContractMethod<[], [bigint], "nonpayable">;
 
   getEvent(
     key: "AttestorShareCollected"

@@ -79,7 +79,9 @@ export type ServiceLevelsStructOutput = [
 export type PlanTermsStruct = {
   assetId: BigNumberish;
   attestor: AddressLike;
-  arbitrator: AddressLike;
+  publisherBps: BigNumberish;
+  attestorBps: BigNumberish;
+  holdPeriod: BigNumberish;
   rates: RatesStruct;
   levels: ServiceLevelsStruct;
   upfrontPrice: BigNumberish;
@@ -88,19 +90,19 @@ export type PlanTermsStruct = {
   termPeriod: BigNumberish;
   renewable: boolean;
   transferable: boolean;
-  holdPeriod: BigNumberish;
-  publisherBps: BigNumberish;
-  attestorBps: BigNumberish;
   minEvidenceTier: BigNumberish;
   permittedUses: BigNumberish;
   supply: BigNumberish;
+  arbitrator: AddressLike;
   licenseTextHash: BytesLike;
 };
 
 export type PlanTermsStructOutput = [
   assetId: bigint,
   attestor: string,
-  arbitrator: string,
+  publisherBps: bigint,
+  attestorBps: bigint,
+  holdPeriod: bigint,
   rates: RatesStructOutput,
   levels: ServiceLevelsStructOutput,
   upfrontPrice: bigint,
@@ -109,17 +111,17 @@ export type PlanTermsStructOutput = [
   termPeriod: bigint,
   renewable: boolean,
   transferable: boolean,
-  holdPeriod: bigint,
-  publisherBps: bigint,
-  attestorBps: bigint,
   minEvidenceTier: bigint,
   permittedUses: bigint,
   supply: bigint,
+  arbitrator: string,
   licenseTextHash: string
 ] & {
   assetId: bigint;
   attestor: string;
-  arbitrator: string;
+  publisherBps: bigint;
+  attestorBps: bigint;
+  holdPeriod: bigint;
   rates: RatesStructOutput;
   levels: ServiceLevelsStructOutput;
   upfrontPrice: bigint;
@@ -128,13 +130,30 @@ export type PlanTermsStructOutput = [
   termPeriod: bigint;
   renewable: boolean;
   transferable: boolean;
-  holdPeriod: bigint;
-  publisherBps: bigint;
-  attestorBps: bigint;
   minEvidenceTier: bigint;
   permittedUses: bigint;
   supply: bigint;
+  arbitrator: string;
   licenseTextHash: string;
+};
+
+export type PlanSharesStruct = {
+  assetId: BigNumberish;
+  attestor: AddressLike;
+  publisherBps: BigNumberish;
+  attestorBps: BigNumberish;
+};
+
+export type PlanSharesStructOutput = [
+  assetId: bigint,
+  attestor: string,
+  publisherBps: bigint,
+  attestorBps: bigint
+] & {
+  assetId: bigint;
+  attestor: string;
+  publisherBps: bigint;
+  attestorBps: bigint;
 };
 
 export interface ILicenseRegistryInterface extends Interface {
@@ -155,6 +174,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "safeTransferFrom(address,address,uint256,bytes)"
       | "salesOf"
       | "setApprovalForAll"
+      | "sharesOf"
       | "supportsInterface"
       | "termsOf"
       | "transferFrom"
@@ -225,6 +245,10 @@ export interface ILicenseRegistryInterface extends Interface {
     values: [AddressLike, boolean]
   ): string;
   encodeFunctionData(
+    functionFragment: "sharesOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "supportsInterface",
     values: [BytesLike]
   ): string;
@@ -270,6 +294,7 @@ export interface ILicenseRegistryInterface extends Interface {
     functionFragment: "setApprovalForAll",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "sharesOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "supportsInterface",
     data: BytesLike
@@ -501,6 +526,12 @@ export interface ILicenseRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  sharesOf: TypedContractMethod<
+    [planId: BigNumberish],
+    [PlanSharesStructOutput],
+    "view"
+  >;
+
   supportsInterface: TypedContractMethod<
     [interfaceId: BytesLike],
     [boolean],
@@ -600,6 +631,13 @@ export interface ILicenseRegistry extends BaseContract {
     [operator: AddressLike, approved: boolean],
     [void],
     "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "sharesOf"
+  ): TypedContractMethod<
+    [planId: BigNumberish],
+    [PlanSharesStructOutput],
+    "view"
   >;
   getFunction(
     nameOrSignature: "supportsInterface"

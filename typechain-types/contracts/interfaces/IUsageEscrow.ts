@@ -211,6 +211,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "pause"
       | "pausedUntil"
       | "previewSettle"
+      | "protocolFees"
       | "raiseDepositCeiling"
       | "raiseGeneration"
       | "release"
@@ -222,6 +223,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "unpause"
       | "withdraw"
       | "withdrawEarnings"
+      | "withdrawFees"
   ): FunctionFragment;
 
   getEvent(
@@ -313,6 +315,10 @@ export interface IUsageEscrowInterface extends Interface {
     values: [BatchHeaderStruct, BytesLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "protocolFees",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
     functionFragment: "raiseDepositCeiling",
     values: [BigNumberish]
   ): string;
@@ -346,6 +352,10 @@ export interface IUsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "withdrawEarnings",
     values: [AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "withdrawFees",
+    values?: undefined
   ): string;
 
   decodeFunctionResult(functionFragment: "CURRENCY", data: BytesLike): Result;
@@ -388,6 +398,10 @@ export interface IUsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
+    functionFragment: "protocolFees",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
     functionFragment: "raiseDepositCeiling",
     data: BytesLike
   ): Result;
@@ -405,6 +419,10 @@ export interface IUsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "withdrawEarnings",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "withdrawFees",
     data: BytesLike
   ): Result;
 }
@@ -792,6 +810,8 @@ export interface IUsageEscrow extends BaseContract {
     "view"
   >;
 
+  protocolFees: TypedContractMethod<[], [bigint], "view">;
+
   raiseDepositCeiling: TypedContractMethod<
     [ceiling: BigNumberish],
     [void],
@@ -845,6 +865,8 @@ export interface IUsageEscrow extends BaseContract {
     [bigint],
     "nonpayable"
   >;
+
+  withdrawFees: TypedContractMethod<[], [bigint], "nonpayable">;
 
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
@@ -956,6 +978,9 @@ export interface IUsageEscrow extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "protocolFees"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "raiseDepositCeiling"
   ): TypedContractMethod<[ceiling: BigNumberish], [void], "nonpayable">;
   getFunction(
@@ -1008,6 +1033,9 @@ export interface IUsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "withdrawEarnings"
   ): TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
+  getFunction(
+    nameOrSignature: "withdrawFees"
+  ): TypedContractMethod<[], [bigint], "nonpayable">;
 
   getEvent(
     key: "AttestorShareCollected"

@@ -344,9 +344,19 @@ const _abi = [
             type: "address",
           },
           {
-            internalType: "address",
-            name: "arbitrator",
-            type: "address",
+            internalType: "uint16",
+            name: "publisherBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint16",
+            name: "attestorBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint32",
+            name: "holdPeriod",
+            type: "uint32",
           },
           {
             components: [
@@ -458,21 +468,6 @@ const _abi = [
             type: "bool",
           },
           {
-            internalType: "uint32",
-            name: "holdPeriod",
-            type: "uint32",
-          },
-          {
-            internalType: "uint16",
-            name: "publisherBps",
-            type: "uint16",
-          },
-          {
-            internalType: "uint16",
-            name: "attestorBps",
-            type: "uint16",
-          },
-          {
             internalType: "uint8",
             name: "minEvidenceTier",
             type: "uint8",
@@ -486,6 +481,11 @@ const _abi = [
             internalType: "uint32",
             name: "supply",
             type: "uint32",
+          },
+          {
+            internalType: "address",
+            name: "arbitrator",
+            type: "address",
           },
           {
             internalType: "bytes32",
@@ -605,9 +605,19 @@ const _abi = [
             type: "address",
           },
           {
-            internalType: "address",
-            name: "arbitrator",
-            type: "address",
+            internalType: "uint16",
+            name: "publisherBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint16",
+            name: "attestorBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint32",
+            name: "holdPeriod",
+            type: "uint32",
           },
           {
             components: [
@@ -719,21 +729,6 @@ const _abi = [
             type: "bool",
           },
           {
-            internalType: "uint32",
-            name: "holdPeriod",
-            type: "uint32",
-          },
-          {
-            internalType: "uint16",
-            name: "publisherBps",
-            type: "uint16",
-          },
-          {
-            internalType: "uint16",
-            name: "attestorBps",
-            type: "uint16",
-          },
-          {
             internalType: "uint8",
             name: "minEvidenceTier",
             type: "uint8",
@@ -747,6 +742,11 @@ const _abi = [
             internalType: "uint32",
             name: "supply",
             type: "uint32",
+          },
+          {
+            internalType: "address",
+            name: "arbitrator",
+            type: "address",
           },
           {
             internalType: "bytes32",
@@ -978,6 +978,47 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    name: "sharesOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "AssetId",
+            name: "assetId",
+            type: "uint32",
+          },
+          {
+            internalType: "contract IAttestor",
+            name: "attestor",
+            type: "address",
+          },
+          {
+            internalType: "uint16",
+            name: "publisherBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint16",
+            name: "attestorBps",
+            type: "uint16",
+          },
+        ],
+        internalType: "struct PlanShares",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "bytes4",
         name: "interfaceId",
         type: "bytes4",
@@ -1017,9 +1058,19 @@ const _abi = [
             type: "address",
           },
           {
-            internalType: "address",
-            name: "arbitrator",
-            type: "address",
+            internalType: "uint16",
+            name: "publisherBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint16",
+            name: "attestorBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint32",
+            name: "holdPeriod",
+            type: "uint32",
           },
           {
             components: [
@@ -1131,21 +1182,6 @@ const _abi = [
             type: "bool",
           },
           {
-            internalType: "uint32",
-            name: "holdPeriod",
-            type: "uint32",
-          },
-          {
-            internalType: "uint16",
-            name: "publisherBps",
-            type: "uint16",
-          },
-          {
-            internalType: "uint16",
-            name: "attestorBps",
-            type: "uint16",
-          },
-          {
             internalType: "uint8",
             name: "minEvidenceTier",
             type: "uint8",
@@ -1159,6 +1195,11 @@ const _abi = [
             internalType: "uint32",
             name: "supply",
             type: "uint32",
+          },
+          {
+            internalType: "address",
+            name: "arbitrator",
+            type: "address",
           },
           {
             internalType: "bytes32",

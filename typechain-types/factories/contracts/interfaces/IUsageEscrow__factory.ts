@@ -1595,6 +1595,19 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [],
+    name: "protocolFees",
+    outputs: [
+      {
+        internalType: "uint64",
+        name: "",
+        type: "uint64",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [
       {
         internalType: "uint64",
@@ -1890,6 +1903,19 @@ const _abi = [
       },
     ],
     name: "withdrawEarnings",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "withdrawFees",
     outputs: [
       {
         internalType: "uint256",

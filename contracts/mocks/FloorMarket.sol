@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ERC721} from "@openzeppelin/contracts/token/ERC721/ERC721.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+
+/// @title The floor of gas: a market without any of the rules
+/// @notice Does the least that moves the same money: one packed slot a payer, one signature a batch, no checks beyond the
+/// arithmetic. It stands beside UsageEscrow in `npm run bench:gas`, so that what the rules cost can be read off one run.
+contract FloorMarket is ERC721 {
+    using SafeERC20 for IERC20;
+
+    IERC20 private immutable CURRENCY;
+    address private immutable ATTESTOR;
+
+    uint256 private _licenses;
+    mapping(uint256 licenseId => uint256) private _terms;
+    /// @dev balance (64 bits), spent (56 bits)
+    mapping(uint256 licenseId => uint256) private _accounts;
+    mapping(address payee => uint256) private _earnings;
+    mapping(bytes32 batchId => uint256) private _charged;
+    uint256 private _stake;
+
+    error SignatureWrong();
+
+    constructor(IERC20 currency, address attestor) ERC721("Floor", "FLOOR") {
+        CURRENCY = currency;
+        ATTESTOR = attestor;
+    }
+
+    function buy(uint256 terms) external {
+        uint256 licenseId = ++_licenses;
+        _terms[licenseId] = terms;
+        _mint(msg.sender, licenseId);
+    }
+
+    function deposit(uint256 licenseId, uint256 amount) external {
+        _accounts[licenseId] += amount;
+        CURRENCY.safeTransferFrom(msg.sender, address(this), amount);
+    }
+
+    /// @param entries 16 bytes a license: licenseId (8), amount (8)
+    function settle(bytes calldata entries, bytes32 r, bytes32 vs) external {
+        bytes32 batchId = keccak256(entries);
+        require(ECDSA.recover(batchId, r, vs) == ATTESTOR, SignatureWrong());
+        uint256 total;
+        for (uint256 i; i < entries.length; i += 16) {
+            uint256 entry = uint128(bytes16(entries[i:i + 16]));
+            uint256 amount = uint64(entry);
+            _accounts[entry >> 64] += (amount << 64) - amount;
+            total += amount;
+        }
+        _charged[batchId] = total;
+    }
+
+    function release(bytes32 batchId, address operator, address publisher, address treasury) external {
+        uint256 charged = _charged[batchId];
+        _charged[batchId] = 1;
+        _earnings[operator] += (charged * 67) / 100;
+        _earnings[publisher] += (charged * 30) / 100;
+        _earnings[treasury] += (charged * 3) / 100;
+    }
+
+    function addStake(uint256 amount) external {
+        _stake += amount;
+        CURRENCY.safeTransferFrom(msg.sender, address(this), amount);
+    }
+
+    function slash(address beneficiary, uint256 amount) external {
+        _stake -= amount;
+        _earnings[beneficiary] += amount;
+    }
+}

@@ -1,0 +1,164 @@
+import { time } from "@nomicfoundation/hardhat-network-helpers";
+import { id, keccak256, Signature, type TransactionResponse } from "ethers";
+import hre from "hardhat";
+import { totalOf, packEntries } from "../../oracle/entries";
+import type { BatchHeader, Entry } from "../../oracle/protocol";
+import { ATTESTORS, deployMarket, HOUR, proofBy, usd, type Market } from "./market";
+
+/** One figure of a benchmark, beside what the same money costs to move without any rules. */
+export interface Measurement {
+  name: string;
+  value: number;
+  unit: "gas" | "gas/license";
+  floor: number;
+  ratio: number;
+}
+
+/** What the figures must stay below; the others are free. */
+export const GAS_LIMITS: Record<string, number> = {
+  "settle.attested.200": 9_000,
+  "license.buy": 250_000,
+  "escrow.deposit": 75_000,
+  "batch.release": 130_000,
+};
+
+const BATCH_SIZES = [1, 10, 50, 200];
+
+/** A fixed time, far ahead: calldata and signatures, and so the gas, are the same in every run. */
+const BENCH_TIME = 2_000_000_000;
+
+/**
+ * Measures every figure on the in-process network, on a market of its own. Settlements are of licenses of one plan that
+ * were charged before, in a lane that settled before, with a discount and 2-of-3 signatures; everything is included.
+ */
+export async function measureGas(): Promise<Measurement[]> {
+  const market = await deployMarket();
+  const { licet, licensee, operator, publisher, treasury, slasher, outsider } = market;
+  const { escrow, staking, currency, licenses } = licet;
+  const floor = await hre.ethers.deployContract("FloorMarket", [currency, ATTESTORS[0].address], licensee);
+  await currency.connect(licensee).approve(floor, usd(100_000));
+
+  const measured: Measurement[] = [];
+  const record = async (name: string, ours: Promise<TransactionResponse>, bare: Promise<TransactionResponse>) => {
+    const [value, least] = [await gasOf(ours), await gasOf(bare)];
+    measured.push({ name, value, unit: "gas", floor: least, ratio: round(value / least) });
+  };
+
+  // The first of a kind sets up totals and counters that every later one finds; that is paid once a market.
+  await escrow.connect(licensee).buy(1, 1, licensee, 0, 0);
+  await floor.getFunction("buy")(1n << 200n);
+  await record(
+    "license.buy",
+    escrow.connect(licensee).buy(1, 1, licensee, 17, 0),
+    floor.getFunction("buy")(1n << 200n),
+  );
+  await escrow.connect(licensee).deposit(1, usd(50));
+  await floor.getFunction("deposit")(1, usd(50));
+  await record(
+    "escrow.deposit",
+    escrow.connect(licensee).deposit(2, usd(50)),
+    floor.getFunction("deposit")(2, usd(50)),
+  );
+
+  for (let licenseId = 3; licenseId <= 200; licenseId++) {
+    await escrow.connect(licensee).buy(1, 1, licensee, 0, usd(50));
+    await floor.getFunction("deposit")(licenseId, usd(50));
+  }
+  await time.setNextBlockTimestamp(BENCH_TIME);
+  await settleBoth(market, floor, 200);
+  let lastBatch: { batchId: string; floorBatchId: string } | undefined;
+  for (const size of BATCH_SIZES) {
+    const { ours, bare, ...batch } = await settleBoth(market, floor, size);
+    const [value, least] = [Math.round(ours / size), Math.round(bare / size)];
+    measured.push({
+      name: `settle.attested.${size}`,
+      value,
+      unit: "gas/license",
+      floor: least,
+      ratio: round(value / least),
+    });
+    lastBatch = batch;
+  }
+
+  await time.increase(4 * 24 * HOUR);
+  const payees = [operator, publisher, treasury];
+  await record(
+    "batch.release",
+    escrow.connect(outsider).release(lastBatch!.batchId),
+    floor.getFunction("release")(lastBatch!.floorBatchId, ...payees),
+  );
+  await currency.mint(licensee, usd(1_000));
+  await record(
+    "stake.add",
+    staking.connect(operator).addStake(1, usd(100)),
+    floor.getFunction("addStake")(usd(100)),
+  );
+  await record(
+    "stake.slash",
+    staking.connect(slasher).slash(1, usd(5), treasury),
+    floor.getFunction("slash")(outsider, usd(5)),
+  );
+  void licenses;
+  return measured;
+}
+
+/** Settles the next hour of the first `size` licenses, by the escrow and by the floor. */
+async function settleBoth(market: Market, floor: { getFunction(name: string): CallableFunction }, size: number) {
+  const { escrow } = market.licet;
+  const lane = await escrow.laneOf(market.operatorId, market.planId, market.versionId);
+  const epochEnd = Math.max(Number(lane.epochEnd), BENCH_TIME) + HOUR;
+  const entries = Array.from({ length: size }, (_, i) => usageOf(BigInt(i + 1)));
+  const packed = packEntries(entries);
+  const header: BatchHeader = {
+    operatorId: market.operatorId,
+    planId: market.planId,
+    versionId: market.versionId,
+    sequence: lane.sequence + 1n,
+    epochStart: epochEnd - HOUR,
+    epochEnd,
+    root: id("root"),
+    count: BigInt(size) * 1_217n,
+    ...totalOf(entries),
+    availabilityBps: 9_991,
+    p95TtftMs: 951,
+    samples: 288,
+    entriesHash: keccak256(packed),
+    evidenceHash: id("evidence"),
+  };
+  const batchId = await escrow.batchIdOf(header);
+  const proof = proofBy(batchId);
+  await time.setNextBlockTimestamp(epochEnd + 60);
+  const ours = await gasOf(escrow.connect(market.outsider).settle(header, packed, proof));
+
+  const payments = packPayments(entries, lane.sequence);
+  const floorBatchId = keccak256(payments);
+  const { r, yParityAndS } = Signature.from(ATTESTORS[0].signingKey.sign(floorBatchId));
+  const bare = await gasOf(floor.getFunction("settle")(payments, r, yParityAndS));
+  return { ours, bare, batchId, floorBatchId };
+}
+
+/** A day's use of one customer, with no meter at zero and none the same for two licenses. */
+function usageOf(licenseId: bigint): Entry {
+  return {
+    licenseId,
+    requests: 1_217n + licenseId,
+    inputTokens: 234_567n + licenseId,
+    cachedInputTokens: 81_234n + licenseId,
+    outputTokens: 123_456n + licenseId,
+    computeMs: 345_678n + licenseId,
+  };
+}
+
+const packPayments = (entries: Entry[], salt: bigint): string =>
+  `0x${entries
+    .map(
+      ({ licenseId }) => licenseId.toString(16).padStart(16, "0") + (1_000_003n + salt).toString(16).padStart(16, "0"),
+    )
+    .join("")}`;
+
+async function gasOf(transaction: Promise<TransactionResponse>): Promise<number> {
+  const receipt = await (await transaction).wait();
+  return Number(receipt!.gasUsed);
+}
+
+const round = (ratio: number): number => Math.round(ratio * 100) / 100;
