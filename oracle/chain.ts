@@ -61,6 +61,8 @@ export interface Chain {
   /** Unix seconds: of the machine, or of the next block where the clock is the chain's. */
   now(): Promise<number>;
   license(licenseId: bigint): Promise<LicenseState | null>;
+  /** The license's generation at time `at`, Unix seconds; 0 where it didn't exist yet. */
+  generationAt(licenseId: bigint, at: number): Promise<number>;
   plan(planId: number): Promise<PlanState | null>;
   version(versionId: bigint): Promise<VersionState | null>;
   operator(operatorId: number): Promise<OperatorState | null>;
