@@ -1,15 +1,6 @@
 /** From canaries to the service level that a batch states. Pure: what attestors compute apart, they compute alike. */
 import type { BatchHeader, Epoch, Lane, Measurement } from "./protocol";
-
-/** What one canary request met. */
-export interface CanarySample {
-  /** Unix seconds, when it was sent. */
-  at: number;
-  /** Whether it was answered, whole and in time. */
-  available: boolean;
-  /** Milliseconds to the first token; 0 if it wasn't available. */
-  ttftMs: number;
-}
+import type { CanarySample } from "./store";
 
 /** The measured fields of a batch's header. */
 export type ServiceLevel = Pick<BatchHeader, "availabilityBps" | "p95TtftMs" | "samples">;
@@ -17,15 +8,15 @@ export type ServiceLevel = Pick<BatchHeader, "availabilityBps" | "p95TtftMs" | "
 /** What the samples of one lane say about an epoch; samples outside of the epoch don't count. */
 export function measure(lane: Lane, epoch: Epoch, samples: readonly CanarySample[]): Measurement {
   const inEpoch = samples.filter(({ at }) => epoch.epochStart <= at && at < epoch.epochEnd);
-  const available = inEpoch.filter((sample) => sample.available);
+  const answered = inEpoch.filter((sample) => sample.ok);
   return {
     operatorId: lane.operatorId,
     planId: lane.planId,
     versionId: lane.versionId,
     epochStart: epoch.epochStart,
     epochEnd: epoch.epochEnd,
-    availabilityBps: inEpoch.length === 0 ? 0 : Math.floor((available.length * 10_000) / inEpoch.length),
-    p95TtftMs: p95(available.map((sample) => sample.ttftMs)),
+    availabilityBps: inEpoch.length === 0 ? 0 : Math.floor((answered.length * 10_000) / inEpoch.length),
+    p95TtftMs: p95(answered.map((sample) => sample.ttftMs)),
     samples: inEpoch.length,
   };
 }

@@ -1,12 +1,13 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { type CanarySample, measure, medianOf, p95 } from "../../oracle/measure";
+import { measure, medianOf, p95 } from "../../oracle/measure";
+import type { CanarySample } from "../../oracle/store";
 
 const LANE = { operatorId: 7, planId: 3, versionId: (5n << 32n) | 1n };
 const EPOCH = { epochStart: 1_000, epochEnd: 2_000 };
 
-const answered = (at: number, ttftMs: number): CanarySample => ({ at, available: true, ttftMs });
-const unanswered = (at: number): CanarySample => ({ at, available: false, ttftMs: 0 });
+const answered = (at: number, ttftMs: number): CanarySample => ({ at, ok: true, ttftMs });
+const unanswered = (at: number): CanarySample => ({ at, ok: false, ttftMs: 0 });
 const level = (availabilityBps: number, p95TtftMs: number, samples: number) => ({
   availabilityBps,
   p95TtftMs,
