@@ -36,10 +36,7 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
     mapping(PlanId planId => PlanTerms) private _terms;
     mapping(PlanId planId => Sales) public salesOf;
 
-    constructor(
-        address authority,
-        IAssetRegistry assets
-    ) ERC721("Licet License", "LICET-L") AccessManaged(authority) {
+    constructor(address authority, IAssetRegistry assets) ERC721("Licet License", "LICET-L") AccessManaged(authority) {
         ASSETS = assets;
     }
 
@@ -122,10 +119,7 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
             HoldPeriodOutOfRange(terms.holdPeriod, SHORTEST_HOLD, LONGEST_HOLD)
         );
         uint256 others = uint256(terms.publisherBps) + terms.attestorBps + Bps.MAX_FEE;
-        require(
-            others <= Bps.WHOLE,
-            SharesAboveWhole(terms.publisherBps, terms.attestorBps, Bps.MAX_FEE)
-        );
+        require(others <= Bps.WHOLE, SharesAboveWhole(terms.publisherBps, terms.attestorBps, Bps.MAX_FEE));
         require(terms.levels.areOrdered(), ServiceLevelsNotOrdered(terms.levels));
         uint256 discountBps = terms.levels.largestDiscount();
         uint256 operatorBps = Bps.WHOLE - others;

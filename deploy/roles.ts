@@ -26,7 +26,11 @@ export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions:
   { contract: "UsageEscrow", role: "GOVERNOR", functions: ["setFee(uint16)", "raiseDepositCeiling(uint64)"] },
   { contract: "UsageEscrow", role: "GUARDIAN", functions: ["pause()", "unpause()"] },
   { contract: "LicenseRegistry", role: "ESCROW", functions: ["mint(address,uint32)"] },
-  { contract: "PerformanceStaking", role: "ESCROW", functions: ["raiseInFlight(uint24,uint256)", "lowerInFlight(uint24,uint256)"] },
+  {
+    contract: "PerformanceStaking",
+    role: "ESCROW",
+    functions: ["raiseInFlight(uint24,uint256)", "lowerInFlight(uint24,uint256)"],
+  },
   { contract: "PerformanceStaking", role: "SLASHER", functions: ["slash(uint24,uint256,address)"] },
 ];
 

@@ -16,16 +16,18 @@ library ServiceLevelMath {
         uint256 samples
     ) internal pure returns (uint256) {
         if (samples < MIN_SAMPLES) return 0;
-        uint256 forAvailability = availabilityBps < levels.severeAvailabilityFloorBps
-            ? levels.severeAvailabilityDiscountBps
-            : availabilityBps < levels.availabilityFloorBps
-                ? levels.availabilityDiscountBps
-                : 0;
-        uint256 forTtft = p95TtftMs > levels.severeTtftCeilingMs
-            ? levels.severeTtftDiscountBps
-            : p95TtftMs > levels.ttftCeilingMs
-                ? levels.ttftDiscountBps
-                : 0;
+        uint256 forAvailability =
+            availabilityBps < levels.severeAvailabilityFloorBps
+                ? levels.severeAvailabilityDiscountBps
+                : availabilityBps < levels.availabilityFloorBps
+                    ? levels.availabilityDiscountBps
+                    : 0;
+        uint256 forTtft =
+            p95TtftMs > levels.severeTtftCeilingMs
+                ? levels.severeTtftDiscountBps
+                : p95TtftMs > levels.ttftCeilingMs
+                    ? levels.ttftDiscountBps
+                    : 0;
         return forAvailability > forTtft ? forAvailability : forTtft;
     }
 

@@ -97,16 +97,12 @@ library UsageCharge {
     /// @dev Σ meter × rate / RATE_UNITS, less the discount. Meters have 32 bits and rates 48: nothing can overflow.
     function _charge(Tariff memory tariff, UsageEntry entry) private pure returns (uint256) {
         unchecked {
-            uint256 price = (entry.requests() *
-                tariff.requestRate +
-                entry.inputTokens() *
-                tariff.inputTokenRate +
-                entry.cachedInputTokens() *
-                tariff.cachedInputTokenRate +
-                entry.outputTokens() *
-                tariff.outputTokenRate +
-                entry.computeMs() *
-                tariff.computeMsRate) / RATE_UNITS;
+            uint256 price =
+                (entry.requests() * tariff.requestRate +
+                    entry.inputTokens() * tariff.inputTokenRate +
+                    entry.cachedInputTokens() * tariff.cachedInputTokenRate +
+                    entry.outputTokens() * tariff.outputTokenRate +
+                    entry.computeMs() * tariff.computeMsRate) / RATE_UNITS;
             return (price * tariff.keepBps) / Bps.WHOLE;
         }
     }

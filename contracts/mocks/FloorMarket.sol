@@ -16,8 +16,7 @@ contract FloorMarket is ERC721 {
     address private immutable ATTESTOR;
 
     uint256 private _licenses;
-    mapping(uint256 licenseId => uint256) private _terms;
-    /// @dev balance (64 bits), spent (56 bits)
+    /// @dev balance (64 bits), spent (56 bits), terms (136 bits)
     mapping(uint256 licenseId => uint256) private _accounts;
     mapping(address payee => uint256) private _earnings;
     mapping(bytes32 batchId => uint256) private _charged;
@@ -32,7 +31,7 @@ contract FloorMarket is ERC721 {
 
     function buy(uint256 terms) external {
         uint256 licenseId = ++_licenses;
-        _terms[licenseId] = terms;
+        _accounts[licenseId] = terms << 120;
         _mint(msg.sender, licenseId);
     }
 

@@ -39,12 +39,7 @@ library AccountLib {
     uint256 private constant PARTY_MASK =
         (uint256(type(uint32).max) << PLAN) | (uint256(type(uint24).max) << OPERATOR) | (1 << VOUCHER_ROAD);
 
-    function opened(
-        PlanId plan,
-        OperatorId operator,
-        uint256 expiry,
-        uint8 code
-    ) internal pure returns (Account) {
+    function opened(PlanId plan, OperatorId operator, uint256 expiry, uint8 code) internal pure returns (Account) {
         return
             Account.wrap(
                 attestedParties(plan, operator) | (uint256(uint32(expiry)) << EXPIRY) | (uint256(code) << CAP_CODE)
@@ -127,8 +122,11 @@ library AccountLib {
     /// Terms are counted modulo 2^16: terms of a day wrap after 179 years.
     function renewed(Account account, uint256 terms, uint256 newExpiry) internal pure returns (Account) {
         unchecked {
-            uint256 cleared = Account.unwrap(account) &
-                ~((MAX_SPENT << SPENT) | (uint256(type(uint16).max) << TERM) | (uint256(type(uint32).max) << EXPIRY));
+            uint256 cleared =
+                Account.unwrap(account) &
+                    ~((MAX_SPENT << SPENT) |
+                        (uint256(type(uint16).max) << TERM) |
+                        (uint256(type(uint32).max) << EXPIRY));
             uint256 number = uint16(account.term() + terms);
             return Account.wrap(cleared | (number << TERM) | (uint256(uint32(newExpiry)) << EXPIRY));
         }

@@ -1,6 +1,7 @@
-import { time } from "@nomicfoundation/hardhat-network-helpers";
+import { reset, time } from "@nomicfoundation/hardhat-network-helpers";
 import { id, keccak256, Signature, type TransactionResponse } from "ethers";
 import hre from "hardhat";
+import type { FloorMarket } from "../../typechain-types";
 import { totalOf, packEntries } from "../../oracle/entries";
 import type { BatchHeader, Entry } from "../../oracle/protocol";
 import { ATTESTORS, deployMarket, HOUR, proofBy, usd, type Market } from "./market";
@@ -24,6 +25,9 @@ export const GAS_LIMITS: Record<string, number> = {
 
 const BATCH_SIZES = [1, 10, 50, 200];
 
+/** Some terms of a floor license, in their place. */
+const TERMS = (1n << 130n) - 1n;
+
 /** A fixed time, far ahead: calldata and signatures, and so the gas, are the same in every run. */
 const BENCH_TIME = 2_000_000_000;
 
@@ -32,10 +36,16 @@ const BENCH_TIME = 2_000_000_000;
  * were charged before, in a lane that settled before, with a discount and 2-of-3 signatures; everything is included.
  */
 export async function measureGas(): Promise<Measurement[]> {
+  // Addresses are in what is signed, and signatures in what is paid for: always the same ones.
+  await reset();
   const market = await deployMarket();
   const { licet, licensee, operator, publisher, treasury, slasher, outsider } = market;
-  const { escrow, staking, currency, licenses } = licet;
-  const floor = await hre.ethers.deployContract("FloorMarket", [currency, ATTESTORS[0].address], licensee);
+  const { escrow, staking, currency } = licet;
+  const floor: FloorMarket = await hre.ethers.deployContract(
+    "FloorMarket",
+    [await currency.getAddress(), ATTESTORS[0].address],
+    licensee,
+  );
   await currency.connect(licensee).approve(floor, usd(100_000));
 
   const measured: Measurement[] = [];
@@ -45,24 +55,16 @@ export async function measureGas(): Promise<Measurement[]> {
   };
 
   // The first of a kind sets up totals and counters that every later one finds; that is paid once a market.
-  await escrow.connect(licensee).buy(1, 1, licensee, 0, 0);
-  await floor.getFunction("buy")(1n << 200n);
-  await record(
-    "license.buy",
-    escrow.connect(licensee).buy(1, 1, licensee, 17, 0),
-    floor.getFunction("buy")(1n << 200n),
-  );
-  await escrow.connect(licensee).deposit(1, usd(50));
-  await floor.getFunction("deposit")(1, usd(50));
-  await record(
-    "escrow.deposit",
-    escrow.connect(licensee).deposit(2, usd(50)),
-    floor.getFunction("deposit")(2, usd(50)),
-  );
+  await escrow.connect(licensee).buy(1, 1, licensee, 0, usd(50));
+  await floor.buy(TERMS);
+  await floor.deposit(1, usd(50));
+  await record("license.buy", escrow.connect(licensee).buy(1, 1, licensee, 17, 0), floor.buy(TERMS));
+  await record("escrow.deposit", escrow.connect(licensee).deposit(2, usd(50)), floor.deposit(2, usd(50)));
 
   for (let licenseId = 3; licenseId <= 200; licenseId++) {
     await escrow.connect(licensee).buy(1, 1, licensee, 0, usd(50));
-    await floor.getFunction("deposit")(licenseId, usd(50));
+    await floor.buy(TERMS);
+    await floor.deposit(licenseId, usd(50));
   }
   await time.setNextBlockTimestamp(BENCH_TIME);
   await settleBoth(market, floor, 200);
@@ -81,29 +83,19 @@ export async function measureGas(): Promise<Measurement[]> {
   }
 
   await time.increase(4 * 24 * HOUR);
-  const payees = [operator, publisher, treasury];
   await record(
     "batch.release",
     escrow.connect(outsider).release(lastBatch!.batchId),
-    floor.getFunction("release")(lastBatch!.floorBatchId, ...payees),
+    floor.release(lastBatch!.floorBatchId, operator, publisher, treasury),
   );
-  await currency.mint(licensee, usd(1_000));
-  await record(
-    "stake.add",
-    staking.connect(operator).addStake(1, usd(100)),
-    floor.getFunction("addStake")(usd(100)),
-  );
-  await record(
-    "stake.slash",
-    staking.connect(slasher).slash(1, usd(5), treasury),
-    floor.getFunction("slash")(outsider, usd(5)),
-  );
-  void licenses;
+  await floor.addStake(usd(100));
+  await record("stake.add", staking.connect(operator).addStake(1, usd(100)), floor.addStake(usd(100)));
+  await record("stake.slash", staking.connect(slasher).slash(1, usd(5), treasury), floor.slash(outsider, usd(5)));
   return measured;
 }
 
 /** Settles the next hour of the first `size` licenses, by the escrow and by the floor. */
-async function settleBoth(market: Market, floor: { getFunction(name: string): CallableFunction }, size: number) {
+async function settleBoth(market: Market, floor: FloorMarket, size: number) {
   const { escrow } = market.licet;
   const lane = await escrow.laneOf(market.operatorId, market.planId, market.versionId);
   const epochEnd = Math.max(Number(lane.epochEnd), BENCH_TIME) + HOUR;
@@ -133,7 +125,7 @@ async function settleBoth(market: Market, floor: { getFunction(name: string): Ca
   const payments = packPayments(entries, lane.sequence);
   const floorBatchId = keccak256(payments);
   const { r, yParityAndS } = Signature.from(ATTESTORS[0].signingKey.sign(floorBatchId));
-  const bare = await gasOf(floor.getFunction("settle")(payments, r, yParityAndS));
+  const bare = await gasOf(floor.settle(payments, r, yParityAndS));
   return { ours, bare, batchId, floorBatchId };
 }
 
