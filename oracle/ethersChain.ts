@@ -1,0 +1,149 @@
+import { Contract, type ContractRunner, type Provider } from "ethers";
+import {
+  AssetRegistry__factory,
+  LicenseRegistry__factory,
+  OperatorRegistry__factory,
+  UsageEscrow__factory,
+} from "../typechain-types";
+import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "./chain";
+import { recoverSigner } from "./messages";
+
+/** Whose time a daemon goes by: the machine's, or the chain's, where the chain's clock is moved by hand. */
+export type Clock = "machine" | "chain";
+
+export interface ChainConfig {
+  escrow: string;
+  /** The deployment's first block: events before it are not looked for. */
+  fromBlock: number;
+  clock: Clock;
+}
+
+const ERC1271 = ["function isValidSignature(bytes32 hash, bytes signature) view returns (bytes4)"];
+const ERC1271_MAGIC = "0x1626ba7e";
+
+/** The deployment of an escrow, read through ethers. Everything else is found from the escrow's address. */
+export async function connectChain(provider: Provider, config: ChainConfig): Promise<Chain> {
+  const runner: ContractRunner = { provider };
+  const escrow = UsageEscrow__factory.connect(config.escrow, runner);
+  const [{ chainId }, licensesAt, operatorsAt, assetsAt, epochPeriod, windowPeriod] = await Promise.all([
+    provider.getNetwork(),
+    escrow.LICENSES(),
+    escrow.OPERATORS(),
+    escrow.ASSETS(),
+    escrow.EPOCH_PERIOD(),
+    escrow.WINDOW_PERIOD(),
+  ]);
+  const licenses = LicenseRegistry__factory.connect(licensesAt, runner);
+  const operators = OperatorRegistry__factory.connect(operatorsAt, runner);
+  const assets = AssetRegistry__factory.connect(assetsAt, runner);
+
+  async function now(): Promise<number> {
+    if (config.clock === "machine") return Math.floor(Date.now() / 1000);
+    const block = (await provider.getBlock("pending")) ?? (await provider.getBlock("latest"));
+    return block!.timestamp;
+  }
+
+  async function license(licenseId: bigint): Promise<LicenseState | null> {
+    const account = await escrow.accountOf(licenseId);
+    if (account.planId === 0n) return null;
+    const [owner, plan, ownCap, time] = await Promise.all([
+      licenses.ownerOf(licenseId),
+      licenses.termsOf(account.planId),
+      escrow.capOf(account.capCode),
+      now(),
+    ]);
+    const expiresAt = Number(account.expiresAt);
+    const startsAnew = plan.renewable && time >= expiresAt;
+    return {
+      licenseId,
+      owner,
+      planId: Number(account.planId),
+      operatorId: Number(account.operatorId),
+      generation: Number(account.generation),
+      balance: account.balance,
+      thawing: account.thawing < account.balance ? account.thawing : account.balance,
+      spent: startsAnew ? 0n : account.spent,
+      cap: lowerCap(plan.cap, account.capCode === 0n ? 0n : ownCap),
+      expiresAt,
+      renewable: plan.renewable,
+      onVoucherRoad: account.onVoucherRoad,
+    };
+  }
+
+  async function generationAt(licenseId: bigint, at: number): Promise<number> {
+    const raised = await escrow.queryFilter(escrow.filters.GenerationRaised(licenseId), config.fromBlock);
+    let generation = 0;
+    for (const event of raised) {
+      const { timestamp } = await event.getBlock();
+      if (timestamp <= at) generation = Number(event.args.generation);
+    }
+    return generation;
+  }
+
+  async function plan(planId: number): Promise<PlanState | null> {
+    if (!isKnown(planId, await licenses.planCount())) return null;
+    const { assetId, rates, attestor } = await licenses.termsOf(planId);
+    return { planId, assetId: Number(assetId), rates: rates.toObject(), attestor };
+  }
+
+  async function version(versionId: bigint): Promise<VersionState | null> {
+    const usableUntil = await assets.usableUntil(versionId);
+    if (usableUntil === 0n) return null;
+    const { manifestHash } = await assets.versionOf(versionId);
+    return { versionId, assetId: Number(versionId >> 32n), manifestHash, usableUntil: Number(usableUntil) };
+  }
+
+  async function operator(operatorId: number): Promise<OperatorState | null> {
+    if (!isKnown(operatorId, await operators.operatorCount())) return null;
+    const { owner, endpoint, evidenceHash } = await operators.operatorOf(operatorId);
+    return { operatorId, owner, endpoint, evidenceHash };
+  }
+
+  async function isSignatureOf(account: string, digest: string, signature: string): Promise<boolean> {
+    if ((await provider.getCode(account)) === "0x") return isRecoveredFrom(account, digest, signature);
+    const wallet = new Contract(account, ERC1271, runner);
+    return wallet.isValidSignature(digest, signature).then(
+      (answer: string) => answer === ERC1271_MAGIC,
+      () => false,
+    );
+  }
+
+  async function lane(operatorId: number, planId: number, versionId: bigint): Promise<LaneState> {
+    const { sequence, epochStart, epochEnd } = await escrow.laneOf(operatorId, planId, versionId);
+    return { sequence, epochStart: Number(epochStart), epochEnd: Number(epochEnd) };
+  }
+
+  return {
+    domain: { name: "Licet UsageEscrow", version: "1", chainId, verifyingContract: config.escrow },
+    epochPeriod: Number(epochPeriod),
+    windowPeriod: Number(windowPeriod),
+    now,
+    license,
+    generationAt,
+    plan,
+    version,
+    operator,
+    isSigningKey: (operatorId, key, at) => operators.isSigningKey(operatorId, key, at),
+    isSignatureOf,
+    lane,
+  };
+}
+
+/** Ids count from 1. */
+function isKnown(id: number, count: bigint): boolean {
+  return id >= 1 && BigInt(id) <= count;
+}
+
+/** The lower of two caps, of which 0 is none. */
+function lowerCap(a: bigint, b: bigint): bigint {
+  if (a === 0n || b === 0n) return a + b;
+  return a < b ? a : b;
+}
+
+function isRecoveredFrom(account: string, digest: string, signature: string): boolean {
+  try {
+    return recoverSigner(digest, signature).toLowerCase() === account.toLowerCase();
+  } catch {
+    return false;
+  }
+}
