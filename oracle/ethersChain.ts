@@ -7,6 +7,7 @@ import {
 } from "../typechain-types";
 import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "./chain";
 import { recoverSigner } from "./messages";
+import { usageBy } from "./meters";
 
 /** Whose time a daemon goes by: the machine's, or the chain's, where the chain's clock is moved by hand. */
 export type Clock = "machine" | "chain";
@@ -83,7 +84,7 @@ export async function connectChain(provider: Provider, config: ChainConfig): Pro
   async function plan(planId: number): Promise<PlanState | null> {
     if (!isKnown(planId, await licenses.planCount())) return null;
     const { assetId, rates, attestor } = await licenses.termsOf(planId);
-    return { planId, assetId: Number(assetId), rates: rates.toObject(), attestor };
+    return { planId, assetId: Number(assetId), rates: usageBy((meter) => rates[meter]), attestor };
   }
 
   async function version(versionId: bigint): Promise<VersionState | null> {
