@@ -1,0 +1,152 @@
+import { costOf } from "./meters";
+import type { LicenseState } from "./chain";
+import type { Usage } from "./protocol";
+
+type LicenseLimits = Pick<LicenseState, "licenseId" | "balance" | "thawing" | "spent" | "cap">;
+
+interface GrantLimits {
+  /** The grant's digest. */
+  hash: string;
+  /** Units of the currency; 0 is no limit. */
+  cap: bigint;
+}
+
+/** Money set aside for one request that runs. Given back to the ledger once, by `settle` or `free`. */
+export interface Reservation {
+  licenseId: bigint;
+  grantHash: string;
+  /** Units of the currency. */
+  amount: bigint;
+}
+
+/** Which limit stands against a request, in units of the currency. */
+export interface Refusal {
+  limit: "balance" | "cap" | "grant";
+  /** What the request may cost at worst. */
+  needed: bigint;
+  /** What the limit still allows. */
+  available: bigint;
+  /** What requests that run hold of that limit: when they end, `available` grows by what they don't use. */
+  reserved: bigint;
+}
+
+interface Tally {
+  /** Of finished requests: what a license owes and isn't settled, or what a grant has used. */
+  used: bigint;
+  /** Of running requests, at their worst. */
+  reserved: bigint;
+}
+
+/**
+ * Who may still spend what. Pure bookkeeping: it holds, at every moment and whatever requests run at once,
+ *
+ *   for a license   unsettled + reserved ≤ balance − thawing   and   spent + unsettled + reserved ≤ cap (if any)
+ *   for a grant     used + reserved ≤ cap (if any)
+ */
+export class Ledger {
+  private readonly licenses = new Map<bigint, Tally>();
+  private readonly grants = new Map<string, Tally>();
+
+  /** What a license owes for finished requests that aren't settled. */
+  unsettled(licenseId: bigint): bigint {
+    return this.license(licenseId).used;
+  }
+
+  setUnsettled(licenseId: bigint, unsettled: bigint): void {
+    this.license(licenseId).used = unsettled;
+  }
+
+  setGrantUsed(grantHash: string, used: bigint): void {
+    this.grant(grantHash).used = used;
+  }
+
+  /** Sets `amount` aside, or says which limit is in the way and changes nothing. */
+  reserve(license: LicenseLimits, grant: GrantLimits, amount: bigint): Reservation | Refusal {
+    const ofLicense = this.license(license.licenseId);
+    const ofGrant = this.grant(grant.hash);
+    const refusal =
+      refusalBy("balance", license.balance - license.thawing, ofLicense, amount) ??
+      (license.cap === 0n ? null : refusalBy("cap", license.cap - license.spent, ofLicense, amount)) ??
+      (grant.cap === 0n ? null : refusalBy("grant", grant.cap, ofGrant, amount));
+    if (refusal !== null) return refusal;
+    ofLicense.reserved += amount;
+    ofGrant.reserved += amount;
+    return { licenseId: license.licenseId, grantHash: grant.hash, amount };
+  }
+
+  /** Ends a reservation with what its request cost. */
+  settle(reservation: Reservation, cost: bigint): void {
+    for (const tally of [this.license(reservation.licenseId), this.grant(reservation.grantHash)]) {
+      tally.reserved -= reservation.amount;
+      tally.used += cost;
+    }
+  }
+
+  /** Ends a reservation of a request that cost nothing. */
+  free(reservation: Reservation): void {
+    this.settle(reservation, 0n);
+  }
+
+  private license(licenseId: bigint): Tally {
+    return tallyIn(this.licenses, licenseId);
+  }
+
+  private grant(grantHash: string): Tally {
+    return tallyIn(this.grants, grantHash);
+  }
+}
+
+export function isRefusal(answer: Reservation | Refusal): answer is Refusal {
+  return "limit" in answer;
+}
+
+function tallyIn<Key>(tallies: Map<Key, Tally>, key: Key): Tally {
+  let tally = tallies.get(key);
+  if (tally === undefined) {
+    tally = { used: 0n, reserved: 0n };
+    tallies.set(key, tally);
+  }
+  return tally;
+}
+
+function refusalBy(
+  limit: Refusal["limit"],
+  allowed: bigint,
+  { used, reserved }: Tally,
+  needed: bigint,
+): Refusal | null {
+  const rest = allowed - used - reserved;
+  const available = rest < 0n ? 0n : rest;
+  return needed <= available ? null : { limit, needed, available, reserved };
+}
+
+/** What bounds a request's usage before it is served. */
+export interface RequestBounds {
+  /** UTF-8 bytes of everything that becomes prompt: no tokenizer makes more tokens than bytes of them. */
+  promptBytes: number;
+  /** Tokens that the model's chat template may add. */
+  templateTokens: number;
+  /** Most tokens of one answer, and how many answers are asked for. */
+  maxTokens: number;
+  choices: number;
+  timeoutMs: number;
+  /** GPUs of the replica. */
+  gpus: number;
+}
+
+/** The most that a request can use. Its input counts as not cached. */
+export function worstUsage(bounds: RequestBounds): Usage {
+  return {
+    requests: 1n,
+    inputTokens: BigInt(bounds.promptBytes + bounds.templateTokens),
+    cachedInputTokens: 0n,
+    outputTokens: BigInt(bounds.maxTokens) * BigInt(bounds.choices),
+    computeMs: BigInt(bounds.timeoutMs) * BigInt(bounds.gpus),
+  };
+}
+
+/** What that costs, whatever part of the input turns out to be cached, in units of the currency. */
+export function worstCost(worst: Usage, rates: Usage): bigint {
+  const cachedIsDearer = rates.cachedInputTokens > rates.inputTokens;
+  return costOf(worst, cachedIsDearer ? { ...rates, inputTokens: rates.cachedInputTokens } : rates);
+}

@@ -1,0 +1,146 @@
+import { expect } from "chai";
+import fc from "fast-check";
+import { isRefusal, Ledger, worstCost, worstUsage, type Reservation } from "../../oracle/ledger";
+import { costOf } from "../../oracle/meters";
+import { anyUsage, usage } from "../support/fakeMessages";
+
+const LICENSE = { licenseId: 1n, balance: 1_000n, thawing: 0n, spent: 0n, cap: 0n };
+const GRANT = { hash: "0x01", cap: 0n };
+
+function reserved(answer: ReturnType<Ledger["reserve"]>): Reservation {
+  if (isRefusal(answer)) throw new Error(`refused by ${answer.limit}`);
+  return answer;
+}
+
+describe("Ledger", () => {
+  let ledger: Ledger;
+
+  beforeEach(() => {
+    ledger = new Ledger();
+  });
+
+  describe("reserve", () => {
+    it("sets money aside up to the last unit of the balance", () => {
+      expect(ledger.reserve(LICENSE, GRANT, 1_000n)).to.deep.equal({
+        licenseId: 1n,
+        grantHash: "0x01",
+        amount: 1_000n,
+      });
+      expect(ledger.reserve(LICENSE, GRANT, 1n)).to.deep.equal({
+        limit: "balance",
+        needed: 1n,
+        available: 0n,
+        reserved: 1_000n,
+      });
+    });
+
+    it("leaves out what is thawing", () => {
+      const thawing = { ...LICENSE, thawing: 400n };
+      expect(ledger.reserve(thawing, GRANT, 601n)).to.include({ limit: "balance", available: 600n });
+      expect(ledger.reserve(thawing, GRANT, 600n)).to.have.property("amount", 600n);
+    });
+
+    it("counts what isn't settled yet", () => {
+      ledger.setUnsettled(1n, 900n);
+      expect(ledger.reserve(LICENSE, GRANT, 101n)).to.include({ limit: "balance", available: 100n, reserved: 0n });
+    });
+
+    it("keeps to the cap of the term, counting what is spent in it", () => {
+      ledger.setUnsettled(1n, 50n);
+      const capped = { ...LICENSE, spent: 300n, cap: 500n };
+      expect(ledger.reserve(capped, GRANT, 151n)).to.include({ limit: "cap", needed: 151n, available: 150n });
+      expect(ledger.reserve(capped, GRANT, 150n)).to.have.property("amount", 150n);
+    });
+
+    it("keeps to the grant's cap, counting what it has used", () => {
+      ledger.setGrantUsed("0x01", 70n);
+      const capped = { hash: "0x01", cap: 100n };
+      expect(ledger.reserve(LICENSE, capped, 31n)).to.include({ limit: "grant", available: 30n });
+      expect(ledger.reserve(LICENSE, capped, 30n)).to.have.property("amount", 30n);
+      expect(ledger.reserve(LICENSE, { hash: "0x02", cap: 100n }, 100n)).to.have.property("amount", 100n);
+    });
+
+    it("says 0 is available, never less, when a withdrawal has overtaken use", () => {
+      ledger.setUnsettled(1n, 2_000n);
+      expect(ledger.reserve(LICENSE, GRANT, 1n)).to.include({ available: 0n });
+    });
+
+    it("changes nothing when it refuses", () => {
+      ledger.reserve(LICENSE, { hash: "0x01", cap: 10n }, 11n);
+      expect(ledger.reserve(LICENSE, GRANT, 1_000n)).to.have.property("amount", 1_000n);
+    });
+  });
+
+  describe("settle", () => {
+    it("turns the reservation into what the request cost", () => {
+      ledger.settle(reserved(ledger.reserve(LICENSE, GRANT, 800n)), 300n);
+      expect(ledger.unsettled(1n)).to.equal(300n);
+      expect(ledger.reserve(LICENSE, GRANT, 701n)).to.include({ available: 700n, reserved: 0n });
+    });
+  });
+
+  describe("free", () => {
+    it("gives everything back", () => {
+      ledger.free(reserved(ledger.reserve(LICENSE, GRANT, 800n)));
+      expect(ledger.unsettled(1n)).to.equal(0n);
+      expect(ledger.reserve(LICENSE, GRANT, 1_000n)).to.have.property("amount", 1_000n);
+    });
+  });
+
+  it("never lets use and reservations exceed a limit, whatever comes in whatever order", () => {
+    const step = fc.record({
+      grant: fc.nat(2),
+      amount: fc.bigInt(0n, 400n),
+      ends: fc.nat(3),
+      share: fc.bigInt(0n, 100n),
+    });
+    const limits = { licenseId: 1n, balance: 1_500n, thawing: 200n, spent: 100n, cap: 1_200n };
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+        const books = new Ledger();
+        const running: Reservation[] = [];
+        const used = new Map<string, bigint>();
+        for (const { grant, amount, ends, share } of steps) {
+          const answer = books.reserve(limits, { hash: `0x${grant}`, cap: 500n }, amount);
+          if (!isRefusal(answer)) running.push(answer);
+          for (const reservation of running.splice(0, ends)) {
+            const cost = (reservation.amount * share) / 100n;
+            books.settle(reservation, cost);
+            used.set(reservation.grantHash, (used.get(reservation.grantHash) ?? 0n) + cost);
+          }
+          const sum = (amounts: Iterable<bigint>) => [...amounts].reduce((total, one) => total + one, 0n);
+          const held = sum(running.map((reservation) => reservation.amount));
+          expect(sum(used.values()) === books.unsettled(1n)).to.equal(true);
+          expect(held + books.unsettled(1n) <= 1_100n).to.equal(true);
+          for (const hash of ["0x0", "0x1", "0x2"]) {
+            const ofGrant = running.filter((reservation) => reservation.grantHash === hash);
+            const atMost = sum(ofGrant.map((reservation) => reservation.amount)) + (used.get(hash) ?? 0n);
+            expect(atMost <= 500n).to.equal(true);
+          }
+        }
+      }),
+    );
+  });
+});
+
+describe("worstUsage", () => {
+  it("takes every byte for a token, every answer for full and all of the time for compute", () => {
+    const bounds = { promptBytes: 100, templateTokens: 20, maxTokens: 50, choices: 3, timeoutMs: 1_000, gpus: 8 };
+    expect(worstUsage(bounds)).to.deep.equal(
+      usage({ requests: 1n, inputTokens: 120n, outputTokens: 150n, computeMs: 8_000n }),
+    );
+  });
+});
+
+describe("worstCost", () => {
+  it("covers every split of the input into cached and not", () => {
+    fc.assert(
+      fc.property(anyUsage(20), anyUsage(40), fc.bigInt(0n, 100n), (worst, rates, share) => {
+        const bound = { ...worst, cachedInputTokens: 0n };
+        const cachedInputTokens = (bound.inputTokens * share) / 100n;
+        const used = { ...bound, cachedInputTokens, inputTokens: bound.inputTokens - cachedInputTokens };
+        return costOf(used, rates) <= worstCost(bound, rates);
+      }),
+    );
+  });
+});
