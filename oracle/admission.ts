@@ -1,0 +1,240 @@
+import { ZeroAddress } from "ethers";
+import { Cached } from "./cached";
+import type { Chain, LicenseState, PlanState } from "./chain";
+import { isRefusal, Ledger, worstCost, type Refusal, type Reservation } from "./ledger";
+import type { Log } from "./log";
+import { decodeBearer, grantDigest, MalformedMessage } from "./messages";
+import { ApiError } from "./openai";
+import type { SignedGrant, Usage } from "./protocol";
+import type { Store } from "./store";
+import type { ModelConfig } from "./upstream";
+
+/** Who sent a request: a grant whose signature, generation and time are good, and the license that it is of. */
+export interface Caller {
+  grantHash: string;
+  signed: SignedGrant;
+  license: LicenseState;
+}
+
+/** A request that may go to its model: the money for its worst case is set aside. */
+export interface Admitted {
+  caller: Caller;
+  plan: PlanState;
+  model: ModelConfig;
+  reservation: Reservation;
+  /** What its usage is held to. */
+  worst: Usage;
+}
+
+export interface AdmissionConfig {
+  operatorId: number;
+  /** How long a license's state on the chain is trusted. */
+  licenseCacheMs: number;
+}
+
+const PLANS_NEVER_CHANGE = Infinity;
+const VERIFIED_CAPACITY = 10_000;
+
+/** Decides who may use a model, and keeps the books of what running and unsettled requests may cost. */
+export class Admission {
+  readonly ledger = new Ledger();
+  private readonly licenses: Cached<bigint, LicenseState | null>;
+  private readonly plans: Cached<number, PlanState>;
+  private readonly usableUntil: Cached<bigint, number>;
+  /** Callers by API key, good as long as their license's state is the one that they were checked against. */
+  private readonly verified = new Map<string, Caller>();
+
+  constructor(
+    private readonly config: AdmissionConfig,
+    private readonly chain: Chain,
+    private readonly store: Store,
+    log: Log,
+  ) {
+    const warn = (what: string) => (id: unknown, cause: unknown) =>
+      log.warn("chain unreadable, serving by its last known state", { what, id, cause });
+    this.licenses = new Cached<bigint, LicenseState | null>(
+      (id) => this.readLicense(id),
+      config.licenseCacheMs,
+      warn("license"),
+    );
+    this.plans = new Cached<number, PlanState>((id) => this.readPlan(id), PLANS_NEVER_CHANGE, warn("plan"));
+    this.usableUntil = new Cached<bigint, number>(
+      async (id) => (await chain.version(id))?.usableUntil ?? 0,
+      config.licenseCacheMs,
+      warn("version"),
+    );
+  }
+
+  /** Reads a license anew, after a deposit, a withdrawal or a settlement. */
+  async refresh(licenseId: bigint): Promise<void> {
+    await this.licenses.refresh(licenseId);
+  }
+
+  /** Who sends this authorization header. Throws ApiError 401 or 403. */
+  async authenticate(authorization: string | undefined, now: number): Promise<Caller> {
+    const token = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
+    if (token === undefined)
+      throw unauthorized("missing_api_key", "send your grant: 'Authorization: Bearer <API key>'");
+    const signed = decodeToken(token);
+    const caller = await this.verify(token, signed);
+    this.requireInForce(caller, now);
+    return caller;
+  }
+
+  /** Lets a caller's request through to a model and sets its worst cost aside. Throws ApiError 402, 403 or 429. */
+  async admit(caller: Caller, model: ModelConfig, worst: Usage, now: number): Promise<Admitted> {
+    this.requireServable(caller.license, now);
+    const plan = await this.planOf(caller.license, model);
+    await this.requireUsable(model, now);
+    const { signed, grantHash } = caller;
+    const grant = { hash: grantHash, cap: signed.grant.cap };
+    const answer = this.ledger.reserve(caller.license, grant, worstCost(worst, plan.rates));
+    if (isRefusal(answer)) throw refused(answer, caller.license.licenseId);
+    return { caller, plan, model, reservation: answer, worst };
+  }
+
+  /**
+   * The chain's state and what it doesn't know yet. The store is read first: a batch that settles in between then counts
+   * twice for a moment, and never not at all. What finishes in between is what the ledger has grown by.
+   */
+  private async readLicense(licenseId: bigint): Promise<LicenseState | null> {
+    const stored = this.store.unsettledCost(licenseId);
+    const before = this.ledger.unsettled(licenseId);
+    const license = await this.chain.license(licenseId);
+    if (license !== null) {
+      this.ledger.setUnsettled(licenseId, stored + this.ledger.unsettled(licenseId) - before);
+    }
+    return license;
+  }
+
+  private async readPlan(planId: number): Promise<PlanState> {
+    const plan = await this.chain.plan(planId);
+    if (plan === null) throw new Error(`the chain has no plan ${planId}, though a license is under it`);
+    return plan;
+  }
+
+  private async verify(token: string, signed: SignedGrant): Promise<Caller> {
+    const { licenseId } = signed.grant;
+    const license = await fromChain(this.licenses.get(licenseId));
+    if (license === null) throw unauthorized("unknown_license", `license ${licenseId} doesn't exist on this chain`);
+    const known = this.verified.get(token);
+    if (known?.license === license) return known;
+
+    const grantHash = grantDigest(this.chain.domain, signed.grant);
+    if (!(await fromChain(this.chain.isSignatureOf(license.owner, grantHash, signed.signature)))) {
+      throw unauthorized("wrong_signature", `the grant isn't signed by the owner of license ${licenseId}`);
+    }
+    this.store.saveGrant(grantHash, signed);
+    this.ledger.setGrantUsed(grantHash, this.store.grantUsed(grantHash));
+    return this.remember(token, { grantHash, signed, license });
+  }
+
+  private remember(token: string, caller: Caller): Caller {
+    this.verified.delete(token);
+    this.verified.set(token, caller);
+    if (this.verified.size > VERIFIED_CAPACITY) this.verified.delete(this.verified.keys().next().value as string);
+    return caller;
+  }
+
+  private requireInForce({ grantHash, signed: { grant }, license }: Caller, now: number): void {
+    if (grant.generation !== license.generation) {
+      throw unauthorized(
+        "grant_ended",
+        `the grant is of generation ${grant.generation}, the license's is ${license.generation}: sign a new grant`,
+      );
+    }
+    if (now < grant.notBefore)
+      throw unauthorized("grant_not_yet_valid", `the grant is valid from ${date(grant.notBefore)}`);
+    if (now >= grant.expiresAt) {
+      throw unauthorized("grant_expired", `the grant expired at ${date(grant.expiresAt)}: sign a new one`);
+    }
+    if (this.store.isGrantRevoked(grantHash))
+      throw unauthorized("grant_revoked", "the grant was revoked: sign a new one");
+  }
+
+  private requireServable(license: LicenseState, now: number): void {
+    const { licenseId, operatorId, onVoucherRoad, expiresAt, renewable } = license;
+    if (operatorId !== this.config.operatorId) {
+      throw forbidden(
+        "wrong_operator",
+        `license ${licenseId} is served by operator ${operatorId}, this is ${this.config.operatorId}: ask there or change it`,
+      );
+    }
+    if (onVoucherRoad) {
+      throw forbidden("voucher_road", `license ${licenseId} settles by vouchers, which this gateway doesn't take`);
+    }
+    if (now >= expiresAt && !renewable) {
+      throw forbidden("license_expired", `license ${licenseId} expired at ${date(expiresAt)}: buy a new one`);
+    }
+  }
+
+  private async planOf(license: LicenseState, model: ModelConfig): Promise<PlanState> {
+    const plan = await fromChain(this.plans.get(license.planId));
+    if (plan.assetId === model.assetId) return plan;
+    throw forbidden(
+      "wrong_model",
+      `license ${license.licenseId} is for asset ${plan.assetId}, model ${model.id} is asset ${model.assetId}`,
+    );
+  }
+
+  private async requireUsable(model: ModelConfig, now: number): Promise<void> {
+    const until = await fromChain(this.usableUntil.get(model.versionId));
+    if (now >= until)
+      throw forbidden("model_recalled", `model ${model.id} was recalled by its publisher at ${date(until)}`);
+  }
+}
+
+async function fromChain<T>(reading: Promise<T>): Promise<T> {
+  try {
+    return await reading;
+  } catch (cause) {
+    throw new ApiError(503, "chain_unreadable", "the chain can't be read at the moment: try again", { cause });
+  }
+}
+
+function decodeToken(token: string): SignedGrant {
+  try {
+    const signed = decodeBearer(token);
+    if (signed.grant.key === ZeroAddress) return signed;
+  } catch (cause) {
+    if (cause instanceof MalformedMessage) throw unauthorized("malformed_api_key", cause.message);
+    throw cause;
+  }
+  throw forbidden(
+    "signed_requests_unsupported",
+    "the grant wants every request signed, which this gateway can't check: use a bearer grant (key zero)",
+  );
+}
+
+function refused({ limit, needed, available, reserved }: Refusal, licenseId: bigint): ApiError {
+  const worst = `the request may cost up to ${needed} units`;
+  if (needed <= available + reserved) {
+    return new ApiError(
+      429,
+      "reserved_by_running_requests",
+      `${worst} and running requests hold ${reserved} of the ${available + reserved} that are left: try again when they have ended`,
+      { retryAfterSeconds: 1 },
+    );
+  }
+  const left = available + reserved;
+  const remedies: Record<Refusal["limit"], string> = {
+    balance: `license ${licenseId} has ${left} left: deposit to it, or lower max_tokens`,
+    cap: `license ${licenseId} may spend ${left} more in this term: raise its cap, wait for the next term, or lower max_tokens`,
+    grant: `the grant may spend ${left} more: use one with a higher cap, or lower max_tokens`,
+  };
+  return new ApiError(402, `${limit}_exceeded`, `${worst}; ${remedies[limit]}`);
+}
+
+function unauthorized(code: string, message: string): ApiError {
+  return new ApiError(401, code, message);
+}
+
+function forbidden(code: string, message: string): ApiError {
+  return new ApiError(403, code, message);
+}
+
+/** Of an unsigned 40-bit time, which may be beyond what a Date can hold. */
+function date(unixSeconds: number): string {
+  const time = new Date(unixSeconds * 1_000);
+  return Number.isNaN(time.getTime()) ? `second ${unixSeconds}` : time.toISOString();
+}

@@ -1,0 +1,228 @@
+import { computeAddress, ZeroHash } from "ethers";
+import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import type { AddressInfo } from "node:net";
+import { Admission, type AdmissionConfig } from "./admission";
+import type { Chain } from "./chain";
+import { errorBytes, Exchange, type ExchangeDeps } from "./exchange";
+import { worstUsage } from "./ledger";
+import type { Log } from "./log";
+import { receiptDigest, signDigest, signedReceiptToJson } from "./messages";
+import { zeroUsage } from "./meters";
+import { ApiError, parseCompletion, type CompletionKind, type CompletionRequest, type RequestLimits } from "./openai";
+import { ReceiptFlag, type Receipt, type Usage } from "./protocol";
+import { steadyClock } from "./steadyClock";
+import type { Store } from "./store";
+import { Upstream, type ModelConfig } from "./upstream";
+
+export interface GatewayConfig extends AdmissionConfig, RequestLimits {
+  host: string;
+  /** 0 takes a free one. */
+  port: number;
+  /** Private key, in hex, of one of the operator's signing keys. */
+  signingKey: string;
+  models: ModelConfig[];
+  /** Tokens that a model's chat template may add to a prompt. */
+  templateTokens: number;
+  requestTimeoutMs: number;
+  maxBodyBytes: number;
+}
+
+/** What fits most operators. */
+export const GATEWAY_DEFAULTS = {
+  host: "127.0.0.1",
+  port: 8080,
+  licenseCacheMs: 3_000,
+  defaultMaxTokens: 1_024,
+  maxTokensCeiling: 32_768,
+  maxChoices: 8,
+  templateTokens: 256,
+  requestTimeoutMs: 300_000,
+  maxBodyBytes: 4 * 1024 * 1024,
+} satisfies Partial<GatewayConfig>;
+
+export interface GatewayDeps {
+  chain: Chain;
+  /** This gateway's alone while it runs: it takes requests found open for left over by a crash. */
+  store: Store;
+  log: Log;
+}
+
+export interface Gateway {
+  url: string;
+  /** Reads a license's state anew, after a deposit or a settlement. */
+  refresh(licenseId: bigint): Promise<void>;
+  /** Takes no more requests, finishes those that run, and closes. The store stays open. */
+  close(): Promise<void>;
+}
+
+/**
+ * An OpenAI-compatible server in front of an operator's inference servers that serves licensees by their grants and
+ * signs a receipt for every request that reaches a model.
+ * Throws if a model isn't the version on the chain that the config says, or the signing key isn't the operator's.
+ */
+export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Promise<Gateway> {
+  const { chain, store, log } = deps;
+  const now = steadyClock(chain, (cause) => log.warn("chain unreadable, counting time from its last", { cause }));
+  const signer = signerOf(config.signingKey, chain);
+  await requireSigningKey(config, chain, await now());
+  await requireVersions(config.models, chain);
+  await recoverOpenRequests(store, signer, await now(), log);
+
+  const upstream = new Upstream();
+  const admission = new Admission(config, chain, store, log);
+  const running = new Set<Promise<void>>();
+  const { requestTimeoutMs } = config;
+  const exchangeDeps = { admission, store, upstream, now, sign: signer, log, requestTimeoutMs };
+  const server = createServer(config, exchangeDeps, running);
+  await server.listen({ host: config.host, port: config.port });
+  const { port } = server.server.address() as AddressInfo;
+  log.info("gateway listens", { host: config.host, port, models: config.models.map(({ id }) => id) });
+
+  return {
+    url: `http://${config.host}:${port}`,
+    refresh: (licenseId) => admission.refresh(licenseId),
+    close: async () => {
+      const closed = server.close();
+      await Promise.allSettled(running);
+      server.server.closeIdleConnections();
+      await closed;
+      await upstream.close();
+    },
+  };
+}
+
+type Signer = ExchangeDeps["sign"];
+
+function signerOf(signingKey: string, chain: Chain): Signer {
+  return (receipt: Receipt) => {
+    const hash = receiptDigest(chain.domain, receipt);
+    return { hash, signature: signDigest(signingKey, hash) };
+  };
+}
+
+async function requireSigningKey({ signingKey, operatorId }: GatewayConfig, chain: Chain, now: number): Promise<void> {
+  const address = computeAddress(signingKey);
+  if (await chain.isSigningKey(operatorId, address, now)) return;
+  throw new Error(`${address} is no signing key of operator ${operatorId}: register it, or configure another`);
+}
+
+async function requireVersions(models: ModelConfig[], chain: Chain): Promise<void> {
+  for (const { id, versionId, assetId, manifestHash } of models) {
+    const version = await chain.version(versionId);
+    if (version?.assetId !== assetId || version.manifestHash !== manifestHash) {
+      const found =
+        version === null ? "isn't there" : `is of asset ${version.assetId}, manifest ${version.manifestHash}`;
+      throw new Error(`model ${id}: version ${versionId} ${found}; the config says ${assetId}, ${manifestHash}`);
+    }
+  }
+}
+
+/** Gives every request that a crash left open a receipt of zero use, so that sequences have no gaps and nobody pays for it. */
+async function recoverOpenRequests(store: Store, sign: Signer, finishedAt: number, log: Log): Promise<void> {
+  const left = store.openRequests();
+  const outcome = {
+    ...zeroUsage(),
+    responseHash: ZeroHash,
+    finishedAt,
+    durationMs: 0,
+    ttftMs: 0,
+    flags: ReceiptFlag.recovered,
+  };
+  await Promise.all(left.map(({ facts }) => store.finishRequest(facts.requestId, outcome, 0n, sign)));
+  if (left.length > 0) log.warn("requests left open by a crash got receipts of zero use", { count: left.length });
+}
+
+function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Promise<void>>): FastifyInstance {
+  const server = fastify({ bodyLimit: config.maxBodyBytes });
+  server.removeAllContentTypeParsers();
+  server.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
+  server.setErrorHandler((error: FastifyError | ApiError, request, reply) =>
+    answerError(toApiError(error, request, deps.log), reply),
+  );
+  server.setNotFoundHandler(({ method, url }, reply) =>
+    answerError(new ApiError(404, "unknown_url", `there is no ${method} ${url} here`), reply),
+  );
+
+  const complete = (kind: CompletionKind) => (request: FastifyRequest, reply: FastifyReply) => {
+    const run = serveCompletion(config, deps, kind, request, reply);
+    running.add(run);
+    return run.finally(() => running.delete(run)).then(() => reply);
+  };
+  server.post("/v1/chat/completions", complete("chat"));
+  server.post("/v1/completions", complete("text"));
+  server.get("/v1/models", () => listModels(config.models));
+  server.get<{ Params: { requestId: string } }>("/v1/receipts/:requestId", (request) => ownReceipt(deps, request));
+  server.get("/healthz", () => ({ status: "ok", running: running.size }));
+  return server;
+}
+
+async function serveCompletion(
+  config: GatewayConfig,
+  deps: ExchangeDeps,
+  kind: CompletionKind,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  const now = await deps.now();
+  const caller = await deps.admission.authenticate(request.headers.authorization, now);
+  const completion = parseCompletion(kind, (request.body as Buffer | undefined) ?? Buffer.alloc(0), config);
+  const model = modelNamed(config.models, completion.model);
+  const admitted = await deps.admission.admit(caller, model, boundOf(config, completion, model), now);
+  await new Exchange(deps, completion, admitted, reply).run();
+}
+
+function modelNamed(models: ModelConfig[], id: string): ModelConfig {
+  const model = models.find((candidate) => candidate.id === id);
+  if (model !== undefined) return model;
+  const known = models.map((candidate) => candidate.id).join(", ");
+  throw new ApiError(404, "model_not_found", `model ${id} isn't served here; these are: ${known}`, { param: "model" });
+}
+
+/** Everything that becomes prompt stands in the body, so that its length bounds the prompt's. */
+function boundOf(config: GatewayConfig, completion: CompletionRequest, model: ModelConfig): Usage {
+  return worstUsage({
+    promptBytes: completion.bytes.length,
+    templateTokens: config.templateTokens,
+    maxTokens: completion.maxTokens,
+    choices: completion.choices,
+    timeoutMs: config.requestTimeoutMs,
+    gpus: model.gpus ?? 1,
+  });
+}
+
+function listModels(models: ModelConfig[]): object {
+  return {
+    object: "list",
+    data: models.map(({ id, versionId, manifestHash }) => ({
+      id,
+      object: "model",
+      created: 0,
+      owned_by: "licet",
+      version_id: versionId.toString(),
+      manifest_hash: manifestHash,
+    })),
+  };
+}
+
+async function ownReceipt(deps: ExchangeDeps, request: FastifyRequest<{ Params: { requestId: string } }>) {
+  const { license } = await deps.admission.authenticate(request.headers.authorization, await deps.now());
+  const { requestId } = request.params;
+  const stored = deps.store.receipt(requestId);
+  if (stored?.receipt.licenseId !== license.licenseId) {
+    throw new ApiError(404, "unknown_receipt", `license ${license.licenseId} has no receipt of request ${requestId}`);
+  }
+  return { ...signedReceiptToJson(stored), hash: stored.hash, state: stored.state };
+}
+
+function toApiError(error: FastifyError | ApiError, request: FastifyRequest, log: Log): ApiError {
+  if (error instanceof ApiError) return error;
+  const status = error.statusCode ?? 500;
+  if (status < 500) return new ApiError(status, error.code.toLowerCase(), error.message);
+  log.error("request broke", { method: request.method, url: request.url, error });
+  return new ApiError(500, "internal_error", "the gateway failed; this request costs nothing", { cause: error });
+}
+
+function answerError(error: ApiError, reply: FastifyReply): void {
+  if (error.details.retryAfterSeconds !== undefined) reply.header("retry-after", error.details.retryAfterSeconds);
+  reply.code(error.status).header("content-type", "application/json").send(errorBytes(error));
+}

@@ -1,0 +1,243 @@
+/** The OpenAI API's shapes, as far as a gateway must understand them: requests to bound, answers to meter, and errors. */
+
+type JsonObject = Record<string, unknown>;
+
+/** An answer other than 200. The message says what was wrong and what to do. */
+export class ApiError extends Error {
+  override readonly name = "ApiError";
+
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly details: { param?: string; retryAfterSeconds?: number; cause?: unknown } = {},
+  ) {
+    super(message, { cause: details.cause });
+  }
+
+  /** The body of the answer. */
+  toJSON(): JsonObject {
+    const { message, code, details } = this;
+    return { error: { message, type: errorType(this.status), param: details.param ?? null, code } };
+  }
+}
+
+function errorType(status: number): string {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 402:
+      return "insufficient_quota";
+    case 403:
+      return "permission_error";
+    case 429:
+      return "rate_limit_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "api_error";
+  }
+}
+
+export type CompletionKind = "chat" | "text";
+
+export interface RequestLimits {
+  /** Most tokens of one answer where the client names none. */
+  defaultMaxTokens: number;
+  /** The most that a client may name. */
+  maxTokensCeiling: number;
+  /** Most answers to one request. */
+  maxChoices: number;
+}
+
+/** A completion request, understood as far as it must be bounded and metered. */
+export interface CompletionRequest {
+  kind: CompletionKind;
+  /** As received. */
+  bytes: Uint8Array;
+  body: JsonObject;
+  model: string;
+  stream: boolean;
+  /** Whether the client wants the usage chunk at a stream's end. */
+  includeUsage: boolean;
+  /** Most tokens of one answer. */
+  maxTokens: number;
+  /** How many answers are made, over all prompts. */
+  choices: number;
+}
+
+/** Throws ApiError 400 that names the parameter, unless the request can be bounded and metered. */
+export function parseCompletion(kind: CompletionKind, bytes: Uint8Array, limits: RequestLimits): CompletionRequest {
+  const body = parseJsonObject(bytes);
+  if (typeof body.model !== "string") throw invalid("model", "name a model, see /v1/models");
+  const prompts = kind === "chat" ? countChat(body.messages) : countPrompts(body.prompt);
+  const answers = Math.max(
+    wholeNumber(body, "n", 1, limits.maxChoices),
+    kind === "text" ? wholeNumber(body, "best_of", 1, limits.maxChoices) : 1,
+  );
+  if (prompts * answers > limits.maxChoices) {
+    throw invalid(kind === "chat" ? "n" : "prompt", `ask for at most ${limits.maxChoices} answers in one request`);
+  }
+  return {
+    kind,
+    bytes,
+    body,
+    model: body.model,
+    stream: flag(body, "stream"),
+    includeUsage: isObject(body.stream_options) && body.stream_options.include_usage === true,
+    maxTokens: maxTokensOf(body, limits),
+    choices: prompts * answers,
+  };
+}
+
+/** What is sent on: the request with the upstream's name of the model, a bound on tokens, and usage at a stream's end. */
+export function upstreamBody(request: CompletionRequest, upstreamModel: string): string {
+  const { body, stream, maxTokens } = request;
+  const bounded = isNamed(body.max_tokens) || isNamed(body.max_completion_tokens);
+  const streamOptions = isObject(body.stream_options) ? body.stream_options : {};
+  return JSON.stringify({
+    ...body,
+    model: upstreamModel,
+    ...(bounded ? {} : { max_tokens: maxTokens }),
+    ...(stream ? { stream_options: { ...streamOptions, include_usage: true } } : {}),
+  });
+}
+
+/** All text of the prompt, without roles and template. */
+export function promptText({ kind, body }: CompletionRequest): string {
+  if (kind === "text") return Array.isArray(body.prompt) ? body.prompt.join("\n") : String(body.prompt);
+  return (body.messages as JsonObject[]).map(({ content }) => contentText(content)).join("\n");
+}
+
+function contentText(content: unknown): string {
+  if (!Array.isArray(content)) return typeof content === "string" ? content : "";
+  return content.map((part) => (isObject(part) && typeof part.text === "string" ? part.text : "")).join("\n");
+}
+
+/** Token counts as an upstream reports them: `cached` is a part of `prompt`. */
+export interface TokenCounts {
+  prompt: number;
+  cached: number;
+  completion: number;
+}
+
+/** What an answer or a chunk says of its use; null where it says nothing. */
+export interface ReportedUsage {
+  tokens: TokenCounts | null;
+  /** Of one GPU, from llama.cpp's timings. */
+  computeMs: number | null;
+}
+
+export function reportedUsage(answer: unknown): ReportedUsage {
+  if (!isObject(answer)) return { tokens: null, computeMs: null };
+  const timings = isObject(answer.timings) ? answer.timings : {};
+  return { tokens: tokenCounts(answer.usage, count(timings.cache_n)), computeMs: computeTime(timings) };
+}
+
+function tokenCounts(usage: unknown, cachedByTimings: number | null): TokenCounts | null {
+  if (!isObject(usage)) return null;
+  const prompt = count(usage.prompt_tokens);
+  if (prompt === null) return null;
+  const details = isObject(usage.prompt_tokens_details) ? usage.prompt_tokens_details : {};
+  return {
+    prompt,
+    cached: count(details.cached_tokens) ?? cachedByTimings ?? 0,
+    completion: count(usage.completion_tokens) ?? 0,
+  };
+}
+
+function computeTime({ prompt_ms: prefill, predicted_ms: decode }: JsonObject): number | null {
+  if (typeof prefill !== "number" || typeof decode !== "number") return null;
+  const sum = Math.ceil(prefill + decode);
+  return Number.isSafeInteger(sum) && sum >= 0 ? sum : null;
+}
+
+/** The generated text of an answer or a chunk: content, reasoning, refusals and tool calls, all of which are tokens. */
+export function generatedText(answer: unknown): string {
+  if (!isObject(answer) || !Array.isArray(answer.choices)) return "";
+  return answer.choices.map((choice) => (isObject(choice) ? choiceText(choice) : "")).join("");
+}
+
+function choiceText({ text, delta, message }: JsonObject): string {
+  const said = delta ?? message;
+  if (typeof text === "string") return text;
+  if (!isObject(said)) return "";
+  const words = [said.reasoning_content, said.reasoning, said.content, said.refusal];
+  const calls = (Array.isArray(said.tool_calls) ? said.tool_calls : []).flatMap((call) =>
+    isObject(call) && isObject(call.function) ? [call.function.name, call.function.arguments] : [],
+  );
+  return [...words, ...calls].filter((part) => typeof part === "string").join("");
+}
+
+/** Whether a chunk exists only to carry usage. */
+export function isUsageChunk(chunk: unknown): boolean {
+  return isObject(chunk) && isObject(chunk.usage) && Array.isArray(chunk.choices) && chunk.choices.length === 0;
+}
+
+function parseJsonObject(bytes: Uint8Array): JsonObject {
+  let body: unknown;
+  try {
+    body = JSON.parse(Buffer.from(bytes).toString("utf8"));
+  } catch (cause) {
+    throw new ApiError(400, "invalid_json", `the request's body isn't JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (!isObject(body)) throw new ApiError(400, "invalid_json", "the request's body must be a JSON object");
+  return body;
+}
+
+function countChat(messages: unknown): number {
+  if (!Array.isArray(messages) || messages.length === 0) throw invalid("messages", "send at least one message");
+  for (const message of messages) {
+    if (!isObject(message)) throw invalid("messages", "every message must be an object");
+    const parts = Array.isArray(message.content) ? message.content : [];
+    const foreign = parts.find((part) => !isObject(part) || (part.type !== "text" && part.type !== "refusal"));
+    if (foreign !== undefined) {
+      throw invalid(
+        "messages",
+        "only text is served here, for the tokens of other content can't be bounded beforehand",
+      );
+    }
+  }
+  return 1;
+}
+
+/** A prompt is a text or its tokens; several are a list of these. */
+function countPrompts(prompt: unknown): number {
+  if (typeof prompt === "string") return 1;
+  if (!Array.isArray(prompt) || prompt.length === 0) throw invalid("prompt", "send a text or a list of texts");
+  return prompt.every((token) => typeof token === "number") ? 1 : prompt.length;
+}
+
+function maxTokensOf(body: JsonObject, limits: RequestLimits): number {
+  const named = ["max_completion_tokens", "max_tokens"].filter((name) => isNamed(body[name]));
+  if (named.length === 0) return limits.defaultMaxTokens;
+  return Math.max(...named.map((name) => wholeNumber(body, name, 1, limits.maxTokensCeiling)));
+}
+
+/** A parameter between 1 and `most`, or its default where it isn't given. */
+function wholeNumber(body: JsonObject, name: string, byDefault: number, most: number): number {
+  const value = body[name];
+  if (!isNamed(value)) return byDefault;
+  if (Number.isInteger(value) && (value as number) >= 1 && (value as number) <= most) return value as number;
+  throw invalid(name, `must be a whole number from 1 to ${most}, not ${JSON.stringify(value)}`);
+}
+
+function flag(body: JsonObject, name: string): boolean {
+  const value = body[name];
+  if (isNamed(value) && typeof value !== "boolean") throw invalid(name, "must be true or false");
+  return value === true;
+}
+
+function invalid(param: string, problem: string): ApiError {
+  return new ApiError(400, "invalid_parameter", `${param}: ${problem}`, { param });
+}
+
+function count(value: unknown): number | null {
+  return Number.isSafeInteger(value) && (value as number) >= 0 ? (value as number) : null;
+}
+
+function isNamed(value: unknown): boolean {
+  return value !== undefined && value !== null;
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,106 @@
+import type { ServerResponse } from "node:http";
+import { finished } from "node:stream/promises";
+import type { Dispatcher } from "undici";
+import { SaltedHasher } from "./messages";
+import { generatedText, isUsageChunk, reportedUsage, type TokenCounts } from "./openai";
+import { EventSplitter } from "./upstream";
+
+const DONE = "[DONE]";
+
+/** Passes a streamed answer on, event by event and byte for byte, and notes what the client was given. */
+export class StreamRelay {
+  /** As the upstream reports them; null until it does. */
+  tokens: TokenCounts | null = null;
+  computeMs: number | null = null;
+  /** All generated text that was passed on, and in how many chunks. */
+  text = "";
+  chunks = 0;
+  /** When the first of it came, by `performance.now()`; null before. */
+  firstAt: number | null = null;
+
+  private readonly events = new EventSplitter();
+  private end: Buffer = Buffer.alloc(0);
+
+  private constructor(
+    private readonly client: ServerResponse,
+    private readonly hasher: SaltedHasher,
+    private readonly wantsUsage: boolean,
+  ) {}
+
+  /** @param wantsUsage whether the client asked for the usage chunk, which is kept from it otherwise. */
+  static async start(client: ServerResponse, salt: string, wantsUsage: boolean): Promise<StreamRelay> {
+    return new StreamRelay(client, await SaltedHasher.start(salt), wantsUsage);
+  }
+
+  /** Keyed with the grant's salt, over what was passed on and what is kept back for the end. */
+  get responseHash(): string {
+    return this.hasher.digest();
+  }
+
+  /** Passes events on up to `[DONE]`, which it keeps back for `finish`. Throws if the stream breaks before. */
+  async run(body: Dispatcher.ResponseData["body"]): Promise<void> {
+    for await (const piece of body.iterator({ destroyOnReturn: false })) {
+      for (const { bytes, data } of this.events.push(piece)) {
+        if (data === DONE) {
+          void body.dump().catch(() => undefined);
+          return this.keepForEnd(bytes);
+        }
+        if (this.note(data)) await this.send(bytes);
+      }
+    }
+    throw new Error("the upstream's stream ended before it was complete");
+  }
+
+  /** What the answer will end with. It counts as sent, so that a receipt can cover it before the client has it. */
+  keepForEnd(bytes: Buffer): void {
+    this.hasher.update(bytes);
+    this.end = bytes;
+  }
+
+  /** Sends what was kept back, and returns when the client has everything or is gone. */
+  async finish(): Promise<void> {
+    this.client.end(this.end);
+    await finished(this.client).catch(() => undefined);
+  }
+
+  /** Meters an event, and says whether the client gets it. */
+  private note(data: string | null): boolean {
+    const chunk = data === null ? null : parsed(data);
+    const { tokens, computeMs } = reportedUsage(chunk);
+    this.tokens = tokens ?? this.tokens;
+    this.computeMs = computeMs ?? this.computeMs;
+    const text = generatedText(chunk);
+    if (text !== "") {
+      this.firstAt ??= performance.now();
+      this.text += text;
+      this.chunks += 1;
+    }
+    return this.wantsUsage || !isUsageChunk(chunk);
+  }
+
+  private async send(bytes: Buffer): Promise<void> {
+    if (this.client.destroyed) return;
+    this.hasher.update(bytes);
+    if (!this.client.write(bytes)) await drained(this.client);
+  }
+}
+
+function parsed(data: string): unknown {
+  try {
+    return JSON.parse(data);
+  } catch {
+    return null;
+  }
+}
+
+function drained(client: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      client.off("drain", done);
+      client.off("close", done);
+      resolve();
+    };
+    client.once("drain", done);
+    client.once("close", done);
+  });
+}

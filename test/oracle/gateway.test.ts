@@ -1,0 +1,816 @@
+import { expect } from "chai";
+import { keccak256, concat, Wallet, ZeroHash } from "ethers";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import OpenAI, { APIError } from "openai";
+import { request } from "undici";
+import { GATEWAY_DEFAULTS, startGateway, type Gateway, type GatewayConfig } from "../../oracle/gateway";
+import { createLog } from "../../oracle/log";
+import {
+  encodeBearer,
+  grantDigest,
+  receiptDigest,
+  recoverSigner,
+  saltedHash,
+  signDigest,
+  signedReceiptFromJson,
+} from "../../oracle/messages";
+import { ReceiptFlag, type Grant, type Receipt } from "../../oracle/protocol";
+import { Store } from "../../oracle/store";
+import { FakeChain } from "../support/fakeChain";
+import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
+import {
+  babbling,
+  eventOf,
+  failing,
+  FakeUpstream,
+  hangingUp,
+  silent,
+  streaming,
+  USAGE,
+  whole,
+} from "../support/fakeUpstream";
+
+const OWNER = new Wallet("0x" + "11".repeat(32));
+const STRANGER = new Wallet("0x" + "22".repeat(32));
+const OPERATOR_KEY = new Wallet("0x" + "33".repeat(32));
+const MANIFEST = "0x" + "4d".repeat(32);
+const MESSAGES: OpenAI.ChatCompletionMessageParam[] = [{ role: "user", content: "May I copy this?" }];
+
+const OPERATOR_ID = 2;
+const PLAN_ID = 3;
+const ASSET_ID = 5;
+const VERSION_ID = (5n << 32n) | 1n;
+
+/** A unit of the currency for each token that isn't cached, a tenth for the others. */
+const RATES = usage({ inputTokens: 1_000_000n, cachedInputTokens: 100_000n, outputTokens: 1_000_000n });
+
+describe("gateway", () => {
+  let folder: string;
+  let store: Store;
+  let chain: FakeChain;
+  let upstream: FakeUpstream;
+  let gateway: Gateway;
+  let logged: string[];
+  const gateways: Gateway[] = [];
+
+  const config = (): GatewayConfig => ({
+    ...GATEWAY_DEFAULTS,
+    port: 0,
+    operatorId: OPERATOR_ID,
+    signingKey: OPERATOR_KEY.privateKey,
+    models: [
+      { id: "writer", upstreamUrl: upstream.url, assetId: ASSET_ID, versionId: VERSION_ID, manifestHash: MANIFEST },
+      {
+        id: "other",
+        upstreamUrl: upstream.url,
+        upstreamModel: "other-v2",
+        assetId: 6,
+        versionId: (6n << 32n) | 1n,
+        manifestHash: MANIFEST,
+      },
+    ],
+    defaultMaxTokens: 100,
+    maxTokensCeiling: 1_000,
+    maxChoices: 4,
+    templateTokens: 10,
+    requestTimeoutMs: 2_000,
+    maxBodyBytes: 20_000,
+  });
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), "licet-gateway-"));
+    store = new Store(join(folder, "store.sqlite"));
+    upstream = await FakeUpstream.start();
+    logged = [];
+    chain = new FakeChain();
+    chain.signingKeys.set(OPERATOR_ID, [OPERATOR_KEY.address]);
+    chain.plans.set(PLAN_ID, { planId: PLAN_ID, assetId: ASSET_ID, rates: RATES, attestor: STRANGER.address });
+    for (const { versionId, assetId } of config().models) {
+      chain.versions.set(versionId, { versionId, assetId, manifestHash: MANIFEST, usableUntil: 2 ** 40 - 1 });
+    }
+    setLicense({});
+    gateway = await start();
+  });
+
+  afterEach(async () => {
+    await Promise.all(gateways.splice(0).map((one) => one.close()));
+    await upstream.stop();
+    store.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  async function start(changes: Partial<GatewayConfig> = {}): Promise<Gateway> {
+    const log = createLog("debug", (line) => logged.push(line));
+    const started = await startGateway({ ...config(), ...changes }, { chain, store, log });
+    gateways.push(started);
+    return started;
+  }
+
+  function setLicense(changes: object): void {
+    chain.licenses.set(1n, {
+      licenseId: 1n,
+      owner: OWNER.address,
+      planId: PLAN_ID,
+      operatorId: OPERATOR_ID,
+      generation: 1,
+      balance: 1_000_000n,
+      thawing: 0n,
+      spent: 0n,
+      cap: 0n,
+      expiresAt: chain.time + 1_000,
+      renewable: false,
+      onVoucherRoad: false,
+      ...chain.licenses.get(1n),
+      ...changes,
+    });
+  }
+
+  function keyFor(changes: Partial<Grant> = {}, signer = OWNER): string {
+    const grant = grantWith(changes);
+    return encodeBearer({ grant, signature: signDigest(signer.privateKey, grantDigest(DOMAIN, grant)) });
+  }
+
+  function client(apiKey = keyFor(), maxRetries = 0): OpenAI {
+    return new OpenAI({ apiKey, baseURL: `${gateway.url}/v1`, maxRetries });
+  }
+
+  type ChatOptions = Partial<OpenAI.ChatCompletionCreateParamsNonStreaming>;
+  const chat = (options: ChatOptions = {}, openai = client()) =>
+    openai.chat.completions.create({ model: "writer", messages: MESSAGES, ...options });
+
+  async function chatStream(options: Partial<OpenAI.ChatCompletionCreateParamsStreaming> = {}, openai = client()) {
+    const stream = await openai.chat.completions.create({
+      model: "writer",
+      messages: MESSAGES,
+      ...options,
+      stream: true,
+    });
+    const chunks = [];
+    for await (const chunk of stream) chunks.push(chunk);
+    return chunks;
+  }
+
+  /** Sends bytes as they are, past the client's own checks. */
+  async function post(body: string | Buffer, { path = "/v1/chat/completions", apiKey = keyFor() } = {}) {
+    const {
+      statusCode,
+      headers,
+      body: answer,
+    } = await request(gateway.url + path, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${apiKey}` },
+      body,
+    });
+    return { statusCode, headers, text: await answer.text() };
+  }
+
+  async function refusalOf(attempt: Promise<unknown>): Promise<APIError> {
+    const error = await attempt.then(
+      () => new Error("it was served"),
+      (cause: Error) => cause,
+    );
+    if (error instanceof APIError) return error;
+    throw error;
+  }
+
+  async function expectRefusal(attempt: Promise<unknown>, status: number, code: string, message: string) {
+    const error = await refusalOf(attempt);
+    expect({ status: error.status, code: error.code }).to.deep.equal({ status, code });
+    expect(error.message).to.contain(message);
+    return error;
+  }
+
+  /** All receipts so far, by sequence. */
+  const receipts = (): Receipt[] =>
+    store
+      .unbatched(
+        { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
+        { epochStart: 0, epochEnd: 2 ** 40 },
+      )
+      .map(({ receipt }) => receipt);
+
+  function onlyReceipt(): Receipt {
+    const all = receipts();
+    expect(all).to.have.length(1);
+    return all[0];
+  }
+
+  async function untilReceipt(): Promise<Receipt> {
+    for (let i = 0; receipts().length === 0 && i < 100; i++) await wait(10);
+    return onlyReceipt();
+  }
+
+  /** What could still be reserved on license 1, found by asking for it. */
+  async function expectNothingReserved() {
+    const { body } = await request(`${gateway.url}/healthz`);
+    expect(await body.json()).to.deep.equal({ status: "ok", running: 0 });
+  }
+
+  describe("starting", () => {
+    const failureOf = (changes: Partial<GatewayConfig>) => start(changes).catch((cause: Error) => cause);
+
+    it("refuses a model that is another version on the chain", async () => {
+      const [model] = config().models;
+      const error = await failureOf({ models: [{ ...model, manifestHash: ZeroHash }] });
+      expect(error).to.have.property("message").that.contains(`the config says 5, ${ZeroHash}`);
+    });
+
+    it("refuses a model whose version doesn't exist", async () => {
+      const [model] = config().models;
+      const error = await failureOf({ models: [{ ...model, versionId: 99n }] });
+      expect(error).to.have.property("message").that.contains("version 99 isn't there");
+    });
+
+    it("refuses a key that isn't the operator's", async () => {
+      const error = await failureOf({ signingKey: STRANGER.privateKey });
+      expect(error).to.have.property("message").that.contains("is no signing key of operator 2");
+    });
+
+    it("gives requests that a crash left open receipts of zero use", async () => {
+      await chat();
+      const { finishedAt, ...last } = onlyReceipt();
+      const facts = { ...last, requestId: "0x" + "99".repeat(32) };
+      await store.openRequest({ facts, versionId: VERSION_ID, openedAt: finishedAt });
+
+      gateway = await start();
+      const recovered = receipts()[1];
+      expect(recovered).to.include({ requestId: facts.requestId, sequence: 2n, flags: ReceiptFlag.recovered });
+      expect(recovered).to.include({ requests: 0n, inputTokens: 0n, outputTokens: 0n, computeMs: 0n });
+      expect(recovered.previousHash).to.equal(receiptDigest(DOMAIN, receipts()[0]));
+      expect(store.openRequests()).to.deep.equal([]);
+    });
+  });
+
+  describe("who may come in", () => {
+    it("refuses a request without a key", async () => {
+      const { statusCode, body } = await request(`${gateway.url}/v1/chat/completions`, { method: "POST", body: "{}" });
+      expect(statusCode).to.equal(401);
+      expect(await body.json()).to.have.nested.property("error.code", "missing_api_key");
+    });
+
+    it("refuses a key that is no grant", async () => {
+      await expectRefusal(chat({}, client("sk-12345")), 401, "malformed_api_key", "cut short");
+    });
+
+    it("refuses a grant that another than the owner signed", async () => {
+      const attempt = chat({}, client(keyFor({}, STRANGER)));
+      await expectRefusal(attempt, 401, "wrong_signature", "isn't signed by the owner of license 1");
+    });
+
+    it("refuses a grant of an unknown license", async () => {
+      const attempt = chat({}, client(keyFor({ licenseId: 9n })));
+      await expectRefusal(attempt, 401, "unknown_license", "license 9 doesn't exist");
+    });
+
+    it("refuses a grant before its time", async () => {
+      const attempt = chat({}, client(keyFor({ notBefore: chain.time + 1 })));
+      await expectRefusal(attempt, 401, "grant_not_yet_valid", "valid from 2023-11-14T22:13:21");
+    });
+
+    it("refuses a grant from the second of its end", async () => {
+      expect((await chat({}, client(keyFor({ expiresAt: chain.time + 1 })))).choices).to.have.length(1);
+      const attempt = chat({}, client(keyFor({ expiresAt: chain.time })));
+      await expectRefusal(attempt, 401, "grant_expired", "expired at 2023-11-14T22:13:20");
+    });
+
+    it("refuses a grant of another generation", async () => {
+      const attempt = chat({}, client(keyFor({ generation: 2 })));
+      await expectRefusal(attempt, 401, "grant_ended", "of generation 2, the license's is 1");
+    });
+
+    it("refuses a revoked grant at once", async () => {
+      await chat();
+      store.revokeGrant(grantDigest(DOMAIN, grantWith()), chain.time);
+      await expectRefusal(chat(), 401, "grant_revoked", "sign a new one");
+      expect((await chat({}, client(keyFor({ salt: MANIFEST })))).choices).to.have.length(1);
+    });
+
+    it("refuses a grant that wants signed requests", async () => {
+      const attempt = chat({}, client(keyFor({ key: STRANGER.address })));
+      await expectRefusal(attempt, 403, "signed_requests_unsupported", "use a bearer grant (key zero)");
+    });
+
+    const licenses: [string, object, string, string][] = [
+      ["of another operator", { operatorId: 8 }, "wrong_operator", "served by operator 8, this is 2"],
+      ["on the voucher road", { onVoucherRoad: true }, "voucher_road", "settles by vouchers"],
+      ["that has expired", { expiresAt: 1_600_000_000 }, "license_expired", "expired at 2020-09-13T12:26:40"],
+    ];
+    for (const [what, change, code, message] of licenses) {
+      it(`refuses a license ${what}`, async () => {
+        setLicense(change);
+        await expectRefusal(chat(), 403, code, message);
+      });
+    }
+
+    it("serves a license that renews by itself beyond its term", async () => {
+      setLicense({ expiresAt: chain.time - 1, renewable: true });
+      expect((await chat()).choices).to.have.length(1);
+    });
+
+    it("refuses a model of another asset than the plan's", async () => {
+      const attempt = chat({ model: "other" });
+      await expectRefusal(attempt, 403, "wrong_model", "license 1 is for asset 5, model other is asset 6");
+    });
+
+    it("refuses a recalled version", async () => {
+      chain.versions.get(VERSION_ID)!.usableUntil = chain.time;
+      await expectRefusal(chat(), 403, "model_recalled", "was recalled by its publisher");
+    });
+
+    it("sends nothing that it refuses to the model, and writes no receipt of it", async () => {
+      await refusalOf(chat({}, client(keyFor({ generation: 2 }))));
+      expect(upstream.received).to.deep.equal([]);
+      expect(receipts()).to.deep.equal([]);
+    });
+
+    it("follows a change of the license when it is told to", async () => {
+      await chat();
+      setLicense({ generation: 2 });
+      expect((await chat()).choices).to.have.length(1);
+      await gateway.refresh(1n);
+      await expectRefusal(chat(), 401, "grant_ended", "generation");
+    });
+
+    it("follows a change of the license by itself soon after", async () => {
+      gateway = await start({ licenseCacheMs: 20 });
+      await chat();
+      setLicense({ owner: STRANGER.address });
+      await wait(30);
+      await expectRefusal(chat(), 401, "wrong_signature", "isn't signed by the owner");
+    });
+
+    it("serves on by what it last knew while the chain is halted", async () => {
+      gateway = await start({ licenseCacheMs: 0 });
+      await chat();
+      chain.isHalted = true;
+      expect((await chat()).choices).to.have.length(1);
+      await expectRefusal(chat({}, client(keyFor({ licenseId: 9n }))), 503, "chain_unreadable", "try again");
+      expect(logged.join()).to.contain("chain unreadable, serving by its last known state");
+    });
+  });
+
+  describe("what it understands", () => {
+    it("refuses a body that isn't JSON", async () => {
+      const { statusCode, text } = await post('{"model":');
+      expect(statusCode).to.equal(400);
+      expect(JSON.parse(text).error).to.include({ code: "invalid_json", type: "invalid_request_error" });
+      expect((await post("[1]")).text).to.contain("must be a JSON object");
+      expect((await post("")).statusCode).to.equal(400);
+    });
+
+    it("refuses a body above its limit", async () => {
+      const { statusCode, text } = await post(JSON.stringify({ model: "writer", junk: "x".repeat(30_000) }));
+      expect(statusCode).to.equal(413);
+      expect(JSON.parse(text).error.type).to.equal("invalid_request_error");
+    });
+
+    it("refuses an unknown model and names those that it has", async () => {
+      await expectRefusal(chat({ model: "gpt-99" }), 404, "model_not_found", "these are: writer, other");
+    });
+
+    it("refuses an unknown address", async () => {
+      expect((await post("{}", { path: "/v1/embeddings" })).statusCode).to.equal(404);
+    });
+
+    const absurd: [string, object, string][] = [
+      ["more tokens than the ceiling", { max_tokens: 1e15 }, "max_tokens: must be a whole number from 1 to 1000"],
+      ["no tokens", { max_completion_tokens: 0 }, "max_completion_tokens: must be"],
+      ["a fraction of a token", { max_tokens: 1.5 }, "max_tokens: must be"],
+      ["tokens as text", { max_tokens: "many" }, 'not "many"'],
+      ["too many answers", { n: 5 }, "n: must be a whole number from 1 to 4"],
+      ["a stream that is neither true nor false", { stream: "yes" }, "stream: must be true or false"],
+      ["no messages", { messages: [] }, "messages: send at least one message"],
+      ["messages that aren't objects", { messages: ["hi"] }, "every message must be an object"],
+      ["pictures", { messages: [{ role: "user", content: [{ type: "image_url" }] }] }, "only text is served"],
+      ["no model", { model: 7 }, "model: name a model"],
+    ];
+    for (const [what, change, message] of absurd) {
+      it(`refuses ${what}`, async () => {
+        const { statusCode, text } = await post(JSON.stringify({ model: "writer", messages: MESSAGES, ...change }));
+        expect(statusCode).to.equal(400);
+        expect(JSON.parse(text).error).to.include({ code: "invalid_parameter" });
+        expect(JSON.parse(text).error.message).to.contain(message);
+      });
+    }
+
+    it("refuses more prompts than it gives answers", async () => {
+      const body = JSON.stringify({ model: "writer", prompt: ["a", "b", "c"], n: 2 });
+      expect((await post(body, { path: "/v1/completions" })).text).to.contain("at most 4 answers");
+    });
+
+    it("takes requests as they are and bounds their tokens where the client didn't", async () => {
+      await chat({ temperature: 0.5 });
+      await chat({ max_completion_tokens: 7 });
+      const [unbounded, bounded] = upstream.received.map(({ body }) => body);
+      expect(unbounded).to.deep.equal({ model: "writer", messages: MESSAGES, temperature: 0.5, max_tokens: 100 });
+      expect(bounded).to.deep.equal({ model: "writer", messages: MESSAGES, max_completion_tokens: 7 });
+    });
+
+    it("calls the model by the upstream's name", async () => {
+      chain.plans.get(PLAN_ID)!.assetId = 6;
+      await chat({ model: "other" });
+      expect(upstream.received[0].body.model).to.equal("other-v2");
+    });
+
+    it("lists its models", async () => {
+      const { data } = await client().models.list();
+      expect(data.map(({ id }) => id)).to.deep.equal(["writer", "other"]);
+    });
+  });
+
+  describe("a whole answer", () => {
+    it("comes to the client byte for byte", async () => {
+      const { text, headers } = await post(JSON.stringify({ model: "writer", messages: MESSAGES }));
+      expect(JSON.parse(text)).to.have.nested.property("choices[0].message.content", "You may copy this.");
+      expect(headers["x-licet-receipt-id"]).to.equal(onlyReceipt().requestId);
+    });
+
+    it("has a receipt that says everything and is signed by the operator", async () => {
+      const body = JSON.stringify({ model: "writer", messages: MESSAGES });
+      const { text } = await post(body);
+      const receipt = onlyReceipt();
+      const { salt } = grantWith();
+      expect(receipt).to.deep.include({
+        licenseId: 1n,
+        operatorId: OPERATOR_ID,
+        planId: PLAN_ID,
+        manifestHash: MANIFEST,
+        generation: 1,
+        grantHash: grantDigest(DOMAIN, grantWith()),
+        sequence: 1n,
+        previousHash: ZeroHash,
+        requestHash: saltedHash(salt, Buffer.from(body)),
+        responseHash: saltedHash(salt, Buffer.from(text)),
+        requestSignatureHash: ZeroHash,
+        finishedAt: chain.time,
+        requests: 1n,
+        inputTokens: 30n,
+        cachedInputTokens: 0n,
+        outputTokens: 4n,
+        flags: 0,
+      });
+      const { signature, hash } = store.receipt(receipt.requestId)!;
+      expect(hash).to.equal(receiptDigest(DOMAIN, receipt));
+      expect(recoverSigner(hash, signature)).to.equal(OPERATOR_KEY.address);
+      expect(store.unsettledCost(1n)).to.equal(34n);
+    });
+
+    it("is measured in time", async () => {
+      upstream.script = whole({ delayMs: 60 });
+      await chat();
+      const { durationMs, ttftMs, computeMs } = onlyReceipt();
+      expect(durationMs).to.be.within(55, 1_000);
+      expect(ttftMs).to.be.within(55, durationMs);
+      expect(computeMs >= 55n && computeMs <= BigInt(durationMs)).to.equal(true);
+    });
+
+    it("takes cached tokens out of the input", async () => {
+      const cached = { ...USAGE, prompt_tokens_details: { cached_tokens: 20 } };
+      upstream.script = whole({ extra: { usage: cached } });
+      await chat();
+      expect(onlyReceipt()).to.include({ inputTokens: 10n, cachedInputTokens: 20n });
+    });
+
+    it("takes compute time and cached tokens from llama.cpp's timings, times the replica's GPUs", async () => {
+      const [model] = config().models;
+      gateway = await start({ models: [{ ...model, gpus: 4 }] });
+      upstream.script = whole({
+        extra: { usage: USAGE, timings: { cache_n: 12, prompt_ms: 10.2, predicted_ms: 20.1 } },
+      });
+      await chat();
+      expect(onlyReceipt()).to.include({ cachedInputTokens: 12n, inputTokens: 18n, computeMs: 4n * 31n });
+    });
+
+    it("can't be charged beyond what the request allows, whatever the upstream says", async () => {
+      const absurdUsage = {
+        prompt_tokens: 1_000_000,
+        completion_tokens: 5_000_000,
+        prompt_tokens_details: { cached_tokens: 9_000_000 },
+      };
+      upstream.script = whole({ extra: { usage: absurdUsage, timings: { prompt_ms: 1e9, predicted_ms: 1e9 } } });
+      const body = JSON.stringify({ model: "writer", messages: MESSAGES, max_tokens: 40, n: 2 });
+      await post(body);
+      expect(onlyReceipt()).to.include({
+        inputTokens: 0n,
+        cachedInputTokens: BigInt(body.length + 10),
+        outputTokens: 80n,
+        computeMs: 2_000n,
+      });
+    });
+
+    it("is estimated by the model's tokenizer if the upstream reports no use", async () => {
+      upstream.script = whole({ extra: {} });
+      upstream.tokenizer = (text) => text.split(" ").length;
+      await chat();
+      expect(onlyReceipt()).to.include({ inputTokens: 4n, outputTokens: 4n, flags: ReceiptFlag.estimated });
+    });
+
+    it("is served for plain prompts, too", async () => {
+      const { choices } = await client().completions.create({ model: "writer", prompt: "May I?" });
+      expect(choices[0].text).to.equal("You may copy this.");
+      expect(upstream.received[0].path).to.equal("/v1/completions");
+      expect(onlyReceipt()).to.include({ inputTokens: 30n, outputTokens: 4n });
+    });
+  });
+
+  describe("a stream", () => {
+    beforeEach(() => {
+      upstream.script = streaming();
+    });
+
+    it("comes to the client as the upstream sends it, without the usage that wasn't asked for", async () => {
+      const chunks = await chatStream();
+      expect(chunks.map(({ choices }) => choices[0].delta.content ?? "").join("")).to.equal("You may copy this.");
+      expect(chunks.some((chunk) => chunk.usage)).to.equal(false);
+      expect(upstream.received[0].body).to.deep.include({ stream: true, stream_options: { include_usage: true } });
+      expect(onlyReceipt()).to.include({ requests: 1n, inputTokens: 30n, outputTokens: 4n, flags: 0 });
+    });
+
+    it("keeps the usage for a client that asked for it", async () => {
+      const chunks = await chatStream({ stream_options: { include_usage: true } });
+      expect(chunks[chunks.length - 1].usage).to.deep.equal(USAGE);
+    });
+
+    it("is passed on byte for byte, comments and line ends included, and hashed as sent", async () => {
+      const preamble = `: keep alive\r\n\r\nevent: message\nid: 7\n${eventOf({ choices: [] })}`;
+      upstream.script = streaming({ preamble, words: ["ÿ€😀"] });
+      const { text, headers } = await post(JSON.stringify({ model: "writer", messages: MESSAGES, stream: true }));
+      const expected =
+        preamble +
+        eventOf({ choices: [{ index: 0, delta: { content: "ÿ€😀" }, finish_reason: null }] }) +
+        eventOf({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }) +
+        "data: [DONE]\n\n";
+      expect(text).to.equal(expected);
+      expect(headers["content-type"]).to.equal("text/event-stream; charset=utf-8");
+      expect(headers["x-licet-receipt-id"]).to.equal(onlyReceipt().requestId);
+      expect(onlyReceipt().responseHash).to.equal(keccak256(concat([grantWith().salt, Buffer.from(expected)])));
+    });
+
+    it("comes promptly, and is measured to its first token and its end", async () => {
+      upstream.script = streaming({ delayMs: 50 });
+      const stream = await client().chat.completions.create({ model: "writer", messages: MESSAGES, stream: true });
+      const startedAt = performance.now();
+      let firstMs = Infinity;
+      for await (const { choices } of stream) {
+        if (choices.length > 0) firstMs = Math.min(firstMs, performance.now() - startedAt);
+      }
+      expect(firstMs).to.be.below(150);
+      const { ttftMs, durationMs } = onlyReceipt();
+      expect(ttftMs).to.be.within(45, 150);
+      expect(durationMs).to.be.within(190, 1_000);
+    });
+
+    it("has its receipt on disk before the client sees its end", async () => {
+      let isWritten = false;
+      const finishRequest = store.finishRequest.bind(store);
+      store.finishRequest = async (...args) => {
+        await wait(50);
+        const stored = await finishRequest(...args);
+        isWritten = true;
+        return stored;
+      };
+      const { body } = await request(`${gateway.url}/v1/chat/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json", authorization: `Bearer ${keyFor()}` },
+        body: JSON.stringify({ model: "writer", messages: MESSAGES, stream: true }),
+      });
+      const seen = [];
+      for await (const piece of body) seen.push({ isEnd: String(piece).includes("[DONE]"), isWritten });
+      expect(seen.filter(({ isEnd }) => isEnd)).to.deep.equal([{ isEnd: true, isWritten: true }]);
+      expect(seen[0]).to.deep.equal({ isEnd: false, isWritten: false });
+    });
+
+    it("counts by the tokenizer where the upstream reports no usage, else by chunks", async () => {
+      upstream.script = streaming({ usage: null });
+      upstream.tokenizer = (text) => text.length;
+      await chatStream();
+      upstream.tokenizer = null;
+      await chatStream();
+      const [byTokenizer, byChunks] = receipts();
+      expect(byTokenizer).to.include({ inputTokens: 16n, outputTokens: 18n, flags: ReceiptFlag.estimated });
+      expect(byChunks).to.include({ outputTokens: 4n, flags: ReceiptFlag.estimated });
+    });
+
+    it("counts what was delivered when the client hangs up, and stops the upstream", async () => {
+      upstream.script = streaming({ words: Array.from({ length: 100 }, () => "word "), delayMs: 20 });
+      upstream.tokenizer = (text) => text.trim().split(" ").length;
+      const stream = await client().chat.completions.create({ model: "writer", messages: MESSAGES, stream: true });
+      const taken = [];
+      for await (const chunk of stream) if (taken.push(chunk) === 3) break;
+      const receipt = await untilReceipt();
+      expect(receipt.flags).to.equal(ReceiptFlag.cancelled | ReceiptFlag.estimated);
+      expect(receipt).to.include({ requests: 1n, inputTokens: 4n });
+      expect(receipt.outputTokens >= 3n && receipt.outputTokens < 20n).to.equal(true);
+      expect(upstream.hungUp).to.equal(1);
+    });
+
+    it("is free when the upstream dies on the way, and tells the client", async () => {
+      upstream.script = streaming({ dies: true });
+      const error = await chatStream().catch((cause: Error) => cause);
+      expect(error).to.be.instanceOf(APIError).with.property("message").that.contains("this request costs nothing");
+      expect(onlyReceipt()).to.include({ requests: 0n, outputTokens: 0n, flags: ReceiptFlag.upstreamError });
+      expect(store.unsettledCost(1n)).to.equal(0n);
+    });
+
+    it("ends with an error and costs nothing when it takes too long", async () => {
+      gateway = await start({ requestTimeoutMs: 100 });
+      upstream.script = streaming({ words: Array.from({ length: 100 }, () => "word "), delayMs: 20 });
+      const error = await chatStream().catch((cause: Error) => cause);
+      expect(error).to.have.property("message").that.contains("took too long");
+      expect(onlyReceipt()).to.include({ requests: 0n, flags: ReceiptFlag.upstreamError });
+    });
+  });
+
+  describe("when the upstream fails", () => {
+    it("answers 503 and owes nothing if it can't be reached", async () => {
+      const [model] = config().models;
+      gateway = await start({ models: [{ ...model, upstreamUrl: "http://127.0.0.1:1" }] });
+      await expectRefusal(chat(), 503, "upstream_unreachable", "model writer can't be reached");
+      expect(receipts()).to.deep.equal([]);
+      expect(store.openRequests()).to.deep.equal([]);
+      await expectNothingReserved();
+    });
+
+    it("passes an error of the upstream's on, with a receipt of zero use", async () => {
+      upstream.script = failing(418, { error: { message: "I am a teapot", type: "kettle", code: "tea" } });
+      const error = await expectRefusal(chat(), 418, "tea", "I am a teapot");
+      const receipt = onlyReceipt();
+      expect(receipt).to.include({ requests: 0n, inputTokens: 0n, computeMs: 0n, flags: ReceiptFlag.upstreamError });
+      expect(error.headers?.get("x-licet-receipt-id")).to.equal(receipt.requestId);
+    });
+
+    it("passes an error to a request for a stream on", async () => {
+      upstream.script = failing(400, { error: { message: "context too long" } });
+      expect((await refusalOf(chatStream())).status).to.equal(400);
+      expect(onlyReceipt().flags).to.equal(ReceiptFlag.upstreamError);
+    });
+
+    for (const [what, script] of [["hangs up", hangingUp] as const, ["talks nonsense", babbling] as const]) {
+      it(`answers 502 for nothing if it ${what}`, async () => {
+        upstream.script = script;
+        await expectRefusal(chat(), 502, "upstream_failed", "this request costs nothing");
+        expect(onlyReceipt()).to.include({ requests: 0n, flags: ReceiptFlag.upstreamError });
+      });
+    }
+
+    it("answers 504 for nothing if it takes too long", async () => {
+      gateway = await start({ requestTimeoutMs: 50 });
+      upstream.script = silent;
+      await expectRefusal(chat(), 504, "upstream_timeout", "ask for fewer tokens");
+      expect(onlyReceipt()).to.include({ requests: 0n, computeMs: 0n, flags: ReceiptFlag.upstreamError });
+    });
+
+    it("charges a client that hangs up while it waits for its prompt only", async () => {
+      upstream.script = silent;
+      upstream.tokenizer = (text) => text.length;
+      const controller = new AbortController();
+      const attempt = client().chat.completions.create(
+        { model: "writer", messages: MESSAGES },
+        { signal: controller.signal },
+      );
+      setTimeout(() => controller.abort(), 50);
+      await attempt.catch(() => undefined);
+      const receipt = await untilReceipt();
+      expect(receipt).to.include({ requests: 1n, inputTokens: 16n, outputTokens: 0n, ttftMs: 0 });
+      expect(receipt.flags).to.equal(ReceiptFlag.cancelled | ReceiptFlag.estimated);
+      expect(upstream.hungUp).to.equal(1);
+    });
+  });
+
+  describe("when the store fails", () => {
+    it("gives no answer that it has no receipt of", async () => {
+      await chat();
+      store.finishRequest = () => Promise.reject(new Error("disk full"));
+      await expectRefusal(chat(), 500, "receipt_not_stored", "this request costs nothing");
+      upstream.script = streaming();
+      const { text } = await post(JSON.stringify({ model: "writer", messages: MESSAGES, stream: true }));
+      expect(text).to.contain("receipt_not_stored").and.not.to.contain("[DONE]");
+      await expectNothingReserved();
+    });
+  });
+
+  describe("money", () => {
+    /** The worst that the plain request can cost: its bytes, the template and the most tokens of the answer. */
+    const worst = BigInt(JSON.stringify({ model: "writer", messages: MESSAGES }).length + 10 + 100);
+
+    it("must cover the worst case before a request is served", async () => {
+      setLicense({ balance: worst - 1n });
+      const refusal = `the request may cost up to ${worst} units; license 1 has ${worst - 1n} left: deposit to it`;
+      await expectRefusal(chat(), 402, "balance_exceeded", refusal);
+      setLicense({ balance: worst });
+      await gateway.refresh(1n);
+      expect((await chat()).choices).to.have.length(1);
+    });
+
+    it("that is thawing doesn't count", async () => {
+      setLicense({ balance: worst, thawing: 1n });
+      await expectRefusal(chat(), 402, "balance_exceeded", "lower max_tokens");
+    });
+
+    it("is held to the cap of the term", async () => {
+      setLicense({ cap: worst + 99n, spent: 100n });
+      await expectRefusal(chat(), 402, "cap_exceeded", `may spend ${worst - 1n} more in this term`);
+    });
+
+    it("is held to the grant's cap over all of its requests, also after a restart", async () => {
+      const capped = client(keyFor({ cap: worst + 40n }));
+      await chat({}, capped);
+      await chat({}, capped);
+      await expectRefusal(chat({}, capped), 402, "grant_exceeded", `the grant may spend ${worst - 28n} more`);
+      gateway = await start();
+      const restarted = client(keyFor({ cap: worst + 40n }));
+      await expectRefusal(chat({}, restarted), 402, "grant_exceeded", `the grant may spend ${worst - 28n} more`);
+    });
+
+    it("that is owed and not settled stays counted, also after a restart", async () => {
+      setLicense({ balance: worst + 10n });
+      await chat();
+      await expectRefusal(chat(), 402, "balance_exceeded", `has ${worst - 24n} left`);
+      gateway = await start();
+      await expectRefusal(chat(), 402, "balance_exceeded", `has ${worst - 24n} left`);
+    });
+
+    it("is released when a batch has settled and the license is read anew", async () => {
+      setLicense({ balance: worst + 10n });
+      await chat();
+      const lane = { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID };
+      store.voidUnbatched(lane, chain.time + 1);
+      await gateway.refresh(1n);
+      expect((await chat()).choices).to.have.length(1);
+    });
+
+    it("enough for one of two racing requests serves one, and the other when it tries again", async () => {
+      setLicense({ balance: worst + 34n });
+      upstream.script = whole({ delayMs: 100 });
+      const results = await Promise.allSettled([chat(), chat()]);
+      const refused = results.filter((result) => result.status === "rejected");
+      expect(refused).to.have.length(1);
+      expect(refused[0].reason).to.include({ status: 429, code: "reserved_by_running_requests" });
+      expect(refused[0].reason.headers.get("retry-after")).to.equal("1");
+      expect(upstream.received).to.have.length(1);
+      expect((await chat()).choices).to.have.length(1);
+    });
+  });
+
+  describe("receipts", () => {
+    it("are numbered and linked without gaps, however many run at once", async () => {
+      await Promise.all(Array.from({ length: 25 }, () => chat()));
+      const all = receipts();
+      expect(all.map(({ sequence }) => sequence)).to.deep.equal(Array.from({ length: 25 }, (_, i) => BigInt(i + 1)));
+      all.forEach(({ previousHash }, i) => {
+        expect(previousHash).to.equal(i === 0 ? ZeroHash : receiptDigest(DOMAIN, all[i - 1]));
+      });
+      expect(new Set(all.map(({ requestId }) => requestId))).to.have.property("size", 25);
+    });
+
+    async function fetchReceipt(requestId: string, apiKey = keyFor()) {
+      const { statusCode, body } = await request(`${gateway.url}/v1/receipts/${requestId}`, {
+        headers: { authorization: `Bearer ${apiKey}` },
+      });
+      return { statusCode, json: (await body.json()) as { receipt: object; signature: string; hash: string } };
+    }
+
+    it("are given to their own license", async () => {
+      await chat();
+      const { statusCode, json } = await fetchReceipt(onlyReceipt().requestId);
+      expect(statusCode).to.equal(200);
+      const { receipt, signature } = json;
+      expect(signedReceiptFromJson({ receipt, signature }).receipt).to.deep.equal(onlyReceipt());
+      expect(recoverSigner(json.hash, signature)).to.equal(OPERATOR_KEY.address);
+    });
+
+    it("are still given when the license has gone to another operator", async () => {
+      await chat();
+      setLicense({ operatorId: 8 });
+      await gateway.refresh(1n);
+      expect((await fetchReceipt(onlyReceipt().requestId)).statusCode).to.equal(200);
+    });
+
+    it("are given to nobody else", async () => {
+      await chat();
+      const { requestId } = onlyReceipt();
+      chain.licenses.set(2n, { ...chain.licenses.get(1n)!, licenseId: 2n });
+      expect((await fetchReceipt(requestId, keyFor({ licenseId: 2n }))).statusCode).to.equal(404);
+      expect((await fetchReceipt(requestId, "nonsense")).statusCode).to.equal(401);
+      expect((await fetchReceipt("0x1234")).statusCode).to.equal(404);
+    });
+  });
+
+  describe("closing", () => {
+    it("finishes what runs and takes no more", async () => {
+      upstream.script = streaming({ delayMs: 30 });
+      const running = chatStream();
+      await wait(60);
+      const closed = gateway.close();
+      const chunks = await running;
+      await closed;
+      expect(chunks.map(({ choices }) => choices[0].delta.content ?? "").join("")).to.equal("You may copy this.");
+      expect(onlyReceipt().flags).to.equal(0);
+      const late = await chat().catch((cause: Error) => cause);
+      expect(late).to.be.instanceOf(Error);
+    });
+  });
+});

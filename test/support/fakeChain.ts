@@ -1,0 +1,68 @@
+import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "../../oracle/chain";
+import { recoverSigner } from "../../oracle/messages";
+import { DOMAIN } from "./fakeMessages";
+
+/** A chain that is what the test says, and that can be cut off. */
+export class FakeChain implements Chain {
+  readonly domain = DOMAIN;
+  readonly epochPeriod = 86_400;
+  readonly windowPeriod = 172_800;
+
+  time = 1_700_000_000;
+  readonly licenses = new Map<bigint, LicenseState>();
+  readonly plans = new Map<number, PlanState>();
+  readonly versions = new Map<bigint, VersionState>();
+  readonly operators = new Map<number, OperatorState>();
+  readonly signingKeys = new Map<number, string[]>();
+  /** While true, nothing can be read. */
+  isHalted = false;
+  /** How often a license was read. */
+  licenseReads = 0;
+
+  async now(): Promise<number> {
+    return this.read(this.time);
+  }
+
+  async license(licenseId: bigint): Promise<LicenseState | null> {
+    this.licenseReads += 1;
+    const license = this.licenses.get(licenseId);
+    return this.read(license === undefined ? null : { ...license });
+  }
+
+  async generationAt(licenseId: bigint): Promise<number> {
+    return this.read(this.licenses.get(licenseId)?.generation ?? 0);
+  }
+
+  async plan(planId: number): Promise<PlanState | null> {
+    return this.read(this.plans.get(planId) ?? null);
+  }
+
+  async version(versionId: bigint): Promise<VersionState | null> {
+    return this.read(this.versions.get(versionId) ?? null);
+  }
+
+  async operator(operatorId: number): Promise<OperatorState | null> {
+    return this.read(this.operators.get(operatorId) ?? null);
+  }
+
+  async isSigningKey(operatorId: number, key: string): Promise<boolean> {
+    return this.read(this.signingKeys.get(operatorId)?.includes(key) ?? false);
+  }
+
+  async isSignatureOf(account: string, digest: string, signature: string): Promise<boolean> {
+    try {
+      return this.read(recoverSigner(digest, signature) === account);
+    } catch {
+      return false;
+    }
+  }
+
+  async lane(): Promise<LaneState> {
+    return this.read({ sequence: 0n, epochStart: 0, epochEnd: 0 });
+  }
+
+  private read<T>(value: T): T {
+    if (this.isHalted) throw new Error("the chain is halted");
+    return value;
+  }
+}
