@@ -1,1 +1,10 @@
+import "./batch";
 import "./bench";
+import "./currency";
+import "./deploy";
+import "./earnings";
+import "./license";
+import "./model";
+import "./operator";
+import "./plan";
+import "./stake";

@@ -1,0 +1,14 @@
+const WIDTH = 30;
+
+/** A progress bar on standard error, drawn only where that is a terminal. */
+export function progressBar(label: string): { update(done: number, total: number): void; end(): void } {
+  const { stderr } = process;
+  if (!stderr.isTTY) return { update: () => {}, end: () => {} };
+  return {
+    update: (done, total) => {
+      const filled = total === 0 ? WIDTH : Math.round((done / total) * WIDTH);
+      stderr.write(`\r${label} [${"#".repeat(filled)}${" ".repeat(WIDTH - filled)}] ${done} of ${total} bytes`);
+    },
+    end: () => stderr.write("\n"),
+  };
+}
