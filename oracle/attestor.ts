@@ -1,0 +1,158 @@
+/**
+ * An attestor: over HTTP it states what its canaries measured, and vouches for batches that it has checked itself.
+ * It signs nothing before its store remembers what, so that it can't be made to contradict itself, restarts included.
+ */
+import fastify, { type FastifyInstance } from "fastify";
+import { computeAddress, getAddress } from "ethers";
+import type { AddressInfo } from "node:net";
+import {
+  type Attestation,
+  type AttestationRefusal,
+  attestationRequestFromJson,
+  ATTESTATIONS_PATH,
+  measurementRequestFromJson,
+  MEASUREMENTS_PATH,
+} from "./attestorApi";
+import { type AttestationRequest, type BatchFacts, gatherFacts } from "./batchFacts";
+import type { Chain } from "./chain";
+import { type Committee, type Refusal, refusalsOf } from "./inspection";
+import type { Log } from "./log";
+import { measure } from "./measure";
+import { MalformedMessage, measurementDigest, signDigest, signedMeasurementToJson } from "./messages";
+import type { Epoch, Lane, SignedMeasurement } from "./protocol";
+import { type Store, StoreConflict } from "./store";
+
+export interface AttestorConfig {
+  /** Of the committee's member that this attestor is. */
+  privateKey: string;
+  committee: Committee;
+  /** 0, the default, takes a free one. */
+  port?: number;
+  host?: string;
+  /** Longest request in bytes: a receipt takes about 1,300 of them. */
+  bodyLimit?: number;
+}
+
+export interface AttestorDeps {
+  chain: Chain;
+  store: Store;
+  log: Log;
+}
+
+export interface Attestor {
+  url: string;
+  /** The member's address. */
+  address: string;
+  close(): Promise<void>;
+}
+
+const DEFAULT_BODY_LIMIT = 256 * 2 ** 20;
+const MOST_SENTENCES = 100;
+
+/** The attestor won't say what it was asked for: it answers 422 with the reason. */
+class MeasurementRefused extends Error {}
+
+/**
+ * Serves `/v1/measurements`, `/v1/attestations` and `/healthz`.
+ * @throws if the key isn't a member's, or the port is taken
+ */
+export async function startAttestor(config: AttestorConfig, deps: AttestorDeps): Promise<Attestor> {
+  const committee = checksummed(config.committee);
+  const address = computeAddress(config.privateKey);
+  if (!committee.members.includes(address)) {
+    throw new Error(`${address} isn't a member of the committee ${committee.address}: use a member's key`);
+  }
+  const server = createServer(config, deps, committee, address);
+  const host = config.host ?? "127.0.0.1";
+  await server.listen({ port: config.port ?? 0, host });
+  const { port } = server.server.address() as AddressInfo;
+  deps.log.info("Attestor started", { address, port });
+  return { url: `http://${host}:${port}`, address, close: () => server.close() };
+}
+
+function checksummed({ address, members, threshold }: Committee): Committee {
+  return { address: getAddress(address), members: members.map((member) => getAddress(member)), threshold };
+}
+
+function createServer(
+  { privateKey, bodyLimit = DEFAULT_BODY_LIMIT }: AttestorConfig,
+  deps: AttestorDeps,
+  committee: Committee,
+  address: string,
+): FastifyInstance {
+  const server = fastify({ bodyLimit, forceCloseConnections: true });
+
+  server.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    if (error instanceof MalformedMessage) return reply.code(400).send({ error: error.message });
+    if (error instanceof MeasurementRefused) return reply.code(422).send({ refusals: [error.message] });
+    if (error.statusCode !== undefined && error.statusCode < 500) {
+      return reply.code(error.statusCode).send({ error: error.message });
+    }
+    deps.log.error("Attestor failed", { cause: error });
+    return reply.code(503).send({ error: "The chain or the store can't be read; try again" });
+  });
+
+  server.get("/healthz", async () => ({ status: "ok", address }));
+
+  server.post(MEASUREMENTS_PATH, async ({ body }) => {
+    const { lane, epoch } = measurementRequestFromJson(body);
+    return signedMeasurementToJson(await signMeasurement(deps, privateKey, lane, epoch));
+  });
+
+  server.post(ATTESTATIONS_PATH, async ({ body }, reply) => {
+    const answer = await attest(deps, committee, { privateKey, address }, attestationRequestFromJson(body));
+    return reply.code("signature" in answer ? 200 : 422).send(answer);
+  });
+
+  return server;
+}
+
+/** Only for epochs that have ended: what is measured then doesn't change any more. */
+async function signMeasurement(
+  { chain, store }: AttestorDeps,
+  privateKey: string,
+  lane: Lane,
+  epoch: Epoch,
+): Promise<SignedMeasurement> {
+  const now = await chain.now();
+  if (now < epoch.epochEnd) throw new MeasurementRefused(`The epoch ends at ${epoch.epochEnd}; it is ${now}`);
+  const measurement = measure(lane, epoch, store.canarySamples(lane, epoch));
+  return { measurement, signature: signDigest(privateKey, measurementDigest(chain.domain, measurement)) };
+}
+
+async function attest(
+  { chain, store, log }: AttestorDeps,
+  committee: Committee,
+  { privateKey, address }: { privateKey: string; address: string },
+  request: AttestationRequest,
+): Promise<Attestation | AttestationRefusal> {
+  const facts = await gatherFacts(chain, request);
+  const { batchId, header } = facts;
+  const refusals = refusalsOf(facts, store, committee, address);
+  if (refusals.length === 0) refusals.push(...remember(store, facts));
+  if (refusals.length > 0) {
+    const refusal = refusalOf(refusals);
+    log.warn("Batch refused", { batchId, header, reasons: refusal.refusals });
+    return refusal;
+  }
+  log.info("Batch attested", { batchId, header });
+  return { signer: address, signature: signDigest(privateKey, batchId) };
+}
+
+/** Another request may have got in between the inspection and this: then the store refuses, and nothing is signed. */
+function remember(store: Store, { batchId, header, receipts }: BatchFacts): Refusal[] {
+  try {
+    store.recordAttestation(batchId, header, receipts);
+    return [];
+  } catch (error) {
+    if (error instanceof StoreConflict) return [{ reason: error.message, receiptHash: null }];
+    throw error;
+  }
+}
+
+function refusalOf(refusals: Refusal[]): AttestationRefusal {
+  const sentences = refusals.slice(0, MOST_SENTENCES).map(({ reason }) => reason);
+  if (refusals.length > MOST_SENTENCES) sentences.push(`There are ${refusals.length - MOST_SENTENCES} more reasons`);
+  const receipts = new Set(refusals.flatMap(({ receiptHash }) => receiptHash ?? []));
+  return { refusals: sentences, receipts: [...receipts] };
+}

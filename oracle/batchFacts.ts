@@ -1,0 +1,193 @@
+/** What an attestor finds out before it judges a batch: who signed what, and what the chain says of everybody named. */
+import type { TypedDataDomain } from "ethers";
+import { byLicenseAndSequence, type HashedReceipt } from "./batches";
+import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "./chain";
+import {
+  batchDigest,
+  grantDigest,
+  MalformedMessage,
+  measurementDigest,
+  receiptDigest,
+  recoverSigner,
+} from "./messages";
+import { costOf, zeroUsage } from "./meters";
+import type { BatchHeader, Measurement, SignedGrant, SignedMeasurement, SignedReceipt, Usage } from "./protocol";
+
+/** What a settler asks an attestor to sign, with all that the header rests on. */
+export interface AttestationRequest {
+  header: BatchHeader;
+  receipts: SignedReceipt[];
+  /** Every grant that a receipt names. */
+  grants: SignedGrant[];
+  /** What the header's service level is the median of. */
+  measurements: SignedMeasurement[];
+}
+
+/** Who signed something, or why that can't be told. */
+export type Signer = { address: string } | { problem: string };
+
+export interface CheckedReceipt extends HashedReceipt {
+  /** Under the batch's plan, rounded up, in units of the currency. */
+  cost: bigint;
+  signer: Signer;
+  /** Whether the signer was a key of the operator when the request ended. */
+  signerIsKey: boolean;
+}
+
+export interface CheckedGrant extends SignedGrant {
+  /** By the one who owns the license now. */
+  signedByOwner: boolean;
+}
+
+export interface CheckedLicense extends LicenseState {
+  /** Its generation when the epoch began. */
+  generationAtStart: number;
+}
+
+export interface CheckedMeasurement {
+  measurement: Measurement;
+  signer: Signer;
+}
+
+export interface BatchFacts {
+  /** What the attestor would sign. */
+  batchId: string;
+  header: BatchHeader;
+  /** Unix seconds. */
+  now: number;
+  /** In seconds. */
+  epochPeriod: number;
+  windowPeriod: number;
+  operator: OperatorState | null;
+  plan: PlanState | null;
+  version: VersionState | null;
+  lane: LaneState;
+  /** In the order of the sum tree. */
+  receipts: CheckedReceipt[];
+  /** By grant hash. */
+  grants: Map<string, CheckedGrant>;
+  /** By id; those that don't exist are left out. */
+  licenses: Map<bigint, CheckedLicense>;
+  measurements: CheckedMeasurement[];
+}
+
+/** @throws if the chain can't be read */
+export async function gatherFacts(chain: Chain, request: AttestationRequest): Promise<BatchFacts> {
+  const { header } = request;
+  const { operatorId, planId, versionId } = header;
+  const [now, operator, plan, version, lane, licenses] = await Promise.all([
+    chain.now(),
+    chain.operator(operatorId),
+    chain.plan(planId),
+    chain.version(versionId),
+    chain.lane(operatorId, planId, versionId),
+    readLicenses(chain, request),
+  ]);
+  return {
+    batchId: batchDigest(chain.domain, header),
+    header,
+    now,
+    epochPeriod: chain.epochPeriod,
+    windowPeriod: chain.windowPeriod,
+    operator,
+    plan,
+    version,
+    lane,
+    receipts: await checkReceipts(chain, request, plan?.rates ?? zeroUsage()),
+    grants: await checkGrants(chain, licenses, request.grants),
+    licenses,
+    measurements: request.measurements.map((signed) => checkMeasurement(chain.domain, signed)),
+  };
+}
+
+/** Licenses that don't exist are left out. */
+async function readLicenses(
+  chain: Chain,
+  { header, receipts }: AttestationRequest,
+): Promise<Map<bigint, CheckedLicense>> {
+  const licenseIds = [...new Set(receipts.map(({ receipt }) => receipt.licenseId))];
+  const read = await Promise.all(
+    licenseIds.map(async (licenseId) => {
+      const license = await chain.license(licenseId);
+      if (license === null) return [];
+      return [{ ...license, generationAtStart: await chain.generationAt(licenseId, header.epochStart) }];
+    }),
+  );
+  return new Map(read.flat().map((license) => [license.licenseId, license]));
+}
+
+async function checkReceipts(
+  chain: Chain,
+  { header, receipts }: AttestationRequest,
+  rates: Usage,
+): Promise<CheckedReceipt[]> {
+  const hashed = receipts.map(({ receipt, signature }) => {
+    const hash = receiptDigest(chain.domain, receipt);
+    return { receipt, hash, cost: costOf(receipt, rates), signer: signerOf(hash, signature) };
+  });
+  const signedByKey = await receiptsSignedByKey(chain, header.operatorId, hashed);
+  return hashed
+    .map((checked) => ({ ...checked, signerIsKey: signedByKey.has(checked.hash) }))
+    .sort(byLicenseAndSequence);
+}
+
+type ReceiptWithSigner = Omit<CheckedReceipt, "signerIsKey">;
+
+/** The hashes of the receipts whose signer was a key of the operator when they finished. */
+async function receiptsSignedByKey(
+  chain: Chain,
+  operatorId: number,
+  receipts: ReceiptWithSigner[],
+): Promise<Set<string>> {
+  const found = new Set<string>();
+  for (const [address, signed] of bySigner(receipts)) {
+    const isKeyAt = (time: number) => chain.isSigningKey(operatorId, address, time);
+    const times = signed.map(({ receipt }) => receipt.finishedAt).sort((a, b) => a - b);
+    // A key is valid for one span of time: if at the first and the last of its receipts, then at all between.
+    const isKeyThroughout = (await isKeyAt(times[0])) && (await isKeyAt(times[times.length - 1]));
+    for (const { hash, receipt } of signed) {
+      if (isKeyThroughout || (await isKeyAt(receipt.finishedAt))) found.add(hash);
+    }
+  }
+  return found;
+}
+
+function bySigner(receipts: ReceiptWithSigner[]): Map<string, ReceiptWithSigner[]> {
+  const groups = new Map<string, ReceiptWithSigner[]>();
+  for (const checked of receipts) {
+    if ("problem" in checked.signer) continue;
+    const { address } = checked.signer;
+    const group = groups.get(address);
+    if (group === undefined) groups.set(address, [checked]);
+    else group.push(checked);
+  }
+  return groups;
+}
+
+async function checkGrants(
+  chain: Chain,
+  licenses: Map<bigint, CheckedLicense>,
+  grants: SignedGrant[],
+): Promise<Map<string, CheckedGrant>> {
+  const checked = new Map<string, CheckedGrant>();
+  for (const { grant, signature } of grants) {
+    const hash = grantDigest(chain.domain, grant);
+    const license = licenses.get(grant.licenseId);
+    const signedByOwner = license !== undefined && (await chain.isSignatureOf(license.owner, hash, signature));
+    checked.set(hash, { grant, signature, signedByOwner });
+  }
+  return checked;
+}
+
+function checkMeasurement(domain: TypedDataDomain, { measurement, signature }: SignedMeasurement): CheckedMeasurement {
+  return { measurement, signer: signerOf(measurementDigest(domain, measurement), signature) };
+}
+
+function signerOf(digest: string, signature: string): Signer {
+  try {
+    return { address: recoverSigner(digest, signature) };
+  } catch (error) {
+    if (error instanceof MalformedMessage) return { problem: error.message };
+    throw error;
+  }
+}

@@ -1,0 +1,297 @@
+/**
+ * What an attestor holds against a batch. Pure but for the attestor's own memory, and complete: every reason is named,
+ * not only the first, and each that lies in one receipt says in which.
+ */
+import { ZeroAddress, ZeroHash } from "ethers";
+import { type BatchSummary, summarize } from "./batches";
+import type { BatchFacts, CheckedMeasurement, CheckedReceipt, Signer } from "./batchFacts";
+import { medianOf } from "./measure";
+import { sameUsage, usageOf, zeroUsage } from "./meters";
+import { METERS, type Receipt, ReceiptFlag } from "./protocol";
+import type { Store } from "./store";
+
+/** Who vouches for the batches of a plan. Addresses are checksummed. */
+export interface Committee {
+  /** The attestor contract that plans name. */
+  address: string;
+  members: string[];
+  /** How many must sign. */
+  threshold: number;
+}
+
+export interface Refusal {
+  /** A sentence with the values that don't fit. */
+  reason: string;
+  /** Of the receipt that it lies in; null if it lies in the batch as a whole. */
+  receiptHash: string | null;
+}
+
+/** What an attestor remembers of the batches that it signed before. */
+export type Memory = Pick<Store, "attestedBatch" | "seenReceipt" | "seenRequest" | "attestedCost">;
+
+/** All reasons why the committee's member `self` can't vouch for a batch; none if it can. */
+export function refusalsOf(facts: BatchFacts, memory: Memory, committee: Committee, self: string): Refusal[] {
+  const ofBatch = [
+    ...laneReasons(facts, committee),
+    ...epochReasons(facts),
+    ...guardReasons(facts, memory),
+    ...summaryReasons(facts),
+    ...measurementReasons(facts, committee, self),
+  ];
+  return [...ofBatch.map((reason) => ({ reason, receiptHash: null })), ...receiptRefusals(facts, memory)];
+}
+
+// The batch as a whole
+
+function* laneReasons({ header, operator, plan, version, lane }: BatchFacts, committee: Committee): Iterable<string> {
+  if (operator === null) yield `Operator ${header.operatorId} doesn't exist`;
+  else if (header.evidenceHash !== operator.evidenceHash) {
+    yield `The evidence hash is ${header.evidenceHash}; operator ${header.operatorId} has ${operator.evidenceHash} on record`;
+  }
+
+  if (plan === null) yield `Plan ${header.planId} doesn't exist`;
+  else if (plan.attestor !== committee.address) {
+    yield `Plan ${header.planId} names the attestor ${plan.attestor}, not our committee ${committee.address}`;
+  }
+
+  if (version === null) yield `Version ${header.versionId} doesn't exist`;
+  else if (plan !== null && version.assetId !== plan.assetId) {
+    yield `Version ${header.versionId} is of asset ${version.assetId}, plan ${header.planId} of asset ${plan.assetId}`;
+  } else if (header.epochEnd > version.usableUntil) {
+    yield `The epoch ends at ${header.epochEnd}; version ${header.versionId} is usable until ${version.usableUntil}`;
+  }
+
+  if (header.sequence !== lane.sequence + 1n) {
+    yield `The sequence is ${header.sequence}; the lane's last batch is ${lane.sequence}, so ${lane.sequence + 1n} is next`;
+  }
+}
+
+function* epochReasons({ header, lane, now, epochPeriod, windowPeriod }: BatchFacts): Iterable<string> {
+  const { epochStart, epochEnd } = header;
+  if (epochEnd <= epochStart) yield `The epoch from ${epochStart} to ${epochEnd} isn't a span of time`;
+  if (epochEnd - epochStart > epochPeriod) {
+    yield `The epoch has ${epochEnd - epochStart} s; ${epochPeriod} are the most`;
+  }
+  if (now < epochEnd) yield `The epoch ends at ${epochEnd}; it is ${now}`;
+  if (now > epochEnd + windowPeriod) yield `The window closed at ${epochEnd + windowPeriod}; it is ${now}`;
+
+  const continues = epochStart === lane.epochStart && epochEnd === lane.epochEnd;
+  if (!continues && epochStart < lane.epochEnd) {
+    yield `The epoch starts at ${epochStart}, before the end of the lane's last at ${lane.epochEnd}`;
+  }
+}
+
+/** An attestor that signs two digests for one sequence of a lane loses its bond. */
+function* guardReasons({ batchId, header }: BatchFacts, memory: Memory): Iterable<string> {
+  const signed = memory.attestedBatch(header, header.sequence);
+  if (signed !== null && signed !== batchId) {
+    yield `Sequence ${header.sequence} of the lane was signed as ${signed}; signing ${batchId}, too, is equivocation`;
+  }
+}
+
+function* summaryReasons({ header, receipts }: BatchFacts): Iterable<string> {
+  let summary: BatchSummary;
+  try {
+    ({ summary } = summarize(receipts));
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    yield `The receipts don't make a batch: ${error.message}`;
+    return;
+  }
+  for (const field of ["count", ...METERS, "root", "entriesHash"] as const) {
+    if (header[field] !== summary[field])
+      yield `The header's ${field} is ${header[field]}; the receipts make ${summary[field]}`;
+  }
+}
+
+/**
+ * Only members' own statements count, each once. That ours is among them is proven by our signature: we sign what we
+ * measured, and only once the epoch has ended.
+ */
+function* measurementReasons(
+  { header, measurements }: BatchFacts,
+  committee: Committee,
+  self: string,
+): Iterable<string> {
+  const signers = measurements.map(({ signer }) => signer);
+  yield* signers
+    .filter((signer) => !isMember(signer, committee))
+    .map((signer) => `A measurement is ${describe(signer)}`);
+  yield* measurements.filter((measured) => !isOf(header, measured)).map(misplaced);
+
+  const members = signers.flatMap((signer) => (isMember(signer, committee) ? [signer.address] : []));
+  const distinct = new Set(members);
+  if (distinct.size < members.length) yield "A member's measurement is there twice";
+  if (!distinct.has(self)) yield `The measurement of ${self}, which is asked to sign, isn't there`;
+  if (distinct.size < committee.threshold) {
+    yield `${distinct.size} members measured; ${committee.threshold} are the least`;
+  }
+
+  if (measurements.length === 0) return;
+  const median = medianOf(measurements.map(({ measurement }) => measurement));
+  for (const field of ["availabilityBps", "p95TtftMs", "samples"] as const) {
+    if (header[field] !== median[field])
+      yield `The header's ${field} is ${header[field]}; the median is ${median[field]}`;
+  }
+}
+
+function isMember(signer: Signer, { members }: Committee): signer is { address: string } {
+  return "address" in signer && members.includes(signer.address);
+}
+
+function describe(signer: Signer): string {
+  return "address" in signer ? `signed by ${signer.address}, who isn't a member` : `not signed: ${signer.problem}`;
+}
+
+const MEASURED = ["operatorId", "planId", "versionId", "epochStart", "epochEnd"] as const;
+
+function isOf(header: BatchFacts["header"], { measurement }: CheckedMeasurement): boolean {
+  return MEASURED.every((field) => measurement[field] === header[field]);
+}
+
+function misplaced({ measurement }: CheckedMeasurement): string {
+  const { operatorId, planId, versionId, epochStart, epochEnd } = measurement;
+  return `A measurement is of operator ${operatorId}, plan ${planId}, version ${versionId}, from ${epochStart} to ${epochEnd}`;
+}
+
+// Each receipt
+
+function receiptRefusals(facts: BatchFacts, memory: Memory): Refusal[] {
+  const followReasons = chainReasons(facts, memory);
+  const capReasons = grantCapReasons(facts, memory);
+  return facts.receipts.flatMap((checked) => {
+    const { receipt, hash } = checked;
+    const reasons = [
+      ...signatureReasons(facts, checked),
+      ...subjectReasons(facts, receipt),
+      ...countReasons(receipt),
+      ...licenseReasons(facts, receipt),
+      ...grantReasons(facts, receipt),
+      ...followReasons(checked),
+      ...capReasons(checked),
+    ];
+    const name = `Receipt ${receipt.sequence} of license ${receipt.licenseId}`;
+    return reasons.map((reason) => ({ reason: `${name} ${reason}`, receiptHash: hash }));
+  });
+}
+
+function* signatureReasons({ header }: BatchFacts, { receipt, signer, signerIsKey }: CheckedReceipt): Iterable<string> {
+  if ("problem" in signer) yield `isn't signed: ${signer.problem}`;
+  else if (!signerIsKey) {
+    yield `is signed by ${signer.address}, not a key of operator ${header.operatorId} at ${receipt.finishedAt}`;
+  }
+}
+
+function* subjectReasons({ header, version }: BatchFacts, receipt: Receipt): Iterable<string> {
+  const { operatorId, planId, manifestHash, finishedAt } = receipt;
+  if (operatorId !== header.operatorId) yield `is of operator ${operatorId}, the batch of ${header.operatorId}`;
+  if (planId !== header.planId) yield `is under plan ${planId}, the batch under ${header.planId}`;
+  if (version !== null && manifestHash !== version.manifestHash) {
+    yield `is of the manifest ${manifestHash}, version ${header.versionId} has ${version.manifestHash}`;
+  }
+  if (finishedAt < header.epochStart || finishedAt >= header.epochEnd) {
+    yield `finished at ${finishedAt}, out of the epoch from ${header.epochStart} to ${header.epochEnd}`;
+  }
+}
+
+function* countReasons(receipt: Receipt): Iterable<string> {
+  const { requests, flags, ttftMs, durationMs } = receipt;
+  if (requests > 1n) yield `counts ${requests} requests; a receipt is of one`;
+  if (
+    (flags & (ReceiptFlag.upstreamError | ReceiptFlag.recovered)) !== 0 &&
+    !sameUsage(usageOf(receipt), zeroUsage())
+  ) {
+    yield `charges for a request that its flags (${flags}) call failed or lost`;
+  }
+  if (ttftMs > durationMs) yield `has its first token after ${ttftMs} ms of ${durationMs}`;
+}
+
+function* licenseReasons({ header, licenses }: BatchFacts, receipt: Receipt): Iterable<string> {
+  const license = licenses.get(receipt.licenseId);
+  if (license === undefined) {
+    yield "is of a license that doesn't exist";
+    return;
+  }
+  const { planId, operatorId, generation, generationAtStart } = license;
+  if (planId !== header.planId) yield `is of a license under plan ${planId}, the batch under ${header.planId}`;
+  if (operatorId !== header.operatorId) {
+    yield `is of a license of operator ${operatorId}, the batch of ${header.operatorId}`;
+  }
+  // A generation that was raised within the epoch ends the grants before it only when the epoch ends.
+  if (receipt.generation < generationAtStart || receipt.generation > generation) {
+    yield `is of generation ${receipt.generation}; the license's was ${generationAtStart} to ${generation} in the epoch`;
+  }
+}
+
+function* grantReasons({ grants }: BatchFacts, receipt: Receipt): Iterable<string> {
+  const checked = grants.get(receipt.grantHash);
+  if (checked === undefined) {
+    yield `came under the grant ${receipt.grantHash}, which wasn't sent`;
+    return;
+  }
+  const { grant, signedByOwner } = checked;
+  if (!signedByOwner) yield "came under a grant that the license's owner didn't sign";
+  if (grant.licenseId !== receipt.licenseId) yield `came under a grant of license ${grant.licenseId}`;
+  if (grant.generation !== receipt.generation) {
+    yield `says generation ${receipt.generation}, its grant ${grant.generation}`;
+  }
+  if (receipt.finishedAt < grant.notBefore || receipt.finishedAt > grant.expiresAt) {
+    yield `finished at ${receipt.finishedAt}; its grant runs from ${grant.notBefore} to ${grant.expiresAt}`;
+  }
+  if (grant.key !== ZeroAddress && receipt.requestSignatureHash === ZeroHash) {
+    yield `has no request signature; its grant wants one of ${grant.key}`;
+  }
+}
+
+type ReasonsOf = (checked: CheckedReceipt) => Iterable<string>;
+
+/** Numbers and requests are used once, and each receipt names the one before it: in the batch, or in our memory. */
+function chainReasons({ batchId, receipts }: BatchFacts, memory: Memory): ReasonsOf {
+  const numberOf = ({ operatorId, licenseId }: Receipt, sequence: bigint) => `${operatorId}/${licenseId}/${sequence}`;
+  const byNumber = firstBy(receipts, ({ receipt }) => numberOf(receipt, receipt.sequence));
+  const byRequest = firstBy(receipts, ({ receipt }) => receipt.requestId);
+
+  return function* (checked) {
+    const { receipt, hash } = checked;
+    const { operatorId, licenseId, sequence, previousHash, requestId } = receipt;
+    if (byNumber.get(numberOf(receipt, sequence)) !== checked) yield "has the number of another receipt in the batch";
+    if (byRequest.get(requestId) !== checked) yield `is of request ${requestId}, as another receipt in the batch`;
+
+    const sameNumber = memory.seenReceipt(operatorId, licenseId, sequence);
+    if (sameNumber !== null && sameNumber.batchId !== batchId) yield `has its number from batch ${sameNumber.batchId}`;
+    const sameRequest = memory.seenRequest(operatorId, requestId);
+    if (sameRequest !== null && sameRequest.batchId !== batchId) {
+      yield `is of request ${requestId}, which was in batch ${sameRequest.batchId}`;
+    }
+
+    const before = sequence - 1n;
+    const expected =
+      before === 0n
+        ? ZeroHash
+        : (byNumber.get(numberOf(receipt, before)) ?? memory.seenReceipt(operatorId, licenseId, before))?.hash;
+    if (expected !== undefined && previousHash !== expected) {
+      yield `says that it follows ${previousHash}; the receipt before it is ${expected}`;
+    }
+    const after = memory.seenReceipt(operatorId, licenseId, sequence + 1n);
+    if (after !== null && after.previousHash !== hash) {
+      yield `is ${hash}; the receipt after it follows ${after.previousHash}`;
+    }
+  };
+}
+
+function firstBy<T>(items: T[], keyOf: (item: T) => string): Map<string, T> {
+  return new Map([...items].reverse().map((item) => [keyOf(item), item]));
+}
+
+/** What a grant's receipts cost, over all batches, stays within its cap. The receipts that come first fill it. */
+function grantCapReasons({ batchId, grants }: BatchFacts, memory: Memory): ReasonsOf {
+  const spent = new Map<string, bigint>();
+
+  return function* ({ receipt: { grantHash }, cost }) {
+    const cap = grants.get(grantHash)?.grant.cap ?? 0n;
+    if (cap === 0n) return;
+    const before = spent.get(grantHash) ?? memory.attestedCost(grantHash, batchId);
+    if (before + cost > cap) yield `costs ${cost}; its grant has ${cap - before} of its cap of ${cap} left`;
+    else spent.set(grantHash, before + cost);
+  };
+}

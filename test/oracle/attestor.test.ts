@@ -1,0 +1,670 @@
+import { expect } from "chai";
+import { computeAddress, id, ZeroHash } from "ethers";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Attestor, startAttestor } from "../../oracle/attestor";
+import {
+  type Attestation,
+  type AttestationRefusal,
+  attestationRequestToJson,
+  requestAttestation,
+  requestMeasurement,
+} from "../../oracle/attestorApi";
+import type { AttestationRequest } from "../../oracle/batchFacts";
+import { createLog } from "../../oracle/log";
+import { batchDigest, measurementDigest, receiptDigest, recoverSigner } from "../../oracle/messages";
+import { type Receipt, ReceiptFlag } from "../../oracle/protocol";
+import { Store } from "../../oracle/store";
+import { DOMAIN } from "../support/fakeMessages";
+import type { StubChain } from "../support/stubChain";
+import {
+  chained,
+  COMMITTEE,
+  EPOCH,
+  KEYS,
+  LANE,
+  receiptUnder,
+  type RequestParts,
+  requestOf,
+  signGrant,
+  signMeasurement,
+  stubMarket,
+} from "../support/stubMarket";
+
+const SELF = COMMITTEE.members[0];
+const OUTSIDER = computeAddress(KEYS.outsider);
+const CURVE_ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
+
+describe("attestor", () => {
+  let folder: string;
+  let chain: StubChain;
+  let store: Store;
+  let attestor: Attestor;
+
+  const start = async () => {
+    store = new Store(join(folder, "attestor.sqlite"));
+    attestor = await startAttestor(
+      { privateKey: KEYS.attestors[0], committee: COMMITTEE },
+      { chain, store, log: createLog("error", () => {}) },
+    );
+  };
+
+  const stop = async () => {
+    await attestor.close();
+    store.close();
+  };
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), "licet-attestor-"));
+    chain = stubMarket();
+    await start();
+  });
+
+  afterEach(async () => {
+    await stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  const ask = (request: AttestationRequest) => requestAttestation(attestor.url, request, 10_000);
+
+  const signatureFor = async (request: AttestationRequest): Promise<Attestation> => {
+    const answer = await ask(request);
+    if ("refusals" in answer) expect.fail(`refused: ${answer.refusals.join("; ")}`);
+    return answer;
+  };
+
+  const refusalOf = async (request: AttestationRequest): Promise<AttestationRefusal> => {
+    const answer = await ask(request);
+    if ("signature" in answer) expect.fail("it was signed");
+    return answer;
+  };
+
+  /** Two receipts of license 7 and one of license 8, changed by `change` before they are chained and signed. */
+  const parts = (change: (receipts: Receipt[]) => Receipt[] = (receipts) => receipts): RequestParts => {
+    const grants = [signGrant(), signGrant({ licenseId: 8n })];
+    const [one, two, other] = change([
+      receiptUnder(grants[0], 1n),
+      receiptUnder(grants[0], 2n),
+      receiptUnder(grants[1], 1n),
+    ]);
+    return { grants, receipts: [...chained([one, two]), ...chained([other])] };
+  };
+
+  /** The parts with the last receipt changed. */
+  const withLast = (fields: Partial<Receipt>) => parts(([one, two, other]) => [one, two, { ...other, ...fields }]);
+
+  describe("startAttestor", () => {
+    it("refuses a key that isn't a member's", async () => {
+      const config = { privateKey: KEYS.outsider, committee: COMMITTEE };
+      const problem = await startAttestor(config, { chain, store, log: createLog("error", () => {}) }).catch((e) => e);
+      expect(problem.message).to.contain(OUTSIDER).and.to.contain("isn't a member");
+    });
+
+    it("answers /healthz with its address", async () => {
+      const health = await (await fetch(`${attestor.url}/healthz`)).json();
+      expect(health).to.deep.equal({ status: "ok", address: SELF });
+    });
+  });
+
+  describe("/v1/measurements", () => {
+    const measured = () => requestMeasurement(attestor.url, LANE, EPOCH, 10_000);
+
+    it("refuses an epoch that hasn't ended", async () => {
+      chain.time = EPOCH.epochEnd - 1;
+      const problem = await measured().catch((error) => error);
+      expect(problem.message)
+        .to.contain("422")
+        .and.to.contain(`The epoch ends at ${EPOCH.epochEnd}; it is ${chain.time}`);
+    });
+
+    it("answers 400 to a lane that isn't one", async () => {
+      const response = await fetch(`${attestor.url}/v1/measurements`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ lane: { ...LANE, versionId: 7 }, epoch: EPOCH }),
+      });
+      expect(response.status).to.equal(400);
+      expect((await response.json()).error).to.contain("versionId");
+    });
+
+    it("signs what its own canaries measured", async () => {
+      store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
+      store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
+      store.recordCanary(LANE, { at: EPOCH.epochEnd, ok: false, ttftMs: 0 });
+      store.recordCanary({ ...LANE, planId: 9 }, { at: EPOCH.epochStart, ok: false, ttftMs: 0 });
+      const { measurement, signature } = await measured();
+      expect(measurement).to.deep.equal({ ...LANE, ...EPOCH, availabilityBps: 5_000, p95TtftMs: 120, samples: 2 });
+      expect(recoverSigner(measurementDigest(DOMAIN, measurement), signature)).to.equal(SELF);
+    });
+  });
+
+  describe("/v1/attestations", () => {
+    it("signs the digest of an honest batch", async () => {
+      const request = requestOf(parts());
+      const { signer, signature } = await signatureFor(request);
+      expect(signer).to.equal(SELF);
+      expect(recoverSigner(batchDigest(DOMAIN, request.header), signature)).to.equal(SELF);
+    });
+
+    it("doesn't mind the order of the receipts", async () => {
+      const request = requestOf(parts());
+      await signatureFor({ ...request, receipts: [...request.receipts].reverse() });
+    });
+
+    it("answers 400 to what isn't a request", async () => {
+      const json = attestationRequestToJson(requestOf(parts()));
+      const response = await fetch(`${attestor.url}/v1/attestations`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ ...json, header: { ...json.header, count: "many" } }),
+      });
+      expect(response.status).to.equal(400);
+      expect((await response.json()).error).to.contain("count");
+    });
+
+    it("answers 503 and signs nothing while the chain can't be read", async () => {
+      chain.isHalted = true;
+      expect((await ask(requestOf(parts())).catch((error) => error)).message).to.contain("503");
+      chain.isHalted = false;
+      expect(store.attestedBatch(LANE, 1n)).to.equal(null);
+    });
+
+    it("names every reason, and the receipts that are to blame", async () => {
+      const request = requestOf({ ...withLast({ requests: 2n, ttftMs: 901 }), header: { evidenceHash: id("none") } });
+      const { refusals, receipts } = await refusalOf(request);
+      expect(refusals).to.have.length(3);
+      expect(receipts).to.deep.equal([receiptDigest(DOMAIN, request.receipts[2].receipt)]);
+    });
+
+    it("remembers nothing of what it refuses", async () => {
+      await refusalOf(requestOf({ ...parts(), header: { count: 9n } }));
+      expect(store.attestedBatch(LANE, 1n)).to.equal(null);
+      await signatureFor(requestOf(parts()));
+    });
+
+    /** Each request is honest but for one thing, and is refused for the one reason. */
+    const only = (what: string, arrange: () => AttestationRequest, reason: string) =>
+      it(`refuses ${what}`, async () => {
+        const request = arrange();
+        const { refusals } = await refusalOf(request);
+        expect(refusals).to.have.length(1);
+        expect(refusals[0]).to.contain(reason);
+      });
+
+    describe("the lane", () => {
+      const arranged = (change: () => void) => () => {
+        change();
+        return requestOf(parts());
+      };
+      const changed = <T>(map: Map<unknown, T>, key: unknown, fields: Partial<T>) =>
+        map.set(key, { ...map.get(key)!, ...fields });
+
+      only(
+        "an operator that doesn't exist",
+        arranged(() => chain.operators.clear()),
+        "Operator 2 doesn't exist",
+      );
+      only(
+        "a plan that doesn't exist",
+        arranged(() => chain.plans.clear()),
+        "Plan 3 doesn't exist",
+      );
+      only(
+        "a version that doesn't exist",
+        arranged(() => chain.versions.clear()),
+        "doesn't exist",
+      );
+      only(
+        "other evidence than the operator's on record",
+        () => requestOf({ ...parts(), header: { evidenceHash: ZeroHash } }),
+        `The evidence hash is ${ZeroHash}; operator 2 has`,
+      );
+      only(
+        "a plan that names another attestor",
+        arranged(() => changed(chain.plans, 3, { attestor: OUTSIDER })),
+        `Plan 3 names the attestor ${OUTSIDER}`,
+      );
+      only(
+        "a version of another model than the plan's",
+        arranged(() => changed(chain.versions, LANE.versionId, { assetId: 5 })),
+        "is of asset 5, plan 3 of asset 4",
+      );
+      only(
+        "a version that was recalled before the epoch ended",
+        arranged(() => changed(chain.versions, LANE.versionId, { usableUntil: EPOCH.epochEnd - 1 })),
+        `is usable until ${EPOCH.epochEnd - 1}`,
+      );
+      only(
+        "a sequence that isn't the lane's next",
+        arranged(() => (chain.lastBatch = { sequence: 1n, epochStart: 1, epochEnd: 2 })),
+        "The sequence is 1; the lane's last batch is 1, so 2 is next",
+      );
+    });
+
+    describe("the epoch", () => {
+      const spanning = (epoch: Partial<typeof EPOCH>) => {
+        const span = { ...EPOCH, ...epoch };
+        const measurements = KEYS.attestors.map((key) => signMeasurement(key, span));
+        return requestOf({ ...parts(), measurements, header: span });
+      };
+
+      it("refuses one that ends before it starts", async () => {
+        const { refusals } = await refusalOf(spanning({ epochEnd: EPOCH.epochStart }));
+        expect(refusals[0]).to.contain("isn't a span of time");
+      });
+
+      only(
+        "one that is too long",
+        () => spanning({ epochStart: EPOCH.epochEnd - chain.epochPeriod - 1 }),
+        "The epoch has 86401 s; 86400 are the most",
+      );
+      only(
+        "one that hasn't ended",
+        () => {
+          chain.time = EPOCH.epochEnd - 1;
+          return requestOf(parts());
+        },
+        `The epoch ends at ${EPOCH.epochEnd}; it is ${EPOCH.epochEnd - 1}`,
+      );
+      only(
+        "one whose window has closed",
+        () => {
+          chain.time = EPOCH.epochEnd + chain.windowPeriod + 1;
+          return requestOf(parts());
+        },
+        `The window closed at ${EPOCH.epochEnd + 172_800}`,
+      );
+      only(
+        "one that overlaps the lane's last",
+        () => {
+          chain.lastBatch = { sequence: 0n, epochStart: 1, epochEnd: EPOCH.epochStart + 1 };
+          return requestOf(parts());
+        },
+        `before the end of the lane's last at ${EPOCH.epochStart + 1}`,
+      );
+
+      it("takes the last second of the window, and a further part of the lane's last epoch", async () => {
+        chain.time = EPOCH.epochEnd + chain.windowPeriod;
+        chain.lastBatch = { sequence: 0n, ...EPOCH };
+        await signatureFor(requestOf(parts()));
+      });
+    });
+
+    describe("the summary", () => {
+      const saying = (header: RequestParts["header"], reason: string) =>
+        only(
+          `another ${Object.keys(header!)[0]} than the receipts make`,
+          () => requestOf({ ...parts(), header }),
+          reason,
+        );
+
+      saying({ count: 2n }, "The header's count is 2; the receipts make 3");
+      saying({ requests: 4n }, "The header's requests is 4; the receipts make 3");
+      saying({ inputTokens: 0n }, "The header's inputTokens is 0; the receipts make 90");
+      saying({ cachedInputTokens: 1n }, "The header's cachedInputTokens is 1; the receipts make 30");
+      saying({ outputTokens: 151n }, "The header's outputTokens is 151; the receipts make 150");
+      saying({ computeMs: 1n }, "The header's computeMs is 1; the receipts make 2400");
+      saying({ root: ZeroHash }, `The header's root is ${ZeroHash}`);
+      saying({ entriesHash: ZeroHash }, `The header's entriesHash is ${ZeroHash}`);
+
+      it("refuses a batch of nothing", async () => {
+        const { refusals } = await refusalOf({ ...requestOf(parts()), receipts: [] });
+        expect(refusals[0]).to.contain("The receipts don't make a batch");
+      });
+    });
+
+    describe("the measurements", () => {
+      const measuredBy =
+        (...measurements: RequestParts["measurements"] & object) =>
+        () =>
+          requestOf({ ...parts(), measurements });
+      const [ours, second, third] = KEYS.attestors;
+
+      only(
+        "one by an outsider",
+        measuredBy(signMeasurement(ours), signMeasurement(second), signMeasurement(KEYS.outsider)),
+        `A measurement is signed by ${OUTSIDER}, who isn't a member`,
+      );
+      only(
+        "one that isn't signed",
+        measuredBy(signMeasurement(ours), signMeasurement(second), {
+          ...signMeasurement(third),
+          signature: "0x" + "00".repeat(65),
+        }),
+        "A measurement is not signed",
+      );
+      only(
+        "one of another epoch",
+        measuredBy(signMeasurement(ours), signMeasurement(second), signMeasurement(third, { epochStart: 1 })),
+        `from 1 to ${EPOCH.epochEnd}`,
+      );
+      only(
+        "one of another lane",
+        measuredBy(signMeasurement(ours), signMeasurement(second), signMeasurement(third, { planId: 9 })),
+        "plan 9",
+      );
+      only(
+        "a member's twice",
+        measuredBy(signMeasurement(ours), signMeasurement(second), signMeasurement(second)),
+        "A member's measurement is there twice",
+      );
+      only(
+        "to sign where its own is missing",
+        measuredBy(signMeasurement(second), signMeasurement(third)),
+        `The measurement of ${SELF}, which is asked to sign, isn't there`,
+      );
+      only("fewer than the threshold", measuredBy(signMeasurement(ours)), "1 members measured; 2 are the least");
+
+      const saying = (header: RequestParts["header"], reason: string) =>
+        only(`another ${Object.keys(header!)[0]} than their median`, () => requestOf({ ...parts(), header }), reason);
+      saying({ availabilityBps: 10_000 }, "The header's availabilityBps is 10000; the median is 9900");
+      saying({ p95TtftMs: 1 }, "The header's p95TtftMs is 1; the median is 200");
+      saying({ samples: 31 }, "The header's samples is 31; the median is 30");
+
+      it("takes as many as the threshold", async () => {
+        await signatureFor(measuredBy(signMeasurement(ours), signMeasurement(second))());
+      });
+    });
+
+    describe("a receipt's signature", () => {
+      only(
+        "one by a key that isn't the operator's",
+        () => {
+          const request = requestOf(parts());
+          request.receipts[2] = requestOf({ ...parts(), receiptKey: KEYS.outsider }).receipts[2];
+          return request;
+        },
+        `Receipt 1 of license 8 is signed by ${OUTSIDER}, not a key of operator 2`,
+      );
+      only(
+        "one by a key that expired before the request ended",
+        () => {
+          const expiresAt = EPOCH.epochStart + 20;
+          chain.keys.set(computeAddress(KEYS.operator), { operatorId: 2, addedAt: 0, expiresAt });
+          return requestOf(parts());
+        },
+        `not a key of operator 2 at ${EPOCH.epochStart + 20}`,
+      );
+      only(
+        "one by a key that was added after the request ended",
+        () => {
+          const addedAt = EPOCH.epochStart + 11;
+          chain.keys.set(computeAddress(KEYS.operator), { operatorId: 2, addedAt, expiresAt: 2 ** 40 });
+          return requestOf(withLast({ finishedAt: addedAt }));
+        },
+        `not a key of operator 2 at ${EPOCH.epochStart + 10}`,
+      );
+      only(
+        "one with the higher s",
+        () => {
+          const request = requestOf(parts());
+          request.receipts[0] = { ...request.receipts[0], signature: mirrored(request.receipts[0].signature) };
+          return request;
+        },
+        "Receipt 1 of license 7 isn't signed: signature's s is in the upper half",
+      );
+    });
+
+    describe("a receipt", () => {
+      only("one of another operator", () => requestOf(withLast({ operatorId: 5 })), "is of operator 5, the batch of 2");
+      only("one under another plan", () => requestOf(withLast({ planId: 5 })), "is under plan 5, the batch under 3");
+      only("one of another manifest", () => requestOf(withLast({ manifestHash: ZeroHash })), "is of the manifest 0x00");
+      only(
+        "one that finished before the epoch",
+        () => requestOf(withLast({ finishedAt: EPOCH.epochStart - 1 })),
+        `finished at ${EPOCH.epochStart - 1}, out of the epoch`,
+      );
+      only(
+        "one that finished after the epoch",
+        () => requestOf(withLast({ finishedAt: EPOCH.epochEnd })),
+        `finished at ${EPOCH.epochEnd}, out of the epoch`,
+      );
+      only("one of two requests", () => requestOf(withLast({ requests: 2n })), "counts 2 requests");
+      only(
+        "one that charges for what the upstream failed at",
+        () => requestOf(withLast({ flags: ReceiptFlag.upstreamError })),
+        "charges for a request that its flags (2) call failed or lost",
+      );
+      only(
+        "one that charges for what a restart lost",
+        () => requestOf(withLast({ flags: ReceiptFlag.recovered | ReceiptFlag.estimated })),
+        "charges for a request that its flags (12) call failed or lost",
+      );
+      only(
+        "one whose first token came after its end",
+        () => requestOf(withLast({ ttftMs: 901 })),
+        "has its first token after 901 ms of 900",
+      );
+
+      it("takes one that failed and charges nothing", async () => {
+        const free = { requests: 0n, inputTokens: 0n, cachedInputTokens: 0n, outputTokens: 0n, computeMs: 0n };
+        await signatureFor(requestOf(withLast({ flags: ReceiptFlag.upstreamError, ...free })));
+      });
+    });
+
+    describe("a receipt's license", () => {
+      const withLicense = (fields: object) => () => {
+        chain.licenses.set(8n, { ...chain.licenses.get(8n)!, ...fields });
+        return requestOf(parts());
+      };
+
+      it("refuses one that doesn't exist", async () => {
+        chain.licenses.delete(8n);
+        const { refusals } = await refusalOf(requestOf(parts()));
+        expect(refusals[0]).to.contain("Receipt 1 of license 8 is of a license that doesn't exist");
+      });
+
+      only("one under another plan", withLicense({ planId: 9 }), "is of a license under plan 9, the batch under 3");
+      only("one of another operator", withLicense({ operatorId: 9 }), "is of a license of operator 9, the batch of 2");
+      only(
+        "a generation that ended before the epoch",
+        () => {
+          chain.generations.set(8n, [{ at: EPOCH.epochStart, generation: 2 }]);
+          return withLicense({ generation: 2 })();
+        },
+        "is of generation 1; the license's was 2 to 2 in the epoch",
+      );
+      only(
+        "a generation that doesn't exist yet",
+        () => {
+          const grant = signGrant({ licenseId: 8n, generation: 2 });
+          return requestOf({ grants: [grant], receipts: chained([receiptUnder(grant, 1n)]) });
+        },
+        "is of generation 2; the license's was 1 to 1",
+      );
+
+      it("takes a generation that ended within the epoch", async () => {
+        chain.generations.get(8n)!.push({ at: EPOCH.epochStart + 1, generation: 2 });
+        await signatureFor(withLicense({ generation: 2 })());
+      });
+    });
+
+    describe("a receipt's grant", () => {
+      const under = (fields: Parameters<typeof signGrant>[0], key?: string, receipt?: Partial<Receipt>) => () => {
+        const grant = signGrant({ licenseId: 8n, ...fields }, key);
+        return requestOf({ grants: [grant], receipts: chained([receiptUnder(grant, 1n, receipt)]) });
+      };
+
+      only(
+        "one that wasn't sent",
+        () => {
+          const { grants, receipts } = parts();
+          return requestOf({ grants: grants.slice(0, 1), receipts });
+        },
+        "Receipt 1 of license 8 came under the grant 0x",
+      );
+      only("one by another than the owner", under({}, KEYS.outsider), "that the license's owner didn't sign");
+      only(
+        "one of another license",
+        () => {
+          const { grants, receipts } = parts();
+          const [one, two, other] = receipts;
+          return requestOf({ grants, receipts: [one, two, { ...other, grantHash: one.grantHash }] });
+        },
+        "Receipt 1 of license 8 came under a grant of license 7",
+      );
+      only(
+        "one of another generation",
+        () => {
+          chain.licenses.set(8n, { ...chain.licenses.get(8n)!, generation: 2 });
+          return under({}, undefined, { generation: 2 })();
+        },
+        "says generation 2, its grant 1",
+      );
+      only("one that wasn't valid yet", under({ notBefore: EPOCH.epochStart + 11 }), "its grant runs from 100011");
+      only("one that had expired", under({ expiresAt: EPOCH.epochStart + 9 }), "its grant runs from 90000 to 100009");
+      only("one whose requests must be signed", under({ key: OUTSIDER }), `its grant wants one of ${OUTSIDER}`);
+
+      describe("with a cap", () => {
+        const capped = (cap: bigint) => {
+          const grant = signGrant({ cap });
+          return { grants: [grant], receipts: chained([receiptUnder(grant, 1n), receiptUnder(grant, 2n)]) };
+        };
+
+        it("takes what reaches it", async () => {
+          await signatureFor(requestOf(capped(202n)));
+        });
+
+        only("what exceeds it", () => requestOf(capped(201n)), "Receipt 2 of license 7 costs 101; its grant has 100");
+
+        it("counts what it attested before", async () => {
+          const { grants, receipts } = capped(201n);
+          await signatureFor(requestOf({ grants, receipts: receipts.slice(0, 1) }));
+          chain.lastBatch = { sequence: 1n, ...EPOCH };
+          const { refusals } = await refusalOf(
+            requestOf({ grants, receipts: receipts.slice(1), header: { sequence: 2n } }),
+          );
+          expect(refusals).to.have.length(1);
+          expect(refusals[0]).to.contain("costs 101; its grant has 100 of its cap of 201 left");
+        });
+      });
+    });
+
+    describe("the chain of receipts", () => {
+      const grant = signGrant();
+      const [one, two, three] = chained([1n, 2n, 3n].map((sequence) => receiptUnder(grant, sequence)));
+      const batch = (receipts: Receipt[], sequence = 1n) =>
+        requestOf({ grants: [grant], receipts, header: { sequence } });
+      const attested = async (...receipts: Receipt[]) => {
+        await signatureFor(batch(receipts));
+        chain.lastBatch = { sequence: 1n, ...EPOCH };
+      };
+      const onlyAfter = (what: string, before: Receipt[], then: () => AttestationRequest, reason: string) =>
+        it(`refuses ${what}`, async () => {
+          await attested(...before);
+          const { refusals } = await refusalOf(then());
+          expect(refusals.filter((refusal) => !refusal.includes(reason))).to.deep.equal([]);
+          expect(refusals).to.have.length(1);
+        });
+
+      it("refuses the same receipt twice", async () => {
+        const { refusals } = await refusalOf(batch([one, one]));
+        expect(refusals.join()).to.contain("has the number of another receipt in the batch");
+      });
+
+      only(
+        "a number twice",
+        () => batch([one, { ...one, requestId: id("another") }]),
+        "Receipt 1 of license 7 has the number of another receipt in the batch",
+      );
+      only(
+        "a request twice",
+        () => batch(chained([one, { ...two, requestId: one.requestId }])),
+        `Receipt 2 of license 7 is of request ${one.requestId}, as another receipt in the batch`,
+      );
+      only(
+        "a first receipt that follows another",
+        () => batch([{ ...one, previousHash: id("before") }]),
+        `follows ${id("before")}; the receipt before it is ${ZeroHash}`,
+      );
+      only(
+        "a receipt that follows another than the one before it",
+        () => batch([one, { ...two, previousHash: ZeroHash }]),
+        `Receipt 2 of license 7 says that it follows ${ZeroHash}`,
+      );
+      onlyAfter(
+        "a receipt that follows another than the one attested before it",
+        [one],
+        () => batch([{ ...two, previousHash: ZeroHash }], 2n),
+        `Receipt 2 of license 7 says that it follows ${ZeroHash}`,
+      );
+      onlyAfter(
+        "a receipt that isn't the one that the attested one after it follows",
+        [two],
+        () => batch([{ ...one, outputTokens: 1n }], 2n),
+        `the receipt after it follows ${two.previousHash}`,
+      );
+      onlyAfter(
+        "a number that was in another batch",
+        [one],
+        () => batch([{ ...one, requestId: id("another") }], 2n),
+        `has its number from batch 0x`,
+      );
+      onlyAfter(
+        "a request that was in another batch",
+        [one],
+        () => batch([{ ...three, requestId: one.requestId }], 2n),
+        `is of request ${one.requestId}, which was in batch 0x`,
+      );
+
+      it("takes a receipt whose neighbours it hasn't seen", async () => {
+        await signatureFor(batch([three]));
+      });
+
+      it("takes the missing receipt between two that it attested", async () => {
+        await attested(one, three);
+        await signatureFor(batch([two], 2n));
+      });
+    });
+
+    describe("equivocation", () => {
+      const another = () => requestOf(withLast({ outputTokens: 51n, requestId: id("another") }));
+
+      it("signs the same digest again", async () => {
+        const request = requestOf(parts());
+        expect(await signatureFor(request)).to.deep.equal(await signatureFor(request));
+      });
+
+      it("never signs another digest for the same sequence, although the first never settled", async () => {
+        await signatureFor(requestOf(parts()));
+        expect((await refusalOf(another())).refusals[0]).to.contain("is equivocation");
+      });
+
+      it("remembers what it signed across a restart", async () => {
+        const request = requestOf(parts());
+        await signatureFor(request);
+        await stop();
+        await start();
+        expect((await refusalOf(another())).refusals[0]).to.contain("is equivocation");
+        await signatureFor(request);
+      });
+
+      it("signs one of two digests that it is asked for at the same time", async () => {
+        const answers = await Promise.all([ask(requestOf(parts())), ask(another())]);
+        expect(answers.filter((answer) => "signature" in answer)).to.have.length(1);
+        expect(answers.filter((answer) => "refusals" in answer)).to.have.length(1);
+      });
+
+      it("remembers the batch and its receipts before the signature goes out", async () => {
+        const request = requestOf(parts());
+        const remember = store.recordAttestation.bind(store);
+        store.recordAttestation = () => {
+          throw new Error("disk full");
+        };
+        expect((await ask(request).catch((error) => error)).message).to.contain("503");
+        store.recordAttestation = remember;
+        await signatureFor(request);
+        const { receipt } = request.receipts[0];
+        expect(store.seenReceipt(LANE.operatorId, 7n, 1n)?.hash).to.equal(receiptDigest(DOMAIN, receipt));
+      });
+    });
+  });
+});
+
+/** The other signature that the same key and digest have, with the higher s. */
+function mirrored(signature: string): string {
+  const s = CURVE_ORDER - BigInt(`0x${signature.slice(66, 130)}`);
+  const v = signature.endsWith("1b") ? "1c" : "1b";
+  return signature.slice(0, 66) + s.toString(16).padStart(64, "0") + v;
+}

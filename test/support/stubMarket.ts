@@ -1,0 +1,133 @@
+import { computeAddress, id, ZeroHash } from "ethers";
+import { headerOf, summarize } from "../../oracle/batches";
+import type { AttestationRequest } from "../../oracle/batchFacts";
+import type { Committee } from "../../oracle/inspection";
+import { medianOf } from "../../oracle/measure";
+import { grantDigest, measurementDigest, receiptDigest, signDigest } from "../../oracle/messages";
+import type { BatchHeader, Grant, Measurement, Receipt, SignedGrant, SignedMeasurement } from "../../oracle/protocol";
+import { DOMAIN, grantWith, receiptWith, usage } from "./fakeMessages";
+import { StubChain } from "./stubChain";
+
+/** Private keys of everybody in the market. */
+export const KEYS = {
+  owner: id("owner"),
+  operator: id("operator"),
+  outsider: id("outsider"),
+  attestors: [id("attestor 0"), id("attestor 1"), id("attestor 2")],
+};
+
+export const LANE = { operatorId: 2, planId: 3, versionId: (4n << 32n) | 1n };
+export const EPOCH = { epochStart: 100_000, epochEnd: 103_600 };
+export const AFTER_EPOCH = EPOCH.epochEnd + 60;
+export const MANIFEST_HASH = id("manifest");
+export const EVIDENCE_HASH = id("evidence");
+
+export const COMMITTEE: Committee = {
+  address: computeAddress(id("committee")),
+  members: KEYS.attestors.map((key) => computeAddress(key)),
+  threshold: 2,
+};
+
+/** One operator, one plan, one version, licenses 7 and 8 of one owner, a minute after the epoch. */
+export function stubMarket(): StubChain {
+  const chain = new StubChain();
+  chain.time = AFTER_EPOCH;
+  chain.operators.set(LANE.operatorId, {
+    operatorId: LANE.operatorId,
+    owner: computeAddress(id("operator's owner")),
+    endpoint: "https://operator.example",
+    evidenceHash: EVIDENCE_HASH,
+  });
+  chain.plans.set(LANE.planId, {
+    planId: LANE.planId,
+    assetId: 4,
+    rates: usage({ requests: 1_000_000n, outputTokens: 2_000_000n }),
+    attestor: COMMITTEE.address,
+  });
+  chain.versions.set(LANE.versionId, {
+    versionId: LANE.versionId,
+    assetId: 4,
+    manifestHash: MANIFEST_HASH,
+    usableUntil: 2 ** 40 - 1,
+  });
+  chain.keys.set(computeAddress(KEYS.operator), { operatorId: LANE.operatorId, addedAt: 0, expiresAt: 2 ** 40 - 1 });
+  for (const licenseId of [7n, 8n]) {
+    chain.licenses.set(licenseId, {
+      licenseId,
+      owner: computeAddress(KEYS.owner),
+      planId: LANE.planId,
+      operatorId: LANE.operatorId,
+      generation: 1,
+      balance: 1_000_000n,
+      thawing: 0n,
+      spent: 0n,
+      cap: 0n,
+      expiresAt: 2 ** 32 - 1,
+      renewable: true,
+      onVoucherRoad: false,
+    });
+    chain.generations.set(licenseId, [{ at: 1, generation: 1 }]);
+  }
+  return chain;
+}
+
+export function signGrant(fields: Partial<Grant> = {}, key = KEYS.owner): SignedGrant {
+  const grant = grantWith({ licenseId: 7n, notBefore: 90_000, expiresAt: 200_000, ...fields });
+  return { grant, signature: signDigest(key, grantDigest(DOMAIN, grant)) };
+}
+
+/** A receipt of the lane and the epoch under a grant; each has another request. Its cost is 1 and 2 per output token. */
+export function receiptUnder({ grant }: SignedGrant, sequence: bigint, fields: Partial<Receipt> = {}): Receipt {
+  return receiptWith({
+    licenseId: grant.licenseId,
+    operatorId: LANE.operatorId,
+    planId: LANE.planId,
+    manifestHash: MANIFEST_HASH,
+    generation: grant.generation,
+    grantHash: grantDigest(DOMAIN, grant),
+    sequence,
+    requestId: id(`request ${sequence} of license ${grant.licenseId}`),
+    finishedAt: EPOCH.epochStart + 10 * Number(sequence),
+    ...fields,
+  });
+}
+
+/** Gives each receipt the hash of the one before it in the list, the first zero. */
+export function chained(receipts: Receipt[]): Receipt[] {
+  let previousHash = ZeroHash;
+  return receipts.map((receipt) => {
+    const linked = { ...receipt, previousHash };
+    previousHash = receiptDigest(DOMAIN, linked);
+    return linked;
+  });
+}
+
+export function signMeasurement(key: string, fields: Partial<Measurement> = {}): SignedMeasurement {
+  const measurement = { ...LANE, ...EPOCH, availabilityBps: 9_900, p95TtftMs: 200, samples: 30, ...fields };
+  return { measurement, signature: signDigest(key, measurementDigest(DOMAIN, measurement)) };
+}
+
+/** What a request is made of; what is left out is as an honest settler has it. */
+export interface RequestParts {
+  grants: SignedGrant[];
+  receipts: Receipt[];
+  receiptKey?: string;
+  measurements?: SignedMeasurement[];
+  header?: Partial<BatchHeader>;
+}
+
+export function requestOf({ grants, receipts, receiptKey, measurements, header }: RequestParts): AttestationRequest {
+  const hashed = receipts.map((receipt) => ({ receipt, hash: receiptDigest(DOMAIN, receipt) }));
+  const measured = measurements ?? KEYS.attestors.map((key) => signMeasurement(key));
+  const { summary } = summarize(hashed);
+  const level = medianOf(measured.map(({ measurement }) => measurement));
+  return {
+    header: { ...headerOf(LANE, EPOCH, 1n, summary, level, EVIDENCE_HASH), ...header },
+    receipts: hashed.map(({ receipt, hash }) => ({
+      receipt,
+      signature: signDigest(receiptKey ?? KEYS.operator, hash),
+    })),
+    grants,
+    measurements: measured,
+  };
+}
