@@ -1,9 +1,9 @@
-import { formatUnits, Interface, parseUnits, type ContractTransactionResponse, type EventLog } from "ethers";
+import { formatUnits, parseUnits, type ContractTransactionResponse, type EventLog } from "ethers";
 import { task, types } from "hardhat/config";
 import type { ConfigurableTaskDefinition, HardhatRuntimeEnvironment } from "hardhat/types";
 import { readAddressBook, type AddressBook } from "../deploy/addressBook";
 import { connectLicet, type Licet } from "../deploy/deploy";
-import * as factories from "../typechain-types";
+import { refusalOf } from "../oracle/refusal";
 
 /** What a task works with: a deployment, who acts, and the currency's units. */
 export interface Session {
@@ -109,39 +109,10 @@ export async function report(json: boolean, work: () => Promise<TaskRecord>): Pr
   } catch (error) {
     const refusal = refusalOf(error);
     if (refusal === undefined && !(error instanceof UserError)) throw error;
-    console.error(refusal ?? (error as Error).message);
+    console.error(refusal === undefined ? (error as Error).message : `The chain refused: ${refusal}`);
     process.exitCode = 1;
     return {};
   }
-}
-
-const errors = new Interface(
-  Object.values(factories)
-    .flatMap((factory) => ("abi" in factory ? [...factory.abi] : []))
-    .filter((fragment) => fragment.type === "error")
-    .filter((fragment, i, all) => all.findIndex((other) => sameError(fragment, other)) === i),
-);
-
-function sameError(a: { name?: string; inputs?: readonly unknown[] }, b: typeof a): boolean {
-  return a.name === b.name && JSON.stringify(a.inputs) === JSON.stringify(b.inputs);
-}
-
-/** What a contract said when it refused, with its values: `HoldRunning(batchId 0x…, releasableAt 1795…)`; else nothing. */
-export function refusalOf(error: unknown): string | undefined {
-  const data = revertDataOf(error);
-  if (data === undefined) return undefined;
-  const parsed = errors.parseError(data);
-  if (parsed === null) return `The chain refused, with ${data}, which is no error of this release.`;
-  const values = parsed.fragment.inputs.map(({ name }, i) => `${name} ${parsed.args[i]}`);
-  return `The chain refused: ${parsed.name}(${values.join(", ")})`;
-}
-
-/** The bytes that a call reverted with, wherever ethers, Hardhat or a node put them. */
-export function revertDataOf(error: unknown): string | undefined {
-  if (typeof error !== "object" || error === null) return undefined;
-  const { data, error: inner, info, cause } = error as Record<string, unknown>;
-  if (typeof data === "string" && data.startsWith("0x") && data.length >= 10) return data;
-  return revertDataOf(data) ?? revertDataOf(inner) ?? revertDataOf(info) ?? revertDataOf(cause);
 }
 
 function toTable(record: TaskRecord): string {

@@ -1,0 +1,101 @@
+import { isError, Transaction, type AbstractSigner, type Provider } from "ethers";
+import { setTimeout as wait } from "node:timers/promises";
+import { UsageEscrow__factory } from "../typechain-types";
+import { refusalOf } from "./refusal";
+import { ChainRefusal, type SettlementSender, type TransactionFate } from "./settler";
+
+export interface SenderConfig {
+  escrow: string;
+  pollMs: number;
+  /** How long to wait for a transaction's fate in one go. */
+  timeoutMs: number;
+}
+
+/** A transaction takes what it was estimated at and a fifth more: the batch's accounts may change until it is mined. */
+const GAS_MARGIN_PERCENT = 120n;
+
+/** What nodes say of a transaction that they have, or whose nonce was used. */
+const KNOWN_BEFORE = /already known|known transaction|already imported|nonce too low/i;
+
+/** Sends settlements by ethers for an account that nothing else sends for. */
+export function createSender(
+  signer: AbstractSigner<Provider>,
+  { escrow: address, pollMs, timeoutMs }: SenderConfig,
+): SettlementSender {
+  const { provider } = signer;
+  const escrow = UsageEscrow__factory.connect(address, signer);
+  const nonces = new Map<string, number>();
+
+  const refused = (error: unknown): never => {
+    const refusal = refusalOf(error);
+    throw refusal === undefined ? error : new ChainRefusal(refusal, { cause: error });
+  };
+
+  async function fateOf(hash: string, nonce: number, confirmations: number): Promise<TransactionFate | null> {
+    const [receipt, latest, account] = await Promise.all([
+      provider.getTransactionReceipt(hash),
+      provider.getBlockNumber(),
+      signer.getAddress(),
+    ]);
+    const settledBlock = latest - confirmations + 1;
+    if (receipt !== null) {
+      if (receipt.blockNumber > settledBlock) return null;
+      return receipt.status === 1 ? "confirmed" : "reverted";
+    }
+    const nonceThen = settledBlock < 0 ? 0 : await provider.getTransactionCount(account, settledBlock);
+    return nonceThen > nonce ? "replaced" : null;
+  }
+
+  return {
+    async preview(header, entries) {
+      await escrow.previewSettle(header, entries).catch(refused);
+    },
+
+    async isSettled(batchId, confirmations) {
+      const blockTag = (await provider.getBlockNumber()) - confirmations + 1;
+      if (blockTag < 0) return false;
+      const { status } = await escrow.batchOf(batchId, { blockTag });
+      return status !== 0n;
+    },
+
+    async signSettle(header, entries, proof) {
+      const [call, nonce, fees, { chainId }, gas] = await Promise.all([
+        escrow.settle.populateTransaction(header, entries, proof),
+        provider.getTransactionCount(signer, "latest"),
+        provider.getFeeData(),
+        provider.getNetwork(),
+        escrow.settle.estimateGas(header, entries, proof).catch(refused),
+      ]);
+      const raw = await signer.signTransaction({
+        ...call,
+        type: 2,
+        chainId,
+        nonce,
+        gasLimit: (gas * GAS_MARGIN_PERCENT) / 100n,
+        maxFeePerGas: fees.maxFeePerGas,
+        maxPriorityFeePerGas: fees.maxPriorityFeePerGas,
+      });
+      return { raw, hash: Transaction.from(raw).hash! };
+    },
+
+    async broadcast(raw) {
+      const { hash, nonce } = Transaction.from(raw);
+      nonces.set(hash!, nonce);
+      try {
+        await provider.broadcastTransaction(raw);
+      } catch (error) {
+        if (!isError(error, "NONCE_EXPIRED") && !KNOWN_BEFORE.test((error as Error).message)) throw error;
+      }
+    },
+
+    async waitFor(hash, confirmations) {
+      const nonce = nonces.get(hash);
+      if (nonce === undefined) throw new Error(`Transaction ${hash} was never broadcast here: broadcast it first`);
+      for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await wait(pollMs)) {
+        const fate = await fateOf(hash, nonce, confirmations);
+        if (fate !== null) return fate;
+      }
+      throw new Error(`Transaction ${hash} isn't final after ${timeoutMs} ms: it stays submitted and is followed up`);
+    },
+  };
+}

@@ -1,0 +1,133 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Wallet } from "ethers";
+import { sendCanary, type CanaryConfig } from "../../oracle/canary";
+import type { Chain } from "../../oracle/chain";
+import { startAttestor, type Attestor } from "../../oracle/attestor";
+import { startEngine, type Engine } from "../../oracle/engine";
+import { connectChain } from "../../oracle/ethersChain";
+import { createSender } from "../../oracle/ethersSender";
+import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway";
+import { createLog } from "../../oracle/log";
+import type { Lane } from "../../oracle/protocol";
+import { Settler } from "../../oracle/settler";
+import { Store } from "../../oracle/store";
+import type { RegisteredModel } from "../model";
+import type { Cast } from "./cast";
+
+/** What the gateway's clients call the model. */
+export const MODEL_ID = "lic380k";
+
+/** An operator's gateway and settler and three attestors, each with a store of its own, in front of a real engine. */
+export interface Oracle {
+  chain: Chain;
+  lane: Lane;
+  engine: Engine;
+  gateway: Gateway;
+  /** The operator's. */
+  store: Store;
+  settler: Settler;
+  attestors: RunningAttestor[];
+  close(): Promise<void>;
+}
+
+export interface RunningAttestor extends Attestor {
+  store: Store;
+}
+
+export async function startOracle(cast: Cast, model: RegisteredModel, lane: Lane, weights: string): Promise<Oracle> {
+  const { provider } = cast.operator.hre.ethers;
+  const { UsageEscrow: escrow, CommitteeAttestor: committee } = cast.book.contracts;
+  const chain = await connectChain(provider, { escrow, fromBlock: cast.book.block, clock: "chain" });
+  const folder = mkdtempSync(path.join(tmpdir(), "licet-demo-"));
+  const log = createLog("error");
+
+  const engine = await startEngine({ modelPath: weights, modelId: MODEL_ID });
+  const store = new Store(path.join(folder, "operator.sqlite"));
+  const gateway = await startGateway(
+    {
+      ...GATEWAY_DEFAULTS,
+      port: 0,
+      licenseCacheMs: 200,
+      operatorId: lane.operatorId,
+      signingKey: cast.receiptKey.privateKey,
+      defaultMaxTokens: 64,
+      requestTimeoutMs: 20_000,
+      models: [
+        {
+          id: MODEL_ID,
+          upstreamUrl: engine.url,
+          assetId: model.asset,
+          versionId: model.version,
+          manifestHash: model.manifest,
+        },
+      ],
+    },
+    { chain, store, log },
+  );
+
+  const members = cast.attestors.map(({ wallet }) => wallet.address);
+  const attestors = await Promise.all(
+    cast.attestors.map(async ({ wallet }, i) => {
+      const own = new Store(path.join(folder, `attestor-${i + 1}.sqlite`));
+      const config = { privateKey: wallet.privateKey, committee: { address: committee, members, threshold: 2 } };
+      return { ...(await startAttestor(config, { chain, store: own, log })), store: own };
+    }),
+  );
+  const settler = new Settler(
+    {
+      chain,
+      store,
+      sender: createSender(new Wallet(cast.settlerKey.privateKey, provider), {
+        escrow,
+        pollMs: 50,
+        timeoutMs: 20_000,
+      }),
+      log,
+    },
+    { attestors, threshold: 2, attestorTimeoutMs: 20_000, confirmations: 1 },
+  );
+
+  return {
+    chain,
+    lane,
+    engine,
+    gateway,
+    store,
+    settler,
+    attestors,
+    close: async () => {
+      await gateway.close();
+      await Promise.all(attestors.map((attestor) => attestor.close()));
+      await engine.close();
+      for (const each of [store, ...attestors.map((attestor) => attestor.store)]) each.close();
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+/** Has every attestor send as many canaries, one after the other, with a license of its own. */
+export async function sendCanaries(oracle: Oracle, apiKeys: string[], count: number): Promise<void> {
+  await Promise.all(
+    oracle.attestors.map(async ({ store }, i) => {
+      const config: CanaryConfig = {
+        lane: oracle.lane,
+        gatewayUrl: oracle.gateway.url,
+        apiKey: apiKeys[i],
+        modelId: MODEL_ID,
+        meanIntervalMs: 0,
+        timeoutMs: 15_000,
+        maxTokens: 8,
+      };
+      const deps = {
+        chain: oracle.chain,
+        store,
+        log: createLog("error"),
+        random: Math.random,
+        wait: () => Promise.resolve(),
+      };
+      for (let sent = 0; sent < count; sent++) await sendCanary(config, deps, new AbortController().signal);
+    }),
+  );
+}
