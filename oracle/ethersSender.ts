@@ -1,4 +1,4 @@
-import { isError, Transaction, type AbstractSigner, type Provider } from "ethers";
+import { isError, Transaction, type Provider, type Signer } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
 import { UsageEscrow__factory } from "../typechain-types";
 import { refusalOf } from "./refusal";
@@ -19,10 +19,11 @@ const KNOWN_BEFORE = /already known|known transaction|already imported|nonce too
 
 /** Sends settlements by ethers for an account that nothing else sends for. */
 export function createSender(
-  signer: AbstractSigner<Provider>,
+  provider: Provider,
+  account: Signer,
   { escrow: address, pollMs, timeoutMs }: SenderConfig,
 ): SettlementSender {
-  const { provider } = signer;
+  const signer = account.connect(provider);
   const escrow = UsageEscrow__factory.connect(address, signer);
   const nonces = new Map<string, number>();
 

@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { Wallet } from "ethers";
 import { sendCanary, type CanaryConfig } from "../../oracle/canary";
 import type { Chain } from "../../oracle/chain";
 import { startAttestor, type Attestor } from "../../oracle/attestor";
@@ -79,11 +78,7 @@ export async function startOracle(cast: Cast, model: RegisteredModel, lane: Lane
     {
       chain,
       store,
-      sender: createSender(new Wallet(cast.settlerKey.privateKey, provider), {
-        escrow,
-        pollMs: 50,
-        timeoutMs: 20_000,
-      }),
+      sender: createSender(provider, cast.settlerKey, { escrow, pollMs: 50, timeoutMs: 20_000 }),
       log,
     },
     { attestors, threshold: 2, attestorTimeoutMs: 20_000, confirmations: 1 },
