@@ -65,6 +65,8 @@ export class Exchange {
   private readonly interruption = new AbortController();
   private readonly salt: string;
   private relay: StreamRelay | null = null;
+  /** Whether the request may have reached the model, which then must have a receipt. */
+  private isSent = false;
   private isClosed = false;
 
   constructor(
@@ -118,6 +120,8 @@ export class Exchange {
   private async pass(): Promise<void> {
     const { model } = this.admitted;
     const { signal } = this.interruption;
+    signal.throwIfAborted();
+    this.isSent = true;
     const answer = await this.deps.upstream.complete(model, this.request, this.requestId, signal);
     if (answer.statusCode !== 200) return this.passError(answer);
     if (contentType(answer).startsWith("text/event-stream")) return this.passStream(answer);
@@ -152,7 +156,7 @@ export class Exchange {
     const relay = await StreamRelay.start(this.reply.raw, this.salt, this.request.includeUsage);
     this.relay = relay;
     try {
-      await relay.run(answer.body);
+      await relay.run(answer.body, this.interruption.signal);
       await this.close(await this.meteredEnding(this.deliveredBy(relay), relay.responseHash));
     } catch (cause) {
       await this.fail(cause);
@@ -164,32 +168,49 @@ export class Exchange {
   /** Ends the exchange without an answer, or with a part of one, and says what the client is to be told. */
   private async fail(problem: unknown): Promise<ApiError> {
     const error = this.explain(problem);
-    this.relay?.keepForEnd(Buffer.from(`data: ${JSON.stringify(error)}\n\n`));
+    this.relay?.keepForEnd(Buffer.from(`data: ${error.toBytes()}\n\n`));
     if (error.status >= 500) {
       const { code, message, cause } = error;
       this.deps.log.warn("request failed", { requestId: this.requestId, code, message, cause });
     }
     if (this.isClosed) return error;
-    if (problem instanceof UpstreamUnreachable) await this.drop();
-    else if (this.interruption.signal.reason === HUNG_UP) await this.close(await this.cancelledEnding());
-    else await this.close(failedEnding(this.relay?.responseHash ?? saltedHash(this.salt, errorBytes(error))));
+    if (!this.isSent || problem instanceof UpstreamUnreachable) await this.drop();
+    else await this.close(await this.endingBy(error));
     return error;
   }
 
   private explain(cause: unknown): ApiError {
     const { id } = this.admitted.model;
+    const { reason } = this.interruption.signal;
     if (cause instanceof ApiError) return cause;
+    if (reason === HUNG_UP) return new ApiError(499, "cancelled", "the client hung up", { cause });
+    if (!this.isSent) {
+      return new ApiError(500, "request_not_stored", "the request can't be stored and wasn't sent on", { cause });
+    }
     if (cause instanceof UpstreamUnreachable) {
       return new ApiError(503, "upstream_unreachable", `model ${id} can't be reached: try again later`, { cause });
     }
-    switch (this.interruption.signal.reason) {
-      case HUNG_UP:
-        return new ApiError(499, "cancelled", "the client hung up", { cause });
-      case TIMED_OUT:
-        return new ApiError(504, "upstream_timeout", `model ${id} took too long: ask for fewer tokens`, { cause });
-      default:
-        return new ApiError(502, "upstream_failed", `model ${id} failed; this request costs nothing`, { cause });
+    if (reason === TIMED_OUT) {
+      return new ApiError(504, "upstream_timeout", `model ${id} took too long: ask for fewer tokens`, { cause });
     }
+    return new ApiError(502, "upstream_failed", `model ${id} failed; this request costs nothing`, { cause });
+  }
+
+  /**
+   * What was delivered is charged if the client ended the answer, or if it was longer than the time for it: neither
+   * hanging up nor asking for too much gives tokens for nothing. Any other failure costs nothing.
+   */
+  private async endingBy(error: ApiError): Promise<Ending> {
+    const { reason } = this.interruption.signal;
+    const { relay } = this;
+    if (reason === HUNG_UP) {
+      const responseHash = relay?.responseHash ?? saltedHash(this.salt, Buffer.alloc(0));
+      return this.meteredEnding(this.deliveredBy(relay), responseHash, ReceiptFlag.cancelled);
+    }
+    if (reason === TIMED_OUT && relay !== null && relay.text !== "") {
+      return this.meteredEnding(this.deliveredBy(relay), relay.responseHash);
+    }
+    return failedEnding(relay?.responseHash ?? saltedHash(this.salt, error.toBytes()));
   }
 
   /** Forgets a request that never reached the model. */
@@ -219,14 +240,6 @@ export class Exchange {
     if (this.relay === null) this.reply.header(RECEIPT_HEADER, this.requestId);
   }
 
-  /** For what a client that hung up was given, and the prompt that it asked for. */
-  private cancelledEnding(): Promise<Ending> {
-    const nothing = { tokens: null, computeMs: null, text: "", chunks: 0, ttftMs: 0 };
-    const delivered = this.relay === null ? nothing : this.deliveredBy(this.relay);
-    const responseHash = this.relay?.responseHash ?? saltedHash(this.salt, Buffer.alloc(0));
-    return this.meteredEnding(delivered, responseHash, ReceiptFlag.cancelled);
-  }
-
   private async meteredEnding(delivered: Delivered, responseHash: string, flags = 0): Promise<Ending> {
     const computeMs = delivered.computeMs ?? this.msSinceStart();
     const tokens = delivered.tokens ?? (await this.estimate(delivered));
@@ -238,7 +251,9 @@ export class Exchange {
     };
   }
 
-  private deliveredBy({ tokens, computeMs, text, chunks, firstAt }: StreamRelay): Delivered {
+  private deliveredBy(relay: StreamRelay | null): Delivered {
+    if (relay === null) return { tokens: null, computeMs: null, text: "", chunks: 0, ttftMs: 0 };
+    const { tokens, computeMs, text, chunks, firstAt } = relay;
     return { tokens, computeMs, text, chunks, ttftMs: firstAt === null ? 0 : this.msSinceStart(firstAt) };
   }
 
@@ -280,11 +295,6 @@ export class Exchange {
 /** Of a failure that isn't the client's: it costs nothing. */
 function failedEnding(responseHash: string): Ending {
   return { usage: zeroUsage(), flags: ReceiptFlag.upstreamError, responseHash, ttftMs: 0 };
-}
-
-/** An error's JSON as the client gets it. */
-export function errorBytes(error: ApiError): Buffer {
-  return Buffer.from(JSON.stringify(error));
 }
 
 function contentType({ headers }: Dispatcher.ResponseData): string {

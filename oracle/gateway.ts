@@ -3,7 +3,7 @@ import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, ty
 import type { AddressInfo } from "node:net";
 import { Admission, type AdmissionConfig } from "./admission";
 import type { Chain } from "./chain";
-import { errorBytes, Exchange, type ExchangeDeps } from "./exchange";
+import { Exchange, type ExchangeDeps } from "./exchange";
 import { worstUsage } from "./ledger";
 import type { Log } from "./log";
 import { receiptDigest, signDigest, signedReceiptToJson } from "./messages";
@@ -39,6 +39,9 @@ export const GATEWAY_DEFAULTS = {
   requestTimeoutMs: 300_000,
   maxBodyBytes: 4 * 1024 * 1024,
 } satisfies Partial<GatewayConfig>;
+
+/** How long clients may take, after the last request has ended, for what is on its way to them. */
+const CLOSE_TIMEOUT_MS = 10_000;
 
 export interface GatewayDeps {
   chain: Chain;
@@ -85,7 +88,9 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
       const closed = server.close();
       await Promise.allSettled(running);
       server.server.closeIdleConnections();
+      const cutOff = setTimeout(() => server.server.closeAllConnections(), CLOSE_TIMEOUT_MS);
       await closed;
+      clearTimeout(cutOff);
       await upstream.close();
     },
   };
@@ -224,5 +229,5 @@ function toApiError(error: FastifyError | ApiError, request: FastifyRequest, log
 
 function answerError(error: ApiError, reply: FastifyReply): void {
   if (error.details.retryAfterSeconds !== undefined) reply.header("retry-after", error.details.retryAfterSeconds);
-  reply.code(error.status).header("content-type", "application/json").send(errorBytes(error));
+  reply.code(error.status).header("content-type", "application/json").send(error.toBytes());
 }

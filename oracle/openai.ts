@@ -15,10 +15,12 @@ export class ApiError extends Error {
     super(message, { cause: details.cause });
   }
 
-  /** The body of the answer. */
-  toJSON(): JsonObject {
+  /** The answer's body. */
+  toBytes(): Buffer {
     const { message, code, details } = this;
-    return { error: { message, type: errorType(this.status), param: details.param ?? null, code } };
+    return Buffer.from(
+      JSON.stringify({ error: { message, type: errorType(this.status), param: details.param ?? null, code } }),
+    );
   }
 }
 

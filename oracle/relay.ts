@@ -6,6 +6,8 @@ import { generatedText, isUsageChunk, reportedUsage, type TokenCounts } from "./
 import { EventSplitter } from "./upstream";
 
 const DONE = "[DONE]";
+/** How long a client may take for the end of its answer, which is written and paid already. */
+const FLUSH_TIMEOUT_MS = 30_000;
 
 /** Passes a streamed answer on, event by event and byte for byte, and notes what the client was given. */
 export class StreamRelay {
@@ -37,15 +39,15 @@ export class StreamRelay {
     return this.hasher.digest();
   }
 
-  /** Passes events on up to `[DONE]`, which it keeps back for `finish`. Throws if the stream breaks before. */
-  async run(body: Dispatcher.ResponseData["body"]): Promise<void> {
+  /** Passes events on up to `[DONE]`, which it keeps back for `finish`. Throws if the stream breaks, or is aborted, before. */
+  async run(body: Dispatcher.ResponseData["body"], signal: AbortSignal): Promise<void> {
     for await (const piece of body.iterator({ destroyOnReturn: false })) {
       for (const { bytes, data } of this.events.push(piece)) {
         if (data === DONE) {
           void body.dump().catch(() => undefined);
           return this.keepForEnd(bytes);
         }
-        if (this.note(data)) await this.send(bytes);
+        if (this.note(data)) await this.send(bytes, signal);
       }
     }
     throw new Error("the upstream's stream ended before it was complete");
@@ -57,10 +59,11 @@ export class StreamRelay {
     this.end = bytes;
   }
 
-  /** Sends what was kept back, and returns when the client has everything or is gone. */
+  /** Sends what was kept back, and returns when the client has everything, is gone, or has been waited for long enough. */
   async finish(): Promise<void> {
     this.client.end(this.end);
-    await finished(this.client).catch(() => undefined);
+    const signal = AbortSignal.timeout(FLUSH_TIMEOUT_MS);
+    await finished(this.client, { signal }).catch(() => this.client.destroy());
   }
 
   /** Meters an event, and says whether the client gets it. */
@@ -78,10 +81,10 @@ export class StreamRelay {
     return this.wantsUsage || !isUsageChunk(chunk);
   }
 
-  private async send(bytes: Buffer): Promise<void> {
-    if (this.client.destroyed) return;
+  private async send(bytes: Buffer, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
     this.hasher.update(bytes);
-    if (!this.client.write(bytes)) await drained(this.client);
+    if (!this.client.write(bytes)) await drained(this.client, signal);
   }
 }
 
@@ -93,14 +96,17 @@ function parsed(data: string): unknown {
   }
 }
 
-function drained(client: ServerResponse): Promise<void> {
+/** Until the client takes more, is gone, or the signal says that there was time enough. */
+function drained(client: ServerResponse, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       client.off("drain", done);
       client.off("close", done);
+      signal.removeEventListener("abort", done);
       resolve();
     };
     client.once("drain", done);
     client.once("close", done);
+    signal.addEventListener("abort", done);
   });
 }

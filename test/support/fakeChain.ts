@@ -1,3 +1,4 @@
+import { setTimeout as wait } from "node:timers/promises";
 import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "../../oracle/chain";
 import { recoverSigner } from "../../oracle/messages";
 import { DOMAIN } from "./fakeMessages";
@@ -16,15 +17,15 @@ export class FakeChain implements Chain {
   readonly signingKeys = new Map<number, string[]>();
   /** While true, nothing can be read. */
   isHalted = false;
-  /** How often a license was read. */
-  licenseReads = 0;
+  /** How long it takes to read a license. */
+  latencyMs = 0;
 
   async now(): Promise<number> {
     return this.read(this.time);
   }
 
   async license(licenseId: bigint): Promise<LicenseState | null> {
-    this.licenseReads += 1;
+    await wait(this.latencyMs);
     const license = this.licenses.get(licenseId);
     return this.read(license === undefined ? null : { ...license });
   }
