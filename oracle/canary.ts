@@ -66,7 +66,7 @@ export async function sendCanary(config: CanaryConfig, deps: CanaryDeps, signal:
 
 /** Exponential: however long the last canary is ago, the next is as likely to come now. */
 function nextInterval(meanMs: number, random: () => number): number {
-  return -Math.log(1 - random()) * meanMs;
+  return -Math.log1p(-random()) * meanMs;
 }
 
 const OPENINGS = ["Explain", "Summarize", "Draft", "Compare two kinds of", "List three facts about", "Question"];

@@ -1,0 +1,126 @@
+/** The members of a plan's committee, as a settler talks to them: all at once, each in its time, none believed unchecked. */
+import { AbiCoder, getAddress, keccak256, type TypedDataDomain } from "ethers";
+import { type Attestation, type AttestationRefusal, requestAttestation, requestMeasurement } from "./attestorApi";
+import type { AttestationRequest } from "./batchFacts";
+import type { Log } from "./log";
+import { batchDigest, measurementDigest, recoverSigner } from "./messages";
+import type { Epoch, Lane, SignedMeasurement } from "./protocol";
+
+export interface AttestorEndpoint {
+  /** The committee member's address. */
+  address: string;
+  url: string;
+}
+
+export interface CommitteeConfig {
+  /** All members. */
+  attestors: AttestorEndpoint[];
+  /** How many must sign. */
+  threshold: number;
+  /** How long one attestor may take to answer. */
+  attestorTimeoutMs: number;
+}
+
+/** A member that didn't sign, and why. */
+export interface MemberRefusal extends AttestationRefusal {
+  attestor: string;
+}
+
+/** How the members took a batch. */
+export interface CommitteeAnswer {
+  signed: Attestation[];
+  refused: MemberRefusal[];
+  /** How many could still sign: those who measured for the batch and didn't refuse it. */
+  possible: number;
+}
+
+export class AttestorPool {
+  readonly threshold: number;
+  /** A receipt that more members refuse gets through with no batch. */
+  readonly mostRefusals: number;
+  private readonly attestors: AttestorEndpoint[];
+
+  constructor(
+    private readonly domain: TypedDataDomain,
+    private readonly config: CommitteeConfig,
+    private readonly log: Log,
+  ) {
+    this.threshold = config.threshold;
+    this.mostRefusals = config.attestors.length - config.threshold;
+    this.attestors = config.attestors.map(({ address, url }) => ({ address: getAddress(address), url }));
+  }
+
+  /** The measurements of all members who answer. */
+  measure(lane: Lane, epoch: Epoch): Promise<SignedMeasurement[]> {
+    return this.ask(this.attestors, async ({ address, url }) => {
+      const signed = await requestMeasurement(url, lane, epoch, this.config.attestorTimeoutMs);
+      requireSigner(address, measurementDigest(this.domain, signed.measurement), signed.signature);
+      requireMeasured(signed, lane, epoch);
+      return signed;
+    });
+  }
+
+  /** Asks the members who measured for the batch to sign it: no other would. */
+  async attest(request: AttestationRequest): Promise<CommitteeAnswer> {
+    const batchId = batchDigest(this.domain, request.header);
+    const asked = this.signersOf(request.measurements);
+    const answers = await this.ask<Attestation | MemberRefusal>(asked, async ({ address, url }) => {
+      const answer = await requestAttestation(url, request, this.config.attestorTimeoutMs);
+      if ("refusals" in answer) return { attestor: address, ...answer };
+      requireSigner(address, batchId, answer.signature);
+      return { signer: address, signature: answer.signature };
+    });
+    const signed = answers.filter((answer) => "signature" in answer);
+    const refused = answers.filter((answer) => "refusals" in answer);
+    return { signed, refused, possible: asked.length - refused.length };
+  }
+
+  private signersOf(measurements: SignedMeasurement[]): AttestorEndpoint[] {
+    const measured = new Set(
+      measurements.map(({ measurement, signature }) =>
+        recoverSigner(measurementDigest(this.domain, measurement), signature),
+      ),
+    );
+    return this.attestors.filter(({ address }) => measured.has(address));
+  }
+
+  /** Who doesn't answer as it should is logged and left out. */
+  private async ask<T>(
+    attestors: AttestorEndpoint[],
+    question: (attestor: AttestorEndpoint) => Promise<T>,
+  ): Promise<T[]> {
+    const answers = await Promise.all(
+      attestors.map(async (attestor) => {
+        try {
+          return [await question(attestor)];
+        } catch (cause) {
+          this.log.warn("Attestor didn't answer", { attestor: attestor.address, url: attestor.url, cause });
+          return [];
+        }
+      }),
+    );
+    return answers.flat() as T[];
+  }
+}
+
+/** What a CommitteeAttestor takes for a proof: signers and signatures, ascending by the signers' keccak256. */
+export function committeeProof(attestations: Attestation[]): string {
+  const sorted = attestations
+    .map((attestation) => ({ ...attestation, order: keccak256(attestation.signer) }))
+    .sort((a, b) => (a.order < b.order ? -1 : 1));
+  const signers = sorted.map(({ signer }) => signer);
+  const signatures = sorted.map(({ signature }) => signature);
+  return AbiCoder.defaultAbiCoder().encode(["bytes[]", "bytes[]"], [signers, signatures]);
+}
+
+function requireSigner(address: string, digest: string, signature: string): void {
+  const signer = recoverSigner(digest, signature);
+  if (signer !== address) throw new Error(`The signature is by ${signer}, not by ${address}`);
+}
+
+function requireMeasured({ measurement }: SignedMeasurement, lane: Lane, epoch: Epoch): void {
+  const asked = { ...lane, ...epoch };
+  const fields = ["operatorId", "planId", "versionId", "epochStart", "epochEnd"] as const;
+  const wrong = fields.filter((field) => measurement[field] !== asked[field]);
+  if (wrong.length > 0) throw new Error(`The measurement is of another ${wrong.join(", ")}`);
+}

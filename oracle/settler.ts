@@ -1,0 +1,344 @@
+/**
+ * The settler: turns an ended epoch's receipts into batches, has attestors vouch for them, and sees each through to a
+ * final settlement. Every step is stored before the next begins, so that it can die anywhere and go on from there:
+ *
+ *   drafted ──> attested ──> submitted ──> settled
+ *      └───────────┴────────────┴────────> expired, once the window is over
+ *
+ * The transaction is stored before it is sent, and a stored one is sent again as it is: one nonce can't pay twice. What
+ * goes wrong is classed by what to do about it, in the outcome's status.
+ */
+import type { AttestationRequest } from "./batchFacts";
+import { AttestorPool, committeeProof, type CommitteeAnswer, type CommitteeConfig } from "./attestorPool";
+import { firstPart, headerOf, summarize } from "./batches";
+import type { Chain } from "./chain";
+import { MAX_ENTRIES } from "./entries";
+import type { Log } from "./log";
+import { medianOf } from "./measure";
+import { batchDigest } from "./messages";
+import type { BatchHeader, Epoch, Lane, SignedGrant, SignedMeasurement } from "./protocol";
+import type { Store, StoredBatch } from "./store";
+
+/** The escrow said no. The message is its decoded error, with its values. */
+export class ChainRefusal extends Error {
+  override name = "ChainRefusal";
+}
+
+/** How a transaction ended: mined and good, mined and reverted, or never to be mined as its nonce went to another. */
+export type TransactionFate = "confirmed" | "reverted" | "replaced";
+
+export interface SignedTransaction {
+  raw: string;
+  hash: string;
+}
+
+/** What the settler asks of the chain beside reading it. All methods throw if the chain can't be reached. */
+export interface SettlementSender {
+  /** Resolves if the escrow would settle the batch now. @throws ChainRefusal if it wouldn't */
+  preview(header: BatchHeader, entries: string): Promise<void>;
+  /** Whether the batch is settled in a block with at least so many confirmations; 1 is the latest block. */
+  isSettled(batchId: string, confirmations: number): Promise<boolean>;
+  /** Signs, with the account's next nonce, and doesn't send. */
+  signSettle(header: BatchHeader, entries: string, proof: string): Promise<SignedTransaction>;
+  /** Sends. A transaction that is known already, or whose nonce was used, is no error. */
+  broadcast(raw: string): Promise<void>;
+  /** Waits until the fate has so many confirmations. @throws if that takes too long */
+  waitFor(hash: string, confirmations: number): Promise<TransactionFate>;
+}
+
+export interface SettlerConfig extends CommitteeConfig {
+  /** Blocks until a settlement counts as final. */
+  confirmations: number;
+  /** Length of the epochs that `settleDue` cuts time into, from 1970 on; the chain's longest if left out. */
+  epochSeconds?: number;
+  /** Fewer than MAX_ENTRIES where blocks are small. */
+  licensesPerBatch?: number;
+}
+
+export interface SettlerDeps {
+  chain: Chain;
+  store: Store;
+  sender: SettlementSender;
+  log: Log;
+}
+
+/** What became of a batch, or of an epoch that has none yet (`batchId` is null). */
+export interface SettlementOutcome {
+  lane: Lane;
+  batchId: string | null;
+  /**
+   * settled: final. retry: something didn't answer, try again soon. refused: the chain said no, see to it and try again.
+   * abandoned: too late, its receipts are void.
+   */
+  status: "settled" | "retry" | "refused" | "abandoned";
+  /** A sentence; null if it settled. */
+  reason: string | null;
+}
+
+/** How often a transaction is sent in one go before the settler leaves it for the next. */
+const MOST_ATTEMPTS = 3;
+
+/** Something that is needed isn't there at the moment. */
+class NotYet extends Error {}
+
+export class Settler {
+  private readonly committee: AttestorPool;
+  private last: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly deps: SettlerDeps,
+    private readonly config: SettlerConfig,
+  ) {
+    this.committee = new AttestorPool(deps.chain.domain, config, deps.log);
+  }
+
+  /** Takes up every batch that isn't finished, wherever it was left. */
+  resume(): Promise<SettlementOutcome[]> {
+    return this.oneAtATime(() => this.resumeOpen());
+  }
+
+  /** Settles a lane's epoch, in as many batches as it takes. Stops at the first that doesn't settle. */
+  settle(lane: Lane, epoch: Epoch): Promise<SettlementOutcome[]> {
+    return this.oneAtATime(async () => {
+      const resumed = (await this.resumeOpen()).filter((outcome) => isSameLane(outcome.lane, lane));
+      if (resumed.some(isOpen)) return resumed;
+      return [...resumed, ...(await this.settleEpoch(lane, epoch))];
+    });
+  }
+
+  /** Takes up what isn't finished, then settles each lane's oldest epoch that has ended. Made to be called again and again. */
+  settleDue(): Promise<SettlementOutcome[]> {
+    return this.oneAtATime(async () => {
+      const outcomes = await this.resumeOpen();
+      const now = await this.deps.chain.now();
+      for (const { oldestFinishedAt, ...lane } of this.deps.store.lanesWithUnbatched()) {
+        const epoch = this.epochAt(oldestFinishedAt);
+        const isBlocked = outcomes.some((outcome) => isSameLane(outcome.lane, lane) && isOpen(outcome));
+        if (epoch.epochEnd <= now && !isBlocked) outcomes.push(...(await this.settleEpoch(lane, epoch)));
+      }
+      return outcomes;
+    });
+  }
+
+  /** Two runs at once would draft two batches for one sequence. */
+  private oneAtATime<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.last.then(work, work);
+    this.last = next.catch(() => undefined);
+    return next;
+  }
+
+  private epochAt(time: number): Epoch {
+    const length = this.config.epochSeconds ?? this.deps.chain.epochPeriod;
+    const epochStart = time - (time % length);
+    return { epochStart, epochEnd: epochStart + length };
+  }
+
+  private async resumeOpen(): Promise<SettlementOutcome[]> {
+    const outcomes: SettlementOutcome[] = [];
+    for (const { batchId, header } of this.deps.store.batchesIn("drafted", "attested", "submitted")) {
+      outcomes.push(await this.classed(laneOf(header), batchId, () => this.advance(batchId)));
+    }
+    return outcomes;
+  }
+
+  private async settleEpoch(lane: Lane, epoch: Epoch): Promise<SettlementOutcome[]> {
+    const outcomes: SettlementOutcome[] = [];
+    while (this.deps.store.unbatched(lane, epoch).length > 0) {
+      const outcome = await this.classed(lane, null, () => this.settlePart(lane, epoch));
+      outcomes.push(outcome);
+      if (outcome.status !== "settled") break;
+    }
+    return outcomes;
+  }
+
+  private async settlePart(lane: Lane, epoch: Epoch): Promise<SettlementOutcome> {
+    if (await this.isTooLate(epoch)) return this.abandonEpoch(lane, epoch);
+    const batchId = await this.draft(lane, epoch);
+    return this.classed(lane, batchId, () => this.advance(batchId));
+  }
+
+  /** Tells failures apart by what is to be done about them, and logs them. */
+  private async classed(
+    lane: Lane,
+    batchId: string | null,
+    work: () => Promise<SettlementOutcome>,
+  ): Promise<SettlementOutcome> {
+    try {
+      return await work();
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      const status = cause instanceof ChainRefusal ? "refused" : "retry";
+      this.deps.log.warn(status === "refused" ? "Chain refused the batch" : "Batch has to wait", {
+        lane,
+        batchId,
+        cause,
+      });
+      return { lane, batchId, status, reason };
+    }
+  }
+
+  // Drafting
+
+  /** Stores the lane's next batch: the first part of what is left of the epoch. */
+  private async draft(lane: Lane, epoch: Epoch): Promise<string> {
+    const { chain, store, log } = this.deps;
+    if ((await chain.now()) < epoch.epochEnd) throw new NotYet(`The epoch ends at ${epoch.epochEnd} and hasn't yet`);
+    const measurements = await this.measure(lane, epoch);
+    const last = await chain.lane(lane.operatorId, lane.planId, lane.versionId);
+    const operator = await chain.operator(lane.operatorId);
+    if (operator === null) throw new NotYet(`Operator ${lane.operatorId} doesn't exist on this chain`);
+
+    // Nothing is awaited from here to the draft: no receipt may come in between.
+    const receipts = firstPart(store.unbatched(lane, epoch), this.config.licensesPerBatch ?? MAX_ENTRIES);
+    const { summary, entries } = summarize(receipts);
+    const level = medianOf(measurements.map(({ measurement }) => measurement));
+    const header = headerOf(lane, epoch, last.sequence + 1n, summary, level, operator.evidenceHash);
+    const batchId = batchDigest(chain.domain, header);
+    const hashes = receipts.map(({ hash }) => hash);
+    store.saveDraft(batchId, header, entries, measurements, hashes);
+    log.info("Batch drafted", { batchId, header });
+    return batchId;
+  }
+
+  private async measure(lane: Lane, epoch: Epoch): Promise<SignedMeasurement[]> {
+    const measurements = await this.committee.measure(lane, epoch);
+    const { threshold } = this.committee;
+    if (measurements.length >= threshold) return measurements;
+    throw new NotYet(`${measurements.length} attestors measured; ${threshold} are needed`);
+  }
+
+  // Advancing
+
+  /** Takes a batch as far as it gets. */
+  private async advance(batchId: string): Promise<SettlementOutcome> {
+    const { state, header } = this.load(batchId);
+    if (state === "drafted") {
+      if (await this.isTooLate(header)) return this.abandon(batchId);
+      await this.attest(batchId);
+    }
+    return this.submit(batchId);
+  }
+
+  /** Gathers the committee's signatures. A draft that can't get enough any more is taken back. */
+  private async attest(batchId: string): Promise<void> {
+    const { store, log } = this.deps;
+    const { threshold } = this.committee;
+    const answer = await this.committee.attest(this.attestationRequest(batchId));
+    const { signed, refused, possible } = answer;
+    if (signed.length >= threshold) {
+      store.markAttested(batchId, committeeProof(signed));
+      log.info("Batch attested", { batchId, signers: signed.map(({ signer }) => signer) });
+      return;
+    }
+    for (const { attestor, refusals } of refused)
+      log.warn("Attestor refused the batch", { batchId, attestor, refusals });
+    if (possible < threshold) this.takeBack(batchId, answer);
+    throw new NotYet(`${signed.length} attestors signed and ${refused.length} refused; ${threshold} are needed`);
+  }
+
+  private attestationRequest(batchId: string): AttestationRequest {
+    const { header, measurements } = this.load(batchId);
+    const receipts = this.deps.store.receiptsOf(batchId).map(({ receipt, signature }) => ({ receipt, signature }));
+    const grantHashes = new Set(receipts.map(({ receipt }) => receipt.grantHash));
+    return { header, receipts, grants: [...grantHashes].map((hash) => this.grant(hash)), measurements };
+  }
+
+  private grant(grantHash: string): SignedGrant {
+    const signed = this.deps.store.grant(grantHash);
+    if (signed === null) throw new Error(`The store lacks grant ${grantHash}, which a receipt came under`);
+    return signed;
+  }
+
+  /** Receipts that so many refuse that no batch with them gets through are void; the others are free for another draft. */
+  private takeBack(batchId: string, { refused }: CommitteeAnswer): void {
+    const { store, log } = this.deps;
+    const refusedBy = refused.map(({ receipts }) => new Set(receipts));
+    const hopeless = store
+      .receiptsOf(batchId)
+      .map(({ hash }) => hash)
+      .filter((hash) => refusedBy.filter((receipts) => receipts.has(hash)).length > this.committee.mostRefusals);
+    store.discardDraft(batchId, hopeless);
+    log.warn("Draft taken back", { batchId, voidReceipts: hopeless });
+  }
+
+  /** Sends the transaction and waits until it is final. Where its nonce is gone and the batch isn't settled, it is signed anew. */
+  private async submit(batchId: string): Promise<SettlementOutcome> {
+    const { sender, log } = this.deps;
+    const { confirmations } = this.config;
+    for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
+      if (await sender.isSettled(batchId, confirmations)) return this.finish(batchId);
+      const { header } = this.load(batchId);
+      if ((await this.isTooLate(header)) && !(await sender.isSettled(batchId, 1))) return this.abandon(batchId);
+
+      const { raw, hash } = (attempt === 0 && this.storedTransaction(batchId)) || (await this.sign(batchId));
+      await sender.broadcast(raw);
+      const fate = await sender.waitFor(hash, confirmations);
+      if (fate === "confirmed") return this.finish(batchId);
+      log.warn("Settlement transaction failed", { batchId, hash, fate });
+    }
+    throw new NotYet(`${MOST_ATTEMPTS} transactions failed`);
+  }
+
+  private storedTransaction(batchId: string): SignedTransaction | null {
+    const { rawTransaction, transactionHash } = this.load(batchId);
+    return rawTransaction && transactionHash ? { raw: rawTransaction, hash: transactionHash } : null;
+  }
+
+  private async sign(batchId: string): Promise<SignedTransaction> {
+    const { sender, store, log } = this.deps;
+    const { header, entries, proof } = this.load(batchId);
+    if (proof === null) throw new Error(`Batch ${batchId} has no proof: it was never attested`);
+    await sender.preview(header, entries);
+    const transaction = await sender.signSettle(header, entries, proof);
+    store.markSubmitted(batchId, transaction.raw, transaction.hash);
+    log.info("Batch submitted", { batchId, hash: transaction.hash });
+    return transaction;
+  }
+
+  // Endings
+
+  private finish(batchId: string): SettlementOutcome {
+    const { header } = this.load(batchId);
+    this.deps.store.markSettled(batchId);
+    this.deps.log.info("Batch settled", { batchId });
+    return { lane: laneOf(header), batchId, status: "settled", reason: null };
+  }
+
+  private abandon(batchId: string): SettlementOutcome {
+    const { header } = this.load(batchId);
+    const reason = `The window of the epoch that ended at ${header.epochEnd} is over`;
+    this.deps.store.markExpired(batchId);
+    this.deps.log.error("Batch abandoned", { batchId, receipts: header.count, reason });
+    return { lane: laneOf(header), batchId, status: "abandoned", reason };
+  }
+
+  private abandonEpoch(lane: Lane, { epochEnd }: Epoch): SettlementOutcome {
+    const reason = `The window of the epoch that ended at ${epochEnd} is over`;
+    const receipts = this.deps.store.voidUnbatched(lane, epochEnd);
+    this.deps.log.error("Receipts abandoned", { lane, receipts, reason });
+    return { lane, batchId: null, status: "abandoned", reason };
+  }
+
+  private async isTooLate({ epochEnd }: Epoch): Promise<boolean> {
+    return (await this.deps.chain.now()) > epochEnd + this.deps.chain.windowPeriod;
+  }
+
+  private load(batchId: string): StoredBatch {
+    const batch = this.deps.store.batch(batchId);
+    if (batch === null) throw new Error(`The store lacks batch ${batchId}`);
+    return batch;
+  }
+}
+
+function isSameLane(a: Lane, b: Lane): boolean {
+  return a.operatorId === b.operatorId && a.planId === b.planId && a.versionId === b.versionId;
+}
+
+function laneOf({ operatorId, planId, versionId }: Lane): Lane {
+  return { operatorId, planId, versionId };
+}
+
+/** Whether the lane's next batch has to wait for this one. */
+function isOpen({ status }: SettlementOutcome): boolean {
+  return status === "retry" || status === "refused";
+}

@@ -1,0 +1,499 @@
+import { expect } from "chai";
+import { AbiCoder, id, keccak256, toBeHex, ZeroHash } from "ethers";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Attestor, startAttestor } from "../../oracle/attestor";
+import { createLog } from "../../oracle/log";
+import { grantDigest, receiptDigest, recoverSigner, signDigest } from "../../oracle/messages";
+import type { Receipt } from "../../oracle/protocol";
+import { type SettlementOutcome, Settler, type SettlerConfig } from "../../oracle/settler";
+import { type BatchState, Store } from "../../oracle/store";
+import { DOMAIN, usage } from "../support/fakeMessages";
+import type { StubChain } from "../support/stubChain";
+import { type Life, lifeOf, mortal } from "../support/stubCrash";
+import { StubEscrow } from "../support/stubEscrow";
+import { AFTER_EPOCH, COMMITTEE, EPOCH, KEYS, LANE, MANIFEST_HASH, signGrant, stubMarket } from "../support/stubMarket";
+
+const silent = createLog("error", () => {});
+const DEAD_URL = "http://127.0.0.1:1";
+
+/** A market with its committee, its escrow, and a settler whose store is a file. */
+class World {
+  readonly chain: StubChain = stubMarket();
+  readonly escrow = new StubEscrow(this.chain);
+  readonly attestorStores = KEYS.attestors.map(() => new Store(":memory:"));
+  attestors: Attestor[] = [];
+  /** The settler's log. */
+  readonly lines: string[] = [];
+  store: Store;
+  private readonly folder = mkdtempSync(join(tmpdir(), "licet-settler-"));
+  private readonly path = join(this.folder, "settler.sqlite");
+  private served = 0;
+
+  private constructor() {
+    this.store = new Store(this.path);
+  }
+
+  static async open(): Promise<World> {
+    const world = new World();
+    world.attestors = await Promise.all(
+      KEYS.attestors.map((privateKey, i) =>
+        startAttestor(
+          { privateKey, committee: COMMITTEE },
+          { chain: world.chain, store: world.attestorStores[i], log: silent },
+        ),
+      ),
+    );
+    return world;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.attestors.map((attestor) => attestor.close()));
+    [this.store, ...this.attestorStores].forEach((store) => store.close());
+    rmSync(this.folder, { recursive: true });
+  }
+
+  settler(config: Partial<SettlerConfig> = {}, life?: Life): Settler {
+    const log = createLog("debug", (line) => this.lines.push(line));
+    const deps = { chain: this.chain, store: this.store, sender: this.escrow };
+    const used = life && {
+      chain: mortal(deps.chain, life),
+      store: mortal(deps.store, life),
+      sender: mortal(deps.sender, life),
+    };
+    return new Settler(
+      { ...(used ?? deps), log },
+      { attestors: this.endpoints(), threshold: 2, attestorTimeoutMs: 5_000, confirmations: 3, ...config },
+    );
+  }
+
+  /** The committee's endpoints, some of which don't answer. */
+  endpoints(...dead: number[]): SettlerConfig["attestors"] {
+    return this.attestors.map(({ address, url }, i) => ({ address, url: dead.includes(i) ? DEAD_URL : url }));
+  }
+
+  /** What a restart does to the settler's store. */
+  reopen(): void {
+    this.store.close();
+    this.store = new Store(this.path);
+  }
+
+  /** A request of a license, served and signed by the operator. */
+  async serve(licenseId = 7n, finishedAt = EPOCH.epochStart + 10, key = KEYS.operator): Promise<string> {
+    const signed = signGrant({ licenseId });
+    const grantHash = grantDigest(DOMAIN, signed.grant);
+    this.store.saveGrant(grantHash, signed);
+    const requestId = toBeHex(++this.served, 32);
+    await this.store.openRequest({
+      facts: {
+        requestId,
+        licenseId,
+        operatorId: LANE.operatorId,
+        planId: LANE.planId,
+        manifestHash: MANIFEST_HASH,
+        generation: 1,
+        grantHash,
+        requestHash: id("request"),
+        requestSignatureHash: ZeroHash,
+      },
+      versionId: LANE.versionId,
+      openedAt: finishedAt,
+    });
+    const ended = { responseHash: id("response"), finishedAt, durationMs: 90, ttftMs: 30, flags: 0 };
+    const sign = (receipt: Receipt) => {
+      const hash = receiptDigest(DOMAIN, receipt);
+      return { hash, signature: signDigest(key, hash) };
+    };
+    await this.store.finishRequest(requestId, { ...usage({ requests: 1n, outputTokens: 5n }), ...ended }, 11n, sign);
+    return requestId;
+  }
+
+  stateOf(requestId: string): string | undefined {
+    return this.store.receipt(requestId)?.state;
+  }
+
+  batches(...states: BatchState[]) {
+    return this.store.batchesIn(...states);
+  }
+
+  messages(): string[] {
+    return this.lines.map((line) => JSON.parse(line).message);
+  }
+}
+
+describe("settler", function () {
+  this.timeout(120_000);
+  let world: World;
+
+  beforeEach(async () => {
+    world = await World.open();
+  });
+
+  afterEach(() => world.close());
+
+  const settle = (config: Partial<SettlerConfig> = {}) => world.settler(config).settle(LANE, EPOCH);
+
+  const only = (outcomes: SettlementOutcome[]): SettlementOutcome => {
+    expect(outcomes).to.have.length(1);
+    return outcomes[0];
+  };
+
+  const windowIsOver = () => {
+    world.chain.time = EPOCH.epochEnd + world.chain.windowPeriod + 1;
+  };
+
+  describe("settle", () => {
+    describe("when nothing was served", () => {
+      it("does nothing", async () => {
+        expect(await settle()).to.deep.equal([]);
+        expect(world.escrow.sent).to.deep.equal([]);
+      });
+    });
+
+    describe("when the epoch hasn't ended", () => {
+      it("waits", async () => {
+        await world.serve();
+        world.chain.time = EPOCH.epochEnd - 1;
+        expect(only(await settle())).to.include({ status: "retry", batchId: null });
+        expect(world.batches("drafted")).to.deep.equal([]);
+      });
+    });
+
+    describe("when all goes well", () => {
+      it("settles the receipts of the epoch, and no others", async () => {
+        const inEpoch = [await world.serve(7n), await world.serve(8n), await world.serve(7n)];
+        const later = await world.serve(7n, EPOCH.epochEnd);
+        const { status, batchId, reason } = only(await settle());
+        expect({ status, reason }).to.deep.equal({ status: "settled", reason: null });
+        expect(world.escrow.paid).to.deep.equal([batchId]);
+        expect(inEpoch.map((requestId) => world.stateOf(requestId))).to.deep.equal(["settled", "settled", "settled"]);
+        expect(world.stateOf(later)).to.equal("unbatched");
+      });
+
+      it("states the sums, the median and the evidence in the header", async () => {
+        world.attestorStores.forEach((store, i) =>
+          store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 100 * (i + 1) }),
+        );
+        await world.serve(7n);
+        await world.serve(8n);
+        const { batchId } = only(await settle());
+        expect(world.store.batch(batchId!)!.header).to.include({
+          ...LANE,
+          ...EPOCH,
+          sequence: 1n,
+          count: 2n,
+          outputTokens: 10n,
+          availabilityBps: 10_000,
+          p95TtftMs: 200,
+          samples: 1,
+          evidenceHash: id("evidence"),
+        });
+      });
+
+      it("proves it by all members' signatures, ascending by the signers' keccak256", async () => {
+        await world.serve();
+        const { batchId } = only(await settle());
+        const [signers, signatures] = AbiCoder.defaultAbiCoder().decode(
+          ["bytes[]", "bytes[]"],
+          world.store.batch(batchId!)!.proof!,
+        );
+        const order = [...signers].map((signer) => keccak256(signer));
+        expect(order).to.deep.equal([...order].sort());
+        expect(signers).to.have.length(3);
+        signatures.forEach((signature: string, i: number) =>
+          expect(recoverSigner(batchId!, signature).toLowerCase()).to.equal(signers[i]),
+        );
+      });
+
+      it("settles a later epoch of the lane as the next batch", async () => {
+        await world.serve();
+        await settle();
+        const next = { epochStart: EPOCH.epochEnd, epochEnd: EPOCH.epochEnd + 3_600 };
+        await world.serve(7n, next.epochStart);
+        world.chain.time = next.epochEnd;
+        expect(only(await world.settler().settle(LANE, next)).status).to.equal("settled");
+        expect(world.chain.lastBatch.sequence).to.equal(2n);
+      });
+
+      it("settles an epoch of many licenses in parts, ascending by license", async () => {
+        for (const licenseId of [8n, 7n, 7n]) await world.serve(licenseId);
+        const outcomes = await settle({ licensesPerBatch: 1 });
+        expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "settled"]);
+        const parts = outcomes.map(({ batchId }) => world.store.receiptsOf(batchId!));
+        expect(parts.map((part) => part.map(({ receipt }) => receipt.licenseId))).to.deep.equal([[7n, 7n], [8n]]);
+      });
+
+      it("settles once when it is asked twice at the same time", async () => {
+        await world.serve();
+        const settler = world.settler();
+        await Promise.all([settler.settle(LANE, EPOCH), settler.settle(LANE, EPOCH)]);
+        expect(world.escrow.paid).to.have.length(1);
+      });
+    });
+
+    describe("when attestors don't answer", () => {
+      it("settles without them as long as the threshold is met", async () => {
+        await world.serve();
+        expect(only(await settle({ attestors: world.endpoints(1) })).status).to.equal("settled");
+        expect(world.messages()).to.include("Attestor didn't answer");
+      });
+
+      it("drafts nothing while too few measure", async () => {
+        const requestId = await world.serve();
+        const { status, reason } = only(await settle({ attestors: world.endpoints(0, 1) }));
+        expect({ status, reason }).to.deep.equal({ status: "retry", reason: "1 attestors measured; 2 are needed" });
+        expect(world.stateOf(requestId)).to.equal("unbatched");
+      });
+
+      it("doesn't wait for one longer than its time", async () => {
+        await world.serve();
+        const hanging = createServer(() => {}).listen(0, "127.0.0.1");
+        await once(hanging, "listening");
+        const [one, two, three] = world.endpoints();
+        const url = `http://127.0.0.1:${(hanging.address() as AddressInfo).port}`;
+        expect(
+          only(await settle({ attestors: [one, two, { ...three, url }], attestorTimeoutMs: 500 })).status,
+        ).to.equal("settled");
+        hanging.closeAllConnections();
+        hanging.close();
+      });
+
+      it("keeps a draft that too few signed, and settles the same one later", async () => {
+        await world.serve();
+        const attest = world.attestorStores.slice(0, 2).map((store) => {
+          const record = store.recordAttestation.bind(store);
+          store.recordAttestation = () => {
+            throw new Error("disk full");
+          };
+          return () => (store.recordAttestation = record);
+        });
+        const { status, batchId } = only(await settle());
+        expect(status).to.equal("retry");
+        attest.forEach((restore) => restore());
+        expect(only(await settle())).to.include({ status: "settled", batchId });
+      });
+    });
+
+    describe("when an attestor answers for another", () => {
+      it("leaves it out", async () => {
+        await world.serve();
+        const [one, two, three] = world.endpoints();
+        const { status } = only(
+          await settle({ attestors: [one, { ...two, url: three.url }, { ...three, url: DEAD_URL }] }),
+        );
+        expect(status).to.equal("retry");
+      });
+    });
+
+    describe("when attestors refuse", () => {
+      it("settles as long as the threshold signs", async () => {
+        await world.serve();
+        world.attestorStores[0].attestedBatch = () => id("another batch");
+        expect(only(await settle()).status).to.equal("settled");
+        expect(world.messages()).not.to.include("Draft taken back");
+      });
+
+      it("takes the draft back when it can't get enough signatures any more, and drafts another", async () => {
+        const requestId = await world.serve();
+        const evidenceHash = id("newer evidence");
+        const operator = world.chain.operators.get(LANE.operatorId)!;
+        const saveDraft = world.store.saveDraft.bind(world.store);
+        world.store.saveDraft = (...draft) => {
+          saveDraft(...draft);
+          world.chain.operators.set(LANE.operatorId, { ...operator, evidenceHash });
+        };
+        expect(only(await settle()).status).to.equal("retry");
+        expect(world.stateOf(requestId)).to.equal("unbatched");
+        expect(world.batches("drafted")).to.deep.equal([]);
+        expect(only(await settle()).status).to.equal("settled");
+      });
+
+      it("voids a receipt that no committee would let through, and settles the others", async () => {
+        const [good, bad] = [await world.serve(7n), await world.serve(8n, EPOCH.epochStart + 20, KEYS.outsider)];
+        expect(only(await settle()).status).to.equal("retry");
+        expect([world.stateOf(good), world.stateOf(bad)]).to.deep.equal(["unbatched", "void"]);
+        expect(only(await settle()).status).to.equal("settled");
+        expect([world.stateOf(good), world.stateOf(bad)]).to.deep.equal(["settled", "void"]);
+      });
+
+      it("doesn't void what a single attestor refuses", async () => {
+        const requestId = await world.serve();
+        world.attestorStores[0].seenRequest = () => ({ hash: id("h"), previousHash: ZeroHash, batchId: id("b") });
+        expect(only(await settle({ attestors: world.endpoints(2) })).status).to.equal("retry");
+        expect(world.stateOf(requestId)).to.equal("unbatched");
+        expect(only(await settle()).status).to.equal("settled");
+      });
+    });
+
+    describe("when the chain says no", () => {
+      it("reports the decoded error, sends nothing, and tries again later", async () => {
+        const requestId = await world.serve();
+        world.escrow.refusal = "StakeBelowInFlight(2, 900, 1000)";
+        const { status, reason, batchId } = only(await settle());
+        expect({ status, reason }).to.deep.equal({ status: "refused", reason: "StakeBelowInFlight(2, 900, 1000)" });
+        expect(world.escrow.sent).to.deep.equal([]);
+        expect(world.stateOf(requestId)).to.equal("batched");
+        world.escrow.refusal = null;
+        expect(only(await settle())).to.include({ status: "settled", batchId });
+      });
+    });
+
+    describe("when the transaction gets lost", () => {
+      it("sends the same one again", async () => {
+        await world.serve();
+        world.escrow.isLossy = true;
+        expect(only(await settle()).status).to.equal("retry");
+        expect(world.batches("submitted")).to.have.length(1);
+        world.escrow.isLossy = false;
+        expect(only(await settle()).status).to.equal("settled");
+        expect(new Set(world.escrow.sent).size).to.equal(1);
+        expect(world.escrow.paid).to.have.length(1);
+      });
+    });
+
+    describe("when its nonce goes to another transaction", () => {
+      it("signs anew and settles once", async () => {
+        await world.serve();
+        world.escrow.isLossy = true;
+        await settle();
+        world.escrow.isLossy = false;
+        world.escrow.spendNonce();
+        expect(only(await settle()).status).to.equal("settled");
+        expect(new Set(world.escrow.sent).size).to.equal(2);
+        expect(world.escrow.paid).to.have.length(1);
+      });
+    });
+
+    describe("when a stranger settles the batch first", () => {
+      it("takes it as settled and pays no second time", async () => {
+        await world.serve();
+        world.escrow.isLossy = true;
+        await settle();
+        world.escrow.isLossy = false;
+        world.escrow.settleByStranger(world.escrow.sent[0]);
+        expect(only(await settle()).status).to.equal("settled");
+        expect(world.escrow.paid).to.have.length(1);
+      });
+    });
+
+    describe("when the chain reorganizes", () => {
+      it("takes nothing for settled that isn't final, and sends the same transaction again", async () => {
+        const requestId = await world.serve();
+        world.escrow.blocksAfter = 0;
+        expect(only(await settle()).status).to.equal("retry");
+        expect(world.stateOf(requestId)).to.equal("batched");
+        world.escrow.reorganize();
+        world.escrow.blocksAfter = 10;
+        expect(only(await settle()).status).to.equal("settled");
+        expect(new Set(world.escrow.sent).size).to.equal(1);
+        expect(world.escrow.paid).to.have.length(1);
+      });
+    });
+
+    describe("when the window is over", () => {
+      it("voids receipts that are in no batch, and says how many", async () => {
+        const requestId = await world.serve();
+        windowIsOver();
+        expect(only(await settle())).to.include({ status: "abandoned", batchId: null });
+        expect(world.stateOf(requestId)).to.equal("void");
+        expect(world.lines.some((line) => line.includes('"receipts":1') && line.includes("is over"))).to.equal(true);
+      });
+
+      const leftAt: [BatchState, () => void][] = [
+        ["drafted", () => world.attestorStores.forEach((store) => (store.attestedBatch = failing))],
+        ["attested", () => (world.escrow.refusal = "no")],
+        ["submitted", () => (world.escrow.isLossy = true)],
+      ];
+      for (const [state, arrange] of leftAt) {
+        it(`abandons a ${state} batch and voids its receipts`, async () => {
+          const requestId = await world.serve();
+          arrange();
+          await settle();
+          expect(world.batches(state)).to.have.length(1);
+          windowIsOver();
+          expect(only(await world.settler().resume()).status).to.equal("abandoned");
+          expect(world.stateOf(requestId)).to.equal("void");
+          expect(world.messages()).to.include("Batch abandoned");
+        });
+      }
+
+      it("doesn't abandon a batch that settled at the last moment and isn't final yet", async () => {
+        await world.serve();
+        world.escrow.blocksAfter = 0;
+        await settle();
+        windowIsOver();
+        expect(only(await world.settler().resume()).status).to.equal("retry");
+        world.escrow.spendNonce();
+        world.escrow.spendNonce();
+        expect(only(await world.settler().resume()).status).to.equal("settled");
+      });
+    });
+  });
+
+  describe("settleDue", () => {
+    const due = (time: number) => {
+      world.chain.time = time;
+      return world.settler({ epochSeconds: 3_600 }).settleDue();
+    };
+    const hour = (time: number) => time - (time % 3_600);
+
+    it("settles each lane's oldest epoch once it has ended, epoch by epoch", async () => {
+      const first = await world.serve(7n, 100_900);
+      const second = await world.serve(7n, 104_500);
+      expect(await due(hour(100_900) + 3_599)).to.deep.equal([]);
+      expect(only(await due(AFTER_EPOCH + 5_000)).status).to.equal("settled");
+      expect([world.stateOf(first), world.stateOf(second)]).to.deep.equal(["settled", "unbatched"]);
+      expect(only(await due(AFTER_EPOCH + 5_000)).status).to.equal("settled");
+      expect(world.stateOf(second)).to.equal("settled");
+    });
+
+    it("settles no later epoch of a lane before the batch that is open", async () => {
+      await world.serve(7n, 100_900);
+      const later = await world.serve(7n, 104_500);
+      world.escrow.refusal = "no";
+      await due(AFTER_EPOCH + 5_000);
+      expect(only(await due(AFTER_EPOCH + 5_000)).status).to.equal("refused");
+      expect(world.stateOf(later)).to.equal("unbatched");
+    });
+  });
+
+  describe("resume", () => {
+    for (const lastCallHappens of [false, true]) {
+      const moment = lastCallHappens ? "after the call's effect" : "before the call";
+
+      it(`settles exactly once whatever call the settler died at, ${moment}`, async () => {
+        let steps = 0;
+        for (let survived = false; !survived; steps++) {
+          const own = await World.open();
+          try {
+            const requests = [await own.serve(7n), await own.serve(8n)];
+            const life = lifeOf(steps + 1, lastCallHappens);
+            await own
+              .settler({}, life)
+              .settle(LANE, EPOCH)
+              .catch(() => undefined);
+            survived = !life.isOver;
+
+            own.reopen();
+            await own.settler().resume();
+            await own.settler().settle(LANE, EPOCH);
+            expect(own.escrow.paid, `died at call ${steps + 1}`).to.have.length(1);
+            expect(requests.map((requestId) => own.stateOf(requestId))).to.deep.equal(["settled", "settled"]);
+            expect(new Set(own.escrow.sent).size, `died at call ${steps + 1}`).to.equal(1);
+          } finally {
+            await own.close();
+          }
+        }
+        expect(steps).to.be.greaterThan(20);
+      });
+    }
+  });
+});
+
+function failing(): never {
+  throw new Error("disk failure");
+}
