@@ -1,7 +1,13 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
-import { AbiCoder, getBytes, id, keccak256, Wallet, type BytesLike, type Signer } from "ethers";
+import { AbiCoder, getBytes, id, keccak256, Wallet, type BytesLike, type Result, type Signer } from "ethers";
 import hre from "hardhat";
-import { connectLicet, DEFAULT_PARAMETERS, deployLicet, type DeploymentParameters, type Licet } from "../../deploy/deploy";
+import {
+  connectLicet,
+  DEFAULT_PARAMETERS,
+  deployLicet,
+  type DeploymentParameters,
+  type Licet,
+} from "../../deploy/deploy";
 import { packEntries, totalOf } from "../../oracle/entries";
 import { zeroUsage } from "../../oracle/meters";
 import type { BatchHeader, Entry, Usage } from "../../oracle/protocol";
@@ -11,6 +17,9 @@ export const DAY = 24 * HOUR;
 
 /** `amount` whole units of the test currency. */
 export const usd = (amount: number): bigint => BigInt(Math.round(amount * 1e6));
+
+/** A struct that a call returned, as a plain object. */
+export const structOf = (returned: object) => (returned as unknown as Result).toObject(true);
 
 /** Three attestors' keys, of whom two must sign. */
 export const ATTESTORS = ["attestor one", "attestor two", "attestor three"].map((name) => new Wallet(id(name)));
@@ -106,7 +115,10 @@ export interface PlanTerms {
   licenseTextHash: string;
 }
 
-export function deploymentParameters(actors: Actors, changes: Partial<DeploymentParameters> = {}): DeploymentParameters {
+export function deploymentParameters(
+  actors: Actors,
+  changes: Partial<DeploymentParameters> = {},
+): DeploymentParameters {
   return {
     ...DEFAULT_PARAMETERS,
     treasury: actors.treasury.address,
@@ -122,11 +134,14 @@ export function deploymentParameters(actors: Actors, changes: Partial<Deployment
   };
 }
 
-/** A fresh market: deployed, a model published, a plan offered, an operator registered and staked, no license yet. */
-export async function deployMarket(): Promise<Market> {
+/**
+ * A fresh market: deployed, a model published, a plan offered, an operator registered and staked, no license yet.
+ * `changes` say what is different about the deployment.
+ */
+export async function deployMarket(changes: Partial<DeploymentParameters> = {}): Promise<Market> {
   const actors = await namedActors();
   const { deployer, publisher, licensee, operator } = actors;
-  const licet = connectLicet(await deployLicet(hre, deploymentParameters(actors)), deployer);
+  const licet = connectLicet(await deployLicet(hre, deploymentParameters(actors, changes)), deployer);
   const { currency, assets, licenses, operators, staking, escrow, committee } = licet;
 
   await assets.connect(publisher).register("ipfs://model");
@@ -148,11 +163,47 @@ export async function deployMarket(): Promise<Market> {
 
 export const freshMarket = (): Promise<Market> => loadFixture(deployMarket);
 
-/** Buys a license of the market's plan for the licensee, funded with `amount`. */
-export async function buyLicense(market: Market, amount: bigint, changes: { capCode?: number } = {}): Promise<bigint> {
+/** The domain of what the market's attestors sign. */
+export async function domainOf({ licet }: Market) {
+  const { chainId } = await hre.ethers.provider.getNetwork();
+  return { name: "Licet UsageEscrow", version: "1", chainId, verifyingContract: await licet.escrow.getAddress() };
+}
+
+/** Another plan for the market's model. */
+export async function addPlan(market: Market, changes: Partial<PlanTerms> = {}): Promise<number> {
+  const { licenses, committee } = market.licet;
+  await licenses.connect(market.publisher).createPlan(planTerms(market.assetId, await committee.getAddress(), changes));
+  return Number(await licenses.planCount());
+}
+
+/** Another operator who serves the market's model, owned by `owner`, with `stake`. */
+export async function addOperator(market: Market, owner: Signer, stake: bigint): Promise<number> {
+  const { operators, currency, staking } = market.licet;
+  await operators.connect(owner).register("http://127.0.0.1:8081", "ipfs://another-operator");
+  const operatorId = Number(await operators.operatorCount());
+  await operators.connect(owner).setServed(operatorId, market.assetId, true);
+  if (stake > 0n) {
+    await currency.mint(owner, stake);
+    await currency.connect(owner).approve(staking, stake);
+    await staking.connect(owner).addStake(operatorId, stake);
+  }
+  return operatorId;
+}
+
+export interface Purchase {
+  capCode: number;
+  planId: number;
+  operatorId: number;
+  /** Whose the license is. */
+  to: string;
+}
+
+/** Has the licensee buy a license of the market's plan, funded with `amount`. */
+export async function buyLicense(market: Market, amount: bigint, changes: Partial<Purchase> = {}): Promise<bigint> {
   const { escrow, licenses } = market.licet;
-  const { planId, operatorId, licensee } = market;
-  await escrow.connect(licensee).buy(planId, operatorId, licensee.address, changes.capCode ?? 0, amount);
+  const { licensee } = market;
+  const { planId, operatorId, to, capCode } = { ...market, to: licensee.address, capCode: 0, ...changes };
+  await escrow.connect(licensee).buy(planId, operatorId, to, capCode, amount);
   return licenses.licenseCount();
 }
 

@@ -1,22 +1,825 @@
+import { loadFixture, setStorageAt, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { time } from "@nomicfoundation/hardhat-network-helpers";
-import { batchDigest } from "../../oracle/messages";
-import { DAY, batchOf, buyLicense, entryOf, freshMarket, settle, usd } from "../support/market";
+import { AbiCoder, keccak256, MaxUint256, Signature, toBeHex, type Signer } from "ethers";
+import hre from "hardhat";
+import { CurrencyOfDecimals__factory, FeeOnTransferCurrency__factory } from "../../typechain-types";
+import {
+  addOperator,
+  addPlan,
+  buyLicense,
+  DAY,
+  deployMarket,
+  entryOf,
+  settle,
+  structOf,
+  usd,
+  type Market,
+} from "../support/market";
+
+const PAUSE = 7 * DAY;
+/** An epoch and the window: what a licensee's thaw takes. */
+const THAW = DAY + 2 * DAY;
+const UINT64_MAX = 2n ** 64n - 1n;
+const ZERO = "0x0000000000000000000000000000000000000000";
 
 describe("UsageEscrow", () => {
-  it("settles and releases", async () => {
-    const market = await freshMarket();
-    const { escrow, committee } = market.licet;
-    const a = await buyLicense(market, usd(50));
-    const { batchId, transaction, header } = await settle(market, [entryOf(a)]);
-    const receipt = await transaction.wait();
-    console.log("gas", receipt!.gasUsed);
-    const net = await market.licet.escrow.runner!.provider!.getNetwork();
-    expect(batchDigest({ name: "Licet UsageEscrow", version: "1", chainId: net.chainId, verifyingContract: await escrow.getAddress() }, header)).to.equal(batchId);
-    await time.increase(3 * DAY);
-    await escrow.release(batchId);
-    await committee.shareIncome(batchId);
-    console.log(await escrow.batchOf(batchId), await escrow.accountOf(a));
-    void batchOf;
+  let market: Market;
+  let escrow: Market["licet"]["escrow"];
+  let currency: Market["licet"]["currency"];
+
+  beforeEach(async () => {
+    market = await loadFixture(deployMarket);
+    escrow = market.licet.escrow.connect(market.licensee);
+    currency = market.licet.currency;
+  });
+
+  const pause = () => escrow.connect(market.guardian).pause();
+  const accountOf = async (licenseId: bigint) => structOf(await escrow.accountOf(licenseId));
+
+  /** Where an account is in storage, in the first mapping that has something under its license, and what is there. */
+  const accountWord = async (licenseId: bigint) => {
+    for (let mapping = 0; ; mapping += 1) {
+      const slot = keccak256(AbiCoder.defaultAbiCoder().encode(["uint64", "uint256"], [licenseId, mapping]));
+      const word = BigInt(await hre.ethers.provider.getStorage(escrow, slot));
+      if (word !== 0n) return { slot, word };
+    }
+  };
+
+  describe("buy", () => {
+    const buy = ({ planId = 1, operatorId = 1, to = market.licensee.address, capCode = 0, amount = 0n } = {}) =>
+      escrow.buy(planId, operatorId, to, capCode, amount);
+
+    describe("when purchases are paused", () => {
+      it("reverts with DepositsPaused", async () => {
+        await pause();
+        await expect(buy())
+          .to.be.revertedWithCustomError(escrow, "DepositsPaused")
+          .withArgs((await time.latest()) + PAUSE);
+      });
+    });
+
+    describe("when there is no such plan", () => {
+      it("reverts with PlanUnknown", async () => {
+        await expect(buy({ planId: 2 }))
+          .to.be.revertedWithCustomError(market.licet.licenses, "PlanUnknown")
+          .withArgs(2);
+      });
+    });
+
+    describe("when the operator doesn't serve the model", () => {
+      it("reverts with ModelNotServed", async () => {
+        await expect(buy({ operatorId: 2 }))
+          .to.be.revertedWithCustomError(escrow, "ModelNotServed")
+          .withArgs(2, 1);
+        await market.licet.operators.connect(market.operator).setServed(1, 1, false);
+        await expect(buy()).to.be.revertedWithCustomError(escrow, "ModelNotServed").withArgs(1, 1);
+      });
+    });
+
+    describe("when the plan is closed", () => {
+      it("reverts with PlanIsClosed", async () => {
+        await market.licet.licenses.connect(market.publisher).closePlan(1);
+        await expect(buy()).to.be.revertedWithCustomError(market.licet.licenses, "PlanIsClosed").withArgs(1);
+      });
+    });
+
+    describe("when the plan is sold out", () => {
+      it("reverts with PlanSoldOut", async () => {
+        const planId = await addPlan(market, { supply: 1 });
+        await buy({ planId });
+        await expect(buy({ planId }))
+          .to.be.revertedWithCustomError(market.licet.licenses, "PlanSoldOut")
+          .withArgs(planId, 1);
+      });
+    });
+
+    describe("when it is for nobody", () => {
+      it("reverts with ERC721InvalidReceiver", async () => {
+        await expect(buy({ to: ZERO }))
+          .to.be.revertedWithCustomError(market.licet.licenses, "ERC721InvalidReceiver")
+          .withArgs(ZERO);
+      });
+    });
+
+    describe("when all is well", () => {
+      it("mints the license to whom the buyer says", async () => {
+        await buy({ to: market.outsider.address });
+        expect(await market.licet.licenses.ownerOf(1)).to.equal(market.outsider.address);
+      });
+
+      it("opens its account", async () => {
+        await buy({ capCode: 200, amount: usd(5) });
+
+        expect(await accountOf(1n)).to.deep.equal({
+          planId: 1n,
+          operatorId: 1n,
+          balance: usd(5),
+          spent: 0n,
+          capCode: 200n,
+          term: 0n,
+          expiresAt: BigInt((await time.latest()) + 30 * DAY),
+          generation: 0n,
+          onVoucherRoad: false,
+          thawing: 0n,
+          thawReadyAt: 0n,
+        });
+      });
+
+      it("takes the buyer's money, for whomever it buys", async () => {
+        await expect(buy({ to: market.outsider.address, amount: usd(5) })).to.changeTokenBalances(
+          currency,
+          [market.licensee, escrow],
+          [-usd(5), usd(5)],
+        );
+      });
+
+      it("emits LicenseMinted, LicenseBought and Deposited", async () => {
+        const now = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(now);
+        await expect(buy({ to: market.outsider.address, amount: usd(5) }))
+          .to.emit(market.licet.licenses, "LicenseMinted")
+          .withArgs(1, 1, market.outsider.address)
+          .and.to.emit(escrow, "LicenseBought")
+          .withArgs(1, 1, 1, market.outsider.address, now + 30 * DAY)
+          .and.to.emit(escrow, "Deposited")
+          .withArgs(1, market.licensee.address, usd(5));
+      });
+    });
+
+    describe("when no money comes along", () => {
+      it("moves none and emits no Deposited", async () => {
+        const bought = buy();
+        await expect(bought).not.to.emit(escrow, "Deposited");
+        await expect(bought).to.changeTokenBalance(currency, escrow, 0);
+      });
+    });
+  });
+
+  describe("deposit", () => {
+    let licenseId: bigint;
+    beforeEach(async () => {
+      licenseId = await buyLicense(market, usd(10));
+    });
+
+    describe("when deposits are paused", () => {
+      it("reverts with DepositsPaused", async () => {
+        await pause();
+        await expect(escrow.deposit(licenseId, 1))
+          .to.be.revertedWithCustomError(escrow, "DepositsPaused")
+          .withArgs((await time.latest()) + PAUSE);
+      });
+    });
+
+    describe("when the amount is zero", () => {
+      it("reverts with AmountZero", async () => {
+        await expect(escrow.deposit(licenseId, 0)).to.be.revertedWithCustomError(escrow, "AmountZero").withArgs();
+      });
+    });
+
+    describe("when there is no such license", () => {
+      it("reverts with LicenseUnknown", async () => {
+        await expect(escrow.deposit(9, 1)).to.be.revertedWithCustomError(escrow, "LicenseUnknown").withArgs(9);
+        await expect(escrow.deposit(0, 1)).to.be.revertedWithCustomError(escrow, "LicenseUnknown").withArgs(0);
+      });
+    });
+
+    describe("when the license has expired and isn't renewable", () => {
+      it("reverts with LicenseExpired, from the second of its expiry on", async () => {
+        const once = await buyLicense(market, 0n, { planId: await addPlan(market, { renewable: false }) });
+        const { expiresAt } = await escrow.accountOf(once);
+        await time.setNextBlockTimestamp(expiresAt - 1n);
+        await escrow.deposit(once, 1);
+
+        await time.setNextBlockTimestamp(expiresAt);
+        await expect(escrow.deposit(once, 1))
+          .to.be.revertedWithCustomError(escrow, "LicenseExpired")
+          .withArgs(once, expiresAt);
+      });
+    });
+
+    describe("when the license has expired and is renewable", () => {
+      it("funds it", async () => {
+        await time.increase(90 * DAY);
+        await escrow.deposit(licenseId, usd(1));
+        expect((await escrow.accountOf(licenseId)).balance).to.equal(usd(11));
+      });
+    });
+
+    describe("when the balance would be wider than its 64 bits", () => {
+      it("reverts with BalanceAboveLimit", async () => {
+        const amount = UINT64_MAX - usd(10) + 1n;
+        await expect(escrow.deposit(licenseId, amount))
+          .to.be.revertedWithCustomError(escrow, "BalanceAboveLimit")
+          .withArgs(licenseId, UINT64_MAX + 1n);
+      });
+
+      it("takes one unit less, if the ceiling allows", async () => {
+        const amount = UINT64_MAX - usd(10);
+        await escrow.connect(market.governor).raiseDepositCeiling(UINT64_MAX);
+        await currency.mint(market.licensee, amount);
+        await currency.connect(market.licensee).approve(escrow, amount);
+        await escrow.deposit(licenseId, amount);
+        expect((await escrow.accountOf(licenseId)).balance).to.equal(UINT64_MAX);
+      });
+    });
+
+    describe("when the escrow would hold more than its ceiling", () => {
+      it("reverts with DepositCeilingReached", async () => {
+        const ceiling = await escrow.depositCeiling();
+        await currency.mint(market.outsider, ceiling);
+        await currency.connect(market.outsider).approve(escrow, ceiling);
+        const rest = ceiling - usd(10);
+        await expect(escrow.connect(market.outsider).deposit(licenseId, rest + 1n))
+          .to.be.revertedWithCustomError(escrow, "DepositCeilingReached")
+          .withArgs(usd(10), ceiling);
+        await escrow.connect(market.outsider).deposit(licenseId, rest);
+        expect(await currency.balanceOf(escrow)).to.equal(ceiling);
+      });
+    });
+
+    describe("when the payer hasn't allowed as much", () => {
+      it("reverts with ERC20InsufficientAllowance", async () => {
+        await expect(escrow.connect(market.outsider).deposit(licenseId, 5))
+          .to.be.revertedWithCustomError(currency, "ERC20InsufficientAllowance")
+          .withArgs(await escrow.getAddress(), 0, 5);
+      });
+    });
+
+    describe("when the currency takes a toll on the way", () => {
+      it("reverts with TransferIncomplete", async () => {
+        const tolled = await loadFixture(deployWithTolls);
+        const id = await buyLicense(tolled, 0n);
+        await FeeOnTransferCurrency__factory.connect(
+          await tolled.licet.currency.getAddress(),
+          tolled.deployer,
+        ).takeToll(3);
+        await expect(tolled.licet.escrow.connect(tolled.licensee).deposit(id, usd(5)))
+          .to.be.revertedWithCustomError(escrow, "TransferIncomplete")
+          .withArgs(usd(5), usd(5) - 3n);
+      });
+    });
+
+    describe("when all is well", () => {
+      it("adds to the balance and to nothing else", async () => {
+        const before = await accountOf(licenseId);
+        await escrow.deposit(licenseId, usd(1));
+        expect(await accountOf(licenseId)).to.deep.equal({ ...before, balance: usd(11) });
+      });
+
+      it("takes the payer's money, whoever's license it is", async () => {
+        await currency.mint(market.outsider, usd(1));
+        await currency.connect(market.outsider).approve(escrow, usd(1));
+        await expect(escrow.connect(market.outsider).deposit(licenseId, usd(1))).to.changeTokenBalances(
+          currency,
+          [market.outsider, escrow],
+          [-usd(1), usd(1)],
+        );
+      });
+
+      it("emits Deposited", async () => {
+        await expect(escrow.deposit(licenseId, usd(1)))
+          .to.emit(escrow, "Deposited")
+          .withArgs(licenseId, market.licensee.address, usd(1));
+      });
+    });
+  });
+
+  describe("depositWithPermit", () => {
+    let licenseId: bigint;
+    beforeEach(async () => {
+      licenseId = await buyLicense(market, 0n);
+      await currency.connect(market.licensee).approve(escrow, 0);
+    });
+
+    const permitOf = async (value: bigint, deadline: bigint = MaxUint256, signer = market.licensee) => {
+      const { chainId } = await hre.ethers.provider.getNetwork();
+      const signature = await signer.signTypedData(
+        { name: "Test USD", version: "1", chainId, verifyingContract: await currency.getAddress() },
+        {
+          Permit: [
+            { name: "owner", type: "address" },
+            { name: "spender", type: "address" },
+            { name: "value", type: "uint256" },
+            { name: "nonce", type: "uint256" },
+            { name: "deadline", type: "uint256" },
+          ],
+        },
+        {
+          owner: market.licensee.address,
+          spender: await escrow.getAddress(),
+          value,
+          nonce: await currency.nonces(market.licensee),
+          deadline,
+        },
+      );
+      const { v, r, s } = Signature.from(signature);
+      return [deadline, v, r, s] as const;
+    };
+
+    describe("when deposits are paused", () => {
+      it("reverts with DepositsPaused", async () => {
+        const permit = await permitOf(usd(5));
+        await pause();
+        await expect(escrow.depositWithPermit(licenseId, usd(5), ...permit))
+          .to.be.revertedWithCustomError(escrow, "DepositsPaused")
+          .withArgs((await time.latest()) + PAUSE);
+      });
+    });
+
+    describe("when the permit isn't the caller's, and nothing was allowed otherwise", () => {
+      it("reverts with ERC20InsufficientAllowance", async () => {
+        const permit = await permitOf(usd(5), MaxUint256, market.outsider);
+        await expect(escrow.depositWithPermit(licenseId, usd(5), ...permit))
+          .to.be.revertedWithCustomError(currency, "ERC20InsufficientAllowance")
+          .withArgs(await escrow.getAddress(), 0, usd(5));
+      });
+    });
+
+    describe("when somebody else sends the caller's permit", () => {
+      it("takes nothing of the caller's", async () => {
+        const permit = await permitOf(usd(5));
+        await expect(escrow.connect(market.outsider).depositWithPermit(licenseId, usd(5), ...permit))
+          .to.be.revertedWithCustomError(currency, "ERC20InsufficientAllowance")
+          .withArgs(await escrow.getAddress(), 0, usd(5));
+      });
+    });
+
+    describe("when the permit is over its deadline, and nothing was allowed otherwise", () => {
+      it("reverts with ERC20InsufficientAllowance", async () => {
+        const permit = await permitOf(usd(5), BigInt(await time.latest()) - 1n);
+        await expect(escrow.depositWithPermit(licenseId, usd(5), ...permit))
+          .to.be.revertedWithCustomError(currency, "ERC20InsufficientAllowance")
+          .withArgs(await escrow.getAddress(), 0, usd(5));
+      });
+    });
+
+    describe("when all is well", () => {
+      it("takes the money by the permit alone", async () => {
+        const permit = await permitOf(usd(5));
+        await expect(escrow.depositWithPermit(licenseId, usd(5), ...permit)).to.changeTokenBalances(
+          currency,
+          [market.licensee, escrow],
+          [-usd(5), usd(5)],
+        );
+        expect((await escrow.accountOf(licenseId)).balance).to.equal(usd(5));
+        expect(await currency.allowance(market.licensee, escrow)).to.equal(0);
+      });
+
+      it("emits Deposited", async () => {
+        await expect(escrow.depositWithPermit(licenseId, usd(5), ...(await permitOf(usd(5)))))
+          .to.emit(escrow, "Deposited")
+          .withArgs(licenseId, market.licensee.address, usd(5));
+      });
+    });
+
+    describe("when somebody used the permit first", () => {
+      it("deposits all the same, by the allowance that the permit left", async () => {
+        const [deadline, v, r, s] = await permitOf(usd(5));
+        await currency.connect(market.outsider).permit(market.licensee, escrow, usd(5), deadline, v, r, s);
+
+        await escrow.depositWithPermit(licenseId, usd(5), deadline, v, r, s);
+        expect((await escrow.accountOf(licenseId)).balance).to.equal(usd(5));
+      });
+    });
+
+    describe("when the currency knows no permits", () => {
+      it("deposits by the allowance", async () => {
+        const plain = await loadFixture(deployWithoutPermits);
+        const id = await buyLicense(plain, 0n);
+        await plain.licet.escrow.connect(plain.licensee).depositWithPermit(id, usd(5), ...(await permitOf(usd(5))));
+        expect((await plain.licet.escrow.accountOf(id)).balance).to.equal(usd(5));
+      });
+    });
+  });
+
+  const ownersActs: [string, (licenseId: bigint, by: Signer) => Promise<unknown>][] = [
+    ["setCap", (licenseId, by) => escrow.connect(by).setCap(licenseId, 1)],
+    ["raiseGeneration", (licenseId, by) => escrow.connect(by).raiseGeneration(licenseId)],
+    ["thaw", (licenseId, by) => escrow.connect(by).thaw(licenseId, 1)],
+    ["withdraw", (licenseId, by) => escrow.connect(by).withdraw(licenseId, market.outsider)],
+  ];
+  for (const [name, act] of ownersActs) {
+    describe(name, () => {
+      describe("when the caller isn't the license's owner", () => {
+        it("reverts with CallerNotOwner, for whom the owner approved, too", async () => {
+          const licenseId = await buyLicense(market, usd(10));
+          await market.licet.licenses.connect(market.licensee).approve(market.outsider, licenseId);
+          for (const caller of [market.outsider, market.operator, market.publisher, market.governor]) {
+            await expect(act(licenseId, caller))
+              .to.be.revertedWithCustomError(escrow, "CallerNotOwner")
+              .withArgs(licenseId, caller.address);
+          }
+        });
+      });
+
+      describe("when there is no such license", () => {
+        it("reverts with CallerNotOwner", async () => {
+          await expect(act(7n, market.licensee))
+            .to.be.revertedWithCustomError(escrow, "CallerNotOwner")
+            .withArgs(7, market.licensee.address);
+        });
+      });
+    });
+  }
+
+  describe("setCap", () => {
+    it("sets the code and nothing else", async () => {
+      const licenseId = await buyLicense(market, usd(10), { capCode: 3 });
+      const before = await accountOf(licenseId);
+      await escrow.setCap(licenseId, 255);
+      expect(await accountOf(licenseId)).to.deep.equal({ ...before, capCode: 255n });
+      await escrow.setCap(licenseId, 0);
+      expect(await accountOf(licenseId)).to.deep.equal({ ...before, capCode: 0n });
+    });
+
+    it("emits CapSet", async () => {
+      const licenseId = await buyLicense(market, usd(10));
+      await expect(escrow.setCap(licenseId, 17)).to.emit(escrow, "CapSet").withArgs(licenseId, 17);
+    });
+  });
+
+  describe("raiseGeneration", () => {
+    it("raises it by one and nothing else", async () => {
+      const licenseId = await buyLicense(market, usd(10), { capCode: 3 });
+      const before = await accountOf(licenseId);
+      await escrow.raiseGeneration(licenseId);
+      await escrow.raiseGeneration(licenseId);
+      expect(await accountOf(licenseId)).to.deep.equal({ ...before, generation: 2n });
+    });
+
+    it("emits GenerationRaised and returns the new one", async () => {
+      const licenseId = await buyLicense(market, usd(10));
+      expect(await escrow.raiseGeneration.staticCall(licenseId)).to.equal(1);
+      await expect(escrow.raiseGeneration(licenseId)).to.emit(escrow, "GenerationRaised").withArgs(licenseId, 1);
+    });
+
+    describe("when the last generation was reached", () => {
+      it("reverts with GenerationExhausted", async () => {
+        const licenseId = await buyLicense(market, 0n);
+        // 65,535 calls later: the account's word is written as it would be.
+        const { slot, word } = await accountWord(licenseId);
+        await setStorageAt(await escrow.getAddress(), slot, toBeHex(word | (0xffffn << 232n), 32));
+        expect((await escrow.accountOf(licenseId)).generation).to.equal(65_535);
+
+        await expect(escrow.raiseGeneration(licenseId))
+          .to.be.revertedWithCustomError(escrow, "GenerationExhausted")
+          .withArgs(licenseId);
+      });
+    });
+  });
+
+  describe("thaw", () => {
+    let licenseId: bigint;
+    beforeEach(async () => {
+      licenseId = await buyLicense(market, usd(10));
+    });
+
+    describe("when it is more than the balance", () => {
+      it("reverts with ThawAboveBalance", async () => {
+        await expect(escrow.thaw(licenseId, usd(10) + 1n))
+          .to.be.revertedWithCustomError(escrow, "ThawAboveBalance")
+          .withArgs(licenseId, usd(10) + 1n, usd(10));
+      });
+    });
+
+    describe("when all is well", () => {
+      it("announces the amount and leaves the balance as it is", async () => {
+        await escrow.thaw(licenseId, usd(10));
+        const { balance, thawing, thawReadyAt } = await escrow.accountOf(licenseId);
+        expect([balance, thawing, thawReadyAt]).to.deep.equal([usd(10), usd(10), (await time.latest()) + THAW]);
+      });
+
+      it("emits ThawStarted", async () => {
+        const now = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(now);
+        await expect(escrow.thaw(licenseId, usd(4)))
+          .to.emit(escrow, "ThawStarted")
+          .withArgs(licenseId, usd(4), now + THAW);
+      });
+    });
+
+    describe("when a thaw was open", () => {
+      it("replaces it, and the wait starts anew, for less, too", async () => {
+        await escrow.thaw(licenseId, usd(10));
+        await time.increase(THAW - 10);
+        await escrow.thaw(licenseId, usd(1));
+        const readyAt = (await time.latest()) + THAW;
+        await time.increase(60);
+
+        await expect(escrow.withdraw(licenseId, market.licensee))
+          .to.be.revertedWithCustomError(escrow, "ThawRunning")
+          .withArgs(licenseId, readyAt);
+      });
+
+      it("takes it back for zero", async () => {
+        await escrow.thaw(licenseId, usd(10));
+        await escrow.thaw(licenseId, 0);
+        await time.increase(THAW + 1);
+        await expect(escrow.withdraw(licenseId, market.licensee))
+          .to.be.revertedWithCustomError(escrow, "ThawEmpty")
+          .withArgs(licenseId);
+      });
+    });
+  });
+
+  describe("withdraw", () => {
+    let licenseId: bigint;
+    beforeEach(async () => {
+      licenseId = await buyLicense(market, usd(10));
+    });
+    const thawAndWait = async (amount: bigint) => {
+      await escrow.thaw(licenseId, amount);
+      await time.increase(THAW + 1);
+    };
+
+    describe("when nothing was announced", () => {
+      it("reverts with ThawEmpty", async () => {
+        await expect(escrow.withdraw(licenseId, market.licensee))
+          .to.be.revertedWithCustomError(escrow, "ThawEmpty")
+          .withArgs(licenseId);
+      });
+    });
+
+    describe("when the wait isn't over", () => {
+      it("reverts with ThawRunning, up to the very second in which a batch may still settle", async () => {
+        await escrow.thaw(licenseId, usd(10));
+        const readyAt = (await time.latest()) + THAW;
+        await time.setNextBlockTimestamp(readyAt);
+        await expect(escrow.withdraw(licenseId, market.licensee))
+          .to.be.revertedWithCustomError(escrow, "ThawRunning")
+          .withArgs(licenseId, readyAt);
+
+        await time.setNextBlockTimestamp(readyAt + 1);
+        await escrow.withdraw(licenseId, market.licensee);
+      });
+    });
+
+    describe("when all is well", () => {
+      it("sends the amount to whom the owner says", async () => {
+        await thawAndWait(usd(4));
+        await expect(escrow.withdraw(licenseId, market.outsider)).to.changeTokenBalances(
+          currency,
+          [escrow, market.outsider],
+          [-usd(4), usd(4)],
+        );
+      });
+
+      it("takes it from the balance, and ends the thaw", async () => {
+        const before = await accountOf(licenseId);
+        await thawAndWait(usd(4));
+        await escrow.withdraw(licenseId, market.outsider);
+
+        expect(await accountOf(licenseId)).to.deep.equal({ ...before, balance: usd(6) });
+        await expect(escrow.withdraw(licenseId, market.outsider))
+          .to.be.revertedWithCustomError(escrow, "ThawEmpty")
+          .withArgs(licenseId);
+      });
+
+      it("emits Withdrawn", async () => {
+        await thawAndWait(usd(4));
+        await expect(escrow.withdraw(licenseId, market.outsider))
+          .to.emit(escrow, "Withdrawn")
+          .withArgs(licenseId, market.outsider.address, usd(4));
+      });
+    });
+
+    describe("when a charge came in the wait", () => {
+      it("sends what is left of the balance, if that is less than was announced", async () => {
+        await escrow.thaw(licenseId, usd(9));
+        await settle(market, [entryOf(licenseId, { requests: 0n, inputTokens: 3_000_000n, outputTokens: 0n })]);
+        await time.increase(THAW);
+
+        await expect(escrow.withdraw(licenseId, market.licensee)).to.changeTokenBalance(
+          currency,
+          market.licensee,
+          usd(7),
+        );
+        expect((await escrow.accountOf(licenseId)).balance).to.equal(0);
+      });
+
+      it("sends what was announced, if the balance still covers it", async () => {
+        await escrow.thaw(licenseId, usd(6));
+        await settle(market, [entryOf(licenseId, { requests: 0n, inputTokens: 3_000_000n, outputTokens: 0n })]);
+        await time.increase(THAW);
+
+        await expect(escrow.withdraw(licenseId, market.licensee)).to.changeTokenBalance(
+          currency,
+          market.licensee,
+          usd(6),
+        );
+        expect((await escrow.accountOf(licenseId)).balance).to.equal(usd(1));
+      });
+
+      it("sends nothing, and ends the thaw, if nothing is left", async () => {
+        await escrow.thaw(licenseId, usd(10));
+        await settle(market, [entryOf(licenseId, { requests: 0n, inputTokens: 30_000_000n, outputTokens: 0n })]);
+        await time.increase(THAW);
+
+        await expect(escrow.withdraw(licenseId, market.licensee))
+          .to.emit(escrow, "Withdrawn")
+          .withArgs(licenseId, market.licensee.address, 0);
+        expect((await escrow.accountOf(licenseId)).thawing).to.equal(0);
+      });
+    });
+
+    describe("when the license expired long ago, its operator, plan and governance gone", () => {
+      it("sends what remains all the same", async () => {
+        const planId = await addPlan(market, { renewable: false });
+        licenseId = await buyLicense(market, usd(3), { planId });
+        await market.licet.licenses.connect(market.publisher).closePlan(planId);
+        await market.licet.operators.connect(market.operator).setServed(1, 1, false);
+        await time.increase(5 * 365 * DAY);
+        await thawAndWait(usd(3));
+
+        await expect(escrow.withdraw(licenseId, market.licensee)).to.changeTokenBalance(
+          currency,
+          market.licensee,
+          usd(3),
+        );
+      });
+    });
+  });
+
+  describe("setFee", () => {
+    describe("when the caller isn't the governor", () => {
+      it("reverts with AccessManagedUnauthorized", async () => {
+        for (const caller of [market.guardian, market.deployer, market.treasury]) {
+          await expect(escrow.connect(caller).setFee(0))
+            .to.be.revertedWithCustomError(escrow, "AccessManagedUnauthorized")
+            .withArgs(caller.address);
+        }
+      });
+    });
+
+    describe("when the fee is above 5 %", () => {
+      it("reverts with FeeAboveBound", async () => {
+        await expect(escrow.connect(market.governor).setFee(501))
+          .to.be.revertedWithCustomError(escrow, "FeeAboveBound")
+          .withArgs(501, 500);
+      });
+    });
+
+    describe("when all is well", () => {
+      it("sets it", async () => {
+        await escrow.connect(market.governor).setFee(500);
+        expect(await escrow.feeBps()).to.equal(500);
+      });
+
+      it("emits FeeSet", async () => {
+        await expect(escrow.connect(market.governor).setFee(0)).to.emit(escrow, "FeeSet").withArgs(0);
+      });
+    });
+  });
+
+  describe("raiseDepositCeiling", () => {
+    describe("when the caller isn't the governor", () => {
+      it("reverts with AccessManagedUnauthorized", async () => {
+        await expect(escrow.connect(market.guardian).raiseDepositCeiling(UINT64_MAX))
+          .to.be.revertedWithCustomError(escrow, "AccessManagedUnauthorized")
+          .withArgs(market.guardian.address);
+      });
+    });
+
+    describe("when it isn't higher than before", () => {
+      it("reverts with CeilingNotRaised", async () => {
+        const ceiling = await escrow.depositCeiling();
+        for (const next of [ceiling, ceiling - 1n, 0n]) {
+          await expect(escrow.connect(market.governor).raiseDepositCeiling(next))
+            .to.be.revertedWithCustomError(escrow, "CeilingNotRaised")
+            .withArgs(next, ceiling);
+        }
+      });
+    });
+
+    describe("when all is well", () => {
+      it("raises it and emits DepositCeilingRaised", async () => {
+        await expect(escrow.connect(market.governor).raiseDepositCeiling(UINT64_MAX))
+          .to.emit(escrow, "DepositCeilingRaised")
+          .withArgs(UINT64_MAX);
+        expect(await escrow.depositCeiling()).to.equal(UINT64_MAX);
+      });
+    });
+  });
+
+  describe("pause", () => {
+    describe("when the caller isn't the guardian", () => {
+      it("reverts with AccessManagedUnauthorized", async () => {
+        await expect(escrow.connect(market.governor).pause())
+          .to.be.revertedWithCustomError(escrow, "AccessManagedUnauthorized")
+          .withArgs(market.governor.address);
+      });
+    });
+
+    describe("when a pause runs, or ended less than its own length ago", () => {
+      it("reverts with PauseTooSoon", async () => {
+        await pause();
+        const allowedAt = (await time.latest()) + 2 * PAUSE;
+        for (const at of [(await time.latest()) + 60, allowedAt - PAUSE, allowedAt - 1]) {
+          await time.setNextBlockTimestamp(at);
+          await expect(pause()).to.be.revertedWithCustomError(escrow, "PauseTooSoon").withArgs(allowedAt);
+        }
+        await time.setNextBlockTimestamp(allowedAt);
+        await pause();
+      });
+    });
+
+    describe("when a pause was ended before its time", () => {
+      it("reverts with PauseTooSoon until its length has passed since", async () => {
+        await pause();
+        await escrow.connect(market.guardian).unpause();
+        const allowedAt = (await time.latest()) + PAUSE;
+        await expect(pause()).to.be.revertedWithCustomError(escrow, "PauseTooSoon").withArgs(allowedAt);
+        await time.setNextBlockTimestamp(allowedAt);
+        await pause();
+      });
+    });
+
+    describe("when all is well", () => {
+      it("stops purchases and deposits for seven days and not a second longer", async () => {
+        const licenseId = await buyLicense(market, 0n);
+        await pause();
+        const until = (await time.latest()) + PAUSE;
+        expect(await escrow.pausedUntil()).to.equal(until);
+
+        await time.setNextBlockTimestamp(until - 1);
+        await expect(escrow.deposit(licenseId, 1))
+          .to.be.revertedWithCustomError(escrow, "DepositsPaused")
+          .withArgs(until);
+        await time.setNextBlockTimestamp(until);
+        await escrow.deposit(licenseId, 1);
+      });
+
+      it("emits Paused", async () => {
+        const now = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(now);
+        await expect(pause())
+          .to.emit(escrow, "Paused")
+          .withArgs(now + PAUSE);
+      });
+    });
+  });
+
+  describe("unpause", () => {
+    describe("when the caller isn't the guardian", () => {
+      it("reverts with AccessManagedUnauthorized", async () => {
+        await expect(escrow.connect(market.outsider).unpause())
+          .to.be.revertedWithCustomError(escrow, "AccessManagedUnauthorized")
+          .withArgs(market.outsider.address);
+      });
+    });
+
+    describe("when a pause runs", () => {
+      it("ends it at once and emits Unpaused", async () => {
+        await pause();
+        await expect(escrow.connect(market.guardian).unpause()).to.emit(escrow, "Unpaused").withArgs();
+        await buyLicense(market, usd(1));
+      });
+    });
+
+    describe("when none runs", () => {
+      it("changes nothing", async () => {
+        await pause();
+        const until = await escrow.pausedUntil();
+        await time.increase(8 * DAY);
+        await escrow.connect(market.guardian).unpause();
+        expect(await escrow.pausedUntil()).to.equal(until);
+      });
+    });
+  });
+
+  describe("accountOf", () => {
+    it("is all zero for a license that doesn't exist", async () => {
+      expect(Object.values(await accountOf(5n)).map(Number)).to.deep.equal(Array(11).fill(0));
+    });
+  });
+
+  describe("capOf", () => {
+    it("is the code's whole units in the currency's, or none", async () => {
+      expect(await escrow.capOf(0)).to.equal(MaxUint256);
+      expect(await escrow.capOf(1)).to.equal(usd(9));
+      expect(await escrow.capOf(8)).to.equal(usd(16));
+      expect(await escrow.capOf(255)).to.equal(usd(15 * 2 ** 31));
+    });
+  });
+
+  describe("one license", () => {
+    it("is served by the operator that its buyer chose, among those who serve the model", async () => {
+      const other = await addOperator(market, market.payees[4], 0n);
+      const licenseId = await buyLicense(market, 0n, { operatorId: other });
+      expect((await escrow.accountOf(licenseId)).operatorId).to.equal(other);
+    });
   });
 });
+
+/** A market whose currency can be told to take a toll. */
+async function deployWithTolls(): Promise<Market> {
+  const currency = await hre.ethers.deployContract("FeeOnTransferCurrency");
+  return deployMarket({ currency: await currency.getAddress() });
+}
+
+/** A market whose currency is a plain ERC-20. */
+async function deployWithoutPermits(): Promise<Market> {
+  const deployed = await hre.ethers.deployContract("CurrencyOfDecimals", [6]);
+  const currency = CurrencyOfDecimals__factory.connect(await deployed.getAddress(), hre.ethers.provider);
+  return deployMarket({ currency: await currency.getAddress() });
+}

@@ -87,7 +87,7 @@ const _abi = [
       },
       {
         internalType: "uint256",
-        name: "expected",
+        name: "last",
         type: "uint256",
       },
     ],

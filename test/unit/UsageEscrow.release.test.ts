@@ -1,0 +1,380 @@
+import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
+import { expect } from "chai";
+import { id, type Signer } from "ethers";
+import fc from "fast-check";
+import hre from "hardhat";
+import { zeroUsage } from "../../oracle/meters";
+import { AttestorThatAlwaysVouches__factory } from "../../typechain-types";
+import {
+  addPlan,
+  ATTESTORS,
+  buyLicense,
+  DAY,
+  deployMarket,
+  entryOf,
+  planTerms,
+  proofBy,
+  batchOf,
+  settle,
+  structOf,
+  usd,
+  type Market,
+} from "../support/market";
+
+const HOLD = 3 * DAY;
+const NONE = id("no batch");
+
+describe("UsageEscrow", () => {
+  let market: Market;
+  let escrow: Market["licet"]["escrow"];
+  let licenseId: bigint;
+
+  beforeEach(async () => {
+    market = await loadFixture(deployMarket);
+    escrow = market.licet.escrow.connect(market.outsider);
+    licenseId = await buyLicense(market, usd(50));
+  });
+
+  /** Settles a batch that charges `amount` before any discount. */
+  const charge = async (amount: bigint, changes: Parameters<typeof settle>[2] = {}) =>
+    (await settle(market, [entryOf(licenseId, { ...zeroUsage(), inputTokens: amount })], changes)).batchId;
+  const chargeAndRelease = async (amount: bigint, changes: Parameters<typeof settle>[2] = {}) => {
+    const batchId = await charge(amount, changes);
+    await time.increase(HOLD);
+    await escrow.release(batchId);
+    return batchId;
+  };
+
+  describe("release", () => {
+    describe("when there is no such batch", () => {
+      it("reverts with BatchNotHeld", async () => {
+        await expect(escrow.release(NONE)).to.be.revertedWithCustomError(escrow, "BatchNotHeld").withArgs(NONE, 0);
+      });
+    });
+
+    describe("when it was released before", () => {
+      it("reverts with BatchNotHeld, after the attestor's share was collected, too", async () => {
+        const batchId = await chargeAndRelease(usd(10));
+        await expect(escrow.release(batchId))
+          .to.be.revertedWithCustomError(escrow, "BatchNotHeld")
+          .withArgs(batchId, 2);
+        await market.licet.committee.shareIncome(batchId);
+        await expect(escrow.release(batchId))
+          .to.be.revertedWithCustomError(escrow, "BatchNotHeld")
+          .withArgs(batchId, 3);
+      });
+    });
+
+    describe("when its hold runs", () => {
+      it("reverts with HoldRunning until the second in which it ends", async () => {
+        const batchId = await charge(usd(10));
+        const { releasableAt } = await escrow.batchOf(batchId);
+        expect(releasableAt).to.equal((await time.latest()) + HOLD);
+        await time.setNextBlockTimestamp(releasableAt - 1n);
+        await expect(escrow.release(batchId))
+          .to.be.revertedWithCustomError(escrow, "HoldRunning")
+          .withArgs(batchId, releasableAt);
+
+        await time.setNextBlockTimestamp(releasableAt);
+        await escrow.release(batchId);
+      });
+    });
+
+    describe("when all is well", () => {
+      it("credits operator, publisher and the protocol, and moves no money", async () => {
+        const batchId = await charge(usd(10));
+        await time.increase(HOLD);
+        await expect(escrow.release(batchId)).to.changeTokenBalance(market.licet.currency, escrow, 0);
+
+        expect(await escrow.earningsOf(market.operator)).to.equal(usd(6.7));
+        expect(await escrow.earningsOf(market.publisher)).to.equal(usd(3));
+        expect(await escrow.protocolFees()).to.equal(usd(0.1));
+        expect(await escrow.earningsOf(market.treasury)).to.equal(0);
+      });
+
+      it("takes the charge out of flight", async () => {
+        const held = await charge(usd(4));
+        await chargeAndRelease(usd(10));
+        expect((await market.licet.staking.poolOf(1)).inFlight).to.equal(usd(4));
+        await escrow.release(held);
+        expect((await market.licet.staking.poolOf(1)).inFlight).to.equal(0);
+      });
+
+      it("marks the batch as released and leaves its record", async () => {
+        const batchId = await charge(usd(10));
+        const before = structOf(await escrow.batchOf(batchId));
+        await time.increase(HOLD);
+        await escrow.release(batchId);
+        expect(structOf(await escrow.batchOf(batchId))).to.deep.equal({ ...before, status: 2n });
+      });
+
+      it("emits BatchReleased", async () => {
+        const batchId = await charge(usd(10));
+        await time.increase(HOLD);
+        await expect(escrow.release(batchId))
+          .to.emit(escrow, "BatchReleased")
+          .withArgs(batchId, [usd(6.7), usd(3), usd(0.2), usd(0.1)]);
+      });
+
+      it("pays the model's owner of the day of the release", async () => {
+        const batchId = await charge(usd(10));
+        await market.licet.assets.connect(market.publisher).transferFrom(market.publisher, market.outsider, 1);
+        await time.increase(HOLD);
+        await escrow.release(batchId);
+        expect(await escrow.earningsOf(market.outsider)).to.equal(usd(3));
+        expect(await escrow.earningsOf(market.publisher)).to.equal(0);
+      });
+
+      it("releases a batch that charged nothing", async () => {
+        const batchId = await chargeAndRelease(0n);
+        expect(await escrow.splitOf(batchId)).to.deep.equal([0, 0, 0, 0]);
+      });
+    });
+
+    describe("when the hold of its plan is another", () => {
+      it("waits for as long as the plan says", async () => {
+        const planId = await addPlan(market, { holdPeriod: 30 * DAY });
+        licenseId = await buyLicense(market, usd(5), { planId });
+        const batchId = await charge(usd(1), { planId });
+        expect((await escrow.batchOf(batchId)).releasableAt).to.equal((await time.latest()) + 30 * DAY);
+      });
+    });
+
+    describe("when the fee was changed after the settlement", () => {
+      it("takes the fee of the day of the settlement", async () => {
+        const before = await charge(usd(10));
+        await escrow.connect(market.governor).setFee(500);
+        const after = await charge(usd(10));
+        await escrow.connect(market.governor).setFee(0);
+
+        expect((await escrow.splitOf(before)).fee).to.equal(usd(0.1));
+        expect((await escrow.splitOf(after)).fee).to.equal(usd(0.5));
+        await time.increase(HOLD);
+        await escrow.release(before);
+        await escrow.release(after);
+        expect(await escrow.protocolFees()).to.equal(usd(0.6));
+      });
+    });
+  });
+
+  describe("splitOf", () => {
+    it("is all zero for a batch that doesn't exist", async () => {
+      expect(await escrow.splitOf(NONE)).to.deep.equal([0, 0, 0, 0]);
+    });
+
+    it("stays the same from settlement on", async () => {
+      const batchId = await charge(usd(10));
+      const split = await escrow.splitOf(batchId);
+      await time.increase(HOLD);
+      await escrow.release(batchId);
+      expect(await escrow.splitOf(batchId)).to.deep.equal(split);
+      await market.licet.committee.shareIncome(batchId);
+      expect(await escrow.splitOf(batchId)).to.deep.equal(split);
+    });
+
+    it("takes a discount out of the operator's share alone", async () => {
+      // 30 % off 10 USD: the others get their shares of 10 USD, the operator what is left of 7.
+      const batchId = await charge(usd(10), { availabilityBps: 8_000 });
+      expect((await escrow.batchOf(batchId)).charged).to.equal(usd(7));
+      expect(await escrow.splitOf(batchId)).to.deep.equal([usd(3.7), usd(3), usd(0.2), usd(0.1)]);
+    });
+
+    it("rounds each share down and gives the operator what remains", async () => {
+      const batchId = await charge(99n);
+      expect(await escrow.splitOf(batchId)).to.deep.equal([99n - 29n - 1n - 0n, 29n, 1n, 0n]);
+    });
+
+    it("gives the operator all of a single unit", async () => {
+      expect(await escrow.splitOf(await charge(1n))).to.deep.equal([1n, 0n, 0n, 0n]);
+    });
+
+    it("leaves the operator nothing, and never less, at the largest discount and fee", async () => {
+      await escrow.connect(market.governor).setFee(500);
+      const levels = { ...planTerms(1, "").levels, severeAvailabilityDiscountBps: 6_300 };
+      const planId = await addPlan(market, { levels });
+      licenseId = await buyLicense(market, usd(5), { planId });
+      const batchId = await charge(usd(1), { planId, availabilityBps: 0 });
+      expect(await escrow.splitOf(batchId)).to.deep.equal([0, usd(0.3), usd(0.02), usd(0.05)]);
+    });
+
+    it("sums to the charge to the unit, for any charge, shares, fee and discount", async () => {
+      const anyCase = fc
+        .record({
+          publisherBps: fc.integer({ min: 0, max: 9_500 }),
+          attestorBps: fc.integer({ min: 0, max: 9_500 }),
+          feeBps: fc.integer({ min: 0, max: 500 }),
+          amount: fc.oneof(fc.bigInt({ min: 0n, max: 200n }), fc.bigInt({ min: 0n, max: usd(50) })),
+          discount: fc.integer({ min: 0, max: 9_500 }),
+        })
+        .filter(({ publisherBps, attestorBps }) => publisherBps + attestorBps <= 9_500);
+      await fc.assert(
+        fc.asyncProperty(anyCase, async ({ publisherBps, attestorBps, feeBps, amount, discount }) => {
+          market = await loadFixture(deployMarket);
+          escrow = market.licet.escrow.connect(market.outsider);
+          const discountBps = Math.min(discount, 9_500 - publisherBps - attestorBps);
+          const levels = {
+            ...planTerms(1, "").levels,
+            availabilityDiscountBps: discountBps,
+            severeAvailabilityDiscountBps: discountBps,
+            ttftDiscountBps: 0,
+            severeTtftDiscountBps: 0,
+          };
+          const planId = await addPlan(market, { publisherBps, attestorBps, levels });
+          await escrow.connect(market.governor).setFee(feeBps);
+          licenseId = await buyLicense(market, usd(50), { planId });
+          const batchId = await charge(amount, { planId, availabilityBps: 0 });
+
+          const { charged } = await escrow.batchOf(batchId);
+          const gross = (charged * 10_000n) / (10_000n - BigInt(discountBps));
+          const share = (bps: number) => (gross * BigInt(bps)) / 10_000n;
+          const others = [share(publisherBps), share(attestorBps), share(feeBps)];
+          const operator = charged - others.reduce((sum, other) => sum + other, 0n);
+          expect(operator >= 0n).to.equal(true);
+          expect(await escrow.splitOf(batchId)).to.deep.equal([operator, ...others]);
+        }),
+        { numRuns: 25 },
+      );
+    });
+  });
+
+  describe("collectAttestorShare", () => {
+    describe("when the batch isn't released, or its share was collected before", () => {
+      it("reverts with BatchNotReleased", async () => {
+        const batchId = await charge(usd(10));
+        await expect(escrow.collectAttestorShare(batchId))
+          .to.be.revertedWithCustomError(escrow, "BatchNotReleased")
+          .withArgs(batchId, 1);
+        await time.increase(HOLD);
+        await escrow.release(batchId);
+        await market.licet.committee.shareIncome(batchId);
+        await expect(escrow.collectAttestorShare(batchId))
+          .to.be.revertedWithCustomError(escrow, "BatchNotReleased")
+          .withArgs(batchId, 3);
+      });
+    });
+
+    describe("when the caller isn't the plan's attestor", () => {
+      it("reverts with CallerNotAttestor", async () => {
+        const batchId = await chargeAndRelease(usd(10));
+        for (const caller of [market.outsider, market.publisher, market.operator]) {
+          await expect(escrow.connect(caller).collectAttestorShare(batchId))
+            .to.be.revertedWithCustomError(escrow, "CallerNotAttestor")
+            .withArgs(batchId, caller.address);
+        }
+      });
+    });
+
+    describe("when all is well", () => {
+      const attestedByAnother = async () => {
+        const deployed = await hre.ethers.deployContract("AttestorThatAlwaysVouches");
+        const attestor = AttestorThatAlwaysVouches__factory.connect(await deployed.getAddress(), market.outsider);
+        const planId = await addPlan(market, { attestor: await attestor.getAddress() });
+        licenseId = await buyLicense(market, usd(50), { planId });
+        return { attestor, batchId: await chargeAndRelease(usd(10), { planId }) };
+      };
+
+      it("sends the share to the attestor, with its own note of who signed", async () => {
+        const { attestor, batchId } = await attestedByAnother();
+        expect(await attestor.collect.staticCall(escrow, batchId)).to.deep.equal([usd(0.2), 2n ** 48n - 1n]);
+        await expect(attestor.collect(escrow, batchId)).to.changeTokenBalances(
+          market.licet.currency,
+          [escrow, attestor],
+          [-usd(0.2), usd(0.2)],
+        );
+        expect((await escrow.batchOf(batchId)).status).to.equal(3);
+      });
+
+      it("emits AttestorShareCollected", async () => {
+        const { attestor, batchId } = await attestedByAnother();
+        await expect(attestor.collect(escrow, batchId))
+          .to.emit(escrow, "AttestorShareCollected")
+          .withArgs(batchId, await attestor.getAddress(), usd(0.2));
+      });
+    });
+  });
+
+  describe("withdrawEarnings", () => {
+    const withdraw = (by: Signer, to: Signer) => escrow.connect(by).withdrawEarnings(to);
+
+    describe("when the caller earned nothing", () => {
+      it("reverts with EarningsEmpty", async () => {
+        await expect(withdraw(market.outsider, market.outsider))
+          .to.be.revertedWithCustomError(escrow, "EarningsEmpty")
+          .withArgs(market.outsider.address);
+      });
+    });
+
+    describe("when all is well", () => {
+      beforeEach(async () => {
+        await chargeAndRelease(usd(10));
+        await chargeAndRelease(usd(5));
+      });
+
+      it("sends the earnings of all batches to whom the payee says, once", async () => {
+        await expect(withdraw(market.operator, market.outsider)).to.changeTokenBalances(
+          market.licet.currency,
+          [escrow, market.outsider],
+          [-usd(10.05), usd(10.05)],
+        );
+        await expect(withdraw(market.operator, market.outsider))
+          .to.be.revertedWithCustomError(escrow, "EarningsEmpty")
+          .withArgs(market.operator.address);
+        expect(await escrow.earningsOf(market.publisher)).to.equal(usd(4.5));
+      });
+
+      it("emits EarningsWithdrawn", async () => {
+        await expect(withdraw(market.publisher, market.outsider))
+          .to.emit(escrow, "EarningsWithdrawn")
+          .withArgs(market.publisher.address, market.outsider.address, usd(4.5));
+      });
+    });
+  });
+
+  describe("withdrawFees", () => {
+    describe("when there are none", () => {
+      it("reverts with EarningsEmpty of the treasury", async () => {
+        await expect(escrow.withdrawFees())
+          .to.be.revertedWithCustomError(escrow, "EarningsEmpty")
+          .withArgs(market.treasury.address);
+      });
+    });
+
+    describe("when all is well", () => {
+      beforeEach(async () => {
+        await chargeAndRelease(usd(10));
+        await chargeAndRelease(usd(5));
+      });
+
+      it("sends the fees to the treasury, whoever calls, once", async () => {
+        await expect(escrow.withdrawFees()).to.changeTokenBalances(
+          market.licet.currency,
+          [escrow, market.treasury],
+          [-usd(0.15), usd(0.15)],
+        );
+        await expect(escrow.withdrawFees())
+          .to.be.revertedWithCustomError(escrow, "EarningsEmpty")
+          .withArgs(market.treasury.address);
+      });
+
+      it("emits EarningsWithdrawn", async () => {
+        await expect(escrow.withdrawFees())
+          .to.emit(escrow, "EarningsWithdrawn")
+          .withArgs(market.treasury.address, market.treasury.address, usd(0.15));
+      });
+    });
+  });
+
+  describe("a batch that nobody vouched for", () => {
+    it("has no record, and no share to collect", async () => {
+      await time.increase(3_600);
+      const { header, entries } = await batchOf(market, [entryOf(licenseId)]);
+      const batchId = await escrow.batchIdOf(header);
+      await expect(escrow.settle(header, entries, proofBy(batchId, [ATTESTORS[0]]))).to.be.revertedWithCustomError(
+        escrow,
+        "BatchNotVouchedFor",
+      );
+      expect((await escrow.batchOf(batchId)).status).to.equal(0);
+      await expect(escrow.release(batchId)).to.be.revertedWithCustomError(escrow, "BatchNotHeld").withArgs(batchId, 0);
+    });
+  });
+});
