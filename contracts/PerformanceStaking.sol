@@ -166,7 +166,7 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
         Pool storage pool = _pools[operatorId];
         uint256 inFlight = pool.inFlight + amount;
         uint256 active = _activeStakeOf(pool);
-        require(inFlight <= active, InFlightAboveActiveStake(operatorId, inFlight, active));
+        require(amount == 0 || inFlight <= active, InFlightAboveActiveStake(operatorId, inFlight, active));
     }
 
     /// @inheritdoc IPerformanceStaking

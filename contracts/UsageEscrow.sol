@@ -457,7 +457,8 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         require(entriesHash == header.entriesHash, EntriesMismatch(entriesHash, header.entriesHash));
     }
 
-    /// @dev A batch is the next of its lane, and its epoch comes after the last one's, or is the same one and the batch
+    /// @dev A batch's number is above its lane's last (numbers of batches that were signed and never settled stay unused,
+    /// since attestors sign one batch a number), and its epoch comes after the last one's, or is the same one and the batch
     /// goes on where the last part of it ended.
     function _requireFollows(BatchHeader calldata header, bytes calldata entries) private view {
         uint256 length = entries.length;
@@ -466,7 +467,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
             EntriesMalformed(length)
         );
         Lane memory lane = _lanes[_laneKey(header.operatorId, header.planId, header.versionId)];
-        require(header.sequence == uint256(lane.sequence) + 1, BatchOutOfSequence(header.sequence, lane.sequence + 1));
+        require(header.sequence > lane.sequence, BatchOutOfSequence(header.sequence, lane.sequence));
         if (header.epochStart == lane.epochStart && header.epochEnd == lane.epochEnd) {
             uint256 first = UsageEntryLib.at(_offsetOf(entries)).licenseId();
             require(first > lane.lastLicense, EntriesOutOfOrder(first, lane.lastLicense));

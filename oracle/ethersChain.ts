@@ -12,6 +12,11 @@ import { usageBy } from "./meters";
 /** Whose time a daemon goes by: the machine's, or the chain's, where the chain's clock is moved by hand. */
 export type Clock = "machine" | "chain";
 
+/** What ethers' and Hardhat's JSON-RPC providers have in common. */
+export interface RpcProvider extends Provider {
+  send(method: string, params: unknown[]): Promise<unknown>;
+}
+
 export interface ChainConfig {
   escrow: string;
   /** The deployment's first block: events before it are not looked for. */
@@ -23,7 +28,7 @@ const ERC1271 = ["function isValidSignature(bytes32 hash, bytes signature) view 
 const ERC1271_MAGIC = "0x1626ba7e";
 
 /** The deployment of an escrow, read through ethers. Everything else is found from the escrow's address. */
-export async function connectChain(provider: Provider, config: ChainConfig): Promise<Chain> {
+export async function connectChain(provider: RpcProvider, config: ChainConfig): Promise<Chain> {
   const runner: ContractRunner = { provider };
   const escrow = UsageEscrow__factory.connect(config.escrow, runner);
   const [{ chainId }, licensesAt, operatorsAt, assetsAt, epochPeriod, windowPeriod] = await Promise.all([
@@ -40,8 +45,9 @@ export async function connectChain(provider: Provider, config: ChainConfig): Pro
 
   async function now(): Promise<number> {
     if (config.clock === "machine") return Math.floor(Date.now() / 1000);
-    const block = (await provider.getBlock("pending")) ?? (await provider.getBlock("latest"));
-    return block!.timestamp;
+    // A pending block has no number, which ethers' own `getBlock` doesn't bear.
+    const pending = (await provider.send("eth_getBlockByNumber", ["pending", false])) as { timestamp: string };
+    return Number(pending.timestamp);
   }
 
   async function license(licenseId: bigint): Promise<LicenseState | null> {

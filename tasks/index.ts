@@ -1,6 +1,7 @@
 import "./batch";
 import "./bench";
 import "./currency";
+import "./demo";
 import "./deploy";
 import "./earnings";
 import "./license";

@@ -122,8 +122,11 @@ function toTable(record: TaskRecord): string {
     .join("\n");
 }
 
+/** An amount for people: `12.5 USD (12500000 units)`. */
+export const textOf = ({ amount, symbol, units }: Amount): string => `${amount} ${symbol} (${units} units)`;
+
 function toText(value: unknown): string {
-  if (isAmount(value)) return `${value.amount} ${value.symbol} (${value.units} units)`;
+  if (isAmount(value)) return textOf(value);
   if (value instanceof Date) return value.toISOString();
   if (Array.isArray(value)) return value.map(toText).join(", ") || "none";
   return String(value);

@@ -9,7 +9,7 @@ struct BatchHeader {
     OperatorId operatorId;
     PlanId planId;
     VersionId versionId;
-    /// Number of the batch in its lane, from 1.
+    /// Number of the batch in its lane, above that of the last that settled.
     uint64 sequence;
     /// Unix seconds, inclusive.
     uint40 epochStart;
@@ -144,7 +144,7 @@ interface IUsageEscrow {
     error BatchNotHeld(bytes32 batchId, BatchStatus status);
     error BatchNotReleased(bytes32 batchId, BatchStatus status);
     error BatchNotVouchedFor(bytes32 batchId, address attestor);
-    error BatchOutOfSequence(uint256 sequence, uint256 expected);
+    error BatchOutOfSequence(uint256 sequence, uint256 last);
     error BatchSettledBefore(bytes32 batchId);
     error BalanceAboveLimit(LicenseId licenseId, uint256 balance);
     error CallerNotAttestor(bytes32 batchId, address caller);

@@ -8,7 +8,7 @@ import { startEngine, type Engine } from "../../oracle/engine";
 import { connectChain } from "../../oracle/ethersChain";
 import { createSender } from "../../oracle/ethersSender";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway";
-import { createLog } from "../../oracle/log";
+import type { Log } from "../../oracle/log";
 import type { Lane } from "../../oracle/protocol";
 import { Settler } from "../../oracle/settler";
 import { Store } from "../../oracle/store";
@@ -22,6 +22,7 @@ export const MODEL_ID = "lic380k";
 export interface Oracle {
   chain: Chain;
   lane: Lane;
+  log: Log;
   engine: Engine;
   gateway: Gateway;
   /** The operator's. */
@@ -35,12 +36,17 @@ export interface RunningAttestor extends Attestor {
   store: Store;
 }
 
-export async function startOracle(cast: Cast, model: RegisteredModel, lane: Lane, weights: string): Promise<Oracle> {
+export async function startOracle(
+  cast: Cast,
+  model: RegisteredModel,
+  lane: Lane,
+  weights: string,
+  log: Log,
+): Promise<Oracle> {
   const { provider } = cast.operator.hre.ethers;
   const { UsageEscrow: escrow, CommitteeAttestor: committee } = cast.book.contracts;
   const chain = await connectChain(provider, { escrow, fromBlock: cast.book.block, clock: "chain" });
   const folder = mkdtempSync(path.join(tmpdir(), "licet-demo-"));
-  const log = createLog("error");
 
   const engine = await startEngine({ modelPath: weights, modelId: MODEL_ID });
   const store = new Store(path.join(folder, "operator.sqlite"));
@@ -87,6 +93,7 @@ export async function startOracle(cast: Cast, model: RegisteredModel, lane: Lane
   return {
     chain,
     lane,
+    log,
     engine,
     gateway,
     store,
@@ -118,7 +125,7 @@ export async function sendCanaries(oracle: Oracle, apiKeys: string[], count: num
       const deps = {
         chain: oracle.chain,
         store,
-        log: createLog("error"),
+        log: oracle.log,
         random: Math.random,
         wait: () => Promise.resolve(),
       };

@@ -1,0 +1,113 @@
+import { time } from "@nomicfoundation/hardhat-network-helpers";
+import { releaseBatch } from "../batch";
+import { withdrawEarnings } from "../earnings";
+import { textOf, type Session } from "../support";
+import { HOUR, type Cast } from "./cast";
+import type { Settled } from "./epochs";
+import type { Narrator } from "./narrator";
+import type { Customer, Market } from "./opening";
+import { refusalBy } from "./refusals";
+
+export async function tryEarlyRelease(narrator: Narrator, { cast }: Market, { batch }: Settled): Promise<void> {
+  await narrator.checkRefused("its release before the hold is over", /HoldRunning/, () =>
+    refusalBy(cast.outsider.licet.escrow.release.staticCall(batch.batchId)),
+  );
+}
+
+/** The holds are waited out; then the charges are divided. */
+export async function releaseAll(narrator: Narrator, { cast }: Market, settled: Settled[]): Promise<void> {
+  const { escrow } = cast.outsider.licet;
+  const { money } = cast.outsider;
+  await time.increase(HOUR);
+  for (const { batch, charged, discountBps } of settled) {
+    await releaseBatch(cast.outsider, { batch: batch.batchId });
+    const { operator, publisher, attestor, fee } = await escrow.splitOf(batch.batchId);
+    narrator.check(
+      `batch ${batch.header.sequence}: ${textOf(money.of(charged))} = operator ${operator} + publisher ${publisher} + ` +
+        `attestors ${attestor} + protocol ${fee}` +
+        (discountBps > 0n ? "; the discount came out of the operator's share alone" : ""),
+      operator + publisher + attestor + fee === charged,
+    );
+  }
+}
+
+/** Everybody takes what is theirs. */
+export async function payOut(narrator: Narrator, { cast }: Market): Promise<void> {
+  const payees: [string, Session][] = [
+    ["operator", cast.operator],
+    ["publisher", cast.publisher],
+    ...cast.attestors.map(({ session }, i): [string, Session] => [`attestor ${i + 1}`, session]),
+  ];
+  for (const [name, session] of payees) {
+    const earned = await gainOf(session, () => withdrawEarnings(session, {}));
+    narrator.check(`the ${name} withdraws ${textOf(session.money.of(earned))}`, earned > 0n);
+  }
+  const fees = await gainOf(cast.treasury, async () => (await cast.outsider.licet.escrow.withdrawFees()).wait());
+  narrator.check(`the treasury gets ${textOf(cast.treasury.money.of(fees))}`, fees > 0n);
+}
+
+/** What was neither spent nor staked away comes back, after the waits that protect who served. */
+export async function leave(narrator: Narrator, { cast, customers, canaries, operator }: Market): Promise<void> {
+  const everyone: Customer[] = [...customers, ...canaries];
+  const { staking } = cast.operator.licet;
+  for (const { session, license } of everyone) {
+    const { balance } = await session.licet.escrow.accountOf(license);
+    await (await session.licet.escrow.thaw(license, balance)).wait();
+  }
+  const { shares } = await staking.positionOf(operator, cast.operator.signer.address);
+  await (await staking.thaw(operator, shares)).wait();
+
+  const [{ session, license }] = customers;
+  await narrator.checkRefused("a withdrawal before the thaw is over", /ThawRunning/, () =>
+    refusalBy(session.licet.escrow.withdraw.staticCall(license, session.signer.address)),
+  );
+  const { escrow } = session.licet;
+  await time.increase((await escrow.EPOCH_PERIOD()) + (await escrow.WINDOW_PERIOD()) + 1n);
+  for (const [i, customer] of everyone.entries()) {
+    const back = await gainOf(customer.session, () => withdrawLicense(customer));
+    if (i < customers.length)
+      narrator.check(`license ${customer.license} pays ${textOf(session.money.of(back))} back`, back > 0n);
+  }
+  await time.increase((await staking.THAW_PERIOD()) + 1n);
+  const stake = await gainOf(cast.operator, async () =>
+    (await staking.withdraw(operator, cast.operator.signer.address)).wait(),
+  );
+  narrator.check(`the operator's stake of ${textOf(session.money.of(stake))} comes back`, stake > 0n);
+}
+
+async function withdrawLicense({ session, license }: Customer): Promise<void> {
+  await (await session.licet.escrow.withdraw(license, session.signer.address)).wait();
+}
+
+async function gainOf(session: Session, act: () => Promise<unknown>): Promise<bigint> {
+  const before = await session.licet.currency.balanceOf(session.signer.address);
+  await act();
+  return (await session.licet.currency.balanceOf(session.signer.address)) - before;
+}
+
+/** Every unit is in somebody's hand, and none in a contract. */
+export async function accountForAll(narrator: Narrator, { cast, minted }: Market): Promise<void> {
+  const { currency } = cast.outsider.licet;
+  const { UsageEscrow, PerformanceStaking, CommitteeAttestor } = cast.book.contracts;
+  for (const [name, address] of Object.entries({ UsageEscrow, PerformanceStaking, CommitteeAttestor })) {
+    narrator.checkEqual(`units left in ${name}`, await currency.balanceOf(address), 0n);
+  }
+  let held = 0n;
+  for (const [name, session] of peopleOf(cast)) {
+    const balance = await currency.balanceOf(session.signer.address);
+    held += balance;
+    narrator.say(`${name.padEnd(16)} ${textOf(session.money.of(balance))}`);
+  }
+  narrator.checkEqual("every unit of currency that was made is accounted for: units held by people", held, minted);
+}
+
+function peopleOf(cast: Cast): [string, Session][] {
+  return [
+    ["licensee", cast.licensee],
+    ["second licensee", cast.secondLicensee],
+    ["publisher", cast.publisher],
+    ["operator", cast.operator],
+    ...cast.attestors.map(({ session }, i): [string, Session] => [`attestor ${i + 1}`, session]),
+    ["treasury", cast.treasury],
+  ];
+}

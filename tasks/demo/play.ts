@@ -1,0 +1,98 @@
+import { time } from "@nomicfoundation/hardhat-network-helpers";
+import path from "node:path";
+import type { HardhatRuntimeEnvironment } from "hardhat/types";
+import { createLog } from "../../oracle/log";
+import { castOf } from "./cast";
+import { accountForAll, leave, payOut, releaseAll, tryEarlyRelease } from "./ending";
+import { checkSettled, epochFromNow, settleEpoch, useModel, type Settled } from "./epochs";
+import { Narrator } from "./narrator";
+import { openMarket, type Market } from "./opening";
+import { startOracle, type Oracle } from "./oracle";
+import { resettle, tryAboveStake, tryForgedReceipt, tryOverCap, tryRevokedGrant } from "./refusals";
+
+/** Plays the whole story on the chain at hand. @returns whether every check held */
+export async function play(hre: HardhatRuntimeEnvironment): Promise<boolean> {
+  const narrator = new Narrator();
+  const { root } = hre.config.paths;
+  const market = await openMarket(narrator, await castOf(hre), root);
+
+  narrator.title("Gateway, attestors and settler start, in front of llama.cpp with the model that was registered");
+  const lane = { operatorId: market.operator, planId: market.plan, versionId: market.model.version };
+  const weights = path.join(root, "models/lic380k/lic380k.q8.gguf");
+  const logged: string[] = [];
+  const log = createLog("warn", (line) => logged.push(line));
+  const oracle = await startOracle(market.cast, market.model, lane, weights, log);
+  narrator.say(`gateway ${oracle.gateway.url}, attestors ${oracle.attestors.map(({ url }) => url).join(", ")}`);
+  try {
+    const settled = [await goodEpoch(narrator, oracle, market), await badEpoch(narrator, oracle, market)];
+    await lateEpoch(narrator, oracle, market);
+    await end(narrator, market, settled);
+  } finally {
+    await oracle.close();
+  }
+  const holds = narrator.end();
+  if (!holds) console.log(`\nWhat the services logged:\n${logged.join("\n")}`);
+  return holds;
+}
+
+async function goodEpoch(narrator: Narrator, oracle: Oracle, market: Market): Promise<Settled> {
+  narrator.title("First epoch: real requests from unmodified OpenAI clients, well served");
+  const epoch = await epochFromNow(oracle);
+  const counted = await useModel(narrator, oracle, market, 25);
+  await tryOverCap(narrator, oracle, market.customers[0]);
+
+  narrator.title("The epoch ends: the batch is drafted, attested and settled");
+  const settled = await checkSettled(narrator, oracle, market, await settleEpoch(oracle, epoch), counted);
+  narrator.checkEqual("discount, in basis points", settled.discountBps, 0n);
+  await narrator.checkRefused("the same batch, settled again", /BatchSettledBefore/, () =>
+    resettle(market.cast.outsider, settled.batch),
+  );
+  await tryEarlyRelease(narrator, market, settled);
+  return settled;
+}
+
+async function badEpoch(narrator: Narrator, oracle: Oracle, market: Market): Promise<Settled> {
+  narrator.title("Second epoch: the operator is slow and fails some requests");
+  const epoch = await epochFromNow(oracle);
+  Object.assign(oracle.engine.faults, { delayMs: 1_700, failEvery: 6 });
+  const counted = await useModel(narrator, oracle, market, 8);
+  Object.assign(oracle.engine.faults, { delayMs: 0, failEvery: 0 });
+
+  narrator.title("Bad service discounts itself");
+  await time.increaseTo(epoch.epochEnd);
+  await tryForgedReceipt(narrator, oracle, epoch);
+  await tryAboveStake(narrator, oracle, market, () => settleEpoch(oracle, epoch));
+  const settled = await checkSettled(narrator, oracle, market, await settleEpoch(oracle, epoch), counted);
+  narrator.check(`the discount is ${Number(settled.discountBps) / 100} %`, settled.discountBps > 0n);
+  return settled;
+}
+
+async function lateEpoch(narrator: Narrator, oracle: Oracle, market: Market): Promise<void> {
+  narrator.title("Third epoch: a grant is revoked, and a batch that comes too late is never charged");
+  const epoch = await epochFromNow(oracle);
+  await tryRevokedGrant(narrator, oracle, market.customers[1]);
+  const { escrow } = market.cast.licensee.licet;
+  const { license } = market.customers[1];
+  const before = await escrow.accountOf(license);
+  const batchId = await tryAboveStake(narrator, oracle, market, () => settleEpoch(oracle, epoch));
+  const late = oracle.store.batch(batchId)!;
+  await time.increase(oracle.chain.windowPeriod + 1);
+  await narrator.checkRefused("an attested batch after its window", /WindowClosed/, () =>
+    resettle(market.cast.outsider, late),
+  );
+  const [outcome] = await oracle.settler.resume();
+  narrator.checkEqual("the settler's word for it", outcome.status, "abandoned");
+  const after = await escrow.accountOf(license);
+  narrator.checkEqual(`balance of license ${license}, in units`, after.balance, before.balance);
+}
+
+async function end(narrator: Narrator, market: Market, settled: Settled[]): Promise<void> {
+  narrator.title("The holds end: charges are released and divided");
+  await releaseAll(narrator, market, settled);
+  narrator.title("Everybody fetches what they earned");
+  await payOut(narrator, market);
+  narrator.title("The licensees leave with what they didn't spend, the operator with its stake");
+  await leave(narrator, market);
+  narrator.title("The books close");
+  await accountForAll(narrator, market);
+}
