@@ -1,7 +1,7 @@
 import { formatUnits, parseUnits, type ContractTransactionResponse, type EventLog } from "ethers";
 import { task, types } from "hardhat/config";
 import type { ConfigurableTaskDefinition, HardhatRuntimeEnvironment } from "hardhat/types";
-import { readAddressBook, type AddressBook } from "../deploy/addressBook";
+import { NotDeployed, readAddressBook, type AddressBook } from "../deploy/addressBook";
 import { connectLicet, type Licet } from "../deploy/deploy";
 import { refusalOf } from "../oracle/refusal";
 
@@ -100,18 +100,25 @@ export function licetTask<Args>(
     );
 }
 
-/** Runs `work`, prints its record, and turns what the chain refused into a sentence. */
-export async function report(json: boolean, work: () => Promise<TaskRecord>): Promise<TaskRecord> {
-  try {
+/** Runs `work` and prints its record. */
+export function report(json: boolean, work: () => Promise<TaskRecord>): Promise<TaskRecord | undefined> {
+  return explain(async () => {
     const record = await work();
     console.log(json ? toJson(record) : toTable(record));
     return record;
+  });
+}
+
+/** Runs `work`; what the user can put right, and what the chain refused, is said in a sentence, with exit code 1. */
+export async function explain<T>(work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
   } catch (error) {
     const refusal = refusalOf(error);
-    if (refusal === undefined && !(error instanceof UserError)) throw error;
+    if (refusal === undefined && !(error instanceof UserError || error instanceof NotDeployed)) throw error;
     console.error(refusal === undefined ? (error as Error).message : `The chain refused: ${refusal}`);
     process.exitCode = 1;
-    return {};
+    return undefined;
   }
 }
 

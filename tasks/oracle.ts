@@ -1,0 +1,36 @@
+import { readFileSync } from "node:fs";
+import { task } from "hardhat/config";
+import type { HardhatRuntimeEnvironment } from "hardhat/types";
+import { readAddressBook } from "../deploy/addressBook";
+import { ConfigError, parseConfig, type OracleConfig } from "../oracle/config";
+import { runOracle } from "../oracle/main";
+import { explain, UserError } from "./support";
+
+task("oracle:run", "Runs a gateway, a settler or an attestor, as a configuration file says")
+  .addParam("settings", "The configuration file: docs/oracle.md describes it")
+  .setAction(async ({ settings }: { settings: string }, hre) => explain(() => run(hre, settings)));
+
+async function run(hre: HardhatRuntimeEnvironment, file: string): Promise<void> {
+  if (hre.network.name === "hardhat") {
+    throw new UserError("The chain in memory ends with the task: name another with --network.");
+  }
+  const book = readAddressBook(hre.config.paths.root, hre.network.name);
+  const stop = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+  const deployment = {
+    provider: hre.ethers.provider,
+    escrow: book.contracts.UsageEscrow,
+    committee: book.contracts.CommitteeAttestor,
+    fromBlock: book.block,
+  };
+  await runOracle(readConfig(file), deployment, stop.signal);
+}
+
+function readConfig(file: string): OracleConfig {
+  try {
+    return parseConfig(readFileSync(file, "utf8"), process.env);
+  } catch (cause) {
+    if (cause instanceof ConfigError) throw new UserError(`${file}: ${cause.message}`, { cause });
+    throw new UserError(`--settings ${file} can't be read: ${(cause as Error).message}`, { cause });
+  }
+}
