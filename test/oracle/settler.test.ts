@@ -158,7 +158,8 @@ describe("settler", function () {
       it("waits", async () => {
         await world.serve();
         world.chain.time = EPOCH.epochEnd - 1;
-        expect(only(await settle())).to.include({ status: "retry", batchId: null });
+        const reason = `The epoch ends at ${EPOCH.epochEnd} and hasn't yet`;
+        expect(only(await settle())).to.include({ status: "retry", batchId: null, reason });
         expect(world.batches("drafted")).to.deep.equal([]);
       });
     });
@@ -230,7 +231,9 @@ describe("settler", function () {
       it("settles once when it is asked twice at the same time", async () => {
         await world.serve();
         const settler = world.settler();
-        await Promise.all([settler.settle(LANE, EPOCH), settler.settle(LANE, EPOCH)]);
+        const [first, second] = await Promise.all([settler.settle(LANE, EPOCH), settler.settle(LANE, EPOCH)]);
+        expect(only(first).status).to.equal("settled");
+        expect(second).to.deep.equal([]);
         expect(world.escrow.paid).to.have.length(1);
       });
     });
@@ -275,17 +278,6 @@ describe("settler", function () {
         expect(status).to.equal("retry");
         attest.forEach((restore) => restore());
         expect(only(await settle())).to.include({ status: "settled", batchId });
-      });
-    });
-
-    describe("when an attestor answers for another", () => {
-      it("leaves it out", async () => {
-        await world.serve();
-        const [one, two, three] = world.endpoints();
-        const { status } = only(
-          await settle({ attestors: [one, { ...two, url: three.url }, { ...three, url: DEAD_URL }] }),
-        );
-        expect(status).to.equal("retry");
       });
     });
 
@@ -339,6 +331,17 @@ describe("settler", function () {
         expect(world.stateOf(requestId)).to.equal("batched");
         world.escrow.refusal = null;
         expect(only(await settle())).to.include({ status: "settled", batchId });
+      });
+
+      it("settles nothing else of the lane before", async () => {
+        await world.serve();
+        world.escrow.refusal = "no";
+        await settle();
+        const next = { epochStart: EPOCH.epochEnd, epochEnd: EPOCH.epochEnd + 3_600 };
+        const later = await world.serve(7n, next.epochStart);
+        world.chain.time = next.epochEnd;
+        expect(only(await world.settler().settle(LANE, next)).status).to.equal("refused");
+        expect(world.stateOf(later)).to.equal("unbatched");
       });
     });
 

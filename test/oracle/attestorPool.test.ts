@@ -1,0 +1,125 @@
+import { expect } from "chai";
+import { AbiCoder, computeAddress, keccak256 } from "ethers";
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { AttestorPool, committeeProof } from "../../oracle/attestorPool";
+import { createLog } from "../../oracle/log";
+import { batchDigest, signDigest, signedMeasurementToJson } from "../../oracle/messages";
+import { DOMAIN } from "../support/fakeMessages";
+import {
+  chained,
+  COMMITTEE,
+  EPOCH,
+  KEYS,
+  LANE,
+  receiptUnder,
+  requestOf,
+  signGrant,
+  signMeasurement,
+} from "../support/stubMarket";
+
+describe("attestorPool", () => {
+  const [ours, theirs] = KEYS.attestors;
+  const grant = signGrant();
+  const request = requestOf({ grants: [grant], receipts: chained([receiptUnder(grant, 1n)]) });
+  const batchId = batchDigest(DOMAIN, request.header);
+  let server: Server;
+  let pool: AttestorPool;
+  let answer: { status: number; body: unknown };
+  let lines: string[];
+
+  /** A committee of three whose first member is all that answers, with whatever the test says. */
+  beforeEach(async () => {
+    lines = [];
+    server = createServer((_request, response) => {
+      response.writeHead(answer.status, { "content-type": "application/json" }).end(JSON.stringify(answer.body));
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const attestors = COMMITTEE.members.map((address, i) => ({ address, url: i === 0 ? url : "http://127.0.0.1:1" }));
+    const log = createLog("debug", (line) => lines.push(line));
+    pool = new AttestorPool(DOMAIN, { attestors, threshold: 2, attestorTimeoutMs: 2_000 }, log);
+  });
+
+  afterEach(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+
+  describe("measure", () => {
+    const measuring = async (signed: ReturnType<typeof signMeasurement>) => {
+      answer = { status: 200, body: signedMeasurementToJson(signed) };
+      return pool.measure(LANE, EPOCH);
+    };
+
+    it("gives what the members measured, without those who don't answer", async () => {
+      expect(await measuring(signMeasurement(ours))).to.deep.equal([signMeasurement(ours)]);
+      expect(lines.filter((line) => line.includes("didn't answer"))).to.have.length(2);
+    });
+
+    it("leaves out a measurement that another signed", async () => {
+      expect(await measuring(signMeasurement(theirs))).to.deep.equal([]);
+      expect(lines.join()).to.contain(`by ${computeAddress(theirs)}, not by ${computeAddress(ours)}`);
+    });
+
+    it("leaves out a measurement of another lane or epoch", async () => {
+      expect(await measuring(signMeasurement(ours, { planId: 9, epochEnd: 1 }))).to.deep.equal([]);
+      expect(lines.join()).to.contain("another planId, epochEnd");
+    });
+
+    it("leaves out what isn't a measurement", async () => {
+      answer = { status: 200, body: { measurement: 7 } };
+      expect(await pool.measure(LANE, EPOCH)).to.deep.equal([]);
+    });
+  });
+
+  describe("attest", () => {
+    it("gives the signatures of members, and how many more there could be", async () => {
+      const signature = signDigest(ours, batchId);
+      answer = { status: 200, body: { signer: COMMITTEE.members[0], signature } };
+      expect(await pool.attest(request)).to.deep.equal({
+        signed: [{ signer: COMMITTEE.members[0], signature }],
+        refused: [],
+        possible: 3,
+      });
+    });
+
+    it("leaves out a signature by another, whoever it says it is by", async () => {
+      answer = { status: 200, body: { signer: COMMITTEE.members[0], signature: signDigest(theirs, batchId) } };
+      expect((await pool.attest(request)).signed).to.deep.equal([]);
+    });
+
+    it("tells refusals from silence", async () => {
+      answer = { status: 422, body: { refusals: ["No."], receipts: ["0xab"] } };
+      expect(await pool.attest(request)).to.deep.equal({
+        signed: [],
+        refused: [{ attestor: COMMITTEE.members[0], refusals: ["No."], receipts: ["0xab"] }],
+        possible: 2,
+      });
+      answer = { status: 503, body: { error: "later" } };
+      expect(await pool.attest(request)).to.deep.equal({ signed: [], refused: [], possible: 3 });
+    });
+
+    it("asks only those who measured for the batch", async () => {
+      answer = { status: 200, body: { signer: COMMITTEE.members[0], signature: signDigest(ours, batchId) } };
+      const { signed, possible } = await pool.attest({ ...request, measurements: request.measurements.slice(1) });
+      expect({ signed, possible }).to.deep.equal({ signed: [], possible: 2 });
+    });
+  });
+
+  describe("committeeProof", () => {
+    it("has signers and their signatures, ascending by the signers' keccak256", () => {
+      const attestations = KEYS.attestors.map((key) => ({
+        signer: computeAddress(key).toLowerCase(),
+        signature: signDigest(key, batchId),
+      }));
+      const proof = committeeProof(attestations);
+      const [signers, signatures] = AbiCoder.defaultAbiCoder().decode(["bytes[]", "bytes[]"], proof);
+      const sorted = attestations.sort((a, b) => (keccak256(a.signer) < keccak256(b.signer) ? -1 : 1));
+      expect([...signers]).to.deep.equal(sorted.map(({ signer }) => signer));
+      expect([...signatures]).to.deep.equal(sorted.map(({ signature }) => signature));
+      expect(committeeProof([...attestations].reverse())).to.equal(proof);
+    });
+  });
+});
