@@ -106,7 +106,10 @@ export class Settler {
     });
   }
 
-  /** Takes up what isn't finished, then settles each lane's oldest epoch that has ended. Made to be called again and again. */
+  /**
+   * Takes up what isn't finished, then settles each lane's oldest epoch that has ended. Made to be called again and again.
+   * @throws if not even the time can be read
+   */
   settleDue(): Promise<SettlementOutcome[]> {
     return this.oneAtATime(async () => {
       const outcomes = await this.resumeOpen();
@@ -230,8 +233,7 @@ export class Settler {
       log.info("Batch attested", { batchId, signers: signed.map(({ signer }) => signer) });
       return;
     }
-    for (const { attestor, refusals } of refused)
-      log.warn("Attestor refused the batch", { batchId, attestor, refusals });
+    refused.forEach((refusal) => log.warn("Attestor refused the batch", { batchId, ...refusal }));
     if (possible < threshold) this.takeBack(batchId, answer);
     throw new NotYet(`${signed.length} attestors signed and ${refused.length} refused; ${threshold} are needed`);
   }
