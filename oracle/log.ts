@@ -34,6 +34,6 @@ export function createLog(
 
 function plain(_key: string, value: unknown): unknown {
   if (typeof value === "bigint") return value.toString();
-  if (value instanceof Error) return { ...value, name: value.name, message: value.message, cause: value.cause };
+  if (value instanceof Error) return { name: value.name, message: value.message, cause: value.cause };
   return value;
 }
