@@ -314,6 +314,17 @@ describe("PerformanceStaking", () => {
       });
     });
 
+    describe("when nothing is added", () => {
+      it("doesn't mind that more is in flight than the active stake", async () => {
+        await raise(usd(100));
+        await staking.thaw(operatorId, allShares);
+        await raise(0n);
+        await expect(raise(1n))
+          .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
+          .withArgs(operatorId, usd(100) + 1n, 0);
+      });
+    });
+
     describe("when all is well", () => {
       it("adds to what is in flight and takes it from the headroom", async () => {
         await raise(usd(1));

@@ -1,0 +1,296 @@
+import { readdirSync } from "node:fs";
+import path from "node:path";
+import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
+import { expect } from "chai";
+import { type FunctionFragment, Interface, type InterfaceAbi, type ParamType, type Signer } from "ethers";
+import hre from "hardhat";
+import { APPOINTED_BY, OPEN, RESTRICTED, ROLES, SEALED, type ManagedContract, type RoleName } from "../../deploy/roles";
+import { DAY, deployMarket, type Market } from "../support/market";
+
+const MANAGED: ManagedContract[] = ["LicenseRegistry", "PerformanceStaking", "UsageEscrow"];
+
+/** What Authority, which is OpenZeppelin's AccessManager, lets anybody call: acts that it then checks, and giving up one's own role. */
+const AUTHORITY_OPEN = ["cancel", "consumeScheduledOp", "execute", "multicall", "renounceRole", "schedule"];
+
+/** Every contract of a deployment: the root of contracts/ is their table. */
+const DEPLOYABLE = readdirSync(path.join(hre.config.paths.sources))
+  .filter((file) => file.endsWith(".sol"))
+  .map((file) => path.basename(file, ".sol"));
+
+const abiOf = async (contract: string) =>
+  new Interface((await hre.artifacts.readArtifact(contract)).abi as InterfaceAbi);
+
+function changingFunctions(abi: Interface): FunctionFragment[] {
+  const functions: FunctionFragment[] = [];
+  abi.forEachFunction((fragment) => {
+    if (fragment.stateMutability !== "view" && fragment.stateMutability !== "pure") functions.push(fragment);
+  });
+  return functions;
+}
+
+const restrictionsOf = (contract: string) =>
+  RESTRICTED.filter((row) => row.contract === contract).flatMap(({ role, functions }) =>
+    functions.map((signature) => ({ role, signature })),
+  );
+
+/** In which parts of the table a function of a contract is: one, if all is well. */
+function partsOf(contract: string, fragment: FunctionFragment): string[] {
+  const isRestricted = restrictionsOf(contract).some(({ signature }) => signature === fragment.format("sighash"));
+  return [
+    ...(isRestricted ? ["restricted"] : []),
+    ...(OPEN[contract]?.includes(fragment.name) ? ["open"] : []),
+    ...((MANAGED as string[]).includes(contract) && SEALED.includes(fragment.name) ? ["sealed"] : []),
+  ];
+}
+
+/** Functions that aren't in exactly one part of the table. */
+const misclassified = (contract: string, abi: Interface) =>
+  changingFunctions(abi)
+    .filter((fragment) => partsOf(contract, fragment).length !== 1)
+    .map((fragment) => `${contract}.${fragment.format("sighash")}`);
+
+/** An argument of a type, of no particular meaning. */
+function anyArgument({ type }: ParamType): unknown {
+  if (type === "address") return "0x00000000000000000000000000000000000000A1";
+  if (type.startsWith("uint")) return 1;
+  if (type === "bool") return true;
+  if (type === "string") return "";
+  if (type.endsWith("[]")) return [];
+  return "0x";
+}
+
+describe("roles", () => {
+  let market: Market;
+  let authority: Market["licet"]["authority"];
+
+  beforeEach(async () => {
+    market = await loadFixture(deployMarket);
+    authority = market.licet.authority;
+  });
+
+  const managed = (contract: ManagedContract) =>
+    ({
+      LicenseRegistry: market.licet.licenses,
+      PerformanceStaking: market.licet.staking,
+      UsageEscrow: market.licet.escrow,
+    })[contract];
+  const everybody = () => [
+    market.deployer,
+    market.governor,
+    market.guardian,
+    market.treasury,
+    market.slasher,
+    market.publisher,
+    market.licensee,
+    market.operator,
+    market.outsider,
+  ];
+  const call = async (by: Signer, contract: { getAddress(): Promise<string> }, abi: Interface, signature: string) => {
+    const fragment = abi.getFunction(signature)!;
+    const data = abi.encodeFunctionData(fragment, fragment.inputs.map(anyArgument));
+    return by.sendTransaction({ to: await contract.getAddress(), data });
+  };
+
+  describe("the table", () => {
+    for (const contract of DEPLOYABLE.filter((name) => name !== "Authority")) {
+      it(`has every function of ${contract} that changes state in exactly one part`, async () => {
+        expect(misclassified(contract, await abiOf(contract))).to.deep.equal([]);
+      });
+    }
+
+    it("names no function that doesn't exist", async () => {
+      for (const { contract, functions } of RESTRICTED) {
+        const abi = await abiOf(contract);
+        for (const signature of functions) expect(abi.getFunction(signature)?.format("sighash")).to.equal(signature);
+      }
+      for (const [contract, functions] of Object.entries(OPEN)) {
+        const names = changingFunctions(await abiOf(contract)).map(({ name }) => name);
+        expect(names).to.include.members(functions);
+      }
+    });
+
+    it("would miss no new function", async () => {
+      const abi = await abiOf("UsageEscrow");
+      const grown = new Interface([...abi.fragments, "function sweep(address to)"]);
+      expect(misclassified("UsageEscrow", grown)).to.deep.equal(["UsageEscrow.sweep(address)"]);
+      const payable = new Interface(["function donate() payable"]);
+      expect(misclassified("AssetRegistry", payable)).to.deep.equal(["AssetRegistry.donate()"]);
+      const overloaded = new Interface(["function setFee(uint256 feeBps)"]);
+      expect(misclassified("UsageEscrow", overloaded)).to.deep.equal(["UsageEscrow.setFee(uint256)"]);
+    });
+  });
+
+  describe("the chain", () => {
+    it("has every managed contract under the one authority", async () => {
+      for (const contract of MANAGED) {
+        expect(await managed(contract).authority()).to.equal(await authority.getAddress());
+        expect(await authority.isTargetClosed(managed(contract))).to.equal(false);
+        expect(await authority.getTargetAdminDelay(managed(contract))).to.equal(0);
+      }
+    });
+
+    for (const contract of MANAGED) {
+      it(`gives each restricted function of ${contract} its role, and all others none but ADMIN's`, async () => {
+        const roles = new Map(restrictionsOf(contract).map(({ role, signature }) => [signature, ROLES[role]]));
+        for (const fragment of changingFunctions(await abiOf(contract))) {
+          const signature = fragment.format("sighash");
+          expect(await authority.getTargetFunctionRole(managed(contract), fragment.selector), signature).to.equal(
+            roles.get(signature) ?? ROLES.ADMIN,
+          );
+        }
+      });
+    }
+
+    it("lets each role be appointed by whom the table names, and all others by ADMIN: by nobody", async () => {
+      const appointedBy = new Map(APPOINTED_BY.map(({ role, by }) => [role, by]));
+      for (const role of Object.keys(ROLES) as RoleName[]) {
+        expect(await authority.getRoleAdmin(ROLES[role]), role).to.equal(ROLES[appointedBy.get(role) ?? "ADMIN"]);
+        expect(await authority.getRoleGuardian(ROLES[role]), role).to.equal(ROLES.ADMIN);
+        expect(await authority.getRoleGrantDelay(ROLES[role]), role).to.equal(0);
+      }
+    });
+
+    it("has one holder of each role, and none of ADMIN", async () => {
+      const expected: Record<RoleName, string[]> = {
+        ADMIN: [],
+        GUARDIAN: [market.guardian.address],
+        GOVERNOR: [market.governor.address],
+        ESCROW: [await market.licet.escrow.getAddress()],
+        SLASHER: [market.slasher.address],
+      };
+      for (const [role, holders] of Object.entries(expected)) {
+        expect(await holdersOf(authority, ROLES[role as RoleName]), role).to.deep.equal(holders);
+      }
+    });
+
+    it("was told of no role that isn't in the table", async () => {
+      const granted = await authority.queryFilter(authority.filters.RoleGranted());
+      const assigned = await authority.queryFilter(authority.filters.TargetFunctionRoleUpdated());
+      const known = Object.values(ROLES) as bigint[];
+      for (const { args } of [...granted, ...assigned]) expect(known).to.include(args.roleId);
+    });
+  });
+
+  describe("a restricted function", () => {
+    for (const { contract, role, functions } of RESTRICTED) {
+      for (const signature of functions) {
+        it(`${contract}.${signature} is refused to everybody but ${role}`, async () => {
+          const target = managed(contract);
+          const abi = await abiOf(contract);
+          for (const caller of everybody()) {
+            if ((await authority.hasRole(ROLES[role], caller)).isMember) continue;
+            await expect(call(caller, target, abi, signature))
+              .to.be.revertedWithCustomError(target, "AccessManagedUnauthorized")
+              .withArgs(caller.address);
+          }
+        });
+      }
+    }
+  });
+
+  describe("a sealed function", () => {
+    for (const contract of MANAGED) {
+      it(`setAuthority of ${contract} is refused to everybody`, async () => {
+        for (const caller of everybody()) {
+          await expect(managed(contract).connect(caller).setAuthority(caller))
+            .to.be.revertedWithCustomError(managed(contract), "AccessManagedUnauthorized")
+            .withArgs(caller.address);
+        }
+      });
+    }
+  });
+
+  describe("the authority's own functions", () => {
+    it("are refused to everybody, but for those that anybody may call and the governor's appointments", async () => {
+      const abi = await abiOf("Authority");
+      const guarded = changingFunctions(abi).filter(({ name }) => !AUTHORITY_OPEN.includes(name));
+      expect(guarded.map(({ name }) => name)).to.include.members([
+        "grantRole",
+        "setTargetFunctionRole",
+        "updateAuthority",
+      ]);
+      for (const fragment of guarded) {
+        const ofRole = fragment.name === "grantRole" || fragment.name === "revokeRole";
+        for (const caller of everybody().filter(({ address }) => !ofRole || address !== market.governor.address)) {
+          await expect(call(caller, authority, abi, fragment.format("sighash")), fragment.name)
+            .to.be.revertedWithCustomError(authority, "AccessManagerUnauthorizedAccount")
+            .withArgs(caller.address, ofRole ? ROLES.GOVERNOR : ROLES.ADMIN);
+        }
+      }
+    });
+
+    it("let nobody appoint an ADMIN, an ESCROW or a SLASHER", async () => {
+      for (const role of [ROLES.ADMIN, ROLES.ESCROW, ROLES.SLASHER]) {
+        for (const caller of everybody()) {
+          await expect(authority.connect(caller).grantRole(role, caller, 0))
+            .to.be.revertedWithCustomError(authority, "AccessManagerUnauthorizedAccount")
+            .withArgs(caller.address, ROLES.ADMIN);
+          await expect(authority.connect(caller).revokeRole(role, market.licet.escrow))
+            .to.be.revertedWithCustomError(authority, "AccessManagerUnauthorizedAccount")
+            .withArgs(caller.address, ROLES.ADMIN);
+        }
+      }
+    });
+
+    it("let the governor replace the guardian", async () => {
+      await authority.connect(market.governor).revokeRole(ROLES.GUARDIAN, market.guardian);
+      await authority.connect(market.governor).grantRole(ROLES.GUARDIAN, market.outsider, 0);
+
+      await expect(market.licet.escrow.connect(market.guardian).pause())
+        .to.be.revertedWithCustomError(market.licet.escrow, "AccessManagedUnauthorized")
+        .withArgs(market.guardian.address);
+      await market.licet.escrow.connect(market.outsider).pause();
+    });
+  });
+
+  describe("the governor's acts", () => {
+    beforeEach(async () => {
+      market = await loadFixture(deployWithDelay);
+      authority = market.licet.authority;
+    });
+
+    it("wait for the delay that the deployment named", async () => {
+      const { escrow } = market.licet;
+      const data = escrow.interface.encodeFunctionData("setFee", [300]);
+      await expect(escrow.connect(market.governor).setFee(300)).to.be.revertedWithCustomError(
+        authority,
+        "AccessManagerNotScheduled",
+      );
+
+      await authority.connect(market.governor).schedule(escrow, data, 0);
+      const readyAt = (await time.latest()) + 2 * DAY;
+      await time.setNextBlockTimestamp(readyAt - 1);
+      await expect(authority.connect(market.governor).execute(escrow, data)).to.be.revertedWithCustomError(
+        authority,
+        "AccessManagerNotReady",
+      );
+      await time.setNextBlockTimestamp(readyAt);
+      await authority.connect(market.governor).execute(escrow, data);
+      expect(await escrow.feeBps()).to.equal(300);
+    });
+
+    it("wait for it when they appoint, too", async () => {
+      await expect(
+        authority.connect(market.governor).grantRole(ROLES.GUARDIAN, market.outsider, 0),
+      ).to.be.revertedWithCustomError(authority, "AccessManagerNotScheduled");
+    });
+
+    it("need no delay of the guardian, who may only pause", async () => {
+      await market.licet.escrow.connect(market.guardian).pause();
+      expect(await market.licet.escrow.pausedUntil()).to.be.greaterThan(await time.latest());
+    });
+  });
+});
+
+/** Who holds a role, by all grants and revocations since the deployment. */
+async function holdersOf(authority: Market["licet"]["authority"], role: bigint): Promise<string[]> {
+  const granted = await authority.queryFilter(authority.filters.RoleGranted(role));
+  const accounts = [...new Set(granted.map(({ args }) => args.account))];
+  const members = await Promise.all(accounts.map((account) => authority.hasRole(role, account)));
+  return accounts.filter((_, i) => members[i].isMember);
+}
+
+/** A market whose governor's acts wait two days. */
+async function deployWithDelay(): Promise<Market> {
+  return deployMarket({ governanceDelay: 2 * DAY });
+}
