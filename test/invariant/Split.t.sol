@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {PlanTerms, Rates, ServiceLevels} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {BatchHeader, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
+import {Market} from "./Market.sol";
+import {Model, Shares} from "./Model.sol";
+import {VM} from "./Vm.sol";
+
+/// @title Any charge under any plan that may be offered, divided to the last unit
+contract SplitTest is Market {
+    address private constant LICENSEE = address(0xF001);
+
+    function setUp() external {
+        _govern(abi.encodeCall(escrow.raiseDepositCeiling, (type(uint64).max)));
+        _mint(operatorOwners[0], type(uint64).max, address(staking));
+        VM.prank(operatorOwners[0]);
+        staking.addStake(OperatorId.wrap(1), type(uint64).max);
+    }
+
+    /// @dev Shares and discount up to all that there is, a fee up to its bound, and a charge up to what a term can count.
+    function testFuzz_ASplitIsExact(
+        uint56 charged,
+        uint16 publisherBps,
+        uint16 attestorBps,
+        uint16 discountBps,
+        uint16 feeBps,
+        bool atTheBound
+    ) external {
+        publisherBps %= 9_501;
+        attestorBps = uint16(attestorBps % (9_501 - publisherBps));
+        uint16 operatorBps = 9_500 - publisherBps - attestorBps;
+        discountBps = atTheBound ? operatorBps : discountBps % (operatorBps + 1);
+        feeBps = atTheBound ? 500 : feeBps % 501;
+        _govern(abi.encodeCall(escrow.setFee, (feeBps)));
+
+        bytes32 batchId = _charge(charged, publisherBps, attestorBps, discountBps);
+        Shares memory due = Model.split(charged, discountBps, feeBps, publisherBps, attestorBps);
+        IUsageEscrow.Split memory split = escrow.splitOf(batchId);
+        require(
+            split.operator == due.operator &&
+                split.publisher == due.publisher &&
+                split.attestor == due.attestor &&
+                split.fee == due.fee,
+            "7: a share isn't its part of the gross"
+        );
+        require(
+            split.operator + split.publisher + split.attestor + split.fee == charged,
+            "7: a split doesn't sum to what was split"
+        );
+
+        _pass(30 days);
+        escrow.release(batchId);
+        lone.shareIncome(batchId);
+        _takeAll(due);
+        require(currency.balanceOf(address(escrow)) == 0, "7: a split left something behind");
+        require(currency.balanceOf(address(lone)) == 0, "7: a split left something behind");
+    }
+
+    /// @dev A plan that leaves its operator less than its largest discount isn't offered.
+    function testFuzz_APlanCoversItsDiscount(uint16 publisherBps, uint16 attestorBps, uint16 discountBps) external {
+        (publisherBps, attestorBps, discountBps) = (publisherBps % 6_000, attestorBps % 6_000, discountBps % 6_000);
+        PlanTerms memory terms = _plan(publisherBps, attestorBps, discountBps);
+        bool covered = uint256(publisherBps) + attestorBps + discountBps + 500 <= 10_000;
+        VM.prank(publishers[0]);
+        try licenses.createPlan(terms) {
+            require(covered, "7: a plan was offered whose split can fail");
+        } catch {
+            require(!covered, "7: a plan was refused whose split can't fail");
+        }
+    }
+
+    /// @dev Settles a batch that takes the whole balance of a license, which is `charged`.
+    function _charge(
+        uint56 charged,
+        uint16 publisherBps,
+        uint16 attestorBps,
+        uint16 discountBps
+    ) private returns (bytes32) {
+        VM.prank(publishers[0]);
+        PlanId plan = licenses.createPlan(_plan(publisherBps, attestorBps, discountBps));
+        _mint(LICENSEE, charged, address(escrow));
+        VM.prank(LICENSEE);
+        LicenseId id = escrow.buy(plan, OperatorId.wrap(1), LICENSEE, 0, charged);
+
+        _pass(1 hours);
+        uint32 most = type(uint32).max;
+        bytes memory entries = abi.encodePacked(LicenseId.unwrap(id), most, most, most, most, most);
+        BatchHeader memory header;
+        header.operatorId = OperatorId.wrap(1);
+        header.planId = plan;
+        header.versionId = VersionId.wrap((1 << 32) | 1);
+        (header.sequence, header.count, header.samples) = (1, 1, 20);
+        (header.epochStart, header.epochEnd) = (uint40(clock - 1 hours), uint40(clock));
+        (header.requests, header.inputTokens, header.cachedInputTokens) = (most, most, most);
+        (header.outputTokens, header.computeMs) = (most, most);
+        header.entriesHash = keccak256(entries);
+        return escrow.settle(header, entries, _proof(escrow.batchIdOf(header)));
+    }
+
+    function _takeAll(Shares memory due) private {
+        _take(operatorOwners[0], due.operator);
+        _take(publishers[0], due.publisher);
+        if (due.fee > 0) require(escrow.withdrawFees() == due.fee, "7: the treasury wasn't paid its share");
+        if (due.attestor > 0) {
+            VM.prank(attestorPayees[3]);
+            require(lone.withdraw(OUTSIDER) == due.attestor, "7: an attestor wasn't paid its share");
+        }
+    }
+
+    function _take(address payee, uint256 due) private {
+        if (due == 0) return;
+        VM.prank(payee);
+        require(escrow.withdrawEarnings(OUTSIDER) == due, "7: a payee wasn't paid its share");
+    }
+
+    function _govern(bytes memory act) private {
+        VM.prank(GOVERNOR);
+        authority.schedule(address(escrow), act, 0);
+        _pass(GOVERNANCE_DELAY);
+        VM.prank(GOVERNOR);
+        authority.execute(address(escrow), act);
+    }
+
+    function _proof(bytes32 digest) private view returns (bytes memory) {
+        bytes[] memory signers = new bytes[](1);
+        bytes[] memory signatures = new bytes[](1);
+        signers[0] = abi.encodePacked(VM.addr(attestorKeys[3]));
+        (uint8 v, bytes32 r, bytes32 s) = VM.sign(attestorKeys[3], digest);
+        signatures[0] = abi.encodePacked(r, s, v);
+        return abi.encode(signers, signatures);
+    }
+
+    /// @dev The highest rates, and a discount for whoever isn't always there.
+    function _plan(
+        uint16 publisherBps,
+        uint16 attestorBps,
+        uint16 discountBps
+    ) private view returns (PlanTerms memory terms) {
+        uint48 most = type(uint48).max;
+        terms.assetId = AssetId.wrap(1);
+        terms.attestor = lone;
+        (terms.publisherBps, terms.attestorBps) = (publisherBps, attestorBps);
+        terms.rates = Rates(most, most, most, most, most);
+        terms.levels = ServiceLevels(10_000, discountBps, 0, discountBps, type(uint32).max, 0, type(uint32).max, 0);
+        (terms.termPeriod, terms.holdPeriod) = (30 days, 30 days);
+    }
+}
