@@ -30,6 +30,8 @@ export interface AdmissionConfig {
   operatorId: number;
   /** How long a license's state on the chain is trusted. */
   licenseCacheMs: number;
+  /** The longest that a request may take: its receipt must still fall into its grant's time. */
+  requestTimeoutMs: number;
 }
 
 const PLANS_NEVER_CHANGE = Infinity;
@@ -145,8 +147,11 @@ export class Admission {
     }
     if (now < grant.notBefore)
       throw unauthorized("grant_not_yet_valid", `the grant is valid from ${date(grant.notBefore)}`);
-    if (now >= grant.expiresAt) {
-      throw unauthorized("grant_expired", `the grant expired at ${date(grant.expiresAt)}: sign a new one`);
+    if (now + this.config.requestTimeoutMs / 1_000 >= grant.expiresAt) {
+      throw unauthorized(
+        "grant_expired",
+        `the grant expires at ${date(grant.expiresAt)}, before a request may be done: sign a new one`,
+      );
     }
     if (this.store.isGrantRevoked(grantHash))
       throw unauthorized("grant_revoked", "the grant was revoked: sign a new one");

@@ -23,7 +23,6 @@ export interface GatewayConfig extends AdmissionConfig, RequestLimits {
   models: ModelConfig[];
   /** Tokens that a model's chat template may add to a prompt. */
   templateTokens: number;
-  requestTimeoutMs: number;
   maxBodyBytes: number;
 }
 

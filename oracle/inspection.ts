@@ -27,7 +27,7 @@ export interface Refusal {
 }
 
 /** What an attestor remembers of the batches that it signed before. */
-export type Memory = Pick<Store, "attestedBatch" | "seenReceipt" | "seenRequest" | "attestedCost">;
+export type Memory = Pick<Store, "attestedBatch" | "attestedSince" | "seenReceipt" | "seenRequest" | "attestedCost">;
 
 /** All reasons why the committee's member `self` can't vouch for a batch; none if it can. */
 export function refusalsOf(facts: BatchFacts, memory: Memory, committee: Committee, self: string): Refusal[] {
@@ -61,8 +61,8 @@ function* laneReasons({ header, operator, plan, version, lane }: BatchFacts, com
     yield `The epoch ends at ${header.epochEnd}; version ${header.versionId} is usable until ${version.usableUntil}`;
   }
 
-  if (header.sequence !== lane.sequence + 1n) {
-    yield `The sequence is ${header.sequence}; the lane's last batch is ${lane.sequence}, so ${lane.sequence + 1n} is next`;
+  if (header.sequence <= lane.sequence) {
+    yield `The sequence is ${header.sequence}; the lane's last batch that settled has ${lane.sequence}, so it must be higher`;
   }
 }
 
@@ -82,10 +82,18 @@ function* epochReasons({ header, lane, now, epochPeriod, windowPeriod }: BatchFa
 }
 
 /** An attestor that signs two digests for one sequence of a lane loses its bond. */
-function* guardReasons({ batchId, header }: BatchFacts, memory: Memory): Iterable<string> {
+/**
+ * One batch a sequence, and none while another of the lane may still settle: the later one would shut the earlier out.
+ * A batch that misses its window leaves its sequence unused.
+ */
+function* guardReasons({ batchId, header, lane, now, windowPeriod }: BatchFacts, memory: Memory): Iterable<string> {
   const signed = memory.attestedBatch(header, header.sequence);
   if (signed !== null && signed !== batchId) {
     yield `Sequence ${header.sequence} of the lane was signed as ${signed}; signing ${batchId}, too, is equivocation`;
+  }
+  for (const open of memory.attestedSince(header, lane.sequence, now - windowPeriod)) {
+    if (open.sequence === header.sequence) continue;
+    yield `Batch ${open.batchId} was signed for sequence ${open.sequence} and may still settle; ${header.sequence} has to wait for it`;
   }
 }
 
@@ -235,7 +243,9 @@ function* grantReasons({ grants }: BatchFacts, receipt: Receipt): Iterable<strin
   if (grant.generation !== receipt.generation) {
     yield `says generation ${receipt.generation}, its grant ${grant.generation}`;
   }
-  if (receipt.finishedAt < grant.notBefore || receipt.finishedAt > grant.expiresAt) {
+  // What costs nothing may come late: the receipt of a request that a crash left open is written at the restart.
+  const isLate = receipt.finishedAt > grant.expiresAt && !sameUsage(receipt, zeroUsage());
+  if (receipt.finishedAt < grant.notBefore || isLate) {
     yield `finished at ${receipt.finishedAt}; its grant runs from ${grant.notBefore} to ${grant.expiresAt}`;
   }
   if (grant.key !== ZeroAddress && receipt.requestSignatureHash === ZeroHash) {

@@ -11,7 +11,7 @@
 import type { AttestationRequest } from "./batchFacts";
 import { AttestorPool, committeeProof, type CommitteeAnswer, type CommitteeConfig } from "./attestorPool";
 import { firstPart, headerOf, summarize } from "./batches";
-import type { Chain } from "./chain";
+import type { Chain, LaneState } from "./chain";
 import { MAX_ENTRIES } from "./entries";
 import type { Log } from "./log";
 import { medianOf } from "./measure";
@@ -195,7 +195,7 @@ export class Settler {
     const receipts = firstPart(store.unbatched(lane, epoch), this.config.licensesPerBatch ?? MAX_ENTRIES);
     const { summary, entries } = summarize(receipts);
     const level = medianOf(measurements.map(({ measurement }) => measurement));
-    const header = headerOf(lane, epoch, last.sequence + 1n, summary, level, operator.evidenceHash);
+    const header = headerOf(lane, epoch, nextSequence(last, store, lane), summary, level, operator.evidenceHash);
     const batchId = batchDigest(chain.domain, header);
     const hashes = receipts.map(({ hash }) => hash);
     store.saveDraft(batchId, header, entries, measurements, hashes);
@@ -330,6 +330,12 @@ export class Settler {
     if (batch === null) throw new Error(`The store lacks batch ${batchId}`);
     return batch;
   }
+}
+
+/** Above the lane's last batch on the chain, and above any that was drafted here and never settled. */
+function nextSequence(last: LaneState, store: Store, lane: Lane): bigint {
+  const drafted = store.lastSequence(lane);
+  return (drafted > last.sequence ? drafted : last.sequence) + 1n;
 }
 
 function isSameLane(a: Lane, b: Lane): boolean {

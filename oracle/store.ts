@@ -306,7 +306,8 @@ export class Store {
 
   /**
    * Stores a batch with the receipts that it is of.
-   * Throws StoreConflict if one of them is in a batch already, or the lane's sequence is taken by a batch that isn't expired.
+   * Throws StoreConflict if one of them is in a batch already, or the lane's sequence was used before: attestors may have
+   * signed it.
    */
   saveDraft(
     batchId: string,
@@ -316,7 +317,7 @@ export class Store {
     receiptHashes: string[],
   ): void {
     this.transaction(() => {
-      if (this.isSequenceTaken(header)) {
+      if (header.sequence <= this.lastSequence(header)) {
         throw new StoreConflict(`the lane of batch ${batchId} has a batch of sequence ${header.sequence}`);
       }
       this.run(
@@ -342,22 +343,23 @@ export class Store {
     });
   }
 
-  private isSequenceTaken(header: BatchHeader): boolean {
-    const taken = this.row(
-      "SELECT 1 FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND sequence = ? AND state <> 'expired'",
-      [...laneValues(header), header.sequence],
+  /** The highest sequence that a batch of the lane was ever drafted with; 0 before the first. */
+  lastSequence(lane: Lane): bigint {
+    const row = this.row(
+      "SELECT max(sequence) AS last FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ?",
+      laneValues(lane),
     );
-    return taken !== null;
+    return (row?.last as bigint | null) ?? 0n;
   }
 
-  /** Takes back a draft; its receipts are free for another, but for those that no batch will ever get through with. */
+  /** Ends a draft; its receipts are free for another, but for those that no batch will ever get through with. */
   discardDraft(batchId: string, hopelessReceipts: string[] = []): void {
     this.transaction(() => {
+      if (this.batch(batchId)?.state !== "drafted") throw this.wrongState(batchId, "discarded");
       for (const hash of hopelessReceipts) this.voidReceipts("batch_id = ? AND receipt_hash = ?", [batchId, hash]);
       this.run("UPDATE receipts SET state = 'unbatched' WHERE batch_id = ? AND state = 'batched'", [batchId]);
       this.run("UPDATE receipts SET batch_id = NULL WHERE batch_id = ?", [batchId]);
-      const changes = this.run("DELETE FROM batches WHERE batch_id = ? AND state = 'drafted'", [batchId]);
-      if (changes === 0) throw this.wrongState(batchId, "discarded");
+      this.mark(batchId, "expired", {});
     });
   }
 
@@ -452,6 +454,15 @@ export class Store {
     return row && (row.batch_id as string);
   }
 
+  /** The other batches that were signed for a lane above a sequence, of epochs that ended at or after a time. */
+  attestedSince(lane: Lane, sequence: bigint, epochEndedFrom: number): { sequence: bigint; batchId: string }[] {
+    return this.rows(
+      `SELECT sequence, batch_id FROM attested_batches
+         WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND sequence > ? AND epoch_end >= ? ORDER BY sequence`,
+      [...laneValues(lane), sequence, epochEndedFrom],
+    ).map((row) => ({ sequence: row.sequence as bigint, batchId: row.batch_id as string }));
+  }
+
   /**
    * Notes, before it is signed, what an attestor vouches for; the same batch may be noted again.
    * Throws Equivocation if another batch was signed for the lane's sequence, and StoreConflict if one of the receipts,
@@ -463,9 +474,10 @@ export class Store {
       if (signed === batchId) return;
       if (signed !== null)
         throw new Equivocation(`sequence ${header.sequence} was signed as ${signed}, not ${batchId}`);
-      this.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?)", [
+      this.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?, ?)", [
         ...laneValues(header),
         header.sequence,
+        header.epochEnd,
         batchId,
       ]);
       for (const attested of receipts) this.recordSeen(batchId, attested);

@@ -46,7 +46,7 @@ export const MIGRATIONS = [
     raw_transaction TEXT,
     transaction_hash TEXT
   ) STRICT;
-  CREATE UNIQUE INDEX batches_by_sequence ON batches (operator_id, plan_id, version_id, sequence) WHERE state <> 'expired';
+  CREATE UNIQUE INDEX batches_by_sequence ON batches (operator_id, plan_id, version_id, sequence);
   CREATE INDEX batches_by_epoch ON batches (operator_id, plan_id, version_id, epoch_end);
   CREATE INDEX batches_by_state ON batches (state);
 
@@ -76,6 +76,7 @@ export const MIGRATIONS = [
     plan_id INTEGER NOT NULL,
     version_id INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
+    epoch_end INTEGER NOT NULL,
     batch_id TEXT NOT NULL UNIQUE,
     PRIMARY KEY (operator_id, plan_id, version_id, sequence)
   ) STRICT;

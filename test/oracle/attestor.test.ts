@@ -236,9 +236,9 @@ describe("attestor", () => {
         `is usable until ${EPOCH.epochEnd - 1}`,
       );
       only(
-        "a sequence that isn't the lane's next",
+        "a sequence that isn't above the lane's last",
         arranged(() => (chain.lastBatch = { sequence: 1n, epochStart: 1, epochEnd: 2 })),
-        "The sequence is 1; the lane's last batch is 1, so 2 is next",
+        "The sequence is 1; the lane's last batch that settled has 1, so it must be higher",
       );
     });
 
@@ -629,6 +629,27 @@ describe("attestor", () => {
       it("never signs another digest for the same sequence, although the first never settled", async () => {
         await signatureFor(requestOf(parts()));
         expect((await refusalOf(another())).refusals[0]).to.contain("is equivocation");
+      });
+
+      it("signs for no later sequence while the batch that it signed may still settle", async () => {
+        await signatureFor(requestOf(parts()));
+        const later = requestOf({
+          ...withLast({ outputTokens: 51n, requestId: id("another") }),
+          header: { sequence: 2n },
+        });
+        const { refusals } = await refusalOf(later);
+        expect(refusals[0]).to.contain("was signed for sequence 1 and may still settle; 2 has to wait for it");
+      });
+
+      it("goes on with a later sequence once the window of a batch that never settled is over", async () => {
+        await signatureFor(requestOf(parts()));
+        const { epochStart, epochEnd } = EPOCH;
+        const shift = chain.windowPeriod + 1;
+        chain.time += shift;
+        const epoch = { epochStart: epochStart + shift, epochEnd: epochEnd + shift };
+        expect(store.attestedSince(LANE, 0n, chain.time - chain.windowPeriod)).to.deep.equal([]);
+        const { refusals } = await refusalOf(requestOf({ ...parts(), header: { ...epoch, sequence: 2n } }));
+        expect(refusals.filter((reason) => reason.includes("may still settle"))).to.deep.equal([]);
       });
 
       it("remembers what it signed across a restart", async () => {

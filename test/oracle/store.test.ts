@@ -313,14 +313,20 @@ describe("Store", () => {
       expect(store.receipt(id(2))?.state).to.equal("void");
       expect(store.unsettledCost(1n)).to.equal(0n);
       expect(store.grantUsed(GRANT)).to.equal(0n);
-      store.saveDraft(id(101), header(), "0x", [], []);
+      store.saveDraft(id(101), { ...header(), sequence: header().sequence + 1n }, "0x", [], []);
       expect(store.batchesIn("expired", "drafted").map(({ batchId }) => batchId)).to.have.members([BATCH, id(101)]);
     });
 
     it("free their receipts when a draft is discarded", () => {
       store.discardDraft(BATCH);
-      expect(store.batch(BATCH)).to.equal(null);
+      expect(store.batch(BATCH)?.state).to.equal("expired");
       expect(store.unbatched(LANE, EPOCH)).to.have.length(2);
+    });
+
+    it("never use a sequence twice, since attestors may have signed for it", () => {
+      store.discardDraft(BATCH);
+      expect(store.lastSequence(LANE)).to.equal(header().sequence);
+      expect(() => store.saveDraft(id(101), header(), "0x", [], [])).to.throw(StoreConflict, "sequence");
     });
 
     it("void the hopeless receipts of a discarded draft, which frees what these held", () => {

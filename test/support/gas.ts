@@ -1,7 +1,7 @@
 import { reset, time } from "@nomicfoundation/hardhat-network-helpers";
 import { id, keccak256, Signature, type TransactionResponse } from "ethers";
 import hre from "hardhat";
-import type { FloorMarket } from "../../typechain-types";
+import { FloorMarket__factory, type FloorMarket } from "../../typechain-types";
 import { totalOf, packEntries } from "../../oracle/entries";
 import type { BatchHeader, Entry } from "../../oracle/protocol";
 import { ATTESTORS, deployMarket, HOUR, proofBy, usd, type Market } from "./market";
@@ -41,11 +41,8 @@ export async function measureGas(): Promise<Measurement[]> {
   const market = await deployMarket();
   const { licet, licensee, operator, publisher, treasury, slasher, outsider } = market;
   const { escrow, staking, currency } = licet;
-  const floor: FloorMarket = await hre.ethers.deployContract(
-    "FloorMarket",
-    [await currency.getAddress(), ATTESTORS[0].address],
-    licensee,
-  );
+  const deployed = await hre.ethers.deployContract("FloorMarket", [await currency.getAddress(), ATTESTORS[0].address]);
+  const floor = FloorMarket__factory.connect(await deployed.getAddress(), licensee);
   await currency.connect(licensee).approve(floor, usd(100_000));
 
   const measured: Measurement[] = [];
