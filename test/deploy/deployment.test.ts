@@ -11,9 +11,7 @@ import { readAddressBook, writeAddressBook } from "../../deploy/addressBook";
 import { DEFAULT_PARAMETERS, deployLicet } from "../../deploy/deploy";
 import { BATCH_TYPES, batchDigest } from "../../oracle/messages";
 import { anyHeader } from "../support/fakeMessages";
-import { DAY, deployMarket, deploymentParameters, domainOf, HOUR, type Market } from "../support/market";
-
-const underCoverage = (hre as { __SOLIDITY_COVERAGE_RUNNING?: boolean }).__SOLIDITY_COVERAGE_RUNNING === true;
+import { DAY, deployMarket, deploymentParameters, domainOf, HOUR, underCoverage, type Market } from "../support/market";
 
 const BATCH_TYPE =
   "Batch(uint24 operatorId,uint32 planId,uint64 versionId,uint64 sequence,uint40 epochStart,uint40 epochEnd," +

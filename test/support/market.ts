@@ -15,6 +15,9 @@ import type { BatchHeader, Entry, Usage } from "../../oracle/protocol";
 export const HOUR = 3600;
 export const DAY = 24 * HOUR;
 
+/** Whether the contracts are instrumented: their sizes, their code and their gas say nothing then. */
+export const underCoverage = (hre as { __SOLIDITY_COVERAGE_RUNNING?: boolean }).__SOLIDITY_COVERAGE_RUNNING === true;
+
 /** `amount` whole units of the test currency. */
 export const usd = (amount: number): bigint => BigInt(Math.round(amount * 1e6));
 

@@ -20,6 +20,7 @@ import {
   proofBy,
   settle,
   structOf,
+  underCoverage,
   usd,
   type Batch,
   type Market,
@@ -500,7 +501,8 @@ describe("UsageEscrow", () => {
           );
       });
 
-      it("takes a license's first batch and one of 2,000 entries that charge nothing", async () => {
+      it("takes as many as 2,000 entries in one transaction", async function () {
+        if (underCoverage) this.skip();
         const entries = Array.from({ length: 2_000 }, (_, i) =>
           entryOf(
             BigInt(i + 2),
