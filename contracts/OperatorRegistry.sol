@@ -3,7 +3,7 @@ pragma solidity 0.8.30;
 
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
-import {AssetId, OperatorId} from "./types/Ids.sol";
+import {OperatorId, PlanId} from "./types/Ids.sol";
 
 /// @title The registry of operators
 /// @notice HOLDS no money. An operator is a record of its owner's; its id is what licenses, batches and stake name.
@@ -15,7 +15,7 @@ contract OperatorRegistry is IOperatorRegistry {
 
     mapping(OperatorId operatorId => Operator) private _operators;
     mapping(OperatorId operatorId => mapping(address key => SigningKey)) private _keys;
-    mapping(OperatorId operatorId => mapping(AssetId assetId => bool)) public serves;
+    mapping(OperatorId operatorId => mapping(PlanId planId => bool)) public serves;
 
     /// @inheritdoc IOperatorRegistry
     function register(string calldata endpoint, string calldata metadataUri) external returns (OperatorId operatorId) {
@@ -67,12 +67,12 @@ contract OperatorRegistry is IOperatorRegistry {
     }
 
     /// @inheritdoc IOperatorRegistry
-    function setServed(OperatorId operatorId, AssetId assetId, bool served) external {
+    function setServed(OperatorId operatorId, PlanId planId, bool served) external {
         _requireOwner(operatorId);
 
-        serves[operatorId][assetId] = served;
+        serves[operatorId][planId] = served;
 
-        emit ModelServed(operatorId, assetId, served);
+        emit PlanServed(operatorId, planId, served);
     }
 
     /// @inheritdoc IOperatorRegistry

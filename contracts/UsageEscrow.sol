@@ -70,6 +70,8 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
     mapping(LicenseId licenseId => Account) private _accounts;
     mapping(LicenseId licenseId => Thaw) private _thaws;
+    /// @dev Lower caps that were announced, by their codes.
+    mapping(LicenseId licenseId => Thaw) private _capCuts;
     mapping(bytes32 lane => Lane) private _lanes;
     mapping(bytes32 batchId => Batch) private _batches;
     mapping(address payee => uint256) public earningsOf;
@@ -124,7 +126,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     ) external nonReentrant returns (LicenseId licenseId) {
         _requireNotPaused();
         PlanTerms memory plan = LICENSES.termsOf(planId);
-        require(OPERATORS.serves(operatorId, plan.assetId), ModelNotServed(operatorId, plan.assetId));
+        require(OPERATORS.serves(operatorId, planId), PlanNotServed(operatorId, planId));
 
         uint256 expiresAt = block.timestamp + plan.termPeriod;
         licenseId = LICENSES.mint(to, planId);
@@ -161,7 +163,29 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     /// @inheritdoc IUsageEscrow
     function setCap(LicenseId licenseId, uint8 capCode) external {
         _requireOwner(licenseId);
+        Account account = _accounts[licenseId];
 
+        if (AccountLib.capOf(capCode, UNIT) < AccountLib.capOf(account.capCode(), UNIT)) {
+            uint256 readyAt = _capCuts[licenseId].start(capCode, EPOCH_PERIOD + WINDOW_PERIOD);
+
+            emit CapCutStarted(licenseId, capCode, readyAt);
+        } else {
+            delete _capCuts[licenseId];
+            _accounts[licenseId] = account.withCapCode(capCode);
+
+            emit CapSet(licenseId, capCode);
+        }
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function applyCapCut(LicenseId licenseId) external {
+        Thaw memory cut = _capCuts[licenseId];
+        require(cut.amount > 0, CapCutNone(licenseId));
+        require(cut.isReady(), CapCutRunning(licenseId, cut.readyAt));
+
+        // A code that was announced: eight bits.
+        uint8 capCode = uint8(cut.amount);
+        delete _capCuts[licenseId];
         _accounts[licenseId] = _accounts[licenseId].withCapCode(capCode);
 
         emit CapSet(licenseId, capCode);
@@ -386,6 +410,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     function accountOf(LicenseId licenseId) external view returns (AccountView memory) {
         Account account = _accounts[licenseId];
         Thaw memory thawing = _thaws[licenseId];
+        Thaw memory capCut = _capCuts[licenseId];
         return
             AccountView({
                 planId: account.planId(),
@@ -398,7 +423,9 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
                 generation: uint16(account.generation()),
                 onVoucherRoad: account.onVoucherRoad(),
                 thawing: uint64(thawing.amount),
-                thawReadyAt: thawing.readyAt
+                thawReadyAt: thawing.readyAt,
+                capCutCode: uint8(capCut.amount),
+                capCutReadyAt: capCut.readyAt
             });
     }
 

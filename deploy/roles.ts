@@ -45,6 +45,7 @@ export const OPEN: Record<string, string[]> = {
     "deposit",
     "depositWithPermit",
     "setCap",
+    "applyCapCut",
     "raiseGeneration",
     "thaw",
     "withdraw",
@@ -60,8 +61,8 @@ export const OPEN: Record<string, string[]> = {
 /** Of every managed contract: only the authority itself may call it, on an admin's word, and there is no admin. */
 export const SEALED = ["setAuthority"];
 
-/** Who appoints the holders of a role. A role that isn't named here is appointed by ADMIN: by nobody. */
-export const APPOINTED_BY: { role: RoleName; by: RoleName }[] = [
-  { role: "GUARDIAN", by: "GOVERNOR" },
-  { role: "GOVERNOR", by: "GOVERNOR" },
-];
+/**
+ * Who appoints the holders of a role. A role that isn't named here is appointed by ADMIN: by nobody. A governor that could
+ * appoint governors could appoint one whose acts don't wait.
+ */
+export const APPOINTED_BY: { role: RoleName; by: RoleName }[] = [{ role: "GUARDIAN", by: "GOVERNOR" }];

@@ -53,10 +53,12 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
   async function license(licenseId: bigint): Promise<LicenseState | null> {
     const account = await escrow.accountOf(licenseId);
     if (account.planId === 0n) return null;
+    // A lower cap that was announced is respected at once, though it is in force only later.
+    const capCode = account.capCutCode === 0n ? account.capCode : account.capCutCode;
     const [owner, plan, ownCap, time] = await Promise.all([
       licenses.ownerOf(licenseId),
       licenses.termsOf(account.planId),
-      escrow.capOf(account.capCode),
+      capCode === 0n ? 0n : escrow.capOf(capCode),
       now(),
     ]);
     const expiresAt = Number(account.expiresAt);
@@ -70,7 +72,7 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
       balance: account.balance,
       thawing: account.thawing < account.balance ? account.thawing : account.balance,
       spent: startsAnew ? 0n : account.spent,
-      cap: lowerCap(plan.cap, account.capCode === 0n ? 0n : ownCap),
+      cap: lowerCap(plan.cap, ownCap),
       expiresAt,
       renewable: plan.renewable,
       onVoucherRoad: account.onVoucherRoad,

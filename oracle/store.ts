@@ -288,10 +288,10 @@ export class Store {
 
   // Batches
 
-  /** The lanes that have receipts in no batch, and when the oldest of these finished. */
+  /** The lanes that have receipts in no batch, and when the oldest of these finished; the oldest first. */
   lanesWithUnbatched(): (Lane & { oldestFinishedAt: number })[] {
     return this.rows(
-      "SELECT operator_id, plan_id, version_id, min(finished_at) AS oldest FROM receipts WHERE state = 'unbatched' GROUP BY 1, 2, 3",
+      "SELECT operator_id, plan_id, version_id, min(finished_at) AS oldest FROM receipts WHERE state = 'unbatched' GROUP BY 1, 2, 3 ORDER BY oldest",
     ).map((row) => ({ ...laneOf(row), oldestFinishedAt: Number(row.oldest) }));
   }
 

@@ -149,6 +149,7 @@ export async function showLicense(session: Session, args: { license: bigint }): 
     balance: money.of(account.balance),
     "spent this term": money.of(account.spent),
     "own cap a term": account.capCode === 0n ? "none" : money.of(await escrow.capOf(account.capCode)),
+    "lower cap": account.capCutCode === 0n ? "none announced" : money.of(await escrow.capOf(account.capCutCode)),
     term: account.term,
     "term ends": dateOf(account.expiresAt),
     generation: account.generation,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-import {AssetId, OperatorId} from "../types/Ids.sol";
+import {OperatorId, PlanId} from "../types/Ids.sol";
 
 /// @title The registry of operators: where they serve, what they serve, and the keys that sign their receipts
 interface IOperatorRegistry {
@@ -27,7 +27,7 @@ interface IOperatorRegistry {
     event OperatorDescribed(OperatorId indexed operatorId, string endpoint, string metadataUri, bytes32 evidenceHash);
     event SigningKeyAdded(OperatorId indexed operatorId, address indexed key, uint40 expiresAt);
     event SigningKeyRevoked(OperatorId indexed operatorId, address indexed key);
-    event ModelServed(OperatorId indexed operatorId, AssetId indexed assetId, bool served);
+    event PlanServed(OperatorId indexed operatorId, PlanId indexed planId, bool served);
 
     error CallerNotOperator(OperatorId operatorId, address caller);
     error EndpointEmpty();
@@ -54,8 +54,9 @@ interface IOperatorRegistry {
     /// @notice Voids everything that `key` signed and that isn't settled. It can't be added again.
     function revokeKey(OperatorId operatorId, address key) external;
 
-    /// @notice Says whether licenses of a model may choose this operator.
-    function setServed(OperatorId operatorId, AssetId assetId, bool served) external;
+    /// @notice Says whether licenses of a plan may choose this operator from now on. Whoever serves a plan accepts its terms:
+    /// its prices, shares and attestor.
+    function setServed(OperatorId operatorId, PlanId planId, bool served) external;
 
     function operatorCount() external view returns (uint256);
 
@@ -68,5 +69,5 @@ interface IOperatorRegistry {
     /// @notice Whether `key` could sign for the operator at `time` (Unix seconds) and has not been revoked since.
     function isSigningKey(OperatorId operatorId, address key, uint256 time) external view returns (bool);
 
-    function serves(OperatorId operatorId, AssetId assetId) external view returns (bool);
+    function serves(OperatorId operatorId, PlanId planId) external view returns (bool);
 }

@@ -96,6 +96,9 @@ interface IUsageEscrow {
         bool onVoucherRoad;
         uint64 thawing;
         uint40 thawReadyAt;
+        /// The lower cap that was announced; 0 is none.
+        uint8 capCutCode;
+        uint40 capCutReadyAt;
     }
 
     /// @dev How a batch's charge is divided, in currency units.
@@ -115,6 +118,7 @@ interface IUsageEscrow {
     );
     event Deposited(LicenseId indexed licenseId, address indexed payer, uint256 amount);
     event CapSet(LicenseId indexed licenseId, uint8 capCode);
+    event CapCutStarted(LicenseId indexed licenseId, uint8 capCode, uint256 readyAt);
     event GenerationRaised(LicenseId indexed licenseId, uint16 generation);
     event ThawStarted(LicenseId indexed licenseId, uint256 amount, uint256 readyAt);
     event Withdrawn(LicenseId indexed licenseId, address indexed to, uint256 amount);
@@ -147,6 +151,8 @@ interface IUsageEscrow {
     error BatchOutOfSequence(uint256 sequence, uint256 last);
     error BatchSettledBefore(bytes32 batchId);
     error BalanceAboveLimit(LicenseId licenseId, uint256 balance);
+    error CapCutNone(LicenseId licenseId);
+    error CapCutRunning(LicenseId licenseId, uint256 readyAt);
     error CallerNotAttestor(bytes32 batchId, address caller);
     error CallerNotOwner(LicenseId licenseId, address caller);
     error CeilingNotRaised(uint256 ceiling, uint256 current);
@@ -165,7 +171,7 @@ interface IUsageEscrow {
     error HoldRunning(bytes32 batchId, uint256 releasableAt);
     error LicenseExpired(LicenseId licenseId, uint256 expiredAt);
     error LicenseUnknown(LicenseId licenseId);
-    error ModelNotServed(OperatorId operatorId, AssetId assetId);
+    error PlanNotServed(OperatorId operatorId, PlanId planId);
     error PauseTooSoon(uint256 allowedAt);
     error PeriodOutOfRange(uint256 period, uint256 shortest, uint256 longest);
     error StakeThawTooShort(uint256 thawPeriod, uint256 shortest);
@@ -208,8 +214,13 @@ interface IUsageEscrow {
 
     // A licensee's own
 
-    /// @notice Sets the licensee's own cap a term, in force from the next settlement on.
+    /// @notice Sets the licensee's own cap a term. A higher one, or none, is in force at once. A lower one is announced: it
+    /// is for operators to respect from now on, and for `applyCapCut` to put in force once use that was served under the
+    /// higher cap has settled.
     function setCap(LicenseId licenseId, uint8 capCode) external;
+
+    /// @notice Puts an announced lower cap in force, after the wait. Anyone may call this.
+    function applyCapCut(LicenseId licenseId) external;
 
     /// @notice Ends all grants of a license.
     function raiseGeneration(LicenseId licenseId) external returns (uint16 generation);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-/// @dev Money (or shares of it) on its way out, and the Unix second after which it may leave.
+/// @dev What takes a wait to come about: money (or shares of it) on its way out, or the code of a lower cap. `readyAt` is
+/// the Unix second after which it may.
 struct Thaw {
     uint128 amount;
     uint40 readyAt;

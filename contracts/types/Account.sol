@@ -133,7 +133,7 @@ library AccountLib {
     }
 
     /// @dev The cap that a code stands for, in currency units, where `unit` is one whole unit of the currency: none
-    /// (the highest number) for 0, else (8 | code & 7) << (code >> 3) whole units, so 8 to 32 billion in steps of
+    /// (the highest number) for 0, else (8 | code & 7) << (code >> 3) whole units, so 9 to 32 billion in steps of
     /// at most an eighth.
     function capOf(uint256 code, uint256 unit) internal pure returns (uint256) {
         return code == 0 ? type(uint256).max : ((8 | (code & 7)) << (code >> 3)) * unit;

@@ -41,7 +41,7 @@ export async function openMarket(narrator: Narrator, cast: Cast, root: string): 
   await showDeployment(narrator, cast);
   const model = await publishModel(narrator, cast, path.join(root, "models/lic380k"));
   const plan = await offerPlan(narrator, cast, model, root);
-  const operator = await bringOperator(narrator, cast, model);
+  const operator = await bringOperator(narrator, cast, plan);
   const customers = await sellLicenses(narrator, cast, plan, operator);
   const canaries = await equipAttestors(narrator, cast, plan, operator);
   const minted = await cast.deployer.licet.currency.totalSupply();
@@ -87,7 +87,7 @@ async function offerPlan(narrator: Narrator, cast: Cast, { asset }: RegisteredMo
   return created.plan;
 }
 
-async function bringOperator(narrator: Narrator, cast: Cast, { asset }: RegisteredModel): Promise<number> {
+async function bringOperator(narrator: Narrator, cast: Cast, plan: number): Promise<number> {
   narrator.title("An operator registers, with a signing key and a stake");
   await mintCurrency(cast.operator, { amount: STAKE });
   const { operator } = await registerOperator(cast.operator, {
@@ -95,7 +95,7 @@ async function bringOperator(narrator: Narrator, cast: Cast, { asset }: Register
     metadata: "https://example.org/operators/demo",
     key: cast.receiptKey.address,
     keyValid: "90d",
-    models: String(asset),
+    plans: String(plan),
   });
   await addStake(cast.operator, { operator, amount: STAKE });
   const active = await cast.operator.licet.staking.activeStakeOf(operator);

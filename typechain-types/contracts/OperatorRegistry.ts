@@ -74,9 +74,9 @@ export interface OperatorRegistryInterface extends Interface {
 
   getEvent(
     nameOrSignatureOrTopic:
-      | "ModelServed"
       | "OperatorDescribed"
       | "OperatorRegistered"
+      | "PlanServed"
       | "SigningKeyAdded"
       | "SigningKeyRevoked"
   ): EventFragment;
@@ -145,28 +145,6 @@ export interface OperatorRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "setServed", data: BytesLike): Result;
 }
 
-export namespace ModelServedEvent {
-  export type InputTuple = [
-    operatorId: BigNumberish,
-    assetId: BigNumberish,
-    served: boolean
-  ];
-  export type OutputTuple = [
-    operatorId: bigint,
-    assetId: bigint,
-    served: boolean
-  ];
-  export interface OutputObject {
-    operatorId: bigint;
-    assetId: bigint;
-    served: boolean;
-  }
-  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
-  export type Filter = TypedDeferredTopicFilter<Event>;
-  export type Log = TypedEventLog<Event>;
-  export type LogDescription = TypedLogDescription<Event>;
-}
-
 export namespace OperatorDescribedEvent {
   export type InputTuple = [
     operatorId: BigNumberish,
@@ -198,6 +176,28 @@ export namespace OperatorRegisteredEvent {
   export interface OutputObject {
     operatorId: bigint;
     owner: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PlanServedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    planId: BigNumberish,
+    served: boolean
+  ];
+  export type OutputTuple = [
+    operatorId: bigint,
+    planId: bigint,
+    served: boolean
+  ];
+  export interface OutputObject {
+    operatorId: bigint;
+    planId: bigint;
+    served: boolean;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -335,13 +335,13 @@ export interface OperatorRegistry extends BaseContract {
   >;
 
   serves: TypedContractMethod<
-    [operatorId: BigNumberish, assetId: BigNumberish],
+    [operatorId: BigNumberish, planId: BigNumberish],
     [boolean],
     "view"
   >;
 
   setServed: TypedContractMethod<
-    [operatorId: BigNumberish, assetId: BigNumberish, served: boolean],
+    [operatorId: BigNumberish, planId: BigNumberish, served: boolean],
     [void],
     "nonpayable"
   >;
@@ -413,25 +413,18 @@ export interface OperatorRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "serves"
   ): TypedContractMethod<
-    [operatorId: BigNumberish, assetId: BigNumberish],
+    [operatorId: BigNumberish, planId: BigNumberish],
     [boolean],
     "view"
   >;
   getFunction(
     nameOrSignature: "setServed"
   ): TypedContractMethod<
-    [operatorId: BigNumberish, assetId: BigNumberish, served: boolean],
+    [operatorId: BigNumberish, planId: BigNumberish, served: boolean],
     [void],
     "nonpayable"
   >;
 
-  getEvent(
-    key: "ModelServed"
-  ): TypedContractEvent<
-    ModelServedEvent.InputTuple,
-    ModelServedEvent.OutputTuple,
-    ModelServedEvent.OutputObject
-  >;
   getEvent(
     key: "OperatorDescribed"
   ): TypedContractEvent<
@@ -445,6 +438,13 @@ export interface OperatorRegistry extends BaseContract {
     OperatorRegisteredEvent.InputTuple,
     OperatorRegisteredEvent.OutputTuple,
     OperatorRegisteredEvent.OutputObject
+  >;
+  getEvent(
+    key: "PlanServed"
+  ): TypedContractEvent<
+    PlanServedEvent.InputTuple,
+    PlanServedEvent.OutputTuple,
+    PlanServedEvent.OutputObject
   >;
   getEvent(
     key: "SigningKeyAdded"
@@ -462,17 +462,6 @@ export interface OperatorRegistry extends BaseContract {
   >;
 
   filters: {
-    "ModelServed(uint24,uint32,bool)": TypedContractEvent<
-      ModelServedEvent.InputTuple,
-      ModelServedEvent.OutputTuple,
-      ModelServedEvent.OutputObject
-    >;
-    ModelServed: TypedContractEvent<
-      ModelServedEvent.InputTuple,
-      ModelServedEvent.OutputTuple,
-      ModelServedEvent.OutputObject
-    >;
-
     "OperatorDescribed(uint24,string,string,bytes32)": TypedContractEvent<
       OperatorDescribedEvent.InputTuple,
       OperatorDescribedEvent.OutputTuple,
@@ -493,6 +482,17 @@ export interface OperatorRegistry extends BaseContract {
       OperatorRegisteredEvent.InputTuple,
       OperatorRegisteredEvent.OutputTuple,
       OperatorRegisteredEvent.OutputObject
+    >;
+
+    "PlanServed(uint24,uint32,bool)": TypedContractEvent<
+      PlanServedEvent.InputTuple,
+      PlanServedEvent.OutputTuple,
+      PlanServedEvent.OutputObject
+    >;
+    PlanServed: TypedContractEvent<
+      PlanServedEvent.InputTuple,
+      PlanServedEvent.OutputTuple,
+      PlanServedEvent.OutputObject
     >;
 
     "SigningKeyAdded(uint24,address,uint40)": TypedContractEvent<

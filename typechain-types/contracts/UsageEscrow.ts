@@ -150,6 +150,8 @@ export declare namespace IUsageEscrow {
     onVoucherRoad: boolean;
     thawing: BigNumberish;
     thawReadyAt: BigNumberish;
+    capCutCode: BigNumberish;
+    capCutReadyAt: BigNumberish;
   };
 
   export type AccountViewStructOutput = [
@@ -163,7 +165,9 @@ export declare namespace IUsageEscrow {
     generation: bigint,
     onVoucherRoad: boolean,
     thawing: bigint,
-    thawReadyAt: bigint
+    thawReadyAt: bigint,
+    capCutCode: bigint,
+    capCutReadyAt: bigint
   ] & {
     planId: bigint;
     operatorId: bigint;
@@ -176,6 +180,8 @@ export declare namespace IUsageEscrow {
     onVoucherRoad: boolean;
     thawing: bigint;
     thawReadyAt: bigint;
+    capCutCode: bigint;
+    capCutReadyAt: bigint;
   };
 
   export type BatchStruct = {
@@ -245,6 +251,7 @@ export interface UsageEscrowInterface extends Interface {
       | "TREASURY"
       | "WINDOW_PERIOD"
       | "accountOf"
+      | "applyCapCut"
       | "authority"
       | "batchIdOf"
       | "batchOf"
@@ -284,6 +291,7 @@ export interface UsageEscrowInterface extends Interface {
       | "AuthorityUpdated"
       | "BatchReleased"
       | "BatchSettled"
+      | "CapCutStarted"
       | "CapSet"
       | "DepositCeilingRaised"
       | "Deposited"
@@ -330,6 +338,10 @@ export interface UsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "accountOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "applyCapCut",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(functionFragment: "authority", values?: undefined): string;
@@ -477,6 +489,10 @@ export interface UsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "accountOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "applyCapCut",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "batchIdOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "batchOf", data: BytesLike): Result;
@@ -631,6 +647,28 @@ export namespace BatchSettledEvent {
     charged: bigint;
     discountBps: bigint;
     outcomes: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace CapCutStartedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    capCode: BigNumberish,
+    readyAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    capCode: bigint,
+    readyAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    capCode: bigint;
+    readyAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -897,6 +935,12 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
 
+  applyCapCut: TypedContractMethod<
+    [licenseId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
   authority: TypedContractMethod<[], [string], "view">;
 
   batchIdOf: TypedContractMethod<[header: BatchHeaderStruct], [string], "view">;
@@ -1104,6 +1148,9 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "applyCapCut"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "authority"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
@@ -1307,6 +1354,13 @@ export interface UsageEscrow extends BaseContract {
     BatchSettledEvent.OutputObject
   >;
   getEvent(
+    key: "CapCutStarted"
+  ): TypedContractEvent<
+    CapCutStartedEvent.InputTuple,
+    CapCutStartedEvent.OutputTuple,
+    CapCutStartedEvent.OutputObject
+  >;
+  getEvent(
     key: "CapSet"
   ): TypedContractEvent<
     CapSetEvent.InputTuple,
@@ -1434,6 +1488,17 @@ export interface UsageEscrow extends BaseContract {
       BatchSettledEvent.InputTuple,
       BatchSettledEvent.OutputTuple,
       BatchSettledEvent.OutputObject
+    >;
+
+    "CapCutStarted(uint64,uint8,uint256)": TypedContractEvent<
+      CapCutStartedEvent.InputTuple,
+      CapCutStartedEvent.OutputTuple,
+      CapCutStartedEvent.OutputObject
+    >;
+    CapCutStarted: TypedContractEvent<
+      CapCutStartedEvent.InputTuple,
+      CapCutStartedEvent.OutputTuple,
+      CapCutStartedEvent.OutputObject
     >;
 
     "CapSet(uint64,uint8)": TypedContractEvent<

@@ -111,6 +111,8 @@ export declare namespace IUsageEscrow {
     onVoucherRoad: boolean;
     thawing: BigNumberish;
     thawReadyAt: BigNumberish;
+    capCutCode: BigNumberish;
+    capCutReadyAt: BigNumberish;
   };
 
   export type AccountViewStructOutput = [
@@ -124,7 +126,9 @@ export declare namespace IUsageEscrow {
     generation: bigint,
     onVoucherRoad: boolean,
     thawing: bigint,
-    thawReadyAt: bigint
+    thawReadyAt: bigint,
+    capCutCode: bigint,
+    capCutReadyAt: bigint
   ] & {
     planId: bigint;
     operatorId: bigint;
@@ -137,6 +141,8 @@ export declare namespace IUsageEscrow {
     onVoucherRoad: boolean;
     thawing: bigint;
     thawReadyAt: bigint;
+    capCutCode: bigint;
+    capCutReadyAt: bigint;
   };
 
   export type BatchStruct = {
@@ -197,6 +203,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "EPOCH_PERIOD"
       | "WINDOW_PERIOD"
       | "accountOf"
+      | "applyCapCut"
       | "batchIdOf"
       | "batchOf"
       | "buy"
@@ -231,6 +238,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "AttestorShareCollected"
       | "BatchReleased"
       | "BatchSettled"
+      | "CapCutStarted"
       | "CapSet"
       | "DepositCeilingRaised"
       | "Deposited"
@@ -255,6 +263,10 @@ export interface IUsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "accountOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "applyCapCut",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
@@ -368,6 +380,10 @@ export interface IUsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "accountOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "applyCapCut",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "batchIdOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "batchOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buy", data: BytesLike): Result;
@@ -497,6 +513,28 @@ export namespace BatchSettledEvent {
     charged: bigint;
     discountBps: bigint;
     outcomes: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace CapCutStartedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    capCode: BigNumberish,
+    readyAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    capCode: bigint,
+    readyAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    capCode: bigint;
+    readyAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -735,6 +773,12 @@ export interface IUsageEscrow extends BaseContract {
     "view"
   >;
 
+  applyCapCut: TypedContractMethod<
+    [licenseId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
   batchIdOf: TypedContractMethod<[header: BatchHeaderStruct], [string], "view">;
 
   batchOf: TypedContractMethod<
@@ -888,6 +932,9 @@ export interface IUsageEscrow extends BaseContract {
     [IUsageEscrow.AccountViewStructOutput],
     "view"
   >;
+  getFunction(
+    nameOrSignature: "applyCapCut"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
     nameOrSignature: "batchIdOf"
   ): TypedContractMethod<[header: BatchHeaderStruct], [string], "view">;
@@ -1059,6 +1106,13 @@ export interface IUsageEscrow extends BaseContract {
     BatchSettledEvent.OutputObject
   >;
   getEvent(
+    key: "CapCutStarted"
+  ): TypedContractEvent<
+    CapCutStartedEvent.InputTuple,
+    CapCutStartedEvent.OutputTuple,
+    CapCutStartedEvent.OutputObject
+  >;
+  getEvent(
     key: "CapSet"
   ): TypedContractEvent<
     CapSetEvent.InputTuple,
@@ -1168,6 +1222,17 @@ export interface IUsageEscrow extends BaseContract {
       BatchSettledEvent.InputTuple,
       BatchSettledEvent.OutputTuple,
       BatchSettledEvent.OutputObject
+    >;
+
+    "CapCutStarted(uint64,uint8,uint256)": TypedContractEvent<
+      CapCutStartedEvent.InputTuple,
+      CapCutStartedEvent.OutputTuple,
+      CapCutStartedEvent.OutputObject
+    >;
+    CapCutStarted: TypedContractEvent<
+      CapCutStartedEvent.InputTuple,
+      CapCutStartedEvent.OutputTuple,
+      CapCutStartedEvent.OutputObject
     >;
 
     "CapSet(uint64,uint8)": TypedContractEvent<

@@ -104,31 +104,6 @@ const _abi = [
         type: "uint24",
       },
       {
-        indexed: true,
-        internalType: "AssetId",
-        name: "assetId",
-        type: "uint32",
-      },
-      {
-        indexed: false,
-        internalType: "bool",
-        name: "served",
-        type: "bool",
-      },
-    ],
-    name: "ModelServed",
-    type: "event",
-  },
-  {
-    anonymous: false,
-    inputs: [
-      {
-        indexed: true,
-        internalType: "OperatorId",
-        name: "operatorId",
-        type: "uint24",
-      },
-      {
         indexed: false,
         internalType: "string",
         name: "endpoint",
@@ -167,6 +142,31 @@ const _abi = [
       },
     ],
     name: "OperatorRegistered",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: true,
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "bool",
+        name: "served",
+        type: "bool",
+      },
+    ],
+    name: "PlanServed",
     type: "event",
   },
   {
@@ -457,8 +457,8 @@ const _abi = [
         type: "uint24",
       },
       {
-        internalType: "AssetId",
-        name: "assetId",
+        internalType: "PlanId",
+        name: "planId",
         type: "uint32",
       },
     ],
@@ -481,8 +481,8 @@ const _abi = [
         type: "uint24",
       },
       {
-        internalType: "AssetId",
-        name: "assetId",
+        internalType: "PlanId",
+        name: "planId",
         type: "uint32",
       },
       {

@@ -140,6 +140,33 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "CapCutNone",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    name: "CapCutRunning",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint256",
         name: "ceiling",
         type: "uint256",
@@ -376,22 +403,6 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "OperatorId",
-        name: "operatorId",
-        type: "uint24",
-      },
-      {
-        internalType: "AssetId",
-        name: "assetId",
-        type: "uint32",
-      },
-    ],
-    name: "ModelNotServed",
-    type: "error",
-  },
-  {
-    inputs: [
-      {
         internalType: "uint256",
         name: "allowedAt",
         type: "uint256",
@@ -419,6 +430,22 @@ const _abi = [
       },
     ],
     name: "PeriodOutOfRange",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    name: "PlanNotServed",
     type: "error",
   },
   {
@@ -705,6 +732,31 @@ const _abi = [
       },
     ],
     name: "BatchSettled",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint8",
+        name: "capCode",
+        type: "uint8",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    name: "CapCutStarted",
     type: "event",
   },
   {
@@ -1033,6 +1085,16 @@ const _abi = [
             name: "thawReadyAt",
             type: "uint40",
           },
+          {
+            internalType: "uint8",
+            name: "capCutCode",
+            type: "uint8",
+          },
+          {
+            internalType: "uint40",
+            name: "capCutReadyAt",
+            type: "uint40",
+          },
         ],
         internalType: "struct IUsageEscrow.AccountView",
         name: "",
@@ -1040,6 +1102,19 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "applyCapCut",
+    outputs: [],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
