@@ -219,8 +219,8 @@ describe("roles", () => {
       }
     });
 
-    it("let nobody appoint an ADMIN, an ESCROW or a SLASHER", async () => {
-      for (const role of [ROLES.ADMIN, ROLES.ESCROW, ROLES.SLASHER]) {
+    it("let nobody appoint an ADMIN, a GOVERNOR, an ESCROW or a SLASHER, nor dismiss one", async () => {
+      for (const role of [ROLES.ADMIN, ROLES.GOVERNOR, ROLES.ESCROW, ROLES.SLASHER]) {
         for (const caller of everybody()) {
           await expect(authority.connect(caller).grantRole(role, caller, 0))
             .to.be.revertedWithCustomError(authority, "AccessManagerUnauthorizedAccount")

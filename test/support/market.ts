@@ -172,19 +172,21 @@ export async function domainOf({ licet }: Market) {
   return { name: "Licet UsageEscrow", version: "1", chainId, verifyingContract: await licet.escrow.getAddress() };
 }
 
-/** Another plan for the market's model. */
+/** Another plan for the market's model, which the market's operator serves. */
 export async function addPlan(market: Market, changes: Partial<PlanTerms> = {}): Promise<number> {
-  const { licenses, committee } = market.licet;
+  const { licenses, operators, committee } = market.licet;
   await licenses.connect(market.publisher).createPlan(planTerms(market.assetId, await committee.getAddress(), changes));
-  return Number(await licenses.planCount());
+  const planId = Number(await licenses.planCount());
+  await operators.connect(market.operator).setServed(market.operatorId, planId, true);
+  return planId;
 }
 
-/** Another operator who serves the market's model, owned by `owner`, with `stake`. */
+/** Another operator who serves the market's plan, owned by `owner`, with `stake`. */
 export async function addOperator(market: Market, owner: Signer, stake: bigint): Promise<number> {
   const { operators, currency, staking } = market.licet;
   await operators.connect(owner).register("http://127.0.0.1:8081", "ipfs://another-operator");
   const operatorId = Number(await operators.operatorCount());
-  await operators.connect(owner).setServed(operatorId, market.assetId, true);
+  await operators.connect(owner).setServed(operatorId, market.planId, true);
   if (stake > 0n) {
     await currency.mint(owner, stake);
     await currency.connect(owner).approve(staking, stake);

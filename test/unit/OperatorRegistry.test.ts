@@ -234,9 +234,9 @@ describe("OperatorRegistry", () => {
         expect(await operators.serves(1, 2)).to.equal(false);
       });
 
-      it("emits ModelServed", async () => {
+      it("emits PlanServed", async () => {
         await expect(operators.setServed(1, 2, true))
-          .to.emit(operators, "ModelServed")
+          .to.emit(operators, "PlanServed")
           .withArgs(1, 2, true);
       });
     });

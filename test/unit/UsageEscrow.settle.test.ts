@@ -582,15 +582,27 @@ describe("UsageEscrow", () => {
         expect([term, spent]).to.deep.equal([1, PRICE]);
       });
 
-      it("stop charges at the licensee's own, from the moment it is set", async () => {
+      it("stop charges at the licensee's own", async () => {
+        const capped = await buyLicense(market, usd(50), { capCode: 1 });
+        const spend = entryOf(capped, { ...zeroUsage(), inputTokens: 8_000_000n });
+        const settleOne = async () => (await outcomesOf(await submit(await nextBatch({}, [spend]))))[0];
+
+        expect(await settleOne()).to.deep.equal({ charged: usd(8), status: "Charged" });
+        expect(await settleOne()).to.deep.equal({ charged: usd(1), status: "CapReached" });
+        await escrow.connect(market.licensee).setCap(capped, 0);
+        expect(await settleOne()).to.deep.equal({ charged: usd(8), status: "Charged" });
+      });
+
+      it("stop charges at a lower one only once it is in force", async () => {
         const spend = entryOf(licenseId, { ...zeroUsage(), inputTokens: 8_000_000n });
-        await submit(await nextBatch({}, [spend]));
+        const settleOne = async () => (await outcomesOf(await submit(await nextBatch({}, [spend]))))[0];
+
         await escrow.connect(market.licensee).setCap(licenseId, 1);
-        const transaction = await submit(await nextBatch({}, [spend]));
-        expect(await outcomesOf(transaction)).to.deep.equal([{ charged: usd(1), status: "CapReached" }]);
-        await escrow.connect(market.licensee).setCap(licenseId, 0);
-        const next = await submit(await nextBatch({}, [spend]));
-        expect(await outcomesOf(next)).to.deep.equal([{ charged: usd(8), status: "Charged" }]);
+        expect(await settleOne()).to.deep.equal({ charged: usd(8), status: "Charged" });
+        expect(await settleOne()).to.deep.equal({ charged: usd(8), status: "Charged" });
+        await time.increase(3 * DAY);
+        await escrow.applyCapCut(licenseId);
+        expect(await settleOne()).to.deep.equal({ charged: 0n, status: "CapReached" });
       });
     });
 

@@ -66,13 +66,13 @@ describe("UsageEscrow", () => {
       });
     });
 
-    describe("when the operator doesn't serve the model", () => {
-      it("reverts with ModelNotServed", async () => {
+    describe("when the operator doesn't serve the plan", () => {
+      it("reverts with PlanNotServed", async () => {
         await expect(buy({ operatorId: 2 }))
-          .to.be.revertedWithCustomError(escrow, "ModelNotServed")
+          .to.be.revertedWithCustomError(escrow, "PlanNotServed")
           .withArgs(2, 1);
         await market.licet.operators.connect(market.operator).setServed(1, 1, false);
-        await expect(buy()).to.be.revertedWithCustomError(escrow, "ModelNotServed").withArgs(1, 1);
+        await expect(buy()).to.be.revertedWithCustomError(escrow, "PlanNotServed").withArgs(1, 1);
       });
     });
 
@@ -122,6 +122,8 @@ describe("UsageEscrow", () => {
           onVoucherRoad: false,
           thawing: 0n,
           thawReadyAt: 0n,
+          capCutCode: 0n,
+          capCutReadyAt: 0n,
         });
       });
 
@@ -423,18 +425,121 @@ describe("UsageEscrow", () => {
   }
 
   describe("setCap", () => {
-    it("sets the code and nothing else", async () => {
-      const licenseId = await buyLicense(market, usd(10), { capCode: 3 });
-      const before = await accountOf(licenseId);
-      await escrow.setCap(licenseId, 255);
-      expect(await accountOf(licenseId)).to.deep.equal({ ...before, capCode: 255n });
-      await escrow.setCap(licenseId, 0);
-      expect(await accountOf(licenseId)).to.deep.equal({ ...before, capCode: 0n });
+    describe("when the cap is higher than before, or none", () => {
+      it("sets the code at once and nothing else", async () => {
+        const licenseId = await buyLicense(market, usd(10), { capCode: 3 });
+        const before = await accountOf(licenseId);
+        for (const capCode of [4, 255, 0]) {
+          await escrow.setCap(licenseId, capCode);
+          expect(await accountOf(licenseId)).to.deep.equal({ ...before, capCode: BigInt(capCode) });
+        }
+      });
+
+      it("emits CapSet", async () => {
+        const licenseId = await buyLicense(market, usd(10), { capCode: 3 });
+        await expect(escrow.setCap(licenseId, 17)).to.emit(escrow, "CapSet").withArgs(licenseId, 17);
+      });
     });
 
-    it("emits CapSet", async () => {
-      const licenseId = await buyLicense(market, usd(10));
-      await expect(escrow.setCap(licenseId, 17)).to.emit(escrow, "CapSet").withArgs(licenseId, 17);
+    describe("when the cap is lower than before", () => {
+      it("announces the code and leaves the cap that is in force", async () => {
+        const licenseId = await buyLicense(market, usd(10), { capCode: 17 });
+        const before = await accountOf(licenseId);
+        await escrow.setCap(licenseId, 16);
+        const capCutReadyAt = BigInt((await time.latest()) + THAW);
+        expect(await accountOf(licenseId)).to.deep.equal({ ...before, capCutCode: 16n, capCutReadyAt });
+      });
+
+      it("takes any cap as lower than none", async () => {
+        const licenseId = await buyLicense(market, usd(10));
+        await escrow.setCap(licenseId, 255);
+        const { capCode, capCutCode } = await escrow.accountOf(licenseId);
+        expect([capCode, capCutCode]).to.deep.equal([0, 255]);
+      });
+
+      it("emits CapCutStarted and no CapSet", async () => {
+        const licenseId = await buyLicense(market, usd(10));
+        const now = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(now);
+        const lowered = escrow.setCap(licenseId, 1);
+        await expect(lowered)
+          .to.emit(escrow, "CapCutStarted")
+          .withArgs(licenseId, 1, now + THAW);
+        await expect(lowered).not.to.emit(escrow, "CapSet");
+      });
+    });
+
+    describe("when a lower cap was announced", () => {
+      it("replaces it by another lower one, and the wait starts anew", async () => {
+        const licenseId = await buyLicense(market, usd(10));
+        await escrow.setCap(licenseId, 1);
+        await time.increase(THAW - 10);
+        await escrow.setCap(licenseId, 2);
+        const readyAt = (await time.latest()) + THAW;
+        await time.increase(60);
+        await expect(escrow.applyCapCut(licenseId))
+          .to.be.revertedWithCustomError(escrow, "CapCutRunning")
+          .withArgs(licenseId, readyAt);
+      });
+
+      it("takes it back by the cap that is in force, or a higher one", async () => {
+        const licenseId = await buyLicense(market, usd(10), { capCode: 17 });
+        for (const capCode of [17, 18, 0]) {
+          await escrow.setCap(licenseId, 1);
+          await escrow.setCap(licenseId, capCode);
+          const account = await escrow.accountOf(licenseId);
+          expect([account.capCode, account.capCutCode, account.capCutReadyAt]).to.deep.equal([capCode, 0, 0]);
+        }
+      });
+    });
+  });
+
+  describe("applyCapCut", () => {
+    describe("when no lower cap was announced", () => {
+      it("reverts with CapCutNone", async () => {
+        const licenseId = await buyLicense(market, usd(10), { capCode: 17 });
+        await expect(escrow.applyCapCut(licenseId))
+          .to.be.revertedWithCustomError(escrow, "CapCutNone")
+          .withArgs(licenseId);
+        await expect(escrow.applyCapCut(9)).to.be.revertedWithCustomError(escrow, "CapCutNone").withArgs(9);
+      });
+    });
+
+    describe("when use that was served under the higher cap may still settle", () => {
+      it("reverts with CapCutRunning, up to the very second in which it may", async () => {
+        const licenseId = await buyLicense(market, usd(10));
+        await escrow.setCap(licenseId, 1);
+        const readyAt = (await time.latest()) + THAW;
+        await time.setNextBlockTimestamp(readyAt);
+        await expect(escrow.applyCapCut(licenseId))
+          .to.be.revertedWithCustomError(escrow, "CapCutRunning")
+          .withArgs(licenseId, readyAt);
+
+        await time.setNextBlockTimestamp(readyAt + 1);
+        await escrow.applyCapCut(licenseId);
+      });
+    });
+
+    describe("when all is well", () => {
+      it("puts the lower cap in force, once, whoever calls, and touches nothing else", async () => {
+        const licenseId = await buyLicense(market, usd(10), { capCode: 17 });
+        const before = await accountOf(licenseId);
+        await escrow.setCap(licenseId, 1);
+        await time.increase(THAW + 1);
+        await escrow.connect(market.outsider).applyCapCut(licenseId);
+
+        expect(await accountOf(licenseId)).to.deep.equal({ ...before, capCode: 1n });
+        await expect(escrow.applyCapCut(licenseId))
+          .to.be.revertedWithCustomError(escrow, "CapCutNone")
+          .withArgs(licenseId);
+      });
+
+      it("emits CapSet", async () => {
+        const licenseId = await buyLicense(market, usd(10));
+        await escrow.setCap(licenseId, 1);
+        await time.increase(THAW + 1);
+        await expect(escrow.applyCapCut(licenseId)).to.emit(escrow, "CapSet").withArgs(licenseId, 1);
+      });
     });
   });
 
@@ -789,7 +894,7 @@ describe("UsageEscrow", () => {
 
   describe("accountOf", () => {
     it("is all zero for a license that doesn't exist", async () => {
-      expect(Object.values(await accountOf(5n)).map(Number)).to.deep.equal(Array(11).fill(0));
+      expect(Object.values(await accountOf(5n)).map(Number)).to.deep.equal(Array(13).fill(0));
     });
   });
 
@@ -803,7 +908,7 @@ describe("UsageEscrow", () => {
   });
 
   describe("one license", () => {
-    it("is served by the operator that its buyer chose, among those who serve the model", async () => {
+    it("is served by the operator that its buyer chose, among those who serve its plan", async () => {
       const other = await addOperator(market, market.payees[4], 0n);
       const licenseId = await buyLicense(market, 0n, { operatorId: other });
       expect((await escrow.accountOf(licenseId)).operatorId).to.equal(other);

@@ -20,6 +20,7 @@ import {
   deploymentParameters,
   entryOf,
   HOUR,
+  planTerms,
   proofBy,
   settle,
   usd,
@@ -159,6 +160,29 @@ describe("attacks", () => {
       await owner.withdraw(licenseId, market.licensee);
       await expect(owner.withdraw(licenseId, market.licensee)).to.be.revertedWithCustomError(escrow, "ThawEmpty");
       expect(await market.licet.currency.balanceOf(escrow)).to.equal(0);
+    });
+
+    it("a licensee can't keep use that was served from being charged, by a lower cap", async () => {
+      const owner = escrow.connect(market.licensee);
+      await owner.setCap(licenseId, 1);
+      const epochStart = await time.latest();
+      const epochEnd = epochStart + DAY;
+      await time.setNextBlockTimestamp(epochEnd + WINDOW - 1);
+      const { header, entries } = await batchOf(market, [worth(licenseId, 60)], { epochStart, epochEnd });
+      const proof = proofBy(await escrow.batchIdOf(header));
+      await expect(escrow.applyCapCut(licenseId)).to.be.revertedWithCustomError(escrow, "CapCutRunning");
+      await time.setNextBlockTimestamp(epochEnd + WINDOW);
+      await escrow.settle(header, entries, proof);
+      expect((await escrow.accountOf(licenseId)).spent).to.equal(usd(60));
+    });
+
+    it("an operator isn't bound to a plan whose terms it never accepted", async () => {
+      const { licenses, committee } = market.licet;
+      const terms = planTerms(1, await committee.getAddress(), { publisherBps: 9_300 });
+      await licenses.connect(market.publisher).createPlan({ ...terms, levels: noDiscounts });
+      await expect(buyLicense(market, usd(1), { planId: 2 }))
+        .to.be.revertedWithCustomError(escrow, "PlanNotServed")
+        .withArgs(1, 2);
     });
 
     it("a licensee can't sell a license whose bill hasn't come", async () => {
@@ -369,6 +393,17 @@ describe("attacks", () => {
     });
   });
 });
+
+const noDiscounts = {
+  availabilityFloorBps: 0,
+  availabilityDiscountBps: 0,
+  severeAvailabilityFloorBps: 0,
+  severeAvailabilityDiscountBps: 0,
+  ttftCeilingMs: 0,
+  ttftDiscountBps: 0,
+  severeTtftCeilingMs: 0,
+  severeTtftDiscountBps: 0,
+};
 
 const zeroHeader = {
   operatorId: 1,
