@@ -1,0 +1,228 @@
+import { expect } from "chai";
+import { time } from "@nomicfoundation/hardhat-network-helpers";
+import { id, parseEther, Wallet, type TransactionRequest } from "ethers";
+import hre from "hardhat";
+import type { Chain } from "../../oracle/chain";
+import { connectChain } from "../../oracle/ethersChain";
+import { createSender } from "../../oracle/ethersSender";
+import { ChainRefusal, type SettlementSender } from "../../oracle/settler";
+import {
+  batchOf,
+  buyLicense,
+  DAY,
+  entryOf,
+  freshMarket,
+  HOUR,
+  proofBy,
+  settle,
+  usd,
+  type Market,
+} from "../support/market";
+
+let market: Market;
+const { provider } = hre.ethers;
+
+beforeEach(async () => {
+  market = await freshMarket();
+});
+
+describe("connectChain", () => {
+  let chain: Chain;
+  let license: bigint;
+
+  beforeEach(async () => {
+    license = await buyLicense(market, usd(50), { capCode: 17 });
+    chain = await connectChain(provider, {
+      escrow: await market.licet.escrow.getAddress(),
+      fromBlock: 0,
+      clock: "chain",
+    });
+  });
+
+  it("finds the domain and the periods from the escrow's address", async () => {
+    const { name, version, chainId, verifyingContract } = await market.licet.escrow.eip712Domain();
+    expect(chain.domain).to.deep.equal({ name, version, chainId, verifyingContract });
+    expect([chain.epochPeriod, chain.windowPeriod]).to.deep.equal([DAY, 2 * DAY]);
+  });
+
+  it("goes by the next block's time, or by the machine's", async () => {
+    await time.increase(3 * HOUR);
+    expect(await chain.now()).to.be.closeTo(await time.latest(), 5);
+    const { escrow } = market.licet;
+    const machine = await connectChain(provider, { escrow: await escrow.getAddress(), fromBlock: 0, clock: "machine" });
+    expect(await machine.now()).to.be.closeTo(Date.now() / 1000, 5);
+  });
+
+  describe("license", () => {
+    it("tells all about a license", async () => {
+      const expiresAt = Number((await market.licet.escrow.accountOf(license)).expiresAt);
+      expect(await chain.license(license)).to.deep.equal({
+        licenseId: license,
+        owner: market.licensee.address,
+        planId: 1,
+        operatorId: 1,
+        generation: 0,
+        balance: usd(50),
+        thawing: 0n,
+        spent: 0n,
+        cap: await market.licet.escrow.capOf(17),
+        expiresAt,
+        renewable: true,
+        onVoucherRoad: false,
+      });
+    });
+
+    it("is null for one that was never sold", async () => {
+      expect(await chain.license(99n)).to.equal(null);
+    });
+
+    it("respects a lower cap from its announcement on", async () => {
+      const { escrow } = market.licet;
+      await escrow.connect(market.licensee).setCap(license, 1);
+      expect((await chain.license(license))?.cap).to.equal(await escrow.capOf(1));
+    });
+
+    it("shows what thaws, at most the balance that is left", async () => {
+      const { escrow } = market.licet;
+      await escrow.connect(market.licensee).thaw(license, usd(50));
+      await settle(market, [entryOf(license)]);
+      const state = await chain.license(license);
+      expect(state?.thawing).to.equal(state?.balance);
+      expect(state?.balance).to.be.below(usd(50));
+    });
+
+    it("counts nothing as spent once a new term has begun", async () => {
+      await settle(market, [entryOf(license)]);
+      expect((await chain.license(license))?.spent).to.be.above(0n);
+      await time.increase(30 * DAY);
+      expect((await chain.license(license))?.spent).to.equal(0n);
+    });
+  });
+
+  it("tells a license's generation at a time", async () => {
+    const before = await time.latest();
+    await time.increase(HOUR);
+    await market.licet.escrow.connect(market.licensee).raiseGeneration(license);
+    const raisedAt = await time.latest();
+    expect(await chain.generationAt(license, before)).to.equal(0);
+    expect(await chain.generationAt(license, raisedAt - 1)).to.equal(0);
+    expect(await chain.generationAt(license, raisedAt)).to.equal(1);
+  });
+
+  it("tells plans, versions and operators, and null for what isn't there", async () => {
+    const plan = await chain.plan(1);
+    expect(plan).to.include({ planId: 1, assetId: 1, attestor: await market.licet.committee.getAddress() });
+    expect(plan?.rates.outputTokens).to.equal(usd(3));
+    expect(await chain.version(market.versionId)).to.deep.equal({
+      versionId: market.versionId,
+      assetId: 1,
+      manifestHash: id("manifest"),
+      usableUntil: 2 ** 40 - 1,
+    });
+    expect(await chain.operator(1)).to.include({ operatorId: 1, owner: market.operator.address });
+    expect([await chain.plan(2), await chain.plan(0), await chain.version(7n), await chain.operator(2)]).to.deep.equal([
+      null,
+      null,
+      null,
+      null,
+    ]);
+  });
+
+  it("tells whether a key could sign at a time", async () => {
+    const key = Wallet.createRandom().address;
+    const expiresAt = (await time.latest()) + DAY;
+    await market.licet.operators.connect(market.operator).addKey(1, key, expiresAt);
+    const addedAt = await time.latest();
+    const at = (moment: number) => chain.isSigningKey(1, key, moment);
+    expect([await at(addedAt - 1), await at(addedAt), await at(expiresAt)]).to.deep.equal([false, true, false]);
+    await market.licet.operators.connect(market.operator).revokeKey(1, key);
+    expect(await at(addedAt)).to.equal(false);
+  });
+
+  it("checks signatures of keys and of smart accounts", async () => {
+    const wallet = Wallet.createRandom();
+    const digest = id("anything");
+    const signature = wallet.signingKey.sign(digest).serialized;
+    const account = await hre.ethers.deployContract("WalletOfOneKey", [wallet.address]);
+    const check = async (who: string, what: string) => chain.isSignatureOf(who, what, signature);
+    expect(await check(wallet.address, digest)).to.equal(true);
+    expect(await check(await account.getAddress(), digest)).to.equal(true);
+    expect(await check(wallet.address, id("another"))).to.equal(false);
+    expect(await check(await account.getAddress(), id("another"))).to.equal(false);
+    expect(await check(await market.licet.escrow.getAddress(), digest)).to.equal(false);
+    expect(await chain.isSignatureOf(wallet.address, digest, "0x12")).to.equal(false);
+  });
+
+  it("tells a lane's last batch", async () => {
+    expect(await chain.lane(1, 1, market.versionId)).to.deep.equal({ sequence: 0n, epochStart: 0, epochEnd: 0 });
+    const { header } = await settle(market, [entryOf(license)]);
+    const { epochStart, epochEnd } = header;
+    expect(await chain.lane(1, 1, market.versionId)).to.deep.equal({ sequence: 1n, epochStart, epochEnd });
+  });
+});
+
+describe("createSender", () => {
+  let sender: SettlementSender;
+  let account: Wallet;
+
+  beforeEach(async () => {
+    account = new Wallet(id("settler"));
+    await market.outsider.sendTransaction({ to: account.address, value: parseEther("1") });
+    const escrow = await market.licet.escrow.getAddress();
+    sender = createSender(provider, account, { escrow, pollMs: 5, timeoutMs: 500 });
+  });
+
+  async function attestedBatch() {
+    const license = await buyLicense(market, usd(50));
+    await time.increase(HOUR);
+    const { header, entries } = await batchOf(market, [entryOf(license)]);
+    const batchId = await market.licet.escrow.batchIdOf(header);
+    return { header, entries, batchId, proof: proofBy(batchId) };
+  }
+
+  it("settles: previews, signs, broadcasts once or twice, and is told the fate", async () => {
+    const { header, entries, batchId, proof } = await attestedBatch();
+    await sender.preview(header, entries);
+    expect(await sender.isSettled(batchId, 1)).to.equal(false);
+    const { raw, hash } = await sender.signSettle(header, entries, proof);
+    await sender.broadcast(raw);
+    await sender.broadcast(raw);
+    expect(await sender.waitFor(hash, 1)).to.equal("confirmed");
+    expect(await sender.isSettled(batchId, 1)).to.equal(true);
+  });
+
+  it("waits for as many confirmations as it is told to", async () => {
+    const { header, entries, batchId, proof } = await attestedBatch();
+    const { raw, hash } = await sender.signSettle(header, entries, proof);
+    await sender.broadcast(raw);
+    expect(await sender.isSettled(batchId, 2)).to.equal(false);
+    await expect(sender.waitFor(hash, 2)).to.be.rejectedWith("isn't final after 500 ms");
+    await hre.network.provider.send("hardhat_mine", ["0x1"]);
+    expect(await sender.waitFor(hash, 2)).to.equal("confirmed");
+    expect(await sender.isSettled(batchId, 2)).to.equal(true);
+  });
+
+  it("says why the escrow would refuse, with the error's values", async () => {
+    const { header, entries, proof } = await attestedBatch();
+    const late = { ...header, count: 0n };
+    await expect(sender.preview(late, entries)).to.be.rejectedWith(ChainRefusal, "SummaryInvalid(count 0,");
+    await expect(sender.signSettle(late, entries, proof)).to.be.rejectedWith(ChainRefusal, "SummaryInvalid(count 0,");
+  });
+
+  it("tells a transaction that lost its nonce from one that reverted", async () => {
+    const { header, entries, proof } = await attestedBatch();
+    const { raw, hash } = await sender.signSettle(header, entries, proof);
+    const other: TransactionRequest = { to: account.address, value: 0n };
+    await (await account.connect(provider).sendTransaction(other)).wait();
+    await sender.broadcast(raw);
+    expect(await sender.waitFor(hash, 1)).to.equal("replaced");
+  });
+
+  it("tells a transaction that reverted", async () => {
+    const { header, entries, proof } = await attestedBatch();
+    const { raw, hash } = await sender.signSettle(header, entries, proof);
+    await market.licet.escrow.connect(market.outsider).settle(header, entries, proof);
+    await sender.broadcast(raw).catch(() => undefined);
+    expect(await sender.waitFor(hash, 1)).to.equal("reverted");
+  });
+});

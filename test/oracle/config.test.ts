@@ -1,0 +1,121 @@
+import { expect } from "chai";
+import { id } from "ethers";
+import { ConfigError, parseConfig } from "../../oracle/config";
+
+const ENVIRONMENT = {
+  SIGNING: id("signing"),
+  SETTLER: id("settler"),
+  ATTESTOR: id("attestor"),
+  CANARY: "a-grant",
+  BAD: "0x12",
+};
+
+const gateway = () => ({
+  operatorId: 1,
+  signingKeyVariable: "SIGNING",
+  models: [{ id: "m", upstreamUrl: "http://127.0.0.1:8000/", versionId: "4294967297" }] as object[],
+});
+const settler = () => ({
+  keyVariable: "SETTLER",
+  attestors: [{ address: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8", url: "https://attestor.example" }],
+});
+const attestor = () => ({
+  keyVariable: "ATTESTOR",
+  canaries: [
+    {
+      operatorId: 1,
+      planId: 1,
+      versionId: "4294967297",
+      gatewayUrl: "http://127.0.0.1:8080",
+      apiKeyVariable: "CANARY",
+      modelId: "m",
+    },
+  ],
+});
+const parse = (config: object) => parseConfig(JSON.stringify({ dataFolder: "data", ...config }), ENVIRONMENT);
+
+describe("parseConfig", () => {
+  it("reads all sections, with keys from the environment and defaults for the rest", () => {
+    const config = parse({ gateway: gateway(), settler: settler(), attestor: attestor() });
+    expect(config.clock).to.equal("machine");
+    expect(config.gateway).to.deep.include({ port: 8080, operatorId: 1, signingKey: ENVIRONMENT.SIGNING });
+    expect(config.gateway?.models).to.deep.equal([
+      {
+        id: "m",
+        upstreamUrl: "http://127.0.0.1:8000",
+        versionId: 4294967297n,
+        upstreamModel: undefined,
+        gpus: undefined,
+      },
+    ]);
+    expect(config.settler).to.deep.include({ privateKey: ENVIRONMENT.SETTLER, confirmations: 2, intervalMs: 30_000 });
+    expect(config.attestor?.canaries[0]).to.include({ apiKey: "a-grant", meanIntervalMs: 300_000, maxTokens: 16 });
+  });
+
+  const bad: [string, () => unknown, string][] = [
+    ["no JSON", () => parseConfig("{", ENVIRONMENT), "The configuration is no JSON"],
+    ["no object", () => parseConfig("[]", ENVIRONMENT), "The configuration must be an object; it is []."],
+    ["no folder for data", () => parseConfig('{"gateway":{}}', ENVIRONMENT), "dataFolder is missing."],
+    ["nothing to start", () => parse({}), "it needs a section gateway, settler or attestor"],
+    ["an unknown section", () => parse({ gateway: gateway(), getaway: {} }), "getaway is no setting; there are"],
+    ["an unknown field", () => parse({ gateway: { ...gateway(), prot: 1 } }), "gateway.prot is no setting"],
+    [
+      "a wrong clock",
+      () => parse({ clock: "sun", gateway: gateway() }),
+      'clock must be one of machine, chain; it is "sun"',
+    ],
+    [
+      "a text for a port",
+      () => parse({ gateway: { ...gateway(), port: "80" } }),
+      'gateway.port must be a whole number of at least 0 and at most 65535; it is "80"',
+    ],
+    ["a port too high", () => parse({ gateway: { ...gateway(), port: 70_000 } }), "it is 70000"],
+    [
+      "no models",
+      () => parse({ gateway: { ...gateway(), models: [] } }),
+      "gateway.models must be a list of at least one",
+    ],
+    [
+      "a number for a version's id",
+      () => parse({ gateway: { ...gateway(), models: [{ id: "m", upstreamUrl: "http://a", versionId: 5 }] } }),
+      "gateway.models[0].versionId must be an id in quotes",
+    ],
+    [
+      "a URL without a scheme",
+      () => parse({ gateway: { ...gateway(), models: [{ id: "m", upstreamUrl: "localhost:8000", versionId: "5" }] } }),
+      "gateway.models[0].upstreamUrl must be a URL",
+    ],
+    [
+      "an unset variable",
+      () => parse({ settler: { ...settler(), keyVariable: "NONE" } }),
+      "settler.keyVariable names the environment variable NONE, which isn't set.",
+    ],
+    [
+      "a key that is none",
+      () => parse({ settler: { ...settler(), keyVariable: "BAD" } }),
+      "settler.keyVariable: its environment variable must hold 0x and 64 hex digits.",
+    ],
+    [
+      "an address that is none",
+      () => parse({ settler: { ...settler(), attestors: [{ address: "0x1", url: "http://a" }] } }),
+      'settler.attestors[0].address must be an address; it is "0x1"',
+    ],
+    [
+      "a canary without a key",
+      () => parse({ attestor: { ...attestor(), canaries: [{ ...attestor().canaries[0], apiKeyVariable: "NONE" }] } }),
+      "attestor.canaries[0].apiKeyVariable names",
+    ],
+  ];
+  for (const [what, attempt, message] of bad) {
+    it(`refuses ${what}`, () => {
+      expect(attempt).to.throw(ConfigError, message);
+    });
+  }
+
+  it("never repeats a wrong key", () => {
+    expect(() => parse({ settler: { ...settler(), keyVariable: "BAD" } }))
+      .to.throw(ConfigError)
+      .with.property("message")
+      .that.does.not.contain(ENVIRONMENT.BAD);
+  });
+});
