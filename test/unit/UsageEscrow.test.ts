@@ -54,7 +54,7 @@ describe("UsageEscrow", () => {
         await pause();
         await expect(buy())
           .to.be.revertedWithCustomError(escrow, "DepositsPaused")
-          .withArgs((await time.latest()) + PAUSE);
+          .withArgs(await escrow.pausedUntil());
       });
     });
 
@@ -168,7 +168,7 @@ describe("UsageEscrow", () => {
         await pause();
         await expect(escrow.deposit(licenseId, 1))
           .to.be.revertedWithCustomError(escrow, "DepositsPaused")
-          .withArgs((await time.latest()) + PAUSE);
+          .withArgs(await escrow.pausedUntil());
       });
     });
 
@@ -324,7 +324,7 @@ describe("UsageEscrow", () => {
         await pause();
         await expect(escrow.depositWithPermit(licenseId, usd(5), ...permit))
           .to.be.revertedWithCustomError(escrow, "DepositsPaused")
-          .withArgs((await time.latest()) + PAUSE);
+          .withArgs(await escrow.pausedUntil());
       });
     });
 
