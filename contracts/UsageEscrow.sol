@@ -95,6 +95,10 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         require(d.treasury != address(0), TreasuryZero());
         _requireWithin(d.epochPeriod, 1 minutes, 7 days);
         _requireWithin(d.windowPeriod, 1 hours, 14 days);
+        require(
+            d.staking.CURRENCY() == d.currency && d.staking.OPERATORS() == d.operators,
+            StakingOfAnotherMarket(address(d.staking))
+        );
         uint256 stakeThaw = d.staking.THAW_PERIOD();
         require(
             stakeThaw >= LONGEST_HOLD + d.windowPeriod,

@@ -26,6 +26,9 @@ export interface Refusal {
   receiptHash: string | null;
 }
 
+/** Sequences may be left out, but not so many that a lane could be ended by a huge one. */
+const MOST_SKIPPED = 1_000n;
+
 /** What an attestor remembers of the batches that it signed before. */
 export type Memory = Pick<Store, "attestedBatch" | "attestedSince" | "seenReceipt" | "seenRequest" | "attestedCost">;
 
@@ -63,6 +66,8 @@ function* laneReasons({ header, operator, plan, version, lane }: BatchFacts, com
 
   if (header.sequence <= lane.sequence) {
     yield `The sequence is ${header.sequence}; the lane's last batch that settled has ${lane.sequence}, so it must be higher`;
+  } else if (header.sequence > lane.sequence + MOST_SKIPPED) {
+    yield `The sequence is ${header.sequence}, more than ${MOST_SKIPPED} above the lane's last, which would use numbers up`;
   }
 }
 

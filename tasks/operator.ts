@@ -17,8 +17,9 @@ export async function registerOperator(
   session: Session,
   args: RegisterOperator,
 ): Promise<TaskRecord & { operator: number }> {
-  const { operators } = session.licet;
+  const { licenses, operators } = session.licet;
   const plans = idsOf(args.plans, "--plans");
+  for (const planId of plans) await licenses.termsOf(planId);
   const { operatorId } = await eventOf(await operators.register(args.endpoint, args.metadata), "OperatorRegistered");
   const { timestamp } = (await session.hre.ethers.provider.getBlock("latest"))!;
   const expiresAt = timestamp + parsePeriod(args.keyValid, "--key-valid");

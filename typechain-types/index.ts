@@ -128,8 +128,6 @@ export type { UsageChargeHarness } from "./contracts/mocks/UsageChargeHarness";
 export { UsageChargeHarness__factory } from "./factories/contracts/mocks/UsageChargeHarness__factory";
 export type { UsageEntryHarness } from "./contracts/mocks/UsageEntryHarness";
 export { UsageEntryHarness__factory } from "./factories/contracts/mocks/UsageEntryHarness__factory";
-export type { WalletOfOneKey } from "./contracts/mocks/WalletOfOneKey";
-export { WalletOfOneKey__factory } from "./factories/contracts/mocks/WalletOfOneKey__factory";
 export type { OperatorRegistry } from "./contracts/OperatorRegistry";
 export { OperatorRegistry__factory } from "./factories/contracts/OperatorRegistry__factory";
 export type { PerformanceStaking } from "./contracts/PerformanceStaking";

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {Thaw} from "../libraries/Thaw.sol";
 import {OperatorId} from "../types/Ids.sol";
+import {IOperatorRegistry} from "./IOperatorRegistry.sol";
 
 /// @title The operators' slashable bonds
 interface IPerformanceStaking {
@@ -70,6 +72,10 @@ interface IPerformanceStaking {
 
     /// @notice Sends what slashes have left for the caller to `to`.
     function withdrawProceeds(address to) external returns (uint256 amount);
+
+    function CURRENCY() external view returns (IERC20);
+
+    function OPERATORS() external view returns (IOperatorRegistry);
 
     /// @notice The wait before stake may leave, in seconds.
     function THAW_PERIOD() external view returns (uint256);

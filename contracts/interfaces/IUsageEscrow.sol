@@ -174,6 +174,7 @@ interface IUsageEscrow {
     error PlanNotServed(OperatorId operatorId, PlanId planId);
     error PauseTooSoon(uint256 allowedAt);
     error PeriodOutOfRange(uint256 period, uint256 shortest, uint256 longest);
+    error StakingOfAnotherMarket(address staking);
     error StakeThawTooShort(uint256 thawPeriod, uint256 shortest);
     error SummaryInvalid(uint256 count, uint256 availabilityBps);
     error ThawAboveBalance(LicenseId licenseId, uint256 amount, uint256 balance);

@@ -68,7 +68,8 @@ describe("deployment", () => {
       it("takes 8, and none, and measures the licensees' caps in whole units of them", async () => {
         for (const decimals of [8, 0]) {
           const currency = await hre.ethers.deployContract("CurrencyOfDecimals", [decimals]);
-          const escrow = await deploy({ currency: await currency.getAddress() });
+          const staking = await stakingWith({ currency: await currency.getAddress() });
+          const escrow = await deploy({ currency: await currency.getAddress(), staking });
           expect(await escrow.getFunction("capOf")(1)).to.equal(9n * 10n ** BigInt(decimals));
         }
       });
@@ -100,16 +101,29 @@ describe("deployment", () => {
       });
     }
 
-    const stakingWithThaw = async (thawPeriod: number) => {
+    const stakingWith = async (changes: { currency?: string; operators?: string; thawPeriod?: number }) => {
       const { authority, currency, operators } = market.licet;
       const staking = await hre.ethers.deployContract("PerformanceStaking", [
         await authority.getAddress(),
-        await currency.getAddress(),
-        await operators.getAddress(),
-        thawPeriod,
+        changes.currency ?? (await currency.getAddress()),
+        changes.operators ?? (await operators.getAddress()),
+        changes.thawPeriod ?? 32 * DAY,
       ]);
       return staking.getAddress();
     };
+    const stakingWithThaw = (thawPeriod: number) => stakingWith({ thawPeriod });
+
+    describe("when the staking is of another market", () => {
+      it("reverts with StakingOfAnotherMarket", async () => {
+        const currency = await (await hre.ethers.deployContract("TestCurrency")).getAddress();
+        const operators = await (await hre.ethers.deployContract("OperatorRegistry")).getAddress();
+        for (const staking of [await stakingWith({ currency }), await stakingWith({ operators })]) {
+          await expect(deploy({ staking }))
+            .to.be.revertedWithCustomError(market.licet.escrow, "StakingOfAnotherMarket")
+            .withArgs(staking);
+        }
+      });
+    });
 
     describe("when stake could leave before what it secures may be released", () => {
       it("reverts with StakeThawTooShort", async () => {

@@ -19,18 +19,15 @@ import {
   type Market,
 } from "../support/market";
 
-let market: Market;
 const { provider } = hre.ethers;
 
-beforeEach(async () => {
-  market = await freshMarket();
-});
-
 describe("connectChain", () => {
+  let market: Market;
   let chain: Chain;
   let license: bigint;
 
   beforeEach(async () => {
+    market = await freshMarket();
     license = await buyLicense(market, usd(50), { capCode: 17 });
     chain = await connectChain(provider, {
       escrow: await market.licet.escrow.getAddress(),
@@ -143,7 +140,7 @@ describe("connectChain", () => {
     const wallet = Wallet.createRandom();
     const digest = id("anything");
     const signature = wallet.signingKey.sign(digest).serialized;
-    const account = await hre.ethers.deployContract("WalletOfOneKey", [wallet.address]);
+    const account = await hre.ethers.deployContract("SmartWallet", [wallet.address]);
     const check = async (who: string, what: string) => chain.isSignatureOf(who, what, signature);
     expect(await check(wallet.address, digest)).to.equal(true);
     expect(await check(await account.getAddress(), digest)).to.equal(true);
@@ -162,10 +159,12 @@ describe("connectChain", () => {
 });
 
 describe("createSender", () => {
+  let market: Market;
   let sender: SettlementSender;
   let account: Wallet;
 
   beforeEach(async () => {
+    market = await freshMarket();
     account = new Wallet(id("settler"));
     await market.outsider.sendTransaction({ to: account.address, value: parseEther("1") });
     const escrow = await market.licet.escrow.getAddress();

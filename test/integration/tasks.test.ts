@@ -220,6 +220,12 @@ describe("tasks", () => {
         /--plans must be ids such as 1 or 1,2; it is "all"/,
       ],
       [
+        "operator:register",
+        "a plan that isn't there",
+        () => ({ endpoint: "http://a", key: ATTESTORS[0].address, plans: "1,9" }),
+        /PlanUnknown\(planId 9\)/,
+      ],
+      [
         "batch:release",
         "a batch that isn't there",
         () => ({ batch: `0x${"11".repeat(32)}` }),

@@ -631,6 +631,12 @@ describe("attestor", () => {
         expect((await refusalOf(another())).refusals[0]).to.contain("is equivocation");
       });
 
+      only(
+        "a sequence far above the lane's last",
+        () => requestOf({ ...parts(), header: { sequence: 1_001n } }),
+        "more than 1000 above the lane's last",
+      );
+
       it("signs for no later sequence while the batch that it signed may still settle", async () => {
         await signatureFor(requestOf(parts()));
         const later = requestOf({

@@ -61,6 +61,8 @@ export declare namespace IPerformanceStaking {
 export interface IPerformanceStakingInterface extends Interface {
   getFunction(
     nameOrSignature:
+      | "CURRENCY"
+      | "OPERATORS"
       | "THAW_PERIOD"
       | "activeStakeOf"
       | "addStake"
@@ -87,6 +89,8 @@ export interface IPerformanceStakingInterface extends Interface {
       | "StakeWithdrawn"
   ): EventFragment;
 
+  encodeFunctionData(functionFragment: "CURRENCY", values?: undefined): string;
+  encodeFunctionData(functionFragment: "OPERATORS", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "THAW_PERIOD",
     values?: undefined
@@ -148,6 +152,8 @@ export interface IPerformanceStakingInterface extends Interface {
     values: [BigNumberish, BigNumberish]
   ): string;
 
+  decodeFunctionResult(functionFragment: "CURRENCY", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "OPERATORS", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "THAW_PERIOD",
     data: BytesLike
@@ -344,6 +350,10 @@ export interface IPerformanceStaking extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  CURRENCY: TypedContractMethod<[], [string], "view">;
+
+  OPERATORS: TypedContractMethod<[], [string], "view">;
+
   THAW_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
   activeStakeOf: TypedContractMethod<
@@ -426,6 +436,12 @@ export interface IPerformanceStaking extends BaseContract {
     key: string | FunctionFragment
   ): T;
 
+  getFunction(
+    nameOrSignature: "CURRENCY"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "OPERATORS"
+  ): TypedContractMethod<[], [string], "view">;
   getFunction(
     nameOrSignature: "THAW_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;

@@ -13,4 +13,3 @@ export type { SmartWallet } from "./SmartWallet";
 export type { TestCurrency } from "./TestCurrency";
 export type { UsageChargeHarness } from "./UsageChargeHarness";
 export type { UsageEntryHarness } from "./UsageEntryHarness";
-export type { WalletOfOneKey } from "./WalletOfOneKey";

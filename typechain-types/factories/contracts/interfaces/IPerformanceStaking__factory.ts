@@ -319,6 +319,32 @@ const _abi = [
   },
   {
     inputs: [],
+    name: "CURRENCY",
+    outputs: [
+      {
+        internalType: "contract IERC20",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "OPERATORS",
+    outputs: [
+      {
+        internalType: "contract IOperatorRegistry",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
     name: "THAW_PERIOD",
     outputs: [
       {

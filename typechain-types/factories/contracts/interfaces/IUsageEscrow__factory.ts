@@ -467,6 +467,17 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "address",
+        name: "staking",
+        type: "address",
+      },
+    ],
+    name: "StakingOfAnotherMarket",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint256",
         name: "count",
         type: "uint256",

@@ -13,4 +13,3 @@ export { SmartWallet__factory } from "./SmartWallet__factory";
 export { TestCurrency__factory } from "./TestCurrency__factory";
 export { UsageChargeHarness__factory } from "./UsageChargeHarness__factory";
 export { UsageEntryHarness__factory } from "./UsageEntryHarness__factory";
-export { WalletOfOneKey__factory } from "./WalletOfOneKey__factory";
