@@ -1,4 +1,4 @@
-import { Contract, type ContractRunner, type Provider } from "ethers";
+import { Contract, isError, type ContractRunner, type Provider } from "ethers";
 import {
   AssetRegistry__factory,
   LicenseRegistry__factory,
@@ -62,7 +62,8 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
       now(),
     ]);
     const expiresAt = Number(account.expiresAt);
-    const startsAnew = plan.renewable && time >= expiresAt;
+    // Use counts in the term in which its epoch started: for an epoch after a term's end, the ended term's cap may still bind.
+    const startsAnew = plan.renewable && time >= expiresAt + Number(epochPeriod);
     return {
       licenseId,
       owner,
@@ -81,12 +82,12 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
 
   async function generationAt(licenseId: bigint, at: number): Promise<number> {
     const raised = await escrow.queryFilter(escrow.filters.GenerationRaised(licenseId), config.fromBlock);
-    let generation = 0;
-    for (const event of raised) {
+    // The moment asked for is recent: from the last raise backwards it is soon found.
+    for (const event of raised.reverse()) {
       const { timestamp } = await event.getBlock();
-      if (timestamp <= at) generation = Number(event.args.generation);
+      if (timestamp <= at) return Number(event.args.generation);
     }
-    return generation;
+    return 0;
   }
 
   async function plan(planId: number): Promise<PlanState | null> {
@@ -109,11 +110,16 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
   }
 
   async function isSignatureOf(account: string, digest: string, signature: string): Promise<boolean> {
-    if ((await provider.getCode(account)) === "0x") return isRecoveredFrom(account, digest, signature);
+    // The key's own signature counts whatever code the account has: an EIP-7702 delegation can't unsay it.
+    if (isRecoveredFrom(account, digest, signature)) return true;
+    if ((await provider.getCode(account)) === "0x") return false;
     const wallet = new Contract(account, ERC1271, runner);
     return wallet.isValidSignature(digest, signature).then(
       (answer: string) => answer === ERC1271_MAGIC,
-      () => false,
+      (error) => {
+        if (isAnswer(error)) return false;
+        throw error;
+      },
     );
   }
 
@@ -136,6 +142,11 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
     isSignatureOf,
     lane,
   };
+}
+
+/** Whether the account itself refused, or isn't made for the question; a chain that can't be asked is no answer. */
+function isAnswer(error: Error): boolean {
+  return isError(error, "CALL_EXCEPTION") || isError(error, "BAD_DATA") || /revert/i.test(error.message);
 }
 
 /** Ids count from 1. */

@@ -88,10 +88,13 @@ describe("connectChain", () => {
       expect(state?.balance).to.be.below(usd(50));
     });
 
-    it("counts nothing as spent once a new term has begun", async () => {
+    it("counts nothing as spent once an epoch of the new term must have begun", async () => {
       await settle(market, [entryOf(license)]);
-      expect((await chain.license(license))?.spent).to.be.above(0n);
-      await time.increase(30 * DAY);
+      const { spent, expiresAt } = (await chain.license(license))!;
+      expect(spent).to.be.above(0n);
+      await time.increaseTo(expiresAt + DAY - 10);
+      expect((await chain.license(license))?.spent).to.equal(spent);
+      await time.increaseTo(expiresAt + DAY);
       expect((await chain.license(license))?.spent).to.equal(0n);
     });
   });
@@ -148,6 +151,35 @@ describe("connectChain", () => {
     expect(await check(await account.getAddress(), id("another"))).to.equal(false);
     expect(await check(await market.licet.escrow.getAddress(), digest)).to.equal(false);
     expect(await chain.isSignatureOf(wallet.address, digest, "0x12")).to.equal(false);
+  });
+
+  it("takes the key's own signature for an account that was given code since (EIP-7702)", async () => {
+    const wallet = Wallet.createRandom();
+    const digest = id("anything");
+    const signature = wallet.signingKey.sign(digest).serialized;
+    const other = await hre.ethers.deployContract("SmartWallet", [Wallet.createRandom().address]);
+    await hre.network.provider.send("hardhat_setCode", [wallet.address, await provider.getCode(other)]);
+    expect(await chain.isSignatureOf(wallet.address, digest, signature)).to.equal(true);
+  });
+
+  it("doesn't take a chain that can't be asked for an account that says no", async () => {
+    const account = await (
+      await hre.ethers.deployContract("SmartWallet", [Wallet.createRandom().address])
+    ).getAddress();
+    let isDown = false;
+    const flaky = new Proxy(provider, {
+      get: (target, name) => {
+        if (name === "call" && isDown) return () => Promise.reject(new Error("429 Too Many Requests"));
+        const value = Reflect.get(target, name) as unknown;
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+    const escrow = await market.licet.escrow.getAddress();
+    const reading = await connectChain(flaky, { escrow, fromBlock: 0, clock: "chain" });
+    const ask = () => reading.isSignatureOf(account, id("x"), `0x${"11".repeat(65)}`);
+    expect(await ask()).to.equal(false);
+    isDown = true;
+    await expect(ask()).to.be.rejectedWith("429");
   });
 
   it("tells a lane's last batch", async () => {
