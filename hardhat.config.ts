@@ -40,6 +40,9 @@ subtask(
   },
 );
 
+/** Of the network `custom`: where it is, and the key that acts there. */
+const { LICET_RPC_URL, LICET_PRIVATE_KEY } = process.env;
+
 const config: HardhatUserConfig = {
   solidity: {
     version: SOLC_VERSION,
@@ -52,7 +55,8 @@ const config: HardhatUserConfig = {
   },
   networks: {
     hardhat: { hardfork: "prague" },
-    localhost: { url: process.env.LICET_RPC_URL ?? "http://127.0.0.1:8545" },
+    localhost: { url: "http://127.0.0.1:8545" },
+    ...(LICET_RPC_URL ? { custom: { url: LICET_RPC_URL, accounts: LICET_PRIVATE_KEY ? [LICET_PRIVATE_KEY] : [] } } : {}),
   },
   paths: { ignition: "deploy" },
   // `npm run typechain` generates the bindings: compiling must not, or a stale one could never be found.
