@@ -56,7 +56,9 @@ const config: HardhatUserConfig = {
   networks: {
     hardhat: { hardfork: "prague" },
     localhost: { url: "http://127.0.0.1:8545" },
-    ...(LICET_RPC_URL ? { custom: { url: LICET_RPC_URL, accounts: LICET_PRIVATE_KEY ? [LICET_PRIVATE_KEY] : [] } } : {}),
+    ...(LICET_RPC_URL
+      ? { custom: { url: LICET_RPC_URL, accounts: LICET_PRIVATE_KEY ? [LICET_PRIVATE_KEY] : [] } }
+      : {}),
   },
   paths: { ignition: "deploy" },
   // `npm run typechain` generates the bindings: compiling must not, or a stale one could never be found.
