@@ -12,8 +12,9 @@ import {
   ATTESTATIONS_PATH,
   measurementRequestFromJson,
   MEASUREMENTS_PATH,
+  proposalFromJson,
 } from "./attestorApi";
-import { type AttestationRequest, type BatchFacts, gatherFacts } from "./batchFacts";
+import { type BatchFacts, gatherFacts, proposalProblem } from "./batchFacts";
 import type { Chain } from "./chain";
 import { type Committee, type Refusal, refusalsOf } from "./inspection";
 import type { Log } from "./log";
@@ -100,7 +101,7 @@ function createServer(
   });
 
   server.post(ATTESTATIONS_PATH, async ({ body }, reply) => {
-    const answer = await attest(deps, committee, { privateKey, address }, attestationRequestFromJson(body));
+    const answer = await attest(deps, committee, { privateKey, address }, body);
     return reply.code("signature" in answer ? 200 : 422).send(answer);
   });
 
@@ -120,13 +121,17 @@ async function signMeasurement(
   return { measurement, signature: signDigest(privateKey, measurementDigest(chain.domain, measurement)) };
 }
 
+/** Only the operator proposes: whoever else has some of its receipts could use its lane's numbers up. */
 async function attest(
   { chain, store, log }: AttestorDeps,
   committee: Committee,
   { privateKey, address }: { privateKey: string; address: string },
-  request: AttestationRequest,
+  body: unknown,
 ): Promise<Attestation | AttestationRefusal> {
-  const facts = await gatherFacts(chain, request);
+  const problem = await proposalProblem(chain, proposalFromJson(body));
+  if (problem !== null) return { refusals: [problem], receipts: [] };
+
+  const facts = await gatherFacts(chain, attestationRequestFromJson(body));
   const { batchId, header } = facts;
   const refusals = refusalsOf(facts, store, committee, address);
   if (refusals.length === 0) refusals.push(...remember(store, facts));

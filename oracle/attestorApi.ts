@@ -55,20 +55,30 @@ export async function requestAttestation(
   throw await unexpected(response);
 }
 
-export function attestationRequestToJson({ header, receipts, grants, measurements }: AttestationRequest) {
+export function attestationRequestToJson({ header, receipts, grants, measurements, proposal }: AttestationRequest) {
   return {
     header: headerToJson(header),
+    proposal,
     receipts: receipts.map(signedReceiptToJson),
     grants: grants.map(signedGrantToJson),
     measurements: measurements.map(signedMeasurementToJson),
   };
 }
 
+/**
+ * The part of a request that tells whether the rest is worth reading.
+ * @throws MalformedMessage
+ */
+export function proposalFromJson(json: unknown): Pick<AttestationRequest, "header" | "proposal"> {
+  const { header, proposal } = objectOf(json);
+  return { header: headerFromJson(header), proposal: text("proposal", proposal) };
+}
+
 /** @throws MalformedMessage */
 export function attestationRequestFromJson(json: unknown): AttestationRequest {
-  const { header, receipts, grants, measurements } = objectOf(json);
+  const { receipts, grants, measurements } = objectOf(json);
   return {
-    header: headerFromJson(header),
+    ...proposalFromJson(json),
     receipts: listOf("receipts", receipts).map(signedReceiptFromJson),
     grants: listOf("grants", grants).map(signedGrantFromJson),
     measurements: listOf("measurements", measurements).map(signedMeasurementFromJson),

@@ -7,6 +7,7 @@ import {
   grantDigest,
   MalformedMessage,
   measurementDigest,
+  proposalDigest,
   receiptDigest,
   recoverSigner,
 } from "./messages";
@@ -21,6 +22,8 @@ export interface AttestationRequest {
   grants: SignedGrant[];
   /** What the header's service level is the median of. */
   measurements: SignedMeasurement[];
+  /** The operator's signature over the batch's Proposal. */
+  proposal: string;
 }
 
 /** Who signed something, or why that can't be told. */
@@ -69,6 +72,21 @@ export interface BatchFacts {
   /** By id; those that don't exist are left out. */
   licenses: Map<bigint, CheckedLicense>;
   measurements: CheckedMeasurement[];
+}
+
+/**
+ * Why a proposal isn't the operator's; null if it is, by one of the keys that it has now.
+ * @throws if the chain can't be read
+ */
+export async function proposalProblem(
+  chain: Chain,
+  { header, proposal }: Pick<AttestationRequest, "header" | "proposal">,
+): Promise<string | null> {
+  const signer = signerOf(proposalDigest(chain.domain, { batchId: batchDigest(chain.domain, header) }), proposal);
+  if ("problem" in signer) return `The proposal isn't signed: ${signer.problem}`;
+  const now = await chain.now();
+  if (await chain.isSigningKey(header.operatorId, signer.address, now)) return null;
+  return `The proposal is signed by ${signer.address}, not a key of operator ${header.operatorId} at ${now}`;
 }
 
 /** @throws if the chain can't be read */

@@ -29,6 +29,7 @@ export interface GatewaySection {
 
 export interface SettlerSection {
   privateKey: string;
+  proposalKey: string;
   attestors: { address: string; url: string }[];
   confirmations: number;
   intervalMs: number;
@@ -104,6 +105,7 @@ function gatewayOf(section: Section): GatewaySection {
 function settlerOf(section: Section): SettlerSection {
   return {
     privateKey: section.privateKey("keyVariable"),
+    proposalKey: section.privateKey("signingKeyVariable"),
     attestors: section.list("attestors", (attestor) => ({
       address: attestor.address("address"),
       url: attestor.url("url"),

@@ -26,8 +26,11 @@ export interface Refusal {
   receiptHash: string | null;
 }
 
-/** Sequences may be left out, but not so many that a lane could be ended by a huge one. */
-const MOST_SKIPPED = 1_000n;
+/**
+ * How many sequences may be left out. Every refused draft leaves one out, so these must never run out: a draft a second
+ * takes 136 years. A jump as long can be made 2^32 times, so no huge one ends a lane either.
+ */
+const MOST_SKIPPED = 2n ** 32n;
 
 /** What an attestor remembers of the batches that it signed before. */
 export type Memory = Pick<Store, "attestedBatch" | "attestedSince" | "seenReceipt" | "seenRequest" | "attestedCost">;
@@ -86,9 +89,8 @@ function* epochReasons({ header, lane, now, epochPeriod, windowPeriod }: BatchFa
   }
 }
 
-/** An attestor that signs two digests for one sequence of a lane loses its bond. */
 /**
- * One batch a sequence, and none while another of the lane may still settle: the later one would shut the earlier out.
+ * One batch a sequence, as two digests for one lose an attestor its bond; and none while another of the lane may still settle: the later one would shut the earlier out.
  * A batch that misses its window leaves its sequence unused.
  */
 function* guardReasons({ batchId, header, lane, now, windowPeriod }: BatchFacts, memory: Memory): Iterable<string> {

@@ -15,6 +15,7 @@ import {
   type BatchHeader,
   type Grant,
   type Measurement,
+  type Proposal,
   type Receipt,
   type SignedGrant,
   type SignedMeasurement,
@@ -177,12 +178,14 @@ const measurements = new MessageType<Measurement>(
   "Measurement(uint24 operatorId,uint32 planId,uint64 versionId,uint40 epochStart,uint40 epochEnd," +
     "uint16 availabilityBps,uint32 p95TtftMs,uint32 samples)",
 );
+const proposals = new MessageType<Proposal>("Proposal(bytes32 batchId)");
 
 /** The structs as ethers' `signTypedData` and `TypedDataEncoder` take them. */
 export const GRANT_TYPES = grants.types;
 export const RECEIPT_TYPES = receipts.types;
 export const BATCH_TYPES = batches.types;
 export const MEASUREMENT_TYPES = measurements.types;
+export const PROPOSAL_TYPES = proposals.types;
 
 /** The EIP-712 digest of a grant: the "grant hash". Like all digests here, it throws MalformedMessage on a field out of range. */
 export const grantDigest = (domain: TypedDataDomain, grant: Grant): string => grants.digest(domain, grant);
@@ -192,6 +195,9 @@ export const receiptDigest = (domain: TypedDataDomain, receipt: Receipt): string
 export const batchDigest = (domain: TypedDataDomain, header: BatchHeader): string => batches.digest(domain, header);
 export const measurementDigest = (domain: TypedDataDomain, measurement: Measurement): string =>
   measurements.digest(domain, measurement);
+/** What an operator's key signs to have a batch attested: without it, anybody with receipts could use a lane's numbers up. */
+export const proposalDigest = (domain: TypedDataDomain, proposal: Proposal): string =>
+  proposals.digest(domain, proposal);
 
 const SIGNATURE_BYTES = 65;
 const HALF_ORDER = Buffer.from("7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0", "hex");

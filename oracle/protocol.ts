@@ -110,6 +110,11 @@ export interface SignedMeasurement {
   signature: string;
 }
 
+/** The operator's word that a batch is its own: signed, attestors look at it. */
+export interface Proposal {
+  batchId: string;
+}
+
 /** What attestors sign. */
 export interface BatchHeader extends Lane, Epoch, Usage {
   /** Per lane, from 1. */

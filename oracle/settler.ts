@@ -15,7 +15,7 @@ import type { Chain, LaneState } from "./chain";
 import { MAX_ENTRIES } from "./entries";
 import type { Log } from "./log";
 import { medianOf } from "./measure";
-import { batchDigest } from "./messages";
+import { batchDigest, proposalDigest, signDigest } from "./messages";
 import type { BatchHeader, Epoch, Lane, SignedGrant, SignedMeasurement } from "./protocol";
 import type { Store, StoredBatch } from "./store";
 
@@ -47,6 +47,8 @@ export interface SettlementSender {
 }
 
 export interface SettlerConfig extends CommitteeConfig {
+  /** A signing key of the operator: attestors look at nothing that no such key proposes. */
+  proposalKey: string;
   /** Blocks until a settlement counts as final. */
   confirmations: number;
   /** Length of the epochs that `settleDue` cuts time into, from 1970 on; the chain's longest if left out. */
@@ -242,7 +244,9 @@ export class Settler {
     const { header, measurements } = this.load(batchId);
     const receipts = this.deps.store.receiptsOf(batchId).map(({ receipt, signature }) => ({ receipt, signature }));
     const grantHashes = new Set(receipts.map(({ receipt }) => receipt.grantHash));
-    return { header, receipts, grants: [...grantHashes].map((hash) => this.grant(hash)), measurements };
+    const grants = [...grantHashes].map((hash) => this.grant(hash));
+    const proposal = signDigest(this.config.proposalKey, proposalDigest(this.deps.chain.domain, { batchId }));
+    return { header, receipts, grants, measurements, proposal };
   }
 
   private grant(grantHash: string): SignedGrant {

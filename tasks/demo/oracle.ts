@@ -28,6 +28,8 @@ export interface Oracle {
   /** The operator's. */
   store: Store;
   settler: Settler;
+  /** The operator's, for its proposals to the attestors. */
+  proposalKey: string;
   attestors: RunningAttestor[];
   close(): Promise<void>;
 }
@@ -80,6 +82,7 @@ export async function startOracle(
       return { ...(await startAttestor(config, { chain, store: own, log })), store: own };
     }),
   );
+  const proposalKey = cast.receiptKey.privateKey;
   const settler = new Settler(
     {
       chain,
@@ -87,7 +90,7 @@ export async function startOracle(
       sender: createSender(provider, cast.settlerKey, { escrow, pollMs: 50, timeoutMs: 20_000 }),
       log,
     },
-    { attestors, threshold: 2, attestorTimeoutMs: 20_000, confirmations: 1 },
+    { proposalKey, attestors, threshold: 2, attestorTimeoutMs: 20_000, confirmations: 1 },
   );
 
   return {
@@ -98,6 +101,7 @@ export async function startOracle(
     gateway,
     store,
     settler,
+    proposalKey,
     attestors,
     close: async () => {
       await gateway.close();

@@ -2,7 +2,7 @@ import OpenAI from "openai";
 import { requestAttestation, requestMeasurement } from "../../oracle/attestorApi";
 import { headerOf, summarize } from "../../oracle/batches";
 import { medianOf } from "../../oracle/measure";
-import { receiptDigest } from "../../oracle/messages";
+import { batchDigest, proposalDigest, receiptDigest, signDigest } from "../../oracle/messages";
 import type { Epoch, SignedReceipt } from "../../oracle/protocol";
 import { refusalOf } from "../../oracle/refusal";
 import type { StoredBatch } from "../../oracle/store";
@@ -57,7 +57,7 @@ async function gatewayRefusal(oracle: Oracle, apiKey: string): Promise<string | 
 
 /** Has an attestor asked to sign a batch with a receipt in which the operator wrote ten times the tokens. */
 export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch: Epoch): Promise<void> {
-  const { chain, lane, store, attestors } = oracle;
+  const { chain, lane, store, attestors, proposalKey } = oracle;
   const receipts = store.unbatched(lane, epoch).map(({ receipt, signature }) => ({ receipt, signature }));
   const victim = receipts.findIndex(({ receipt }) => receipt.outputTokens > 0n);
   receipts[victim] = withTenfoldTokens(receipts[victim]);
@@ -72,8 +72,10 @@ export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch
   const header = headerOf(lane, epoch, sequence + 1n, summarize(hashed).summary, level, evidenceHash);
   const grants = [...new Set(receipts.map(({ receipt }) => receipt.grantHash))].map((hash) => store.grant(hash)!);
 
-  await narrator.checkRefused("a batch with a forged receipt", /sign/i, async () => {
-    const request = { header, receipts, grants, measurements };
+  const batchId = batchDigest(chain.domain, header);
+  const proposal = signDigest(proposalKey, proposalDigest(chain.domain, { batchId }));
+  await narrator.checkRefused("a batch with a forged receipt", /Receipt .* sign/, async () => {
+    const request = { header, receipts, grants, measurements, proposal };
     const answer = await requestAttestation(attestors[0].url, request, ATTESTOR_TIMEOUT_MS);
     return "refusals" in answer ? answer.refusals[0] : undefined;
   });

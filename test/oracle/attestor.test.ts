@@ -34,6 +34,7 @@ import {
 
 const SELF = COMMITTEE.members[0];
 const OUTSIDER = computeAddress(KEYS.outsider);
+const PROPOSER = computeAddress(KEYS.proposer);
 const CURVE_ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
 
 describe("attestor", () => {
@@ -191,6 +192,33 @@ describe("attestor", () => {
         expect(refusals).to.have.length(1);
         expect(refusals[0]).to.contain(reason);
       });
+
+    describe("the proposal", () => {
+      only(
+        "one by a key that isn't the operator's, whatever else there is",
+        () => requestOf({ ...parts(), header: { count: 9n }, proposalKey: KEYS.outsider }),
+        `The proposal is signed by ${OUTSIDER}, not a key of operator 2 at ${EPOCH.epochEnd + 60}`,
+      );
+      only(
+        "one by a key that has expired since",
+        () => {
+          chain.keys.set(PROPOSER, { operatorId: 2, addedAt: 0, expiresAt: chain.time });
+          return requestOf(parts());
+        },
+        `The proposal is signed by ${PROPOSER}, not a key of operator 2 at ${EPOCH.epochEnd + 60}`,
+      );
+      only(
+        "one of another batch",
+        () => ({ ...requestOf(parts()), proposal: requestOf({ ...parts(), header: { sequence: 2n } }).proposal }),
+        "The proposal is signed by 0x",
+      );
+      only("one that isn't signed", () => ({ ...requestOf(parts()), proposal: "0x" }), "The proposal isn't signed");
+
+      it("reads nothing of a license before", async () => {
+        chain.license = () => expect.fail("a license was read");
+        await refusalOf(requestOf({ ...parts(), proposalKey: KEYS.outsider }));
+      });
+    });
 
     describe("the lane", () => {
       const arranged = (change: () => void) => () => {
@@ -633,9 +661,13 @@ describe("attestor", () => {
 
       only(
         "a sequence far above the lane's last",
-        () => requestOf({ ...parts(), header: { sequence: 1_001n } }),
-        "more than 1000 above the lane's last",
+        () => requestOf({ ...parts(), header: { sequence: 2n ** 32n + 1n } }),
+        "more than 4294967296 above the lane's last",
       );
+
+      it("signs for a sequence as far above the lane's last as a lifetime of refused drafts leaves it", async () => {
+        await signatureFor(requestOf({ ...parts(), header: { sequence: 2n ** 32n } }));
+      });
 
       it("signs for no later sequence while the batch that it signed may still settle", async () => {
         await signatureFor(requestOf(parts()));

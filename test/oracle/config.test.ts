@@ -17,6 +17,7 @@ const gateway = () => ({
 });
 const settler = () => ({
   keyVariable: "SETTLER",
+  signingKeyVariable: "SIGNING",
   attestors: [{ address: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8", url: "https://attestor.example" }],
 });
 const attestor = () => ({
@@ -48,7 +49,12 @@ describe("parseConfig", () => {
         gpus: undefined,
       },
     ]);
-    expect(config.settler).to.deep.include({ privateKey: ENVIRONMENT.SETTLER, confirmations: 2, intervalMs: 30_000 });
+    expect(config.settler).to.deep.include({
+      privateKey: ENVIRONMENT.SETTLER,
+      proposalKey: ENVIRONMENT.SIGNING,
+      confirmations: 2,
+      intervalMs: 30_000,
+    });
     expect(config.attestor?.canaries[0]).to.include({ apiKey: "a-grant", meanIntervalMs: 300_000, maxTokens: 16 });
   });
 
@@ -94,6 +100,11 @@ describe("parseConfig", () => {
       "a key that is none",
       () => parse({ settler: { ...settler(), keyVariable: "BAD" } }),
       "settler.keyVariable: its environment variable must hold 0x and 64 hex digits.",
+    ],
+    [
+      "a settler that can't propose",
+      () => parse({ settler: { ...settler(), signingKeyVariable: undefined } }),
+      "settler.signingKeyVariable is missing.",
     ],
     [
       "an address that is none",

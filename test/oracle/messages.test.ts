@@ -15,6 +15,8 @@ import {
   measurementDigest,
   measurementFromJson,
   measurementToJson,
+  PROPOSAL_TYPES,
+  proposalDigest,
   RECEIPT_TYPES,
   receiptDigest,
   recoverSigner,
@@ -68,6 +70,11 @@ describe("messages", () => {
       fc.assert(
         fc.property(anyMeasurement, (m) => measurementDigest(DOMAIN, m) === ethersDigest(MEASUREMENT_TYPES, m)),
       );
+    });
+
+    it("is that of ethers for a proposal", () => {
+      const proposal = { batchId: DIGEST };
+      expect(proposalDigest(DOMAIN, proposal)).to.equal(ethersDigest(PROPOSAL_TYPES, proposal));
     });
 
     it("bind the chain and the contract", () => {

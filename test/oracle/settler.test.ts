@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Attestor, startAttestor } from "../../oracle/attestor";
+import { requestAttestation } from "../../oracle/attestorApi";
 import { createLog } from "../../oracle/log";
 import { grantDigest, receiptDigest, recoverSigner, signDigest } from "../../oracle/messages";
 import type { Receipt } from "../../oracle/protocol";
@@ -16,7 +17,17 @@ import { DOMAIN, usage } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
 import { type Life, lifeOf, mortal } from "../support/stubCrash";
 import { StubEscrow } from "../support/stubEscrow";
-import { AFTER_EPOCH, COMMITTEE, EPOCH, KEYS, LANE, MANIFEST_HASH, signGrant, stubMarket } from "../support/stubMarket";
+import {
+  AFTER_EPOCH,
+  COMMITTEE,
+  EPOCH,
+  KEYS,
+  LANE,
+  MANIFEST_HASH,
+  requestOf,
+  signGrant,
+  stubMarket,
+} from "../support/stubMarket";
 
 const silent = createLog("error", () => {});
 const DEAD_URL = "http://127.0.0.1:1";
@@ -67,7 +78,14 @@ class World {
     };
     return new Settler(
       { ...(used ?? deps), log },
-      { attestors: this.endpoints(), threshold: 2, attestorTimeoutMs: 5_000, confirmations: 3, ...config },
+      {
+        proposalKey: KEYS.proposer,
+        attestors: this.endpoints(),
+        threshold: 2,
+        attestorTimeoutMs: 5_000,
+        confirmations: 3,
+        ...config,
+      },
     );
   }
 
@@ -235,6 +253,31 @@ describe("settler", function () {
         expect(only(first).status).to.equal("settled");
         expect(second).to.deep.equal([]);
         expect(world.escrow.paid).to.have.length(1);
+      });
+    });
+
+    describe("when somebody else has a batch of the lane's receipts attested", () => {
+      it("settles as if nobody had tried", async () => {
+        await world.serve();
+        await world.serve(8n);
+        const [{ receipt, signature }] = world.store.unbatched(LANE, EPOCH);
+        const header = { epochEnd: EPOCH.epochEnd, sequence: 900n };
+        const parts = { grants: [signGrant()], receipts: [receipt], header, proposalKey: KEYS.outsider };
+        const request = { ...requestOf(parts), receipts: [{ receipt, signature }] };
+        for (const { url } of world.attestors) {
+          expect(await requestAttestation(url, request, 5_000)).to.have.property("refusals");
+        }
+        expect(only(await settle()).status).to.equal("settled");
+      });
+    });
+
+    describe("when the settler's key isn't the operator's", () => {
+      it("gets no signature, and keeps the receipts", async () => {
+        const requestId = await world.serve();
+        expect(only(await settle({ proposalKey: KEYS.outsider })).status).to.equal("retry");
+        expect(world.lines.join()).to.contain("The proposal is signed by");
+        expect(world.stateOf(requestId)).to.equal("unbatched");
+        expect(only(await settle()).status).to.equal("settled");
       });
     });
 

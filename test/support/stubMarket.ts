@@ -3,7 +3,14 @@ import { headerOf, summarize } from "../../oracle/batches";
 import type { AttestationRequest } from "../../oracle/batchFacts";
 import type { Committee } from "../../oracle/inspection";
 import { medianOf } from "../../oracle/measure";
-import { grantDigest, measurementDigest, receiptDigest, signDigest } from "../../oracle/messages";
+import {
+  batchDigest,
+  grantDigest,
+  measurementDigest,
+  proposalDigest,
+  receiptDigest,
+  signDigest,
+} from "../../oracle/messages";
 import type { BatchHeader, Grant, Measurement, Receipt, SignedGrant, SignedMeasurement } from "../../oracle/protocol";
 import { DOMAIN, grantWith, receiptWith, usage } from "./fakeMessages";
 import { StubChain } from "./stubChain";
@@ -12,6 +19,8 @@ import { StubChain } from "./stubChain";
 export const KEYS = {
   owner: id("owner"),
   operator: id("operator"),
+  /** The operator's, too. */
+  proposer: id("proposer"),
   outsider: id("outsider"),
   attestors: [id("attestor 0"), id("attestor 1"), id("attestor 2")],
 };
@@ -50,7 +59,9 @@ export function stubMarket(): StubChain {
     manifestHash: MANIFEST_HASH,
     usableUntil: 2 ** 40 - 1,
   });
-  chain.keys.set(computeAddress(KEYS.operator), { operatorId: LANE.operatorId, addedAt: 0, expiresAt: 2 ** 40 - 1 });
+  for (const key of [KEYS.operator, KEYS.proposer]) {
+    chain.keys.set(computeAddress(key), { operatorId: LANE.operatorId, addedAt: 0, expiresAt: 2 ** 40 - 1 });
+  }
   for (const licenseId of [7n, 8n]) {
     chain.licenses.set(licenseId, {
       licenseId,
@@ -112,22 +123,29 @@ export interface RequestParts {
   grants: SignedGrant[];
   receipts: Receipt[];
   receiptKey?: string;
+  proposalKey?: string;
   measurements?: SignedMeasurement[];
   header?: Partial<BatchHeader>;
 }
 
-export function requestOf({ grants, receipts, receiptKey, measurements, header }: RequestParts): AttestationRequest {
+export function requestOf({
+  grants,
+  receipts,
+  receiptKey = KEYS.operator,
+  proposalKey = KEYS.proposer,
+  measurements,
+  header: fields,
+}: RequestParts): AttestationRequest {
   const hashed = receipts.map((receipt) => ({ receipt, hash: receiptDigest(DOMAIN, receipt) }));
   const measured = measurements ?? KEYS.attestors.map((key) => signMeasurement(key));
   const { summary } = summarize(hashed);
   const level = medianOf(measured.map(({ measurement }) => measurement));
+  const header = { ...headerOf(LANE, EPOCH, 1n, summary, level, EVIDENCE_HASH), ...fields };
   return {
-    header: { ...headerOf(LANE, EPOCH, 1n, summary, level, EVIDENCE_HASH), ...header },
-    receipts: hashed.map(({ receipt, hash }) => ({
-      receipt,
-      signature: signDigest(receiptKey ?? KEYS.operator, hash),
-    })),
+    header,
+    receipts: hashed.map(({ receipt, hash }) => ({ receipt, signature: signDigest(receiptKey, hash) })),
     grants,
     measurements: measured,
+    proposal: signDigest(proposalKey, proposalDigest(DOMAIN, { batchId: batchDigest(DOMAIN, header) })),
   };
 }
