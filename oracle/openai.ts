@@ -50,6 +50,26 @@ export interface RequestLimits {
   maxChoices: number;
 }
 
+const SHARED_PARAMETERS = [
+  ...["model", "stream", "stream_options", "n", "max_tokens", "stop", "seed", "user"],
+  ...["temperature", "top_p", "top_k", "min_p"],
+  ...["frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "logprobs"],
+];
+
+/**
+ * What a request may say: OpenAI's parameters, as far as the bounds on a request hold with them, and common ones of
+ * sampling. Servers know others that get around the bounds (another name for `max_tokens`, a template, an adapter).
+ */
+const PARAMETERS: Record<CompletionKind, ReadonlySet<string>> = {
+  chat: new Set([
+    ...SHARED_PARAMETERS,
+    ...["messages", "max_completion_tokens", "top_logprobs", "response_format", "reasoning_effort", "verbosity"],
+    ...["tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"],
+    ...["metadata", "store", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"],
+  ]),
+  text: new Set([...SHARED_PARAMETERS, "prompt", "suffix", "echo", "best_of"]),
+};
+
 /** A completion request, understood as far as it must be bounded and metered. */
 export interface CompletionRequest {
   kind: CompletionKind;
@@ -69,6 +89,7 @@ export interface CompletionRequest {
 /** Throws ApiError 400 that names the parameter, unless the request can be bounded and metered. */
 export function parseCompletion(kind: CompletionKind, bytes: Uint8Array, limits: RequestLimits): CompletionRequest {
   const body = parseJsonObject(bytes);
+  requireKnownParameters(kind, body);
   if (typeof body.model !== "string") throw invalid("model", "name a model, see /v1/models");
   const prompts = kind === "chat" ? countChat(body.messages) : countPrompts(body.prompt);
   const answers = Math.max(
@@ -177,12 +198,19 @@ export function isUsageChunk(chunk: unknown): boolean {
 function parseJsonObject(bytes: Uint8Array): JsonObject {
   let body: unknown;
   try {
-    body = JSON.parse(Buffer.from(bytes).toString("utf8"));
+    body = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new ApiError(400, "invalid_json", `the request's body isn't JSON: ${(cause as Error).message}`, { cause });
+    throw new ApiError(400, "invalid_json", `the request's body isn't JSON in UTF-8: ${(cause as Error).message}`, {
+      cause,
+    });
   }
   if (!isObject(body)) throw new ApiError(400, "invalid_json", "the request's body must be a JSON object");
   return body;
+}
+
+function requireKnownParameters(kind: CompletionKind, body: JsonObject): void {
+  const unknown = Object.keys(body).find((name) => !PARAMETERS[kind].has(name));
+  if (unknown !== undefined) throw invalid(unknown, "isn't taken here, for it might get around a bound: leave it out");
 }
 
 function countChat(messages: unknown): number {
@@ -205,7 +233,10 @@ function countChat(messages: unknown): number {
 function countPrompts(prompt: unknown): number {
   if (typeof prompt === "string") return 1;
   if (!Array.isArray(prompt) || prompt.length === 0) throw invalid("prompt", "send a text or a list of texts");
-  return prompt.every((token) => typeof token === "number") ? 1 : prompt.length;
+  if (prompt.every(isToken)) return 1;
+  const isPrompt = (one: unknown) => typeof one === "string" || (Array.isArray(one) && one.every(isToken));
+  if (prompt.every(isPrompt)) return prompt.length;
+  throw invalid("prompt", "every prompt must be a text or a list of tokens");
 }
 
 function maxTokensOf(body: JsonObject, limits: RequestLimits): number {
@@ -230,6 +261,10 @@ function flag(body: JsonObject, name: string): boolean {
 
 function invalid(param: string, problem: string): ApiError {
   return new ApiError(400, "invalid_parameter", `${param}: ${problem}`, { param });
+}
+
+function isToken(value: unknown): boolean {
+  return Number.isSafeInteger(value);
 }
 
 function count(value: unknown): number | null {

@@ -364,6 +364,18 @@ describe("gateway", () => {
       expect((await post("")).statusCode).to.equal(400);
     });
 
+    it("refuses a body that isn't UTF-8, whose repair would make it longer", async () => {
+      const [before, after] = JSON.stringify({ model: "writer", messages: [{ role: "user", content: "|" }] }).split(
+        "|",
+      );
+      const { statusCode, text } = await post(
+        Buffer.concat([Buffer.from(before), Buffer.from([0xff]), Buffer.from(after)]),
+      );
+      expect(statusCode).to.equal(400);
+      expect(JSON.parse(text).error).to.include({ code: "invalid_json" });
+      expect(upstream.received).to.deep.equal([]);
+    });
+
     it("refuses a body above its limit", async () => {
       const { statusCode, text } = await post(JSON.stringify({ model: "writer", junk: "x".repeat(30_000) }));
       expect(statusCode).to.equal(413);
@@ -399,9 +411,53 @@ describe("gateway", () => {
       });
     }
 
+    const TEXT = { path: "/v1/completions" };
+
     it("refuses more prompts than it gives answers", async () => {
       const body = JSON.stringify({ model: "writer", prompt: ["a", "b", "c"], n: 2 });
-      expect((await post(body, { path: "/v1/completions" })).text).to.contain("at most 4 answers");
+      expect((await post(body, TEXT)).text).to.contain("at most 4 answers");
+    });
+
+    it("refuses prompts that are neither text nor tokens", async () => {
+      const body = JSON.stringify({ model: "writer", prompt: [{ prompt_string: "a", multimodal_data: ["b"] }] });
+      expect((await post(body, TEXT)).text).to.contain("every prompt must be a text or a list of tokens");
+    });
+
+    it("counts answers that are made and not shown", async () => {
+      const body = (best_of: number) => JSON.stringify({ model: "writer", prompt: "a", best_of });
+      expect((await post(body(5), TEXT)).text).to.contain("best_of: must be a whole number from 1 to 4");
+      await setBalance(BigInt(body(4).length) + 10n + 399n);
+      expect((await post(body(4), TEXT)).statusCode).to.equal(402);
+    });
+
+    const boundless: [string, string, unknown][] = [
+      ["/v1/chat/completions", "n_predict", 5_000],
+      ["/v1/chat/completions", "best_of", 4],
+      ["/v1/chat/completions", "lora", [{ id: 0, scale: 1 }]],
+      ["/v1/chat/completions", "chat_template", "{{ messages * 99 }}"],
+      ["/v1/chat/completions", "kv_transfer_params", {}],
+      ["/v1/chat/completions", "modalities", ["audio"]],
+      ["/v1/completions", "prompt_embeds", "AAAA"],
+      ["/v1/completions", "max_completion_tokens", 5],
+      ["/v1/completions", "n_predict", null],
+    ];
+    for (const [path, name, value] of boundless) {
+      it(`refuses ${name} at ${path}, which might get around a bound`, async () => {
+        const prompt = path === TEXT.path ? { prompt: "a" } : { messages: MESSAGES };
+        const body = JSON.stringify({ model: "writer", ...prompt, max_tokens: 1, [name]: value });
+        const { statusCode, text } = await post(body, { path });
+        expect(statusCode).to.equal(400);
+        expect(JSON.parse(text).error).to.include({ code: "invalid_parameter", param: name });
+        expect(upstream.received).to.deep.equal([]);
+      });
+    }
+
+    it("passes what samples, shapes and labels an answer on", async () => {
+      const sampling = { temperature: 1, top_p: 0.9, top_k: 40, min_p: 0.1, repetition_penalty: 1.1, seed: 7 };
+      const shape = { stop: ["."], tools: [{ type: "function", function: { name: "f" } }], tool_choice: "auto" };
+      const sent = { model: "writer", messages: MESSAGES, max_tokens: 9, ...sampling, ...shape, metadata: { a: "b" } };
+      expect((await post(JSON.stringify(sent))).statusCode).to.equal(200);
+      expect(upstream.received[0].body).to.deep.equal(sent);
     });
 
     it("takes requests as they are and bounds their tokens where the client didn't", async () => {
