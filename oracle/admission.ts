@@ -30,7 +30,7 @@ export interface AdmissionConfig {
   operatorId: number;
   /** How long a license's state on the chain is trusted. */
   licenseCacheMs: number;
-  /** The longest that a request may take: its receipt must still fall into its grant's time. */
+  /** The longest that a request may take: its receipt must still fall into its grant's time and its license's. */
   requestTimeoutMs: number;
 }
 
@@ -147,7 +147,7 @@ export class Admission {
     }
     if (now < grant.notBefore)
       throw unauthorized("grant_not_yet_valid", `the grant is valid from ${date(grant.notBefore)}`);
-    if (now + this.config.requestTimeoutMs / 1_000 >= grant.expiresAt) {
+    if (this.latestEnd(now) >= grant.expiresAt) {
       throw unauthorized(
         "grant_expired",
         `the grant expires at ${date(grant.expiresAt)}, before a request may be done: sign a new one`,
@@ -168,9 +168,17 @@ export class Admission {
     if (onVoucherRoad) {
       throw forbidden("voucher_road", `license ${licenseId} settles by vouchers, which this gateway doesn't take`);
     }
-    if (now >= expiresAt && !renewable) {
-      throw forbidden("license_expired", `license ${licenseId} expired at ${date(expiresAt)}: buy a new one`);
+    if (this.latestEnd(now) >= expiresAt && !renewable) {
+      throw forbidden(
+        "license_expired",
+        `license ${licenseId} expires at ${date(expiresAt)}, before a request may be done: buy a new one`,
+      );
     }
+  }
+
+  /** When a request that begins now is done at the latest, Unix seconds. */
+  private latestEnd(now: number): number {
+    return now + Math.ceil(this.config.requestTimeoutMs / 1_000);
   }
 
   private async planOf(license: LicenseState, model: ModelConfig): Promise<PlanState> {

@@ -299,7 +299,7 @@ describe("gateway", () => {
     const licenses: [string, object, string, string][] = [
       ["of another operator", { operatorId: 8 }, "wrong_operator", "served by operator 8, this is 2"],
       ["on the voucher road", { onVoucherRoad: true }, "voucher_road", "settles by vouchers"],
-      ["that has expired", { expiresAt: 1_600_000_000 }, "license_expired", "expired at 2020-09-13T12:26:40"],
+      ["that has expired", { expiresAt: 1_600_000_000 }, "license_expired", "expires at 2020-09-13T12:26:40"],
     ];
     for (const [what, change, code, message] of licenses) {
       it(`refuses a license ${what}`, async () => {
@@ -307,6 +307,15 @@ describe("gateway", () => {
         await expectRefusal(chat(), 403, code, message);
       });
     }
+
+    it("refuses a license that would end before a request may be done, for nobody could be charged for it", async () => {
+      const longest = 2;
+      setLicense({ expiresAt: chain.time + longest + 1 });
+      expect((await chat()).choices).to.have.length(1);
+      setLicense({ expiresAt: chain.time + longest });
+      await gateway.refresh(1n);
+      await expectRefusal(chat(), 403, "license_expired", "expires at 2023-11-14T22:13:22");
+    });
 
     it("serves a license that renews by itself beyond its term", async () => {
       setLicense({ expiresAt: chain.time - 1, renewable: true });
