@@ -85,10 +85,28 @@ abstract contract Actors is Ledger {
     function setCap(uint256 seed) external attempt(seed) {
         uint256 id = _anyLicense();
         uint8 code = _draw(3) == 0 ? 0 : uint8(_draw(2) == 0 ? _draw(256) : _draw(24));
-        VM.prank(ledger[id - 1].owner);
-        escrow.setCap(_id(id), code);
-        ledger[id - 1].capCode = code;
         require(escrow.capOf(code) == Model.capOf(code), "2: a code stands for another cap");
+        _setCap(id, code);
+        ++tally.landed;
+    }
+
+    /// @dev By anybody, the second after its wait at the soonest.
+    function applyCapCut(uint256 seed) external attempt(seed) {
+        uint256 id = _anyLicense();
+        for (uint256 i; i < ledger.length && ledger[id - 1].capCutCode == 0; ++i) id = 1 + (id % ledger.length);
+        License storage license = ledger[id - 1];
+        if (license.capCutCode == 0) {
+            return _applyCapCutTooEarly(id, abi.encodeWithSelector(IUsageEscrow.CapCutNone.selector, id));
+        }
+        if (license.capCutReadyAt >= clock) {
+            if (_draw(2) == 0) _pass(license.capCutReadyAt - clock);
+            bytes4 selector = IUsageEscrow.CapCutRunning.selector;
+            _applyCapCutTooEarly(id, abi.encodeWithSelector(selector, id, license.capCutReadyAt));
+            _pass(license.capCutReadyAt - clock + 1);
+        }
+        VM.prank(_anybody());
+        escrow.applyCapCut(_id(id));
+        (license.capCode, license.capCutCode, license.capCutReadyAt) = (license.capCutCode, 0, 0);
         ++tally.landed;
     }
 
@@ -162,6 +180,15 @@ abstract contract Actors is Ledger {
         }
         if (pool.thawReadyAt >= clock) _pass(pool.thawReadyAt - clock + 1);
         _withdrawStake(operator);
+    }
+
+    /// @dev Mostly for it: who isn't served any more stays a licensee.
+    function serve(uint256 seed) external attempt(seed) {
+        uint256 operator = _draw(OPERATORS) + 1;
+        uint256 plan = _draw(PLANS) + 1;
+        refused[operator][plan] = _draw(4) == 0;
+        _serve(operator, PlanId.wrap(uint32(plan)), !refused[operator][plan]);
+        ++tally.landed;
     }
 
     // Settlement
@@ -272,21 +299,22 @@ abstract contract Actors is Ledger {
 
     /// @dev After its delay, and only then.
     function govern(uint256 seed) external attempt(seed) {
+        address target = address(escrow);
         bytes memory act;
-        if (_draw(3) == 0) {
+        uint256 kind = _draw(4);
+        if (kind == 0) {
+            target = address(authority);
+            act = abi.encodeCall(authority.grantRole, (GUARDIAN_ROLE, DEPUTY, 0));
+        } else if (kind == 1) {
             act = abi.encodeCall(escrow.raiseDepositCeiling, (escrow.depositCeiling() + uint64(_draw(150 * USD) + 1)));
         } else {
             act = abi.encodeCall(escrow.setFee, (uint16(_draw(501))));
         }
         bytes32 before = _money();
         VM.prank(GOVERNOR);
-        (bool early, ) = address(escrow).call(act);
+        (bool early, ) = target.call(act);
         require(!early, "11: governance didn't wait");
-        VM.prank(GOVERNOR);
-        authority.schedule(address(escrow), act, 0);
-        _pass(GOVERNANCE_DELAY);
-        VM.prank(GOVERNOR);
-        authority.execute(address(escrow), act);
+        _govern(target, act);
         require(_money() == before, "11: governance moved users' money");
         ++tally.governed;
         ++tally.landed;
@@ -323,6 +351,9 @@ abstract contract Actors is Ledger {
         amount = _affordable(amount);
         bytes memory refusal = _pauseRefusal();
         uint256 room = _room();
+        if (refusal.length == 0 && refused[operator][plan]) {
+            refusal = abi.encodeWithSelector(IUsageEscrow.PlanNotServed.selector, operator, plan);
+        }
         if (refusal.length == 0 && amount > room) refusal = _ceilingRefusal();
         address payer = _anybody();
         _mint(payer, amount, address(escrow));
@@ -368,6 +399,27 @@ abstract contract Actors is Ledger {
         balances += amount;
         flows.deposited += amount;
         ++tally.landed;
+    }
+
+    /// @dev A higher cap is in force at once; a lower one is announced.
+    function _setCap(uint256 id, uint8 code) internal {
+        License storage license = ledger[id - 1];
+        VM.prank(license.owner);
+        escrow.setCap(_id(id), code);
+        if (Model.capOf(code) < Model.capOf(license.capCode)) {
+            (license.capCutCode, license.capCutReadyAt) = (code, clock + EPOCH + WINDOW);
+        } else {
+            (license.capCode, license.capCutCode, license.capCutReadyAt) = (code, 0, 0);
+        }
+    }
+
+    function _applyCapCutTooEarly(uint256 id, bytes memory refusal) internal {
+        VM.prank(_anybody());
+        try escrow.applyCapCut(_id(id)) {
+            revert("2: a lower cap was in force before what was used under the higher one could settle");
+        } catch (bytes memory reason) {
+            _requireReason(reason, refusal, "2: a lower cap was refused for no good reason");
+        }
     }
 
     function _withdraw(uint256 id) internal {
@@ -788,15 +840,7 @@ abstract contract Actors is Ledger {
             header.cachedInputTokens += uint64(usage.cachedInputTokens);
             header.outputTokens += uint64(usage.outputTokens);
             header.computeMs += uint64(usage.computeMs);
-            draft.entries = abi.encodePacked(
-                draft.entries,
-                uint64(usage.licenseId),
-                uint32(usage.requests),
-                uint32(usage.inputTokens),
-                uint32(usage.cachedInputTokens),
-                uint32(usage.outputTokens),
-                uint32(usage.computeMs)
-            );
+            draft.entries = abi.encodePacked(draft.entries, Model.packed(usage));
         }
     }
 

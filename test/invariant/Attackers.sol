@@ -4,9 +4,10 @@ pragma solidity 0.8.30;
 import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
 import {IAccessManager} from "@openzeppelin/contracts/access/manager/IAccessManager.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
-import {ILicenseRegistry} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {ILicenseRegistry, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchHeader, BatchStatus, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {AttestorThatAlwaysVouches} from "../../contracts/mocks/AttestorThatAlwaysVouches.sol";
 import {OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
 import {Actors} from "./Actors.sol";
 import {Usage} from "./Model.sol";
@@ -15,6 +16,8 @@ import {VM} from "./Vm.sol";
 /// @title Everybody doing what they may not
 /// @dev Each attack must be refused, and for the reason that the rule gives: being refused by luck doesn't count.
 abstract contract Attackers is Actors {
+    AttestorThatAlwaysVouches private immutable YES = new AttestorThatAlwaysVouches();
+
     /// @dev A batch that settled, as it was.
     function replay(uint256 seed) external attack(seed) {
         if (batches.length == 0) return;
@@ -141,6 +144,62 @@ abstract contract Attackers is Actors {
         _mustRefuseBatch(header, draft.entries, draft.proof, refusal, "2: a batch that doesn't add up settled");
     }
 
+    /// @dev Licensees that lower their caps once they were served: what they used under the higher ones is charged in full,
+    /// as late as it may be. Half of the time the epoch begins with the lowering, and is as long as an epoch can be.
+    function shedBill(uint256 seed) external attack(seed) {
+        Draft memory draft = _draft(false);
+        BatchHeader memory header = draft.header;
+        if (_draw(2) == 0) (header.epochStart, header.epochEnd) = (uint40(clock), uint40(clock + EPOCH));
+        // 12 USD: more than the lowest cap.
+        draft.usages[0].outputTokens = 4_000_000;
+        _seal(draft);
+        uint256 due = _forecast(draft).charged;
+        for (uint256 i; i < draft.usages.length; ++i) {
+            uint256 id = draft.usages[i].licenseId;
+            if (id <= ledger.length && ledger[id - 1].capCode != 1) _setCap(id, 1);
+        }
+
+        _pass(header.epochEnd + WINDOW - clock);
+        for (uint256 i; i < draft.usages.length; ++i) {
+            uint256 id = draft.usages[i].licenseId;
+            if (id > ledger.length || ledger[id - 1].capCutCode == 0) continue;
+            uint256 readyAt = ledger[id - 1].capCutReadyAt;
+            _applyCapCutTooEarly(id, abi.encodeWithSelector(IUsageEscrow.CapCutRunning.selector, id, readyAt));
+        }
+        uint256 count = batches.length;
+        _settle(draft);
+        // Its operator may lack the stake for it.
+        if (batches.length == count) return;
+        require(batches[count].charged == due, "2: a licensee shed what it had used by lowering its cap");
+    }
+
+    /// @dev The model's owner at an operator that doesn't serve its new plan: nobody can buy it there, and its batches take
+    /// none of the operator's headroom, whatever its attestor vouches for.
+    function trap(uint256 seed) external attack(seed) {
+        PlanTerms memory terms = plans[_draw(PLANS)];
+        terms.attestor = YES;
+        (terms.holdPeriod, terms.cap) = (30 days, 0);
+        address owner = assets.ownerOf(1);
+        VM.prank(owner);
+        PlanId plan = licenses.createPlan(terms);
+        bytes memory refusal = abi.encodeWithSelector(IUsageEscrow.PlanNotServed.selector, 1, plan);
+        if (clock < escrow.pausedUntil()) refusal = _pauseRefusal();
+        bytes memory purchase = abi.encodeCall(escrow.buy, (plan, OperatorId.wrap(1), owner, 0, uint64(USD)));
+        _mustRefuse(owner, address(escrow), purchase, refusal, "5: an operator got a licensee that it doesn't serve");
+
+        _pass(1 hours);
+        bytes32 before = _money();
+        (BatchHeader memory header, bytes memory entries) = _batchOf(
+            plan,
+            Usage(_anyLicense(), 0, type(uint32).max, 0, 0, 0),
+            clock - 1 hours,
+            clock
+        );
+        VM.prank(owner);
+        escrow.settle(header, entries, "");
+        require(_money() == before, "5: a plan that nobody serves moved money or took headroom");
+    }
+
     /// @dev Releasing and collecting out of order, twice, or in another's place.
     function endWrongly(uint256 seed) external attack(seed) {
         if (batches.length == 0) return;
@@ -262,9 +321,9 @@ abstract contract Attackers is Actors {
         }
     }
 
-    /// @dev The governor beyond its powers: a higher fee than the bound, a lower ceiling, the wiring.
+    /// @dev The governor beyond its powers: a higher fee than the bound, a lower ceiling, the wiring, another governor.
     function overreach(uint256 seed) external attack(seed) {
-        uint256 kind = _draw(4);
+        uint256 kind = _draw(7);
         if (kind < 2) {
             uint16 fee = uint16(501 + _draw(60_000));
             uint64 ceiling = escrow.depositCeiling();
@@ -287,10 +346,14 @@ abstract contract Attackers is Actors {
         }
         bytes4[] memory selectors = new bytes4[](1);
         selectors[0] = staking.slash.selector;
-        bytes memory rewiring =
-            kind == 2
-                ? abi.encodeCall(authority.grantRole, (0, GOVERNOR, 0))
-                : abi.encodeCall(authority.setTargetFunctionRole, (address(staking), selectors, GOVERNOR_ROLE));
+        bytes memory rewiring;
+        if (kind == 2) rewiring = abi.encodeCall(authority.grantRole, (0, GOVERNOR, 0));
+        if (kind == 3) rewiring = abi.encodeCall(authority.grantRole, (GOVERNOR_ROLE, GOVERNOR, 0));
+        if (kind == 4) rewiring = abi.encodeCall(authority.grantRole, (GOVERNOR_ROLE, OUTSIDER, GOVERNANCE_DELAY));
+        if (kind == 5) rewiring = abi.encodeCall(authority.setRoleAdmin, (GOVERNOR_ROLE, GOVERNOR_ROLE));
+        if (kind == 6) {
+            rewiring = abi.encodeCall(authority.setTargetFunctionRole, (address(staking), selectors, GOVERNOR_ROLE));
+        }
         bytes memory sealed_ = abi.encodeWithSelector(
             IAccessManager.AccessManagerUnauthorizedAccount.selector,
             GOVERNOR,

@@ -93,6 +93,8 @@ contract ChargeTest {
             balance: c.balance,
             spent: c.spent,
             capCode: c.capCode,
+            capCutCode: 0,
+            capCutReadyAt: 0,
             term: c.term,
             termStartedAt: c.termStartedAt,
             termEndsAt: uint256(c.termStartedAt) + c.termPeriod,
@@ -139,7 +141,7 @@ contract ChargeTest {
         header.planId = PlanId.wrap(uint32(claim.plan));
         (header.epochStart, header.epochEnd) = (uint40(claim.epochStart), uint40(claim.epochEnd));
         Tariff memory tariff = this.tariffOf(header, terms, claim.discountBps);
-        return tariff.chargeTo(account, this.entryOf(_packed(usage)));
+        return tariff.chargeTo(account, this.entryOf(Model.packed(usage)));
     }
 
     function tariffOf(
@@ -215,17 +217,5 @@ contract ChargeTest {
         require(account.expiresAt() == f.expiresAt, "2: an expiry was disturbed");
         require(account.generation() == f.generation, "2: a generation was disturbed");
         require(!account.onVoucherRoad(), "2: a road was disturbed");
-    }
-
-    function _packed(Usage memory usage) private pure returns (bytes memory) {
-        return
-            abi.encodePacked(
-                uint64(usage.licenseId),
-                uint32(usage.requests),
-                uint32(usage.inputTokens),
-                uint32(usage.cachedInputTokens),
-                uint32(usage.outputTokens),
-                uint32(usage.computeMs)
-            );
     }
 }

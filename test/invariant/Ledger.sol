@@ -73,6 +73,8 @@ abstract contract Ledger is Market {
     mapping(bytes32 batchId => bool) internal settled;
     mapping(bytes32 key => Lane) internal lanes;
     mapping(uint256 operator => Pool) internal pools;
+    /// @dev Plans that an operator doesn't serve any more.
+    mapping(uint256 operator => mapping(uint256 plan => bool)) internal refused;
 
     /// @dev What waits in the escrow: balances; charges that are held; attestors' shares not collected; earnings; fees.
     uint256 internal balances;
@@ -131,6 +133,10 @@ abstract contract Ledger is Market {
             "2: a license has another plan or operator"
         );
         require(account.capCode == license.capCode, "2: a licensee's cap is another one");
+        require(
+            account.capCutCode == license.capCutCode && account.capCutReadyAt == license.capCutReadyAt,
+            "2: an announced cap is another one"
+        );
         require(account.generation == license.generation && !account.onVoucherRoad, "2: an account was disturbed");
         require(
             account.thawing == license.thawing && account.thawReadyAt == license.thawReadyAt,

@@ -11,8 +11,10 @@ import {UsageEscrow} from "../../contracts/UsageEscrow.sol";
 import {IAttestor} from "../../contracts/interfaces/IAttestor.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
 import {PlanTerms, Rates, ServiceLevels} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {BatchHeader} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {TestCurrency} from "../../contracts/mocks/TestCurrency.sol";
-import {AssetId, OperatorId} from "../../contracts/types/Ids.sol";
+import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
+import {Model, Usage} from "./Model.sol";
 import {VM} from "./Vm.sol";
 
 /// @title A whole market, wired as `deploy/modules/Licet.ts` wires one
@@ -40,6 +42,7 @@ abstract contract Market {
     address internal constant BENEFICIARY = address(0xA005);
     address internal constant OUTSIDER = address(0xA006);
     address internal constant DONOR = address(0xA007);
+    address internal constant DEPUTY = address(0xA008);
 
     TestCurrency internal currency;
     Authority internal authority;
@@ -133,7 +136,6 @@ abstract contract Market {
         authority.grantRole(GUARDIAN_ROLE, GUARDIAN, 0);
         authority.grantRole(GOVERNOR_ROLE, GOVERNOR, GOVERNANCE_DELAY);
         authority.setRoleAdmin(GUARDIAN_ROLE, GOVERNOR_ROLE);
-        authority.setRoleAdmin(GOVERNOR_ROLE, GOVERNOR_ROLE);
         authority.renounceRole(authority.ADMIN_ROLE(), address(this));
     }
 
@@ -146,9 +148,7 @@ abstract contract Market {
         }
         for (uint256 i; i < OPERATORS; ++i) {
             VM.prank(operatorOwners[i]);
-            OperatorId id = operators.register("https://operator", "");
-            VM.prank(operatorOwners[i]);
-            operators.setServed(id, AssetId.wrap(1), true);
+            operators.register("https://operator", "");
         }
 
         // Renews, has no cap of its own, and an uneven split.
@@ -187,7 +187,8 @@ abstract contract Market {
     function _create(PlanTerms memory terms) private {
         plans.push(terms);
         VM.prank(publishers[0]);
-        licenses.createPlan(terms);
+        PlanId id = licenses.createPlan(terms);
+        for (uint256 i = 1; i <= OPERATORS; ++i) _serve(i, id, true);
     }
 
     function _member(uint256 i) private view returns (ICommitteeAttestor.Member memory) {
@@ -204,6 +205,50 @@ abstract contract Market {
     function _pass(uint256 time) internal {
         clock += time;
         VM.warp(clock);
+    }
+
+    function _serve(uint256 operator, PlanId plan, bool served) internal {
+        VM.prank(operatorOwners[operator - 1]);
+        operators.setServed(OperatorId.wrap(uint24(operator)), plan, served);
+    }
+
+    /// @dev The next batch of operator 1, of version 1 and of one license's use in an epoch until `end`.
+    function _batchOf(
+        PlanId plan,
+        Usage memory usage,
+        uint256 start,
+        uint256 end
+    ) internal view returns (BatchHeader memory header, bytes memory entries) {
+        entries = Model.packed(usage);
+        header.operatorId = OperatorId.wrap(1);
+        header.planId = plan;
+        header.versionId = VersionId.wrap((1 << 32) | 1);
+        header.sequence = escrow.laneOf(header.operatorId, plan, header.versionId).sequence + 1;
+        (header.epochStart, header.epochEnd) = (uint40(start), uint40(end));
+        (header.count, header.availabilityBps, header.samples) = (1, 10_000, 60);
+        (header.requests, header.inputTokens) = (uint64(usage.requests), uint64(usage.inputTokens));
+        header.cachedInputTokens = uint64(usage.cachedInputTokens);
+        (header.outputTokens, header.computeMs) = (uint64(usage.outputTokens), uint64(usage.computeMs));
+        header.entriesHash = keccak256(entries);
+    }
+
+    /// @dev The proof by `lone`.
+    function _loneProof(bytes32 digest) internal view returns (bytes memory) {
+        bytes[] memory signers = new bytes[](1);
+        bytes[] memory signatures = new bytes[](1);
+        signers[0] = abi.encodePacked(VM.addr(attestorKeys[3]));
+        (uint8 v, bytes32 r, bytes32 s) = VM.sign(attestorKeys[3], digest);
+        signatures[0] = abi.encodePacked(r, s, v);
+        return abi.encode(signers, signatures);
+    }
+
+    /// @dev The governor does `act` to `target`, after its delay.
+    function _govern(address target, bytes memory act) internal {
+        VM.prank(GOVERNOR);
+        authority.schedule(target, act, 0);
+        _pass(GOVERNANCE_DELAY);
+        VM.prank(GOVERNOR);
+        authority.execute(target, act);
     }
 
     function _mint(address to, uint256 amount, address spender) internal {

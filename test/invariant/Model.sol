@@ -13,6 +13,9 @@ struct License {
     uint256 balance;
     uint256 spent;
     uint256 capCode;
+    /// A lower cap that was announced, and when it may be put in force.
+    uint256 capCutCode;
+    uint256 capCutReadyAt;
     uint256 term;
     uint256 termStartedAt;
     uint256 termEndsAt;
@@ -86,6 +89,19 @@ library Model {
         sum += usage.outputTokens * rates.outputTokens;
         sum += usage.computeMs * rates.computeMs;
         return ((sum / 1_000_000) * (10_000 - discountBps)) / 10_000;
+    }
+
+    /// @dev Usage as an entry of a batch has it.
+    function packed(Usage memory usage) internal pure returns (bytes memory) {
+        return
+            abi.encodePacked(
+                uint64(usage.licenseId),
+                uint32(usage.requests),
+                uint32(usage.inputTokens),
+                uint32(usage.cachedInputTokens),
+                uint32(usage.outputTokens),
+                uint32(usage.computeMs)
+            );
     }
 
     /// @dev The license after one entry of a batch, what was charged and why not more.

@@ -101,17 +101,19 @@ contract MoneyTest {
     }
 
     function targetSelectors() external view returns (FuzzSelector[] memory targets) {
-        bytes4[34] memory selectors = [
+        bytes4[38] memory selectors = [
             _campaign.buy.selector,
             _campaign.deposit.selector,
             _campaign.depositByPermit.selector,
             _campaign.setCap.selector,
+            _campaign.applyCapCut.selector,
             _campaign.raiseGeneration.selector,
             _campaign.thaw.selector,
             _campaign.withdraw.selector,
             _campaign.addStake.selector,
             _campaign.thawStake.selector,
             _campaign.withdrawStake.selector,
+            _campaign.serve.selector,
             _campaign.settle.selector,
             _campaign.settleAgain.selector,
             _campaign.settlePart.selector,
@@ -133,15 +135,17 @@ contract MoneyTest {
             _campaign.forge.selector,
             _campaign.settleOutOfTurn.selector,
             _campaign.settleTampered.selector,
+            _campaign.shedBill.selector,
+            _campaign.trap.selector,
             _campaign.endWrongly.selector,
             _campaign.trespass.selector,
             _campaign.usurp.selector
         ];
         targets = new FuzzSelector[](1);
-        targets[0] = FuzzSelector(address(_campaign), new bytes4[](36));
-        for (uint256 i; i < 34; ++i) targets[0].selectors[i] = selectors[i];
-        targets[0].selectors[34] = _campaign.pilfer.selector;
-        targets[0].selectors[35] = _campaign.overreach.selector;
+        targets[0] = FuzzSelector(address(_campaign), new bytes4[](40));
+        for (uint256 i; i < 38; ++i) targets[0].selectors[i] = selectors[i];
+        targets[0].selectors[38] = _campaign.pilfer.selector;
+        targets[0].selectors[39] = _campaign.overreach.selector;
     }
 
     function invariant_money() external view {

@@ -3,9 +3,9 @@ pragma solidity 0.8.30;
 
 import {PlanTerms, Rates, ServiceLevels} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {BatchHeader, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
-import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
+import {AssetId, LicenseId, OperatorId, PlanId} from "../../contracts/types/Ids.sol";
 import {Market} from "./Market.sol";
-import {Model, Shares} from "./Model.sol";
+import {Model, Shares, Usage} from "./Model.sol";
 import {VM} from "./Vm.sol";
 
 /// @title Any charge under any plan that may be offered, divided to the last unit
@@ -13,7 +13,7 @@ contract SplitTest is Market {
     address private constant LICENSEE = address(0xF001);
 
     function setUp() external {
-        _govern(abi.encodeCall(escrow.raiseDepositCeiling, (type(uint64).max)));
+        _govern(address(escrow), abi.encodeCall(escrow.raiseDepositCeiling, (type(uint64).max)));
         _mint(operatorOwners[0], type(uint64).max, address(staking));
         VM.prank(operatorOwners[0]);
         staking.addStake(OperatorId.wrap(1), type(uint64).max);
@@ -33,7 +33,7 @@ contract SplitTest is Market {
         uint16 operatorBps = 9_500 - publisherBps - attestorBps;
         discountBps = atTheBound ? operatorBps : discountBps % (operatorBps + 1);
         feeBps = atTheBound ? 500 : feeBps % 501;
-        _govern(abi.encodeCall(escrow.setFee, (feeBps)));
+        _govern(address(escrow), abi.encodeCall(escrow.setFee, (feeBps)));
 
         bytes32 batchId = _charge(charged, publisherBps, attestorBps, discountBps);
         Shares memory due = Model.split(charged, discountBps, feeBps, publisherBps, attestorBps);
@@ -80,23 +80,17 @@ contract SplitTest is Market {
     ) private returns (bytes32) {
         VM.prank(publishers[0]);
         PlanId plan = licenses.createPlan(_plan(publisherBps, attestorBps, discountBps));
+        _serve(1, plan, true);
         _mint(LICENSEE, charged, address(escrow));
         VM.prank(LICENSEE);
         LicenseId id = escrow.buy(plan, OperatorId.wrap(1), LICENSEE, 0, charged);
 
         _pass(1 hours);
         uint32 most = type(uint32).max;
-        bytes memory entries = abi.encodePacked(LicenseId.unwrap(id), most, most, most, most, most);
-        BatchHeader memory header;
-        header.operatorId = OperatorId.wrap(1);
-        header.planId = plan;
-        header.versionId = VersionId.wrap((1 << 32) | 1);
-        (header.sequence, header.count, header.samples) = (1, 1, 20);
-        (header.epochStart, header.epochEnd) = (uint40(clock - 1 hours), uint40(clock));
-        (header.requests, header.inputTokens, header.cachedInputTokens) = (most, most, most);
-        (header.outputTokens, header.computeMs) = (most, most);
-        header.entriesHash = keccak256(entries);
-        return escrow.settle(header, entries, _proof(escrow.batchIdOf(header)));
+        Usage memory usage = Usage(LicenseId.unwrap(id), most, most, most, most, most);
+        (BatchHeader memory header, bytes memory entries) = _batchOf(plan, usage, clock - 1 hours, clock);
+        header.availabilityBps = 0;
+        return escrow.settle(header, entries, _loneProof(escrow.batchIdOf(header)));
     }
 
     function _takeAll(Shares memory due) private {
@@ -113,23 +107,6 @@ contract SplitTest is Market {
         if (due == 0) return;
         VM.prank(payee);
         require(escrow.withdrawEarnings(OUTSIDER) == due, "7: a payee wasn't paid its share");
-    }
-
-    function _govern(bytes memory act) private {
-        VM.prank(GOVERNOR);
-        authority.schedule(address(escrow), act, 0);
-        _pass(GOVERNANCE_DELAY);
-        VM.prank(GOVERNOR);
-        authority.execute(address(escrow), act);
-    }
-
-    function _proof(bytes32 digest) private view returns (bytes memory) {
-        bytes[] memory signers = new bytes[](1);
-        bytes[] memory signatures = new bytes[](1);
-        signers[0] = abi.encodePacked(VM.addr(attestorKeys[3]));
-        (uint8 v, bytes32 r, bytes32 s) = VM.sign(attestorKeys[3], digest);
-        signatures[0] = abi.encodePacked(r, s, v);
-        return abi.encode(signers, signatures);
     }
 
     /// @dev The highest rates, and a discount for whoever isn't always there.
