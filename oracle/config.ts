@@ -34,6 +34,7 @@ export interface SettlerSection {
   confirmations: number;
   intervalMs: number;
   epochSeconds?: number;
+  receiptsPerBatch?: number;
 }
 
 export interface AttestorSection {
@@ -113,6 +114,7 @@ function settlerOf(section: Section): SettlerSection {
     confirmations: section.count("confirmations", 2),
     intervalMs: section.count("intervalSeconds", 30) * 1000,
     epochSeconds: section.has("epochSeconds") ? section.count("epochSeconds") : undefined,
+    receiptsPerBatch: section.has("receiptsPerBatch") ? section.count("receiptsPerBatch") : undefined,
   };
 }
 

@@ -10,14 +10,13 @@
  */
 import type { AttestationRequest } from "./batchFacts";
 import { AttestorPool, committeeProof, type CommitteeAnswer, type CommitteeConfig } from "./attestorPool";
-import { firstPart, headerOf, summarize } from "./batches";
+import { BATCH_LIMITS, type BatchLimits, firstPart, headerOf, nextEpoch, summarize } from "./batches";
 import type { Chain, LaneState } from "./chain";
-import { MAX_ENTRIES } from "./entries";
 import type { Log } from "./log";
 import { medianOf } from "./measure";
 import { batchDigest, proposalDigest, signDigest } from "./messages";
 import type { BatchHeader, Epoch, Lane, SignedGrant, SignedMeasurement } from "./protocol";
-import type { Store, StoredBatch } from "./store";
+import type { Store, StoredBatch, StoredReceipt } from "./store";
 
 /** The escrow said no. The message is its decoded error, with its values. */
 export class ChainRefusal extends Error {
@@ -55,6 +54,8 @@ export interface SettlerConfig extends CommitteeConfig {
   epochSeconds?: number;
   /** Fewer than MAX_ENTRIES where blocks are small. */
   licensesPerBatch?: number;
+  /** 100,000 if left out. Attestors' limit on a request, 256 MiB if they don't say otherwise, must hold them. */
+  receiptsPerBatch?: number;
 }
 
 export interface SettlerDeps {
@@ -70,7 +71,7 @@ export interface SettlementOutcome {
   batchId: string | null;
   /**
    * settled: final. retry: something didn't answer, try again soon. refused: the chain said no, see to it and try again.
-   * abandoned: too late, its receipts are void.
+   * abandoned: it can't settle any more, its receipts are void.
    */
   status: "settled" | "retry" | "refused" | "abandoned";
   /** A sentence; null if it settled. */
@@ -80,11 +81,21 @@ export interface SettlementOutcome {
 /** How often a transaction is sent in one go before the settler leaves it for the next. */
 const MOST_ATTEMPTS = 3;
 
+/** What a lane's next batch is of. */
+interface Part {
+  /** When the oldest receipt of the wanted epoch finished that is in no batch. */
+  oldestFinishedAt: number;
+  epoch: Epoch;
+  /** None if no batch can hold what the epoch has. */
+  receipts: StoredReceipt[];
+}
+
 /** Something that is needed isn't there at the moment. */
 class NotYet extends Error {}
 
 export class Settler {
   private readonly committee: AttestorPool;
+  private readonly limits: BatchLimits;
   private last: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -92,6 +103,10 @@ export class Settler {
     private readonly config: SettlerConfig,
   ) {
     this.committee = new AttestorPool(deps.chain.domain, config, deps.log);
+    this.limits = {
+      licenses: config.licensesPerBatch ?? BATCH_LIMITS.licenses,
+      receipts: config.receiptsPerBatch ?? BATCH_LIMITS.receipts,
+    };
   }
 
   /** Takes up every batch that isn't finished, wherever it was left. */
@@ -99,7 +114,7 @@ export class Settler {
     return this.oneAtATime(() => this.resumeOpen());
   }
 
-  /** Settles a lane's epoch, in as many batches as it takes. Stops at the first that doesn't settle. */
+  /** Settles a lane's epoch, in as many batches as it takes. Stops at the first that has to wait. */
   settle(lane: Lane, epoch: Epoch): Promise<SettlementOutcome[]> {
     return this.oneAtATime(async () => {
       const resumed = (await this.resumeOpen()).filter((outcome) => isSameLane(outcome.lane, lane));
@@ -151,15 +166,43 @@ export class Settler {
     while (this.deps.store.unbatched(lane, epoch).length > 0) {
       const outcome = await this.classed(lane, null, () => this.settlePart(lane, epoch));
       outcomes.push(outcome);
-      if (outcome.status !== "settled") break;
+      if (isOpen(outcome)) break;
     }
     return outcomes;
   }
 
-  private async settlePart(lane: Lane, epoch: Epoch): Promise<SettlementOutcome> {
-    if (await this.isTooLate(epoch)) return this.abandonEpoch(lane, epoch);
-    const batchId = await this.draft(lane, epoch);
+  private async settlePart(lane: Lane, wanted: Epoch): Promise<SettlementOutcome> {
+    const { chain } = this.deps;
+    const now = await chain.now();
+    if (now < wanted.epochEnd) throw new NotYet(`The epoch ends at ${wanted.epochEnd} and hasn't yet`);
+    const last = await chain.lane(lane.operatorId, lane.planId, lane.versionId);
+
+    const part = this.nextPart(lane, wanted, last);
+    if (part.oldestFinishedAt < last.epochStart) {
+      return this.abandonReceipts(
+        lane,
+        last.epochStart,
+        `The lane settled what came from ${last.epochStart} on before`,
+      );
+    }
+    if (this.isTooLateAt(now, part.epoch)) {
+      return this.abandonReceipts(lane, part.epoch.epochEnd, windowIsOver(part.epoch));
+    }
+    if (part.receipts.length === 0) {
+      const reason = `Each license's use before ${part.epoch.epochEnd} that is left is more than one batch can state`;
+      return this.abandonReceipts(lane, part.epoch.epochEnd, reason);
+    }
+    const batchId = await this.draft(lane, wanted, last, part.epoch);
     return this.classed(lane, batchId, () => this.advance(batchId));
+  }
+
+  /** What the lane's next batch is of, as far as is known now. */
+  private nextPart(lane: Lane, wanted: Epoch, last: LaneState): Part {
+    const { store } = this.deps;
+    const left = store.unbatched(lane, wanted);
+    const epoch = nextEpoch(left, wanted, last, this.limits);
+    const oldestFinishedAt = left.reduce((oldest, { receipt }) => Math.min(oldest, receipt.finishedAt), Infinity);
+    return { oldestFinishedAt, epoch, receipts: firstPart(store.unbatched(lane, epoch), this.limits) };
   }
 
   /** Tells failures apart by what is to be done about them, and logs them. */
@@ -184,17 +227,16 @@ export class Settler {
 
   // Drafting
 
-  /** Stores the lane's next batch: the first part of what is left of the epoch. */
-  private async draft(lane: Lane, epoch: Epoch): Promise<string> {
+  /** Stores the lane's next batch: the first part of what is left of the wanted epoch, cut to the one that was chosen. */
+  private async draft(lane: Lane, wanted: Epoch, last: LaneState, epoch: Epoch): Promise<string> {
     const { chain, store, log } = this.deps;
-    if ((await chain.now()) < epoch.epochEnd) throw new NotYet(`The epoch ends at ${epoch.epochEnd} and hasn't yet`);
     const measurements = await this.measure(lane, epoch);
-    const last = await chain.lane(lane.operatorId, lane.planId, lane.versionId);
     const operator = await chain.operator(lane.operatorId);
     if (operator === null) throw new NotYet(`Operator ${lane.operatorId} doesn't exist on this chain`);
 
     // Nothing is awaited from here to the draft: no receipt may come in between.
-    const receipts = firstPart(store.unbatched(lane, epoch), this.config.licensesPerBatch ?? MAX_ENTRIES);
+    const { epoch: epochNow, receipts } = this.nextPart(lane, wanted, last);
+    if (epochNow.epochEnd !== epoch.epochEnd) throw new NotYet("Receipts came that make the epoch shorter");
     const { summary, entries } = summarize(receipts);
     const level = medianOf(measurements.map(({ measurement }) => measurement));
     const header = headerOf(lane, epoch, nextSequence(last, store, lane), summary, level, operator.evidenceHash);
@@ -312,21 +354,24 @@ export class Settler {
 
   private abandon(batchId: string): SettlementOutcome {
     const { header } = this.load(batchId);
-    const reason = `The window of the epoch that ended at ${header.epochEnd} is over`;
+    const reason = windowIsOver(header);
     this.deps.store.markExpired(batchId);
     this.deps.log.error("Batch abandoned", { batchId, receipts: header.count, reason });
     return { lane: laneOf(header), batchId, status: "abandoned", reason };
   }
 
-  private abandonEpoch(lane: Lane, { epochEnd }: Epoch): SettlementOutcome {
-    const reason = `The window of the epoch that ended at ${epochEnd} is over`;
-    const receipts = this.deps.store.voidUnbatched(lane, epochEnd);
-    this.deps.log.error("Receipts abandoned", { lane, receipts, reason });
+  private abandonReceipts(lane: Lane, finishedBefore: number, reason: string): SettlementOutcome {
+    const receipts = this.deps.store.voidUnbatched(lane, finishedBefore);
+    this.deps.log.error("Receipts abandoned", { lane, finishedBefore, receipts, reason });
     return { lane, batchId: null, status: "abandoned", reason };
   }
 
-  private async isTooLate({ epochEnd }: Epoch): Promise<boolean> {
-    return (await this.deps.chain.now()) > epochEnd + this.deps.chain.windowPeriod;
+  private async isTooLate(epoch: Epoch): Promise<boolean> {
+    return this.isTooLateAt(await this.deps.chain.now(), epoch);
+  }
+
+  private isTooLateAt(now: number, { epochEnd }: Epoch): boolean {
+    return now > epochEnd + this.deps.chain.windowPeriod;
   }
 
   private load(batchId: string): StoredBatch {
@@ -334,6 +379,10 @@ export class Settler {
     if (batch === null) throw new Error(`The store lacks batch ${batchId}`);
     return batch;
   }
+}
+
+function windowIsOver({ epochEnd }: Epoch): string {
+  return `The window of the epoch that ended at ${epochEnd} is over`;
 }
 
 /** Above the lane's last batch on the chain, and above any that was drafted here and never settled. */

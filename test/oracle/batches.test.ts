@@ -1,12 +1,19 @@
 import { expect } from "chai";
 import { id, keccak256 } from "ethers";
-import { firstPart, headerOf, summarize } from "../../oracle/batches";
+import fc from "fast-check";
+import { firstPart, headerOf, nextEpoch, summarize } from "../../oracle/batches";
 import { MAX_ENTRIES, unpackEntries } from "../../oracle/entries";
+import type { Receipt } from "../../oracle/protocol";
 import { receiptWith, usage } from "../support/fakeMessages";
 
 const receiptOf = (licenseId: bigint, sequence: bigint) => ({
   receipt: receiptWith({ licenseId, sequence }),
   hash: id(`${licenseId}/${sequence}`),
+});
+
+const finished = (finishedAt: number, fields: Partial<Receipt> = {}) => ({
+  receipt: receiptWith({ finishedAt, ...fields }),
+  hash: id("a receipt"),
 });
 
 describe("batches", () => {
@@ -62,8 +69,92 @@ describe("batches", () => {
   describe("firstPart", () => {
     it("takes all receipts of the lowest licenses, in the order they came", () => {
       const [a, b, c, d] = [receiptOf(9n, 1n), receiptOf(2n, 1n), receiptOf(5n, 1n), receiptOf(2n, 2n)];
-      expect(firstPart([a, b, c, d], 2)).to.deep.equal([b, c, d]);
+      expect(firstPart([a, b, c, d], { licenses: 2, receipts: 9 })).to.deep.equal([b, c, d]);
       expect(firstPart([a, b, c, d])).to.deep.equal([a, b, c, d]);
+    });
+
+    it("takes no license in part when there are too many receipts", () => {
+      const [a, b, c] = [receiptOf(1n, 1n), receiptOf(2n, 1n), receiptOf(2n, 2n)];
+      expect(firstPart([a, b, c], { licenses: 9, receipts: 2 })).to.deep.equal([a]);
+      expect(firstPart([a, b, c], { licenses: 9, receipts: 3 })).to.deep.equal([a, b, c]);
+    });
+
+    it("leaves out a license that is too much for any batch", () => {
+      const [a, b, c] = [receiptOf(1n, 1n), receiptOf(1n, 2n), receiptOf(2n, 1n)];
+      expect(firstPart([a, b, c], { licenses: 9, receipts: 1 })).to.deep.equal([c]);
+      expect(firstPart([a, b], { licenses: 9, receipts: 1 })).to.deep.equal([]);
+      const heavy = [1n, 2n].map((sequence) => finished(0, { sequence, computeMs: 2n ** 31n }));
+      expect(firstPart([...heavy, c])).to.deep.equal([c]);
+    });
+  });
+
+  describe("nextEpoch", () => {
+    const wanted = { epochStart: 100, epochEnd: 200 };
+    const before = { epochStart: 50, epochEnd: 100 };
+
+    it("is the wanted one where everything fits", () => {
+      expect(nextEpoch([finished(100), finished(199)], wanted, before)).to.deep.equal(wanted);
+      expect(nextEpoch([], wanted, before)).to.deep.equal(wanted);
+    });
+
+    it("starts when the lane's last one ended, if that was later", () => {
+      const last = { epochStart: 90, epochEnd: 120 };
+      expect(nextEpoch([finished(120)], wanted, last)).to.deep.equal({ epochStart: 120, epochEnd: 200 });
+    });
+
+    it("is the lane's last one while that has receipts left", () => {
+      const last = { epochStart: 90, epochEnd: 120 };
+      expect(nextEpoch([finished(150), finished(119)], wanted, last)).to.deep.equal(last);
+    });
+
+    it("ends before the second in which a license's totals exceed a uint32", () => {
+      const half = { computeMs: 2n ** 31n };
+      const heavy = [finished(170, half), finished(110, half)];
+      expect(nextEpoch([...heavy, finished(180)], wanted, before)).to.deep.equal({ epochStart: 100, epochEnd: 170 });
+      const ofTwo = [heavy[0], finished(110, { ...half, licenseId: 2n })];
+      expect(nextEpoch(ofTwo, wanted, before)).to.deep.equal(wanted);
+    });
+
+    it("ends before the second in which there are too many receipts", () => {
+      const limits = { licenses: 9, receipts: 2 };
+      const receipts = [finished(101), finished(102), finished(102), finished(103)];
+      expect(nextEpoch(receipts, wanted, before, limits)).to.deep.equal({ epochStart: 100, epochEnd: 102 });
+      expect(nextEpoch(receipts.slice(1), wanted, before, limits)).to.deep.equal({ epochStart: 100, epochEnd: 103 });
+    });
+
+    it("ends after a single second that is too much by itself", () => {
+      const limits = { licenses: 9, receipts: 1 };
+      const receipts = [finished(103), finished(103), finished(104)];
+      expect(nextEpoch(receipts, wanted, before, limits)).to.deep.equal({ epochStart: 100, epochEnd: 104 });
+    });
+
+    it("cuts any receipts into epochs that follow each other, fit, and leave none out", () => {
+      const limits = { licenses: 9, receipts: 5 };
+      const anyReceipts = fc.array(
+        fc.record({
+          at: fc.integer({ min: 100, max: 199 }),
+          licenseId: fc.bigInt({ min: 1n, max: 3n }),
+          computeMs: fc.bigInt({ min: 0n, max: 2n ** 31n }),
+        }),
+        { maxLength: 40 },
+      );
+      fc.assert(
+        fc.property(anyReceipts, (drawn) => {
+          let left = drawn.map(({ at, ...fields }) => finished(at, fields));
+          let last = before;
+          while (left.length > 0) {
+            const epoch = nextEpoch(left, wanted, last, limits);
+            expect(epoch.epochStart).to.be.at.least(last.epochEnd);
+            expect(epoch.epochEnd).to.be.greaterThan(epoch.epochStart).and.at.most(wanted.epochEnd);
+            const inEpoch = left.filter(({ receipt }) => receipt.finishedAt < epoch.epochEnd);
+            expect(inEpoch).not.to.deep.equal([]);
+            const isOneSecond = new Set(inEpoch.map(({ receipt }) => receipt.finishedAt)).size === 1;
+            if (!isOneSecond) expect(firstPart(inEpoch, limits)).to.have.length(inEpoch.length);
+            left = left.filter((each) => !inEpoch.includes(each));
+            last = epoch;
+          }
+        }),
+      );
     });
   });
 });

@@ -10,7 +10,7 @@ import { type Attestor, startAttestor } from "../../oracle/attestor";
 import { requestAttestation } from "../../oracle/attestorApi";
 import { createLog } from "../../oracle/log";
 import { grantDigest, receiptDigest, recoverSigner, signDigest } from "../../oracle/messages";
-import type { Receipt } from "../../oracle/protocol";
+import type { Epoch, Receipt, Usage } from "../../oracle/protocol";
 import { type SettlementOutcome, Settler, type SettlerConfig } from "../../oracle/settler";
 import { type BatchState, Store } from "../../oracle/store";
 import { DOMAIN, usage } from "../support/fakeMessages";
@@ -101,7 +101,12 @@ class World {
   }
 
   /** A request of a license, served and signed by the operator. */
-  async serve(licenseId = 7n, finishedAt = EPOCH.epochStart + 10, key = KEYS.operator): Promise<string> {
+  async serve(
+    licenseId = 7n,
+    finishedAt = EPOCH.epochStart + 10,
+    key = KEYS.operator,
+    meters: Partial<Usage> = { requests: 1n, outputTokens: 5n },
+  ): Promise<string> {
     const signed = signGrant({ licenseId });
     const grantHash = grantDigest(DOMAIN, signed.grant);
     this.store.saveGrant(grantHash, signed);
@@ -126,7 +131,7 @@ class World {
       const hash = receiptDigest(DOMAIN, receipt);
       return { hash, signature: signDigest(key, hash) };
     };
-    await this.store.finishRequest(requestId, { ...usage({ requests: 1n, outputTokens: 5n }), ...ended }, 11n, sign);
+    await this.store.finishRequest(requestId, { ...usage(meters), ...ended }, 11n, sign);
     return requestId;
   }
 
@@ -253,6 +258,103 @@ describe("settler", function () {
         expect(only(first).status).to.equal("settled");
         expect(second).to.deep.equal([]);
         expect(world.escrow.paid).to.have.length(1);
+      });
+    });
+
+    describe("when the epoch is too much for one batch", () => {
+      const serveHeavy = (licenseId: bigint, finishedAt: number) =>
+        world.serve(licenseId, finishedAt, KEYS.operator, { requests: 1n, computeMs: 3_000_000_000n });
+      const epochsOf = (outcomes: SettlementOutcome[]) =>
+        outcomes.map(({ batchId }) => {
+          const { epochStart, epochEnd } = world.store.batch(batchId!)!.header;
+          return { epochStart, epochEnd };
+        });
+      const { epochStart, epochEnd } = EPOCH;
+
+      it("cuts it before a license's totals exceed a uint32", async () => {
+        const served = [
+          await world.serve(8n),
+          await serveHeavy(7n, epochStart + 10),
+          await serveHeavy(7n, epochStart + 20),
+        ];
+        const outcomes = await settle();
+        expect(epochsOf(outcomes)).to.deep.equal([
+          { epochStart, epochEnd: epochStart + 20 },
+          { epochStart: epochStart + 20, epochEnd },
+        ]);
+        expect(served.map((requestId) => world.stateOf(requestId))).to.deep.equal(["settled", "settled", "settled"]);
+      });
+
+      it("cuts it before its receipts are too many, and has attestors measure what it is cut to", async () => {
+        const measured: Epoch[] = [];
+        const samples = world.attestorStores[0].canarySamples.bind(world.attestorStores[0]);
+        world.attestorStores[0].canarySamples = (lane, epoch) => (measured.push(epoch), samples(lane, epoch));
+        for (const seconds of [1, 2, 3, 3]) await world.serve(7n, epochStart + seconds);
+        const cut = [
+          { epochStart, epochEnd: epochStart + 3 },
+          { epochStart: epochStart + 3, epochEnd },
+        ];
+        expect(epochsOf(await settle({ receiptsPerBatch: 2 }))).to.deep.equal(cut);
+        expect(measured.map((epoch) => epoch.epochEnd)).to.deep.equal(cut.map((epoch) => epoch.epochEnd));
+      });
+
+      it("settles a single second in parts, and voids only a license that is too much by itself", async () => {
+        const at = epochStart + 10;
+        world.chain.licenses.set(9n, { ...world.chain.licenses.get(8n)!, licenseId: 9n });
+        const bad = [await serveHeavy(7n, at), await serveHeavy(7n, at)];
+        const good = [await world.serve(8n, at), await world.serve(9n, at), await world.serve(7n, at + 1)];
+        const outcomes = await settle({ licensesPerBatch: 1 });
+        expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "settled", "abandoned", "settled"]);
+        expect(good.map((requestId) => world.stateOf(requestId))).to.deep.equal(["settled", "settled", "settled"]);
+        expect(bad.map((requestId) => world.stateOf(requestId))).to.deep.equal(["void", "void"]);
+        expect(world.messages()).to.include("Receipts abandoned");
+      });
+
+      it("drafts nothing when receipts come in meanwhile that make it shorter", async () => {
+        await serveHeavy(7n, epochStart + 10);
+        const operator = world.chain.operator.bind(world.chain);
+        world.chain.operator = async (operatorId) => {
+          world.chain.operator = operator;
+          await serveHeavy(7n, epochStart + 20);
+          return operator(operatorId);
+        };
+        expect(only(await settle())).to.include({
+          status: "retry",
+          batchId: null,
+          reason: "Receipts came that make the epoch shorter",
+        });
+        expect((await settle()).map(({ status }) => status)).to.deep.equal(["settled", "settled"]);
+      });
+    });
+
+    describe("when the lane has settled a part of the time before", () => {
+      const settledBefore = (epochStart: number, epochEnd: number) => {
+        world.chain.lastBatch = { sequence: 1n, epochStart, epochEnd };
+      };
+
+      it("starts where that ended", async () => {
+        const requestId = await world.serve();
+        settledBefore(EPOCH.epochStart - 50, EPOCH.epochStart + 5);
+        const { batchId } = only(await settle());
+        expect(world.stateOf(requestId)).to.equal("settled");
+        expect(world.store.batch(batchId!)!.header).to.include({ ...EPOCH, epochStart: EPOCH.epochStart + 5 });
+      });
+
+      it("settles what is left of it as a further part", async () => {
+        const served = [await world.serve(), await world.serve(7n, EPOCH.epochStart + 90)];
+        const last = { epochStart: EPOCH.epochStart - 50, epochEnd: EPOCH.epochStart + 50 };
+        settledBefore(last.epochStart, last.epochEnd);
+        const headers = (await settle()).map(({ batchId }) => world.store.batch(batchId!)!.header);
+        expect(headers[0]).to.include(last);
+        expect(headers[1]).to.include({ epochStart: last.epochEnd, epochEnd: EPOCH.epochEnd });
+        expect(served.map((requestId) => world.stateOf(requestId))).to.deep.equal(["settled", "settled"]);
+      });
+
+      it("voids what finished before that began, and settles the rest", async () => {
+        const served = [await world.serve(), await world.serve(7n, EPOCH.epochStart + 90)];
+        settledBefore(EPOCH.epochStart + 20, EPOCH.epochStart + 50);
+        expect((await settle()).map(({ status }) => status)).to.deep.equal(["abandoned", "settled"]);
+        expect(served.map((requestId) => world.stateOf(requestId))).to.deep.equal(["void", "settled"]);
       });
     });
 
