@@ -1,6 +1,7 @@
 import { ZeroAddress } from "ethers";
 import { Cached } from "./cached";
 import type { Chain, LicenseState, PlanState } from "./chain";
+import { withDeadline } from "./deadline";
 import { isRefusal, Ledger, worstCost, type Refusal, type Reservation } from "./ledger";
 import type { Log } from "./log";
 import { decodeBearer, grantDigest, MalformedMessage } from "./messages";
@@ -30,6 +31,8 @@ export interface AdmissionConfig {
   operatorId: number;
   /** How long a license's state on the chain is trusted. */
   licenseCacheMs: number;
+  /** How long the chain may take to answer before its last known state serves. */
+  chainTimeoutMs: number;
   /** The longest that a request may take: its receipt must still fall into its grant's time and its license's. */
   requestTimeoutMs: number;
 }
@@ -52,17 +55,23 @@ export class Admission {
     private readonly store: Store,
     log: Log,
   ) {
+    const { licenseCacheMs, chainTimeoutMs: deadlineMs } = config;
     const warn = (what: string) => (id: unknown, cause: unknown) =>
       log.warn("chain unreadable, serving by its last known state", { what, id, cause });
+    const whileTrusted = { maxAgeMs: licenseCacheMs, deadlineMs };
     this.licenses = new Cached<bigint, LicenseState | null>(
-      (id) => this.readLicense(id),
-      config.licenseCacheMs,
+      (id, signal) => this.readLicense(id, signal),
+      whileTrusted,
       warn("license"),
     );
-    this.plans = new Cached<number, PlanState>((id) => this.readPlan(id), PLANS_NEVER_CHANGE, warn("plan"));
+    this.plans = new Cached<number, PlanState>(
+      (id) => this.readPlan(id),
+      { maxAgeMs: PLANS_NEVER_CHANGE, deadlineMs },
+      warn("plan"),
+    );
     this.usableUntil = new Cached<bigint, number>(
       async (id) => (await chain.version(id))?.usableUntil ?? 0,
-      config.licenseCacheMs,
+      whileTrusted,
       warn("version"),
     );
   }
@@ -99,10 +108,11 @@ export class Admission {
    * The chain's state and what it doesn't know yet. The store is read first: a batch that settles in between then counts
    * twice for a moment, and never not at all. What finishes in between is what the ledger has grown by.
    */
-  private async readLicense(licenseId: bigint): Promise<LicenseState | null> {
+  private async readLicense(licenseId: bigint, signal: AbortSignal): Promise<LicenseState | null> {
     const stored = this.store.unsettledCost(licenseId);
     const before = this.ledger.unsettled(licenseId);
     const license = await this.chain.license(licenseId);
+    signal.throwIfAborted();
     if (license !== null) {
       this.ledger.setUnsettled(licenseId, stored + this.ledger.unsettled(licenseId) - before);
     }
@@ -123,12 +133,17 @@ export class Admission {
     if (known?.license === license) return known;
 
     const grantHash = grantDigest(this.chain.domain, signed.grant);
-    if (!(await fromChain(this.chain.isSignatureOf(license.owner, grantHash, signed.signature)))) {
+    if (!(await this.isSignedBy(license.owner, grantHash, signed.signature))) {
       throw unauthorized("wrong_signature", `the grant isn't signed by the owner of license ${licenseId}`);
     }
     this.store.saveGrant(grantHash, signed);
     this.ledger.setGrantUsed(grantHash, this.store.grantUsed(grantHash));
     return this.remember(token, { grantHash, signed, license });
+  }
+
+  private isSignedBy(owner: string, grantHash: string, signature: string): Promise<boolean> {
+    const { chainTimeoutMs } = this.config;
+    return fromChain(withDeadline(chainTimeoutMs, () => this.chain.isSignatureOf(owner, grantHash, signature)));
   }
 
   private remember(token: string, caller: Caller): Caller {

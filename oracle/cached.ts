@@ -1,47 +1,62 @@
+import { withDeadline } from "./deadline";
+
 interface Held<Value> {
   value: Value;
-  readAt: number;
+  /** When it was read, or failed to be. */
+  triedAt: number;
+}
+
+export interface CacheTimes {
+  /** How long a value serves before it is read anew. */
+  maxAgeMs: number;
+  /** How long reading may take. */
+  deadlineMs: number;
 }
 
 /** Keeps at most this many values, the most recently read ones. */
 const CAPACITY = 10_000;
 
 /**
- * Remembers what was read for a while. When reading fails, the last value serves on: a chain that halts must not stop
- * requests that are within their limits.
+ * Remembers what was read for a while. When reading fails or takes too long, the last value serves for as long again: a
+ * chain that halts or hangs must not stop requests that are within their limits. A key is read once at a time.
  */
 export class Cached<Key, Value> {
   private readonly held = new Map<Key, Held<Value>>();
   private readonly reading = new Map<Key, Promise<Value>>();
 
-  /** @param onStale is told when an old value had to serve. */
+  /**
+   * @param read must have no effect once its signal is aborted: then another reading may have begun.
+   * @param onStale is told when an old value had to serve.
+   */
   constructor(
-    private readonly read: (key: Key) => Promise<Value>,
-    private readonly maxAgeMs: number,
+    private readonly read: (key: Key, signal: AbortSignal) => Promise<Value>,
+    private readonly times: CacheTimes,
     private readonly onStale: (key: Key, cause: unknown) => void,
   ) {}
 
   /** Throws what reading throws, if nothing is remembered. */
   async get(key: Key): Promise<Value> {
     const held = this.held.get(key);
-    if (held !== undefined && performance.now() - held.readAt < this.maxAgeMs) return held.value;
+    if (held !== undefined && performance.now() - held.triedAt < this.times.maxAgeMs) return held.value;
     try {
       return await (this.reading.get(key) ?? this.readAnew(key));
     } catch (cause) {
-      if (held === undefined) throw cause;
+      const last = this.held.get(key);
+      if (last === undefined) throw cause;
       this.onStale(key, cause);
-      return held.value;
+      last.triedAt = performance.now();
+      return last.value;
     }
   }
 
-  /** Reads anew, whatever is remembered or being read. */
+  /** Reads anew, whatever is remembered or being read. Throws what reading throws. */
   async refresh(key: Key): Promise<Value> {
-    await this.reading.get(key)?.catch(() => undefined);
+    while (this.reading.has(key)) await this.reading.get(key)?.catch(() => undefined);
     return this.readAnew(key);
   }
 
   private readAnew(key: Key): Promise<Value> {
-    const reading = this.read(key)
+    const reading = withDeadline(this.times.deadlineMs, (signal) => this.read(key, signal))
       .then((value) => {
         this.hold(key, value);
         return value;
@@ -53,7 +68,7 @@ export class Cached<Key, Value> {
 
   private hold(key: Key, value: Value): void {
     this.held.delete(key);
-    this.held.set(key, { value, readAt: performance.now() });
+    this.held.set(key, { value, triedAt: performance.now() });
     if (this.held.size > CAPACITY) this.held.delete(this.held.keys().next().value as Key);
   }
 }

@@ -31,6 +31,7 @@ export const GATEWAY_DEFAULTS = {
   host: "127.0.0.1",
   port: 8080,
   licenseCacheMs: 3_000,
+  chainTimeoutMs: 2_000,
   defaultMaxTokens: 1_024,
   maxTokensCeiling: 32_768,
   maxChoices: 8,
@@ -64,7 +65,9 @@ export interface Gateway {
  */
 export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Promise<Gateway> {
   const { chain, store, log } = deps;
-  const now = steadyClock(chain, (cause) => log.warn("chain unreadable, counting time from its last", { cause }));
+  const now = steadyClock(chain, config.chainTimeoutMs, (cause) =>
+    log.warn("chain unreadable, counting time from its last", { cause }),
+  );
   const signer = signerOf(config.signingKey, chain);
   await requireSigningKey(config, chain, await now());
   await requireVersions(config.models, chain);

@@ -1,11 +1,19 @@
 import type { Chain } from "./chain";
+import { withDeadline } from "./deadline";
 
-/** The chain's time and, while the chain can't be read, its last known time with what has passed on this machine since. */
-export function steadyClock(chain: Pick<Chain, "now">, onStale: (cause: unknown) => void): () => Promise<number> {
+/**
+ * The chain's time and, while the chain can't be read or takes longer than the deadline, its last known time with what
+ * has passed on this machine since.
+ */
+export function steadyClock(
+  chain: Pick<Chain, "now">,
+  deadlineMs: number,
+  onStale: (cause: unknown) => void,
+): () => Promise<number> {
   let last: { time: number; readAt: number } | null = null;
   return async () => {
     try {
-      const time = await chain.now();
+      const time = await withDeadline(deadlineMs, () => chain.now());
       last = { time, readAt: performance.now() };
       return time;
     } catch (cause) {

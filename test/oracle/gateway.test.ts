@@ -364,6 +364,58 @@ describe("gateway", () => {
     });
   });
 
+  describe("while the chain hangs", () => {
+    beforeEach(async () => {
+      gateway = await start({ licenseCacheMs: 0, chainTimeoutMs: 40 });
+      await chat();
+      chain.isHanging = true;
+    });
+
+    it("serves on by what it last knew", async () => {
+      expect((await chat()).choices).to.have.length(1);
+      expect(logged.join()).to.contain("serving by its last known state").and.to.contain("no answer within 40 ms");
+    });
+
+    it("answers 503 to whom it knows nothing about", async () => {
+      const stranger = client(keyFor({ licenseId: 9n }));
+      await expectRefusal(chat({}, stranger), 503, "chain_unreadable", "try again");
+    });
+
+    it("answers 503 if it can't check a signature", async () => {
+      chain.isHanging = false;
+      chain.isSignatureOf = () => new Promise(() => {});
+      await expectRefusal(chat({}, client(keyFor({ salt: MANIFEST }))), 503, "chain_unreadable", "try again");
+    });
+
+    it("doesn't wait for it at every request", async () => {
+      chain.isHanging = false;
+      gateway = await start({ licenseCacheMs: 200, chainTimeoutMs: 150 });
+      await chat();
+      await wait(200);
+      chain.license = () => new Promise(() => {});
+      await chat();
+      const startedAt = performance.now();
+      await chat();
+      expect(performance.now() - startedAt).to.be.below(100);
+    });
+
+    it("forgets what it says too late", async () => {
+      chain.isHanging = false;
+      gateway = await start({ chainTimeoutMs: 40 });
+      const license = chain.license.bind(chain);
+      const outdated = await license(1n);
+      let answerLate: (state: typeof outdated) => void = () => {};
+      chain.license = () => new Promise((resolve) => (answerLate = resolve));
+      expect(await gateway.refresh(1n).catch((cause: Error) => cause.message)).to.equal("no answer within 40 ms");
+      chain.license = license;
+      setLicense({ generation: 2 });
+      await gateway.refresh(1n);
+      answerLate(outdated);
+      await wait(10);
+      await expectRefusal(chat(), 401, "grant_ended", "the license's is 2");
+    });
+  });
+
   describe("what it understands", () => {
     it("refuses a body that isn't JSON", async () => {
       const { statusCode, text } = await post('{"model":');
@@ -873,6 +925,16 @@ describe("gateway", () => {
       await gateway.refresh(1n);
       await running;
       await expectRefusal(chat(), 402, "balance_exceeded", `has ${WORST - 24n} left`);
+    });
+
+    it("isn't freed twice when a license is read twice at once after a settlement", async () => {
+      setLicense({ balance: WORST + 10n });
+      await chat();
+      store.voidUnbatched({ operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID }, chain.time + 1);
+      chain.latencyMs = 20;
+      await Promise.all([gateway.refresh(1n), gateway.refresh(1n), gateway.refresh(1n)]);
+      const refusal = `has ${WORST + 10n} left`;
+      await expectRefusal(chat({ max_tokens: 1_000 }), 402, "balance_exceeded", refusal);
     });
 
     it("enough for one of two racing requests serves one, and the other when it tries again", async () => {

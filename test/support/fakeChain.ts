@@ -17,6 +17,8 @@ export class FakeChain implements Chain {
   readonly signingKeys = new Map<number, string[]>();
   /** While true, nothing can be read. */
   isHalted = false;
+  /** While true, nothing that is asked is ever answered. */
+  isHanging = false;
   /** How long it takes to read a license. */
   latencyMs = 0;
 
@@ -51,19 +53,24 @@ export class FakeChain implements Chain {
   }
 
   async isSignatureOf(account: string, digest: string, signature: string): Promise<boolean> {
-    try {
-      return this.read(recoverSigner(digest, signature) === account);
-    } catch {
-      return false;
-    }
+    return this.read(isSignedBy(account, digest, signature));
   }
 
   async lane(): Promise<LaneState> {
     return this.read({ sequence: 0n, epochStart: 0, epochEnd: 0 });
   }
 
-  private read<T>(value: T): T {
+  private async read<T>(value: T): Promise<T> {
+    if (this.isHanging) await new Promise(() => {});
     if (this.isHalted) throw new Error("the chain is halted");
     return value;
+  }
+}
+
+function isSignedBy(account: string, digest: string, signature: string): boolean {
+  try {
+    return recoverSigner(digest, signature) === account;
+  } catch {
+    return false;
   }
 }
