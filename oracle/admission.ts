@@ -40,20 +40,23 @@ export interface AdmissionConfig {
 const PLANS_NEVER_CHANGE = Infinity;
 const VERIFIED_CAPACITY = 10_000;
 
-/** Decides who may use a model, and keeps the books of what running and unsettled requests may cost. */
+/** Decides who may use a model while its receipts would count, and keeps the books of what running and unsettled requests may cost. */
 export class Admission {
   readonly ledger = new Ledger();
   private readonly licenses: Cached<bigint, LicenseState | null>;
   private readonly plans: Cached<number, PlanState>;
   private readonly usableUntil: Cached<bigint, number>;
+  private readonly signingKeys: Cached<string, boolean>;
   /** Callers by API key, good as long as their license's state is the one that they were checked against. */
   private readonly verified = new Map<string, Caller>();
 
+  /** @param signer the address whose key signs receipts. */
   constructor(
     private readonly config: AdmissionConfig,
     private readonly chain: Chain,
     private readonly store: Store,
-    log: Log,
+    private readonly signer: string,
+    private readonly log: Log,
   ) {
     const { licenseCacheMs, chainTimeoutMs: deadlineMs } = config;
     const warn = (what: string) => (id: unknown, cause: unknown) =>
@@ -74,6 +77,11 @@ export class Admission {
       whileTrusted,
       warn("version"),
     );
+    this.signingKeys = new Cached<string, boolean>(
+      (address) => this.readSigningKey(address),
+      whileTrusted,
+      warn("signing key"),
+    );
   }
 
   /** Reads a license anew, after a deposit, a withdrawal or a settlement. */
@@ -92,8 +100,9 @@ export class Admission {
     return caller;
   }
 
-  /** Lets a caller's request through to a model and sets its worst cost aside. Throws ApiError 402, 403 or 429. */
+  /** Lets a caller's request through to a model and sets its worst cost aside. Throws ApiError 402, 403, 429 or 503. */
   async admit(caller: Caller, model: ModelConfig, worst: Usage, now: number): Promise<Admitted> {
+    await this.requireSigningKey();
     this.requireServable(caller.license, now);
     const plan = await this.planOf(caller.license, model);
     await this.requireUsable(model, now);
@@ -123,6 +132,14 @@ export class Admission {
     const plan = await this.chain.plan(planId);
     if (plan === null) throw new Error(`the chain has no plan ${planId}, though a license is under it`);
     return plan;
+  }
+
+  /** Whether receipts signed with this key count for all requests that begin now. */
+  private async readSigningKey(address: string): Promise<boolean> {
+    const { operatorId } = this.config;
+    const isValid = await this.chain.isSigningKey(operatorId, address, this.latestEnd(await this.chain.now()));
+    if (!isValid) this.log.error("signing key isn't valid, serving nobody", { address, operatorId });
+    return isValid;
   }
 
   private async verify(token: string, signed: SignedGrant): Promise<Caller> {
@@ -170,6 +187,15 @@ export class Admission {
     }
     if (this.store.isGrantRevoked(grantHash))
       throw unauthorized("grant_revoked", "the grant was revoked: sign a new one");
+  }
+
+  private async requireSigningKey(): Promise<void> {
+    if (await fromChain(this.signingKeys.get(this.signer))) return;
+    throw new ApiError(
+      503,
+      "signing_key_invalid",
+      `receipts by this gateway's key ${this.signer} wouldn't count: operator ${this.config.operatorId} must register it anew, or configure another`,
+    );
   }
 
   private requireServable(license: LicenseState, now: number): void {

@@ -69,12 +69,13 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     log.warn("chain unreadable, counting time from its last", { cause }),
   );
   const signer = signerOf(config.signingKey, chain);
-  await requireSigningKey(config, chain, await now());
+  const address = computeAddress(config.signingKey);
+  await requireSigningKey(address, config.operatorId, chain, await now());
   await requireVersions(config.models, chain);
   await recoverOpenRequests(store, signer, await now(), log);
 
   const upstream = new Upstream();
-  const admission = new Admission(config, chain, store, log);
+  const admission = new Admission(config, chain, store, address, log);
   const running = new Set<Promise<void>>();
   const { requestTimeoutMs } = config;
   const exchangeDeps = { admission, store, upstream, now, sign: signer, log, requestTimeoutMs };
@@ -107,8 +108,7 @@ function signerOf(signingKey: string, chain: Chain): Signer {
   };
 }
 
-async function requireSigningKey({ signingKey, operatorId }: GatewayConfig, chain: Chain, now: number): Promise<void> {
-  const address = computeAddress(signingKey);
+async function requireSigningKey(address: string, operatorId: number, chain: Chain, now: number): Promise<void> {
   if (await chain.isSigningKey(operatorId, address, now)) return;
   throw new Error(`${address} is no signing key of operator ${operatorId}: register it, or configure another`);
 }

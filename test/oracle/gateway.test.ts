@@ -364,6 +364,37 @@ describe("gateway", () => {
     });
   });
 
+  describe("when its signing key ends", () => {
+    beforeEach(async () => {
+      gateway = await start({ licenseCacheMs: 20 });
+      await chat();
+      await wait(30);
+    });
+
+    const expectNoService = async () => {
+      const problem = `receipts by this gateway's key ${OPERATOR_KEY.address} wouldn't count: operator 2 must register it`;
+      await expectRefusal(chat(), 503, "signing_key_invalid", problem);
+      expect(upstream.received).to.have.length(1);
+      const errors = logged.map((line) => JSON.parse(line)).filter(({ level }) => level === "error");
+      expect(errors[0]).to.include({ address: OPERATOR_KEY.address, operatorId: OPERATOR_ID });
+    };
+
+    it("serves nobody if it was revoked", async () => {
+      chain.signingKeys.set(OPERATOR_ID, []);
+      await expectNoService();
+    });
+
+    it("serves nobody whose receipt might be signed after its end", async () => {
+      const longest = 2;
+      chain.keysExpireAt = chain.time + longest + 1;
+      await chat();
+      upstream.received.pop();
+      chain.keysExpireAt = chain.time + longest;
+      await wait(30);
+      await expectNoService();
+    });
+  });
+
   describe("while the chain hangs", () => {
     beforeEach(async () => {
       gateway = await start({ licenseCacheMs: 0, chainTimeoutMs: 40 });

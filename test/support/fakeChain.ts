@@ -15,6 +15,8 @@ export class FakeChain implements Chain {
   readonly versions = new Map<bigint, VersionState>();
   readonly operators = new Map<number, OperatorState>();
   readonly signingKeys = new Map<number, string[]>();
+  /** When all signing keys end, Unix seconds. */
+  keysExpireAt = 2 ** 40 - 1;
   /** While true, nothing can be read. */
   isHalted = false;
   /** While true, nothing that is asked is ever answered. */
@@ -48,8 +50,9 @@ export class FakeChain implements Chain {
     return this.read(this.operators.get(operatorId) ?? null);
   }
 
-  async isSigningKey(operatorId: number, key: string): Promise<boolean> {
-    return this.read(this.signingKeys.get(operatorId)?.includes(key) ?? false);
+  async isSigningKey(operatorId: number, key: string, at: number): Promise<boolean> {
+    const isKnown = this.signingKeys.get(operatorId)?.includes(key) ?? false;
+    return this.read(isKnown && at < this.keysExpireAt);
   }
 
   async isSignatureOf(account: string, digest: string, signature: string): Promise<boolean> {
