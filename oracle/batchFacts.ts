@@ -12,6 +12,7 @@ import {
   recoverSigner,
 } from "./messages";
 import { costOf, zeroUsage } from "./meters";
+import { readEach } from "./parallel";
 import type { BatchHeader, Measurement, SignedGrant, SignedMeasurement, SignedReceipt, Usage } from "./protocol";
 
 /** What a settler asks an attestor to sign, with all that the header rests on. */
@@ -124,13 +125,11 @@ async function readLicenses(
   { header, receipts }: AttestationRequest,
 ): Promise<Map<bigint, CheckedLicense>> {
   const licenseIds = [...new Set(receipts.map(({ receipt }) => receipt.licenseId))];
-  const read = await Promise.all(
-    licenseIds.map(async (licenseId) => {
-      const license = await chain.license(licenseId);
-      if (license === null) return [];
-      return [{ ...license, generationAtStart: await chain.generationAt(licenseId, header.epochStart) }];
-    }),
-  );
+  const read = await readEach(licenseIds, async (licenseId) => {
+    const license = await chain.license(licenseId);
+    if (license === null) return [];
+    return [{ ...license, generationAtStart: await chain.generationAt(licenseId, header.epochStart) }];
+  });
   return new Map(read.flat().map((license) => [license.licenseId, license]));
 }
 
@@ -160,12 +159,12 @@ async function receiptsSignedByKey(
   const found = new Set<string>();
   for (const [address, signed] of bySigner(receipts)) {
     const isKeyAt = (time: number) => chain.isSigningKey(operatorId, address, time);
-    const times = signed.map(({ receipt }) => receipt.finishedAt).sort((a, b) => a - b);
+    const times = [...new Set(signed.map(({ receipt }) => receipt.finishedAt))].sort((a, b) => a - b);
     // A key is valid for one span of time: if at the first and the last of its receipts, then at all between.
     const isKeyThroughout = (await isKeyAt(times[0])) && (await isKeyAt(times[times.length - 1]));
-    for (const { hash, receipt } of signed) {
-      if (isKeyThroughout || (await isKeyAt(receipt.finishedAt))) found.add(hash);
-    }
+    const areKey = isKeyThroughout ? times.map(() => true) : await readEach(times, isKeyAt);
+    const validTimes = new Set(times.filter((_, i) => areKey[i]));
+    signed.filter(({ receipt }) => validTimes.has(receipt.finishedAt)).forEach(({ hash }) => found.add(hash));
   }
   return found;
 }
@@ -187,14 +186,13 @@ async function checkGrants(
   licenses: Map<bigint, CheckedLicense>,
   grants: SignedGrant[],
 ): Promise<Map<string, CheckedGrant>> {
-  const checked = new Map<string, CheckedGrant>();
-  for (const { grant, signature } of grants) {
+  const checked = await readEach(grants, async ({ grant, signature }) => {
     const hash = grantDigest(chain.domain, grant);
     const license = licenses.get(grant.licenseId);
     const signedByOwner = license !== undefined && (await chain.isSignatureOf(license.owner, hash, signature));
-    checked.set(hash, { grant, signature, signedByOwner });
-  }
-  return checked;
+    return [hash, { grant, signature, signedByOwner }] as const;
+  });
+  return new Map(checked);
 }
 
 function checkMeasurement(domain: TypedDataDomain, { measurement, signature }: SignedMeasurement): CheckedMeasurement {

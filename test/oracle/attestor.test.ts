@@ -3,6 +3,7 @@ import { computeAddress, id, ZeroHash } from "ethers";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 import { type Attestor, startAttestor } from "../../oracle/attestor";
 import {
   type Attestation,
@@ -505,6 +506,29 @@ describe("attestor", () => {
       it("takes a generation that ended within the epoch", async () => {
         chain.generations.get(8n)!.push({ at: EPOCH.epochStart + 1, generation: 2 });
         await signatureFor(withLicense({ generation: 2 })());
+      });
+    });
+
+    describe("a batch of many licenses and grants", () => {
+      it("reads many of them from the chain at once, but not all", async () => {
+        const running = { licenses: 0, grants: 0 };
+        const most = { licenses: 0, grants: 0 };
+        const counted = async <T>(what: keyof typeof most, read: () => Promise<T>): Promise<T> => {
+          most[what] = Math.max(most[what], ++running[what]);
+          await wait(5);
+          return read().finally(() => running[what]--);
+        };
+        const [license, isSignatureOf] = [chain.license.bind(chain), chain.isSignatureOf.bind(chain)];
+        chain.license = (licenseId) => counted("licenses", () => license(licenseId));
+        chain.isSignatureOf = (...signed) => counted("grants", () => isSignatureOf(...signed));
+
+        const grants = Array.from({ length: 100 }, (_, i) => signGrant({ licenseId: BigInt(1_000 + i) }));
+        for (const { grant } of grants) {
+          chain.licenses.set(grant.licenseId, { ...chain.licenses.get(7n)!, licenseId: grant.licenseId });
+          chain.generations.set(grant.licenseId, [{ at: 1, generation: 1 }]);
+        }
+        await signatureFor(requestOf({ grants, receipts: grants.map((grant) => receiptUnder(grant, 1n)) }));
+        expect(most).to.deep.equal({ licenses: 32, grants: 32 });
       });
     });
 

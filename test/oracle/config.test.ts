@@ -37,7 +37,11 @@ const parse = (config: object) => parseConfig(JSON.stringify({ dataFolder: "data
 
 describe("parseConfig", () => {
   it("reads all sections, with keys from the environment and defaults for the rest", () => {
-    const config = parse({ gateway: gateway(), settler: { ...settler(), receiptsPerBatch: 500 }, attestor: attestor() });
+    const config = parse({
+      gateway: gateway(),
+      settler: { ...settler(), receiptsPerBatch: 500 },
+      attestor: attestor(),
+    });
     expect(config.clock).to.equal("machine");
     expect(config.gateway).to.deep.include({ port: 8080, operatorId: 1, signingKey: ENVIRONMENT.SIGNING });
     expect(config.gateway?.models).to.deep.equal([
