@@ -166,7 +166,7 @@ export class Store {
     return row && signedGrantFromJson(JSON.parse(row.body as string));
   }
 
-  /** What all receipts under a grant cost, settled or not, void ones left out. */
+  /** What all receipts under a grant cost, void ones too: they were served, and attestors may have counted them. */
   grantUsed(grantHash: string): bigint {
     return (this.row("SELECT used FROM grants WHERE grant_hash = ?", [grantHash])?.used as bigint | undefined) ?? 0n;
   }
@@ -420,12 +420,6 @@ export class Store {
   }
 
   private voidReceipts(condition: string, values: SqlValue[]): number {
-    this.run(
-      `UPDATE grants SET used = used - freed FROM
-         (SELECT grant_hash AS hash, sum(cost) AS freed FROM receipts WHERE ${condition} GROUP BY grant_hash)
-       WHERE grant_hash = hash`,
-      values,
-    );
     return this.run(`UPDATE receipts SET state = 'void' WHERE ${condition}`, values);
   }
 

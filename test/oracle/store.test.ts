@@ -308,11 +308,11 @@ describe("Store", () => {
       expect(() => store.markAttested(id(999), "0x")).to.throw("is unknown and can't be attested");
     });
 
-    it("void their receipts when they expire, which frees what these held", () => {
+    it("void their receipts when they expire, which frees the license and not the grant", () => {
       store.markExpired(BATCH);
       expect(store.receipt(id(2))?.state).to.equal("void");
       expect(store.unsettledCost(1n)).to.equal(0n);
-      expect(store.grantUsed(GRANT)).to.equal(0n);
+      expect(store.grantUsed(GRANT)).to.equal(20n);
       store.saveDraft(id(101), { ...header(), sequence: header().sequence + 1n }, "0x", [], []);
       expect(store.batchesIn("expired", "drafted").map(({ batchId }) => batchId)).to.have.members([BATCH, id(101)]);
     });
@@ -329,11 +329,12 @@ describe("Store", () => {
       expect(() => store.saveDraft(id(101), header(), "0x", [], [])).to.throw(StoreConflict, "sequence");
     });
 
-    it("void the hopeless receipts of a discarded draft, which frees what these held", () => {
+    it("void the hopeless receipts of a discarded draft, which frees the license and not the grant", () => {
       store.discardDraft(BATCH, [hashes[0]]);
       expect(store.receipt(id(1))?.state).to.equal("void");
       expect(store.unbatched(LANE, EPOCH).map(({ hash }) => hash)).to.deep.equal([hashes[1]]);
-      expect(store.grantUsed(GRANT)).to.equal(10n);
+      expect(store.unsettledCost(1n)).to.equal(10n);
+      expect(store.grantUsed(GRANT)).to.equal(20n);
     });
   });
 
@@ -344,7 +345,7 @@ describe("Store", () => {
       expect(store.voidUnbatched(LANE, 1_500)).to.equal(1);
       expect(store.receipt(id(1))?.state).to.equal("void");
       expect(store.unsettledCost(1n)).to.equal(10n);
-      expect(store.grantUsed(GRANT)).to.equal(10n);
+      expect(store.grantUsed(GRANT)).to.equal(20n);
     });
   });
 
