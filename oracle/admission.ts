@@ -153,7 +153,6 @@ export class Admission {
     if (!(await this.isSignedBy(license.owner, grantHash, signed.signature))) {
       throw unauthorized("wrong_signature", `the grant isn't signed by the owner of license ${licenseId}`);
     }
-    this.store.saveGrant(grantHash, signed);
     this.ledger.setGrantUsed(grantHash, this.store.grantUsed(grantHash));
     return this.remember(token, { grantHash, signed, license });
   }

@@ -100,7 +100,9 @@ export class Exchange {
 
   private async open(): Promise<void> {
     const { caller, plan, model } = this.admitted;
-    await this.deps.store.openRequest({
+    const { store, now } = this.deps;
+    store.saveGrant(caller.grantHash, caller.signed);
+    await store.openRequest({
       facts: {
         requestId: this.requestId,
         licenseId: caller.license.licenseId,
@@ -113,7 +115,7 @@ export class Exchange {
         requestSignatureHash: ZeroHash,
       },
       versionId: model.versionId,
-      openedAt: await this.deps.now(),
+      openedAt: await now(),
     });
   }
 

@@ -44,42 +44,44 @@ interface Tally {
  *   for a grant     used + reserved ≤ cap (if any)
  */
 export class Ledger {
-  private readonly licenses = new Map<bigint, Tally>();
-  private readonly grants = new Map<string, Tally>();
+  private readonly licenses = new Tallies<bigint>();
+  private readonly grants = new Tallies<string>();
+
+  /** How many licenses and grants it keeps tallies of. */
+  get size(): number {
+    return this.licenses.size + this.grants.size;
+  }
 
   /** What a license owes for finished requests that aren't settled. */
   unsettled(licenseId: bigint): bigint {
-    return this.license(licenseId).used;
+    return this.licenses.of(licenseId).used;
   }
 
   setUnsettled(licenseId: bigint, unsettled: bigint): void {
-    this.license(licenseId).used = unsettled;
+    this.licenses.change(licenseId, (tally) => ({ ...tally, used: unsettled }));
   }
 
   setGrantUsed(grantHash: string, used: bigint): void {
-    this.grant(grantHash).used = used;
+    this.grants.change(grantHash, (tally) => ({ ...tally, used }));
   }
 
   /** Sets `amount` aside, or says which limit is in the way and changes nothing. */
   reserve(license: LicenseLimits, grant: GrantLimits, amount: bigint): Reservation | Refusal {
-    const ofLicense = this.license(license.licenseId);
-    const ofGrant = this.grant(grant.hash);
+    const ofLicense = this.licenses.of(license.licenseId);
+    const ofGrant = this.grants.of(grant.hash);
     const refusal =
       refusalBy("balance", license.balance - license.thawing, ofLicense, amount) ??
       (license.cap === 0n ? null : refusalBy("cap", license.cap - license.spent, ofLicense, amount)) ??
       (grant.cap === 0n ? null : refusalBy("grant", grant.cap, ofGrant, amount));
     if (refusal !== null) return refusal;
-    ofLicense.reserved += amount;
-    ofGrant.reserved += amount;
-    return { licenseId: license.licenseId, grantHash: grant.hash, amount };
+    const reservation = { licenseId: license.licenseId, grantHash: grant.hash, amount };
+    this.changeBoth(reservation, amount, 0n);
+    return reservation;
   }
 
   /** Ends a reservation with what its request cost. */
   settle(reservation: Reservation, cost: bigint): void {
-    for (const tally of [this.license(reservation.licenseId), this.grant(reservation.grantHash)]) {
-      tally.reserved -= reservation.amount;
-      tally.used += cost;
-    }
+    this.changeBoth(reservation, -reservation.amount, cost);
   }
 
   /** Ends a reservation of a request that cost nothing. */
@@ -87,12 +89,31 @@ export class Ledger {
     this.settle(reservation, 0n);
   }
 
-  private license(licenseId: bigint): Tally {
-    return tallyIn(this.licenses, licenseId);
+  private changeBoth({ licenseId, grantHash }: Reservation, reserved: bigint, used: bigint): void {
+    const add = (tally: Tally) => ({ used: tally.used + used, reserved: tally.reserved + reserved });
+    this.licenses.change(licenseId, add);
+    this.grants.change(grantHash, add);
+  }
+}
+
+const ZERO: Readonly<Tally> = { used: 0n, reserved: 0n };
+
+/** Tallies by key. Those that are zero aren't kept, so that nobody can fill the memory without spending money. */
+class Tallies<Key> {
+  private readonly kept = new Map<Key, Readonly<Tally>>();
+
+  get size(): number {
+    return this.kept.size;
   }
 
-  private grant(grantHash: string): Tally {
-    return tallyIn(this.grants, grantHash);
+  of(key: Key): Readonly<Tally> {
+    return this.kept.get(key) ?? ZERO;
+  }
+
+  change(key: Key, changed: (tally: Readonly<Tally>) => Tally): void {
+    const tally = changed(this.of(key));
+    if (tally.used === 0n && tally.reserved === 0n) this.kept.delete(key);
+    else this.kept.set(key, tally);
   }
 }
 
@@ -100,19 +121,10 @@ export function isRefusal(answer: Reservation | Refusal): answer is Refusal {
   return "limit" in answer;
 }
 
-function tallyIn<Key>(tallies: Map<Key, Tally>, key: Key): Tally {
-  let tally = tallies.get(key);
-  if (tally === undefined) {
-    tally = { used: 0n, reserved: 0n };
-    tallies.set(key, tally);
-  }
-  return tally;
-}
-
 function refusalBy(
   limit: Refusal["limit"],
   allowed: bigint,
-  { used, reserved }: Tally,
+  { used, reserved }: Readonly<Tally>,
   needed: bigint,
 ): Refusal | null {
   const rest = allowed - used - reserved;

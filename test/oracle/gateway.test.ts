@@ -889,6 +889,27 @@ describe("gateway", () => {
       expect((await chat()).choices).to.have.length(1);
     });
 
+    it("keeps no grant on disk that nothing was served under", async () => {
+      const served = grantWith({ salt: MANIFEST });
+      await setBalance(WORST - 1n);
+      await expectRefusal(chat(), 402, "balance_exceeded", "deposit to it");
+      expect(store.grant(grantDigest(DOMAIN, grantWith()))).to.equal(null);
+      await setBalance(WORST);
+      await chat({}, client(keyFor(served)));
+      expect(store.grant(grantDigest(DOMAIN, served))?.grant).to.deep.equal(served);
+    });
+
+    it("gives back what was set aside if it can't write a grant down", async () => {
+      await setBalance(WORST);
+      const { saveGrant } = store;
+      store.saveGrant = () => {
+        throw new Error("disk full");
+      };
+      await expectRefusal(chat(), 500, "request_not_stored", "wasn't sent on");
+      store.saveGrant = saveGrant;
+      expect((await chat()).choices).to.have.length(1);
+    });
+
     it("sends nothing to the model that it couldn't write down before", async () => {
       await setBalance(WORST);
       const { openRequest } = store;

@@ -87,6 +87,22 @@ describe("Ledger", () => {
     });
   });
 
+  describe("size", () => {
+    it("grows with money that is owed or set aside, not with questions", () => {
+      for (let licenseId = 1n; licenseId <= 100n; licenseId++) {
+        expect(ledger.unsettled(licenseId)).to.equal(0n);
+        ledger.setUnsettled(licenseId, 0n);
+        ledger.setGrantUsed(`0x${licenseId}`, 0n);
+        ledger.reserve({ ...LICENSE, licenseId, balance: 0n }, GRANT, 1n);
+      }
+      expect(ledger.size).to.equal(0);
+      const reservation = reserved(ledger.reserve(LICENSE, GRANT, 5n));
+      expect(ledger.size).to.equal(2);
+      ledger.free(reservation);
+      expect(ledger.size).to.equal(0);
+    });
+  });
+
   it("never lets use and reservations exceed a limit, whatever comes in whatever order", () => {
     const step = fc.record({
       grant: fc.nat(2),
