@@ -18,7 +18,7 @@ import { type BatchFacts, gatherFacts, proposalProblem } from "./batchFacts";
 import type { Chain } from "./chain";
 import { type Committee, type Refusal, refusalsOf } from "./inspection";
 import type { Log } from "./log";
-import { measure } from "./measure";
+import { measure, sampledTime } from "./measure";
 import { MalformedMessage, measurementDigest, signDigest, signedMeasurementToJson } from "./messages";
 import type { Epoch, Lane, SignedMeasurement } from "./protocol";
 import { type Store, StoreConflict } from "./store";
@@ -117,7 +117,8 @@ async function signMeasurement(
 ): Promise<SignedMeasurement> {
   const now = await chain.now();
   if (now < epoch.epochEnd) throw new MeasurementRefused(`The epoch ends at ${epoch.epochEnd}; it is ${now}`);
-  const measurement = measure(lane, epoch, store.canarySamples(lane, epoch));
+  const samples = store.canarySamples(lane, sampledTime(epoch, chain.epochPeriod));
+  const measurement = measure(lane, epoch, samples, chain.epochPeriod);
   return { measurement, signature: signDigest(privateKey, measurementDigest(chain.domain, measurement)) };
 }
 

@@ -3,16 +3,18 @@
  * Their prompts and times are random, so that an operator can't tell them from the rest and serve them better.
  */
 import { createParser } from "eventsource-parser";
-import type { Chain } from "./chain";
+import type { Chain, LicenseState } from "./chain";
+import { worstCost, worstUsage } from "./ledger";
 import type { Log } from "./log";
-import type { Lane } from "./protocol";
+import { decodeBearer, grantDigest } from "./messages";
+import type { Lane, SignedGrant } from "./protocol";
 import type { CanarySample, Store } from "./store";
 
 export interface CanaryConfig {
   /** What is measured: the operator behind the gateway, the license's plan, the version served. */
   lane: Lane;
   gatewayUrl: string;
-  /** The attestor's own grant, as a bearer token. */
+  /** The attestor's own grant, as a bearer token. It has no cap of its own, or every refusal is taken for its fault. */
   apiKey: string;
   /** What the gateway calls the model. */
   modelId: string;
@@ -25,7 +27,7 @@ export interface CanaryConfig {
 }
 
 export interface CanaryDeps {
-  chain: Pick<Chain, "now">;
+  chain: Pick<Chain, "domain" | "now" | "license" | "plan" | "isSignatureOf">;
   store: Pick<Store, "recordCanary">;
   log: Log;
   /** Uniform over [0, 1). */
@@ -34,7 +36,7 @@ export interface CanaryDeps {
   wait(ms: number, signal: AbortSignal): Promise<unknown>;
 }
 
-/** The gateway refused a canary for a reason that is the attestor's own: no key, no money, no such model. */
+/** The gateway refused a canary for a reason that may be the attestor's own: its license or its grant isn't in order. */
 export class CanaryRefused extends Error {
   override name = "CanaryRefused";
 }
@@ -56,8 +58,11 @@ export async function runCanaries(config: CanaryConfig, deps: CanaryDeps, signal
  * @throws CanaryRefused if the refusal is the canary's own fault: then there is no sample
  */
 export async function sendCanary(config: CanaryConfig, deps: CanaryDeps, signal: AbortSignal): Promise<CanarySample> {
-  const ttftMs = await timeToFirstToken(config, randomPrompt(deps.random), signal);
+  const body = requestBody(config, randomPrompt(deps.random));
+  const answer = await timeToFirstToken(config, body, signal);
   signal.throwIfAborted();
+  if (answer.refusal !== null) await requireGroundless(answer.refusal, config, deps, Buffer.byteLength(body));
+  const { ttftMs } = answer;
   const sample = { at: await deps.chain.now(), ok: ttftMs !== null, ttftMs: ttftMs ?? 0 };
   deps.store.recordCanary(config.lane, sample);
   deps.log.info("Canary sampled", { lane: config.lane, ...sample });
@@ -86,40 +91,55 @@ function randomPrompt(random: () => number): string {
   return `${oneOf(OPENINGS)} ${oneOf(SUBJECTS)} ${oneOf(ENDINGS)}, number ${Math.floor(random() * 1_000_000)}.`;
 }
 
-/** Milliseconds to the first token of an answer that came whole and in time; null if it didn't. */
-async function timeToFirstToken(config: CanaryConfig, prompt: string, signal: AbortSignal): Promise<number | null> {
+function requestBody({ modelId, maxTokens }: CanaryConfig, prompt: string): string {
+  return JSON.stringify({
+    model: modelId,
+    messages: [{ role: "user", content: prompt }],
+    max_tokens: maxTokens,
+    stream: true,
+  });
+}
+
+interface Answer {
+  /** To the first token, if the answer came whole and in time. */
+  ttftMs: number | null;
+  /** What the gateway said if it says that the request was wrong. */
+  refusal: string | null;
+}
+
+const UNANSWERED: Answer = { ttftMs: null, refusal: null };
+
+async function timeToFirstToken(config: CanaryConfig, body: string, signal: AbortSignal): Promise<Answer> {
   const inTime = AbortSignal.any([signal, AbortSignal.timeout(config.timeoutMs)]);
   const sentAt = performance.now();
   try {
-    const response = await requestChat(config, prompt, inTime);
-    if (isOwnFault(response.status)) {
-      throw new CanaryRefused(`${config.gatewayUrl} answered ${response.status}: ${await response.text()}`);
+    const response = await requestChat(config, body, inTime);
+    if (isRefusal(response.status)) {
+      const said = (await response.text().catch(String)).slice(0, MOST_SAID);
+      return { ttftMs: null, refusal: `${config.gatewayUrl} answered ${response.status}: ${said}` };
     }
-    if (!response.ok || response.body === null) return null;
+    if (!response.ok || response.body === null) return UNANSWERED;
     const firstTokenAt = await firstTokenOf(response.body);
-    return firstTokenAt === null ? null : Math.round(firstTokenAt - sentAt);
-  } catch (error) {
-    if (error instanceof CanaryRefused) throw error;
-    return null;
+    return firstTokenAt === null ? UNANSWERED : { ttftMs: Math.round(firstTokenAt - sentAt), refusal: null };
+  } catch {
+    return UNANSWERED;
   }
 }
 
-function requestChat(config: CanaryConfig, prompt: string, signal: AbortSignal): Promise<Response> {
+/** How much of a refusal is logged. */
+const MOST_SAID = 500;
+
+function requestChat(config: CanaryConfig, body: string, signal: AbortSignal): Promise<Response> {
   return fetch(`${config.gatewayUrl}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${config.apiKey}` },
-    body: JSON.stringify({
-      model: config.modelId,
-      messages: [{ role: "user", content: prompt }],
-      max_tokens: config.maxTokens,
-      stream: true,
-    }),
+    body,
     signal,
   });
 }
 
 /** A 4xx says that the request was wrong, but for "too slow" and "too many", which good service doesn't say. */
-function isOwnFault(status: number): boolean {
+function isRefusal(status: number): boolean {
   return status >= 400 && status < 500 && status !== 408 && status !== 429;
 }
 
@@ -141,4 +161,73 @@ async function firstTokenOf(body: ReadableStream<Uint8Array>): Promise<number | 
 function hasToken(data: string): boolean {
   const delta = JSON.parse(data).choices?.[0]?.delta;
   return Boolean(delta?.content || delta?.reasoning_content);
+}
+
+// Refusals. An operator that could have its canaries not counted by refusing them would refuse them when service is bad.
+
+/** How often a canary's worst cost must be there: for requests that run or aren't settled yet, and longer time-outs. */
+const COSTS_LEFT = 100n;
+/** A gateway takes no grant that may end before the request does. */
+const GRANT_SECONDS_LEFT = 3_600;
+
+/** @throws CanaryRefused if the canary's license, as the chain has it, gave the gateway a reason */
+async function requireGroundless(
+  refusal: string,
+  config: CanaryConfig,
+  deps: CanaryDeps,
+  bodyBytes: number,
+): Promise<void> {
+  const ground = await groundOf(config, deps.chain, bodyBytes);
+  if (ground !== null) throw new CanaryRefused(`${refusal} (${ground})`);
+  deps.log.warn("Canary refused without a ground", { lane: config.lane, refusal });
+}
+
+/** What isn't in order with a canary's license or its grant; null if all is. */
+async function groundOf(
+  { lane, apiKey, maxTokens, timeoutMs }: CanaryConfig,
+  chain: CanaryDeps["chain"],
+  promptBytes: number,
+): Promise<string | null> {
+  const signed = grantIn(apiKey);
+  if (signed === null) return "the API key is none";
+  const { grant, signature } = signed;
+  const [now, license, plan] = await Promise.all([
+    chain.now(),
+    chain.license(grant.licenseId),
+    chain.plan(lane.planId),
+  ]);
+  if (license === null || plan === null) return `license ${grant.licenseId} or plan ${lane.planId} doesn't exist`;
+  const { operatorId, planId, generation, onVoucherRoad, expiresAt, renewable } = license;
+  if (operatorId !== lane.operatorId) return `its license is of operator ${operatorId}, not ${lane.operatorId}`;
+  if (planId !== lane.planId) return `its license is under plan ${planId}, not ${lane.planId}`;
+  if (onVoucherRoad) return "its license settles by vouchers";
+  if (now >= expiresAt && !renewable) return `its license expired at ${expiresAt}`;
+
+  if (generation !== grant.generation) return `its grant is of generation ${grant.generation}, not ${generation}`;
+  if (now < grant.notBefore || now + GRANT_SECONDS_LEFT > grant.expiresAt) {
+    return `its grant runs from ${grant.notBefore} to ${grant.expiresAt}, and it is ${now}`;
+  }
+  if (grant.cap !== 0n) return `its grant has a cap of ${grant.cap}: sign one without`;
+  if (!(await chain.isSignatureOf(license.owner, grantDigest(chain.domain, grant), signature))) {
+    return "its grant isn't signed by the license's owner";
+  }
+
+  const bounds = { promptBytes, templateTokens: 0, maxTokens, choices: 1, timeoutMs, gpus: 1 };
+  const needed = COSTS_LEFT * worstCost(worstUsage(bounds), plan.rates);
+  const left = spendable(license);
+  return left < needed ? `its license may spend ${left}; ${needed} would be plenty` : null;
+}
+
+function spendable({ balance, thawing, cap, spent }: LicenseState): bigint {
+  const free = balance - thawing;
+  const underCap = cap - spent;
+  return cap === 0n || free < underCap ? free : underCap;
+}
+
+function grantIn(apiKey: string): SignedGrant | null {
+  try {
+    return decodeBearer(apiKey);
+  } catch {
+    return null;
+  }
 }

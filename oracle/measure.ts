@@ -5,20 +5,38 @@ import type { CanarySample } from "./store";
 /** The measured fields of a batch's header. */
 export type ServiceLevel = Pick<BatchHeader, "availabilityBps" | "p95TtftMs" | "samples">;
 
-/** What the samples of one lane say about an epoch; samples outside of the epoch don't count. */
-export function measure(lane: Lane, epoch: Epoch, samples: readonly CanarySample[]): Measurement {
-  const inEpoch = samples.filter(({ at }) => epoch.epochStart <= at && at < epoch.epochEnd);
-  const answered = inEpoch.filter((sample) => sample.ok);
+/** Fewer samples say nothing: no discount rests on them. */
+export const LEAST_SAMPLES = 20;
+
+/** The time from which samples may count for an epoch: its own, or the longest epoch's that ends with it. */
+export function sampledTime({ epochStart, epochEnd }: Epoch, longestEpoch: number): Epoch {
+  return { epochStart: Math.min(epochStart, epochEnd - longestEpoch), epochEnd };
+}
+
+/**
+ * What the samples of one lane say about an epoch, the oldest first. Where the epoch has fewer than LEAST_SAMPLES of its
+ * own, as many of the latest count that were taken within `longestEpoch` seconds before its end: an operator would
+ * otherwise escape all discounts by short epochs.
+ */
+export function measure(lane: Lane, epoch: Epoch, samples: readonly CanarySample[], longestEpoch: number): Measurement {
+  const counted = samplesOf(epoch, samples, longestEpoch);
+  const answered = counted.filter((sample) => sample.ok);
   return {
     operatorId: lane.operatorId,
     planId: lane.planId,
     versionId: lane.versionId,
     epochStart: epoch.epochStart,
     epochEnd: epoch.epochEnd,
-    availabilityBps: inEpoch.length === 0 ? 0 : Math.floor((answered.length * 10_000) / inEpoch.length),
+    availabilityBps: counted.length === 0 ? 0 : Math.floor((answered.length * 10_000) / counted.length),
     p95TtftMs: p95(answered.map((sample) => sample.ttftMs)),
-    samples: inEpoch.length,
+    samples: counted.length,
   };
+}
+
+function samplesOf(epoch: Epoch, samples: readonly CanarySample[], longestEpoch: number): CanarySample[] {
+  const within = ({ epochStart, epochEnd }: Epoch) => samples.filter(({ at }) => epochStart <= at && at < epochEnd);
+  const own = within(epoch);
+  return own.length >= LEAST_SAMPLES ? own : within(sampledTime(epoch, longestEpoch)).slice(-LEAST_SAMPLES);
 }
 
 /** The nearest-rank 95th percentile: the smallest value that at least 95 % of all don't exceed. 0 of none. */

@@ -134,10 +134,22 @@ describe("attestor", () => {
       store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
       store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
       store.recordCanary(LANE, { at: EPOCH.epochEnd, ok: false, ttftMs: 0 });
+      store.recordCanary(LANE, { at: EPOCH.epochEnd - chain.epochPeriod - 1, ok: false, ttftMs: 0 });
       store.recordCanary({ ...LANE, planId: 9 }, { at: EPOCH.epochStart, ok: false, ttftMs: 0 });
       const { measurement, signature } = await measured();
       expect(measurement).to.deep.equal({ ...LANE, ...EPOCH, availabilityBps: 5_000, p95TtftMs: 120, samples: 2 });
       expect(recoverSigner(measurementDigest(DOMAIN, measurement), signature)).to.equal(SELF);
+    });
+  });
+
+  describe("/v1/measurements of a short epoch", () => {
+    it("states the latest 20 samples of the longest epoch that ends with it", async () => {
+      for (let i = 0; i < 25; i++) {
+        store.recordCanary(LANE, { at: EPOCH.epochEnd - 1_000 + i, ok: i >= 15, ttftMs: 50 });
+      }
+      const short = { epochStart: EPOCH.epochEnd - 1, epochEnd: EPOCH.epochEnd };
+      const { measurement } = await requestMeasurement(attestor.url, LANE, short, 10_000);
+      expect(measurement).to.deep.equal({ ...LANE, ...short, availabilityBps: 5_000, p95TtftMs: 50, samples: 20 });
     });
   });
 

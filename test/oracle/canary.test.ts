@@ -3,9 +3,15 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { type CanaryConfig, type CanaryDeps, CanaryRefused, runCanaries, sendCanary } from "../../oracle/canary";
+import type { LicenseState } from "../../oracle/chain";
 import { createLog } from "../../oracle/log";
 import type { CanarySample } from "../../oracle/store";
-import { LANE } from "../support/stubMarket";
+import { encodeBearer } from "../../oracle/messages";
+import type { StubChain } from "../support/stubChain";
+import { AFTER_EPOCH, KEYS, LANE, signGrant, stubMarket } from "../support/stubMarket";
+
+/** A grant of license 7, which has 1,000,000 units: a canary of two seconds and 8 tokens costs 17 at worst. */
+const API_KEY = encodeBearer(signGrant());
 
 type Answer = (response: ServerResponse) => void;
 
@@ -21,7 +27,7 @@ describe("canary", () => {
   let lines: string[];
   let bodies: { model: string; stream: boolean; max_tokens: number; messages: { content: string }[] }[];
   let authorization: string | undefined;
-  let now: number;
+  let chain: StubChain;
 
   before(async () => {
     server = createServer((request, response) => void receive(request, response)).listen(0, "127.0.0.1");
@@ -34,7 +40,7 @@ describe("canary", () => {
   });
 
   beforeEach(() => {
-    [samples, lines, bodies, now] = [[], [], [], 1_000];
+    [samples, lines, bodies, chain] = [[], [], [], stubMarket()];
     answer = (response) => response.end(opening + token + done);
   });
 
@@ -48,7 +54,7 @@ describe("canary", () => {
   const config = (fields: Partial<CanaryConfig> = {}): CanaryConfig => ({
     lane: LANE,
     gatewayUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    apiKey: "the-grant",
+    apiKey: API_KEY,
     modelId: "lic380k",
     meanIntervalMs: 60_000,
     timeoutMs: 2_000,
@@ -57,7 +63,7 @@ describe("canary", () => {
   });
 
   const deps = (fields: Partial<CanaryDeps> = {}): CanaryDeps => ({
-    chain: { now: async () => now },
+    chain,
     store: { recordCanary: (_lane, sample) => void samples.push(sample) },
     log: createLog("debug", (line) => lines.push(line)),
     random: Math.random,
@@ -70,7 +76,7 @@ describe("canary", () => {
   describe("sendCanary", () => {
     it("asks like any client: streaming, with the grant as its key", async () => {
       await send();
-      expect(authorization).to.equal("Bearer the-grant");
+      expect(authorization).to.equal(`Bearer ${API_KEY}`);
       expect(bodies[0]).to.include({ model: "lic380k", stream: true, max_tokens: 8 });
     });
 
@@ -86,11 +92,11 @@ describe("canary", () => {
 
     it("records the sample at the time when the answer was whole", async () => {
       answer = (response) => {
-        now = 1_007;
+        chain.time += 7;
         response.end(token + done);
       };
       const sample = await send();
-      expect(sample.at).to.equal(1_007);
+      expect(sample.at).to.equal(AFTER_EPOCH + 7);
       expect(samples).to.deep.equal([sample]);
     });
 
@@ -106,7 +112,7 @@ describe("canary", () => {
     for (const [what, given] of unavailable) {
       it(`counts ${what} as not available`, async () => {
         answer = given;
-        expect(await send()).to.deep.equal({ at: 1_000, ok: false, ttftMs: 0 });
+        expect(await send()).to.deep.equal({ at: AFTER_EPOCH, ok: false, ttftMs: 0 });
         expect(samples).to.have.length(1);
       });
     }
@@ -117,14 +123,51 @@ describe("canary", () => {
     });
 
     for (const status of [400, 401, 402, 403, 404]) {
-      it(`takes ${status} for its own fault and records nothing`, async () => {
+      it(`counts ${status} as not available when its license is in order, and logs what was said`, async () => {
         answer = (response) => response.writeHead(status).end("top up");
-        const problem = await send().catch((error) => error);
+        expect(await send()).to.deep.equal({ at: AFTER_EPOCH, ok: false, ttftMs: 0 });
+        expect(samples).to.have.length(1);
+        expect(lines.join()).to.contain(`answered ${status}: top up`);
+      });
+    }
+
+    const license = (fields: Partial<LicenseState>) => () => {
+      chain.licenses.set(7n, { ...chain.licenses.get(7n)!, ...fields });
+      return API_KEY;
+    };
+    const grant =
+      (...signed: Parameters<typeof signGrant>) =>
+      () =>
+        encodeBearer(signGrant(...signed));
+    const ownFaults: [string, () => string, string][] = [
+      ["an API key that is none", () => "sesame", "the API key is none"],
+      ["a license that doesn't exist", grant({ licenseId: 9n }), "license 9 or plan 3 doesn't exist"],
+      ["a license of another operator", license({ operatorId: 5 }), "is of operator 5, not 2"],
+      ["a license under another plan", license({ planId: 5 }), "is under plan 5, not 3"],
+      ["a license on the voucher road", license({ onVoucherRoad: true }), "settles by vouchers"],
+      ["a license that expired", license({ renewable: false, expiresAt: AFTER_EPOCH }), `expired at ${AFTER_EPOCH}`],
+      ["a grant of an old generation", license({ generation: 2 }), "is of generation 1, not 2"],
+      ["a grant that isn't valid yet", grant({ notBefore: AFTER_EPOCH + 1 }), `runs from ${AFTER_EPOCH + 1}`],
+      ["a grant that ends soon", grant({ expiresAt: AFTER_EPOCH + 3_599 }), `to ${AFTER_EPOCH + 3_599}, and it is`],
+      ["a grant with a cap", grant({ cap: 5n }), "has a cap of 5: sign one without"],
+      ["a grant by another than the owner", grant({}, KEYS.outsider), "isn't signed by the license's owner"],
+      ["little money", license({ balance: 2_000n, thawing: 301n }), "may spend 1699; 1700 would be plenty"],
+      ["little left of its cap", license({ cap: 2_000n, spent: 301n }), "may spend 1699; 1700 would be plenty"],
+    ];
+    for (const [what, apiKey, ground] of ownFaults) {
+      it(`takes a refusal for its own fault with ${what}, and records nothing`, async () => {
+        answer = (response) => response.writeHead(402).end("top up");
+        const problem = await send({ apiKey: apiKey() }).catch((error) => error);
         expect(problem).to.be.instanceOf(CanaryRefused);
-        expect(problem.message).to.contain(`answered ${status}: top up`);
+        expect(problem.message).to.contain("answered 402: top up").and.to.contain(ground);
         expect(samples).to.deep.equal([]);
       });
     }
+
+    it("counts a refusal with just enough money", async () => {
+      answer = (response) => response.writeHead(402).end();
+      expect((await send({ apiKey: license({ balance: 1_700n })() })).ok).to.equal(false);
+    });
 
     it("records nothing when it is told to stop", async () => {
       const stop = new AbortController();
@@ -160,6 +203,7 @@ describe("canary", () => {
 
     it("goes on after a refusal, and logs it", async () => {
       answer = (response) => response.writeHead(402).end("top up");
+      chain.licenses.clear();
       expect(await run(3, () => 0.5)).to.have.length(3);
       expect(lines.filter((line) => line.includes("top up"))).to.have.length(2);
     });

@@ -5,6 +5,8 @@ import type { CanarySample } from "../../oracle/store";
 
 const LANE = { operatorId: 7, planId: 3, versionId: (5n << 32n) | 1n };
 const EPOCH = { epochStart: 1_000, epochEnd: 2_000 };
+/** Of the epoch's length, so that nothing before it counts. */
+const LONGEST = 1_000;
 
 const answered = (at: number, ttftMs: number): CanarySample => ({ at, ok: true, ttftMs });
 const unanswered = (at: number): CanarySample => ({ at, ok: false, ttftMs: 0 });
@@ -49,26 +51,48 @@ describe("measure", () => {
 
   describe("measure", () => {
     it("states lane and epoch", () => {
-      expect(measure(LANE, EPOCH, [])).to.deep.equal({ ...LANE, ...EPOCH, ...level(0, 0, 0) });
+      expect(measure(LANE, EPOCH, [], LONGEST)).to.deep.equal({ ...LANE, ...EPOCH, ...level(0, 0, 0) });
     });
 
     it("rounds availability down", () => {
       const samples = [answered(1_000, 40), answered(1_500, 50), unanswered(1_600)];
-      expect(measure(LANE, EPOCH, samples)).to.include(level(6_666, 50, 3));
+      expect(measure(LANE, EPOCH, samples, LONGEST)).to.include(level(6_666, 50, 3));
     });
 
     it("counts the epoch's first second and not the one after its last", () => {
       const samples = [answered(999, 1), answered(1_000, 2), answered(1_999, 3), answered(2_000, 4)];
-      expect(measure(LANE, EPOCH, samples)).to.include(level(10_000, 3, 2));
+      expect(measure(LANE, EPOCH, samples, LONGEST)).to.include(level(10_000, 3, 2));
     });
 
     it("leaves the time to first token of failed canaries out", () => {
       const samples = [answered(1_100, 80), { ...unanswered(1_200), ttftMs: 9_999 }];
-      expect(measure(LANE, EPOCH, samples)).to.include(level(5_000, 80, 2));
+      expect(measure(LANE, EPOCH, samples, LONGEST)).to.include(level(5_000, 80, 2));
     });
 
     it("is wholly unavailable when every canary failed", () => {
-      expect(measure(LANE, EPOCH, [unanswered(1_100), unanswered(1_200)])).to.include(level(0, 0, 2));
+      expect(measure(LANE, EPOCH, [unanswered(1_100), unanswered(1_200)], LONGEST)).to.include(level(0, 0, 2));
+    });
+  });
+
+  describe("measure of a short epoch", () => {
+    const longest = 3_000;
+    const short = { epochStart: 5_000, epochEnd: 5_010 };
+    const before = Array.from({ length: 30 }, (_, i) => answered(2_009 + i * 90, 100 + i));
+
+    it("counts as many of the latest samples before it as make it 20", () => {
+      const samples = [...before, unanswered(5_001), unanswered(5_009), answered(5_010, 1)];
+      expect(measure(LANE, short, samples, longest)).to.deep.equal({ ...LANE, ...short, ...level(9_000, 129, 20) });
+    });
+
+    it("counts none that is older than the longest epoch", () => {
+      const samples = [answered(2_009, 900), answered(2_010, 70), unanswered(5_000)];
+      expect(measure(LANE, short, samples, longest)).to.include(level(5_000, 70, 2));
+    });
+
+    it("counts only the epoch's own when these are 20", () => {
+      const own = Array.from({ length: 20 }, () => unanswered(5_005));
+      expect(measure(LANE, short, [...before, ...own], longest)).to.include(level(0, 0, 20));
+      expect(measure(LANE, short, [...before, ...own.slice(1)], longest)).to.include(level(500, 129, 20));
     });
   });
 
