@@ -42,6 +42,10 @@ interface FieldCodec {
 const SLOT_BYTES = 32;
 const WIDEST_NUMBER_BITS = 40;
 
+/** Ids and numbers count from 1, and are kept in SQLite, which holds 63 bits of them. */
+const COUNTED_FIELDS = ["licenseId", "versionId", "sequence"];
+const COUNTED_LIMIT = 2n ** 63n;
+
 function hexBytes(name: string, value: unknown, length?: number): Buffer {
   if (typeof value !== "string" || !/^0x([0-9a-fA-F]{2})*$/.test(value)) {
     throw new MalformedMessage(`${name} must be a hex string with 0x, not ${JSON.stringify(value)}`);
@@ -66,6 +70,12 @@ function bytesCodec(name: string, length: number, fromBytes: (bytes: Buffer) => 
   };
 }
 
+/** Refuses a field from outside that no counter will ever reach. */
+function reachable(name: string, value: bigint): bigint {
+  if (value < COUNTED_LIMIT || !COUNTED_FIELDS.includes(name)) return value;
+  throw new MalformedMessage(`${name} must be below 2^63, not ${value}`);
+}
+
 function uintCodec(name: string, bits: number): FieldCodec {
   const limit = 2n ** BigInt(bits);
   const inRange = (value: bigint) => {
@@ -80,7 +90,8 @@ function uintCodec(name: string, bits: number): FieldCodec {
     toJson: (value) => (isBigint ? String(value) : value),
     fromJson: (json) => {
       if (isBigint) {
-        if (typeof json === "string" && /^(0|[1-9][0-9]{0,19})$/.test(json)) return inRange(BigInt(json));
+        if (typeof json === "string" && /^(0|[1-9][0-9]{0,19})$/.test(json))
+          return reachable(name, inRange(BigInt(json)));
         throw new MalformedMessage(`${name} must be a decimal string, not ${JSON.stringify(json)}`);
       }
       if (Number.isSafeInteger(json)) return Number(inRange(BigInt(json as number)));
@@ -272,7 +283,7 @@ export function decodeBearer(token: string): SignedGrant {
   if (bytes.toString("base64url") !== token) throw new MalformedMessage("API key ends in stray bits: copy it whole");
   return {
     grant: {
-      licenseId: bytes.readBigUInt64BE(0),
+      licenseId: reachable("licenseId", bytes.readBigUInt64BE(0)),
       key: getAddress(toHex(bytes.subarray(8, 28))),
       cap: bytes.readBigUInt64BE(28),
       notBefore: bytes.readUIntBE(36, 5),

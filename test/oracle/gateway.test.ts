@@ -257,6 +257,10 @@ describe("gateway", () => {
       await expectRefusal(chat({}, client("sk-12345")), 401, "malformed_api_key", "cut short");
     });
 
+    it("refuses a key of a license that can't be", async () => {
+      await expectRefusal(chat({}, client(keyFor({ licenseId: 2n ** 63n }))), 401, "malformed_api_key", "below 2^63");
+    });
+
     it("refuses a grant that another than the owner signed", async () => {
       const attempt = chat({}, client(keyFor({}, STRANGER)));
       await expectRefusal(attempt, 401, "wrong_signature", "isn't signed by the owner of license 1");

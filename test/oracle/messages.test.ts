@@ -157,6 +157,15 @@ describe("messages", () => {
       expect(() => decodeBearer("c2hvcnQ")).to.throw("cut short");
     });
 
+    it("are refused with a license that can't be, and that no store could keep", () => {
+      const token = (licenseId: bigint) => encodeBearer({ grant: grantWith({ licenseId }), signature: "0xabcd" });
+      expect(decodeBearer(token(2n ** 63n - 1n)).grant.licenseId).to.equal(2n ** 63n - 1n);
+      expect(() => decodeBearer(token(2n ** 63n))).to.throw(
+        MalformedMessage,
+        "licenseId must be below 2^63, not 9223372036854775808",
+      );
+    });
+
     it("have one spelling only", () => {
       const token = encodeBearer({ grant: grantWith(), signature: "0xabcd" });
       const stray = token.slice(0, -1) + String.fromCharCode(token.charCodeAt(token.length - 1) + 1);
@@ -218,6 +227,8 @@ describe("messages", () => {
       ["a leading zero", { licenseId: "01" }, "licenseId must be a decimal string"],
       ["a fraction", { durationMs: 1.5 }, "durationMs must be a whole number, not 1.5"],
       ["an id out of range", { operatorId: 2 ** 24 }, "operatorId must fit in uint24, not 16777216"],
+      ["a license that can't be", { licenseId: String(2n ** 63n) }, "licenseId must be below 2^63"],
+      ["a sequence that can't be", { sequence: String(2n ** 64n - 1n) }, "sequence must be below 2^63"],
       ["a short hash", { requestId: "0x01" }, "requestId must have 32 bytes, not 1"],
       ["a hash without 0x", { requestId: "01".repeat(32) }, "requestId must be a hex string"],
       ["an unknown field", { tip: "1" }, "Receipt has unknown fields tip"],
@@ -229,6 +240,12 @@ describe("messages", () => {
         expect(() => signedReceiptFromJson(changed)).to.throw(MalformedMessage, message);
       });
     }
+
+    it("refuses a version that can't be", () => {
+      const [header] = fc.sample(anyHeader, 1);
+      const changed = headerToJson({ ...header, versionId: 2n ** 63n });
+      expect(() => headerFromJson(changed)).to.throw(MalformedMessage, "versionId must be below 2^63");
+    });
 
     it("refuses what lacks a field or isn't an object", () => {
       expect(() => signedReceiptFromJson({ receipt: {} })).to.throw("signed receipt lacks signature");

@@ -59,7 +59,10 @@ const uintNumber = (bits: number) => fc.integer({ min: 0, max: 2 ** bits - 1 });
 const hex = (bytes: number) =>
   fc.uint8Array({ minLength: bytes, maxLength: bytes }).map((value) => "0x" + Buffer.from(value).toString("hex"));
 
-const lane = { operatorId: uintNumber(24), planId: uintNumber(32), versionId: uint(64) };
+/** Parsers take no greater ids and numbers. */
+const counted = uint(63);
+
+const lane = { operatorId: uintNumber(24), planId: uintNumber(32), versionId: counted };
 const epoch = { epochStart: uintNumber(40), epochEnd: uintNumber(40) };
 const service = { availabilityBps: uintNumber(16), p95TtftMs: uintNumber(32), samples: uintNumber(32) };
 
@@ -71,7 +74,7 @@ function usageByArbitrary(bits: number) {
 }
 
 export const anyGrant: fc.Arbitrary<Grant> = fc.record({
-  licenseId: uint(64),
+  licenseId: counted,
   key: hex(20),
   cap: uint(64),
   notBefore: uintNumber(40),
@@ -81,13 +84,13 @@ export const anyGrant: fc.Arbitrary<Grant> = fc.record({
 });
 
 export const anyReceipt: fc.Arbitrary<Receipt> = fc.record({
-  licenseId: uint(64),
+  licenseId: counted,
   operatorId: uintNumber(24),
   planId: uintNumber(32),
   manifestHash: hex(32),
   generation: uintNumber(16),
   grantHash: hex(32),
-  sequence: uint(64),
+  sequence: counted,
   previousHash: hex(32),
   requestId: hex(32),
   requestHash: hex(32),
@@ -104,7 +107,7 @@ export const anyHeader: fc.Arbitrary<BatchHeader> = fc.record({
   ...lane,
   ...epoch,
   ...service,
-  sequence: uint(64),
+  sequence: counted,
   root: hex(32),
   count: uint(64),
   ...usageByArbitrary(64),
