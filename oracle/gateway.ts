@@ -1,7 +1,7 @@
 import { computeAddress, ZeroHash } from "ethers";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { AddressInfo } from "node:net";
-import { Admission, type AdmissionConfig } from "./admission";
+import { Admission, type AdmissionConfig, type Caller } from "./admission";
 import type { Chain } from "./chain";
 import { Exchange, type ExchangeDeps } from "./exchange";
 import { worstUsage } from "./ledger";
@@ -24,6 +24,8 @@ export interface GatewayConfig extends AdmissionConfig, RequestLimits {
   /** Tokens that a model's chat template may add to a prompt. */
   templateTokens: number;
   maxBodyBytes: number;
+  /** How long a client may take to send a request. */
+  receiveTimeoutMs: number;
 }
 
 /** What fits most operators. */
@@ -38,6 +40,7 @@ export const GATEWAY_DEFAULTS = {
   templateTokens: 256,
   requestTimeoutMs: 300_000,
   maxBodyBytes: 4 * 1024 * 1024,
+  receiveTimeoutMs: 60_000,
 } satisfies Partial<GatewayConfig>;
 
 /** How long clients may take, after the last request has ended, for what is on its way to them. */
@@ -140,7 +143,9 @@ async function recoverOpenRequests(store: Store, sign: Signer, finishedAt: numbe
 }
 
 function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Promise<void>>): FastifyInstance {
-  const server = fastify({ bodyLimit: config.maxBodyBytes });
+  const requestTimeout = config.receiveTimeoutMs;
+  const http = { requestTimeout, headersTimeout: requestTimeout, connectionsCheckingInterval: requestTimeout / 4 };
+  const server = fastify({ bodyLimit: config.maxBodyBytes, requestTimeout, http });
   server.removeAllContentTypeParsers();
   server.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
   server.setErrorHandler((error: FastifyError | ApiError, request, reply) =>
@@ -155,14 +160,20 @@ function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Pr
     running.add(run);
     return run.finally(() => running.delete(run)).then(() => reply);
   };
-  server.post("/v1/chat/completions", complete("chat"));
-  server.post("/v1/completions", complete("text"));
+  const refuseStrangers = async (request: FastifyRequest) => void (await callerOf(deps, request));
+  server.post("/v1/chat/completions", { onRequest: refuseStrangers }, complete("chat"));
+  server.post("/v1/completions", { onRequest: refuseStrangers }, complete("text"));
   server.get("/v1/models", () => listModels(config.models));
   server.get<{ Params: { requestId: string } }>("/v1/receipts/:requestId", (request) => ownReceipt(deps, request));
   server.get("/healthz", () => ({ status: "ok", running: running.size }));
   return server;
 }
 
+async function callerOf({ admission, now }: ExchangeDeps, { headers }: FastifyRequest): Promise<Caller> {
+  return admission.authenticate(headers.authorization, await now());
+}
+
+/** The caller is asked for again, for its license may have changed while the body came. */
 async function serveCompletion(
   config: GatewayConfig,
   deps: ExchangeDeps,
@@ -170,11 +181,10 @@ async function serveCompletion(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const now = await deps.now();
-  const caller = await deps.admission.authenticate(request.headers.authorization, now);
+  const caller = await callerOf(deps, request);
   const completion = parseCompletion(kind, (request.body as Buffer | undefined) ?? Buffer.alloc(0), config);
   const model = modelNamed(config.models, completion.model);
-  const admitted = await deps.admission.admit(caller, model, boundOf(config, completion, model), now);
+  const admitted = await deps.admission.admit(caller, model, boundOf(config, completion, model), await deps.now());
   await new Exchange(deps, completion, admitted, reply).run();
 }
 
@@ -212,7 +222,7 @@ function listModels(models: ModelConfig[]): object {
 }
 
 async function ownReceipt(deps: ExchangeDeps, request: FastifyRequest<{ Params: { requestId: string } }>) {
-  const { license } = await deps.admission.authenticate(request.headers.authorization, await deps.now());
+  const { license } = await callerOf(deps, request);
   const { requestId } = request.params;
   const stored = deps.store.receipt(requestId);
   if (stored?.receipt.licenseId !== license.licenseId) {

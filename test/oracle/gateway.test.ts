@@ -1,6 +1,8 @@
 import { expect } from "chai";
 import { keccak256, concat, Wallet, ZeroHash } from "ethers";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -448,6 +450,33 @@ describe("gateway", () => {
       answerLate(outdated);
       await wait(10);
       await expectRefusal(chat(), 401, "grant_ended", "the license's is 2");
+    });
+  });
+
+  describe("a body that doesn't come", () => {
+    /** Sends a request's head and a byte of its body, and gives what comes back until the connection ends. */
+    function begin(authorization: string): { answer: Promise<string>; socket: Socket } {
+      const { port } = new URL(gateway.url);
+      const socket = connect(Number(port), "127.0.0.1");
+      socket.write(
+        `POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: ${authorization}\r\nContent-Length: 9000\r\n\r\n{`,
+      );
+      const seen: Buffer[] = [];
+      socket.on("data", (piece) => seen.push(piece));
+      return { answer: once(socket, "close").then(() => Buffer.concat(seen).toString()), socket };
+    }
+
+    it("isn't waited for where the key is no good", async () => {
+      const { socket, answer } = begin("Bearer nonsense");
+      await once(socket, "data");
+      socket.destroy();
+      expect(await answer).to.match(/^HTTP\/1.1 401 /);
+    });
+
+    it("isn't waited for longer than it may take", async () => {
+      gateway = await start({ receiveTimeoutMs: 100 });
+      const { answer } = begin(`Bearer ${keyFor()}`);
+      expect(await answer).to.match(/^HTTP\/1.1 408 /);
     });
   });
 
