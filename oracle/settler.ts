@@ -161,56 +161,55 @@ export class Settler {
     return outcomes;
   }
 
-  private async settleEpoch(lane: Lane, epoch: Epoch): Promise<SettlementOutcome[]> {
+  private async settleEpoch(lane: Lane, wanted: Epoch): Promise<SettlementOutcome[]> {
     const outcomes: SettlementOutcome[] = [];
-    while (this.deps.store.unbatched(lane, epoch).length > 0) {
-      const outcome = await this.classed(lane, null, () => this.settlePart(lane, epoch));
+    for (;;) {
+      const outcome = await this.classed(lane, null, () => this.settlePart(lane, wanted));
+      if (outcome === null) return outcomes;
       outcomes.push(outcome);
-      if (isOpen(outcome)) break;
+      if (isOpen(outcome)) return outcomes;
     }
-    return outcomes;
   }
 
-  private async settlePart(lane: Lane, wanted: Epoch): Promise<SettlementOutcome> {
+  /** Settles as much of the wanted epoch as one batch holds, or voids what none can hold; null if nothing is left of it. */
+  private async settlePart(lane: Lane, wanted: Epoch): Promise<SettlementOutcome | null> {
     const { chain } = this.deps;
     const now = await chain.now();
-    if (now < wanted.epochEnd) throw new NotYet(`The epoch ends at ${wanted.epochEnd} and hasn't yet`);
     const last = await chain.lane(lane.operatorId, lane.planId, lane.versionId);
-
     const part = this.nextPart(lane, wanted, last);
-    if (part.oldestFinishedAt < last.epochStart) {
-      return this.abandonReceipts(
-        lane,
-        last.epochStart,
-        `The lane settled what came from ${last.epochStart} on before`,
-      );
+    if (part === null) return null;
+    if (now < wanted.epochEnd) throw new NotYet(`The epoch ends at ${wanted.epochEnd} and hasn't yet`);
+
+    const { oldestFinishedAt, epoch, receipts } = part;
+    if (oldestFinishedAt < last.epochStart) {
+      const reason = `The lane has settled an epoch from ${last.epochStart} on, and none before that can follow`;
+      return this.abandonReceipts(lane, last.epochStart, reason);
     }
-    if (this.isTooLateAt(now, part.epoch)) {
-      return this.abandonReceipts(lane, part.epoch.epochEnd, windowIsOver(part.epoch));
+    if (this.isTooLateAt(now, epoch)) return this.abandonReceipts(lane, epoch.epochEnd, windowIsOver(epoch));
+    if (receipts.length === 0) {
+      const reason = `What is left before ${epoch.epochEnd} is more of each license than a batch can state`;
+      return this.abandonReceipts(lane, epoch.epochEnd, reason);
     }
-    if (part.receipts.length === 0) {
-      const reason = `Each license's use before ${part.epoch.epochEnd} that is left is more than one batch can state`;
-      return this.abandonReceipts(lane, part.epoch.epochEnd, reason);
-    }
-    const batchId = await this.draft(lane, wanted, last, part.epoch);
+    const batchId = await this.draft(lane, wanted, last, epoch);
     return this.classed(lane, batchId, () => this.advance(batchId));
   }
 
-  /** What the lane's next batch is of, as far as is known now. */
-  private nextPart(lane: Lane, wanted: Epoch, last: LaneState): Part {
+  /** What the lane's next batch is of, as far as is known now; null if nothing is left of the wanted epoch. */
+  private nextPart(lane: Lane, wanted: Epoch, last: LaneState): Part | null {
     const { store } = this.deps;
     const left = store.unbatched(lane, wanted);
+    if (left.length === 0) return null;
     const epoch = nextEpoch(left, wanted, last, this.limits);
+    const isCut = wanted.epochStart <= epoch.epochStart && epoch.epochEnd <= wanted.epochEnd;
+    const inEpoch = isCut
+      ? left.filter(({ receipt }) => epoch.epochStart <= receipt.finishedAt && receipt.finishedAt < epoch.epochEnd)
+      : store.unbatched(lane, epoch);
     const oldestFinishedAt = left.reduce((oldest, { receipt }) => Math.min(oldest, receipt.finishedAt), Infinity);
-    return { oldestFinishedAt, epoch, receipts: firstPart(store.unbatched(lane, epoch), this.limits) };
+    return { oldestFinishedAt, epoch, receipts: firstPart(inEpoch, this.limits) };
   }
 
   /** Tells failures apart by what is to be done about them, and logs them. */
-  private async classed(
-    lane: Lane,
-    batchId: string | null,
-    work: () => Promise<SettlementOutcome>,
-  ): Promise<SettlementOutcome> {
+  private async classed<T>(lane: Lane, batchId: string | null, work: () => Promise<T>): Promise<T | SettlementOutcome> {
     try {
       return await work();
     } catch (cause) {
@@ -235,8 +234,9 @@ export class Settler {
     if (operator === null) throw new NotYet(`Operator ${lane.operatorId} doesn't exist on this chain`);
 
     // Nothing is awaited from here to the draft: no receipt may come in between.
-    const { epoch: epochNow, receipts } = this.nextPart(lane, wanted, last);
-    if (epochNow.epochEnd !== epoch.epochEnd) throw new NotYet("Receipts came that make the epoch shorter");
+    const part = this.nextPart(lane, wanted, last);
+    if (part?.epoch.epochEnd !== epoch.epochEnd) throw new NotYet("Receipts came that make the epoch shorter");
+    const { receipts } = part;
     const { summary, entries } = summarize(receipts);
     const level = medianOf(measurements.map(({ measurement }) => measurement));
     const header = headerOf(lane, epoch, nextSequence(last, store, lane), summary, level, operator.evidenceHash);
