@@ -108,8 +108,10 @@ export class Admission {
     await this.requireUsable(model, now);
     const { signed, grantHash } = caller;
     const grant = { hash: grantHash, cap: signed.grant.cap };
-    const answer = this.ledger.reserve(caller.license, grant, worstCost(worst, plan.rates));
-    if (isRefusal(answer)) throw refused(answer, caller.license.licenseId);
+    // The ledger goes with the license as it was read last, which may have been since the caller was authenticated.
+    const license = this.licenses.last(caller.license.licenseId) ?? caller.license;
+    const answer = this.ledger.reserve(license, grant, worstCost(worst, plan.rates));
+    if (isRefusal(answer)) throw refused(answer, license.licenseId);
     return { caller, plan, model, reservation: answer, worst };
   }
 

@@ -49,6 +49,11 @@ export class Cached<Key, Value> {
     }
   }
 
+  /** What was read last, however long ago; undefined if nothing is remembered. */
+  last(key: Key): Value | undefined {
+    return this.held.get(key)?.value;
+  }
+
   /** Reads anew, whatever is remembered or being read. Throws what reading throws. */
   async refresh(key: Key): Promise<Value> {
     while (this.reading.has(key)) await this.reading.get(key)?.catch(() => undefined);

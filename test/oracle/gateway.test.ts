@@ -1022,6 +1022,20 @@ describe("gateway", () => {
       await expectRefusal(chat({ max_tokens: 1_000 }), 402, "balance_exceeded", refusal);
     });
 
+    it("isn't spent twice when a settlement comes between a request's arrival and its admission", async () => {
+      gateway = await start({ licenseCacheMs: 20 });
+      await setBalance(WORST + 10n);
+      await chat();
+      await wait(30);
+      const version = chain.version.bind(chain);
+      chain.version = (id) => wait(100).then(() => version(id));
+      const racing = chat().catch((cause: Error) => cause);
+      await wait(50);
+      store.voidUnbatched({ operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID }, chain.time + 1);
+      await setBalance(WORST - 24n);
+      expect(await racing).to.have.property("code", "balance_exceeded");
+    });
+
     it("enough for one of two racing requests serves one, and the other when it tries again", async () => {
       setLicense({ balance: WORST + 34n });
       upstream.script = whole({ delayMs: 200 });
