@@ -83,10 +83,8 @@ const MOST_ATTEMPTS = 3;
 
 /** What a lane's next batch is of. */
 interface Part {
-  /** When the oldest receipt of the wanted epoch finished that is in no batch. */
-  oldestFinishedAt: number;
   epoch: Epoch;
-  /** None if no batch can hold what the epoch has. */
+  /** None if no batch can hold what is left up to the epoch's end. */
   receipts: StoredReceipt[];
 }
 
@@ -180,14 +178,10 @@ export class Settler {
     if (part === null) return null;
     if (now < wanted.epochEnd) throw new NotYet(`The epoch ends at ${wanted.epochEnd} and hasn't yet`);
 
-    const { oldestFinishedAt, epoch, receipts } = part;
-    if (oldestFinishedAt < last.epochStart) {
-      const reason = `The lane has settled an epoch from ${last.epochStart} on, and none before that can follow`;
-      return this.abandonReceipts(lane, last.epochStart, reason);
-    }
+    const { epoch, receipts } = part;
     if (this.isTooLateAt(now, epoch)) return this.abandonReceipts(lane, epoch.epochEnd, windowIsOver(epoch));
     if (receipts.length === 0) {
-      const reason = `What is left before ${epoch.epochEnd} is more of each license than a batch can state`;
+      const reason = `What is left before ${epoch.epochEnd} came before the lane's last epoch, or is too much for a batch`;
       return this.abandonReceipts(lane, epoch.epochEnd, reason);
     }
     const batchId = await this.draft(lane, wanted, last, epoch);
@@ -204,8 +198,7 @@ export class Settler {
     const inEpoch = isCut
       ? left.filter(({ receipt }) => epoch.epochStart <= receipt.finishedAt && receipt.finishedAt < epoch.epochEnd)
       : store.unbatched(lane, epoch);
-    const oldestFinishedAt = left.reduce((oldest, { receipt }) => Math.min(oldest, receipt.finishedAt), Infinity);
-    return { oldestFinishedAt, epoch, receipts: firstPart(inEpoch, this.limits) };
+    return { epoch, receipts: firstPart(inEpoch, this.limits) };
   }
 
   /** Tells failures apart by what is to be done about them, and logs them. */
