@@ -1,6 +1,6 @@
 import { computeAddress, getAddress } from "ethers";
-import type { Clock } from "./ethersChain";
-import { GATEWAY_DEFAULTS } from "./gateway";
+import type { Clock } from "./chain/ethersChain";
+import { GATEWAY_DEFAULTS } from "./gateway/gateway";
 
 /** What a configuration file says, with its keys read from the environment. */
 export interface OracleConfig {

@@ -3,17 +3,17 @@ import path from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { getAddress, Wallet } from "ethers";
 import { CommitteeAttestor__factory } from "../typechain-types";
-import { startAttestor } from "./attestor";
-import { runCanaries } from "./canary";
-import type { Chain } from "./chain";
+import { startAttestor } from "./attestor/attestor";
+import { runCanaries } from "./attestor/canary";
+import type { Chain } from "./chain/chain";
 import type { OracleConfig } from "./config";
-import { connectChain, type RpcProvider } from "./ethersChain";
-import { createSender } from "./ethersSender";
-import { GATEWAY_DEFAULTS, startGateway } from "./gateway";
-import type { Committee } from "./inspection";
+import { connectChain, type RpcProvider } from "./chain/ethersChain";
+import { createSender } from "./chain/ethersSender";
+import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
+import type { Committee } from "./attestor/inspection";
 import { createLog, type Log } from "./log";
-import { Settler } from "./settler";
-import { Store } from "./store";
+import { Settler } from "./settler/settler";
+import { Store } from "./store/store";
 
 /** Where the deployment is. */
 export interface Deployment {

@@ -1,7 +1,7 @@
 import { hexlify, MaxUint256, randomBytes, Signature, ZeroAddress } from "ethers";
 import { types } from "hardhat/config";
-import { encodeBearer, GRANT_TYPES, grantDigest } from "../oracle/messages";
-import type { Grant } from "../oracle/protocol";
+import { encodeBearer, GRANT_TYPES, grantDigest } from "../oracle/protocol/messages";
+import type { Grant } from "../oracle/protocol/types";
 import {
   allow,
   dateOf,

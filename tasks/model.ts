@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { ZeroHash } from "ethers";
-import { buildManifest, canonicalJson, manifestHash, type Manifest } from "../oracle/manifest";
+import { buildManifest, canonicalJson, manifestHash, type Manifest } from "../oracle/protocol/manifest";
 import { progressBar } from "./progress";
 import { eventOf, licetTask, type Session, type TaskRecord } from "./support";
 

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { keccak256, ZeroAddress } from "ethers";
-import { METERS, type Usage } from "../oracle/protocol";
-import { usageBy } from "../oracle/meters";
+import { METERS, type Usage } from "../oracle/protocol/types";
+import { usageBy } from "../oracle/protocol/meters";
 import { eventOf, licetTask, parsePeriod, UserError, type Money, type Session, type TaskRecord } from "./support";
 import type { PlanTermsStruct } from "../typechain-types/contracts/LicenseRegistry";
 import { types } from "hardhat/config";

@@ -3,7 +3,7 @@ import { task, types } from "hardhat/config";
 import type { ConfigurableTaskDefinition, HardhatRuntimeEnvironment } from "hardhat/types";
 import { NotDeployed, readAddressBook, type AddressBook } from "../deploy/addressBook";
 import { connectLicet, type Licet } from "../deploy/deploy";
-import { refusalOf } from "../oracle/refusal";
+import { refusalOf } from "../oracle/chain/refusal";
 
 /** What a task works with: a deployment, who acts, and the currency's units. */
 export interface Session {

@@ -1,10 +1,10 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import OpenAI from "openai";
-import { unpackEntries, unpackOutcomes } from "../../oracle/entries";
-import { addUsage, chargeOf, priceOf, sumUsage, usageBy, zeroUsage } from "../../oracle/meters";
-import { METERS, type Entry, type Epoch, type Usage } from "../../oracle/protocol";
-import type { SettlementOutcome } from "../../oracle/settler";
-import type { StoredBatch } from "../../oracle/store";
+import { unpackEntries, unpackOutcomes } from "../../oracle/protocol/entries";
+import { addUsage, chargeOf, priceOf, sumUsage, usageBy, zeroUsage } from "../../oracle/protocol/meters";
+import { METERS, type Entry, type Epoch, type Usage } from "../../oracle/protocol/types";
+import type { SettlementOutcome } from "../../oracle/settler/settler";
+import type { StoredBatch } from "../../oracle/store/store";
 import { textOf } from "../support";
 import type { Narrator } from "./narrator";
 import type { Customer, Market } from "./opening";

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { ROLES } from "../../deploy/roles";
-import { parseManifest, verifyFolder } from "../../oracle/manifest";
+import { parseManifest, verifyFolder } from "../../oracle/protocol/manifest";
 import { mintCurrency } from "../currency";
 import { buyLicense, fundLicense, grantUse } from "../license";
 import { registerModel, type RegisteredModel } from "../model";

@@ -1,17 +1,17 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { sendCanary, type CanaryConfig } from "../../oracle/canary";
-import type { Chain } from "../../oracle/chain";
-import { startAttestor, type Attestor } from "../../oracle/attestor";
+import { sendCanary, type CanaryConfig } from "../../oracle/attestor/canary";
+import type { Chain } from "../../oracle/chain/chain";
+import { startAttestor, type Attestor } from "../../oracle/attestor/attestor";
 import { startEngine, type Engine } from "../../oracle/engine";
-import { connectChain } from "../../oracle/ethersChain";
-import { createSender } from "../../oracle/ethersSender";
-import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway";
+import { connectChain } from "../../oracle/chain/ethersChain";
+import { createSender } from "../../oracle/chain/ethersSender";
+import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway/gateway";
 import type { Log } from "../../oracle/log";
-import type { Lane } from "../../oracle/protocol";
-import { Settler } from "../../oracle/settler";
-import { Store } from "../../oracle/store";
+import type { Lane } from "../../oracle/protocol/types";
+import { Settler } from "../../oracle/settler/settler";
+import { Store } from "../../oracle/store/store";
 import type { RegisteredModel } from "../model";
 import type { Cast } from "./cast";
 

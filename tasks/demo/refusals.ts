@@ -1,11 +1,11 @@
 import OpenAI from "openai";
-import { requestAttestation, requestMeasurement } from "../../oracle/attestorApi";
-import { headerOf, summarize } from "../../oracle/batches";
-import { medianOf } from "../../oracle/measure";
-import { batchDigest, proposalDigest, receiptDigest, signDigest } from "../../oracle/messages";
-import type { Epoch, SignedReceipt } from "../../oracle/protocol";
-import { refusalOf } from "../../oracle/refusal";
-import type { StoredBatch } from "../../oracle/store";
+import { requestAttestation, requestMeasurement } from "../../oracle/attestor/attestorApi";
+import { headerOf, summarize } from "../../oracle/settler/batches";
+import { medianOf } from "../../oracle/attestor/measure";
+import { batchDigest, proposalDigest, receiptDigest, signDigest } from "../../oracle/protocol/messages";
+import type { Epoch, SignedReceipt } from "../../oracle/protocol/types";
+import { refusalOf } from "../../oracle/chain/refusal";
+import type { StoredBatch } from "../../oracle/store/store";
 import type { Session } from "../support";
 import type { Narrator } from "./narrator";
 import { withKey, type Customer, type Market } from "./opening";

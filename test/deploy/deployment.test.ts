@@ -9,7 +9,7 @@ import hre from "hardhat";
 import { glob, runTypeChain } from "typechain";
 import { readAddressBook, writeAddressBook } from "../../deploy/addressBook";
 import { DEFAULT_PARAMETERS, deployLicet } from "../../deploy/deploy";
-import { BATCH_TYPES, batchDigest } from "../../oracle/messages";
+import { BATCH_TYPES, batchDigest } from "../../oracle/protocol/messages";
 import { anyHeader } from "../support/fakeMessages";
 import { DAY, deployMarket, deploymentParameters, domainOf, HOUR, underCoverage, type Market } from "../support/market";
 

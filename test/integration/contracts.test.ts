@@ -1,9 +1,9 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, ZeroHash, type Signer } from "ethers";
-import { unpackOutcomes } from "../../oracle/entries";
-import { zeroUsage } from "../../oracle/meters";
-import type { BatchHeader, Entry, Usage } from "../../oracle/protocol";
+import { unpackOutcomes } from "../../oracle/protocol/entries";
+import { zeroUsage } from "../../oracle/protocol/meters";
+import type { BatchHeader, Entry, Usage } from "../../oracle/protocol/types";
 import {
   addOperator,
   addPlan,

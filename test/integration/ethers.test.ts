@@ -2,10 +2,10 @@ import { expect } from "chai";
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { id, parseEther, Wallet, type TransactionRequest } from "ethers";
 import hre from "hardhat";
-import type { Chain } from "../../oracle/chain";
-import { connectChain } from "../../oracle/ethersChain";
-import { createSender } from "../../oracle/ethersSender";
-import { ChainRefusal, type SettlementSender } from "../../oracle/settler";
+import type { Chain } from "../../oracle/chain/chain";
+import { connectChain } from "../../oracle/chain/ethersChain";
+import { createSender } from "../../oracle/chain/ethersSender";
+import { ChainRefusal, type SettlementSender } from "../../oracle/settler/settler";
 import {
   batchOf,
   buyLicense,

@@ -5,7 +5,7 @@ import path from "node:path";
 import { reset } from "@nomicfoundation/hardhat-network-helpers";
 import hre from "hardhat";
 import { addressBookPath } from "../../deploy/addressBook";
-import { decodeBearer } from "../../oracle/messages";
+import { decodeBearer } from "../../oracle/protocol/messages";
 import { ATTESTORS } from "../support/market";
 
 /** Numbers of the accounts that act. */

@@ -4,19 +4,19 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { type Attestor, startAttestor } from "../../oracle/attestor";
+import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
 import {
   type Attestation,
   type AttestationRefusal,
   attestationRequestToJson,
   requestAttestation,
   requestMeasurement,
-} from "../../oracle/attestorApi";
-import type { AttestationRequest } from "../../oracle/batchFacts";
+} from "../../oracle/attestor/attestorApi";
+import type { AttestationRequest } from "../../oracle/attestor/batchFacts";
 import { createLog } from "../../oracle/log";
-import { batchDigest, measurementDigest, receiptDigest, recoverSigner } from "../../oracle/messages";
-import { type Receipt, ReceiptFlag } from "../../oracle/protocol";
-import { Store } from "../../oracle/store";
+import { batchDigest, measurementDigest, receiptDigest, recoverSigner } from "../../oracle/protocol/messages";
+import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
+import { Store } from "../../oracle/store/store";
 import { DOMAIN } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
 import {

@@ -3,9 +3,9 @@ import { AbiCoder, computeAddress, keccak256 } from "ethers";
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { AttestorPool, committeeProof } from "../../oracle/attestorPool";
+import { AttestorPool, committeeProof } from "../../oracle/settler/attestorPool";
 import { createLog } from "../../oracle/log";
-import { batchDigest, signDigest, signedMeasurementToJson } from "../../oracle/messages";
+import { batchDigest, signDigest, signedMeasurementToJson } from "../../oracle/protocol/messages";
 import { DOMAIN } from "../support/fakeMessages";
 import {
   chained,

@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import { id, keccak256 } from "ethers";
 import fc from "fast-check";
-import { firstPart, headerOf, nextEpoch, summarize } from "../../oracle/batches";
-import { MAX_ENTRIES, unpackEntries } from "../../oracle/entries";
-import type { Receipt } from "../../oracle/protocol";
+import { firstPart, headerOf, nextEpoch, summarize } from "../../oracle/settler/batches";
+import { MAX_ENTRIES, unpackEntries } from "../../oracle/protocol/entries";
+import type { Receipt } from "../../oracle/protocol/types";
 import { receiptWith, usage } from "../support/fakeMessages";
 
 const receiptOf = (licenseId: bigint, sequence: bigint) => ({

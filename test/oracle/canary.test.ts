@@ -2,11 +2,17 @@ import { expect } from "chai";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
-import { type CanaryConfig, type CanaryDeps, CanaryRefused, runCanaries, sendCanary } from "../../oracle/canary";
-import type { LicenseState } from "../../oracle/chain";
+import {
+  type CanaryConfig,
+  type CanaryDeps,
+  CanaryRefused,
+  runCanaries,
+  sendCanary,
+} from "../../oracle/attestor/canary";
+import type { LicenseState } from "../../oracle/chain/chain";
 import { createLog } from "../../oracle/log";
-import type { CanarySample } from "../../oracle/store";
-import { encodeBearer } from "../../oracle/messages";
+import type { CanarySample } from "../../oracle/store/store";
+import { encodeBearer } from "../../oracle/protocol/messages";
 import type { StubChain } from "../support/stubChain";
 import { AFTER_EPOCH, KEYS, LANE, signGrant, stubMarket } from "../support/stubMarket";
 

@@ -10,9 +10,9 @@ import {
   unpackEntries,
   unpackOutcomes,
   type EntryStatusName,
-} from "../../oracle/entries";
-import { sumUsage, usageOf } from "../../oracle/meters";
-import type { Entry } from "../../oracle/protocol";
+} from "../../oracle/protocol/entries";
+import { sumUsage, usageOf } from "../../oracle/protocol/meters";
+import type { Entry } from "../../oracle/protocol/types";
 import { anyReceipt, anyUsage, receiptWith, usage } from "../support/fakeMessages";
 
 const anyEntries: fc.Arbitrary<Entry[]> = fc

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import OpenAI, { APIError } from "openai";
 import { request } from "undici";
-import { GATEWAY_DEFAULTS, startGateway, type Gateway, type GatewayConfig } from "../../oracle/gateway";
+import { GATEWAY_DEFAULTS, startGateway, type Gateway, type GatewayConfig } from "../../oracle/gateway/gateway";
 import { createLog } from "../../oracle/log";
 import {
   encodeBearer,
@@ -18,9 +18,9 @@ import {
   saltedHash,
   signDigest,
   signedReceiptFromJson,
-} from "../../oracle/messages";
-import { ReceiptFlag, type Grant, type Receipt } from "../../oracle/protocol";
-import { Store } from "../../oracle/store";
+} from "../../oracle/protocol/messages";
+import { ReceiptFlag, type Grant, type Receipt } from "../../oracle/protocol/types";
+import { Store } from "../../oracle/store/store";
 import { FakeChain } from "../support/fakeChain";
 import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
 import {

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { isRefusal, Ledger, worstCost, worstUsage, type Reservation } from "../../oracle/ledger";
-import { costOf } from "../../oracle/meters";
+import { isRefusal, Ledger, worstCost, worstUsage, type Reservation } from "../../oracle/gateway/ledger";
+import { costOf } from "../../oracle/protocol/meters";
 import { anyUsage, usage } from "../support/fakeMessages";
 
 const LICENSE = { licenseId: 1n, balance: 1_000n, thawing: 0n, spent: 0n, cap: 0n };

@@ -12,7 +12,7 @@ import {
   manifestHash,
   parseManifest,
   verifyFolder,
-} from "../../oracle/manifest";
+} from "../../oracle/protocol/manifest";
 
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
 

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { measure, medianOf, p95 } from "../../oracle/measure";
-import type { CanarySample } from "../../oracle/store";
+import { measure, medianOf, p95 } from "../../oracle/attestor/measure";
+import type { CanarySample } from "../../oracle/store/store";
 
 const LANE = { operatorId: 7, planId: 3, versionId: (5n << 32n) | 1n };
 const EPOCH = { epochStart: 1_000, epochEnd: 2_000 };

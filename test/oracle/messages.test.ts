@@ -27,7 +27,7 @@ import {
   signedGrantToJson,
   signedReceiptFromJson,
   signedReceiptToJson,
-} from "../../oracle/messages";
+} from "../../oracle/protocol/messages";
 import {
   anyGrant,
   anyHeader,

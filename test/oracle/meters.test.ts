@@ -10,8 +10,8 @@ import {
   sameUsage,
   sumUsage,
   zeroUsage,
-} from "../../oracle/meters";
-import { METERS } from "../../oracle/protocol";
+} from "../../oracle/protocol/meters";
+import { METERS } from "../../oracle/protocol/types";
 import { anyUsage, usage } from "../support/fakeMessages";
 
 const RATES = usage({

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { setTimeout as wait } from "node:timers/promises";
-import { readEach } from "../../oracle/parallel";
+import { readEach } from "../../oracle/chain/parallel";
 
 describe("readEach", () => {
   it("keeps the items' order, whichever read ends first", async () => {

@@ -4,10 +4,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "@photostructure/sqlite";
-import { receiptDigest, signDigest } from "../../oracle/messages";
-import { zeroUsage } from "../../oracle/meters";
-import type { BatchHeader, Lane, Receipt, SignedMeasurement } from "../../oracle/protocol";
-import { Equivocation, Store, StoreConflict, type OpenRequest, type RequestOutcome } from "../../oracle/store";
+import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
+import { zeroUsage } from "../../oracle/protocol/meters";
+import type { BatchHeader, Lane, Receipt, SignedMeasurement } from "../../oracle/protocol/types";
+import { Equivocation, Store, StoreConflict, type OpenRequest, type RequestOutcome } from "../../oracle/store/store";
 import { DOMAIN, grantWith, receiptWith, usage } from "../support/fakeMessages";
 
 const LANE: Lane = { operatorId: 2, planId: 3, versionId: 4n };

@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import { concat, hexlify, keccak256, toBeHex } from "ethers";
 import fc from "fast-check";
-import { sumUsage } from "../../oracle/meters";
-import { METERS } from "../../oracle/protocol";
-import { SumTree, verifyInclusion, type Leaf } from "../../oracle/sumTree";
+import { sumUsage } from "../../oracle/protocol/meters";
+import { METERS } from "../../oracle/protocol/types";
+import { SumTree, verifyInclusion, type Leaf } from "../../oracle/protocol/sumTree";
 import { anyUsage, usage } from "../support/fakeMessages";
 
 const anyLeaf: fc.Arbitrary<Leaf> = fc.record({

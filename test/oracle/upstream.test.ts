@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { EventSplitter } from "../../oracle/upstream";
+import { EventSplitter } from "../../oracle/gateway/upstream";
 
 /** Events with their data, and bytes that are none. */
 const SAMPLES: [string, string | null][] = [

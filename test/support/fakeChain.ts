@@ -1,6 +1,6 @@
 import { setTimeout as wait } from "node:timers/promises";
-import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "../../oracle/chain";
-import { recoverSigner } from "../../oracle/messages";
+import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "../../oracle/chain/chain";
+import { recoverSigner } from "../../oracle/protocol/messages";
 import { DOMAIN } from "./fakeMessages";
 
 /** A chain that is what the test says, and that can be cut off. */

@@ -1,7 +1,7 @@
 import { ZeroAddress, ZeroHash } from "ethers";
 import fc from "fast-check";
-import { usageBy, zeroUsage } from "../../oracle/meters";
-import type { BatchHeader, Grant, Measurement, Receipt, Usage } from "../../oracle/protocol";
+import { usageBy, zeroUsage } from "../../oracle/protocol/meters";
+import type { BatchHeader, Grant, Measurement, Receipt, Usage } from "../../oracle/protocol/types";
 
 export const DOMAIN = {
   name: "Licet UsageEscrow",

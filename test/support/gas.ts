@@ -2,8 +2,8 @@ import { reset, time } from "@nomicfoundation/hardhat-network-helpers";
 import { id, keccak256, Signature, type TransactionResponse } from "ethers";
 import hre from "hardhat";
 import { FloorMarket__factory, type FloorMarket } from "../../typechain-types";
-import { totalOf, packEntries } from "../../oracle/entries";
-import type { BatchHeader, Entry } from "../../oracle/protocol";
+import { totalOf, packEntries } from "../../oracle/protocol/entries";
+import type { BatchHeader, Entry } from "../../oracle/protocol/types";
 import { ATTESTORS, deployMarket, HOUR, proofBy, usd, type Market } from "./market";
 
 /** One figure of a benchmark, beside what the same money costs to move without any rules. */

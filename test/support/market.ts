@@ -8,9 +8,9 @@ import {
   type DeploymentParameters,
   type Licet,
 } from "../../deploy/deploy";
-import { packEntries, totalOf } from "../../oracle/entries";
-import { zeroUsage } from "../../oracle/meters";
-import type { BatchHeader, Entry, Usage } from "../../oracle/protocol";
+import { packEntries, totalOf } from "../../oracle/protocol/entries";
+import { zeroUsage } from "../../oracle/protocol/meters";
+import type { BatchHeader, Entry, Usage } from "../../oracle/protocol/types";
 
 export const HOUR = 3600;
 export const DAY = 24 * HOUR;

@@ -1,4 +1,4 @@
-import type { LaneState } from "../../oracle/chain";
+import type { LaneState } from "../../oracle/chain/chain";
 import { FakeChain } from "./fakeChain";
 
 interface KeySpan {

@@ -1,7 +1,7 @@
 import { hexlify, keccak256, toUtf8Bytes, toUtf8String } from "ethers";
-import { batchDigest } from "../../oracle/messages";
-import type { BatchHeader } from "../../oracle/protocol";
-import { ChainRefusal, type SettlementSender, type TransactionFate } from "../../oracle/settler";
+import { batchDigest } from "../../oracle/protocol/messages";
+import type { BatchHeader } from "../../oracle/protocol/types";
+import { ChainRefusal, type SettlementSender, type TransactionFate } from "../../oracle/settler/settler";
 import { DOMAIN } from "./fakeMessages";
 import type { StubChain } from "./stubChain";
 

@@ -1,8 +1,8 @@
 import { computeAddress, id, ZeroHash } from "ethers";
-import { headerOf, summarize } from "../../oracle/batches";
-import type { AttestationRequest } from "../../oracle/batchFacts";
-import type { Committee } from "../../oracle/inspection";
-import { medianOf } from "../../oracle/measure";
+import { headerOf, summarize } from "../../oracle/settler/batches";
+import type { AttestationRequest } from "../../oracle/attestor/batchFacts";
+import type { Committee } from "../../oracle/attestor/inspection";
+import { medianOf } from "../../oracle/attestor/measure";
 import {
   batchDigest,
   grantDigest,
@@ -10,8 +10,15 @@ import {
   proposalDigest,
   receiptDigest,
   signDigest,
-} from "../../oracle/messages";
-import type { BatchHeader, Grant, Measurement, Receipt, SignedGrant, SignedMeasurement } from "../../oracle/protocol";
+} from "../../oracle/protocol/messages";
+import type {
+  BatchHeader,
+  Grant,
+  Measurement,
+  Receipt,
+  SignedGrant,
+  SignedMeasurement,
+} from "../../oracle/protocol/types";
 import { DOMAIN, grantWith, receiptWith, usage } from "./fakeMessages";
 import { StubChain } from "./stubChain";
 

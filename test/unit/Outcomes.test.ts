@@ -2,7 +2,7 @@ import { loadFixture } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import fc from "fast-check";
 import hre from "hardhat";
-import { EntryStatus, packOutcomes, type EntryStatusName } from "../../oracle/entries";
+import { EntryStatus, packOutcomes, type EntryStatusName } from "../../oracle/protocol/entries";
 import { OutcomesHarness__factory, type OutcomesHarness } from "../../typechain-types";
 
 const anyOutcomes = fc.array(

@@ -3,7 +3,7 @@ import { expect } from "chai";
 import { id, type Signer } from "ethers";
 import fc from "fast-check";
 import hre from "hardhat";
-import { zeroUsage } from "../../oracle/meters";
+import { zeroUsage } from "../../oracle/protocol/meters";
 import { AttestorThatAlwaysVouches__factory } from "../../typechain-types";
 import {
   addPlan,

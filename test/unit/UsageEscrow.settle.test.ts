@@ -2,10 +2,10 @@ import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-networ
 import { expect } from "chai";
 import { id, keccak256, Wallet, ZeroHash } from "ethers";
 import fc from "fast-check";
-import { packEntries, packOutcomes, totalOf, unpackOutcomes } from "../../oracle/entries";
-import { batchDigest } from "../../oracle/messages";
-import { UINT32_MAX, usageBy, zeroUsage } from "../../oracle/meters";
-import type { BatchHeader, Entry } from "../../oracle/protocol";
+import { packEntries, packOutcomes, totalOf, unpackOutcomes } from "../../oracle/protocol/entries";
+import { batchDigest } from "../../oracle/protocol/messages";
+import { UINT32_MAX, usageBy, zeroUsage } from "../../oracle/protocol/meters";
+import type { BatchHeader, Entry } from "../../oracle/protocol/types";
 import {
   addOperator,
   addPlan,

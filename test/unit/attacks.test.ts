@@ -2,8 +2,8 @@ import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, Wallet } from "ethers";
 import hre from "hardhat";
-import { unpackOutcomes } from "../../oracle/entries";
-import { zeroUsage } from "../../oracle/meters";
+import { unpackOutcomes } from "../../oracle/protocol/entries";
+import { zeroUsage } from "../../oracle/protocol/meters";
 import {
   AttestorThatAlwaysVouches__factory,
   ReentrantCurrency__factory,

@@ -3,12 +3,12 @@
  * Their prompts and times are random, so that an operator can't tell them from the rest and serve them better.
  */
 import { createParser } from "eventsource-parser";
-import type { Chain, LicenseState } from "./chain";
-import { worstCost, worstUsage } from "./ledger";
-import type { Log } from "./log";
-import { decodeBearer, grantDigest } from "./messages";
-import type { Lane, SignedGrant } from "./protocol";
-import type { CanarySample, Store } from "./store";
+import type { Chain, LicenseState } from "../chain/chain";
+import { worstCost, worstUsage } from "../gateway/ledger";
+import type { Log } from "../log";
+import { decodeBearer, grantDigest } from "../protocol/messages";
+import type { Lane, SignedGrant } from "../protocol/types";
+import type { CanarySample, Store } from "../store/store";
 
 export interface CanaryConfig {
   /** What is measured: the operator behind the gateway, the license's plan, the version served. */

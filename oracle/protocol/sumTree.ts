@@ -1,7 +1,7 @@
 import { getBytes, hexlify } from "ethers";
 import { keccak } from "./keccak";
 import { usageBy } from "./meters";
-import { METERS, type Usage } from "./protocol";
+import { METERS, type Usage } from "./types";
 
 /** A receipt's place in a batch's tree. */
 export interface Leaf {

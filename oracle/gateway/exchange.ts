@@ -2,9 +2,9 @@ import { hexlify, randomBytes, ZeroHash } from "ethers";
 import type { FastifyReply } from "fastify";
 import type { Dispatcher } from "undici";
 import type { Admission, Admitted } from "./admission";
-import type { Log } from "./log";
-import { saltedHash } from "./messages";
-import { clampUsage, costOf, zeroUsage } from "./meters";
+import type { Log } from "../log";
+import { saltedHash } from "../protocol/messages";
+import { clampUsage, costOf, zeroUsage } from "../protocol/meters";
 import {
   ApiError,
   generatedText,
@@ -13,9 +13,9 @@ import {
   type ReportedUsage,
   type TokenCounts,
 } from "./openai";
-import { ReceiptFlag, type Receipt, type Usage } from "./protocol";
+import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { StreamRelay } from "./relay";
-import type { Store } from "./store";
+import type { Store } from "../store/store";
 import { UpstreamUnreachable, type Upstream } from "./upstream";
 
 /** What an exchange works with. */

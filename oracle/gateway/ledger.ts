@@ -1,6 +1,6 @@
-import { costOf } from "./meters";
-import type { LicenseState } from "./chain";
-import type { Usage } from "./protocol";
+import { costOf } from "../protocol/meters";
+import type { LicenseState } from "../chain/chain";
+import type { Usage } from "../protocol/types";
 
 type LicenseLimits = Pick<LicenseState, "licenseId" | "balance" | "thawing" | "spent" | "cap">;
 

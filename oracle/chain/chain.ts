@@ -1,4 +1,4 @@
-import type { Usage } from "./protocol";
+import type { Usage } from "../protocol/types";
 
 /** A license's account, as the chain has it now. */
 export interface LicenseState {

@@ -1,7 +1,7 @@
 /** What an attestor finds out before it judges a batch: who signed what, and what the chain says of everybody named. */
 import type { TypedDataDomain } from "ethers";
-import { byLicenseAndSequence, type HashedReceipt } from "./batches";
-import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "./chain";
+import { byLicenseAndSequence, type HashedReceipt } from "../settler/batches";
+import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "../chain/chain";
 import {
   batchDigest,
   grantDigest,
@@ -10,10 +10,10 @@ import {
   proposalDigest,
   receiptDigest,
   recoverSigner,
-} from "./messages";
-import { costOf, zeroUsage } from "./meters";
-import { readEach } from "./parallel";
-import type { BatchHeader, Measurement, SignedGrant, SignedMeasurement, SignedReceipt, Usage } from "./protocol";
+} from "../protocol/messages";
+import { costOf, zeroUsage } from "../protocol/meters";
+import { readEach } from "../chain/parallel";
+import type { BatchHeader, Measurement, SignedGrant, SignedMeasurement, SignedReceipt, Usage } from "../protocol/types";
 
 /** What a settler asks an attestor to sign, with all that the header rests on. */
 export interface AttestationRequest {

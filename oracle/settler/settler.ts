@@ -8,15 +8,15 @@
  * The transaction is stored before it is sent, and a stored one is sent again as it is: one nonce can't pay twice. What
  * goes wrong is classed by what to do about it, in the outcome's status.
  */
-import type { AttestationRequest } from "./batchFacts";
+import type { AttestationRequest } from "../attestor/batchFacts";
 import { AttestorPool, committeeProof, type CommitteeAnswer, type CommitteeConfig } from "./attestorPool";
 import { BATCH_LIMITS, type BatchLimits, firstPart, headerOf, nextEpoch, summarize } from "./batches";
-import type { Chain, LaneState } from "./chain";
-import type { Log } from "./log";
-import { medianOf } from "./measure";
-import { batchDigest, proposalDigest, signDigest } from "./messages";
-import type { BatchHeader, Epoch, Lane, SignedGrant, SignedMeasurement } from "./protocol";
-import type { Store, StoredBatch, StoredReceipt } from "./store";
+import type { Chain, LaneState } from "../chain/chain";
+import type { Log } from "../log";
+import { medianOf } from "../attestor/measure";
+import { batchDigest, proposalDigest, signDigest } from "../protocol/messages";
+import type { BatchHeader, Epoch, Lane, SignedGrant, SignedMeasurement } from "../protocol/types";
+import type { Store, StoredBatch, StoredReceipt } from "../store/store";
 
 /** The escrow said no. The message is its decoded error, with its values. */
 export class ChainRefusal extends Error {

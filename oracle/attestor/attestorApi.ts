@@ -10,8 +10,8 @@ import {
   signedMeasurementToJson,
   signedReceiptFromJson,
   signedReceiptToJson,
-} from "./messages";
-import type { Epoch, Lane, SignedMeasurement } from "./protocol";
+} from "../protocol/messages";
+import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 
 export const MEASUREMENTS_PATH = "/v1/measurements";
 export const ATTESTATIONS_PATH = "/v1/attestations";

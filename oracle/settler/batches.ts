@@ -1,10 +1,10 @@
 /** From receipts to a batch. Pure: settler and attestors compute the same header from the same receipts. */
 import { keccak256 } from "ethers";
-import { entriesOf, MAX_ENTRIES, packEntries } from "./entries";
-import type { ServiceLevel } from "./measure";
-import { addUsage, metersOverUint32, sumUsage, zeroUsage } from "./meters";
-import type { BatchHeader, Epoch, Lane, Receipt, Usage } from "./protocol";
-import { SumTree } from "./sumTree";
+import { entriesOf, MAX_ENTRIES, packEntries } from "../protocol/entries";
+import type { ServiceLevel } from "../attestor/measure";
+import { addUsage, metersOverUint32, sumUsage, zeroUsage } from "../protocol/meters";
+import type { BatchHeader, Epoch, Lane, Receipt, Usage } from "../protocol/types";
+import { SumTree } from "../protocol/sumTree";
 
 export interface HashedReceipt {
   receipt: Receipt;

@@ -1,6 +1,6 @@
 import { getBytes, hexlify } from "ethers";
 import { addUsage, metersOverUint32, sumUsage, usageBy, usageOf, zeroUsage } from "./meters";
-import { METERS, type Entry, type Receipt, type Usage } from "./protocol";
+import { METERS, type Entry, type Receipt, type Usage } from "./types";
 
 /** Most entries of a batch, so that settling one stays below the gas that a transaction may use. */
 export const MAX_ENTRIES = 2_000;

@@ -1,6 +1,6 @@
 /** From canaries to the service level that a batch states. Pure: what attestors compute apart, they compute alike. */
-import type { BatchHeader, Epoch, Lane, Measurement } from "./protocol";
-import type { CanarySample } from "./store";
+import type { BatchHeader, Epoch, Lane, Measurement } from "../protocol/types";
+import type { CanarySample } from "../store/store";
 
 /** The measured fields of a batch's header. */
 export type ServiceLevel = Pick<BatchHeader, "availabilityBps" | "p95TtftMs" | "samples">;

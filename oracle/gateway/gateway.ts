@@ -2,16 +2,16 @@ import { computeAddress, ZeroHash } from "ethers";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { AddressInfo } from "node:net";
 import { Admission, type AdmissionConfig, type Caller } from "./admission";
-import type { Chain } from "./chain";
+import type { Chain } from "../chain/chain";
 import { Exchange, type ExchangeDeps } from "./exchange";
 import { worstUsage } from "./ledger";
-import type { Log } from "./log";
-import { receiptDigest, signDigest, signedReceiptToJson } from "./messages";
-import { zeroUsage } from "./meters";
+import type { Log } from "../log";
+import { receiptDigest, signDigest, signedReceiptToJson } from "../protocol/messages";
+import { zeroUsage } from "../protocol/meters";
 import { ApiError, parseCompletion, type CompletionKind, type CompletionRequest, type RequestLimits } from "./openai";
-import { ReceiptFlag, type Receipt, type Usage } from "./protocol";
-import { steadyClock } from "./steadyClock";
-import type { Store } from "./store";
+import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
+import { steadyClock } from "../chain/steadyClock";
+import type { Store } from "../store/store";
 import { Upstream, type ModelConfig } from "./upstream";
 
 export interface GatewayConfig extends AdmissionConfig, RequestLimits {

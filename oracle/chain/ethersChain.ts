@@ -4,10 +4,10 @@ import {
   LicenseRegistry__factory,
   OperatorRegistry__factory,
   UsageEscrow__factory,
-} from "../typechain-types";
+} from "../../typechain-types";
 import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "./chain";
-import { recoverSigner } from "./messages";
-import { usageBy } from "./meters";
+import { recoverSigner } from "../protocol/messages";
+import { usageBy } from "../protocol/meters";
 
 /** Whose time a daemon goes by: the machine's, or the chain's, where the chain's clock is moved by hand. */
 export type Clock = "machine" | "chain";

@@ -10,7 +10,7 @@ import {
   signedGrantToJson,
   signedMeasurementFromJson,
   signedMeasurementToJson,
-} from "./messages";
+} from "../protocol/messages";
 import type {
   BatchHeader,
   Epoch,
@@ -20,7 +20,7 @@ import type {
   SignedMeasurement,
   SignedReceipt,
   Usage,
-} from "./protocol";
+} from "../protocol/types";
 import { MIGRATIONS } from "./storeSchema";
 
 /** What the store was asked for contradicts what it holds; nothing was written. */

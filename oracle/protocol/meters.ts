@@ -1,4 +1,4 @@
-import { METERS, type Usage } from "./protocol";
+import { METERS, type Usage } from "./types";
 
 export const UINT32_MAX = 2n ** 32n - 1n;
 

@@ -1,5 +1,5 @@
 import { Interface } from "ethers";
-import * as factories from "../typechain-types";
+import * as factories from "../../typechain-types";
 
 /** All errors of the contracts, one of a kind. */
 const errors = new Interface(

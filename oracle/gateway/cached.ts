@@ -1,4 +1,4 @@
-import { withDeadline } from "./deadline";
+import { withDeadline } from "../chain/deadline";
 
 interface Held<Value> {
   value: Value;

@@ -1,10 +1,15 @@
 /** The members of a plan's committee, as a settler talks to them: all at once, each in its time, none believed unchecked. */
 import { AbiCoder, getAddress, keccak256, type TypedDataDomain } from "ethers";
-import { type Attestation, type AttestationRefusal, requestAttestation, requestMeasurement } from "./attestorApi";
-import type { AttestationRequest } from "./batchFacts";
-import type { Log } from "./log";
-import { batchDigest, measurementDigest, recoverSigner } from "./messages";
-import type { Epoch, Lane, SignedMeasurement } from "./protocol";
+import {
+  type Attestation,
+  type AttestationRefusal,
+  requestAttestation,
+  requestMeasurement,
+} from "../attestor/attestorApi";
+import type { AttestationRequest } from "../attestor/batchFacts";
+import type { Log } from "../log";
+import { batchDigest, measurementDigest, recoverSigner } from "../protocol/messages";
+import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 
 export interface AttestorEndpoint {
   /** The committee member's address. */

@@ -1,7 +1,7 @@
 import type { ServerResponse } from "node:http";
 import { finished } from "node:stream/promises";
 import type { Dispatcher } from "undici";
-import { SaltedHasher } from "./messages";
+import { SaltedHasher } from "../protocol/messages";
 import { generatedText, isUsageChunk, reportedUsage, type TokenCounts } from "./openai";
 import { EventSplitter } from "./upstream";
 

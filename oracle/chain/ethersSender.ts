@@ -1,8 +1,8 @@
 import { isError, Transaction, type Provider, type Signer } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
-import { UsageEscrow__factory } from "../typechain-types";
+import { UsageEscrow__factory } from "../../typechain-types";
 import { refusalOf } from "./refusal";
-import { ChainRefusal, type SettlementSender, type TransactionFate } from "./settler";
+import { ChainRefusal, type SettlementSender, type TransactionFate } from "../settler/settler";
 
 export interface SenderConfig {
   escrow: string;

@@ -20,7 +20,7 @@ import {
   type SignedGrant,
   type SignedMeasurement,
   type SignedReceipt,
-} from "./protocol";
+} from "./types";
 
 /** Something from outside that isn't a well-formed message. The text says which part is wrong and what was expected. */
 export class MalformedMessage extends Error {

@@ -3,12 +3,12 @@
  * not only the first, and each that lies in one receipt says in which.
  */
 import { ZeroAddress, ZeroHash } from "ethers";
-import { type BatchSummary, summarize } from "./batches";
+import { type BatchSummary, summarize } from "../settler/batches";
 import type { BatchFacts, CheckedMeasurement, CheckedReceipt, Signer } from "./batchFacts";
 import { medianOf } from "./measure";
-import { sameUsage, usageOf, zeroUsage } from "./meters";
-import { METERS, type Receipt, ReceiptFlag } from "./protocol";
-import type { Store } from "./store";
+import { sameUsage, usageOf, zeroUsage } from "../protocol/meters";
+import { METERS, type Receipt, ReceiptFlag } from "../protocol/types";
+import type { Store } from "../store/store";
 
 /** Who vouches for the batches of a plan. Addresses are checksummed. */
 export interface Committee {

@@ -1,13 +1,13 @@
 import { ZeroAddress } from "ethers";
 import { Cached } from "./cached";
-import type { Chain, LicenseState, PlanState } from "./chain";
-import { withDeadline } from "./deadline";
+import type { Chain, LicenseState, PlanState } from "../chain/chain";
+import { withDeadline } from "../chain/deadline";
 import { isRefusal, Ledger, worstCost, type Refusal, type Reservation } from "./ledger";
-import type { Log } from "./log";
-import { decodeBearer, grantDigest, MalformedMessage } from "./messages";
+import type { Log } from "../log";
+import { decodeBearer, grantDigest, MalformedMessage } from "../protocol/messages";
 import { ApiError } from "./openai";
-import type { SignedGrant, Usage } from "./protocol";
-import type { Store } from "./store";
+import type { SignedGrant, Usage } from "../protocol/types";
+import type { Store } from "../store/store";
 import type { ModelConfig } from "./upstream";
 
 /** Who sent a request: a grant whose signature, generation and time are good, and the license that it is of. */

@@ -15,13 +15,13 @@ import {
   proposalFromJson,
 } from "./attestorApi";
 import { type BatchFacts, gatherFacts, proposalProblem } from "./batchFacts";
-import type { Chain } from "./chain";
+import type { Chain } from "../chain/chain";
 import { type Committee, type Refusal, refusalsOf } from "./inspection";
-import type { Log } from "./log";
+import type { Log } from "../log";
 import { measure, sampledTime } from "./measure";
-import { MalformedMessage, measurementDigest, signDigest, signedMeasurementToJson } from "./messages";
-import type { Epoch, Lane, SignedMeasurement } from "./protocol";
-import { type Store, StoreConflict } from "./store";
+import { MalformedMessage, measurementDigest, signDigest, signedMeasurementToJson } from "../protocol/messages";
+import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
+import { type Store, StoreConflict } from "../store/store";
 
 export interface AttestorConfig {
   /** Of the committee's member that this attestor is. */
