@@ -113,7 +113,12 @@ async function settleOnAndOn(
   });
   const settler = new Settler(
     { chain, store, sender, log: log.with({ part: "settler" }) },
-    { ...section, threshold: committee.threshold, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS },
+    {
+      ...section,
+      committee: committee.address,
+      threshold: committee.threshold,
+      attestorTimeoutMs: ATTESTOR_TIMEOUT_MS,
+    },
   );
   while (!signal.aborted) {
     await settler.settleDue().catch((cause) => log.error("Settler's round failed", { cause }));

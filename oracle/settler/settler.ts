@@ -8,6 +8,7 @@
  * The transaction is stored before it is sent, and a stored one is sent again as it is: one nonce can't pay twice. What
  * goes wrong is classed by what to do about it, in the outcome's status.
  */
+import { getAddress } from "ethers";
 import type { AttestationRequest } from "../attestor/batchFacts";
 import { AttestorPool, committeeProof, type CommitteeAnswer, type CommitteeConfig } from "./attestorPool";
 import { BATCH_LIMITS, type BatchLimits, firstPart, headerOf, nextEpoch, summarize } from "./batches";
@@ -46,6 +47,8 @@ export interface SettlementSender {
 }
 
 export interface SettlerConfig extends CommitteeConfig {
+  /** Address of the attestor that plans name: batches of plans with another are left to another settler. */
+  committee: string;
   /** A signing key of the operator: attestors look at nothing that no such key proposes. */
   proposalKey: string;
   /** Blocks until a settlement counts as final. */
@@ -132,7 +135,8 @@ export class Settler {
       for (const { oldestFinishedAt, ...lane } of this.deps.store.lanesWithUnbatched()) {
         const epoch = this.epochAt(oldestFinishedAt);
         const isBlocked = outcomes.some((outcome) => isSameLane(outcome.lane, lane) && isOpen(outcome));
-        if (epoch.epochEnd <= now && !isBlocked) outcomes.push(...(await this.settleEpoch(lane, epoch)));
+        if (epoch.epochEnd > now || isBlocked || !(await this.isOfCommittee(lane))) continue;
+        outcomes.push(...(await this.settleEpoch(lane, epoch)));
       }
       return outcomes;
     });
@@ -154,9 +158,15 @@ export class Settler {
   private async resumeOpen(): Promise<SettlementOutcome[]> {
     const outcomes: SettlementOutcome[] = [];
     for (const { batchId, header } of this.deps.store.batchesIn("drafted", "attested", "submitted")) {
+      if (!(await this.isOfCommittee(header))) continue;
       outcomes.push(await this.classed(laneOf(header), batchId, () => this.advance(batchId)));
     }
     return outcomes;
+  }
+
+  private async isOfCommittee({ planId }: Lane): Promise<boolean> {
+    const plan = await this.deps.chain.plan(planId);
+    return plan !== null && getAddress(plan.attestor) === getAddress(this.config.committee);
   }
 
   private async settleEpoch(lane: Lane, wanted: Epoch): Promise<SettlementOutcome[]> {

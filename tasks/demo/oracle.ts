@@ -90,7 +90,7 @@ export async function startOracle(
       sender: createSender(provider, cast.settlerKey, { escrow, pollMs: 50, timeoutMs: 20_000 }),
       log,
     },
-    { proposalKey, attestors, threshold: 2, attestorTimeoutMs: 20_000, confirmations: 1 },
+    { proposalKey, committee, attestors, threshold: 2, attestorTimeoutMs: 20_000, confirmations: 1 },
   );
 
   return {

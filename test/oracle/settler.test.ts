@@ -80,6 +80,7 @@ class World {
       { ...(used ?? deps), log },
       {
         proposalKey: KEYS.proposer,
+        committee: COMMITTEE.address,
         attestors: this.endpoints(),
         threshold: 2,
         attestorTimeoutMs: 5_000,
@@ -598,6 +599,14 @@ describe("settler", function () {
       expect([world.stateOf(first), world.stateOf(second)]).to.deep.equal(["settled", "unbatched"]);
       expect(only(await due(AFTER_EPOCH + 5_000)).status).to.equal("settled");
       expect(world.stateOf(second)).to.equal("settled");
+    });
+
+    it("leaves plans of another committee to another settler", async () => {
+      const requestId = await world.serve(7n, 100_900);
+      const plan = world.chain.plans.get(LANE.planId)!;
+      world.chain.plans.set(LANE.planId, { ...plan, attestor: world.chain.operators.get(LANE.operatorId)!.owner });
+      expect(await due(AFTER_EPOCH + 5_000)).to.deep.equal([]);
+      expect(world.stateOf(requestId)).to.equal("unbatched");
     });
 
     it("settles no later epoch of a lane before the batch that is open", async () => {
