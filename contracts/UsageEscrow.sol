@@ -48,8 +48,6 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     uint256 public constant PAUSE_PERIOD = 7 days;
     /// @dev More would leave too little room in the account's 64 bits.
     uint8 public constant MAX_DECIMALS = 8;
-    /// @dev LicenseRegistry accepts no longer hold.
-    uint256 private constant LONGEST_HOLD = 30 days;
 
     IERC20 public immutable CURRENCY;
     IAssetRegistry public immutable ASSETS;
@@ -100,10 +98,8 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
             StakingOfAnotherMarket(address(d.staking))
         );
         uint256 stakeThaw = d.staking.THAW_PERIOD();
-        require(
-            stakeThaw >= LONGEST_HOLD + d.windowPeriod,
-            StakeThawTooShort(stakeThaw, LONGEST_HOLD + d.windowPeriod)
-        );
+        uint256 shortestThaw = d.licenses.LONGEST_HOLD() + d.windowPeriod;
+        require(stakeThaw >= shortestThaw, StakeThawTooShort(stakeThaw, shortestThaw));
 
         CURRENCY = d.currency;
         LICENSES = d.licenses;

@@ -103,6 +103,9 @@ interface ILicenseRegistry is IERC721 {
 
     function ASSETS() external view returns (IAssetRegistry);
 
+    /// @notice The longest hold that a plan may have, in seconds.
+    function LONGEST_HOLD() external view returns (uint256);
+
     function planCount() external view returns (uint256);
 
     function licenseCount() external view returns (uint256);

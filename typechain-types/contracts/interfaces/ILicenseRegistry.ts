@@ -160,6 +160,7 @@ export interface ILicenseRegistryInterface extends Interface {
   getFunction(
     nameOrSignature:
       | "ASSETS"
+      | "LONGEST_HOLD"
       | "approve"
       | "balanceOf"
       | "closePlan"
@@ -191,6 +192,10 @@ export interface ILicenseRegistryInterface extends Interface {
   ): EventFragment;
 
   encodeFunctionData(functionFragment: "ASSETS", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "LONGEST_HOLD",
+    values?: undefined
+  ): string;
   encodeFunctionData(
     functionFragment: "approve",
     values: [AddressLike, BigNumberish]
@@ -262,6 +267,10 @@ export interface ILicenseRegistryInterface extends Interface {
   ): string;
 
   decodeFunctionResult(functionFragment: "ASSETS", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "LONGEST_HOLD",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "closePlan", data: BytesLike): Result;
@@ -461,6 +470,8 @@ export interface ILicenseRegistry extends BaseContract {
 
   ASSETS: TypedContractMethod<[], [string], "view">;
 
+  LONGEST_HOLD: TypedContractMethod<[], [bigint], "view">;
+
   approve: TypedContractMethod<
     [to: AddressLike, tokenId: BigNumberish],
     [void],
@@ -557,6 +568,9 @@ export interface ILicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "ASSETS"
   ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "LONGEST_HOLD"
+  ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
     nameOrSignature: "approve"
   ): TypedContractMethod<

@@ -541,6 +541,19 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [],
+    name: "LONGEST_HOLD",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [
       {
         internalType: "address",
