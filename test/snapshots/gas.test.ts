@@ -1,6 +1,6 @@
 import { expect } from "chai";
-import hre from "hardhat";
 import { GAS_LIMITS, measureGas, type Measurement } from "../support/gas";
+import { underCoverage } from "../support/market";
 import committed from "./gas.json";
 
 describe("Gas", function () {
@@ -8,7 +8,7 @@ describe("Gas", function () {
 
   before(async function () {
     // Instrumented code costs more.
-    if ((hre as { __SOLIDITY_COVERAGE_RUNNING?: boolean }).__SOLIDITY_COVERAGE_RUNNING) this.skip();
+    if (underCoverage) this.skip();
     measured = await measureGas();
   });
 
