@@ -1,6 +1,7 @@
 import { computeAddress, getAddress } from "ethers";
 import type { Clock } from "./chain/ethersChain";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
+import { Problem } from "./problem";
 
 /** What a configuration file says, with its keys read from the environment. */
 export interface OracleConfig {
@@ -57,7 +58,7 @@ export interface CanarySection {
 }
 
 /** The configuration can't be used: the message names the field, its value, and what it should be. */
-export class ConfigError extends Error {
+export class ConfigError extends Problem {
   override name = "ConfigError";
 }
 

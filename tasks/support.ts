@@ -4,6 +4,7 @@ import type { ConfigurableTaskDefinition, HardhatRuntimeEnvironment } from "hard
 import { NotDeployed, readAddressBook, type AddressBook } from "../deploy/addressBook";
 import { connectLicet, type Licet } from "../deploy/deploy";
 import { refusalOf } from "../oracle/chain/refusal";
+import { Problem } from "../oracle/problem";
 
 /** What a task works with: a deployment, who acts, and the currency's units. */
 export interface Session {
@@ -114,8 +115,9 @@ export async function explain<T>(work: () => Promise<T>): Promise<T | undefined>
   try {
     return await work();
   } catch (error) {
-    const refusal = refusalOf(error);
-    if (refusal === undefined && !(error instanceof UserError || error instanceof NotDeployed)) throw error;
+    const isSentence = error instanceof UserError || error instanceof NotDeployed || error instanceof Problem;
+    const refusal = isSentence ? undefined : refusalOf(error);
+    if (refusal === undefined && !isSentence) throw error;
     console.error(refusal === undefined ? (error as Error).message : `The chain refused: ${refusal}`);
     process.exitCode = 1;
     return undefined;
