@@ -3,20 +3,29 @@ pragma solidity 0.8.30;
 
 import {ERC721} from "@openzeppelin/contracts/token/ERC721/ERC721.sol";
 import {ERC721URIStorage} from "@openzeppelin/contracts/token/ERC721/extensions/ERC721URIStorage.sol";
-import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
+import {IAssetRegistry, VersionStatus} from "./interfaces/IAssetRegistry.sol";
 import {AssetId, VersionId, toVersionId} from "./types/Ids.sol";
 
 /// @title The registry of models
 /// @notice HOLDS no money. An asset is an ERC-721 token; a version is an entry in its append-only history.
-/// WHO: anybody registers; an asset's owner, or whom the owner approved, publishes versions of it. Nobody, not even
-/// governance, changes or removes what was published.
+/// STATES of a version: usable → recalling → recalled, each for ever once left.
+/// WHO: anybody registers; an asset's owner, or whom the owner approved, publishes versions of it and recalls them. Nobody,
+/// not even governance, changes or removes what was published.
 /// ASSUMES nothing of other contracts: it calls none.
 contract AssetRegistry is IAssetRegistry, ERC721URIStorage {
+    using Checkpoints for Checkpoints.Trace208;
+
+    uint256 public constant NOTICE_PERIOD = 7 days;
+
     uint256 public assetCount;
 
     mapping(AssetId assetId => uint32) public versionCountOf;
     mapping(VersionId versionId => Version) private _versions;
     mapping(AssetId assetId => mapping(bytes32 manifestHash => VersionId)) public versionOfManifest;
+    /// @dev How many recalls of an asset's versions are in effect, by the time from which on.
+    mapping(AssetId assetId => Checkpoints.Trace208) private _recalls;
 
     constructor() ERC721("Licet Asset", "LICET-A") {}
 
@@ -47,9 +56,26 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage {
 
         versionId = toVersionId(assetId, ++versionCountOf[assetId]);
         versionOfManifest[assetId][manifestHash] = versionId;
-        _versions[versionId] = Version(manifestHash, weightsCommitment, uint40(block.timestamp), uri);
+        _versions[versionId] = Version(manifestHash, weightsCommitment, uint40(block.timestamp), 0, uri);
 
         emit VersionPublished(assetId, versionId, manifestHash, weightsCommitment, uri);
+        emit MetadataUpdate(AssetId.unwrap(assetId));
+    }
+
+    /// @inheritdoc IAssetRegistry
+    function recall(VersionId versionId) external {
+        Version storage version = _versions[versionId];
+        AssetId assetId = versionId.assetOf();
+        require(version.manifestHash != 0, VersionUnknown(versionId));
+        require(isController(assetId, msg.sender), CallerNotAssetOwner(assetId, msg.sender));
+        require(version.recallAt == 0, VersionRecalledBefore(versionId, version.recallAt));
+
+        // Timestamps stay far below 2^40.
+        version.recallAt = uint40(block.timestamp + NOTICE_PERIOD);
+        Checkpoints.Trace208 storage recalls = _recalls[assetId];
+        recalls.push(version.recallAt, recalls.latest() + 1);
+
+        emit VersionRecalled(assetId, versionId, version.recallAt);
         emit MetadataUpdate(AssetId.unwrap(assetId));
     }
 
@@ -61,7 +87,22 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage {
 
     /// @inheritdoc IAssetRegistry
     function usableUntil(VersionId versionId) external view returns (uint40) {
-        return _versions[versionId].manifestHash == 0 ? 0 : type(uint40).max;
+        Version storage version = _versions[versionId];
+        if (version.manifestHash == 0) return 0;
+        return version.recallAt == 0 ? type(uint40).max : version.recallAt;
+    }
+
+    /// @inheritdoc IAssetRegistry
+    function statusOf(VersionId versionId) external view returns (VersionStatus) {
+        Version storage version = _versions[versionId];
+        if (version.manifestHash == 0) return VersionStatus.None;
+        if (version.recallAt == 0) return VersionStatus.Usable;
+        return block.timestamp < version.recallAt ? VersionStatus.Recalling : VersionStatus.Recalled;
+    }
+
+    /// @inheritdoc IAssetRegistry
+    function recallsBetween(AssetId assetId, uint256 from, uint256 to) external view returns (uint256) {
+        return _recallsBefore(assetId, to) - _recallsBefore(assetId, from);
     }
 
     /// @inheritdoc IAssetRegistry
@@ -69,5 +110,10 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage {
         uint256 tokenId = AssetId.unwrap(assetId);
         address owner = _ownerOf(tokenId);
         return owner != address(0) && _isAuthorized(owner, account, tokenId);
+    }
+
+    /// @dev How many recalls take effect before `time`.
+    function _recallsBefore(AssetId assetId, uint256 time) private view returns (uint256) {
+        return time == 0 ? 0 : _recalls[assetId].upperLookupRecent(SafeCast.toUint48(time - 1));
     }
 }

@@ -4,15 +4,17 @@ pragma solidity 0.8.30;
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {ERC721} from "@openzeppelin/contracts/token/ERC721/ERC721.sol";
 import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
-import {ILicenseRegistry, PlanShares, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
+import {ILicenseRegistry, PlanShares, PlanStatus, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
 import {Bps} from "./libraries/Bps.sol";
 import {ServiceLevelMath} from "./libraries/ServiceLevelMath.sol";
 import {AssetId, LicenseId, PlanId} from "./types/Ids.sol";
 
 /// @title The registry of plans and licenses
 /// @notice HOLDS no money. A plan is immutable from its creation; a license is an ERC-721 token.
-/// STATES of a plan: open → closed. A license lives for ever; whether it runs is a matter of its account in UsageEscrow.
-/// WHO: a model's owner, or whom the owner approved, creates and closes its plans; UsageEscrow alone mints.
+/// STATES of a plan: open → sold out → closed, or closed at any time. A license lives for ever; whether it runs, and when it
+/// may change hands, is a matter of its account in UsageEscrow.
+/// WHO: a model's owner, or whom the owner approved, creates and closes its plans; UsageEscrow alone mints, and says when a
+/// license may be transferred; a license's owner, or whom the owner approved, then transfers it.
 /// ASSUMES that AssetRegistry tells owners truthfully, and that UsageEscrow mints only what it opened an account for.
 /// Terms that nothing enforces yet are refused (`TermUnsupported`), so that no plan promises what it can't keep.
 contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
@@ -35,6 +37,7 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
     uint256 public licenseCount;
     mapping(PlanId planId => PlanTerms) private _terms;
     mapping(PlanId planId => Sales) public salesOf;
+    mapping(LicenseId licenseId => uint40) public movableAt;
 
     constructor(address authority, IAssetRegistry assets) ERC721("Licet License", "LICET-L") AccessManaged(authority) {
         ASSETS = assets;
@@ -82,6 +85,22 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
     }
 
     /// @inheritdoc ILicenseRegistry
+    function setMovable(LicenseId licenseId, uint40 at) external restricted {
+        movableAt[licenseId] = at;
+
+        emit LicenseMovable(licenseId, at);
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function statusOf(PlanId planId) external view returns (PlanStatus) {
+        PlanTerms storage terms = _terms[planId];
+        Sales memory sales = salesOf[planId];
+        if (AssetId.unwrap(terms.assetId) == 0) return PlanStatus.None;
+        if (sales.closed) return PlanStatus.Closed;
+        return terms.supply != 0 && sales.sold >= terms.supply ? PlanStatus.SoldOut : PlanStatus.Open;
+    }
+
+    /// @inheritdoc ILicenseRegistry
     function termsOf(PlanId planId) public view returns (PlanTerms memory terms) {
         terms = _terms[planId];
         require(AssetId.unwrap(terms.assetId) != 0, PlanUnknown(planId));
@@ -93,16 +112,20 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
         return PlanShares(terms.assetId, terms.attestor, terms.publisherBps, terms.attestorBps);
     }
 
-    /// @dev Licenses are minted and then stay where they are.
+    /// @dev A transfer needs a lock whose wait is over, and uses it up: what may be charged at that very second comes first.
     function _update(address to, uint256 tokenId, address auth) internal override returns (address from) {
         from = super._update(to, tokenId, auth);
-        require(from == address(0), LicenseNotTransferable(LicenseId.wrap(uint64(tokenId))));
+        if (from == address(0)) return from;
+
+        // Token ids are license ids.
+        LicenseId licenseId = LicenseId.wrap(uint64(tokenId));
+        uint256 at = movableAt[licenseId];
+        require(at != 0 && block.timestamp > at, LicenseNotMovable(licenseId, at));
+
+        delete movableAt[licenseId];
     }
 
     function _requireSupported(PlanTerms calldata terms) private pure {
-        require(terms.upfrontPrice == 0, TermUnsupported("upfrontPrice"));
-        require(terms.minimumSpend == 0, TermUnsupported("minimumSpend"));
-        require(!terms.transferable, TermUnsupported("transferable"));
         require(terms.minEvidenceTier == 0, TermUnsupported("minEvidenceTier"));
         require(terms.arbitrator == address(0), TermUnsupported("arbitrator"));
     }
@@ -118,6 +141,7 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
             terms.holdPeriod >= SHORTEST_HOLD && terms.holdPeriod <= LONGEST_HOLD,
             HoldPeriodOutOfRange(terms.holdPeriod, SHORTEST_HOLD, LONGEST_HOLD)
         );
+        require(terms.cap == 0 || terms.minimumSpend <= terms.cap, MinimumAboveCap(terms.minimumSpend, terms.cap));
         uint256 others = uint256(terms.publisherBps) + terms.attestorBps + Bps.MAX_FEE;
         require(others <= Bps.WHOLE, SharesAboveWhole(terms.publisherBps, terms.attestorBps, Bps.MAX_FEE));
         require(terms.levels.areOrdered(), ServiceLevelsNotOrdered(terms.levels));

@@ -2,12 +2,12 @@
 pragma solidity 0.8.30;
 
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
-import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
+import {IOperatorRegistry, KeyStatus} from "./interfaces/IOperatorRegistry.sol";
 import {OperatorId, PlanId} from "./types/Ids.sol";
 
 /// @title The registry of operators
 /// @notice HOLDS no money. An operator is a record of its owner's; its id is what licenses, batches and stake name.
-/// STATES of a signing key: unknown → active → expired or revoked, both for ever.
+/// STATES of a signing key: none → active → expired → revoked, or active → revoked; each for ever once left.
 /// WHO: anybody registers; an operator's owner alone changes its record.
 /// ASSUMES nothing of other contracts: it calls none. What an operator says of itself is its word and no more.
 contract OperatorRegistry is IOperatorRegistry {
@@ -90,6 +90,14 @@ contract OperatorRegistry is IOperatorRegistry {
     /// @inheritdoc IOperatorRegistry
     function keyOf(OperatorId operatorId, address key) external view returns (SigningKey memory) {
         return _keys[operatorId][key];
+    }
+
+    /// @inheritdoc IOperatorRegistry
+    function statusOf(OperatorId operatorId, address key) external view returns (KeyStatus) {
+        SigningKey memory record = _keys[operatorId][key];
+        if (record.addedAt == 0) return KeyStatus.None;
+        if (record.revokedAt != 0) return KeyStatus.Revoked;
+        return block.timestamp < record.expiresAt ? KeyStatus.Active : KeyStatus.Expired;
     }
 
     /// @inheritdoc IOperatorRegistry

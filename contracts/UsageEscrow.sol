@@ -13,30 +13,33 @@ import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
 import {ILicenseRegistry, PlanShares, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
 import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking} from "./interfaces/IPerformanceStaking.sol";
-import {BatchHeader, BatchStatus, EntryStatus, IUsageEscrow} from "./interfaces/IUsageEscrow.sol";
+import {BatchHeader, BatchStatus, EntryStatus, IUsageEscrow, LicenseStatus} from "./interfaces/IUsageEscrow.sol";
 import {BatchHash} from "./libraries/BatchHash.sol";
 import {Bps} from "./libraries/Bps.sol";
 import {ServiceLevelMath} from "./libraries/ServiceLevelMath.sol";
+import {LicenseBook, LicenseDesk} from "./libraries/LicenseDesk.sol";
 import {Outcomes} from "./libraries/Outcomes.sol";
 import {Tariff, UsageCharge} from "./libraries/UsageCharge.sol";
 import {UsageEntry, UsageEntryLib} from "./libraries/UsageEntry.sol";
-import {Thaw} from "./libraries/Thaw.sol";
-import {Account, AccountLib} from "./types/Account.sol";
+import {Account, AccountLib, Aside} from "./types/Account.sol";
 import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "./types/Ids.sol";
 
 /// @title The escrow
 /// @notice HOLDS all money of licensees, and what was charged to it until its payees fetch it: its balance is the sum of
-/// all accounts' balances, all batches' charges that wait (held; then the attestor's share until collected), all
-/// earnings and the protocol's fees. What somebody sends it unasked belongs to nobody.
-/// STATES of a batch: none → held → released → collected. An account opens at purchase and stays for ever.
-/// WHO: anybody buys, funds anyone, settles what a plan's attestor vouches for, and releases what is due; a license's
-/// owner alone sets its cap, ends its grants and takes its money out; payees fetch their own. Governance sets a bounded
-/// fee, raises the ceiling, and pauses purchases and deposits for a bounded time: nothing else.
+/// all accounts' balances, all upfront prices and batches' charges that wait (held; then the attestor's share until
+/// collected), all earnings, the operators' bonuses and the protocol's fees. What somebody sends it unasked belongs to nobody.
+/// STATES, drawn in docs/states.md, are derived from facts and time: `statusOf` a license, `batchStatusOf` a batch. An account
+/// opens at purchase and stays for ever, so that nothing can be late for its money.
+/// WHO: anybody buys, funds anyone, settles what a plan's attestor vouches for, renews and closes terms, and releases what is
+/// due; a license's owner alone sets its cap, operator, road and renewal, locks and ends it, ends its grants and takes its
+/// money out; payees fetch their own. Governance sets a bounded fee, raises the ceiling, and pauses purchases and deposits for
+/// a bounded time: nothing else.
 /// ASSUMES a currency that moves what it is told to move (checked on the way in), and attestors that are right: a plan
 /// names its own, and caps, window and hold bound what a wrong one can do.
 /// UNITS AND ROUNDING: money in currency units, times in Unix seconds. A price rounds down to the payer's gain; a split's
 /// remainder is the operator's.
 contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTransient {
+    using LicenseDesk for LicenseBook;
     using SafeERC20 for IERC20;
     using SafeCast for uint256;
     using ServiceLevelMath for ServiceLevels;
@@ -66,13 +69,11 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     /// @dev Currency units that wait for the treasury: in this word, so that a release writes one slot less.
     uint64 public protocolFees;
 
-    mapping(LicenseId licenseId => Account) private _accounts;
-    mapping(LicenseId licenseId => Thaw) private _thaws;
-    /// @dev Lower caps that were announced, by their codes.
-    mapping(LicenseId licenseId => Thaw) private _capCuts;
+    LicenseBook private _book;
     mapping(bytes32 lane => Lane) private _lanes;
     mapping(bytes32 batchId => Batch) private _batches;
     mapping(address payee => uint256) public earningsOf;
+    mapping(OperatorId operatorId => uint256) public bonusOf;
 
     struct Deployment {
         address authority;
@@ -94,7 +95,9 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         _requireWithin(d.epochPeriod, 1 minutes, 7 days);
         _requireWithin(d.windowPeriod, 1 hours, 14 days);
         require(
-            d.staking.CURRENCY() == d.currency && d.staking.OPERATORS() == d.operators,
+            d.staking.CURRENCY() == d.currency &&
+                d.staking.OPERATORS() == d.operators &&
+                d.staking.TREASURY() == d.treasury,
             StakingOfAnotherMarket(address(d.staking))
         );
         uint256 stakeThaw = d.staking.THAW_PERIOD();
@@ -125,21 +128,13 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         uint64 amount
     ) external nonReentrant returns (LicenseId licenseId) {
         _requireNotPaused();
-        PlanTerms memory plan = LICENSES.termsOf(planId);
-        require(OPERATORS.serves(operatorId, planId), PlanNotServed(operatorId, planId));
-
-        uint256 expiresAt = block.timestamp + plan.termPeriod;
-        licenseId = LICENSES.mint(to, planId);
-        _accounts[licenseId] = AccountLib.opened(planId, operatorId, expiresAt, capCode);
-
-        emit LicenseBought(licenseId, planId, operatorId, to, expiresAt);
-
-        if (amount > 0) _deposit(licenseId, amount);
+        uint256 price;
+        (licenseId, price) = _book.open(planId, operatorId, to, capCode, amount);
+        _collect(price);
     }
 
     /// @inheritdoc IUsageEscrow
     function deposit(LicenseId licenseId, uint64 amount) external nonReentrant {
-        _requireNotPaused();
         _deposit(licenseId, amount);
     }
 
@@ -152,84 +147,103 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         bytes32 r,
         bytes32 s
     ) external nonReentrant {
-        _requireNotPaused();
         // Whoever saw the permit could have used it already: what counts is the allowance.
         try IERC20Permit(address(CURRENCY)).permit(msg.sender, address(this), amount, deadline, v, r, s) {} catch {}
         _deposit(licenseId, amount);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function releaseUpfront(LicenseId licenseId) external {
+        (Upfront memory upfront, AssetId assetId, bool isReturned) = _book.takeUpfront(licenseId);
+
+        if (isReturned) {
+            address owner = LICENSES.ownerOf(LicenseId.unwrap(licenseId));
+            earningsOf[owner] += upfront.amount;
+
+            emit UpfrontReturned(licenseId, owner, upfront.amount);
+        } else {
+            (address publisher, uint256 fee) = _payPublisher(assetId, upfront.amount, upfront.feeBps);
+
+            emit UpfrontReleased(licenseId, publisher, upfront.amount - fee, fee);
+        }
     }
 
     // A licensee's own
 
     /// @inheritdoc IUsageEscrow
     function setCap(LicenseId licenseId, uint8 capCode) external {
-        _requireOwner(licenseId);
-        Account account = _accounts[licenseId];
-
-        if (AccountLib.capOf(capCode, UNIT) < AccountLib.capOf(account.capCode(), UNIT)) {
-            uint256 readyAt = _capCuts[licenseId].start(capCode, EPOCH_PERIOD + WINDOW_PERIOD);
-
-            emit CapCutStarted(licenseId, capCode, readyAt);
-        } else {
-            delete _capCuts[licenseId];
-            _accounts[licenseId] = account.withCapCode(capCode);
-
-            emit CapSet(licenseId, capCode);
-        }
+        _book.setCap(licenseId, capCode);
     }
 
     /// @inheritdoc IUsageEscrow
     function applyCapCut(LicenseId licenseId) external {
-        Thaw memory cut = _capCuts[licenseId];
-        require(cut.amount > 0, CapCutNone(licenseId));
-        require(cut.isReady(), CapCutRunning(licenseId, cut.readyAt));
+        _book.applyCapCut(licenseId);
+    }
 
-        // A code that was announced: eight bits.
-        uint8 capCode = uint8(cut.amount);
-        delete _capCuts[licenseId];
-        _accounts[licenseId] = _accounts[licenseId].withCapCode(capCode);
+    /// @inheritdoc IUsageEscrow
+    function changeService(LicenseId licenseId, OperatorId operatorId, bool onVoucherRoad) external {
+        _book.changeService(licenseId, operatorId, onVoucherRoad);
+    }
 
-        emit CapSet(licenseId, capCode);
+    /// @inheritdoc IUsageEscrow
+    function applyServiceChange(LicenseId licenseId) external {
+        _book.applyServiceChange(licenseId);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function setRenewal(LicenseId licenseId, bool renews) external {
+        _book.setRenewal(licenseId, renews);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function lock(LicenseId licenseId) external {
+        _book.lock(licenseId);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function unlock(LicenseId licenseId) external {
+        _book.unlock(licenseId);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function end(LicenseId licenseId) external {
+        _book.end(licenseId);
     }
 
     /// @inheritdoc IUsageEscrow
     function raiseGeneration(LicenseId licenseId) external returns (uint16 generation) {
-        _requireOwner(licenseId);
-        Account account = _accounts[licenseId];
-        require(account.generation() < type(uint16).max, GenerationExhausted(licenseId));
-
-        generation = uint16(account.generation() + 1);
-        _accounts[licenseId] = account.withGeneration(generation);
-
-        emit GenerationRaised(licenseId, generation);
+        return _book.raiseGeneration(licenseId);
     }
 
     /// @inheritdoc IUsageEscrow
     function thaw(LicenseId licenseId, uint64 amount) external {
-        _requireOwner(licenseId);
-        uint256 balance = _accounts[licenseId].balance();
-        require(amount <= balance, ThawAboveBalance(licenseId, amount, balance));
-
-        uint256 readyAt = _thaws[licenseId].start(amount, EPOCH_PERIOD + WINDOW_PERIOD);
-
-        emit ThawStarted(licenseId, amount, readyAt);
+        _book.thaw(licenseId, amount);
     }
 
     /// @inheritdoc IUsageEscrow
     function withdraw(LicenseId licenseId, address to) external nonReentrant returns (uint256 amount) {
-        _requireOwner(licenseId);
-        Thaw memory thawed = _thaws[licenseId];
-        require(thawed.amount > 0, ThawEmpty(licenseId));
-        require(thawed.isReady(), ThawRunning(licenseId, thawed.readyAt));
-
-        Account account = _accounts[licenseId];
-        uint256 balance = account.balance();
-        amount = thawed.amount < balance ? thawed.amount : balance;
-        _accounts[licenseId] = account.withBalance(balance - amount);
-        delete _thaws[licenseId];
+        amount = _book.takeThawed(licenseId);
 
         emit Withdrawn(licenseId, to, amount);
 
         CURRENCY.safeTransfer(to, amount);
+    }
+
+    // Terms
+
+    /// @inheritdoc IUsageEscrow
+    function renew(LicenseId licenseId) external {
+        _book.renew(licenseId);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function closeTerm(LicenseId licenseId) external returns (uint256 charged) {
+        AssetId assetId;
+        uint256 endedAt;
+        (assetId, endedAt, charged) = _book.closeTerm(licenseId);
+        (, uint256 fee) = _payPublisher(assetId, charged, feeBps);
+
+        emit TermClosed(licenseId, endedAt, charged, fee);
     }
 
     // Settlement
@@ -250,7 +264,8 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         uint256 discountBps = plan.levels.discountOf(header.availabilityBps, header.p95TtftMs, header.samples);
         Tariff memory tariff = UsageCharge.tariffOf(header, plan, discountBps, UNIT);
         (uint256 charged, bytes memory outcomes, Account[] memory accounts) = _assess(tariff, header, entries);
-        _store(entries, accounts);
+        _store(header, entries, accounts, outcomes);
+        bool isJailed = STAKING.charge(_chargeOf(header, charged, discountBps));
         _batches[batchId] = Batch({
             operatorId: header.operatorId,
             planId: header.planId,
@@ -259,6 +274,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
             discountBps: uint16(discountBps),
             feeBps: feeBps,
             signers: signers,
+            earnsBonus: !isJailed && plan.levels.areMet(discountBps, header.samples),
             status: BatchStatus.Held
         });
 
@@ -273,8 +289,6 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
             discountBps,
             outcomes
         );
-
-        STAKING.raiseInFlight(header.operatorId, charged);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -289,7 +303,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         Tariff memory tariff = UsageCharge.tariffOf(header, plan, discountBps, UNIT);
         (charged, outcomes, ) = _assess(tariff, header, entries);
 
-        STAKING.requireHeadroom(header.operatorId, charged);
+        STAKING.previewCharge(_chargeOf(header, charged, discountBps));
     }
 
     /// @inheritdoc IUsageEscrow
@@ -305,10 +319,11 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         earningsOf[ASSETS.ownerOf(AssetId.unwrap(shares.assetId))] += split.publisher;
         // At most the batch's charge, and all charges together are at most what the escrow may hold: 64 bits.
         protocolFees += uint64(split.fee);
+        if (split.bonus > 0) bonusOf[batch.operatorId] += split.bonus;
 
         emit BatchReleased(batchId, split);
 
-        STAKING.lowerInFlight(batch.operatorId, batch.charged);
+        STAKING.release(batch.operatorId, batch.charged);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -324,6 +339,19 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         emit AttestorShareCollected(batchId, msg.sender, amount);
 
         CURRENCY.safeTransfer(msg.sender, amount);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function payBonus(OperatorId operatorId) external nonReentrant returns (uint256 amount) {
+        amount = bonusOf[operatorId];
+        require(amount > 0, BonusNone(operatorId));
+
+        delete bonusOf[operatorId];
+
+        emit BonusPaid(operatorId, amount);
+
+        STAKING.addBonus(operatorId, amount);
+        CURRENCY.safeTransfer(address(STAKING), amount);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -407,26 +435,34 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     }
 
     /// @inheritdoc IUsageEscrow
+    function batchStatusOf(bytes32 batchId) external view returns (BatchStatus) {
+        Batch memory batch = _batches[batchId];
+        bool isReleasable = batch.status == BatchStatus.Held && block.timestamp >= batch.releasableAt;
+        return isReleasable ? BatchStatus.Releasable : batch.status;
+    }
+
+    /// @inheritdoc IUsageEscrow
     function accountOf(LicenseId licenseId) external view returns (AccountView memory) {
-        Account account = _accounts[licenseId];
-        Thaw memory thawing = _thaws[licenseId];
-        Thaw memory capCut = _capCuts[licenseId];
-        return
-            AccountView({
-                planId: account.planId(),
-                operatorId: account.operatorId(),
-                balance: uint64(account.balance()),
-                spent: uint56(account.spent()),
-                capCode: uint8(account.capCode()),
-                term: uint16(account.term()),
-                expiresAt: uint32(account.expiresAt()),
-                generation: uint16(account.generation()),
-                onVoucherRoad: account.onVoucherRoad(),
-                thawing: uint64(thawing.amount),
-                thawReadyAt: thawing.readyAt,
-                capCutCode: uint8(capCut.amount),
-                capCutReadyAt: capCut.readyAt
-            });
+        bytes memory encoded = _book.encodedAccountOf(licenseId);
+        // What the library encoded is what this function returns: to decode it and encode it again takes a kilobyte of code.
+        assembly ("memory-safe") {
+            return(add(encoded, 0x20), mload(encoded))
+        }
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function statusOf(LicenseId licenseId) external view returns (LicenseStatus) {
+        return _book.statusOf(licenseId);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function committedOf(LicenseId licenseId) external view returns (uint256) {
+        return _book.committedOf(licenseId);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function upfrontOf(LicenseId licenseId) external view returns (Upfront memory) {
+        return _book.upfronts[licenseId];
     }
 
     /// @inheritdoc IUsageEscrow
@@ -437,26 +473,32 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     // Internals
 
     function _deposit(LicenseId licenseId, uint64 amount) private {
-        require(amount > 0, AmountZero());
-        Account account = _accounts[licenseId];
-        require(account.exists(), LicenseUnknown(licenseId));
-        uint256 expiresAt = account.expiresAt();
-        require(
-            block.timestamp < expiresAt || LICENSES.termsOf(account.planId()).renewable,
-            LicenseExpired(licenseId, expiresAt)
-        );
-        uint256 balance = account.balance() + amount;
-        require(balance <= AccountLib.MAX_BALANCE, BalanceAboveLimit(licenseId, balance));
+        _requireNotPaused();
+        _book.credit(licenseId, amount);
+        _collect(amount);
+    }
+
+    /// @dev Takes `amount` from the caller, under the ceiling; the whole of it must arrive.
+    function _collect(uint256 amount) private {
+        if (amount == 0) return;
         uint256 held = CURRENCY.balanceOf(address(this));
         require(held + amount <= depositCeiling, DepositCeilingReached(held, depositCeiling));
-
-        _accounts[licenseId] = account.withBalance(balance);
-
-        emit Deposited(licenseId, msg.sender, amount);
-
         CURRENCY.safeTransferFrom(msg.sender, address(this), amount);
         uint256 received = CURRENCY.balanceOf(address(this)) - held;
         require(received == amount, TransferIncomplete(amount, received));
+    }
+
+    /// @dev Credits `amount`, less the protocol fee, to the owner of a model.
+    function _payPublisher(
+        AssetId assetId,
+        uint256 amount,
+        uint256 bps
+    ) private returns (address publisher, uint256 fee) {
+        publisher = ASSETS.ownerOf(AssetId.unwrap(assetId));
+        fee = Bps.share(amount, bps);
+        earningsOf[publisher] += amount - fee;
+        // At most what the escrow may hold: 64 bits.
+        protocolFees += uint64(fee);
     }
 
     function _requireSettleable(
@@ -466,16 +508,18 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         PlanTerms memory plan
     ) private view {
         require(_batches[batchId].status == BatchStatus.None, BatchSettledBefore(batchId));
-        uint256 start = header.epochStart;
-        uint256 end = header.epochEnd;
-        require(start < end && end - start <= EPOCH_PERIOD, EpochInvalid(start, end, EPOCH_PERIOD));
-        require(end <= block.timestamp, EpochNotEnded(end, block.timestamp));
-        uint256 closedAt = end + WINDOW_PERIOD;
+        (uint256 epochStart, uint256 epochEnd) = (header.epochStart, header.epochEnd);
+        require(
+            epochStart < epochEnd && epochEnd - epochStart <= EPOCH_PERIOD,
+            EpochInvalid(epochStart, epochEnd, EPOCH_PERIOD)
+        );
+        require(epochEnd <= block.timestamp, EpochNotEnded(epochEnd, block.timestamp));
+        uint256 closedAt = epochEnd + WINDOW_PERIOD;
         require(block.timestamp <= closedAt, WindowClosed(closedAt, block.timestamp));
         _requireFollows(header, entries);
         require(header.versionId.assetOf() == plan.assetId, VersionNotOfModel(header.versionId, plan.assetId));
         uint256 usableUntil = ASSETS.usableUntil(header.versionId);
-        require(end <= usableUntil, VersionNotUsable(header.versionId, usableUntil, end));
+        require(epochEnd <= usableUntil, VersionNotUsable(header.versionId, usableUntil, epochEnd));
         require(
             header.count > 0 && header.availabilityBps <= Bps.WHOLE,
             SummaryInvalid(header.count, header.availabilityBps)
@@ -535,10 +579,12 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
                 previous = licenseId;
                 evenTotals += entry.evenMeters();
                 oddTotals += entry.oddMeters();
-                (Account account, uint256 amount, EntryStatus status) = tariff.chargeTo(
-                    _accounts[LicenseId.wrap(uint64(licenseId))],
-                    entry
-                );
+                Account account = _book.accounts[LicenseId.wrap(uint64(licenseId))];
+                uint256 amount;
+                EntryStatus status;
+                (account, amount, status) = account.hasAside()
+                    ? tariff.chargeBeside(account, _book.asides[LicenseId.wrap(uint64(licenseId))], entry)
+                    : tariff.chargeTo(account, entry);
                 accounts[i] = account;
                 charged += amount;
                 outcomes.put(i, amount, status);
@@ -548,13 +594,28 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         require(evenTotals == evenSigned && oddTotals == oddSigned, TotalsMismatch());
     }
 
-    function _store(bytes calldata entries, Account[] memory accounts) private {
+    function _store(
+        BatchHeader calldata header,
+        bytes calldata entries,
+        Account[] memory accounts,
+        bytes memory outcomes
+    ) private {
         unchecked {
             for (uint256 i; i < accounts.length; ++i) {
-                uint256 licenseId = UsageEntryLib.at(_offsetOf(entries) + i * UsageEntryLib.SIZE).licenseId();
-                _accounts[LicenseId.wrap(uint64(licenseId))] = accounts[i];
+                LicenseId licenseId = LicenseId.wrap(
+                    uint64(UsageEntryLib.at(_offsetOf(entries) + i * UsageEntryLib.SIZE).licenseId())
+                );
+                Account account = accounts[i];
+                _book.accounts[licenseId] = account;
+                if (account.hasAside()) _storeAside(_book.asides[licenseId], header.epochStart, outcomes.amountAt(i));
             }
         }
+    }
+
+    /// @dev What was charged for the term before the running one counts there.
+    function _storeAside(Aside storage aside, uint256 epochStart, uint256 amount) private {
+        // A charge is at most what its term has room for: 56 bits.
+        if (epochStart < aside.endedAt) aside.endedSpent += uint56(amount);
     }
 
     /// @dev Shares of the gross, which is the charge before the discount: the discount comes out of the operator's.
@@ -565,6 +626,8 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         split.publisher = Bps.share(gross, shares.publisherBps);
         split.attestor = Bps.share(gross, shares.attestorBps);
         split.operator = charged - split.fee - split.publisher - split.attestor;
+        if (batch.earnsBonus) split.bonus = split.fee / 2;
+        split.fee -= split.bonus;
     }
 
     function _setFee(uint16 newFeeBps) private {
@@ -579,11 +642,19 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         require(block.timestamp >= pausedUntil, DepositsPaused(pausedUntil));
     }
 
-    function _requireOwner(LicenseId licenseId) private view {
-        require(
-            _accounts[licenseId].exists() && LICENSES.ownerOf(LicenseId.unwrap(licenseId)) == msg.sender,
-            CallerNotOwner(licenseId, msg.sender)
-        );
+    function _chargeOf(
+        BatchHeader calldata header,
+        uint256 amount,
+        uint256 discountBps
+    ) private view returns (IPerformanceStaking.Charge memory) {
+        return
+            IPerformanceStaking.Charge({
+                operatorId: header.operatorId,
+                planId: header.planId,
+                amount: amount,
+                day: header.epochStart / EPOCH_PERIOD,
+                breached: discountBps > 0
+            });
     }
 
     function _requireWithin(uint256 period, uint256 shortest, uint256 longest) private pure {

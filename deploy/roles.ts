@@ -25,18 +25,18 @@ export type ManagedContract = "LicenseRegistry" | "PerformanceStaking" | "UsageE
 export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions: string[] }[] = [
   { contract: "UsageEscrow", role: "GOVERNOR", functions: ["setFee(uint16)", "raiseDepositCeiling(uint64)"] },
   { contract: "UsageEscrow", role: "GUARDIAN", functions: ["pause()", "unpause()"] },
-  { contract: "LicenseRegistry", role: "ESCROW", functions: ["mint(address,uint32)"] },
+  { contract: "LicenseRegistry", role: "ESCROW", functions: ["mint(address,uint32)", "setMovable(uint64,uint40)"] },
   {
     contract: "PerformanceStaking",
     role: "ESCROW",
-    functions: ["raiseInFlight(uint24,uint256)", "lowerInFlight(uint24,uint256)"],
+    functions: ["charge((uint24,uint32,uint256,uint256,bool))", "release(uint24,uint256)", "addBonus(uint24,uint256)"],
   },
   { contract: "PerformanceStaking", role: "SLASHER", functions: ["slash(uint24,uint256,address)"] },
 ];
 
 /** Functions that anybody may call, or that check inline who is a party, by name. */
 export const OPEN: Record<string, string[]> = {
-  AssetRegistry: ["register", "publish", "approve", "setApprovalForAll", "transferFrom", "safeTransferFrom"],
+  AssetRegistry: ["register", "publish", "recall", "approve", "setApprovalForAll", "transferFrom", "safeTransferFrom"],
   LicenseRegistry: ["createPlan", "closePlan", "approve", "setApprovalForAll", "transferFrom", "safeTransferFrom"],
   OperatorRegistry: ["register", "describe", "addKey", "revokeKey", "setServed"],
   PerformanceStaking: ["addStake", "thaw", "withdraw", "withdrawProceeds"],
@@ -44,18 +44,28 @@ export const OPEN: Record<string, string[]> = {
     "buy",
     "deposit",
     "depositWithPermit",
+    "releaseUpfront",
     "setCap",
     "applyCapCut",
+    "changeService",
+    "applyServiceChange",
+    "setRenewal",
+    "lock",
+    "unlock",
+    "end",
     "raiseGeneration",
     "thaw",
     "withdraw",
+    "renew",
+    "closeTerm",
     "settle",
     "release",
     "collectAttestorShare",
+    "payBonus",
     "withdrawEarnings",
     "withdrawFees",
   ],
-  CommitteeAttestor: ["shareIncome", "withdraw"],
+  CommitteeAttestor: ["rotate", "shareIncome", "withdraw"],
 };
 
 /** Of every managed contract: only the authority itself may call it, on an admin's word, and there is no admin. */

@@ -82,6 +82,8 @@ export type { ShortStrings } from "./@openzeppelin/contracts/utils/ShortStrings"
 export { ShortStrings__factory } from "./factories/@openzeppelin/contracts/utils/ShortStrings__factory";
 export type { Strings } from "./@openzeppelin/contracts/utils/Strings";
 export { Strings__factory } from "./factories/@openzeppelin/contracts/utils/Strings__factory";
+export type { Checkpoints } from "./@openzeppelin/contracts/utils/structs/Checkpoints";
+export { Checkpoints__factory } from "./factories/@openzeppelin/contracts/utils/structs/Checkpoints__factory";
 export type { AssetRegistry } from "./contracts/AssetRegistry";
 export { AssetRegistry__factory } from "./factories/contracts/AssetRegistry__factory";
 export type { Authority } from "./contracts/Authority";
@@ -102,6 +104,8 @@ export type { IPerformanceStaking } from "./contracts/interfaces/IPerformanceSta
 export { IPerformanceStaking__factory } from "./factories/contracts/interfaces/IPerformanceStaking__factory";
 export type { IUsageEscrow } from "./contracts/interfaces/IUsageEscrow";
 export { IUsageEscrow__factory } from "./factories/contracts/interfaces/IUsageEscrow__factory";
+export type { LicenseDesk } from "./contracts/libraries/LicenseDesk";
+export { LicenseDesk__factory } from "./factories/contracts/libraries/LicenseDesk__factory";
 export type { LicenseRegistry } from "./contracts/LicenseRegistry";
 export { LicenseRegistry__factory } from "./factories/contracts/LicenseRegistry__factory";
 export type { AccountHarness } from "./contracts/mocks/AccountHarness";

@@ -4,16 +4,26 @@ pragma solidity 0.8.30;
 import {IERC721} from "@openzeppelin/contracts/token/ERC721/IERC721.sol";
 import {AssetId, VersionId} from "../types/Ids.sol";
 
+/// @dev Recalling while the notice runs: use of the version may still be charged.
+enum VersionStatus {
+    None,
+    Usable,
+    Recalling,
+    Recalled
+}
+
 /// @title The registry of models: who owns them, and every version that was ever published
 interface IAssetRegistry is IERC721 {
     /// @param manifestHash keccak256 of the version's manifest, which names every file with its size and SHA-256
     /// @param weightsCommitment What a proof of inference is checked against, or zero
     /// @param publishedAt Unix seconds
+    /// @param recallAt When a recall takes effect, in Unix seconds; 0 is no recall
     /// @param uri Where the manifest and the files are
     struct Version {
         bytes32 manifestHash;
         bytes32 weightsCommitment;
         uint40 publishedAt;
+        uint40 recallAt;
         string uri;
     }
 
@@ -25,11 +35,13 @@ interface IAssetRegistry is IERC721 {
         bytes32 weightsCommitment,
         string uri
     );
+    event VersionRecalled(AssetId indexed assetId, VersionId indexed versionId, uint256 recallAt);
 
     error AssetUriEmpty();
     error CallerNotAssetOwner(AssetId assetId, address caller);
     error ManifestHashZero(AssetId assetId);
     error ManifestPublishedBefore(AssetId assetId, bytes32 manifestHash, VersionId versionId);
+    error VersionRecalledBefore(VersionId versionId, uint256 recallAt);
     error VersionUnknown(VersionId versionId);
 
     /// @notice Registers a model as a new token of the caller.
@@ -45,6 +57,13 @@ interface IAssetRegistry is IERC721 {
         string calldata uri
     ) external returns (VersionId versionId);
 
+    /// @notice Recalls a version, for ever, by its asset's owner or whom the owner approved. After NOTICE_PERIOD, use of it in
+    /// epochs that end later can't be charged, and licenses of its asset owe no minimum for the term in which that falls.
+    function recall(VersionId versionId) external;
+
+    /// @notice From a recall to its effect, in seconds.
+    function NOTICE_PERIOD() external view returns (uint256);
+
     function assetCount() external view returns (uint256);
 
     /// @notice How many versions an asset has; they are numbered from 1.
@@ -58,6 +77,11 @@ interface IAssetRegistry is IERC721 {
     /// @notice Until when use of a version may be charged, in Unix seconds: an epoch that ends later is refused.
     /// @return Zero for a version that doesn't exist
     function usableUntil(VersionId versionId) external view returns (uint40);
+
+    function statusOf(VersionId versionId) external view returns (VersionStatus);
+
+    /// @notice How many recalls of an asset's versions take effect from `from` on and before `to`, in Unix seconds.
+    function recallsBetween(AssetId assetId, uint256 from, uint256 to) external view returns (uint256);
 
     /// @notice Whether `account` may act for an asset: as its owner or as one whom the owner approved.
     function isController(AssetId assetId, address account) external view returns (bool);

@@ -40,17 +40,17 @@ struct PlanTerms {
     uint32 holdPeriod;
     Rates rates;
     ServiceLevels levels;
-    /// Currency units, paid at purchase.
+    /// Currency units, paid at purchase and held like a charge; the publisher's, less the protocol fee.
     uint56 upfrontPrice;
-    /// Currency units a term.
+    /// Currency units a term; what isn't used of it is the publisher's, less the protocol fee.
     uint56 minimumSpend;
     /// Currency units a term; 0 is none.
     uint56 cap;
     /// Length of a term, in seconds.
     uint32 termPeriod;
-    /// Whether a license starts its next term by itself.
+    /// Whether a license may start a next term: by itself without a minimum spend, else by `renew`.
     bool renewable;
-    /// Whether a license may be sold.
+    /// Whether a license may be transferred.
     bool transferable;
     /// The least that the operator's evidence must show: 0 is signed receipts.
     uint8 minEvidenceTier;
@@ -72,17 +72,27 @@ struct PlanShares {
     uint16 attestorBps;
 }
 
+enum PlanStatus {
+    None,
+    Open,
+    SoldOut,
+    Closed
+}
+
 /// @title The registry of plans (immutable terms for a model) and of the licenses bought under them
 interface ILicenseRegistry is IERC721 {
     event PlanCreated(PlanId indexed planId, AssetId indexed assetId, PlanTerms terms);
     event PlanClosed(PlanId indexed planId);
     event LicenseMinted(LicenseId indexed licenseId, PlanId indexed planId, address indexed owner);
+    event LicenseMovable(LicenseId indexed licenseId, uint256 movableAt);
 
     error AttestorNotContract(address attestor);
     error CallerNotPublisher(AssetId assetId, address caller);
     error DiscountAboveOperatorShare(uint256 discountBps, uint256 operatorBps);
     error HoldPeriodOutOfRange(uint256 holdPeriod, uint256 shortest, uint256 longest);
-    error LicenseNotTransferable(LicenseId licenseId);
+    /// @dev `movableAt` is 0 for a license that isn't locked.
+    error LicenseNotMovable(LicenseId licenseId, uint256 movableAt);
+    error MinimumAboveCap(uint256 minimumSpend, uint256 cap);
     error PlanIsClosed(PlanId planId);
     error PlanSoldOut(PlanId planId, uint256 supply);
     error PlanUnknown(PlanId planId);
@@ -100,6 +110,10 @@ interface ILicenseRegistry is IERC721 {
 
     /// @notice Mints a license. UsageEscrow alone may call this, once it has opened the account.
     function mint(address to, PlanId planId) external returns (LicenseId licenseId);
+
+    /// @notice Lets a license be transferred after `movableAt`, in Unix seconds, or not at all for 0. UsageEscrow alone may
+    /// call this. A transfer ends it.
+    function setMovable(LicenseId licenseId, uint40 movableAt) external;
 
     function ASSETS() external view returns (IAssetRegistry);
 
@@ -119,4 +133,9 @@ interface ILicenseRegistry is IERC721 {
     /// @return sold How many licenses were sold
     /// @return closed Whether sales have ended
     function salesOf(PlanId planId) external view returns (uint32 sold, bool closed);
+
+    function statusOf(PlanId planId) external view returns (PlanStatus);
+
+    /// @notice The time after which a license may be transferred, in Unix seconds; 0 if it may not.
+    function movableAt(LicenseId licenseId) external view returns (uint40);
 }

@@ -3,6 +3,13 @@ pragma solidity 0.8.30;
 
 import {OperatorId, PlanId} from "../types/Ids.sol";
 
+enum KeyStatus {
+    None,
+    Active,
+    Expired,
+    Revoked
+}
+
 /// @title The registry of operators: where they serve, what they serve, and the keys that sign their receipts
 interface IOperatorRegistry {
     /// @param owner Whose stake backs it and who is paid
@@ -65,6 +72,8 @@ interface IOperatorRegistry {
     function ownerOf(OperatorId operatorId) external view returns (address);
 
     function keyOf(OperatorId operatorId, address key) external view returns (SigningKey memory);
+
+    function statusOf(OperatorId operatorId, address key) external view returns (KeyStatus);
 
     /// @notice Whether `key` could sign for the operator at `time` (Unix seconds) and has not been revoked since.
     function isSigningKey(OperatorId operatorId, address key, uint256 time) external view returns (bool);

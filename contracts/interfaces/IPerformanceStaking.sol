@@ -3,8 +3,15 @@ pragma solidity 0.8.30;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {Thaw} from "../libraries/Thaw.sol";
-import {OperatorId} from "../types/Ids.sol";
+import {OperatorId, PlanId} from "../types/Ids.sol";
 import {IOperatorRegistry} from "./IOperatorRegistry.sol";
+
+/// @dev No license may choose a jailed operator, and it earns no bonus; what it served still settles.
+enum OperatorStatus {
+    Unstaked,
+    Active,
+    Jailed
+}
 
 /// @title The operators' slashable bonds
 interface IPerformanceStaking {
@@ -12,11 +19,37 @@ interface IPerformanceStaking {
     /// @param inFlight Currency units charged and not released
     /// @param shares All shares of the pool
     /// @param thawingShares Those of them that are on their way out: still slashable, no longer active
+    /// @param jailedUntil Unix seconds; 0 if it never was
+    /// @param jailings How often it was jailed since it was last cured
     struct Pool {
         uint64 stake;
         uint64 inFlight;
         uint128 shares;
         uint128 thawingShares;
+        uint40 jailedUntil;
+        uint8 jailings;
+    }
+
+    /// @dev The breaches of an operator under one plan. Days are counted since 1970, in longest epochs.
+    /// @param lastDay The latest day with a breach
+    /// @param bits A bit for each of the seven days until `lastDay` that had one, the lowest for `lastDay`
+    /// @param punishedThrough Breaches until that day were punished: they count no more
+    struct Breaches {
+        uint64 lastDay;
+        uint8 bits;
+        uint64 punishedThrough;
+    }
+
+    /// @dev What one batch does to its operator's pool.
+    /// @param amount Currency units that it charges
+    /// @param day Of its epoch's start, since 1970, in longest epochs
+    /// @param breached Whether the service was below the plan's levels
+    struct Charge {
+        OperatorId operatorId;
+        PlanId planId;
+        uint256 amount;
+        uint256 day;
+        bool breached;
     }
 
     /// @param shares All shares of the holder, thawing ones included
@@ -35,6 +68,9 @@ interface IPerformanceStaking {
         uint256 amount,
         uint256 shares
     );
+    event BreachRecorded(OperatorId indexed operatorId, PlanId indexed planId, uint256 day);
+    event OperatorJailed(OperatorId indexed operatorId, PlanId indexed planId, uint256 until);
+    event BonusAdded(OperatorId indexed operatorId, uint256 amount);
     event StakeSlashed(OperatorId indexed operatorId, address indexed beneficiary, uint256 amount);
     event ProceedsWithdrawn(address indexed beneficiary, address indexed to, uint256 amount);
 
@@ -49,6 +85,7 @@ interface IPerformanceStaking {
     error StakeTooSmall(uint256 amount);
     error ThawEmpty(OperatorId operatorId, address holder);
     error TransferIncomplete(uint256 expected, uint256 received);
+    error TreasuryZero();
 
     /// @notice Takes `amount` of the operator owner's currency as its own stake.
     function addStake(OperatorId operatorId, uint64 amount) external returns (uint256 shares);
@@ -60,11 +97,17 @@ interface IPerformanceStaking {
     /// @notice Sends the caller's thawed stake to `to`, at its worth now.
     function withdraw(OperatorId operatorId, address to) external returns (uint256 amount);
 
-    /// @notice Adds to an operator's in-flight income, at most up to its active stake. UsageEscrow alone may call this.
-    function raiseInFlight(OperatorId operatorId, uint256 amount) external;
+    /// @notice Puts a batch's charge in flight, at most up to the operator's active stake. A breach is noted first: the third
+    /// within seven days under one plan slashes SLASH_BPS of the pool to the treasury and jails the operator. UsageEscrow alone
+    /// may call this.
+    /// @return jailed Whether the operator is in jail
+    function charge(Charge calldata charged) external returns (bool jailed);
 
     /// @notice Takes from an operator's in-flight income what was released. UsageEscrow alone may call this.
-    function lowerInFlight(OperatorId operatorId, uint256 amount) external;
+    function release(OperatorId operatorId, uint256 amount) external;
+
+    /// @notice Adds to an operator's pool a bonus that the caller sends. UsageEscrow alone may call this.
+    function addBonus(OperatorId operatorId, uint256 amount) external;
 
     /// @notice Takes `amount`, or all if there is less, from everyone who backs the operator, thawing stake included,
     /// for `beneficiary` to withdraw. Only contracts hold the role for this.
@@ -80,6 +123,12 @@ interface IPerformanceStaking {
     /// @notice The wait before stake may leave, in seconds.
     function THAW_PERIOD() external view returns (uint256);
 
+    function TREASURY() external view returns (address);
+
+    function statusOf(OperatorId operatorId) external view returns (OperatorStatus);
+
+    function breachesOf(OperatorId operatorId, PlanId planId) external view returns (Breaches memory);
+
     function poolOf(OperatorId operatorId) external view returns (Pool memory);
 
     function positionOf(OperatorId operatorId, address holder) external view returns (Position memory);
@@ -87,8 +136,8 @@ interface IPerformanceStaking {
     /// @notice The stake that isn't thawing, in currency units, rounded down.
     function activeStakeOf(OperatorId operatorId) external view returns (uint256);
 
-    /// @notice Reverts if `amount` more income in flight would be more than the active stake.
-    function requireHeadroom(OperatorId operatorId, uint256 amount) external view;
+    /// @notice Reverts where `charge` would.
+    function previewCharge(Charge calldata charged) external view;
 
     /// @notice How much more income may be in flight, in currency units.
     function headroomOf(OperatorId operatorId) external view returns (uint256);

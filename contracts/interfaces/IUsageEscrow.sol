@@ -3,6 +3,10 @@ pragma solidity 0.8.30;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "../types/Ids.sol";
+import {IAssetRegistry} from "./IAssetRegistry.sol";
+import {ILicenseRegistry} from "./ILicenseRegistry.sol";
+import {IOperatorRegistry} from "./IOperatorRegistry.sol";
+import {IPerformanceStaking} from "./IPerformanceStaking.sol";
 
 /// @dev What attestors sign, by EIP-712, as `Batch`. A lane is the (operator, plan, version) that sequences count in.
 struct BatchHeader {
@@ -46,15 +50,29 @@ enum EntryStatus {
     WrongPlan,
     WrongOperator,
     WrongRoad,
-    TermNotRunning
+    TermNotRunning,
+    Stopped
 }
 
-/// @dev Held from settlement to release; Collected once the attestor has taken its share.
+/// @dev Held from settlement on, Releasable once its hold is over, Collected once the attestor has taken its share.
 enum BatchStatus {
     None,
     Held,
+    Releasable,
     Released,
     Collected
+}
+
+/// @dev Locked: no new use, so that it may be transferred; Movable: it may be now. Lapsed: its term is over, and it can be
+/// renewed. Ended: no new use for ever; Closed: nor anything more to be charged.
+enum LicenseStatus {
+    None,
+    Running,
+    Locked,
+    Movable,
+    Lapsed,
+    Ended,
+    Closed
 }
 
 /// @title The escrow: licensees' money, what is charged to it, and what becomes of the charges
@@ -64,6 +82,8 @@ interface IUsageEscrow {
     /// @param discountBps What its licensees were spared for bad service
     /// @param feeBps The protocol fee at settlement
     /// @param signers The attestor's note of who signed
+    /// @param earnsBonus Whether half of the fee is the operator's pool's, for service that met the plan's levels
+    /// @param status Never Releasable, which is a matter of time: see `batchStatusOf`
     struct Batch {
         OperatorId operatorId;
         PlanId planId;
@@ -72,6 +92,7 @@ interface IUsageEscrow {
         uint16 discountBps;
         uint16 feeBps;
         uint48 signers;
+        bool earnsBonus;
         BatchStatus status;
     }
 
@@ -94,11 +115,33 @@ interface IUsageEscrow {
         uint32 expiresAt;
         uint16 generation;
         bool onVoucherRoad;
+        /// Whether it starts a next term, if the plan allows that.
+        bool renews;
+        /// Whether the term above owes nothing more to its minimum.
+        bool isClosed;
         uint64 thawing;
         uint40 thawReadyAt;
         /// The lower cap that was announced; 0 is none.
         uint8 capCutCode;
         uint40 capCutReadyAt;
+        /// The operator and road that were announced, if the time is not 0.
+        OperatorId nextOperatorId;
+        bool nextOnVoucherRoad;
+        uint40 serviceChangeReadyAt;
+        /// Epochs that start from then on aren't charged; 0 is never.
+        uint40 stoppedAt;
+        /// Whether it was stopped for ever, and not for a transfer.
+        bool isEnded;
+        /// End of the term before, while that isn't closed; else 0.
+        uint40 endedAt;
+        uint56 endedSpent;
+    }
+
+    /// @dev A price that was paid at purchase and waits out the plan's hold.
+    struct Upfront {
+        uint64 amount;
+        uint40 paidAt;
+        uint16 feeBps;
     }
 
     /// @dev How a batch's charge is divided, in currency units.
@@ -107,6 +150,8 @@ interface IUsageEscrow {
         uint256 publisher;
         uint256 attestor;
         uint256 fee;
+        /// For the operator's pool, out of the fee.
+        uint256 bonus;
     }
 
     event LicenseBought(
@@ -116,9 +161,25 @@ interface IUsageEscrow {
         address owner,
         uint256 expiresAt
     );
+    event UpfrontPaid(LicenseId indexed licenseId, uint256 amount, uint256 releasableAt);
+    event UpfrontReleased(LicenseId indexed licenseId, address indexed publisher, uint256 amount, uint256 fee);
+    event UpfrontReturned(LicenseId indexed licenseId, address indexed owner, uint256 amount);
     event Deposited(LicenseId indexed licenseId, address indexed payer, uint256 amount);
     event CapSet(LicenseId indexed licenseId, uint8 capCode);
     event CapCutStarted(LicenseId indexed licenseId, uint8 capCode, uint256 readyAt);
+    event ServiceChangeStarted(
+        LicenseId indexed licenseId,
+        OperatorId indexed operatorId,
+        bool onVoucherRoad,
+        uint256 readyAt
+    );
+    event ServiceChanged(LicenseId indexed licenseId, OperatorId indexed operatorId, bool onVoucherRoad);
+    event RenewalSet(LicenseId indexed licenseId, bool renews);
+    event TermRenewed(LicenseId indexed licenseId, uint256 term, uint256 expiresAt);
+    event TermClosed(LicenseId indexed licenseId, uint256 endedAt, uint256 charged, uint256 fee);
+    event LicenseLocked(LicenseId indexed licenseId, uint256 movableAt);
+    event LicenseUnlocked(LicenseId indexed licenseId);
+    event LicenseEnded(LicenseId indexed licenseId);
     event GenerationRaised(LicenseId indexed licenseId, uint16 generation);
     event ThawStarted(LicenseId indexed licenseId, uint256 amount, uint256 readyAt);
     event Withdrawn(LicenseId indexed licenseId, address indexed to, uint256 amount);
@@ -137,6 +198,7 @@ interface IUsageEscrow {
     );
     event BatchReleased(bytes32 indexed batchId, Split split);
     event AttestorShareCollected(bytes32 indexed batchId, address indexed attestor, uint256 amount);
+    event BonusPaid(OperatorId indexed operatorId, uint256 amount);
     event EarningsWithdrawn(address indexed payee, address indexed to, uint256 amount);
 
     event DepositCeilingRaised(uint64 ceiling);
@@ -146,6 +208,7 @@ interface IUsageEscrow {
 
     error AmountZero();
     error BatchNotHeld(bytes32 batchId, BatchStatus status);
+    error BonusNone(OperatorId operatorId);
     error BatchNotReleased(bytes32 batchId, BatchStatus status);
     error BatchNotVouchedFor(bytes32 batchId, address attestor);
     error BatchOutOfSequence(uint256 sequence, uint256 last);
@@ -169,27 +232,41 @@ interface IUsageEscrow {
     error FeeAboveBound(uint256 feeBps, uint256 bound);
     error GenerationExhausted(LicenseId licenseId);
     error HoldRunning(bytes32 batchId, uint256 releasableAt);
-    error LicenseExpired(LicenseId licenseId, uint256 expiredAt);
-    error LicenseUnknown(LicenseId licenseId);
+    error LicenseNotTransferable(LicenseId licenseId);
+    error LicenseStatusUnfit(LicenseId licenseId, LicenseStatus status);
+    error MinimumNone(LicenseId licenseId);
+    error MinimumNotCovered(uint256 available, uint256 minimumSpend);
+    error OperatorInJail(OperatorId operatorId);
     error PlanNotServed(OperatorId operatorId, PlanId planId);
     error PauseTooSoon(uint256 allowedAt);
     error PeriodOutOfRange(uint256 period, uint256 shortest, uint256 longest);
+    error ServiceChangeNone(LicenseId licenseId);
+    error ServiceChangeRunning(LicenseId licenseId, uint256 readyAt);
     error StakingOfAnotherMarket(address staking);
     error StakeThawTooShort(uint256 thawPeriod, uint256 shortest);
     error SummaryInvalid(uint256 count, uint256 availabilityBps);
+    error TermClosedBefore(LicenseId licenseId);
+    error TermNotClosed(LicenseId licenseId);
+    error TermOpen(LicenseId licenseId, uint256 closableAt);
+    error TermTooShort(uint256 termPeriod, uint256 shortest);
     error ThawAboveBalance(LicenseId licenseId, uint256 amount, uint256 balance);
+    error ThawCommitted(LicenseId licenseId, uint256 balance, uint256 committed);
     error ThawEmpty(LicenseId licenseId);
+    error ThawOpen(LicenseId licenseId, uint256 amount);
     error ThawRunning(LicenseId licenseId, uint256 readyAt);
     error TotalsMismatch();
     error TransferIncomplete(uint256 expected, uint256 received);
     error TreasuryZero();
+    error UpfrontHeld(LicenseId licenseId, uint256 releasableAt);
+    error UpfrontNone(LicenseId licenseId);
     error VersionNotOfModel(VersionId versionId, AssetId assetId);
     error VersionNotUsable(VersionId versionId, uint256 usableUntil, uint256 epochEnd);
     error WindowClosed(uint256 closedAt, uint256 time);
 
     // Buying and funding
 
-    /// @notice Buys a license under a plan for `to`, served by `operatorId`, and funds it with `amount` of the caller's.
+    /// @notice Buys a license under a plan for `to`, served by `operatorId`: the caller pays the upfront price and `amount`,
+    /// which funds it and covers at least the plan's minimum.
     /// @param capCode The licensee's own cap a term (see `capOf`); 0 is none
     function buy(
         PlanId planId,
@@ -213,6 +290,10 @@ interface IUsageEscrow {
         bytes32 s
     ) external;
 
+    /// @notice Pays an upfront price to the publisher, less the protocol fee, once the plan's hold is over; or back to the
+    /// license's owner, at once, if a recall of one of the model's versions came before. Anyone may call this.
+    function releaseUpfront(LicenseId licenseId) external;
+
     // A licensee's own
 
     /// @notice Sets the licensee's own cap a term. A higher one, or none, is in force at once. A lower one is announced: it
@@ -223,6 +304,27 @@ interface IUsageEscrow {
     /// @notice Puts an announced lower cap in force, after the wait. Anyone may call this.
     function applyCapCut(LicenseId licenseId) external;
 
+    /// @notice Announces another operator or road for a license: in force by `applyServiceChange`, once all use by the
+    /// present operator has settled or could have. Naming the present ones takes it back.
+    /// @param onVoucherRoad Whether it shall settle by vouchers, and not by attested batches
+    function changeService(LicenseId licenseId, OperatorId operatorId, bool onVoucherRoad) external;
+
+    /// @notice Puts an announced operator and road in force, after the wait. Anyone may call this.
+    function applyServiceChange(LicenseId licenseId) external;
+
+    /// @notice Says whether a license starts another term when its term ends. Binds from the running term's end on.
+    function setRenewal(LicenseId licenseId, bool renews) external;
+
+    /// @notice Stops new use of a license, so that it may be transferred once all use so far has settled or could have.
+    /// Nothing may be on its way out meanwhile.
+    function lock(LicenseId licenseId) external;
+
+    /// @notice Lets a locked license be used again, by its owner of now.
+    function unlock(LicenseId licenseId) external;
+
+    /// @notice Ends a license for ever: no new use. What is missing to the minimum of its term stays due.
+    function end(LicenseId licenseId) external;
+
     /// @notice Ends all grants of a license.
     function raiseGeneration(LicenseId licenseId) external returns (uint16 generation);
 
@@ -230,8 +332,20 @@ interface IUsageEscrow {
     /// it back. Use of the running epoch may still be charged to it.
     function thaw(LicenseId licenseId, uint64 amount) external;
 
-    /// @notice Sends what was announced, or what is left of it, to `to`, after the wait.
+    /// @notice Sends what was announced, or what is left of it, to `to`, after the wait. What is committed to a minimum
+    /// stays; so much of the announced as that keeps back may be withdrawn as soon as it is free.
     function withdraw(LicenseId licenseId, address to) external returns (uint256 amount);
+
+    // Terms
+
+    /// @notice Starts the next term of a license whose plan has a minimum and whose term is over, if what isn't on its way out
+    /// covers the next minimum. Anyone may call this.
+    function renew(LicenseId licenseId) external;
+
+    /// @notice Closes the oldest term that is over and not closed, once all use of it has settled or could have: charges what
+    /// is missing to its minimum, as far as the balance goes, for the publisher; nothing if a recall took effect in it.
+    /// Anyone may call this.
+    function closeTerm(LicenseId licenseId) external returns (uint256 charged);
 
     // Settlement
 
@@ -255,6 +369,9 @@ interface IUsageEscrow {
 
     /// @notice Sends the attestor's share of a released batch to the attestor, who calls this.
     function collectAttestorShare(bytes32 batchId) external returns (uint256 amount, uint48 signers);
+
+    /// @notice Sends the bonuses of an operator's released batches to its pool. Anyone may call this.
+    function payBonus(OperatorId operatorId) external returns (uint256 amount);
 
     /// @notice Sends all that the caller has earned to `to`.
     function withdrawEarnings(address to) external returns (uint256 amount);
@@ -280,6 +397,14 @@ interface IUsageEscrow {
 
     function CURRENCY() external view returns (IERC20);
 
+    function ASSETS() external view returns (IAssetRegistry);
+
+    function LICENSES() external view returns (ILicenseRegistry);
+
+    function OPERATORS() external view returns (IOperatorRegistry);
+
+    function STAKING() external view returns (IPerformanceStaking);
+
     function batchIdOf(BatchHeader calldata header) external view returns (bytes32);
 
     function batchOf(bytes32 batchId) external view returns (Batch memory);
@@ -289,6 +414,20 @@ interface IUsageEscrow {
     function laneOf(OperatorId operatorId, PlanId planId, VersionId versionId) external view returns (Lane memory);
 
     function accountOf(LicenseId licenseId) external view returns (AccountView memory);
+
+    function statusOf(LicenseId licenseId) external view returns (LicenseStatus);
+
+    function batchStatusOf(bytes32 batchId) external view returns (BatchStatus);
+
+    /// @notice What a withdrawal must leave, in currency units: what is missing to the minimum of the running term, and of
+    /// terms that are over and not closed.
+    function committedOf(LicenseId licenseId) external view returns (uint256);
+
+    /// @notice The upfront price that waits; all zero if none does.
+    function upfrontOf(LicenseId licenseId) external view returns (Upfront memory);
+
+    /// @notice Bonuses that wait for `payBonus`, in currency units.
+    function bonusOf(OperatorId operatorId) external view returns (uint256);
 
     /// @notice The cap that a code stands for, in currency units; the highest number for 0, which is none.
     function capOf(uint8 capCode) external view returns (uint256);

@@ -24,4 +24,12 @@ library Outcomes {
             mstore(add(add(outcomes, 0x20), mul(index, SIZE)), shl(192, or(shl(8, amount), status)))
         }
     }
+
+    /// @dev The amount that was put as the `index`-th outcome.
+    function amountAt(bytes memory outcomes, uint256 index) internal pure returns (uint256 amount) {
+        // `index` is below the count that was reserved, with a word's room at each.
+        assembly ("memory-safe") {
+            amount := shr(200, mload(add(add(outcomes, 0x20), mul(index, SIZE))))
+        }
+    }
 }

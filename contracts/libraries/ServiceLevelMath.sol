@@ -31,6 +31,11 @@ library ServiceLevelMath {
         return forAvailability > forTtft ? forAvailability : forTtft;
     }
 
+    /// @dev Whether service that earned `discountBps` was measured and met levels that cost something to miss.
+    function areMet(ServiceLevels memory levels, uint256 discountBps, uint256 samples) internal pure returns (bool) {
+        return discountBps == 0 && samples >= MIN_SAMPLES && largestDiscount(levels) > 0;
+    }
+
     /// @dev The most that the levels can take off, in basis points: the severe tiers are the dearer ones.
     function largestDiscount(ServiceLevels memory levels) internal pure returns (uint256) {
         return

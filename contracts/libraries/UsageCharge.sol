@@ -3,7 +3,7 @@ pragma solidity 0.8.30;
 
 import {PlanTerms} from "../interfaces/ILicenseRegistry.sol";
 import {BatchHeader, EntryStatus} from "../interfaces/IUsageEscrow.sol";
-import {Account, AccountLib} from "../types/Account.sol";
+import {Account, AccountLib, Aside} from "../types/Account.sol";
 import {Bps} from "./Bps.sol";
 import {UsageEntry} from "./UsageEntry.sol";
 
@@ -14,6 +14,7 @@ struct Tariff {
     uint256 epochStart;
     uint256 epochEnd;
     uint256 termPeriod;
+    /// Whether a license starts its next term by being charged for it: one without a minimum does.
     bool renewable;
     /// The plan's cap a term, in currency units; the highest number is none.
     uint256 cap;
@@ -45,7 +46,7 @@ library UsageCharge {
                 epochStart: header.epochStart,
                 epochEnd: header.epochEnd,
                 termPeriod: plan.termPeriod,
-                renewable: plan.renewable,
+                renewable: plan.renewable && plan.minimumSpend == 0,
                 cap: plan.cap == 0 ? type(uint256).max : plan.cap,
                 unit: unit,
                 keepBps: Bps.WHOLE - discountBps,
@@ -74,6 +75,24 @@ library UsageCharge {
         uint256 balance = running.balance();
         if (amount > balance) (amount, status) = (balance, EntryStatus.BalanceExhausted);
         return (running.charged(amount), amount, status);
+    }
+
+    /// @dev As `chargeTo`, for an account with something aside: use that starts after a stop isn't charged, and use of the term
+    /// before the running one is charged to the account as it was in that term.
+    function chargeBeside(
+        Tariff memory tariff,
+        Account account,
+        Aside memory aside,
+        UsageEntry entry
+    ) internal pure returns (Account, uint256 amount, EntryStatus status) {
+        if (aside.stoppedAt != 0 && tariff.epochStart >= aside.stoppedAt && account.parties() == tariff.parties) {
+            return (account, 0, EntryStatus.Stopped);
+        }
+        if (tariff.epochStart >= aside.endedAt) return chargeTo(tariff, account, entry);
+
+        Account before = account.inEndedTerm(aside.endedAt, aside.endedSpent);
+        (before, amount, status) = chargeTo(tariff, before, entry);
+        return (account.withBalance(before.balance()), amount, status);
     }
 
     /// @dev The account in the term in which the epoch started. Use that straddles the end of a term counts in that

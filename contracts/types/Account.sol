@@ -15,10 +15,29 @@ import {OperatorId, PlanId} from "./Ids.sol";
 /// | 176–207 | expiry     | Unix seconds, end of the running term                      |
 /// | 208–231 | operator   | OperatorId                                                 |
 /// | 232–247 | generation | raised to end all grants                                   |
-/// | 248–255 | flags      | bit 0: on the voucher road                                 |
+/// | 248–255 | flags      | see below                                                  |
+///
+/// | flag | meaning                                                                              |
+/// | ---- | ------------------------------------------------------------------------------------ |
+/// | 0    | on the voucher road                                                                  |
+/// | 1    | something stands in the license's second word, `Aside`: settlement must look at it   |
+/// | 2    | doesn't renew                                                                        |
+/// | 3    | the term that the word is about is closed: nothing is owed to its minimum any more   |
 ///
 /// The word is zero if and only if the license was never bought: plan ids count from 1.
 type Account is uint256;
+
+/// @dev What is rare about a license, in its second storage word.
+struct Aside {
+    /// From when on there is no new use, in Unix seconds; 0 is never.
+    uint40 stoppedAt;
+    /// Whether it was stopped for ever, and not for a transfer.
+    bool isEnded;
+    /// End of the term before the running one, in Unix seconds, while that isn't closed; else 0.
+    uint40 endedAt;
+    /// Currency units that were spent in that term.
+    uint56 endedSpent;
+}
 
 using AccountLib for Account global;
 
@@ -33,11 +52,14 @@ library AccountLib {
     uint256 private constant EXPIRY = 176;
     uint256 private constant OPERATOR = 208;
     uint256 private constant GENERATION = 232;
-    uint256 private constant VOUCHER_ROAD = 248;
+    uint256 private constant VOUCHER_ROAD = 1 << 248;
+    uint256 private constant ASIDE = 1 << 249;
+    uint256 private constant NOT_RENEWING = 1 << 250;
+    uint256 private constant CLOSED = 1 << 251;
 
     /// @dev Plan, operator and road: what must be as a batch says for the batch to charge an account.
     uint256 private constant PARTY_MASK =
-        (uint256(type(uint32).max) << PLAN) | (uint256(type(uint24).max) << OPERATOR) | (1 << VOUCHER_ROAD);
+        (uint256(type(uint32).max) << PLAN) | (uint256(type(uint24).max) << OPERATOR) | VOUCHER_ROAD;
 
     function opened(PlanId plan, OperatorId operator, uint256 expiry, uint8 code) internal pure returns (Account) {
         return
@@ -83,7 +105,19 @@ library AccountLib {
     }
 
     function onVoucherRoad(Account account) internal pure returns (bool) {
-        return (Account.unwrap(account) >> VOUCHER_ROAD) & 1 != 0;
+        return Account.unwrap(account) & VOUCHER_ROAD != 0;
+    }
+
+    function hasAside(Account account) internal pure returns (bool) {
+        return Account.unwrap(account) & ASIDE != 0;
+    }
+
+    function isRenewing(Account account) internal pure returns (bool) {
+        return Account.unwrap(account) & NOT_RENEWING == 0;
+    }
+
+    function isClosed(Account account) internal pure returns (bool) {
+        return Account.unwrap(account) & CLOSED != 0;
     }
 
     /// @dev The parties of an account on the attested road, to compare with `attestedParties`.
@@ -108,6 +142,34 @@ library AccountLib {
     function withGeneration(Account account, uint16 value) internal pure returns (Account) {
         uint256 cleared = Account.unwrap(account) & ~(uint256(type(uint16).max) << GENERATION);
         return Account.wrap(cleared | (uint256(value) << GENERATION));
+    }
+
+    function withService(Account account, OperatorId operator, bool voucherRoad) internal pure returns (Account) {
+        uint256 cleared = Account.unwrap(account) & ~((uint256(type(uint24).max) << OPERATOR) | VOUCHER_ROAD);
+        uint256 road = voucherRoad ? VOUCHER_ROAD : 0;
+        return Account.wrap(cleared | (uint256(OperatorId.unwrap(operator)) << OPERATOR) | road);
+    }
+
+    function withAside(Account account, bool present) internal pure returns (Account) {
+        return _withFlag(account, ASIDE, present);
+    }
+
+    function withRenewing(Account account, bool renews) internal pure returns (Account) {
+        return _withFlag(account, NOT_RENEWING, !renews);
+    }
+
+    function withClosed(Account account, bool closed) internal pure returns (Account) {
+        return _withFlag(account, CLOSED, closed);
+    }
+
+    /// @dev The account as it was in the term that ended at `endedAt` with `endedSpent` spent, but with today's balance.
+    function inEndedTerm(Account account, uint256 endedAt, uint256 endedSpent) internal pure returns (Account) {
+        uint256 cleared = Account.unwrap(account) & ~((MAX_SPENT << SPENT) | (uint256(type(uint32).max) << EXPIRY));
+        unchecked {
+            // Only the terms that a license starts are counted, and `renewed` counted one from that term to this.
+            cleared = (cleared & ~(uint256(type(uint16).max) << TERM)) | (uint256(uint16(account.term() - 1)) << TERM);
+        }
+        return Account.wrap(cleared | (endedSpent << SPENT) | (uint256(uint32(endedAt)) << EXPIRY));
     }
 
     /// @dev Moves `amount` from balance to spent. It is at most the balance and at most MAX_SPENT − spent, so neither
@@ -137,5 +199,10 @@ library AccountLib {
     /// at most an eighth.
     function capOf(uint256 code, uint256 unit) internal pure returns (uint256) {
         return code == 0 ? type(uint256).max : ((8 | (code & 7)) << (code >> 3)) * unit;
+    }
+
+    function _withFlag(Account account, uint256 flag, bool isSet) private pure returns (Account) {
+        uint256 word = Account.unwrap(account);
+        return Account.wrap(isSet ? word | flag : word & ~flag);
     }
 }

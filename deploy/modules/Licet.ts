@@ -9,6 +9,7 @@ import { APPOINTED_BY, RESTRICTED, ROLES } from "../roles";
 export default buildModule("Licet", (m) => {
   const deployer = m.getAccount(0);
   const currency = m.getParameter<string>("currency");
+  const treasury = m.getParameter<string>("treasury");
 
   const authority = m.contract("Authority", [deployer]);
   const assets = m.contract("AssetRegistry");
@@ -18,22 +19,28 @@ export default buildModule("Licet", (m) => {
     authority,
     currency,
     operators,
+    treasury,
     m.getParameter<number>("stakeThawPeriod"),
   ]);
-  const escrow = m.contract("UsageEscrow", [
-    {
-      authority,
-      currency,
-      licenses,
-      operators,
-      staking,
-      treasury: m.getParameter<string>("treasury"),
-      epochPeriod: m.getParameter<number>("epochPeriod"),
-      windowPeriod: m.getParameter<number>("windowPeriod"),
-      feeBps: m.getParameter<number>("feeBps"),
-      depositCeiling: m.getParameter<bigint>("depositCeiling"),
-    },
-  ]);
+  const desk = m.library("LicenseDesk");
+  const escrow = m.contract(
+    "UsageEscrow",
+    [
+      {
+        authority,
+        currency,
+        licenses,
+        operators,
+        staking,
+        treasury,
+        epochPeriod: m.getParameter<number>("epochPeriod"),
+        windowPeriod: m.getParameter<number>("windowPeriod"),
+        feeBps: m.getParameter<number>("feeBps"),
+        depositCeiling: m.getParameter<bigint>("depositCeiling"),
+      },
+    ],
+    { libraries: { LicenseDesk: desk } },
+  );
 
   const managed = { LicenseRegistry: licenses, PerformanceStaking: staking, UsageEscrow: escrow };
   const restrictions = RESTRICTED.map(({ contract, role, functions }) =>

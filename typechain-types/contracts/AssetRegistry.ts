@@ -28,6 +28,7 @@ export declare namespace IAssetRegistry {
     manifestHash: BytesLike;
     weightsCommitment: BytesLike;
     publishedAt: BigNumberish;
+    recallAt: BigNumberish;
     uri: string;
   };
 
@@ -35,11 +36,13 @@ export declare namespace IAssetRegistry {
     manifestHash: string,
     weightsCommitment: string,
     publishedAt: bigint,
+    recallAt: bigint,
     uri: string
   ] & {
     manifestHash: string;
     weightsCommitment: string;
     publishedAt: bigint;
+    recallAt: bigint;
     uri: string;
   };
 }
@@ -47,6 +50,7 @@ export declare namespace IAssetRegistry {
 export interface AssetRegistryInterface extends Interface {
   getFunction(
     nameOrSignature:
+      | "NOTICE_PERIOD"
       | "approve"
       | "assetCount"
       | "balanceOf"
@@ -56,10 +60,13 @@ export interface AssetRegistryInterface extends Interface {
       | "name"
       | "ownerOf"
       | "publish"
+      | "recall"
+      | "recallsBetween"
       | "register"
       | "safeTransferFrom(address,address,uint256)"
       | "safeTransferFrom(address,address,uint256,bytes)"
       | "setApprovalForAll"
+      | "statusOf"
       | "supportsInterface"
       | "symbol"
       | "tokenURI"
@@ -79,8 +86,13 @@ export interface AssetRegistryInterface extends Interface {
       | "MetadataUpdate"
       | "Transfer"
       | "VersionPublished"
+      | "VersionRecalled"
   ): EventFragment;
 
+  encodeFunctionData(
+    functionFragment: "NOTICE_PERIOD",
+    values?: undefined
+  ): string;
   encodeFunctionData(
     functionFragment: "approve",
     values: [AddressLike, BigNumberish]
@@ -114,6 +126,14 @@ export interface AssetRegistryInterface extends Interface {
     functionFragment: "publish",
     values: [BigNumberish, BytesLike, BytesLike, string]
   ): string;
+  encodeFunctionData(
+    functionFragment: "recall",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "recallsBetween",
+    values: [BigNumberish, BigNumberish, BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "register", values: [string]): string;
   encodeFunctionData(
     functionFragment: "safeTransferFrom(address,address,uint256)",
@@ -126,6 +146,10 @@ export interface AssetRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "setApprovalForAll",
     values: [AddressLike, boolean]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "statusOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "supportsInterface",
@@ -157,6 +181,10 @@ export interface AssetRegistryInterface extends Interface {
     values: [BigNumberish, BytesLike]
   ): string;
 
+  decodeFunctionResult(
+    functionFragment: "NOTICE_PERIOD",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "assetCount", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
@@ -175,6 +203,11 @@ export interface AssetRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "name", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "publish", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "recall", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "recallsBetween",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "register", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "safeTransferFrom(address,address,uint256)",
@@ -188,6 +221,7 @@ export interface AssetRegistryInterface extends Interface {
     functionFragment: "setApprovalForAll",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "supportsInterface",
     data: BytesLike
@@ -345,6 +379,28 @@ export namespace VersionPublishedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace VersionRecalledEvent {
+  export type InputTuple = [
+    assetId: BigNumberish,
+    versionId: BigNumberish,
+    recallAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    assetId: bigint,
+    versionId: bigint,
+    recallAt: bigint
+  ];
+  export interface OutputObject {
+    assetId: bigint;
+    versionId: bigint;
+    recallAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export interface AssetRegistry extends BaseContract {
   connect(runner?: ContractRunner | null): AssetRegistry;
   waitForDeployment(): Promise<this>;
@@ -388,6 +444,8 @@ export interface AssetRegistry extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  NOTICE_PERIOD: TypedContractMethod<[], [bigint], "view">;
+
   approve: TypedContractMethod<
     [to: AddressLike, tokenId: BigNumberish],
     [void],
@@ -427,6 +485,14 @@ export interface AssetRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  recall: TypedContractMethod<[versionId: BigNumberish], [void], "nonpayable">;
+
+  recallsBetween: TypedContractMethod<
+    [assetId: BigNumberish, from: BigNumberish, to: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   register: TypedContractMethod<[uri: string], [bigint], "nonpayable">;
 
   "safeTransferFrom(address,address,uint256)": TypedContractMethod<
@@ -451,6 +517,8 @@ export interface AssetRegistry extends BaseContract {
     [void],
     "nonpayable"
   >;
+
+  statusOf: TypedContractMethod<[versionId: BigNumberish], [bigint], "view">;
 
   supportsInterface: TypedContractMethod<
     [interfaceId: BytesLike],
@@ -492,6 +560,9 @@ export interface AssetRegistry extends BaseContract {
     key: string | FunctionFragment
   ): T;
 
+  getFunction(
+    nameOrSignature: "NOTICE_PERIOD"
+  ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
     nameOrSignature: "approve"
   ): TypedContractMethod<
@@ -541,6 +612,16 @@ export interface AssetRegistry extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "recall"
+  ): TypedContractMethod<[versionId: BigNumberish], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "recallsBetween"
+  ): TypedContractMethod<
+    [assetId: BigNumberish, from: BigNumberish, to: BigNumberish],
+    [bigint],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "register"
   ): TypedContractMethod<[uri: string], [bigint], "nonpayable">;
   getFunction(
@@ -569,6 +650,9 @@ export interface AssetRegistry extends BaseContract {
     [void],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<[versionId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "supportsInterface"
   ): TypedContractMethod<[interfaceId: BytesLike], [boolean], "view">;
@@ -655,6 +739,13 @@ export interface AssetRegistry extends BaseContract {
     VersionPublishedEvent.OutputTuple,
     VersionPublishedEvent.OutputObject
   >;
+  getEvent(
+    key: "VersionRecalled"
+  ): TypedContractEvent<
+    VersionRecalledEvent.InputTuple,
+    VersionRecalledEvent.OutputTuple,
+    VersionRecalledEvent.OutputObject
+  >;
 
   filters: {
     "Approval(address,address,uint256)": TypedContractEvent<
@@ -732,6 +823,17 @@ export interface AssetRegistry extends BaseContract {
       VersionPublishedEvent.InputTuple,
       VersionPublishedEvent.OutputTuple,
       VersionPublishedEvent.OutputObject
+    >;
+
+    "VersionRecalled(uint32,uint64,uint256)": TypedContractEvent<
+      VersionRecalledEvent.InputTuple,
+      VersionRecalledEvent.OutputTuple,
+      VersionRecalledEvent.OutputObject
+    >;
+    VersionRecalled: TypedContractEvent<
+      VersionRecalledEvent.InputTuple,
+      VersionRecalledEvent.OutputTuple,
+      VersionRecalledEvent.OutputObject
     >;
   };
 }

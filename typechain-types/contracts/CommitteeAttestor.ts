@@ -30,6 +30,22 @@ export declare namespace ICommitteeAttestor {
     signer: string;
     payee: string;
   };
+
+  export type RotationStruct = {
+    members: ICommitteeAttestor.MemberStruct[];
+    threshold: BigNumberish;
+    since: BigNumberish;
+  };
+
+  export type RotationStructOutput = [
+    members: ICommitteeAttestor.MemberStructOutput[],
+    threshold: bigint,
+    since: bigint
+  ] & {
+    members: ICommitteeAttestor.MemberStructOutput[];
+    threshold: bigint;
+    since: bigint;
+  };
 }
 
 export interface CommitteeAttestorInterface extends Interface {
@@ -38,12 +54,17 @@ export interface CommitteeAttestorInterface extends Interface {
       | "CURRENCY"
       | "ESCROW"
       | "MAX_MEMBERS"
-      | "getSignerCount"
-      | "getSigners"
+      | "ROTATION_PERIOD"
+      | "eip712Domain"
       | "incomeOf"
-      | "isSigner"
       | "members"
+      | "presentRotation"
+      | "rotate"
+      | "rotationHash"
+      | "rotationNonce"
+      | "rotationOf"
       | "shareIncome"
+      | "statusOf"
       | "threshold"
       | "vouches"
       | "withdraw"
@@ -51,11 +72,10 @@ export interface CommitteeAttestorInterface extends Interface {
 
   getEvent(
     nameOrSignatureOrTopic:
-      | "ERC7913SignerAdded"
-      | "ERC7913SignerRemoved"
-      | "ERC7913ThresholdSet"
+      | "EIP712DomainChanged"
       | "IncomeShared"
       | "IncomeWithdrawn"
+      | "RotationAnnounced"
   ): EventFragment;
 
   encodeFunctionData(functionFragment: "CURRENCY", values?: undefined): string;
@@ -65,22 +85,45 @@ export interface CommitteeAttestorInterface extends Interface {
     values?: undefined
   ): string;
   encodeFunctionData(
-    functionFragment: "getSignerCount",
+    functionFragment: "ROTATION_PERIOD",
     values?: undefined
   ): string;
   encodeFunctionData(
-    functionFragment: "getSigners",
-    values: [BigNumberish, BigNumberish]
+    functionFragment: "eip712Domain",
+    values?: undefined
   ): string;
   encodeFunctionData(
     functionFragment: "incomeOf",
     values: [AddressLike]
   ): string;
-  encodeFunctionData(functionFragment: "isSigner", values: [BytesLike]): string;
   encodeFunctionData(functionFragment: "members", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "presentRotation",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "rotate",
+    values: [ICommitteeAttestor.MemberStruct[], BigNumberish, BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "rotationHash",
+    values: [ICommitteeAttestor.MemberStruct[], BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "rotationNonce",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "rotationOf",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "shareIncome",
     values: [BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "statusOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(functionFragment: "threshold", values?: undefined): string;
   encodeFunctionData(
@@ -99,52 +142,43 @@ export interface CommitteeAttestorInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
-    functionFragment: "getSignerCount",
+    functionFragment: "ROTATION_PERIOD",
     data: BytesLike
   ): Result;
-  decodeFunctionResult(functionFragment: "getSigners", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "eip712Domain",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "incomeOf", data: BytesLike): Result;
-  decodeFunctionResult(functionFragment: "isSigner", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "members", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "presentRotation",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "rotate", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "rotationHash",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "rotationNonce",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "rotationOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "shareIncome",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "threshold", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "vouches", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
 }
 
-export namespace ERC7913SignerAddedEvent {
-  export type InputTuple = [signers: BytesLike];
-  export type OutputTuple = [signers: string];
-  export interface OutputObject {
-    signers: string;
-  }
-  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
-  export type Filter = TypedDeferredTopicFilter<Event>;
-  export type Log = TypedEventLog<Event>;
-  export type LogDescription = TypedLogDescription<Event>;
-}
-
-export namespace ERC7913SignerRemovedEvent {
-  export type InputTuple = [signers: BytesLike];
-  export type OutputTuple = [signers: string];
-  export interface OutputObject {
-    signers: string;
-  }
-  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
-  export type Filter = TypedDeferredTopicFilter<Event>;
-  export type Log = TypedEventLog<Event>;
-  export type LogDescription = TypedLogDescription<Event>;
-}
-
-export namespace ERC7913ThresholdSetEvent {
-  export type InputTuple = [threshold: BigNumberish];
-  export type OutputTuple = [threshold: bigint];
-  export interface OutputObject {
-    threshold: bigint;
-  }
+export namespace EIP712DomainChangedEvent {
+  export type InputTuple = [];
+  export type OutputTuple = [];
+  export interface OutputObject {}
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
   export type Log = TypedEventLog<Event>;
@@ -180,6 +214,31 @@ export namespace IncomeWithdrawnEvent {
     payee: string;
     to: string;
     amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace RotationAnnouncedEvent {
+  export type InputTuple = [
+    number: BigNumberish,
+    members: ICommitteeAttestor.MemberStruct[],
+    threshold: BigNumberish,
+    since: BigNumberish
+  ];
+  export type OutputTuple = [
+    number: bigint,
+    members: ICommitteeAttestor.MemberStructOutput[],
+    threshold: bigint,
+    since: bigint
+  ];
+  export interface OutputObject {
+    number: bigint;
+    members: ICommitteeAttestor.MemberStructOutput[];
+    threshold: bigint;
+    since: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -236,21 +295,55 @@ export interface CommitteeAttestor extends BaseContract {
 
   MAX_MEMBERS: TypedContractMethod<[], [bigint], "view">;
 
-  getSignerCount: TypedContractMethod<[], [bigint], "view">;
+  ROTATION_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
-  getSigners: TypedContractMethod<
-    [start: BigNumberish, end: BigNumberish],
-    [string[]],
+  eip712Domain: TypedContractMethod<
+    [],
+    [
+      [string, string, string, bigint, string, string, bigint[]] & {
+        fields: string;
+        name: string;
+        version: string;
+        chainId: bigint;
+        verifyingContract: string;
+        salt: string;
+        extensions: bigint[];
+      }
+    ],
     "view"
   >;
 
   incomeOf: TypedContractMethod<[payee: AddressLike], [bigint], "view">;
 
-  isSigner: TypedContractMethod<[signer: BytesLike], [boolean], "view">;
-
   members: TypedContractMethod<
     [],
     [ICommitteeAttestor.MemberStructOutput[]],
+    "view"
+  >;
+
+  presentRotation: TypedContractMethod<[], [bigint], "view">;
+
+  rotate: TypedContractMethod<
+    [
+      next: ICommitteeAttestor.MemberStruct[],
+      nextThreshold: BigNumberish,
+      proof: BytesLike
+    ],
+    [bigint],
+    "nonpayable"
+  >;
+
+  rotationHash: TypedContractMethod<
+    [next: ICommitteeAttestor.MemberStruct[], nextThreshold: BigNumberish],
+    [string],
+    "view"
+  >;
+
+  rotationNonce: TypedContractMethod<[], [bigint], "view">;
+
+  rotationOf: TypedContractMethod<
+    [number: BigNumberish],
+    [ICommitteeAttestor.RotationStructOutput],
     "view"
   >;
 
@@ -259,6 +352,8 @@ export interface CommitteeAttestor extends BaseContract {
     [bigint],
     "nonpayable"
   >;
+
+  statusOf: TypedContractMethod<[number: BigNumberish], [bigint], "view">;
 
   threshold: TypedContractMethod<[], [bigint], "view">;
 
@@ -284,27 +379,68 @@ export interface CommitteeAttestor extends BaseContract {
     nameOrSignature: "MAX_MEMBERS"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
-    nameOrSignature: "getSignerCount"
+    nameOrSignature: "ROTATION_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
-    nameOrSignature: "getSigners"
+    nameOrSignature: "eip712Domain"
   ): TypedContractMethod<
-    [start: BigNumberish, end: BigNumberish],
-    [string[]],
+    [],
+    [
+      [string, string, string, bigint, string, string, bigint[]] & {
+        fields: string;
+        name: string;
+        version: string;
+        chainId: bigint;
+        verifyingContract: string;
+        salt: string;
+        extensions: bigint[];
+      }
+    ],
     "view"
   >;
   getFunction(
     nameOrSignature: "incomeOf"
   ): TypedContractMethod<[payee: AddressLike], [bigint], "view">;
   getFunction(
-    nameOrSignature: "isSigner"
-  ): TypedContractMethod<[signer: BytesLike], [boolean], "view">;
-  getFunction(
     nameOrSignature: "members"
   ): TypedContractMethod<[], [ICommitteeAttestor.MemberStructOutput[]], "view">;
   getFunction(
+    nameOrSignature: "presentRotation"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "rotate"
+  ): TypedContractMethod<
+    [
+      next: ICommitteeAttestor.MemberStruct[],
+      nextThreshold: BigNumberish,
+      proof: BytesLike
+    ],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "rotationHash"
+  ): TypedContractMethod<
+    [next: ICommitteeAttestor.MemberStruct[], nextThreshold: BigNumberish],
+    [string],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "rotationNonce"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "rotationOf"
+  ): TypedContractMethod<
+    [number: BigNumberish],
+    [ICommitteeAttestor.RotationStructOutput],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "shareIncome"
   ): TypedContractMethod<[batchId: BytesLike], [bigint], "nonpayable">;
+  getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<[number: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "threshold"
   ): TypedContractMethod<[], [bigint], "view">;
@@ -320,25 +456,11 @@ export interface CommitteeAttestor extends BaseContract {
   ): TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
 
   getEvent(
-    key: "ERC7913SignerAdded"
+    key: "EIP712DomainChanged"
   ): TypedContractEvent<
-    ERC7913SignerAddedEvent.InputTuple,
-    ERC7913SignerAddedEvent.OutputTuple,
-    ERC7913SignerAddedEvent.OutputObject
-  >;
-  getEvent(
-    key: "ERC7913SignerRemoved"
-  ): TypedContractEvent<
-    ERC7913SignerRemovedEvent.InputTuple,
-    ERC7913SignerRemovedEvent.OutputTuple,
-    ERC7913SignerRemovedEvent.OutputObject
-  >;
-  getEvent(
-    key: "ERC7913ThresholdSet"
-  ): TypedContractEvent<
-    ERC7913ThresholdSetEvent.InputTuple,
-    ERC7913ThresholdSetEvent.OutputTuple,
-    ERC7913ThresholdSetEvent.OutputObject
+    EIP712DomainChangedEvent.InputTuple,
+    EIP712DomainChangedEvent.OutputTuple,
+    EIP712DomainChangedEvent.OutputObject
   >;
   getEvent(
     key: "IncomeShared"
@@ -354,39 +476,24 @@ export interface CommitteeAttestor extends BaseContract {
     IncomeWithdrawnEvent.OutputTuple,
     IncomeWithdrawnEvent.OutputObject
   >;
+  getEvent(
+    key: "RotationAnnounced"
+  ): TypedContractEvent<
+    RotationAnnouncedEvent.InputTuple,
+    RotationAnnouncedEvent.OutputTuple,
+    RotationAnnouncedEvent.OutputObject
+  >;
 
   filters: {
-    "ERC7913SignerAdded(bytes)": TypedContractEvent<
-      ERC7913SignerAddedEvent.InputTuple,
-      ERC7913SignerAddedEvent.OutputTuple,
-      ERC7913SignerAddedEvent.OutputObject
+    "EIP712DomainChanged()": TypedContractEvent<
+      EIP712DomainChangedEvent.InputTuple,
+      EIP712DomainChangedEvent.OutputTuple,
+      EIP712DomainChangedEvent.OutputObject
     >;
-    ERC7913SignerAdded: TypedContractEvent<
-      ERC7913SignerAddedEvent.InputTuple,
-      ERC7913SignerAddedEvent.OutputTuple,
-      ERC7913SignerAddedEvent.OutputObject
-    >;
-
-    "ERC7913SignerRemoved(bytes)": TypedContractEvent<
-      ERC7913SignerRemovedEvent.InputTuple,
-      ERC7913SignerRemovedEvent.OutputTuple,
-      ERC7913SignerRemovedEvent.OutputObject
-    >;
-    ERC7913SignerRemoved: TypedContractEvent<
-      ERC7913SignerRemovedEvent.InputTuple,
-      ERC7913SignerRemovedEvent.OutputTuple,
-      ERC7913SignerRemovedEvent.OutputObject
-    >;
-
-    "ERC7913ThresholdSet(uint64)": TypedContractEvent<
-      ERC7913ThresholdSetEvent.InputTuple,
-      ERC7913ThresholdSetEvent.OutputTuple,
-      ERC7913ThresholdSetEvent.OutputObject
-    >;
-    ERC7913ThresholdSet: TypedContractEvent<
-      ERC7913ThresholdSetEvent.InputTuple,
-      ERC7913ThresholdSetEvent.OutputTuple,
-      ERC7913ThresholdSetEvent.OutputObject
+    EIP712DomainChanged: TypedContractEvent<
+      EIP712DomainChangedEvent.InputTuple,
+      EIP712DomainChangedEvent.OutputTuple,
+      EIP712DomainChangedEvent.OutputObject
     >;
 
     "IncomeShared(bytes32,uint48,uint256)": TypedContractEvent<
@@ -409,6 +516,17 @@ export interface CommitteeAttestor extends BaseContract {
       IncomeWithdrawnEvent.InputTuple,
       IncomeWithdrawnEvent.OutputTuple,
       IncomeWithdrawnEvent.OutputObject
+    >;
+
+    "RotationAnnounced(uint256,tuple[],uint64,uint256)": TypedContractEvent<
+      RotationAnnouncedEvent.InputTuple,
+      RotationAnnouncedEvent.OutputTuple,
+      RotationAnnouncedEvent.OutputObject
+    >;
+    RotationAnnounced: TypedContractEvent<
+      RotationAnnouncedEvent.InputTuple,
+      RotationAnnouncedEvent.OutputTuple,
+      RotationAnnouncedEvent.OutputObject
     >;
   };
 }

@@ -174,6 +174,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "isConsumingScheduledOp"
       | "licenseCount"
       | "mint"
+      | "movableAt"
       | "name"
       | "ownerOf"
       | "planCount"
@@ -182,7 +183,9 @@ export interface LicenseRegistryInterface extends Interface {
       | "salesOf"
       | "setApprovalForAll"
       | "setAuthority"
+      | "setMovable"
       | "sharesOf"
+      | "statusOf"
       | "supportsInterface"
       | "symbol"
       | "termsOf"
@@ -196,6 +199,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "ApprovalForAll"
       | "AuthorityUpdated"
       | "LicenseMinted"
+      | "LicenseMovable"
       | "PlanClosed"
       | "PlanCreated"
       | "Transfer"
@@ -255,6 +259,10 @@ export interface LicenseRegistryInterface extends Interface {
     functionFragment: "mint",
     values: [AddressLike, BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "movableAt",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "name", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "ownerOf",
@@ -282,7 +290,15 @@ export interface LicenseRegistryInterface extends Interface {
     values: [AddressLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "setMovable",
+    values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "sharesOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "statusOf",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
@@ -342,6 +358,7 @@ export interface LicenseRegistryInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "mint", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "movableAt", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "name", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "planCount", data: BytesLike): Result;
@@ -362,7 +379,9 @@ export interface LicenseRegistryInterface extends Interface {
     functionFragment: "setAuthority",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "setMovable", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "sharesOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "supportsInterface",
     data: BytesLike
@@ -439,6 +458,19 @@ export namespace LicenseMintedEvent {
     licenseId: bigint;
     planId: bigint;
     owner: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace LicenseMovableEvent {
+  export type InputTuple = [licenseId: BigNumberish, movableAt: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, movableAt: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+    movableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -587,6 +619,8 @@ export interface LicenseRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  movableAt: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
+
   name: TypedContractMethod<[], [string], "view">;
 
   ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
@@ -628,11 +662,19 @@ export interface LicenseRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  setMovable: TypedContractMethod<
+    [licenseId: BigNumberish, at: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
   sharesOf: TypedContractMethod<
     [planId: BigNumberish],
     [PlanSharesStructOutput],
     "view"
   >;
+
+  statusOf: TypedContractMethod<[planId: BigNumberish], [bigint], "view">;
 
   supportsInterface: TypedContractMethod<
     [interfaceId: BytesLike],
@@ -718,6 +760,9 @@ export interface LicenseRegistry extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "movableAt"
+  ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
+  getFunction(
     nameOrSignature: "name"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
@@ -763,12 +808,22 @@ export interface LicenseRegistry extends BaseContract {
     nameOrSignature: "setAuthority"
   ): TypedContractMethod<[newAuthority: AddressLike], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "setMovable"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, at: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "sharesOf"
   ): TypedContractMethod<
     [planId: BigNumberish],
     [PlanSharesStructOutput],
     "view"
   >;
+  getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<[planId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "supportsInterface"
   ): TypedContractMethod<[interfaceId: BytesLike], [boolean], "view">;
@@ -820,6 +875,13 @@ export interface LicenseRegistry extends BaseContract {
     LicenseMintedEvent.InputTuple,
     LicenseMintedEvent.OutputTuple,
     LicenseMintedEvent.OutputObject
+  >;
+  getEvent(
+    key: "LicenseMovable"
+  ): TypedContractEvent<
+    LicenseMovableEvent.InputTuple,
+    LicenseMovableEvent.OutputTuple,
+    LicenseMovableEvent.OutputObject
   >;
   getEvent(
     key: "PlanClosed"
@@ -886,6 +948,17 @@ export interface LicenseRegistry extends BaseContract {
       LicenseMintedEvent.InputTuple,
       LicenseMintedEvent.OutputTuple,
       LicenseMintedEvent.OutputObject
+    >;
+
+    "LicenseMovable(uint64,uint256)": TypedContractEvent<
+      LicenseMovableEvent.InputTuple,
+      LicenseMovableEvent.OutputTuple,
+      LicenseMovableEvent.OutputObject
+    >;
+    LicenseMovable: TypedContractEvent<
+      LicenseMovableEvent.InputTuple,
+      LicenseMovableEvent.OutputTuple,
+      LicenseMovableEvent.OutputObject
     >;
 
     "PlanClosed(uint32)": TypedContractEvent<

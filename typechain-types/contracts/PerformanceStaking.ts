@@ -31,23 +31,63 @@ export type ThawStructOutput = [amount: bigint, readyAt: bigint] & {
 };
 
 export declare namespace IPerformanceStaking {
+  export type BreachesStruct = {
+    lastDay: BigNumberish;
+    bits: BigNumberish;
+    punishedThrough: BigNumberish;
+  };
+
+  export type BreachesStructOutput = [
+    lastDay: bigint,
+    bits: bigint,
+    punishedThrough: bigint
+  ] & { lastDay: bigint; bits: bigint; punishedThrough: bigint };
+
+  export type ChargeStruct = {
+    operatorId: BigNumberish;
+    planId: BigNumberish;
+    amount: BigNumberish;
+    day: BigNumberish;
+    breached: boolean;
+  };
+
+  export type ChargeStructOutput = [
+    operatorId: bigint,
+    planId: bigint,
+    amount: bigint,
+    day: bigint,
+    breached: boolean
+  ] & {
+    operatorId: bigint;
+    planId: bigint;
+    amount: bigint;
+    day: bigint;
+    breached: boolean;
+  };
+
   export type PoolStruct = {
     stake: BigNumberish;
     inFlight: BigNumberish;
     shares: BigNumberish;
     thawingShares: BigNumberish;
+    jailedUntil: BigNumberish;
+    jailings: BigNumberish;
   };
 
   export type PoolStructOutput = [
     stake: bigint,
     inFlight: bigint,
     shares: bigint,
-    thawingShares: bigint
+    thawingShares: bigint,
+    jailedUntil: bigint,
+    jailings: bigint
   ] & {
     stake: bigint;
     inFlight: bigint;
     shares: bigint;
     thawingShares: bigint;
+    jailedUntil: bigint;
+    jailings: bigint;
   };
 
   export type PositionStruct = { shares: BigNumberish; thaw: ThawStruct };
@@ -61,22 +101,30 @@ export declare namespace IPerformanceStaking {
 export interface PerformanceStakingInterface extends Interface {
   getFunction(
     nameOrSignature:
+      | "BREACHES_TO_JAIL"
+      | "CURE_PERIOD"
       | "CURRENCY"
+      | "JAIL_PERIOD"
       | "OPERATORS"
+      | "SLASH_BPS"
       | "THAW_PERIOD"
+      | "TREASURY"
       | "activeStakeOf"
+      | "addBonus"
       | "addStake"
       | "authority"
+      | "breachesOf"
+      | "charge"
       | "headroomOf"
       | "isConsumingScheduledOp"
-      | "lowerInFlight"
       | "poolOf"
       | "positionOf"
+      | "previewCharge"
       | "proceedsOf"
-      | "raiseInFlight"
-      | "requireHeadroom"
+      | "release"
       | "setAuthority"
       | "slash"
+      | "statusOf"
       | "thaw"
       | "withdraw"
       | "withdrawProceeds"
@@ -86,6 +134,9 @@ export interface PerformanceStakingInterface extends Interface {
   getEvent(
     nameOrSignatureOrTopic:
       | "AuthorityUpdated"
+      | "BonusAdded"
+      | "BreachRecorded"
+      | "OperatorJailed"
       | "ProceedsWithdrawn"
       | "StakeAdded"
       | "StakeSlashed"
@@ -93,15 +144,33 @@ export interface PerformanceStakingInterface extends Interface {
       | "StakeWithdrawn"
   ): EventFragment;
 
+  encodeFunctionData(
+    functionFragment: "BREACHES_TO_JAIL",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "CURE_PERIOD",
+    values?: undefined
+  ): string;
   encodeFunctionData(functionFragment: "CURRENCY", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "JAIL_PERIOD",
+    values?: undefined
+  ): string;
   encodeFunctionData(functionFragment: "OPERATORS", values?: undefined): string;
+  encodeFunctionData(functionFragment: "SLASH_BPS", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "THAW_PERIOD",
     values?: undefined
   ): string;
+  encodeFunctionData(functionFragment: "TREASURY", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "activeStakeOf",
     values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "addBonus",
+    values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "addStake",
@@ -109,16 +178,20 @@ export interface PerformanceStakingInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "authority", values?: undefined): string;
   encodeFunctionData(
+    functionFragment: "breachesOf",
+    values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "charge",
+    values: [IPerformanceStaking.ChargeStruct]
+  ): string;
+  encodeFunctionData(
     functionFragment: "headroomOf",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "isConsumingScheduledOp",
     values?: undefined
-  ): string;
-  encodeFunctionData(
-    functionFragment: "lowerInFlight",
-    values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "poolOf",
@@ -129,15 +202,15 @@ export interface PerformanceStakingInterface extends Interface {
     values: [BigNumberish, AddressLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "previewCharge",
+    values: [IPerformanceStaking.ChargeStruct]
+  ): string;
+  encodeFunctionData(
     functionFragment: "proceedsOf",
     values: [AddressLike]
   ): string;
   encodeFunctionData(
-    functionFragment: "raiseInFlight",
-    values: [BigNumberish, BigNumberish]
-  ): string;
-  encodeFunctionData(
-    functionFragment: "requireHeadroom",
+    functionFragment: "release",
     values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
@@ -147,6 +220,10 @@ export interface PerformanceStakingInterface extends Interface {
   encodeFunctionData(
     functionFragment: "slash",
     values: [BigNumberish, BigNumberish, AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "statusOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "thaw",
@@ -165,43 +242,54 @@ export interface PerformanceStakingInterface extends Interface {
     values: [BigNumberish, BigNumberish]
   ): string;
 
+  decodeFunctionResult(
+    functionFragment: "BREACHES_TO_JAIL",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "CURE_PERIOD",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "CURRENCY", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "JAIL_PERIOD",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "OPERATORS", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "SLASH_BPS", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "THAW_PERIOD",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "TREASURY", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "activeStakeOf",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "addBonus", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "addStake", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "breachesOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "charge", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "headroomOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "isConsumingScheduledOp",
     data: BytesLike
   ): Result;
-  decodeFunctionResult(
-    functionFragment: "lowerInFlight",
-    data: BytesLike
-  ): Result;
   decodeFunctionResult(functionFragment: "poolOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "positionOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "previewCharge",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "proceedsOf", data: BytesLike): Result;
-  decodeFunctionResult(
-    functionFragment: "raiseInFlight",
-    data: BytesLike
-  ): Result;
-  decodeFunctionResult(
-    functionFragment: "requireHeadroom",
-    data: BytesLike
-  ): Result;
+  decodeFunctionResult(functionFragment: "release", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "setAuthority",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "slash", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "thaw", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
   decodeFunctionResult(
@@ -216,6 +304,55 @@ export namespace AuthorityUpdatedEvent {
   export type OutputTuple = [authority: string];
   export interface OutputObject {
     authority: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace BonusAddedEvent {
+  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [operatorId: bigint, amount: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace BreachRecordedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    planId: BigNumberish,
+    day: BigNumberish
+  ];
+  export type OutputTuple = [operatorId: bigint, planId: bigint, day: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    planId: bigint;
+    day: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace OperatorJailedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    planId: BigNumberish,
+    until: BigNumberish
+  ];
+  export type OutputTuple = [operatorId: bigint, planId: bigint, until: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    planId: bigint;
+    until: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -384,16 +521,32 @@ export interface PerformanceStaking extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  BREACHES_TO_JAIL: TypedContractMethod<[], [bigint], "view">;
+
+  CURE_PERIOD: TypedContractMethod<[], [bigint], "view">;
+
   CURRENCY: TypedContractMethod<[], [string], "view">;
+
+  JAIL_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
   OPERATORS: TypedContractMethod<[], [string], "view">;
 
+  SLASH_BPS: TypedContractMethod<[], [bigint], "view">;
+
   THAW_PERIOD: TypedContractMethod<[], [bigint], "view">;
+
+  TREASURY: TypedContractMethod<[], [string], "view">;
 
   activeStakeOf: TypedContractMethod<
     [operatorId: BigNumberish],
     [bigint],
     "view"
+  >;
+
+  addBonus: TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish],
+    [void],
+    "nonpayable"
   >;
 
   addStake: TypedContractMethod<
@@ -404,15 +557,21 @@ export interface PerformanceStaking extends BaseContract {
 
   authority: TypedContractMethod<[], [string], "view">;
 
+  breachesOf: TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish],
+    [IPerformanceStaking.BreachesStructOutput],
+    "view"
+  >;
+
+  charge: TypedContractMethod<
+    [charged: IPerformanceStaking.ChargeStruct],
+    [boolean],
+    "nonpayable"
+  >;
+
   headroomOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
   isConsumingScheduledOp: TypedContractMethod<[], [string], "view">;
-
-  lowerInFlight: TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
-    "nonpayable"
-  >;
 
   poolOf: TypedContractMethod<
     [operatorId: BigNumberish],
@@ -426,18 +585,18 @@ export interface PerformanceStaking extends BaseContract {
     "view"
   >;
 
+  previewCharge: TypedContractMethod<
+    [charged: IPerformanceStaking.ChargeStruct],
+    [void],
+    "view"
+  >;
+
   proceedsOf: TypedContractMethod<[beneficiary: AddressLike], [bigint], "view">;
 
-  raiseInFlight: TypedContractMethod<
+  release: TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
-  >;
-
-  requireHeadroom: TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
-    "view"
   >;
 
   setAuthority: TypedContractMethod<
@@ -451,6 +610,8 @@ export interface PerformanceStaking extends BaseContract {
     [bigint],
     "nonpayable"
   >;
+
+  statusOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
   thaw: TypedContractMethod<
     [operatorId: BigNumberish, shares: BigNumberish],
@@ -481,17 +642,39 @@ export interface PerformanceStaking extends BaseContract {
   ): T;
 
   getFunction(
+    nameOrSignature: "BREACHES_TO_JAIL"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "CURE_PERIOD"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "CURRENCY"
   ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "JAIL_PERIOD"
+  ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
     nameOrSignature: "OPERATORS"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
+    nameOrSignature: "SLASH_BPS"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "THAW_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "TREASURY"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
     nameOrSignature: "activeStakeOf"
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "addBonus"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "addStake"
   ): TypedContractMethod<
@@ -503,18 +686,25 @@ export interface PerformanceStaking extends BaseContract {
     nameOrSignature: "authority"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
+    nameOrSignature: "breachesOf"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish],
+    [IPerformanceStaking.BreachesStructOutput],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "charge"
+  ): TypedContractMethod<
+    [charged: IPerformanceStaking.ChargeStruct],
+    [boolean],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "headroomOf"
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "isConsumingScheduledOp"
   ): TypedContractMethod<[], [string], "view">;
-  getFunction(
-    nameOrSignature: "lowerInFlight"
-  ): TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
-    "nonpayable"
-  >;
   getFunction(
     nameOrSignature: "poolOf"
   ): TypedContractMethod<
@@ -530,21 +720,21 @@ export interface PerformanceStaking extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "previewCharge"
+  ): TypedContractMethod<
+    [charged: IPerformanceStaking.ChargeStruct],
+    [void],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "proceedsOf"
   ): TypedContractMethod<[beneficiary: AddressLike], [bigint], "view">;
   getFunction(
-    nameOrSignature: "raiseInFlight"
+    nameOrSignature: "release"
   ): TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
-  >;
-  getFunction(
-    nameOrSignature: "requireHeadroom"
-  ): TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
-    "view"
   >;
   getFunction(
     nameOrSignature: "setAuthority"
@@ -556,6 +746,9 @@ export interface PerformanceStaking extends BaseContract {
     [bigint],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "thaw"
   ): TypedContractMethod<
@@ -587,6 +780,27 @@ export interface PerformanceStaking extends BaseContract {
     AuthorityUpdatedEvent.InputTuple,
     AuthorityUpdatedEvent.OutputTuple,
     AuthorityUpdatedEvent.OutputObject
+  >;
+  getEvent(
+    key: "BonusAdded"
+  ): TypedContractEvent<
+    BonusAddedEvent.InputTuple,
+    BonusAddedEvent.OutputTuple,
+    BonusAddedEvent.OutputObject
+  >;
+  getEvent(
+    key: "BreachRecorded"
+  ): TypedContractEvent<
+    BreachRecordedEvent.InputTuple,
+    BreachRecordedEvent.OutputTuple,
+    BreachRecordedEvent.OutputObject
+  >;
+  getEvent(
+    key: "OperatorJailed"
+  ): TypedContractEvent<
+    OperatorJailedEvent.InputTuple,
+    OperatorJailedEvent.OutputTuple,
+    OperatorJailedEvent.OutputObject
   >;
   getEvent(
     key: "ProceedsWithdrawn"
@@ -634,6 +848,39 @@ export interface PerformanceStaking extends BaseContract {
       AuthorityUpdatedEvent.InputTuple,
       AuthorityUpdatedEvent.OutputTuple,
       AuthorityUpdatedEvent.OutputObject
+    >;
+
+    "BonusAdded(uint24,uint256)": TypedContractEvent<
+      BonusAddedEvent.InputTuple,
+      BonusAddedEvent.OutputTuple,
+      BonusAddedEvent.OutputObject
+    >;
+    BonusAdded: TypedContractEvent<
+      BonusAddedEvent.InputTuple,
+      BonusAddedEvent.OutputTuple,
+      BonusAddedEvent.OutputObject
+    >;
+
+    "BreachRecorded(uint24,uint32,uint256)": TypedContractEvent<
+      BreachRecordedEvent.InputTuple,
+      BreachRecordedEvent.OutputTuple,
+      BreachRecordedEvent.OutputObject
+    >;
+    BreachRecorded: TypedContractEvent<
+      BreachRecordedEvent.InputTuple,
+      BreachRecordedEvent.OutputTuple,
+      BreachRecordedEvent.OutputObject
+    >;
+
+    "OperatorJailed(uint24,uint32,uint256)": TypedContractEvent<
+      OperatorJailedEvent.InputTuple,
+      OperatorJailedEvent.OutputTuple,
+      OperatorJailedEvent.OutputObject
+    >;
+    OperatorJailed: TypedContractEvent<
+      OperatorJailedEvent.InputTuple,
+      OperatorJailedEvent.OutputTuple,
+      OperatorJailedEvent.OutputObject
     >;
 
     "ProceedsWithdrawn(address,address,uint256)": TypedContractEvent<

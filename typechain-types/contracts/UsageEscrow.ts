@@ -129,14 +129,22 @@ export declare namespace IUsageEscrow {
     publisher: BigNumberish;
     attestor: BigNumberish;
     fee: BigNumberish;
+    bonus: BigNumberish;
   };
 
   export type SplitStructOutput = [
     operator: bigint,
     publisher: bigint,
     attestor: bigint,
-    fee: bigint
-  ] & { operator: bigint; publisher: bigint; attestor: bigint; fee: bigint };
+    fee: bigint,
+    bonus: bigint
+  ] & {
+    operator: bigint;
+    publisher: bigint;
+    attestor: bigint;
+    fee: bigint;
+    bonus: bigint;
+  };
 
   export type AccountViewStruct = {
     planId: BigNumberish;
@@ -148,10 +156,19 @@ export declare namespace IUsageEscrow {
     expiresAt: BigNumberish;
     generation: BigNumberish;
     onVoucherRoad: boolean;
+    renews: boolean;
+    isClosed: boolean;
     thawing: BigNumberish;
     thawReadyAt: BigNumberish;
     capCutCode: BigNumberish;
     capCutReadyAt: BigNumberish;
+    nextOperatorId: BigNumberish;
+    nextOnVoucherRoad: boolean;
+    serviceChangeReadyAt: BigNumberish;
+    stoppedAt: BigNumberish;
+    isEnded: boolean;
+    endedAt: BigNumberish;
+    endedSpent: BigNumberish;
   };
 
   export type AccountViewStructOutput = [
@@ -164,10 +181,19 @@ export declare namespace IUsageEscrow {
     expiresAt: bigint,
     generation: bigint,
     onVoucherRoad: boolean,
+    renews: boolean,
+    isClosed: boolean,
     thawing: bigint,
     thawReadyAt: bigint,
     capCutCode: bigint,
-    capCutReadyAt: bigint
+    capCutReadyAt: bigint,
+    nextOperatorId: bigint,
+    nextOnVoucherRoad: boolean,
+    serviceChangeReadyAt: bigint,
+    stoppedAt: bigint,
+    isEnded: boolean,
+    endedAt: bigint,
+    endedSpent: bigint
   ] & {
     planId: bigint;
     operatorId: bigint;
@@ -178,10 +204,19 @@ export declare namespace IUsageEscrow {
     expiresAt: bigint;
     generation: bigint;
     onVoucherRoad: boolean;
+    renews: boolean;
+    isClosed: boolean;
     thawing: bigint;
     thawReadyAt: bigint;
     capCutCode: bigint;
     capCutReadyAt: bigint;
+    nextOperatorId: bigint;
+    nextOnVoucherRoad: boolean;
+    serviceChangeReadyAt: bigint;
+    stoppedAt: bigint;
+    isEnded: boolean;
+    endedAt: bigint;
+    endedSpent: bigint;
   };
 
   export type BatchStruct = {
@@ -192,6 +227,7 @@ export declare namespace IUsageEscrow {
     discountBps: BigNumberish;
     feeBps: BigNumberish;
     signers: BigNumberish;
+    earnsBonus: boolean;
     status: BigNumberish;
   };
 
@@ -203,6 +239,7 @@ export declare namespace IUsageEscrow {
     discountBps: bigint,
     feeBps: bigint,
     signers: bigint,
+    earnsBonus: boolean,
     status: bigint
   ] & {
     operatorId: bigint;
@@ -212,6 +249,7 @@ export declare namespace IUsageEscrow {
     discountBps: bigint;
     feeBps: bigint;
     signers: bigint;
+    earnsBonus: boolean;
     status: bigint;
   };
 
@@ -233,6 +271,18 @@ export declare namespace IUsageEscrow {
     epochEnd: bigint;
     lastLicense: bigint;
   };
+
+  export type UpfrontStruct = {
+    amount: BigNumberish;
+    paidAt: BigNumberish;
+    feeBps: BigNumberish;
+  };
+
+  export type UpfrontStructOutput = [
+    amount: bigint,
+    paidAt: bigint,
+    feeBps: bigint
+  ] & { amount: bigint; paidAt: bigint; feeBps: bigint };
 }
 
 export interface UsageEscrowInterface extends Interface {
@@ -252,34 +302,49 @@ export interface UsageEscrowInterface extends Interface {
       | "WINDOW_PERIOD"
       | "accountOf"
       | "applyCapCut"
+      | "applyServiceChange"
       | "authority"
       | "batchIdOf"
       | "batchOf"
+      | "batchStatusOf"
+      | "bonusOf"
       | "buy"
       | "capOf"
+      | "changeService"
+      | "closeTerm"
       | "collectAttestorShare"
+      | "committedOf"
       | "deposit"
       | "depositCeiling"
       | "depositWithPermit"
       | "earningsOf"
       | "eip712Domain"
+      | "end"
       | "feeBps"
       | "isConsumingScheduledOp"
       | "laneOf"
+      | "lock"
       | "pause"
       | "pausedUntil"
+      | "payBonus"
       | "previewSettle"
       | "protocolFees"
       | "raiseDepositCeiling"
       | "raiseGeneration"
       | "release"
+      | "releaseUpfront"
+      | "renew"
       | "setAuthority"
       | "setCap"
       | "setFee"
+      | "setRenewal"
       | "settle"
       | "splitOf"
+      | "statusOf"
       | "thaw"
+      | "unlock"
       | "unpause"
+      | "upfrontOf"
       | "withdraw"
       | "withdrawEarnings"
       | "withdrawFees"
@@ -291,6 +356,7 @@ export interface UsageEscrowInterface extends Interface {
       | "AuthorityUpdated"
       | "BatchReleased"
       | "BatchSettled"
+      | "BonusPaid"
       | "CapCutStarted"
       | "CapSet"
       | "DepositCeilingRaised"
@@ -300,9 +366,20 @@ export interface UsageEscrowInterface extends Interface {
       | "FeeSet"
       | "GenerationRaised"
       | "LicenseBought"
+      | "LicenseEnded"
+      | "LicenseLocked"
+      | "LicenseUnlocked"
       | "Paused"
+      | "RenewalSet"
+      | "ServiceChangeStarted"
+      | "ServiceChanged"
+      | "TermClosed"
+      | "TermRenewed"
       | "ThawStarted"
       | "Unpaused"
+      | "UpfrontPaid"
+      | "UpfrontReleased"
+      | "UpfrontReturned"
       | "Withdrawn"
   ): EventFragment;
 
@@ -344,12 +421,24 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "applyCapCut",
     values: [BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "applyServiceChange",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "authority", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "batchIdOf",
     values: [BatchHeaderStruct]
   ): string;
   encodeFunctionData(functionFragment: "batchOf", values: [BytesLike]): string;
+  encodeFunctionData(
+    functionFragment: "batchStatusOf",
+    values: [BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "bonusOf",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "buy",
     values: [
@@ -362,8 +451,20 @@ export interface UsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "capOf", values: [BigNumberish]): string;
   encodeFunctionData(
+    functionFragment: "changeService",
+    values: [BigNumberish, BigNumberish, boolean]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "closeTerm",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "collectAttestorShare",
     values: [BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "committedOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "deposit",
@@ -392,6 +493,7 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "eip712Domain",
     values?: undefined
   ): string;
+  encodeFunctionData(functionFragment: "end", values: [BigNumberish]): string;
   encodeFunctionData(functionFragment: "feeBps", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "isConsumingScheduledOp",
@@ -401,10 +503,15 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "laneOf",
     values: [BigNumberish, BigNumberish, BigNumberish]
   ): string;
+  encodeFunctionData(functionFragment: "lock", values: [BigNumberish]): string;
   encodeFunctionData(functionFragment: "pause", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "pausedUntil",
     values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "payBonus",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "previewSettle",
@@ -424,6 +531,11 @@ export interface UsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "release", values: [BytesLike]): string;
   encodeFunctionData(
+    functionFragment: "releaseUpfront",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(functionFragment: "renew", values: [BigNumberish]): string;
+  encodeFunctionData(
     functionFragment: "setAuthority",
     values: [AddressLike]
   ): string;
@@ -436,15 +548,31 @@ export interface UsageEscrowInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "setRenewal",
+    values: [BigNumberish, boolean]
+  ): string;
+  encodeFunctionData(
     functionFragment: "settle",
     values: [BatchHeaderStruct, BytesLike, BytesLike]
   ): string;
   encodeFunctionData(functionFragment: "splitOf", values: [BytesLike]): string;
   encodeFunctionData(
+    functionFragment: "statusOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "thaw",
     values: [BigNumberish, BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "unlock",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "unpause", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "upfrontOf",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "withdraw",
     values: [BigNumberish, AddressLike]
@@ -493,13 +621,31 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "applyCapCut",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "applyServiceChange",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "batchIdOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "batchOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "batchStatusOf",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "bonusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buy", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "capOf", data: BytesLike): Result;
   decodeFunctionResult(
+    functionFragment: "changeService",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "closeTerm", data: BytesLike): Result;
+  decodeFunctionResult(
     functionFragment: "collectAttestorShare",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "committedOf",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "deposit", data: BytesLike): Result;
@@ -516,17 +662,20 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "eip712Domain",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "end", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "feeBps", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "isConsumingScheduledOp",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "laneOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "lock", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "pause", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "pausedUntil",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "payBonus", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "previewSettle",
     data: BytesLike
@@ -545,15 +694,24 @@ export interface UsageEscrowInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "release", data: BytesLike): Result;
   decodeFunctionResult(
+    functionFragment: "releaseUpfront",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "renew", data: BytesLike): Result;
+  decodeFunctionResult(
     functionFragment: "setAuthority",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "setCap", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "setFee", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "setRenewal", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "settle", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "splitOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "thaw", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "unlock", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "unpause", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "upfrontOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "withdrawEarnings",
@@ -647,6 +805,19 @@ export namespace BatchSettledEvent {
     charged: bigint;
     discountBps: bigint;
     outcomes: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace BonusPaidEvent {
+  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [operatorId: bigint, amount: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -800,11 +971,155 @@ export namespace LicenseBoughtEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace LicenseEndedEvent {
+  export type InputTuple = [licenseId: BigNumberish];
+  export type OutputTuple = [licenseId: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace LicenseLockedEvent {
+  export type InputTuple = [licenseId: BigNumberish, movableAt: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, movableAt: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+    movableAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace LicenseUnlockedEvent {
+  export type InputTuple = [licenseId: BigNumberish];
+  export type OutputTuple = [licenseId: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export namespace PausedEvent {
   export type InputTuple = [until: BigNumberish];
   export type OutputTuple = [until: bigint];
   export interface OutputObject {
     until: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace RenewalSetEvent {
+  export type InputTuple = [licenseId: BigNumberish, renews: boolean];
+  export type OutputTuple = [licenseId: bigint, renews: boolean];
+  export interface OutputObject {
+    licenseId: bigint;
+    renews: boolean;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ServiceChangeStartedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    operatorId: BigNumberish,
+    onVoucherRoad: boolean,
+    readyAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    operatorId: bigint,
+    onVoucherRoad: boolean,
+    readyAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    operatorId: bigint;
+    onVoucherRoad: boolean;
+    readyAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ServiceChangedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    operatorId: BigNumberish,
+    onVoucherRoad: boolean
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    operatorId: bigint,
+    onVoucherRoad: boolean
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    operatorId: bigint;
+    onVoucherRoad: boolean;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace TermClosedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    endedAt: BigNumberish,
+    charged: BigNumberish,
+    fee: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    endedAt: bigint,
+    charged: bigint,
+    fee: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    endedAt: bigint;
+    charged: bigint;
+    fee: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace TermRenewedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    term: BigNumberish,
+    expiresAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    term: bigint,
+    expiresAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    term: bigint;
+    expiresAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -838,6 +1153,71 @@ export namespace UnpausedEvent {
   export type InputTuple = [];
   export type OutputTuple = [];
   export interface OutputObject {}
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace UpfrontPaidEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    amount: BigNumberish,
+    releasableAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    amount: bigint,
+    releasableAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    amount: bigint;
+    releasableAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace UpfrontReleasedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    publisher: AddressLike,
+    amount: BigNumberish,
+    fee: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    publisher: string,
+    amount: bigint,
+    fee: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    publisher: string;
+    amount: bigint;
+    fee: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace UpfrontReturnedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    owner: AddressLike,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [licenseId: bigint, owner: string, amount: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+    owner: string;
+    amount: bigint;
+  }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
   export type Log = TypedEventLog<Event>;
@@ -941,6 +1321,12 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  applyServiceChange: TypedContractMethod<
+    [licenseId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
   authority: TypedContractMethod<[], [string], "view">;
 
   batchIdOf: TypedContractMethod<[header: BatchHeaderStruct], [string], "view">;
@@ -950,6 +1336,10 @@ export interface UsageEscrow extends BaseContract {
     [IUsageEscrow.BatchStructOutput],
     "view"
   >;
+
+  batchStatusOf: TypedContractMethod<[batchId: BytesLike], [bigint], "view">;
+
+  bonusOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
   buy: TypedContractMethod<
     [
@@ -965,11 +1355,25 @@ export interface UsageEscrow extends BaseContract {
 
   capOf: TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
 
+  changeService: TypedContractMethod<
+    [licenseId: BigNumberish, operatorId: BigNumberish, onVoucherRoad: boolean],
+    [void],
+    "nonpayable"
+  >;
+
+  closeTerm: TypedContractMethod<
+    [licenseId: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
+
   collectAttestorShare: TypedContractMethod<
     [batchId: BytesLike],
     [[bigint, bigint] & { amount: bigint; signers: bigint }],
     "nonpayable"
   >;
+
+  committedOf: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
 
   deposit: TypedContractMethod<
     [licenseId: BigNumberish, amount: BigNumberish],
@@ -1010,6 +1414,8 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
 
+  end: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+
   feeBps: TypedContractMethod<[], [bigint], "view">;
 
   isConsumingScheduledOp: TypedContractMethod<[], [string], "view">;
@@ -1020,9 +1426,17 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
 
+  lock: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+
   pause: TypedContractMethod<[], [void], "nonpayable">;
 
   pausedUntil: TypedContractMethod<[], [bigint], "view">;
+
+  payBonus: TypedContractMethod<
+    [operatorId: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
 
   previewSettle: TypedContractMethod<
     [header: BatchHeaderStruct, entries: BytesLike],
@@ -1052,6 +1466,14 @@ export interface UsageEscrow extends BaseContract {
 
   release: TypedContractMethod<[batchId: BytesLike], [void], "nonpayable">;
 
+  releaseUpfront: TypedContractMethod<
+    [licenseId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
+  renew: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+
   setAuthority: TypedContractMethod<
     [newAuthority: AddressLike],
     [void],
@@ -1066,6 +1488,12 @@ export interface UsageEscrow extends BaseContract {
 
   setFee: TypedContractMethod<[newFeeBps: BigNumberish], [void], "nonpayable">;
 
+  setRenewal: TypedContractMethod<
+    [licenseId: BigNumberish, renews: boolean],
+    [void],
+    "nonpayable"
+  >;
+
   settle: TypedContractMethod<
     [header: BatchHeaderStruct, entries: BytesLike, proof: BytesLike],
     [string],
@@ -1078,13 +1506,23 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
 
+  statusOf: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
+
   thaw: TypedContractMethod<
     [licenseId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
   >;
 
+  unlock: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+
   unpause: TypedContractMethod<[], [void], "nonpayable">;
+
+  upfrontOf: TypedContractMethod<
+    [licenseId: BigNumberish],
+    [IUsageEscrow.UpfrontStructOutput],
+    "view"
+  >;
 
   withdraw: TypedContractMethod<
     [licenseId: BigNumberish, to: AddressLike],
@@ -1151,6 +1589,9 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "applyCapCut"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "applyServiceChange"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "authority"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
@@ -1163,6 +1604,12 @@ export interface UsageEscrow extends BaseContract {
     [IUsageEscrow.BatchStructOutput],
     "view"
   >;
+  getFunction(
+    nameOrSignature: "batchStatusOf"
+  ): TypedContractMethod<[batchId: BytesLike], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "bonusOf"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "buy"
   ): TypedContractMethod<
@@ -1180,12 +1627,25 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "capOf"
   ): TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
   getFunction(
+    nameOrSignature: "changeService"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, operatorId: BigNumberish, onVoucherRoad: boolean],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "closeTerm"
+  ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "nonpayable">;
+  getFunction(
     nameOrSignature: "collectAttestorShare"
   ): TypedContractMethod<
     [batchId: BytesLike],
     [[bigint, bigint] & { amount: bigint; signers: bigint }],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "committedOf"
+  ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "deposit"
   ): TypedContractMethod<
@@ -1231,6 +1691,9 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "end"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "feeBps"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
@@ -1244,11 +1707,17 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "lock"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "pause"
   ): TypedContractMethod<[], [void], "nonpayable">;
   getFunction(
     nameOrSignature: "pausedUntil"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "payBonus"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "nonpayable">;
   getFunction(
     nameOrSignature: "previewSettle"
   ): TypedContractMethod<
@@ -1275,6 +1744,12 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "release"
   ): TypedContractMethod<[batchId: BytesLike], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "releaseUpfront"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "renew"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "setAuthority"
   ): TypedContractMethod<[newAuthority: AddressLike], [void], "nonpayable">;
   getFunction(
@@ -1287,6 +1762,13 @@ export interface UsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "setFee"
   ): TypedContractMethod<[newFeeBps: BigNumberish], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "setRenewal"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, renews: boolean],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "settle"
   ): TypedContractMethod<
@@ -1302,6 +1784,9 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
+  getFunction(
     nameOrSignature: "thaw"
   ): TypedContractMethod<
     [licenseId: BigNumberish, amount: BigNumberish],
@@ -1309,8 +1794,18 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "unlock"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "unpause"
   ): TypedContractMethod<[], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "upfrontOf"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish],
+    [IUsageEscrow.UpfrontStructOutput],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "withdraw"
   ): TypedContractMethod<
@@ -1352,6 +1847,13 @@ export interface UsageEscrow extends BaseContract {
     BatchSettledEvent.InputTuple,
     BatchSettledEvent.OutputTuple,
     BatchSettledEvent.OutputObject
+  >;
+  getEvent(
+    key: "BonusPaid"
+  ): TypedContractEvent<
+    BonusPaidEvent.InputTuple,
+    BonusPaidEvent.OutputTuple,
+    BonusPaidEvent.OutputObject
   >;
   getEvent(
     key: "CapCutStarted"
@@ -1417,11 +1919,67 @@ export interface UsageEscrow extends BaseContract {
     LicenseBoughtEvent.OutputObject
   >;
   getEvent(
+    key: "LicenseEnded"
+  ): TypedContractEvent<
+    LicenseEndedEvent.InputTuple,
+    LicenseEndedEvent.OutputTuple,
+    LicenseEndedEvent.OutputObject
+  >;
+  getEvent(
+    key: "LicenseLocked"
+  ): TypedContractEvent<
+    LicenseLockedEvent.InputTuple,
+    LicenseLockedEvent.OutputTuple,
+    LicenseLockedEvent.OutputObject
+  >;
+  getEvent(
+    key: "LicenseUnlocked"
+  ): TypedContractEvent<
+    LicenseUnlockedEvent.InputTuple,
+    LicenseUnlockedEvent.OutputTuple,
+    LicenseUnlockedEvent.OutputObject
+  >;
+  getEvent(
     key: "Paused"
   ): TypedContractEvent<
     PausedEvent.InputTuple,
     PausedEvent.OutputTuple,
     PausedEvent.OutputObject
+  >;
+  getEvent(
+    key: "RenewalSet"
+  ): TypedContractEvent<
+    RenewalSetEvent.InputTuple,
+    RenewalSetEvent.OutputTuple,
+    RenewalSetEvent.OutputObject
+  >;
+  getEvent(
+    key: "ServiceChangeStarted"
+  ): TypedContractEvent<
+    ServiceChangeStartedEvent.InputTuple,
+    ServiceChangeStartedEvent.OutputTuple,
+    ServiceChangeStartedEvent.OutputObject
+  >;
+  getEvent(
+    key: "ServiceChanged"
+  ): TypedContractEvent<
+    ServiceChangedEvent.InputTuple,
+    ServiceChangedEvent.OutputTuple,
+    ServiceChangedEvent.OutputObject
+  >;
+  getEvent(
+    key: "TermClosed"
+  ): TypedContractEvent<
+    TermClosedEvent.InputTuple,
+    TermClosedEvent.OutputTuple,
+    TermClosedEvent.OutputObject
+  >;
+  getEvent(
+    key: "TermRenewed"
+  ): TypedContractEvent<
+    TermRenewedEvent.InputTuple,
+    TermRenewedEvent.OutputTuple,
+    TermRenewedEvent.OutputObject
   >;
   getEvent(
     key: "ThawStarted"
@@ -1436,6 +1994,27 @@ export interface UsageEscrow extends BaseContract {
     UnpausedEvent.InputTuple,
     UnpausedEvent.OutputTuple,
     UnpausedEvent.OutputObject
+  >;
+  getEvent(
+    key: "UpfrontPaid"
+  ): TypedContractEvent<
+    UpfrontPaidEvent.InputTuple,
+    UpfrontPaidEvent.OutputTuple,
+    UpfrontPaidEvent.OutputObject
+  >;
+  getEvent(
+    key: "UpfrontReleased"
+  ): TypedContractEvent<
+    UpfrontReleasedEvent.InputTuple,
+    UpfrontReleasedEvent.OutputTuple,
+    UpfrontReleasedEvent.OutputObject
+  >;
+  getEvent(
+    key: "UpfrontReturned"
+  ): TypedContractEvent<
+    UpfrontReturnedEvent.InputTuple,
+    UpfrontReturnedEvent.OutputTuple,
+    UpfrontReturnedEvent.OutputObject
   >;
   getEvent(
     key: "Withdrawn"
@@ -1488,6 +2067,17 @@ export interface UsageEscrow extends BaseContract {
       BatchSettledEvent.InputTuple,
       BatchSettledEvent.OutputTuple,
       BatchSettledEvent.OutputObject
+    >;
+
+    "BonusPaid(uint24,uint256)": TypedContractEvent<
+      BonusPaidEvent.InputTuple,
+      BonusPaidEvent.OutputTuple,
+      BonusPaidEvent.OutputObject
+    >;
+    BonusPaid: TypedContractEvent<
+      BonusPaidEvent.InputTuple,
+      BonusPaidEvent.OutputTuple,
+      BonusPaidEvent.OutputObject
     >;
 
     "CapCutStarted(uint64,uint8,uint256)": TypedContractEvent<
@@ -1589,6 +2179,39 @@ export interface UsageEscrow extends BaseContract {
       LicenseBoughtEvent.OutputObject
     >;
 
+    "LicenseEnded(uint64)": TypedContractEvent<
+      LicenseEndedEvent.InputTuple,
+      LicenseEndedEvent.OutputTuple,
+      LicenseEndedEvent.OutputObject
+    >;
+    LicenseEnded: TypedContractEvent<
+      LicenseEndedEvent.InputTuple,
+      LicenseEndedEvent.OutputTuple,
+      LicenseEndedEvent.OutputObject
+    >;
+
+    "LicenseLocked(uint64,uint256)": TypedContractEvent<
+      LicenseLockedEvent.InputTuple,
+      LicenseLockedEvent.OutputTuple,
+      LicenseLockedEvent.OutputObject
+    >;
+    LicenseLocked: TypedContractEvent<
+      LicenseLockedEvent.InputTuple,
+      LicenseLockedEvent.OutputTuple,
+      LicenseLockedEvent.OutputObject
+    >;
+
+    "LicenseUnlocked(uint64)": TypedContractEvent<
+      LicenseUnlockedEvent.InputTuple,
+      LicenseUnlockedEvent.OutputTuple,
+      LicenseUnlockedEvent.OutputObject
+    >;
+    LicenseUnlocked: TypedContractEvent<
+      LicenseUnlockedEvent.InputTuple,
+      LicenseUnlockedEvent.OutputTuple,
+      LicenseUnlockedEvent.OutputObject
+    >;
+
     "Paused(uint256)": TypedContractEvent<
       PausedEvent.InputTuple,
       PausedEvent.OutputTuple,
@@ -1598,6 +2221,61 @@ export interface UsageEscrow extends BaseContract {
       PausedEvent.InputTuple,
       PausedEvent.OutputTuple,
       PausedEvent.OutputObject
+    >;
+
+    "RenewalSet(uint64,bool)": TypedContractEvent<
+      RenewalSetEvent.InputTuple,
+      RenewalSetEvent.OutputTuple,
+      RenewalSetEvent.OutputObject
+    >;
+    RenewalSet: TypedContractEvent<
+      RenewalSetEvent.InputTuple,
+      RenewalSetEvent.OutputTuple,
+      RenewalSetEvent.OutputObject
+    >;
+
+    "ServiceChangeStarted(uint64,uint24,bool,uint256)": TypedContractEvent<
+      ServiceChangeStartedEvent.InputTuple,
+      ServiceChangeStartedEvent.OutputTuple,
+      ServiceChangeStartedEvent.OutputObject
+    >;
+    ServiceChangeStarted: TypedContractEvent<
+      ServiceChangeStartedEvent.InputTuple,
+      ServiceChangeStartedEvent.OutputTuple,
+      ServiceChangeStartedEvent.OutputObject
+    >;
+
+    "ServiceChanged(uint64,uint24,bool)": TypedContractEvent<
+      ServiceChangedEvent.InputTuple,
+      ServiceChangedEvent.OutputTuple,
+      ServiceChangedEvent.OutputObject
+    >;
+    ServiceChanged: TypedContractEvent<
+      ServiceChangedEvent.InputTuple,
+      ServiceChangedEvent.OutputTuple,
+      ServiceChangedEvent.OutputObject
+    >;
+
+    "TermClosed(uint64,uint256,uint256,uint256)": TypedContractEvent<
+      TermClosedEvent.InputTuple,
+      TermClosedEvent.OutputTuple,
+      TermClosedEvent.OutputObject
+    >;
+    TermClosed: TypedContractEvent<
+      TermClosedEvent.InputTuple,
+      TermClosedEvent.OutputTuple,
+      TermClosedEvent.OutputObject
+    >;
+
+    "TermRenewed(uint64,uint256,uint256)": TypedContractEvent<
+      TermRenewedEvent.InputTuple,
+      TermRenewedEvent.OutputTuple,
+      TermRenewedEvent.OutputObject
+    >;
+    TermRenewed: TypedContractEvent<
+      TermRenewedEvent.InputTuple,
+      TermRenewedEvent.OutputTuple,
+      TermRenewedEvent.OutputObject
     >;
 
     "ThawStarted(uint64,uint256,uint256)": TypedContractEvent<
@@ -1620,6 +2298,39 @@ export interface UsageEscrow extends BaseContract {
       UnpausedEvent.InputTuple,
       UnpausedEvent.OutputTuple,
       UnpausedEvent.OutputObject
+    >;
+
+    "UpfrontPaid(uint64,uint256,uint256)": TypedContractEvent<
+      UpfrontPaidEvent.InputTuple,
+      UpfrontPaidEvent.OutputTuple,
+      UpfrontPaidEvent.OutputObject
+    >;
+    UpfrontPaid: TypedContractEvent<
+      UpfrontPaidEvent.InputTuple,
+      UpfrontPaidEvent.OutputTuple,
+      UpfrontPaidEvent.OutputObject
+    >;
+
+    "UpfrontReleased(uint64,address,uint256,uint256)": TypedContractEvent<
+      UpfrontReleasedEvent.InputTuple,
+      UpfrontReleasedEvent.OutputTuple,
+      UpfrontReleasedEvent.OutputObject
+    >;
+    UpfrontReleased: TypedContractEvent<
+      UpfrontReleasedEvent.InputTuple,
+      UpfrontReleasedEvent.OutputTuple,
+      UpfrontReleasedEvent.OutputObject
+    >;
+
+    "UpfrontReturned(uint64,address,uint256)": TypedContractEvent<
+      UpfrontReturnedEvent.InputTuple,
+      UpfrontReturnedEvent.OutputTuple,
+      UpfrontReturnedEvent.OutputObject
+    >;
+    UpfrontReturned: TypedContractEvent<
+      UpfrontReturnedEvent.InputTuple,
+      UpfrontReturnedEvent.OutputTuple,
+      UpfrontReturnedEvent.OutputObject
     >;
 
     "Withdrawn(uint64,address,uint256)": TypedContractEvent<

@@ -3,6 +3,8 @@
 /* eslint-disable */
 import type * as interfaces from "./interfaces";
 export type { interfaces };
+import type * as libraries from "./libraries";
+export type { libraries };
 import type * as mocks from "./mocks";
 export type { mocks };
 export type { AssetRegistry } from "./AssetRegistry";

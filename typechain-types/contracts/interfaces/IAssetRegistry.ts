@@ -28,6 +28,7 @@ export declare namespace IAssetRegistry {
     manifestHash: BytesLike;
     weightsCommitment: BytesLike;
     publishedAt: BigNumberish;
+    recallAt: BigNumberish;
     uri: string;
   };
 
@@ -35,11 +36,13 @@ export declare namespace IAssetRegistry {
     manifestHash: string,
     weightsCommitment: string,
     publishedAt: bigint,
+    recallAt: bigint,
     uri: string
   ] & {
     manifestHash: string;
     weightsCommitment: string;
     publishedAt: bigint;
+    recallAt: bigint;
     uri: string;
   };
 }
@@ -47,6 +50,7 @@ export declare namespace IAssetRegistry {
 export interface IAssetRegistryInterface extends Interface {
   getFunction(
     nameOrSignature:
+      | "NOTICE_PERIOD"
       | "approve"
       | "assetCount"
       | "balanceOf"
@@ -55,10 +59,13 @@ export interface IAssetRegistryInterface extends Interface {
       | "isController"
       | "ownerOf"
       | "publish"
+      | "recall"
+      | "recallsBetween"
       | "register"
       | "safeTransferFrom(address,address,uint256)"
       | "safeTransferFrom(address,address,uint256,bytes)"
       | "setApprovalForAll"
+      | "statusOf"
       | "supportsInterface"
       | "transferFrom"
       | "usableUntil"
@@ -74,8 +81,13 @@ export interface IAssetRegistryInterface extends Interface {
       | "AssetRegistered"
       | "Transfer"
       | "VersionPublished"
+      | "VersionRecalled"
   ): EventFragment;
 
+  encodeFunctionData(
+    functionFragment: "NOTICE_PERIOD",
+    values?: undefined
+  ): string;
   encodeFunctionData(
     functionFragment: "approve",
     values: [AddressLike, BigNumberish]
@@ -108,6 +120,14 @@ export interface IAssetRegistryInterface extends Interface {
     functionFragment: "publish",
     values: [BigNumberish, BytesLike, BytesLike, string]
   ): string;
+  encodeFunctionData(
+    functionFragment: "recall",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "recallsBetween",
+    values: [BigNumberish, BigNumberish, BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "register", values: [string]): string;
   encodeFunctionData(
     functionFragment: "safeTransferFrom(address,address,uint256)",
@@ -120,6 +140,10 @@ export interface IAssetRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "setApprovalForAll",
     values: [AddressLike, boolean]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "statusOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "supportsInterface",
@@ -146,6 +170,10 @@ export interface IAssetRegistryInterface extends Interface {
     values: [BigNumberish, BytesLike]
   ): string;
 
+  decodeFunctionResult(
+    functionFragment: "NOTICE_PERIOD",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "assetCount", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
@@ -163,6 +191,11 @@ export interface IAssetRegistryInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "publish", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "recall", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "recallsBetween",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "register", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "safeTransferFrom(address,address,uint256)",
@@ -176,6 +209,7 @@ export interface IAssetRegistryInterface extends Interface {
     functionFragment: "setApprovalForAll",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "supportsInterface",
     data: BytesLike
@@ -303,6 +337,28 @@ export namespace VersionPublishedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace VersionRecalledEvent {
+  export type InputTuple = [
+    assetId: BigNumberish,
+    versionId: BigNumberish,
+    recallAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    assetId: bigint,
+    versionId: bigint,
+    recallAt: bigint
+  ];
+  export interface OutputObject {
+    assetId: bigint;
+    versionId: bigint;
+    recallAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export interface IAssetRegistry extends BaseContract {
   connect(runner?: ContractRunner | null): IAssetRegistry;
   waitForDeployment(): Promise<this>;
@@ -346,6 +402,8 @@ export interface IAssetRegistry extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  NOTICE_PERIOD: TypedContractMethod<[], [bigint], "view">;
+
   approve: TypedContractMethod<
     [to: AddressLike, tokenId: BigNumberish],
     [void],
@@ -383,6 +441,14 @@ export interface IAssetRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  recall: TypedContractMethod<[versionId: BigNumberish], [void], "nonpayable">;
+
+  recallsBetween: TypedContractMethod<
+    [assetId: BigNumberish, from: BigNumberish, to: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   register: TypedContractMethod<[uri: string], [bigint], "nonpayable">;
 
   "safeTransferFrom(address,address,uint256)": TypedContractMethod<
@@ -407,6 +473,8 @@ export interface IAssetRegistry extends BaseContract {
     [void],
     "nonpayable"
   >;
+
+  statusOf: TypedContractMethod<[versionId: BigNumberish], [bigint], "view">;
 
   supportsInterface: TypedContractMethod<
     [interfaceId: BytesLike],
@@ -444,6 +512,9 @@ export interface IAssetRegistry extends BaseContract {
     key: string | FunctionFragment
   ): T;
 
+  getFunction(
+    nameOrSignature: "NOTICE_PERIOD"
+  ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
     nameOrSignature: "approve"
   ): TypedContractMethod<
@@ -490,6 +561,16 @@ export interface IAssetRegistry extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "recall"
+  ): TypedContractMethod<[versionId: BigNumberish], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "recallsBetween"
+  ): TypedContractMethod<
+    [assetId: BigNumberish, from: BigNumberish, to: BigNumberish],
+    [bigint],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "register"
   ): TypedContractMethod<[uri: string], [bigint], "nonpayable">;
   getFunction(
@@ -518,6 +599,9 @@ export interface IAssetRegistry extends BaseContract {
     [void],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<[versionId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "supportsInterface"
   ): TypedContractMethod<[interfaceId: BytesLike], [boolean], "view">;
@@ -584,6 +668,13 @@ export interface IAssetRegistry extends BaseContract {
     VersionPublishedEvent.OutputTuple,
     VersionPublishedEvent.OutputObject
   >;
+  getEvent(
+    key: "VersionRecalled"
+  ): TypedContractEvent<
+    VersionRecalledEvent.InputTuple,
+    VersionRecalledEvent.OutputTuple,
+    VersionRecalledEvent.OutputObject
+  >;
 
   filters: {
     "Approval(address,address,uint256)": TypedContractEvent<
@@ -639,6 +730,17 @@ export interface IAssetRegistry extends BaseContract {
       VersionPublishedEvent.InputTuple,
       VersionPublishedEvent.OutputTuple,
       VersionPublishedEvent.OutputObject
+    >;
+
+    "VersionRecalled(uint32,uint64,uint256)": TypedContractEvent<
+      VersionRecalledEvent.InputTuple,
+      VersionRecalledEvent.OutputTuple,
+      VersionRecalledEvent.OutputObject
+    >;
+    VersionRecalled: TypedContractEvent<
+      VersionRecalledEvent.InputTuple,
+      VersionRecalledEvent.OutputTuple,
+      VersionRecalledEvent.OutputObject
     >;
   };
 }

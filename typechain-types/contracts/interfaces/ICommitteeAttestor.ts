@@ -30,31 +30,87 @@ export declare namespace ICommitteeAttestor {
     signer: string;
     payee: string;
   };
+
+  export type RotationStruct = {
+    members: ICommitteeAttestor.MemberStruct[];
+    threshold: BigNumberish;
+    since: BigNumberish;
+  };
+
+  export type RotationStructOutput = [
+    members: ICommitteeAttestor.MemberStructOutput[],
+    threshold: bigint,
+    since: bigint
+  ] & {
+    members: ICommitteeAttestor.MemberStructOutput[];
+    threshold: bigint;
+    since: bigint;
+  };
 }
 
 export interface ICommitteeAttestorInterface extends Interface {
   getFunction(
     nameOrSignature:
+      | "ROTATION_PERIOD"
       | "incomeOf"
       | "members"
+      | "presentRotation"
+      | "rotate"
+      | "rotationHash"
+      | "rotationNonce"
+      | "rotationOf"
       | "shareIncome"
+      | "statusOf"
+      | "threshold"
       | "vouches"
       | "withdraw"
   ): FunctionFragment;
 
   getEvent(
-    nameOrSignatureOrTopic: "IncomeShared" | "IncomeWithdrawn"
+    nameOrSignatureOrTopic:
+      | "IncomeShared"
+      | "IncomeWithdrawn"
+      | "RotationAnnounced"
   ): EventFragment;
 
+  encodeFunctionData(
+    functionFragment: "ROTATION_PERIOD",
+    values?: undefined
+  ): string;
   encodeFunctionData(
     functionFragment: "incomeOf",
     values: [AddressLike]
   ): string;
   encodeFunctionData(functionFragment: "members", values?: undefined): string;
   encodeFunctionData(
+    functionFragment: "presentRotation",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "rotate",
+    values: [ICommitteeAttestor.MemberStruct[], BigNumberish, BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "rotationHash",
+    values: [ICommitteeAttestor.MemberStruct[], BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "rotationNonce",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "rotationOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "shareIncome",
     values: [BytesLike]
   ): string;
+  encodeFunctionData(
+    functionFragment: "statusOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(functionFragment: "threshold", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "vouches",
     values: [BytesLike, BytesLike]
@@ -64,12 +120,32 @@ export interface ICommitteeAttestorInterface extends Interface {
     values: [AddressLike]
   ): string;
 
+  decodeFunctionResult(
+    functionFragment: "ROTATION_PERIOD",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "incomeOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "members", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "presentRotation",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "rotate", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "rotationHash",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "rotationNonce",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "rotationOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "shareIncome",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "threshold", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "vouches", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
 }
@@ -103,6 +179,31 @@ export namespace IncomeWithdrawnEvent {
     payee: string;
     to: string;
     amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace RotationAnnouncedEvent {
+  export type InputTuple = [
+    number: BigNumberish,
+    members: ICommitteeAttestor.MemberStruct[],
+    threshold: BigNumberish,
+    since: BigNumberish
+  ];
+  export type OutputTuple = [
+    number: bigint,
+    members: ICommitteeAttestor.MemberStructOutput[],
+    threshold: bigint,
+    since: bigint
+  ];
+  export interface OutputObject {
+    number: bigint;
+    members: ICommitteeAttestor.MemberStructOutput[];
+    threshold: bigint;
+    since: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -153,6 +254,8 @@ export interface ICommitteeAttestor extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  ROTATION_PERIOD: TypedContractMethod<[], [bigint], "view">;
+
   incomeOf: TypedContractMethod<[payee: AddressLike], [bigint], "view">;
 
   members: TypedContractMethod<
@@ -161,11 +264,41 @@ export interface ICommitteeAttestor extends BaseContract {
     "view"
   >;
 
+  presentRotation: TypedContractMethod<[], [bigint], "view">;
+
+  rotate: TypedContractMethod<
+    [
+      members: ICommitteeAttestor.MemberStruct[],
+      threshold: BigNumberish,
+      proof: BytesLike
+    ],
+    [bigint],
+    "nonpayable"
+  >;
+
+  rotationHash: TypedContractMethod<
+    [members: ICommitteeAttestor.MemberStruct[], threshold: BigNumberish],
+    [string],
+    "view"
+  >;
+
+  rotationNonce: TypedContractMethod<[], [bigint], "view">;
+
+  rotationOf: TypedContractMethod<
+    [number: BigNumberish],
+    [ICommitteeAttestor.RotationStructOutput],
+    "view"
+  >;
+
   shareIncome: TypedContractMethod<
     [batchId: BytesLike],
     [bigint],
     "nonpayable"
   >;
+
+  statusOf: TypedContractMethod<[number: BigNumberish], [bigint], "view">;
+
+  threshold: TypedContractMethod<[], [bigint], "view">;
 
   vouches: TypedContractMethod<
     [digest: BytesLike, proof: BytesLike],
@@ -180,14 +313,54 @@ export interface ICommitteeAttestor extends BaseContract {
   ): T;
 
   getFunction(
+    nameOrSignature: "ROTATION_PERIOD"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "incomeOf"
   ): TypedContractMethod<[payee: AddressLike], [bigint], "view">;
   getFunction(
     nameOrSignature: "members"
   ): TypedContractMethod<[], [ICommitteeAttestor.MemberStructOutput[]], "view">;
   getFunction(
+    nameOrSignature: "presentRotation"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "rotate"
+  ): TypedContractMethod<
+    [
+      members: ICommitteeAttestor.MemberStruct[],
+      threshold: BigNumberish,
+      proof: BytesLike
+    ],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "rotationHash"
+  ): TypedContractMethod<
+    [members: ICommitteeAttestor.MemberStruct[], threshold: BigNumberish],
+    [string],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "rotationNonce"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "rotationOf"
+  ): TypedContractMethod<
+    [number: BigNumberish],
+    [ICommitteeAttestor.RotationStructOutput],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "shareIncome"
   ): TypedContractMethod<[batchId: BytesLike], [bigint], "nonpayable">;
+  getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<[number: BigNumberish], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "threshold"
+  ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
     nameOrSignature: "vouches"
   ): TypedContractMethod<
@@ -213,6 +386,13 @@ export interface ICommitteeAttestor extends BaseContract {
     IncomeWithdrawnEvent.OutputTuple,
     IncomeWithdrawnEvent.OutputObject
   >;
+  getEvent(
+    key: "RotationAnnounced"
+  ): TypedContractEvent<
+    RotationAnnouncedEvent.InputTuple,
+    RotationAnnouncedEvent.OutputTuple,
+    RotationAnnouncedEvent.OutputObject
+  >;
 
   filters: {
     "IncomeShared(bytes32,uint48,uint256)": TypedContractEvent<
@@ -235,6 +415,17 @@ export interface ICommitteeAttestor extends BaseContract {
       IncomeWithdrawnEvent.InputTuple,
       IncomeWithdrawnEvent.OutputTuple,
       IncomeWithdrawnEvent.OutputObject
+    >;
+
+    "RotationAnnounced(uint256,tuple[],uint64,uint256)": TypedContractEvent<
+      RotationAnnouncedEvent.InputTuple,
+      RotationAnnouncedEvent.OutputTuple,
+      RotationAnnouncedEvent.OutputObject
+    >;
+    RotationAnnounced: TypedContractEvent<
+      RotationAnnouncedEvent.InputTuple,
+      RotationAnnouncedEvent.OutputTuple,
+      RotationAnnouncedEvent.OutputObject
     >;
   };
 }

@@ -169,13 +169,16 @@ export interface ILicenseRegistryInterface extends Interface {
       | "isApprovedForAll"
       | "licenseCount"
       | "mint"
+      | "movableAt"
       | "ownerOf"
       | "planCount"
       | "safeTransferFrom(address,address,uint256)"
       | "safeTransferFrom(address,address,uint256,bytes)"
       | "salesOf"
       | "setApprovalForAll"
+      | "setMovable"
       | "sharesOf"
+      | "statusOf"
       | "supportsInterface"
       | "termsOf"
       | "transferFrom"
@@ -186,6 +189,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "Approval"
       | "ApprovalForAll"
       | "LicenseMinted"
+      | "LicenseMovable"
       | "PlanClosed"
       | "PlanCreated"
       | "Transfer"
@@ -229,6 +233,10 @@ export interface ILicenseRegistryInterface extends Interface {
     values: [AddressLike, BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "movableAt",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "ownerOf",
     values: [BigNumberish]
   ): string;
@@ -250,7 +258,15 @@ export interface ILicenseRegistryInterface extends Interface {
     values: [AddressLike, boolean]
   ): string;
   encodeFunctionData(
+    functionFragment: "setMovable",
+    values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "sharesOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "statusOf",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
@@ -288,6 +304,7 @@ export interface ILicenseRegistryInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "mint", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "movableAt", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "planCount", data: BytesLike): Result;
   decodeFunctionResult(
@@ -303,7 +320,9 @@ export interface ILicenseRegistryInterface extends Interface {
     functionFragment: "setApprovalForAll",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "setMovable", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "sharesOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "supportsInterface",
     data: BytesLike
@@ -366,6 +385,19 @@ export namespace LicenseMintedEvent {
     licenseId: bigint;
     planId: bigint;
     owner: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace LicenseMovableEvent {
+  export type InputTuple = [licenseId: BigNumberish, movableAt: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, movableAt: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+    movableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -504,6 +536,8 @@ export interface ILicenseRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  movableAt: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
+
   ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
   planCount: TypedContractMethod<[], [bigint], "view">;
@@ -537,11 +571,19 @@ export interface ILicenseRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  setMovable: TypedContractMethod<
+    [licenseId: BigNumberish, movableAt: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
   sharesOf: TypedContractMethod<
     [planId: BigNumberish],
     [PlanSharesStructOutput],
     "view"
   >;
+
+  statusOf: TypedContractMethod<[planId: BigNumberish], [bigint], "view">;
 
   supportsInterface: TypedContractMethod<
     [interfaceId: BytesLike],
@@ -608,6 +650,9 @@ export interface ILicenseRegistry extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "movableAt"
+  ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
+  getFunction(
     nameOrSignature: "ownerOf"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
   getFunction(
@@ -647,12 +692,22 @@ export interface ILicenseRegistry extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "setMovable"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, movableAt: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "sharesOf"
   ): TypedContractMethod<
     [planId: BigNumberish],
     [PlanSharesStructOutput],
     "view"
   >;
+  getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<[planId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "supportsInterface"
   ): TypedContractMethod<[interfaceId: BytesLike], [boolean], "view">;
@@ -691,6 +746,13 @@ export interface ILicenseRegistry extends BaseContract {
     LicenseMintedEvent.InputTuple,
     LicenseMintedEvent.OutputTuple,
     LicenseMintedEvent.OutputObject
+  >;
+  getEvent(
+    key: "LicenseMovable"
+  ): TypedContractEvent<
+    LicenseMovableEvent.InputTuple,
+    LicenseMovableEvent.OutputTuple,
+    LicenseMovableEvent.OutputObject
   >;
   getEvent(
     key: "PlanClosed"
@@ -746,6 +808,17 @@ export interface ILicenseRegistry extends BaseContract {
       LicenseMintedEvent.InputTuple,
       LicenseMintedEvent.OutputTuple,
       LicenseMintedEvent.OutputObject
+    >;
+
+    "LicenseMovable(uint64,uint256)": TypedContractEvent<
+      LicenseMovableEvent.InputTuple,
+      LicenseMovableEvent.OutputTuple,
+      LicenseMovableEvent.OutputObject
+    >;
+    LicenseMovable: TypedContractEvent<
+      LicenseMovableEvent.InputTuple,
+      LicenseMovableEvent.OutputTuple,
+      LicenseMovableEvent.OutputObject
     >;
 
     "PlanClosed(uint32)": TypedContractEvent<

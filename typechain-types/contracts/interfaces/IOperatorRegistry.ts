@@ -70,6 +70,7 @@ export interface IOperatorRegistryInterface extends Interface {
       | "revokeKey"
       | "serves"
       | "setServed"
+      | "statusOf"
   ): FunctionFragment;
 
   getEvent(
@@ -125,6 +126,10 @@ export interface IOperatorRegistryInterface extends Interface {
     functionFragment: "setServed",
     values: [BigNumberish, BigNumberish, boolean]
   ): string;
+  encodeFunctionData(
+    functionFragment: "statusOf",
+    values: [BigNumberish, AddressLike]
+  ): string;
 
   decodeFunctionResult(functionFragment: "addKey", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "describe", data: BytesLike): Result;
@@ -143,6 +148,7 @@ export interface IOperatorRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "revokeKey", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "serves", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "setServed", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
 }
 
 export namespace OperatorDescribedEvent {
@@ -346,6 +352,12 @@ export interface IOperatorRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  statusOf: TypedContractMethod<
+    [operatorId: BigNumberish, key: AddressLike],
+    [bigint],
+    "view"
+  >;
+
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
   ): T;
@@ -423,6 +435,13 @@ export interface IOperatorRegistry extends BaseContract {
     [operatorId: BigNumberish, planId: BigNumberish, served: boolean],
     [void],
     "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, key: AddressLike],
+    [bigint],
+    "view"
   >;
 
   getEvent(

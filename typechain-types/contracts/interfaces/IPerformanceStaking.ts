@@ -31,23 +31,63 @@ export type ThawStructOutput = [amount: bigint, readyAt: bigint] & {
 };
 
 export declare namespace IPerformanceStaking {
+  export type BreachesStruct = {
+    lastDay: BigNumberish;
+    bits: BigNumberish;
+    punishedThrough: BigNumberish;
+  };
+
+  export type BreachesStructOutput = [
+    lastDay: bigint,
+    bits: bigint,
+    punishedThrough: bigint
+  ] & { lastDay: bigint; bits: bigint; punishedThrough: bigint };
+
+  export type ChargeStruct = {
+    operatorId: BigNumberish;
+    planId: BigNumberish;
+    amount: BigNumberish;
+    day: BigNumberish;
+    breached: boolean;
+  };
+
+  export type ChargeStructOutput = [
+    operatorId: bigint,
+    planId: bigint,
+    amount: bigint,
+    day: bigint,
+    breached: boolean
+  ] & {
+    operatorId: bigint;
+    planId: bigint;
+    amount: bigint;
+    day: bigint;
+    breached: boolean;
+  };
+
   export type PoolStruct = {
     stake: BigNumberish;
     inFlight: BigNumberish;
     shares: BigNumberish;
     thawingShares: BigNumberish;
+    jailedUntil: BigNumberish;
+    jailings: BigNumberish;
   };
 
   export type PoolStructOutput = [
     stake: bigint,
     inFlight: bigint,
     shares: bigint,
-    thawingShares: bigint
+    thawingShares: bigint,
+    jailedUntil: bigint,
+    jailings: bigint
   ] & {
     stake: bigint;
     inFlight: bigint;
     shares: bigint;
     thawingShares: bigint;
+    jailedUntil: bigint;
+    jailings: bigint;
   };
 
   export type PositionStruct = { shares: BigNumberish; thaw: ThawStruct };
@@ -64,16 +104,20 @@ export interface IPerformanceStakingInterface extends Interface {
       | "CURRENCY"
       | "OPERATORS"
       | "THAW_PERIOD"
+      | "TREASURY"
       | "activeStakeOf"
+      | "addBonus"
       | "addStake"
+      | "breachesOf"
+      | "charge"
       | "headroomOf"
-      | "lowerInFlight"
       | "poolOf"
       | "positionOf"
+      | "previewCharge"
       | "proceedsOf"
-      | "raiseInFlight"
-      | "requireHeadroom"
+      | "release"
       | "slash"
+      | "statusOf"
       | "thaw"
       | "withdraw"
       | "withdrawProceeds"
@@ -82,6 +126,9 @@ export interface IPerformanceStakingInterface extends Interface {
 
   getEvent(
     nameOrSignatureOrTopic:
+      | "BonusAdded"
+      | "BreachRecorded"
+      | "OperatorJailed"
       | "ProceedsWithdrawn"
       | "StakeAdded"
       | "StakeSlashed"
@@ -95,21 +142,30 @@ export interface IPerformanceStakingInterface extends Interface {
     functionFragment: "THAW_PERIOD",
     values?: undefined
   ): string;
+  encodeFunctionData(functionFragment: "TREASURY", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "activeStakeOf",
     values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "addBonus",
+    values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "addStake",
     values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
-    functionFragment: "headroomOf",
-    values: [BigNumberish]
+    functionFragment: "breachesOf",
+    values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
-    functionFragment: "lowerInFlight",
-    values: [BigNumberish, BigNumberish]
+    functionFragment: "charge",
+    values: [IPerformanceStaking.ChargeStruct]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "headroomOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "poolOf",
@@ -120,20 +176,24 @@ export interface IPerformanceStakingInterface extends Interface {
     values: [BigNumberish, AddressLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "previewCharge",
+    values: [IPerformanceStaking.ChargeStruct]
+  ): string;
+  encodeFunctionData(
     functionFragment: "proceedsOf",
     values: [AddressLike]
   ): string;
   encodeFunctionData(
-    functionFragment: "raiseInFlight",
-    values: [BigNumberish, BigNumberish]
-  ): string;
-  encodeFunctionData(
-    functionFragment: "requireHeadroom",
+    functionFragment: "release",
     values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "slash",
     values: [BigNumberish, BigNumberish, AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "statusOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "thaw",
@@ -158,28 +218,26 @@ export interface IPerformanceStakingInterface extends Interface {
     functionFragment: "THAW_PERIOD",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "TREASURY", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "activeStakeOf",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "addBonus", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "addStake", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "breachesOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "charge", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "headroomOf", data: BytesLike): Result;
-  decodeFunctionResult(
-    functionFragment: "lowerInFlight",
-    data: BytesLike
-  ): Result;
   decodeFunctionResult(functionFragment: "poolOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "positionOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "previewCharge",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "proceedsOf", data: BytesLike): Result;
-  decodeFunctionResult(
-    functionFragment: "raiseInFlight",
-    data: BytesLike
-  ): Result;
-  decodeFunctionResult(
-    functionFragment: "requireHeadroom",
-    data: BytesLike
-  ): Result;
+  decodeFunctionResult(functionFragment: "release", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "slash", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "thaw", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
   decodeFunctionResult(
@@ -187,6 +245,55 @@ export interface IPerformanceStakingInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "worthOf", data: BytesLike): Result;
+}
+
+export namespace BonusAddedEvent {
+  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [operatorId: bigint, amount: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace BreachRecordedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    planId: BigNumberish,
+    day: BigNumberish
+  ];
+  export type OutputTuple = [operatorId: bigint, planId: bigint, day: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    planId: bigint;
+    day: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace OperatorJailedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    planId: BigNumberish,
+    until: BigNumberish
+  ];
+  export type OutputTuple = [operatorId: bigint, planId: bigint, until: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    planId: bigint;
+    until: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
 }
 
 export namespace ProceedsWithdrawnEvent {
@@ -356,10 +463,18 @@ export interface IPerformanceStaking extends BaseContract {
 
   THAW_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
+  TREASURY: TypedContractMethod<[], [string], "view">;
+
   activeStakeOf: TypedContractMethod<
     [operatorId: BigNumberish],
     [bigint],
     "view"
+  >;
+
+  addBonus: TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish],
+    [void],
+    "nonpayable"
   >;
 
   addStake: TypedContractMethod<
@@ -368,13 +483,19 @@ export interface IPerformanceStaking extends BaseContract {
     "nonpayable"
   >;
 
-  headroomOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
+  breachesOf: TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish],
+    [IPerformanceStaking.BreachesStructOutput],
+    "view"
+  >;
 
-  lowerInFlight: TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
+  charge: TypedContractMethod<
+    [charged: IPerformanceStaking.ChargeStruct],
+    [boolean],
     "nonpayable"
   >;
+
+  headroomOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
   poolOf: TypedContractMethod<
     [operatorId: BigNumberish],
@@ -388,18 +509,18 @@ export interface IPerformanceStaking extends BaseContract {
     "view"
   >;
 
+  previewCharge: TypedContractMethod<
+    [charged: IPerformanceStaking.ChargeStruct],
+    [void],
+    "view"
+  >;
+
   proceedsOf: TypedContractMethod<[beneficiary: AddressLike], [bigint], "view">;
 
-  raiseInFlight: TypedContractMethod<
+  release: TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
-  >;
-
-  requireHeadroom: TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
-    "view"
   >;
 
   slash: TypedContractMethod<
@@ -407,6 +528,8 @@ export interface IPerformanceStaking extends BaseContract {
     [bigint],
     "nonpayable"
   >;
+
+  statusOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
   thaw: TypedContractMethod<
     [operatorId: BigNumberish, shares: BigNumberish],
@@ -446,8 +569,18 @@ export interface IPerformanceStaking extends BaseContract {
     nameOrSignature: "THAW_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "TREASURY"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
     nameOrSignature: "activeStakeOf"
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "addBonus"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "addStake"
   ): TypedContractMethod<
@@ -456,15 +589,22 @@ export interface IPerformanceStaking extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "headroomOf"
-  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
-  getFunction(
-    nameOrSignature: "lowerInFlight"
+    nameOrSignature: "breachesOf"
   ): TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
+    [operatorId: BigNumberish, planId: BigNumberish],
+    [IPerformanceStaking.BreachesStructOutput],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "charge"
+  ): TypedContractMethod<
+    [charged: IPerformanceStaking.ChargeStruct],
+    [boolean],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "headroomOf"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "poolOf"
   ): TypedContractMethod<
@@ -480,21 +620,21 @@ export interface IPerformanceStaking extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "previewCharge"
+  ): TypedContractMethod<
+    [charged: IPerformanceStaking.ChargeStruct],
+    [void],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "proceedsOf"
   ): TypedContractMethod<[beneficiary: AddressLike], [bigint], "view">;
   getFunction(
-    nameOrSignature: "raiseInFlight"
+    nameOrSignature: "release"
   ): TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
-  >;
-  getFunction(
-    nameOrSignature: "requireHeadroom"
-  ): TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
-    "view"
   >;
   getFunction(
     nameOrSignature: "slash"
@@ -503,6 +643,9 @@ export interface IPerformanceStaking extends BaseContract {
     [bigint],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "thaw"
   ): TypedContractMethod<
@@ -528,6 +671,27 @@ export interface IPerformanceStaking extends BaseContract {
     "view"
   >;
 
+  getEvent(
+    key: "BonusAdded"
+  ): TypedContractEvent<
+    BonusAddedEvent.InputTuple,
+    BonusAddedEvent.OutputTuple,
+    BonusAddedEvent.OutputObject
+  >;
+  getEvent(
+    key: "BreachRecorded"
+  ): TypedContractEvent<
+    BreachRecordedEvent.InputTuple,
+    BreachRecordedEvent.OutputTuple,
+    BreachRecordedEvent.OutputObject
+  >;
+  getEvent(
+    key: "OperatorJailed"
+  ): TypedContractEvent<
+    OperatorJailedEvent.InputTuple,
+    OperatorJailedEvent.OutputTuple,
+    OperatorJailedEvent.OutputObject
+  >;
   getEvent(
     key: "ProceedsWithdrawn"
   ): TypedContractEvent<
@@ -565,6 +729,39 @@ export interface IPerformanceStaking extends BaseContract {
   >;
 
   filters: {
+    "BonusAdded(uint24,uint256)": TypedContractEvent<
+      BonusAddedEvent.InputTuple,
+      BonusAddedEvent.OutputTuple,
+      BonusAddedEvent.OutputObject
+    >;
+    BonusAdded: TypedContractEvent<
+      BonusAddedEvent.InputTuple,
+      BonusAddedEvent.OutputTuple,
+      BonusAddedEvent.OutputObject
+    >;
+
+    "BreachRecorded(uint24,uint32,uint256)": TypedContractEvent<
+      BreachRecordedEvent.InputTuple,
+      BreachRecordedEvent.OutputTuple,
+      BreachRecordedEvent.OutputObject
+    >;
+    BreachRecorded: TypedContractEvent<
+      BreachRecordedEvent.InputTuple,
+      BreachRecordedEvent.OutputTuple,
+      BreachRecordedEvent.OutputObject
+    >;
+
+    "OperatorJailed(uint24,uint32,uint256)": TypedContractEvent<
+      OperatorJailedEvent.InputTuple,
+      OperatorJailedEvent.OutputTuple,
+      OperatorJailedEvent.OutputObject
+    >;
+    OperatorJailed: TypedContractEvent<
+      OperatorJailedEvent.InputTuple,
+      OperatorJailedEvent.OutputTuple,
+      OperatorJailedEvent.OutputObject
+    >;
+
     "ProceedsWithdrawn(address,address,uint256)": TypedContractEvent<
       ProceedsWithdrawnEvent.InputTuple,
       ProceedsWithdrawnEvent.OutputTuple,

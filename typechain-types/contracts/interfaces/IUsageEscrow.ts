@@ -90,14 +90,22 @@ export declare namespace IUsageEscrow {
     publisher: BigNumberish;
     attestor: BigNumberish;
     fee: BigNumberish;
+    bonus: BigNumberish;
   };
 
   export type SplitStructOutput = [
     operator: bigint,
     publisher: bigint,
     attestor: bigint,
-    fee: bigint
-  ] & { operator: bigint; publisher: bigint; attestor: bigint; fee: bigint };
+    fee: bigint,
+    bonus: bigint
+  ] & {
+    operator: bigint;
+    publisher: bigint;
+    attestor: bigint;
+    fee: bigint;
+    bonus: bigint;
+  };
 
   export type AccountViewStruct = {
     planId: BigNumberish;
@@ -109,10 +117,19 @@ export declare namespace IUsageEscrow {
     expiresAt: BigNumberish;
     generation: BigNumberish;
     onVoucherRoad: boolean;
+    renews: boolean;
+    isClosed: boolean;
     thawing: BigNumberish;
     thawReadyAt: BigNumberish;
     capCutCode: BigNumberish;
     capCutReadyAt: BigNumberish;
+    nextOperatorId: BigNumberish;
+    nextOnVoucherRoad: boolean;
+    serviceChangeReadyAt: BigNumberish;
+    stoppedAt: BigNumberish;
+    isEnded: boolean;
+    endedAt: BigNumberish;
+    endedSpent: BigNumberish;
   };
 
   export type AccountViewStructOutput = [
@@ -125,10 +142,19 @@ export declare namespace IUsageEscrow {
     expiresAt: bigint,
     generation: bigint,
     onVoucherRoad: boolean,
+    renews: boolean,
+    isClosed: boolean,
     thawing: bigint,
     thawReadyAt: bigint,
     capCutCode: bigint,
-    capCutReadyAt: bigint
+    capCutReadyAt: bigint,
+    nextOperatorId: bigint,
+    nextOnVoucherRoad: boolean,
+    serviceChangeReadyAt: bigint,
+    stoppedAt: bigint,
+    isEnded: boolean,
+    endedAt: bigint,
+    endedSpent: bigint
   ] & {
     planId: bigint;
     operatorId: bigint;
@@ -139,10 +165,19 @@ export declare namespace IUsageEscrow {
     expiresAt: bigint;
     generation: bigint;
     onVoucherRoad: boolean;
+    renews: boolean;
+    isClosed: boolean;
     thawing: bigint;
     thawReadyAt: bigint;
     capCutCode: bigint;
     capCutReadyAt: bigint;
+    nextOperatorId: bigint;
+    nextOnVoucherRoad: boolean;
+    serviceChangeReadyAt: bigint;
+    stoppedAt: bigint;
+    isEnded: boolean;
+    endedAt: bigint;
+    endedSpent: bigint;
   };
 
   export type BatchStruct = {
@@ -153,6 +188,7 @@ export declare namespace IUsageEscrow {
     discountBps: BigNumberish;
     feeBps: BigNumberish;
     signers: BigNumberish;
+    earnsBonus: boolean;
     status: BigNumberish;
   };
 
@@ -164,6 +200,7 @@ export declare namespace IUsageEscrow {
     discountBps: bigint,
     feeBps: bigint,
     signers: bigint,
+    earnsBonus: boolean,
     status: bigint
   ] & {
     operatorId: bigint;
@@ -173,6 +210,7 @@ export declare namespace IUsageEscrow {
     discountBps: bigint;
     feeBps: bigint;
     signers: bigint;
+    earnsBonus: boolean;
     status: bigint;
   };
 
@@ -194,40 +232,71 @@ export declare namespace IUsageEscrow {
     epochEnd: bigint;
     lastLicense: bigint;
   };
+
+  export type UpfrontStruct = {
+    amount: BigNumberish;
+    paidAt: BigNumberish;
+    feeBps: BigNumberish;
+  };
+
+  export type UpfrontStructOutput = [
+    amount: bigint,
+    paidAt: bigint,
+    feeBps: bigint
+  ] & { amount: bigint; paidAt: bigint; feeBps: bigint };
 }
 
 export interface IUsageEscrowInterface extends Interface {
   getFunction(
     nameOrSignature:
+      | "ASSETS"
       | "CURRENCY"
       | "EPOCH_PERIOD"
+      | "LICENSES"
+      | "OPERATORS"
+      | "STAKING"
       | "WINDOW_PERIOD"
       | "accountOf"
       | "applyCapCut"
+      | "applyServiceChange"
       | "batchIdOf"
       | "batchOf"
+      | "batchStatusOf"
+      | "bonusOf"
       | "buy"
       | "capOf"
+      | "changeService"
+      | "closeTerm"
       | "collectAttestorShare"
+      | "committedOf"
       | "deposit"
       | "depositCeiling"
       | "depositWithPermit"
       | "earningsOf"
+      | "end"
       | "feeBps"
       | "laneOf"
+      | "lock"
       | "pause"
       | "pausedUntil"
+      | "payBonus"
       | "previewSettle"
       | "protocolFees"
       | "raiseDepositCeiling"
       | "raiseGeneration"
       | "release"
+      | "releaseUpfront"
+      | "renew"
       | "setCap"
       | "setFee"
+      | "setRenewal"
       | "settle"
       | "splitOf"
+      | "statusOf"
       | "thaw"
+      | "unlock"
       | "unpause"
+      | "upfrontOf"
       | "withdraw"
       | "withdrawEarnings"
       | "withdrawFees"
@@ -238,6 +307,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "AttestorShareCollected"
       | "BatchReleased"
       | "BatchSettled"
+      | "BonusPaid"
       | "CapCutStarted"
       | "CapSet"
       | "DepositCeilingRaised"
@@ -246,17 +316,32 @@ export interface IUsageEscrowInterface extends Interface {
       | "FeeSet"
       | "GenerationRaised"
       | "LicenseBought"
+      | "LicenseEnded"
+      | "LicenseLocked"
+      | "LicenseUnlocked"
       | "Paused"
+      | "RenewalSet"
+      | "ServiceChangeStarted"
+      | "ServiceChanged"
+      | "TermClosed"
+      | "TermRenewed"
       | "ThawStarted"
       | "Unpaused"
+      | "UpfrontPaid"
+      | "UpfrontReleased"
+      | "UpfrontReturned"
       | "Withdrawn"
   ): EventFragment;
 
+  encodeFunctionData(functionFragment: "ASSETS", values?: undefined): string;
   encodeFunctionData(functionFragment: "CURRENCY", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "EPOCH_PERIOD",
     values?: undefined
   ): string;
+  encodeFunctionData(functionFragment: "LICENSES", values?: undefined): string;
+  encodeFunctionData(functionFragment: "OPERATORS", values?: undefined): string;
+  encodeFunctionData(functionFragment: "STAKING", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "WINDOW_PERIOD",
     values?: undefined
@@ -270,10 +355,22 @@ export interface IUsageEscrowInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "applyServiceChange",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "batchIdOf",
     values: [BatchHeaderStruct]
   ): string;
   encodeFunctionData(functionFragment: "batchOf", values: [BytesLike]): string;
+  encodeFunctionData(
+    functionFragment: "batchStatusOf",
+    values: [BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "bonusOf",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "buy",
     values: [
@@ -286,8 +383,20 @@ export interface IUsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "capOf", values: [BigNumberish]): string;
   encodeFunctionData(
+    functionFragment: "changeService",
+    values: [BigNumberish, BigNumberish, boolean]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "closeTerm",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "collectAttestorShare",
     values: [BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "committedOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "deposit",
@@ -312,15 +421,21 @@ export interface IUsageEscrowInterface extends Interface {
     functionFragment: "earningsOf",
     values: [AddressLike]
   ): string;
+  encodeFunctionData(functionFragment: "end", values: [BigNumberish]): string;
   encodeFunctionData(functionFragment: "feeBps", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "laneOf",
     values: [BigNumberish, BigNumberish, BigNumberish]
   ): string;
+  encodeFunctionData(functionFragment: "lock", values: [BigNumberish]): string;
   encodeFunctionData(functionFragment: "pause", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "pausedUntil",
     values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "payBonus",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "previewSettle",
@@ -340,6 +455,11 @@ export interface IUsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "release", values: [BytesLike]): string;
   encodeFunctionData(
+    functionFragment: "releaseUpfront",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(functionFragment: "renew", values: [BigNumberish]): string;
+  encodeFunctionData(
     functionFragment: "setCap",
     values: [BigNumberish, BigNumberish]
   ): string;
@@ -348,15 +468,31 @@ export interface IUsageEscrowInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "setRenewal",
+    values: [BigNumberish, boolean]
+  ): string;
+  encodeFunctionData(
     functionFragment: "settle",
     values: [BatchHeaderStruct, BytesLike, BytesLike]
   ): string;
   encodeFunctionData(functionFragment: "splitOf", values: [BytesLike]): string;
   encodeFunctionData(
+    functionFragment: "statusOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "thaw",
     values: [BigNumberish, BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "unlock",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "unpause", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "upfrontOf",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "withdraw",
     values: [BigNumberish, AddressLike]
@@ -370,11 +506,15 @@ export interface IUsageEscrowInterface extends Interface {
     values?: undefined
   ): string;
 
+  decodeFunctionResult(functionFragment: "ASSETS", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "CURRENCY", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "EPOCH_PERIOD",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "LICENSES", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "OPERATORS", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "STAKING", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "WINDOW_PERIOD",
     data: BytesLike
@@ -384,12 +524,30 @@ export interface IUsageEscrowInterface extends Interface {
     functionFragment: "applyCapCut",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "applyServiceChange",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "batchIdOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "batchOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "batchStatusOf",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "bonusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buy", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "capOf", data: BytesLike): Result;
   decodeFunctionResult(
+    functionFragment: "changeService",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "closeTerm", data: BytesLike): Result;
+  decodeFunctionResult(
     functionFragment: "collectAttestorShare",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "committedOf",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "deposit", data: BytesLike): Result;
@@ -402,13 +560,16 @@ export interface IUsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "earningsOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "end", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "feeBps", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "laneOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "lock", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "pause", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "pausedUntil",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "payBonus", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "previewSettle",
     data: BytesLike
@@ -426,12 +587,21 @@ export interface IUsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "release", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "releaseUpfront",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "renew", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "setCap", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "setFee", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "setRenewal", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "settle", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "splitOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "thaw", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "unlock", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "unpause", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "upfrontOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "withdrawEarnings",
@@ -513,6 +683,19 @@ export namespace BatchSettledEvent {
     charged: bigint;
     discountBps: bigint;
     outcomes: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace BonusPaidEvent {
+  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [operatorId: bigint, amount: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -656,11 +839,155 @@ export namespace LicenseBoughtEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace LicenseEndedEvent {
+  export type InputTuple = [licenseId: BigNumberish];
+  export type OutputTuple = [licenseId: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace LicenseLockedEvent {
+  export type InputTuple = [licenseId: BigNumberish, movableAt: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, movableAt: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+    movableAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace LicenseUnlockedEvent {
+  export type InputTuple = [licenseId: BigNumberish];
+  export type OutputTuple = [licenseId: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export namespace PausedEvent {
   export type InputTuple = [until: BigNumberish];
   export type OutputTuple = [until: bigint];
   export interface OutputObject {
     until: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace RenewalSetEvent {
+  export type InputTuple = [licenseId: BigNumberish, renews: boolean];
+  export type OutputTuple = [licenseId: bigint, renews: boolean];
+  export interface OutputObject {
+    licenseId: bigint;
+    renews: boolean;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ServiceChangeStartedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    operatorId: BigNumberish,
+    onVoucherRoad: boolean,
+    readyAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    operatorId: bigint,
+    onVoucherRoad: boolean,
+    readyAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    operatorId: bigint;
+    onVoucherRoad: boolean;
+    readyAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ServiceChangedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    operatorId: BigNumberish,
+    onVoucherRoad: boolean
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    operatorId: bigint,
+    onVoucherRoad: boolean
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    operatorId: bigint;
+    onVoucherRoad: boolean;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace TermClosedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    endedAt: BigNumberish,
+    charged: BigNumberish,
+    fee: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    endedAt: bigint,
+    charged: bigint,
+    fee: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    endedAt: bigint;
+    charged: bigint;
+    fee: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace TermRenewedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    term: BigNumberish,
+    expiresAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    term: bigint,
+    expiresAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    term: bigint;
+    expiresAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -694,6 +1021,71 @@ export namespace UnpausedEvent {
   export type InputTuple = [];
   export type OutputTuple = [];
   export interface OutputObject {}
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace UpfrontPaidEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    amount: BigNumberish,
+    releasableAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    amount: bigint,
+    releasableAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    amount: bigint;
+    releasableAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace UpfrontReleasedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    publisher: AddressLike,
+    amount: BigNumberish,
+    fee: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    publisher: string,
+    amount: bigint,
+    fee: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    publisher: string;
+    amount: bigint;
+    fee: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace UpfrontReturnedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    owner: AddressLike,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [licenseId: bigint, owner: string, amount: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+    owner: string;
+    amount: bigint;
+  }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
   export type Log = TypedEventLog<Event>;
@@ -761,9 +1153,17 @@ export interface IUsageEscrow extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  ASSETS: TypedContractMethod<[], [string], "view">;
+
   CURRENCY: TypedContractMethod<[], [string], "view">;
 
   EPOCH_PERIOD: TypedContractMethod<[], [bigint], "view">;
+
+  LICENSES: TypedContractMethod<[], [string], "view">;
+
+  OPERATORS: TypedContractMethod<[], [string], "view">;
+
+  STAKING: TypedContractMethod<[], [string], "view">;
 
   WINDOW_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
@@ -779,6 +1179,12 @@ export interface IUsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  applyServiceChange: TypedContractMethod<
+    [licenseId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
   batchIdOf: TypedContractMethod<[header: BatchHeaderStruct], [string], "view">;
 
   batchOf: TypedContractMethod<
@@ -786,6 +1192,10 @@ export interface IUsageEscrow extends BaseContract {
     [IUsageEscrow.BatchStructOutput],
     "view"
   >;
+
+  batchStatusOf: TypedContractMethod<[batchId: BytesLike], [bigint], "view">;
+
+  bonusOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
   buy: TypedContractMethod<
     [
@@ -801,11 +1211,25 @@ export interface IUsageEscrow extends BaseContract {
 
   capOf: TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
 
+  changeService: TypedContractMethod<
+    [licenseId: BigNumberish, operatorId: BigNumberish, onVoucherRoad: boolean],
+    [void],
+    "nonpayable"
+  >;
+
+  closeTerm: TypedContractMethod<
+    [licenseId: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
+
   collectAttestorShare: TypedContractMethod<
     [batchId: BytesLike],
     [[bigint, bigint] & { amount: bigint; signers: bigint }],
     "nonpayable"
   >;
+
+  committedOf: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
 
   deposit: TypedContractMethod<
     [licenseId: BigNumberish, amount: BigNumberish],
@@ -830,6 +1254,8 @@ export interface IUsageEscrow extends BaseContract {
 
   earningsOf: TypedContractMethod<[payee: AddressLike], [bigint], "view">;
 
+  end: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+
   feeBps: TypedContractMethod<[], [bigint], "view">;
 
   laneOf: TypedContractMethod<
@@ -838,9 +1264,17 @@ export interface IUsageEscrow extends BaseContract {
     "view"
   >;
 
+  lock: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+
   pause: TypedContractMethod<[], [void], "nonpayable">;
 
   pausedUntil: TypedContractMethod<[], [bigint], "view">;
+
+  payBonus: TypedContractMethod<
+    [operatorId: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
 
   previewSettle: TypedContractMethod<
     [header: BatchHeaderStruct, entries: BytesLike],
@@ -870,6 +1304,14 @@ export interface IUsageEscrow extends BaseContract {
 
   release: TypedContractMethod<[batchId: BytesLike], [void], "nonpayable">;
 
+  releaseUpfront: TypedContractMethod<
+    [licenseId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
+  renew: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+
   setCap: TypedContractMethod<
     [licenseId: BigNumberish, capCode: BigNumberish],
     [void],
@@ -877,6 +1319,12 @@ export interface IUsageEscrow extends BaseContract {
   >;
 
   setFee: TypedContractMethod<[feeBps: BigNumberish], [void], "nonpayable">;
+
+  setRenewal: TypedContractMethod<
+    [licenseId: BigNumberish, renews: boolean],
+    [void],
+    "nonpayable"
+  >;
 
   settle: TypedContractMethod<
     [header: BatchHeaderStruct, entries: BytesLike, proof: BytesLike],
@@ -890,13 +1338,23 @@ export interface IUsageEscrow extends BaseContract {
     "view"
   >;
 
+  statusOf: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
+
   thaw: TypedContractMethod<
     [licenseId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
   >;
 
+  unlock: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+
   unpause: TypedContractMethod<[], [void], "nonpayable">;
+
+  upfrontOf: TypedContractMethod<
+    [licenseId: BigNumberish],
+    [IUsageEscrow.UpfrontStructOutput],
+    "view"
+  >;
 
   withdraw: TypedContractMethod<
     [licenseId: BigNumberish, to: AddressLike],
@@ -917,11 +1375,23 @@ export interface IUsageEscrow extends BaseContract {
   ): T;
 
   getFunction(
+    nameOrSignature: "ASSETS"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
     nameOrSignature: "CURRENCY"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
     nameOrSignature: "EPOCH_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "LICENSES"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "OPERATORS"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "STAKING"
+  ): TypedContractMethod<[], [string], "view">;
   getFunction(
     nameOrSignature: "WINDOW_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;
@@ -936,6 +1406,9 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "applyCapCut"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "applyServiceChange"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "batchIdOf"
   ): TypedContractMethod<[header: BatchHeaderStruct], [string], "view">;
   getFunction(
@@ -945,6 +1418,12 @@ export interface IUsageEscrow extends BaseContract {
     [IUsageEscrow.BatchStructOutput],
     "view"
   >;
+  getFunction(
+    nameOrSignature: "batchStatusOf"
+  ): TypedContractMethod<[batchId: BytesLike], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "bonusOf"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "buy"
   ): TypedContractMethod<
@@ -962,12 +1441,25 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "capOf"
   ): TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
   getFunction(
+    nameOrSignature: "changeService"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, operatorId: BigNumberish, onVoucherRoad: boolean],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "closeTerm"
+  ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "nonpayable">;
+  getFunction(
     nameOrSignature: "collectAttestorShare"
   ): TypedContractMethod<
     [batchId: BytesLike],
     [[bigint, bigint] & { amount: bigint; signers: bigint }],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "committedOf"
+  ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "deposit"
   ): TypedContractMethod<
@@ -996,6 +1488,9 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "earningsOf"
   ): TypedContractMethod<[payee: AddressLike], [bigint], "view">;
   getFunction(
+    nameOrSignature: "end"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "feeBps"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
@@ -1006,11 +1501,17 @@ export interface IUsageEscrow extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "lock"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "pause"
   ): TypedContractMethod<[], [void], "nonpayable">;
   getFunction(
     nameOrSignature: "pausedUntil"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "payBonus"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "nonpayable">;
   getFunction(
     nameOrSignature: "previewSettle"
   ): TypedContractMethod<
@@ -1037,6 +1538,12 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "release"
   ): TypedContractMethod<[batchId: BytesLike], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "releaseUpfront"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "renew"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "setCap"
   ): TypedContractMethod<
     [licenseId: BigNumberish, capCode: BigNumberish],
@@ -1046,6 +1553,13 @@ export interface IUsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "setFee"
   ): TypedContractMethod<[feeBps: BigNumberish], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "setRenewal"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, renews: boolean],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "settle"
   ): TypedContractMethod<
@@ -1061,6 +1575,9 @@ export interface IUsageEscrow extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "statusOf"
+  ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
+  getFunction(
     nameOrSignature: "thaw"
   ): TypedContractMethod<
     [licenseId: BigNumberish, amount: BigNumberish],
@@ -1068,8 +1585,18 @@ export interface IUsageEscrow extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "unlock"
+  ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "unpause"
   ): TypedContractMethod<[], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "upfrontOf"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish],
+    [IUsageEscrow.UpfrontStructOutput],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "withdraw"
   ): TypedContractMethod<
@@ -1104,6 +1631,13 @@ export interface IUsageEscrow extends BaseContract {
     BatchSettledEvent.InputTuple,
     BatchSettledEvent.OutputTuple,
     BatchSettledEvent.OutputObject
+  >;
+  getEvent(
+    key: "BonusPaid"
+  ): TypedContractEvent<
+    BonusPaidEvent.InputTuple,
+    BonusPaidEvent.OutputTuple,
+    BonusPaidEvent.OutputObject
   >;
   getEvent(
     key: "CapCutStarted"
@@ -1162,11 +1696,67 @@ export interface IUsageEscrow extends BaseContract {
     LicenseBoughtEvent.OutputObject
   >;
   getEvent(
+    key: "LicenseEnded"
+  ): TypedContractEvent<
+    LicenseEndedEvent.InputTuple,
+    LicenseEndedEvent.OutputTuple,
+    LicenseEndedEvent.OutputObject
+  >;
+  getEvent(
+    key: "LicenseLocked"
+  ): TypedContractEvent<
+    LicenseLockedEvent.InputTuple,
+    LicenseLockedEvent.OutputTuple,
+    LicenseLockedEvent.OutputObject
+  >;
+  getEvent(
+    key: "LicenseUnlocked"
+  ): TypedContractEvent<
+    LicenseUnlockedEvent.InputTuple,
+    LicenseUnlockedEvent.OutputTuple,
+    LicenseUnlockedEvent.OutputObject
+  >;
+  getEvent(
     key: "Paused"
   ): TypedContractEvent<
     PausedEvent.InputTuple,
     PausedEvent.OutputTuple,
     PausedEvent.OutputObject
+  >;
+  getEvent(
+    key: "RenewalSet"
+  ): TypedContractEvent<
+    RenewalSetEvent.InputTuple,
+    RenewalSetEvent.OutputTuple,
+    RenewalSetEvent.OutputObject
+  >;
+  getEvent(
+    key: "ServiceChangeStarted"
+  ): TypedContractEvent<
+    ServiceChangeStartedEvent.InputTuple,
+    ServiceChangeStartedEvent.OutputTuple,
+    ServiceChangeStartedEvent.OutputObject
+  >;
+  getEvent(
+    key: "ServiceChanged"
+  ): TypedContractEvent<
+    ServiceChangedEvent.InputTuple,
+    ServiceChangedEvent.OutputTuple,
+    ServiceChangedEvent.OutputObject
+  >;
+  getEvent(
+    key: "TermClosed"
+  ): TypedContractEvent<
+    TermClosedEvent.InputTuple,
+    TermClosedEvent.OutputTuple,
+    TermClosedEvent.OutputObject
+  >;
+  getEvent(
+    key: "TermRenewed"
+  ): TypedContractEvent<
+    TermRenewedEvent.InputTuple,
+    TermRenewedEvent.OutputTuple,
+    TermRenewedEvent.OutputObject
   >;
   getEvent(
     key: "ThawStarted"
@@ -1181,6 +1771,27 @@ export interface IUsageEscrow extends BaseContract {
     UnpausedEvent.InputTuple,
     UnpausedEvent.OutputTuple,
     UnpausedEvent.OutputObject
+  >;
+  getEvent(
+    key: "UpfrontPaid"
+  ): TypedContractEvent<
+    UpfrontPaidEvent.InputTuple,
+    UpfrontPaidEvent.OutputTuple,
+    UpfrontPaidEvent.OutputObject
+  >;
+  getEvent(
+    key: "UpfrontReleased"
+  ): TypedContractEvent<
+    UpfrontReleasedEvent.InputTuple,
+    UpfrontReleasedEvent.OutputTuple,
+    UpfrontReleasedEvent.OutputObject
+  >;
+  getEvent(
+    key: "UpfrontReturned"
+  ): TypedContractEvent<
+    UpfrontReturnedEvent.InputTuple,
+    UpfrontReturnedEvent.OutputTuple,
+    UpfrontReturnedEvent.OutputObject
   >;
   getEvent(
     key: "Withdrawn"
@@ -1222,6 +1833,17 @@ export interface IUsageEscrow extends BaseContract {
       BatchSettledEvent.InputTuple,
       BatchSettledEvent.OutputTuple,
       BatchSettledEvent.OutputObject
+    >;
+
+    "BonusPaid(uint24,uint256)": TypedContractEvent<
+      BonusPaidEvent.InputTuple,
+      BonusPaidEvent.OutputTuple,
+      BonusPaidEvent.OutputObject
+    >;
+    BonusPaid: TypedContractEvent<
+      BonusPaidEvent.InputTuple,
+      BonusPaidEvent.OutputTuple,
+      BonusPaidEvent.OutputObject
     >;
 
     "CapCutStarted(uint64,uint8,uint256)": TypedContractEvent<
@@ -1312,6 +1934,39 @@ export interface IUsageEscrow extends BaseContract {
       LicenseBoughtEvent.OutputObject
     >;
 
+    "LicenseEnded(uint64)": TypedContractEvent<
+      LicenseEndedEvent.InputTuple,
+      LicenseEndedEvent.OutputTuple,
+      LicenseEndedEvent.OutputObject
+    >;
+    LicenseEnded: TypedContractEvent<
+      LicenseEndedEvent.InputTuple,
+      LicenseEndedEvent.OutputTuple,
+      LicenseEndedEvent.OutputObject
+    >;
+
+    "LicenseLocked(uint64,uint256)": TypedContractEvent<
+      LicenseLockedEvent.InputTuple,
+      LicenseLockedEvent.OutputTuple,
+      LicenseLockedEvent.OutputObject
+    >;
+    LicenseLocked: TypedContractEvent<
+      LicenseLockedEvent.InputTuple,
+      LicenseLockedEvent.OutputTuple,
+      LicenseLockedEvent.OutputObject
+    >;
+
+    "LicenseUnlocked(uint64)": TypedContractEvent<
+      LicenseUnlockedEvent.InputTuple,
+      LicenseUnlockedEvent.OutputTuple,
+      LicenseUnlockedEvent.OutputObject
+    >;
+    LicenseUnlocked: TypedContractEvent<
+      LicenseUnlockedEvent.InputTuple,
+      LicenseUnlockedEvent.OutputTuple,
+      LicenseUnlockedEvent.OutputObject
+    >;
+
     "Paused(uint256)": TypedContractEvent<
       PausedEvent.InputTuple,
       PausedEvent.OutputTuple,
@@ -1321,6 +1976,61 @@ export interface IUsageEscrow extends BaseContract {
       PausedEvent.InputTuple,
       PausedEvent.OutputTuple,
       PausedEvent.OutputObject
+    >;
+
+    "RenewalSet(uint64,bool)": TypedContractEvent<
+      RenewalSetEvent.InputTuple,
+      RenewalSetEvent.OutputTuple,
+      RenewalSetEvent.OutputObject
+    >;
+    RenewalSet: TypedContractEvent<
+      RenewalSetEvent.InputTuple,
+      RenewalSetEvent.OutputTuple,
+      RenewalSetEvent.OutputObject
+    >;
+
+    "ServiceChangeStarted(uint64,uint24,bool,uint256)": TypedContractEvent<
+      ServiceChangeStartedEvent.InputTuple,
+      ServiceChangeStartedEvent.OutputTuple,
+      ServiceChangeStartedEvent.OutputObject
+    >;
+    ServiceChangeStarted: TypedContractEvent<
+      ServiceChangeStartedEvent.InputTuple,
+      ServiceChangeStartedEvent.OutputTuple,
+      ServiceChangeStartedEvent.OutputObject
+    >;
+
+    "ServiceChanged(uint64,uint24,bool)": TypedContractEvent<
+      ServiceChangedEvent.InputTuple,
+      ServiceChangedEvent.OutputTuple,
+      ServiceChangedEvent.OutputObject
+    >;
+    ServiceChanged: TypedContractEvent<
+      ServiceChangedEvent.InputTuple,
+      ServiceChangedEvent.OutputTuple,
+      ServiceChangedEvent.OutputObject
+    >;
+
+    "TermClosed(uint64,uint256,uint256,uint256)": TypedContractEvent<
+      TermClosedEvent.InputTuple,
+      TermClosedEvent.OutputTuple,
+      TermClosedEvent.OutputObject
+    >;
+    TermClosed: TypedContractEvent<
+      TermClosedEvent.InputTuple,
+      TermClosedEvent.OutputTuple,
+      TermClosedEvent.OutputObject
+    >;
+
+    "TermRenewed(uint64,uint256,uint256)": TypedContractEvent<
+      TermRenewedEvent.InputTuple,
+      TermRenewedEvent.OutputTuple,
+      TermRenewedEvent.OutputObject
+    >;
+    TermRenewed: TypedContractEvent<
+      TermRenewedEvent.InputTuple,
+      TermRenewedEvent.OutputTuple,
+      TermRenewedEvent.OutputObject
     >;
 
     "ThawStarted(uint64,uint256,uint256)": TypedContractEvent<
@@ -1343,6 +2053,39 @@ export interface IUsageEscrow extends BaseContract {
       UnpausedEvent.InputTuple,
       UnpausedEvent.OutputTuple,
       UnpausedEvent.OutputObject
+    >;
+
+    "UpfrontPaid(uint64,uint256,uint256)": TypedContractEvent<
+      UpfrontPaidEvent.InputTuple,
+      UpfrontPaidEvent.OutputTuple,
+      UpfrontPaidEvent.OutputObject
+    >;
+    UpfrontPaid: TypedContractEvent<
+      UpfrontPaidEvent.InputTuple,
+      UpfrontPaidEvent.OutputTuple,
+      UpfrontPaidEvent.OutputObject
+    >;
+
+    "UpfrontReleased(uint64,address,uint256,uint256)": TypedContractEvent<
+      UpfrontReleasedEvent.InputTuple,
+      UpfrontReleasedEvent.OutputTuple,
+      UpfrontReleasedEvent.OutputObject
+    >;
+    UpfrontReleased: TypedContractEvent<
+      UpfrontReleasedEvent.InputTuple,
+      UpfrontReleasedEvent.OutputTuple,
+      UpfrontReleasedEvent.OutputObject
+    >;
+
+    "UpfrontReturned(uint64,address,uint256)": TypedContractEvent<
+      UpfrontReturnedEvent.InputTuple,
+      UpfrontReturnedEvent.OutputTuple,
+      UpfrontReturnedEvent.OutputObject
+    >;
+    UpfrontReturned: TypedContractEvent<
+      UpfrontReturnedEvent.InputTuple,
+      UpfrontReturnedEvent.OutputTuple,
+      UpfrontReturnedEvent.OutputObject
     >;
 
     "Withdrawn(uint64,address,uint256)": TypedContractEvent<

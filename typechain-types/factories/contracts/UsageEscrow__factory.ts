@@ -215,6 +215,17 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "BonusNone",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "bytes32",
         name: "batchId",
         type: "bytes32",
@@ -492,13 +503,24 @@ const _abi = [
         name: "licenseId",
         type: "uint64",
       },
+    ],
+    name: "LicenseNotTransferable",
+    type: "error",
+  },
+  {
+    inputs: [
       {
-        internalType: "uint256",
-        name: "expiredAt",
-        type: "uint256",
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "enum LicenseStatus",
+        name: "status",
+        type: "uint8",
       },
     ],
-    name: "LicenseExpired",
+    name: "LicenseStatusUnfit",
     type: "error",
   },
   {
@@ -509,7 +531,34 @@ const _abi = [
         type: "uint64",
       },
     ],
-    name: "LicenseUnknown",
+    name: "MinimumNone",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "available",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "minimumSpend",
+        type: "uint256",
+      },
+    ],
+    name: "MinimumNotCovered",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "OperatorInJail",
     type: "error",
   },
   {
@@ -595,6 +644,33 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "ServiceChangeNone",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    name: "ServiceChangeRunning",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint256",
         name: "thawPeriod",
         type: "uint256",
@@ -653,6 +729,60 @@ const _abi = [
         name: "licenseId",
         type: "uint64",
       },
+    ],
+    name: "TermClosedBefore",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "TermNotClosed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "closableAt",
+        type: "uint256",
+      },
+    ],
+    name: "TermOpen",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "termPeriod",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "shortest",
+        type: "uint256",
+      },
+    ],
+    name: "TermTooShort",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
       {
         internalType: "uint256",
         name: "amount",
@@ -674,8 +804,45 @@ const _abi = [
         name: "licenseId",
         type: "uint64",
       },
+      {
+        internalType: "uint256",
+        name: "balance",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "committed",
+        type: "uint256",
+      },
+    ],
+    name: "ThawCommitted",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
     ],
     name: "ThawEmpty",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "ThawOpen",
     type: "error",
   },
   {
@@ -718,6 +885,33 @@ const _abi = [
   {
     inputs: [],
     name: "TreasuryZero",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "releasableAt",
+        type: "uint256",
+      },
+    ],
+    name: "UpfrontHeld",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "UpfrontNone",
     type: "error",
   },
   {
@@ -842,6 +1036,11 @@ const _abi = [
             name: "fee",
             type: "uint256",
           },
+          {
+            internalType: "uint256",
+            name: "bonus",
+            type: "uint256",
+          },
         ],
         indexed: false,
         internalType: "struct IUsageEscrow.Split",
@@ -911,6 +1110,25 @@ const _abi = [
       },
     ],
     name: "BatchSettled",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "BonusPaid",
     type: "event",
   },
   {
@@ -1099,6 +1317,51 @@ const _abi = [
     anonymous: false,
     inputs: [
       {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "LicenseEnded",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "movableAt",
+        type: "uint256",
+      },
+    ],
+    name: "LicenseLocked",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "LicenseUnlocked",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
         indexed: false,
         internalType: "uint256",
         name: "until",
@@ -1106,6 +1369,137 @@ const _abi = [
       },
     ],
     name: "Paused",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "bool",
+        name: "renews",
+        type: "bool",
+      },
+    ],
+    name: "RenewalSet",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: false,
+        internalType: "bool",
+        name: "onVoucherRoad",
+        type: "bool",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    name: "ServiceChangeStarted",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: false,
+        internalType: "bool",
+        name: "onVoucherRoad",
+        type: "bool",
+      },
+    ],
+    name: "ServiceChanged",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "endedAt",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "charged",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "fee",
+        type: "uint256",
+      },
+    ],
+    name: "TermClosed",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "term",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "expiresAt",
+        type: "uint256",
+      },
+    ],
+    name: "TermRenewed",
     type: "event",
   },
   {
@@ -1137,6 +1531,87 @@ const _abi = [
     anonymous: false,
     inputs: [],
     name: "Unpaused",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "releasableAt",
+        type: "uint256",
+      },
+    ],
+    name: "UpfrontPaid",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "publisher",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "fee",
+        type: "uint256",
+      },
+    ],
+    name: "UpfrontReleased",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "owner",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "UpfrontReturned",
     type: "event",
   },
   {
@@ -1378,6 +1853,16 @@ const _abi = [
             type: "bool",
           },
           {
+            internalType: "bool",
+            name: "renews",
+            type: "bool",
+          },
+          {
+            internalType: "bool",
+            name: "isClosed",
+            type: "bool",
+          },
+          {
             internalType: "uint64",
             name: "thawing",
             type: "uint64",
@@ -1397,6 +1882,41 @@ const _abi = [
             name: "capCutReadyAt",
             type: "uint40",
           },
+          {
+            internalType: "OperatorId",
+            name: "nextOperatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "bool",
+            name: "nextOnVoucherRoad",
+            type: "bool",
+          },
+          {
+            internalType: "uint40",
+            name: "serviceChangeReadyAt",
+            type: "uint40",
+          },
+          {
+            internalType: "uint40",
+            name: "stoppedAt",
+            type: "uint40",
+          },
+          {
+            internalType: "bool",
+            name: "isEnded",
+            type: "bool",
+          },
+          {
+            internalType: "uint40",
+            name: "endedAt",
+            type: "uint40",
+          },
+          {
+            internalType: "uint56",
+            name: "endedSpent",
+            type: "uint56",
+          },
         ],
         internalType: "struct IUsageEscrow.AccountView",
         name: "",
@@ -1415,6 +1935,19 @@ const _abi = [
       },
     ],
     name: "applyCapCut",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "applyServiceChange",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",
@@ -1591,6 +2124,11 @@ const _abi = [
             type: "uint48",
           },
           {
+            internalType: "bool",
+            name: "earnsBonus",
+            type: "bool",
+          },
+          {
             internalType: "enum BatchStatus",
             name: "status",
             type: "uint8",
@@ -1599,6 +2137,44 @@ const _abi = [
         internalType: "struct IUsageEscrow.Batch",
         name: "",
         type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "batchId",
+        type: "bytes32",
+      },
+    ],
+    name: "batchStatusOf",
+    outputs: [
+      {
+        internalType: "enum BatchStatus",
+        name: "",
+        type: "uint8",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "bonusOf",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
       },
     ],
     stateMutability: "view",
@@ -1665,6 +2241,48 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "bool",
+        name: "onVoucherRoad",
+        type: "bool",
+      },
+    ],
+    name: "changeService",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "closeTerm",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "charged",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "bytes32",
         name: "batchId",
         type: "bytes32",
@@ -1684,6 +2302,25 @@ const _abi = [
       },
     ],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "committedOf",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {
@@ -1818,6 +2455,19 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "end",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "feeBps",
     outputs: [
@@ -1895,6 +2545,19 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "lock",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "pause",
     outputs: [],
@@ -1912,6 +2575,25 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "payBonus",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -2101,6 +2783,32 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "releaseUpfront",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "renew",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "newAuthority",
         type: "address",
@@ -2138,6 +2846,24 @@ const _abi = [
       },
     ],
     name: "setFee",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "bool",
+        name: "renews",
+        type: "bool",
+      },
+    ],
+    name: "setRenewal",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",
@@ -2295,10 +3021,34 @@ const _abi = [
             name: "fee",
             type: "uint256",
           },
+          {
+            internalType: "uint256",
+            name: "bonus",
+            type: "uint256",
+          },
         ],
         internalType: "struct IUsageEscrow.Split",
         name: "split",
         type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "statusOf",
+    outputs: [
+      {
+        internalType: "enum LicenseStatus",
+        name: "",
+        type: "uint8",
       },
     ],
     stateMutability: "view",
@@ -2323,10 +3073,59 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "unlock",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "unpause",
     outputs: [],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "upfrontOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "uint64",
+            name: "amount",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "paidAt",
+            type: "uint40",
+          },
+          {
+            internalType: "uint16",
+            name: "feeBps",
+            type: "uint16",
+          },
+        ],
+        internalType: "struct IUsageEscrow.Upfront",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {
@@ -2388,23 +3187,49 @@ const _abi = [
 ] as const;
 
 const _bytecode =
-  "0x610280806040523461065d576101408161524b80380380916100218285610891565b83398101031261065d576040519061014082016001600160401b0381118382101761087d57604052610052816108b4565b8252610060602082016108b4565b6020830190815260408201519091906001600160a01b038116810361065d5760408401908152610092606083016108b4565b6060850190815260808301516001600160a01b038116810361065d57608086019081526100c160a085016108b4565b9060a0870191825260c08501519260c0880193845260e08601519460e089019586526101008701519661ffff8816880361065d576101008a019788526101200151986001600160401b038a168a0361065d576101208101998a526040519061012a604083610891565b6011825260208201704c69636574205573616765457363726f7760781b815260405192610158604085610891565b60018452603160f81b602080860191825293515f80546001600160a01b0319166001600160a01b0392909216918217905560405190815290937f2f658b440c35314f52658ea8a740e05b284cdc84dc9ae01e891f21b8933e7cad91a16101bd816108c8565b610120526101ca846108c8565b61014052519020918260e05251902080610100524660a0526040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f8452604083015260608201524660808201523060a082015260a0815261023360c082610891565b5190206080523060c052875160405163313ce56760e01b815290602090829060049082906001600160a01b03165afa8015610669575f90610840575b60ff91501697600889116108285784516001600160a01b03161561081a578551603c8110158061080d575b156107ef57508651610e10811015806107e2575b156107c35750835160405163f536121960e01b815290602090829060049082906001600160a01b03165afa908115610669575f91610789575b5081516001600160a01b0391821691161480610702575b84516001600160a01b031690156106f057508351604051639c8a63af60e01b815290602090829060049082906001600160a01b03165afa8015610669575f906106bd575b8351604051631659329360e11b81529250602090839060049082906001600160a01b03165afa918215610669575f92610689575b508851820180921161060f57818110610674575050516001600160a01b0390811661016052815181166101a052905160405163699cc7f160e01b81529160209183916004918391165afa908115610669575f91610623575b5061018052516001600160a01b039081166101c052905181166101e0529051166102005251610220525161024052604d821161060f5761ffff91600a0a6102605251166101f481116105f757600354917faab062e3faf62b6c9a0f8e62af66e0310e27127a8c871a67be7dd4d93de6da536020604051848152a1516001600160501b03199092161760109190911b69ffffffffffffffff000016176003556040516149179081610934823960805181614558015260a0518161460f015260c05181614522015260e051816145a7015261010051816145cd01526101205181610f8f01526101405181610fb901526101605181818161036c0152818161134c01528181611cf101528181611e31015281816120ee01528181612ae7015261409201526101805181818161174501528181611993015261388d01526101a051818181610538015281816105fa01528181610c430152818161129e01528181611884015281816122370152818161295c015281816134c001526142d001526101c05181818161021e01528181610660015261190601526101e051818181610d0701528181610e4101528181611a99015261268e015261020051818181611c7a015261208201526102205181818161048901528181610a3101528181610e0801528181613af10152613b250152610240518181816104680152818161089d01528181610a1001526137220152610260518181816103e901528181610cd8015281816124180152612bc00152f35b630eec236f60e31b5f526004526101f460245260445ffd5b634e487b7160e01b5f52601160045260245ffd5b90506020813d602011610661575b8161063e60209383610891565b8101031261065d57516001600160a01b038116810361065d575f6103ce565b5f80fd5b3d9150610631565b6040513d5f823e3d90fd5b637f8a280160e11b5f5260045260245260445ffd5b9091506020813d6020116106b5575b816106a560209383610891565b8101031261065d5751905f610376565b3d9150610698565b506020813d6020116106e8575b816106d760209383610891565b8101031261065d5760049051610342565b3d91506106ca565b63471d491160e11b5f5260045260245ffd5b50835160405160016298838560e01b0319815290602090829060049082906001600160a01b03165afa908115610669575f9161074f575b5083516001600160a01b039182169116146102fe565b90506020813d602011610781575b8161076a60209383610891565b8101031261065d5761077b906108b4565b5f610739565b3d915061075d565b90506020813d6020116107bb575b816107a460209383610891565b8101031261065d576107b5906108b4565b5f6102e7565b3d9150610797565b630dea3f1d60e01b5f52600452610e106024526212750060445260645ffd5b50621275008111156102ae565b630dea3f1d60e01b5f52600452603c60245262093a8060445260645ffd5b5062093a8081111561029a565b626ce96b60e81b5f5260045ffd5b8863df0d748360e01b5f52600452600860245260445ffd5b506020813d602011610875575b8161085a60209383610891565b8101031261065d575160ff8116810361065d5760ff9061026f565b3d915061084d565b634e487b7160e01b5f52604160045260245ffd5b601f909101601f19168101906001600160401b0382119082101761087d57604052565b51906001600160a01b038216820361065d57565b601f8151116108f35760208151910151602082106108e4571790565b5f198260200360031b1b161790565b604460209160405192839163305a27a960e01b83528160048401528051918291826024860152018484015e5f828201840152601f01601f19168101030190fdfe60806040526004361015610011575f80fd5b5f5f3560e01c80630107df3f14612b9957806303c469b414612b725780630417cf8e14612b575780630c24d5cf146129c0578063175d69cf146128445780631ad8b03b1461281b57806324a9d853146127fa578063263050fb146121975780632b19b11b146120b15780632d2c55651461206c57806330fa5d8514611e555780633d4d8d4f14611da75780633f4ba83a14611d2c578063476343ee14611c4657806367d42a8b14611774578063699cc7f11461172f5780636a6f2b121461167e57806373f08b53146115b357806375d540a81461158957806376d1b4d2146114ad5780637a9e5e4b146114035780637c1407f21461119e5780637d4cb964146111815780637f629c65146111635780638456cb591461107157806384b0196e14610f755780638df08bd414610f3c5780638e00555314610eb55780638fb3603714610e7057806397610f3014610e2b5780639c511ad414610df0578063a3e78f5a14610bd8578063aee0573214610a70578063b9b067d71461097a578063bf7e214f14610953578063d00b783314610905578063d55be8c6146108e8578063da748b10146108c0578063dbbca22f14610885578063e442aa5d14610567578063f21004f214610522578063f407cf761461039b578063f536121914610356578063f5fc3c5c146102505763ff677c7b14610209575f80fd5b3461024d578060031936011261024d576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b80fd5b503461024d57602036600319011261024d576001600160401b03610272612bf5565b168082526006602052604082206040519061028c82612c96565b546001600160801b03811680835264ffffffffff602084019260801c16825215610342575164ffffffffff164281101561032b5750602060ff7f7f21fea37a8c5face0412ffd152d151a40c967576a0ef1546ffecc49e06bd1f39251168385526006825284604081205583855260048252604085205460ff60781b8260781b169060ff60781b191617848652600483526040862055604051908152a280f35b63565ad9f560e11b84526004839052602452604483fd5b637284045f60e11b84526004839052602484fd5b503461024d578060031936011261024d576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b503461024d57604036600319011261024d576103b5612bf5565b6024359060ff82169081830361051e57806103d76001600160401b0392613467565b169182845260046020526040842054907f00000000000000000000000000000000000000000000000000000000000000006104226104158286613216565b9160ff8560781c16613216565b11156104c257505060407fe0112e896a4b2083a9c62968ee6df6337f8cbb574d75772d59c86c14d5101db791838552600660205264ffffffffff6104b3838720836104ad7f00000000000000000000000000000000000000000000000000000000000000007f000000000000000000000000000000000000000000000000000000000000000061312c565b916144d7565b1682519182526020820152a280f35b916020917f7f21fea37a8c5face0412ffd152d151a40c967576a0ef1546ffecc49e06bd1f3938587526006845286604081205560ff60781b9060781b169060ff60781b191617848652600483526040862055604051908152a280f35b8380fd5b503461024d578060031936011261024d576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b503461024d5760a036600319011261024d576004359063ffffffff82169081830361024d576024359062ffffff821692838303610881576044356001600160a01b038116949085900361087d576105bc612be5565b90608435926001600160401b03841692838503610879576105db613432565b6105e3613fec565b604051638eeda10360e01b815260048101839052987f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031697906103a08b6024818c5afa9a8b1561086e57889b61083d575b50604051631cf72a3d60e21b815260048101869052602481018590526020816044817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156107e1578991610803575b50156107ec5760206106b863ffffffff6101408b9c9d9e0151164261312c565b9a60448d6040519b8c93849263d35e29d760e01b845260048401528960248401525af19788156107e1578998610798575b5060209a7f8b4767ae71dca892c99092db47ada70b93adc843416ef6c082715d5fc742bb469260409260901b63ffffffff60901b1660d09190911b62ffffff60d01b16179a6001600160401b038a169b8c95868d5260048f5260ff60781b9060781b169063ffffffff60b01b8360b01b161717838c205582519182528c820152a4610788575b50505f5160206148eb5f395f51905f525d604051908152f35b61079191614015565b5f8061076f565b9097506020813d6020116107d9575b816107b460209383612d18565b810103126107d557516001600160401b03811681036107d5579660206106e9565b8880fd5b3d91506107a7565b6040513d8b823e3d90fd5b604488858763caf76ce160e01b8352600452602452fd5b90506020813d602011610835575b8161081e60209383612d18565b810103126107d55761082f90612e64565b5f610698565b3d9150610811565b610860919b506103a03d8111610867575b6108588183612d18565b810190612e71565b995f61063c565b503d61084e565b6040513d8a823e3d90fd5b8580fd5b8280fd5b5080fd5b503461024d578060031936011261024d5760206040517f00000000000000000000000000000000000000000000000000000000000000008152f35b503461024d578060031936011261024d57602064ffffffffff60035460501c16604051908152f35b503461024d578060031936011261024d5760206040516101f48152f35b503461024d57604036600319011261024d57610940610922612bf5565b61092a612c0b565b90610933613432565b61093b613fec565b614015565b805f5160206148eb5f395f51905f525d80f35b503461024d578060031936011261024d57546040516001600160a01b039091168152602090f35b503461024d57604036600319011261024d57610994612bf5565b6001600160401b036109a4612c0b565b916109ae81613467565b169081835260046020526001600160401b0380604085205416911690808211610a55575060407f756acbe9477714a6e6cddb7925274bac05fb687f77bb2a69da9239288ed7155e91838552600560205264ffffffffff6104b3838720836104ad7f00000000000000000000000000000000000000000000000000000000000000007f000000000000000000000000000000000000000000000000000000000000000061312c565b636792141760e11b8452600492909252602452604452606490fd5b503461024d57602036600319011261024d5780604051610a8f81612cc5565b8181528160208201528160408201528160608201528160808201528160a08201528160c082015260e00152600435815260086020526040812060405190610ad582612cc5565b5462ffffff81168252602082018160181c63ffffffff168152604083018260381c64ffffffffff168152606084018360601c6001600160401b0316815260808501908460a01c61ffff16825260a08601928560b01c61ffff16845260c08701948660c01c65ffffffffffff16865260e088019660f01c60ff16610b589088612d6a565b604051975162ffffff1688525163ffffffff1660208801525164ffffffffff166040870152516001600160401b031660608601525161ffff1660808501525161ffff1660a08401525165ffffffffffff1660c0830152516004811015610bc457610100925060e0820152f35b634e487b7160e01b83526021600452602483fd5b503461024d5736600319016102608112610881576102401361024d57610244356001600160401b03811161088157610c14903690600401612c37565b610c1f929192612e02565b604051638eeda10360e01b815263ffffffff9091166004820152926103a0846024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa938415610de5578394610dbe575b509081610c9c8583610d0295610c97610c9261323b565b61340c565b6136bd565b610cfd610cd460c0870151610caf613108565b610cb7612e15565b9161ffff63ffffffff80610cc9612e29565b169416921690613b5d565b95867f000000000000000000000000000000000000000000000000000000000000000091613c0a565b613d84565b5090917f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316610d3761311a565b813b1561087d57604051633235d0fd60e21b815262ffffff91909116600482015260248101859052908290829060449082905afa8015610db357610d9e575b5050610d9a9060405193849384526020840152606060408401526060830190612c64565b0390f35b610da9828092612d18565b61024d5780610d76565b6040513d84823e3d90fd5b610d0292919450610ddd906103a03d8111610867576108588183612d18565b939091610c7b565b6040513d85823e3d90fd5b503461024d578060031936011261024d5760206040517f00000000000000000000000000000000000000000000000000000000000000008152f35b503461024d578060031936011261024d576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b503461024d578060031936011261024d57805460a01c60ff1615610ead57506020638fb3603760e01b5b6040516001600160e01b03199091168152f35b602090610e9a565b503461024d57602036600319011261024d5760043561ffff811680910361088157610ee03633614356565b6101f48111610f24576020817faab062e3faf62b6c9a0f8e62af66e0310e27127a8c871a67be7dd4d93de6da539261ffff196003541617600355604051908152a180f35b630eec236f60e31b82526004526101f4602452604490fd5b503461024d57602036600319011261024d576020906040906001600160a01b03610f64612c21565b168152600983522054604051908152f35b503461024d578060031936011261024d5761101590610fb37f000000000000000000000000000000000000000000000000000000000000000061479e565b90610fdd7f000000000000000000000000000000000000000000000000000000000000000061479e565b90602061102360405193610ff18386612d18565b8385525f368137604051968796600f60f81b885260e08589015260e0880190612c64565b908682036040880152612c64565b904660608601523060808601528260a086015284820360c08601528080855193848152019401925b82811061105a57505050500390f35b83518552869550938101939281019260010161104b565b503461024d578060031936011261024d5761108c3633614356565b60035464ffffffffff8160501c1680155f146111415750815b80421061112f575062093a80420180421161111b577f32fb7c9891bc4f963c7de9f1186d2a7755c7d6e9f4604dabe1d8bb3027c2f49e9160209164ffffffffff60501b906110f290613fbf565b60501b169064ffffffffff60501b1916178060035564ffffffffff6040519160501c168152a180f35b634e487b7160e01b83526011600452602483fd5b637d47bb3560e01b8352600452602482fd5b62093a808101809111156110a557634e487b7160e01b83526011600452602483fd5b503461024d578060031936011261024d57602060405162093a808152f35b503461024d578060031936011261024d5760206040516107d08152f35b503461024d57602036600319011261024d57600435906111bc613432565b81815260086020526040812091604051926111d684612cc5565b549162ffffff831684526020840163ffffffff8460181c16815264ffffffffff8460381c1660408601526001600160401b038460601c16606086015261ffff8460a01c16608086015261ffff8460b01c1660a086015260c085019365ffffffffffff8160c01c16855261125360ff60e088019260f01c1682612d6a565b80519060048210156113ef57519060048210156113ef576002036113d35750516040516322e25cab60e21b815263ffffffff9091166004820152936080856024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa948515610db35782956113a2575b5060208501516001600160a01b0316330361138b5760406112f7819665ffffffffffff936135e2565b0151935116918082526008602052848220600360f01b60ff60f01b198254161790558451908482527f3c647210743b946be6c9f399a13c40d8c328d79fb8981be9da3ff0559f8217a260203393a361137083337f0000000000000000000000000000000000000000000000000000000000000000613543565b5f5160206148eb5f395f51905f525d82519182526020820152f35b50604491631982568560e11b825260045233602452fd5b6113c591955060803d6080116113cc575b6113bd8183612d18565b810190612daa565b935f6112ce565b503d6113b3565b6113ed915060449363de740f9560e01b8452600452612c88565bfd5b634e487b7160e01b84526021600452602484fd5b503461024d57602036600319011261024d5761141d612c21565b8154906001600160a01b038216330361149b57803b15611480576001600160a01b03166001600160a01b031991909116811782556040519081527f2f658b440c35314f52658ea8a740e05b284cdc84dc9ae01e891f21b8933e7cad90602090a180f35b6361798f2f60e11b83526001600160a01b0316600452602482fd5b62d1953b60e31b835233600452602483fd5b503461024d57602036600319011261024d576001600160401b036114cf612bf5565b6114d881613467565b16808252600460205260408220549061ffff8260e81c169161ffff83101561157557600183018093116115615792604060209461ffff8516948484526004875261ffff60e81b9060e81b169061ffff60e81b1916179120557f0917709b61bf270270bfa4619ac9e4d51c2bb2f929162fd7e1f045625b526bbd83604051848152a2604051908152f35b634e487b7160e01b84526011600452602484fd5b6355a6ab3d60e11b84526004829052602484fd5b503461024d578060031936011261024d5760206001600160401b0360035460101c16604051908152f35b503461024d57606036600319011261024d5760043562ffffff811681036108815760243563ffffffff8116810361087d57604435916001600160401b038316830361051e57604092608094926116119261160b612d46565b5061449d565b81526007602052206001600160401b036040519161162e83612ce1565b5464ffffffffff828216938481528160208201818560401c1681528560606040850194848860681c168652019560901c168552604051968752511660208601525116604084015251166060820152f35b503461024d57602036600319011261024d57611698612bf5565b6116a23633614356565b6003546001600160401b038160101c16916001600160401b038116928084111561171857509160209169ffffffffffffffff00007f6275ea3ef44de116d757677b48f51dbc639e425b178fda6a5bfa71ebdcd512a49460101b169069ffffffffffffffff0000191617600355604051908152a180f35b63b823182160e01b85526004849052602452604484fd5b503461024d578060031936011261024d576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b503461024d57602036600319011261024d5760043590611792613432565b818152600860205260408120604051906117ab82612cc5565b5462ffffff811682526020820163ffffffff8260181c1681526040830164ffffffffff8360381c16815260608401926001600160401b038160601c16845261ffff8160a01c16608086015261ffff8160b01c1660a086015265ffffffffffff8160c01c1660c086015261182860ff60e087019260f01c1682612d6a565b8051906004821015611c325751906004821015611c3257600103611c18575064ffffffffff905116804210611c015750516040516322e25cab60e21b815263ffffffff9091166004820152936080856024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa948515611bf6578495611bd5575b506118bf85846135e2565b818552600860209081526040808720805460ff60f01b1916600160f11b179055825186519151639f6ad27160e01b815262ffffff92909216600483015292979291816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115611bca578791611b8c575b506001600160a01b03168652600960205260408620805490916119609161312c565b905560208681015191516040516331a9108f60e11b815263ffffffff909116600482015290816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa908115611b81578691611b47575b506001600160a01b03168552600960205260408520805490916119e59161312c565b90556001600160401b03606086015116600354906001600160401b038260781c16016001600160401b038111611b335785967f66b6e03b10624128d9d87e860750a1da384ef4f0e6f911cc609242835e05058892611a90926001600160401b0360781b9060781b16906001600160401b0360781b1916176003556040519182918291909160608060808301948051845260208101516020850152604081015160408501520151910152565b0390a2905190517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03169162ffffff16906001600160401b0316823b15611b2e57604484928360405195869485936349297eaf60e11b8552600485015260248401525af18015610db357611b19575b505f5160206148eb5f395f51905f525d80f35b81611b2391612d18565b61024d57805f611b06565b505050fd5b634e487b7160e01b86526011600452602486fd5b90506020813d602011611b79575b81611b6260209383612d18565b8101031261087957611b7390612d87565b5f6119c3565b3d9150611b55565b6040513d88823e3d90fd5b90506020813d602011611bc2575b81611ba760209383612d18565b81010312611bbe57611bb890612d87565b5f61193e565b8680fd5b3d9150611b9a565b6040513d89823e3d90fd5b611bef91955060803d6080116113cc576113bd8183612d18565b935f6118b4565b6040513d86823e3d90fd5b633590054960e21b85526004869052602452604484fd5b856113ed60449289636acc726f60e11b8452600452612c88565b634e487b7160e01b87526021600452602487fd5b503461024d578060031936011261024d57602090611c62613432565b60035490611d156001600160401b038360781c1680937f000000000000000000000000000000000000000000000000000000000000000090611ca6828415156131c4565b67ffffffffffffffff60781b19166003556040518281526001600160a01b0382169081907f0c8584df0a37548f26644c41809e5f908b58e8888dd441691e8a2174ec89f305908990a37f0000000000000000000000000000000000000000000000000000000000000000613543565b5f5160206148eb5f395f51905f525d604051908152f35b503461024d578060031936011261024d57611d473633614356565b60035464ffffffffff8160501c164210611d84575b507fa45f47fdea8a1efdd9029a5691c7f759c32b7c698632b563573e155625d169338180a180f35b64ffffffffff60501b19164260501b64ffffffffff60501b16176003555f611d5c565b503461024d57602036600319011261024d57602090611dc4612c21565b90611dcd613432565b33815260098352611d1560408220548093611dea338315156131c4565b33808552600987526040808620869055518381526001600160a01b03831691907f0c8584df0a37548f26644c41809e5f908b58e8888dd441691e8a2174ec89f305908990a37f0000000000000000000000000000000000000000000000000000000000000000613543565b503461024d57602036600319011261024d57611e6f612bf5565b611e77613165565b506001600160401b031680825260046020526040822054908083526005602052604083209260405193611ea985612c96565b54916001600160801b0383168552602085019260801c64ffffffffff16835281526006602052604090209160405192611ee184612c96565b54916001600160801b03831684528260801c64ffffffffff166020819501528160901c63ffffffff1694516001600160401b0316905164ffffffffff1691604051611f2b81612cfc565b868152602081018260d01c62ffffff168152604082016001600160401b0384168152606083018460401c66ffffffffffffff16815260808401908560781c60ff16825260a08501928660801c61ffff16845260c08601948760b01c63ffffffff16865260e08701968860e81c61ffff16885261010081019860f81c600116151589526101208101998a5261014081019a8b5261016081019b60ff168c52610180019b8c526040519c8d525162ffffff1660208d0152516001600160401b031660408c01525166ffffffffffffff1660608b01525160ff1660808a01525161ffff1660a08901525163ffffffff1660c08801525161ffff1660e0870152511515610100860152516001600160401b03166101208501525164ffffffffff166101408401525160ff166101608301525164ffffffffff166101808201526101a090f35b503461024d578060031936011261024d576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b503461024d5760c036600319011261024d576120cb612bf5565b6120d3612c0b565b826120dc612be5565b6120e4613432565b6120ec613fec565b7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b1561087d5760ff60e4849283604051958694859363d505accf60e01b85523360048601523060248601526001600160401b038b166044860152604435606486015216608484015260843560a484015260a43560c48401525af1612182575b505061094091614015565b8161218c91612d18565b61087d57825f612177565b50346127395736600319016102808112612739576102401361273957610244356001600160401b038111612739576121d3903690600401612c37565b9190610264356001600160401b038111612739576121f5903690600401612c37565b90926121ff613432565b61220a610c9261323b565b90612213612e02565b604051638eeda10360e01b815263ffffffff9091166004820152946103a0866024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa95861561272e575f966127d2575b5060206122bb91612282888a89886136bd565b8188019560018060a01b0387511690604051809581948293630d2d54db60e01b84528a60048501526040602485015260448401916130e8565b03915afa801561272e575f90612793575b935165ffffffffffff909416936001600160a01b03169050831561277d57506122f5868561312c565b601b19810190811161276957612309613139565b906084359064ffffffffff821691828103612739575060a43564ffffffffff81169081810361273957506001600160401b036040519461234886612ce1565b168452602084019283526040840190815260608401913560c01c825261238561236f61311a565b612377612e02565b61237f61314f565b9161449d565b5f5260076020526001600160401b0360405f20945116926cffffffffff00000000000000008554915160401b169164ffffffffff60681b905160681b16926001600160401b0360901b905160901b16936001600160401b0360901b199171ffffffffffffffffffffffffffffffffffff19161716171717905561243e61241160c0870151610caf613108565b9685610cfd7f00000000000000000000000000000000000000000000000000000000000000008a8a613c0a565b9791945f5b895181101561247657806124596001928c613d5c565b51601c82028a013560c01c5f52600460205260405f205501612443565b508761248061311a565b916124a56124a063ffffffff6080612496612e02565b950151164261312c565b613fbf565b906001600160401b0389116127515761ffff6003541662ffffff604051956124cc87612cc5565b16855263ffffffff602086019416845264ffffffffff604086019316835260608501926001600160401b038b1684526080860161ffff8916815260a0870192835260c0870193845260e0870195600187528b5f52600860205262ffffff60405f20985116956bffffffffff0000000000000066ffffffff0000008a54935160181b16945160381b16906001600160401b0360601b905160601b169261ffff60a01b905160a01b169461ffff60b01b905160b01b169565ffffffffffff60c01b905160c01b169665ffffffffffff60c01b199461ffff60b01b199361ffff60a01b19926001600160401b0360601b19916bffffffffffffffffffffffff19161716171617161716171717825551600481101561273d57815460ff60f01b191660f09190911b60ff60f01b16179055837fa34d8c30bcfe9e5f3b4118ae3069b0a0e27c839e3d5d669b87a88a53cb4f8dbe6001600160401b0361262b61311a565b9461268962ffffff63ffffffff612640612e02565b61264861314f565b9486612652613139565b60405198899816885216602087015260c43560408701528d6060870152608086015260c060a08601521697169560c0830190612c64565b0390a47f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316926126bf61311a565b90843b156127395760405163c895da6360e01b815262ffffff9290921660048301526024820152925f908490604490829084905af192831561272e5760209361271b575b505f5160206148eb5f395f51905f525d604051908152f35b61272791505f90612d18565b5f83612703565b6040513d5f823e3d90fd5b5f80fd5b634e487b7160e01b5f52602160045260245ffd5b886306dfcc6560e41b5f52604060045260245260445ffd5b634e487b7160e01b5f52601160045260245ffd5b8263034a62d360e61b5f5260045260245260445ffd5b506020813d6020116127ca575b816127ad60209383612d18565b81010312612739576127c565ffffffffffff91612e3d565b6122cc565b3d91506127a0565b6122bb9196506127f26020916103a03d8111610867576108588183612d18565b96915061226f565b34612739575f36600319011261273957602061ffff60035416604051908152f35b34612739575f3660031901126127395760206001600160401b0360035460781c16604051908152f35b346127395760203660031901126127395761285d612d46565b6004355f52600860205260405f20906040519161287983612cc5565b5462ffffff81168352602083019063ffffffff8160181c16825264ffffffffff8160381c1660408501526001600160401b038160601c16606085015261ffff8160a01c16608085015261ffff8160b01c1660a085015265ffffffffffff8160c01c1660c08501526128f460ff60e086019260f01c1682612d6a565b51600481101561273d5761292f575b604080518351815260208085015190820152838201519181019190915260608084015190820152608090f35b516040516322e25cab60e21b815263ffffffff909116600482015290506080816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa801561272e57610d9a92612999925f9261299f575b506135e2565b82612903565b6129b991925060803d6080116113cc576113bd8183612d18565b9084612993565b34612739576040366003190112612739576129d9612bf5565b6024356001600160a01b03811691828203612739576001600160401b03906129ff613432565b612a0881613467565b1691825f52600560205260405f209260405193612a2485612c96565b546001600160801b03811680865264ffffffffff602087019260801c16825215612b44575164ffffffffff1642811015612b2e576020612a97612b0b87878787805f526004875260405f20546001600160801b036001600160401b0382169551168581105f14612b235796878096612d39565b906001600160401b03191617815f526004885260405f2055805f52600587525f60408120557f0ff23c4cdc2733f56d8f04d7a351c4332a1cd3334287ed5b2e9c6a28da9d353387604051868152a37f0000000000000000000000000000000000000000000000000000000000000000613543565b5f5f5160206148eb5f395f51905f525d604051908152f35b508496878096612d39565b906318a37bcb60e01b5f5260045260245260445ffd5b50631ae2970f60e31b5f5260045260245ffd5b34612739575f36600319011261273957602060405160088152f35b3461273957610240366003190112612739576020612b91610c9261323b565b604051908152f35b346127395760203660031901126127395760043560ff811680910361273957612b916020917f000000000000000000000000000000000000000000000000000000000000000090613216565b6064359060ff8216820361273957565b600435906001600160401b038216820361273957565b602435906001600160401b038216820361273957565b600435906001600160a01b038216820361273957565b9181601f84011215612739578235916001600160401b038311612739576020838186019501011161273957565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b600481101561273d57602452565b604081019081106001600160401b03821117612cb157604052565b634e487b7160e01b5f52604160045260245ffd5b61010081019081106001600160401b03821117612cb157604052565b608081019081106001600160401b03821117612cb157604052565b6101a081019081106001600160401b03821117612cb157604052565b90601f801991011681019081106001600160401b03821117612cb157604052565b9190820391821161276957565b60405190612d5382612ce1565b5f6060838281528260208201528260408201520152565b600482101561273d5752565b519063ffffffff8216820361273957565b51906001600160a01b038216820361273957565b519061ffff8216820361273957565b9081608091031261273957612dfa606060405192612dc784612ce1565b612dd081612d76565b8452612dde60208201612d87565b6020850152612def60408201612d9b565b604085015201612d9b565b606082015290565b60243563ffffffff811681036127395790565b6101c43563ffffffff811681036127395790565b6101e43563ffffffff811681036127395790565b519065ffffffffffff8216820361273957565b519066ffffffffffffff8216820361273957565b5190811515820361273957565b809103906103a08212612739576040519161024083018381106001600160401b03821117612cb157604052612ea582612d76565b8352612eb360208301612d87565b6020840152612ec460408301612d9b565b6040840152612ed560608301612d9b565b6060840152612ee660808301612d76565b608084015260a0609f19820112612739576040519060a08201918083106001600160401b03841117612cb15761010092604052612f2560a08501612e3d565b8152612f3360c08501612e3d565b6020820152612f4460e08501612e3d565b6040820152612f54838501612e3d565b6060820152612f666101208501612e3d565b608082015260a085015261013f19011261273957604051612f8681612cc5565b612f936101408301612d9b565b8152612fa26101608301612d9b565b6020820152612fb46101808301612d9b565b6040820152612fc66101a08301612d9b565b6060820152612fd86101c08301612d76565b6080820152612fea6101e08301612d9b565b60a0820152612ffc6102008301612d76565b60c082015261300e6102208301612d9b565b60e082015260c08301526130256102408201612e50565b60e08301526130376102608201612e50565b61010083015261304a6102808201612e50565b61012083015261305d6102a08201612d76565b6101408301526130706102c08201612e64565b6101608301526130836102e08201612e64565b6101808301526103008101519060ff8216820361273957610380916101a08401526130b16103208201612d76565b6101c08401526130c46103408201612d76565b6101e08401526130d76103608201612d87565b610200840152015161022082015290565b908060209392818452848401375f828201840152601f01601f1916010190565b6101a43561ffff811681036127395790565b60043562ffffff811681036127395790565b9190820180921161276957565b6064356001600160401b03811681036127395790565b6044356001600160401b03811681036127395790565b6040519061317282612cfc565b5f610180838281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201528261012082015282610140820152826101608201520152565b156131cc5750565b6305835fc160e31b5f9081526001600160a01b0391909116600452602490fd5b6001600160401b038111612cb15760051b60200190565b8181029291811591840414171561276957565b90816132235750505f1990565b81600761323893166008179060031c1b613203565b90565b60405160208101907f7dc314f52341104f70ae5f365141abbe2e6b0a3e294345b2aa7373269e48e007825260043562ffffff811680910361273957604082015260243563ffffffff81168091036127395760608201526044356001600160401b0381168091036127395760808201526064356001600160401b0381168091036127395760a082015260843564ffffffffff81168091036127395760c082015260a43564ffffffffff81168091036127395760e082015260c43561010082015260e4356001600160401b03811680910361273957610120820152610104356001600160401b03811680910361273957610140820152610124356001600160401b03811680910361273957610160820152610144356001600160401b03811680910361273957610180820152610164356001600160401b038116809103612739576101a0820152610184356001600160401b038116809103612739576101c08201526101a43561ffff8116809103612739576101e08201526101c43563ffffffff8116809103612739576102008201526101e43563ffffffff8116809103612739576102208201526102043561024082015261022435610260820152610260815261340661028082612d18565b51902090565b60429061341761451f565b906040519161190160f01b8352600283015260228201522090565b5f5160206148eb5f395f51905f525c6134585760015f5160206148eb5f395f51905f525d565b633ee5aeb560e01b5f5260045ffd5b6001600160401b0316805f52600460205260405f20541515806134a3575b1561348d5750565b634e71fe8960e11b5f526004523360245260445ffd5b506040516331a9108f60e11b8152600481018290526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa90811561272e575f91613509575b506001600160a01b03163314613485565b90506020813d60201161353b575b8161352460209383612d18565b810103126127395761353590612d87565b5f6134f8565b3d9150613517565b916040519163a9059cbb60e01b5f5260018060a01b031660045260245260205f60448180865af19060015f51148216156135a3575b604052156135835750565b635274afe760e01b5f9081526001600160a01b0391909116600452602490fd5b9060018115166135bb57823b15153d15161690613578565b503d5f823e3d90fd5b81156135ce570490565b634e487b7160e01b5f52601260045260245ffd5b9190916135ed612d46565b926001600160401b036060830151169161271083029083820461271014841517156127695761ffff608082015116612710039061271082116127695761369e946127106136866136969361ffff60608461365c838f9a61365260a0916136969e6135c4565b9601511685613203565b04998189019a8b526020866136778560408501511687613203565b04990198895201511690613203565b0494604089019586525190612d39565b905190612d39565b8252565b6001600160401b038111612cb157601f01601f191660200190565b929092805f52600860205260ff60405f205460f01c16600481101561273d57613b4b575060843564ffffffffff8116908181036127395760a4359264ffffffffff8416938481036127395784841080613b18575b15613adc57428511613ac5576137477f00000000000000000000000000000000000000000000000000000000000000008661312c565b804211613aaf575085151580613aa4575b80613a98575b15613a85576004359262ffffff84168403612739576024359463ffffffff8616860361273957604435956001600160401b03871695868803612739576137a591889161449d565b5f52600760205260405f20604051906137bd82612ce1565b54936001600160401b038516808352602083019064ffffffffff8760401c1682526001600160401b036060604086019564ffffffffff8a60681c168752019760901c1687526064356001600160401b03811690818103612739575081811115613a705750505164ffffffffff1683149081613a5d575b5015613a28575050506001600160401b03873560c01c9151169081811115613a1357505063ffffffff905b51168063ffffffff8460201c16036139fe5750604051636cd7186b60e01b8152600481018290526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa801561272e575f906139b9575b64ffffffffff169250508183116139a15750505060e4356001600160401b038116808203612739578015159182613982575b506101a4359161ffff83169283810361273957501561396d57505061391a816136a2565b906139286040519283612d18565b8082526020820192368282011161273957815f926020928637830101525190206102043590818103613958575050565b630644114160e41b5f5260045260245260445ffd5b63db416a0d60e01b5f5260045260245260445ffd5b91506101a43561ffff81168082036127395761271091501115916138f6565b630171522b60e41b5f5260045260245260445260645ffd5b506020813d6020116139f6575b816139d360209383612d18565b81010312612739575164ffffffffff811681036127395764ffffffffff906138c4565b3d91506139c6565b9062045d3760e91b5f5260045260245260445ffd5b631d8b405360e31b5f5260045260245260445ffd5b5164ffffffffff1692509050818110613a4857505063ffffffff9061385e565b632907c0a760e11b5f5260045260245260445ffd5b5050805164ffffffffff1688145f613833565b6323ac97b360e21b5f5260045260245260445ffd5b85630a12bbf560e21b5f5260045260245ffd5b5061dac086111561375e565b50601c860615613758565b63184663dd60e01b5f526004524260245260445ffd5b84633753813d60e21b5f526004524260245260445ffd5b505050634f1788b560e01b5f526004526024527f000000000000000000000000000000000000000000000000000000000000000060445260645ffd5b50613b238486612d39565b7f00000000000000000000000000000000000000000000000000000000000000001015613711565b631ecff10d60e31b5f5260045260245ffd5b9192601411613c0357604082015161ffff16811015613bdf575061ffff806060830151165b169163ffffffff60c08301511681115f14613bb5575061ffff60e081920151165b1680821115613bb0575090565b905090565b608082015163ffffffff161015613bd55761ffff60a08192015116613ba3565b5061ffff5f613ba3565b815161ffff161115613bfa5761ffff80602083015116613b82565b61ffff5f613b82565b5050505f90565b90613c13613165565b5060243563ffffffff811681036127395760043562ffffff811681036127395760909190911b63ffffffff60901b1660d09190911b62ffffff60d01b1617926084359264ffffffffff841693848103612739575060a4359164ffffffffff831692838103612739575063ffffffff610140830151169161016081015115159166ffffffffffffff6101208301511680155f14613d5657505f19955b612710039161271083116127695760a0015195865165ffffffffffff1693602088015165ffffffffffff1695604089015165ffffffffffff169760608a015165ffffffffffff16996080015165ffffffffffff169a6040519c613d108e612cfc565b8d5260208d015260408c015260608b015260808a015260a089015260c088015260e087015261010086015261012085015261014084015261016083015261018082015290565b95613cae565b8051821015613d705760209160051b010190565b634e487b7160e01b5f52603260045260245ffd5b925f93601c840460031b92601c85048404600814601c8604151715612769576020840193848111612769576018810194851161276957613dc785939296956136a2565b92613dd56040519485612d18565b808452613de4601f19916136a2565b0136602085013782528194613dfb601c86046131ec565b613e086040519182612d18565b601c8604808252601f1990613e1c906131ec565b0136602083013780955f945f945f945f5b601c85048110613f0c575050505050505061010435916001600160401b03831683036127395761014435906001600160401b038216820361273957610184356001600160401b03811690818103612739575061012435946001600160401b038616860361273957610164356001600160401b038116948582036127395767ffffffffffffffff60401b915060401b16906001600160401b0360801b9060801b161717149283613ef0575b50505015613ee157565b6346cbc1dd60e11b5f5260045ffd5b60401b67ffffffffffffffff60401b16171490505f8080613ed7565b601c81999394959697989902820135988960201c908a60c01c99808b1115613fa95750899473ffffffff00000000ffffffff00000000ffffffff8316019a60401c6bffffffff00000000ffffffff1601985f52600460205260405f205490613f749186614635565b919e819f613f82858c613d5c565b52019d60081b1760c01b8160031b8601602001526001601c91019050959493929195613e2d565b8a631d8b405360e31b5f5260045260245260445ffd5b64ffffffffff8111613fd55764ffffffffff1690565b6306dfcc6560e41b5f52602860045260245260445ffd5b64ffffffffff60035460501c168042106140035750565b633ad0a0bf60e21b5f5260045260245ffd5b906001600160401b0316908115614347576001600160401b0316805f52600460205260405f205480156143345763ffffffff8160b01c1680421080156142a9575b15614293575061406f836001600160401b03831661312c565b6001600160401b03811161427d576040516370a0823160e01b81523060048201527f00000000000000000000000000000000000000000000000000000000000000009390926001600160a01b0385169290602085602481875afa94851561272e575f95614249575b506140e2878661312c565b6001600160401b0360035460101c168091116142335750825f5260046020526001600160401b0319161760405f2055604051908582527fe007c38a05fbf2010d1c1ed20f91e675c91d41699926124738a8c3fe9fc791b460203393a3604051926323b872dd60e01b5f5233600452306024528460445260205f60648180855af19060015f5114821615614214575b50836040525f6060521561420257826024816020936370a0823160e01b82523060048301525afa801561272e575f906141ce575b6141ae9250612d39565b908082036141ba575050565b62ed317960e41b5f5260045260245260445ffd5b506020823d6020116141fa575b816141e860209383612d18565b81010312612739576141ae91516141a4565b3d91506141db565b635274afe760e01b5f5260045260245ffd5b600182151661422a573b15153d1516165f614170565b843d5f823e3d90fd5b8563203aa72b60e01b5f5260045260245260445ffd5b9094506020813d602011614275575b8161426560209383612d18565b810103126127395751935f6140d7565b3d9150614258565b82630c09592560e41b5f5260045260245260445ffd5b82631bd2c49f60e01b5f5260045260245260445ffd5b50604051638eeda10360e01b8152609083901c63ffffffff1660048201526103a0816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa801561272e57610160915f91614315575b5001511515614056565b61432e91506103a03d8111610867576108588183612d18565b5f61430b565b50632b74412560e21b5f5260045260245ffd5b6365e52d5160e11b5f5260045ffd5b5f805490926001600160a01b038216929160048210612739575f5f9060405f815196602088019063b700961360e01b825260018060a01b03169788602482015230604482015263ffffffff60e01b8335166064820152606481526143bb608482612d18565b828052826020525190895afa61448a575b156143da575b505050505050565b63ffffffff16156144785760ff60a01b1916600160a01b175f55823b15612739576020925f9283604051809681958294634a63ebf760e11b845260048401526040602484015260448301908082528085848401378181018301859052601f01601f1916010103925af1801561272e57614465575b50805460ff60a01b191690555f80808080806143d2565b61447191505f90612d18565b5f5f61444e565b8262d1953b60e31b5f5260045260245ffd5b50505f516020518060201c1502906143cc565b916001600160401b039063ffffffff6040519362ffffff602086019616865216604084015216606082015260608152613406608082612d18565b9092916144e4904261312c565b81546001600160a81b0319166001600160801b039490941693909317608084901b64ffffffffff60801b1617905564ffffffffff9190911690565b307f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316148061460c575b1561457a577f000000000000000000000000000000000000000000000000000000000000000090565b60405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527f000000000000000000000000000000000000000000000000000000000000000060608201524660808201523060a082015260a0815261340660c082612d18565b507f00000000000000000000000000000000000000000000000000000000000000004614614551565b92905f928451806d010000ffffff00000000ffffffff60901b84160361478757506146608286614828565b9290921561477a5750620f42406127109161010087015163ffffffff8260801c160261012088015163ffffffff8360601c16020161014088015163ffffffff8360401c16020161016088015163ffffffff8360201c1602019063ffffffff610180890151911602010460e08601510204936146ea60c060a083015192015160ff8460781c16613216565b818110614772575b5066ffffffffffffff8111614764575b66ffffffffffffff8260401c16908181115f1461475c57035b808511614750575b506001600160401b038116808511614744575b5083908160401b0103929190565b9350600192505f614736565b9350600292505f614723565b50505f61471b565b5066ffffffffffffff614702565b90505f6146f2565b94505f9350600792915050565b91935050614797919350826147dc565b90915f9190565b60ff811690601f82116147cd57604051916147ba604084612d18565b6020808452838101919036833783525290565b632cd44ac360e21b5f5260045ffd5b9081156148215763ffffffff8160901c1663ffffffff8360901c160361481a5762ffffff809160d01c169160d01c160361481557600690565b600590565b5050600490565b5050600390565b91909163ffffffff8360b01c16602082019081518181101561486d5750606083015190039161ffff8560801c16155f14614866576040915001511190565b5051101590565b91509293916080810151156148e157606061488e91019184835191036135c4565b9263ffffffff60b01b915160018501020160b01b1691600161ffff60801b9161ffff8460801c16010160801b169079ffffffff00000000ffff00ffffffffffffff00000000000000001916171790600190565b50509050905f9056fe9b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00a164736f6c634300081e000a";
+  "0x61028080604052346106475761014081616262803803809161002182856108ff565b833981010312610647576040519061014082016001600160401b038111838210176108eb5760405261005281610922565b825261006060208201610922565b6020830190815260408201519091906001600160a01b0381168103610647576040840190815261009260608301610922565b6060850190815260808301516001600160a01b038116810361064757608086019081526100c160a08501610922565b9060a0870191825260c08501519260c0880193845260e08601519460e089019586526101008701519661ffff88168803610647576101008a019788526101200151986001600160401b038a168a03610647576101208101998a526040519061012a6040836108ff565b6011825260208201704c69636574205573616765457363726f7760781b8152604051926101586040856108ff565b60018452603160f81b602080860191825293515f80546001600160a01b0319166001600160a01b0392909216918217905560405190815290937f2f658b440c35314f52658ea8a740e05b284cdc84dc9ae01e891f21b8933e7cad91a16101bd81610936565b610120526101ca84610936565b61014052519020918260e05251902080610100524660a0526040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f8452604083015260608201524660808201523060a082015260a0815261023360c0826108ff565b5190206080523060c052875160405163313ce56760e01b815290602090829060049082906001600160a01b03165afa8015610653575f906108ae575b60ff91501697600889116108965784516001600160a01b031615610888578551603c8110158061087b575b1561085d57508651610e1081101580610850575b156108315750835160405163f536121960e01b815290602090829060049082906001600160a01b03165afa908115610653575f916107f7575b5081516001600160a01b0391821691161480610770575b806106ec575b84516001600160a01b031690156106da57508351604051639c8a63af60e01b815290602090829060049082906001600160a01b03165afa8015610653575f906106a7575b8351604051631659329360e11b81529250602090839060049082906001600160a01b03165afa918215610653575f92610673575b50885182018092116105f95781811061065e575050516001600160a01b0390811661016052815181166101a052905160405163699cc7f160e01b81529160209183916004918391165afa908115610653575f9161060d575b5061018052516001600160a01b039081166101c052905181166101e0529051166102005251610220525161024052604d82116105f95761ffff91600a0a6102605251166101f481116105e157600354917faab062e3faf62b6c9a0f8e62af66e0310e27127a8c871a67be7dd4d93de6da536020604051848152a1516001600160501b03199092161760109190911b69ffffffffffffffff000016176003556040516158c090816109a28239608051816153fa015260a051816154b1015260c051816153c4015260e051816154490152610100518161546f0152610120518161158e015261014051816115b801526101605181818161039c01528181610bb1015281816119580152818161277c0152818161291601528181612b5d01528181613ab0015261521c015261018051818181611d2401528181611f800152818161489c01526150b001526101a05181818161046c01528181610c8b015281816118a901528181611e720152818161230401528181612ca6015261397f01526101c0518181816102c30152611ef301526101e051818181610b4901528181610e89015281816112cc0152818161209401526131360152610200518181816127050152612af901526102205181818161115f01528181614af901528181614b2d0152614e460152610240518181816106740152614731015261026051818181610d1b01528181612e6c0152613c260152f35b630eec236f60e31b5f526004526101f460245260445ffd5b634e487b7160e01b5f52601160045260245ffd5b90506020813d60201161064b575b81610628602093836108ff565b8101031261064757516001600160a01b0381168103610647575f6103d4565b5f80fd5b3d915061061b565b6040513d5f823e3d90fd5b637f8a280160e11b5f5260045260245260445ffd5b9091506020813d60201161069f575b8161068f602093836108ff565b810103126106475751905f61037c565b3d9150610682565b506020813d6020116106d2575b816106c1602093836108ff565b810103126106475760049051610348565b3d91506106b4565b63471d491160e11b5f5260045260245ffd5b508351604051632d2c556560e01b815290602090829060049082906001600160a01b03165afa908115610653575f91610736575b5085516001600160a01b03918216911614610304565b90506020813d602011610768575b81610751602093836108ff565b810103126106475761076290610922565b5f610720565b3d9150610744565b50835160405160016298838560e01b0319815290602090829060049082906001600160a01b03165afa908115610653575f916107bd575b5083516001600160a01b039182169116146102fe565b90506020813d6020116107ef575b816107d8602093836108ff565b81010312610647576107e990610922565b5f6107a7565b3d91506107cb565b90506020813d602011610829575b81610812602093836108ff565b810103126106475761082390610922565b5f6102e7565b3d9150610805565b630dea3f1d60e01b5f52600452610e106024526212750060445260645ffd5b50621275008111156102ae565b630dea3f1d60e01b5f52600452603c60245262093a8060445260645ffd5b5062093a8081111561029a565b626ce96b60e81b5f5260045ffd5b8863df0d748360e01b5f52600452600860245260445ffd5b506020813d6020116108e3575b816108c8602093836108ff565b81010312610647575160ff811681036106475760ff9061026f565b3d91506108bb565b634e487b7160e01b5f52604160045260245ffd5b601f909101601f19168101906001600160401b038211908210176108eb57604052565b51906001600160a01b038216820361064757565b601f815111610961576020815191015160208210610952571790565b5f198260200360031b1b161790565b604460209160405192839163305a27a960e01b83528160048401528051918291826024860152018484015e5f828201840152601f01601f19168101030190fdfe60806040526004361015610011575f80fd5b5f5f3560e01c80630107df3f14613bff57806303c469b414613bd85780630417cf8e14613bbd578063057948c014613b235780630c24d5cf146139f7578063175d69cf146138485780631ad8b03b1461381f578063222aeb441461378157806324a9d8531461375f578063263050fb14612c065780632b19b11b14612b285780632d2c556514612ae357806330fa5d851461293a5780633d4d8d4f1461288c5780633f4ba83a14612811578063432a3a42146127a0578063476343ee146126d15780634b650015146126395780634eb477101461256d5780635c946896146124fc5780636736d86f1461227457806367d42a8b14611d53578063699cc7f114611d0e5780636a6f2b1214611c5d57806373f08b5314611b8457806375d540a814611b5a57806376d1b4d214611aa55780637a9e5e4b146119fb5780637c1407f21461179d5780637d4cb964146117805780637f629c65146117625780638456cb591461167057806384b0196e146115745780638db501b7146115405780638df08bd4146115075780638e005553146114805780638fb360371461143b57806395995840146112fb57806397610f30146112b65780639b1857ed146111825780639c511ad414611147578063a3e78f5a14610c22578063a8c88b4b14610ad3578063aee0573214610964578063b9b067d7146108e1578063bd7164551461082b578063bde4dfc2146107ba578063bf7e214f14610793578063c8ff266514610722578063d00b7833146106dc578063d55be8c6146106bf578063da748b1014610697578063dbbca22f1461065c578063e442aa5d1461050c578063ef4c71761461049b578063f21004f214610456578063f407cf76146103cb578063f536121914610386578063f5fc3c5c146102f55763ff677c7b146102ae575f80fd5b346102f257806003193601126102f2576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b80fd5b50346102f25760203660031901126102f25780610310613c5b565b73__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b15610382576001600160401b0360448492604051948593849263500a844d60e01b84526004808501521660248301525af48015610377576103665750f35b8161037091613dca565b6102f25780f35b6040513d84823e3d90fd5b5050fd5b50346102f257806003193601126102f2576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b50346102f25760403660031901126102f257806103e6613c5b565b6024359060ff82168092036103825773__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b156104515760646001600160401b039185936040519586948593633c97640f60e11b855260048086015216602484015260448301525af48015610377576103665750f35b505050fd5b50346102f257806003193601126102f2576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b50346102f25760203660031901126102f257806104b6613c5b565b73__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b15610382576001600160401b0360448492604051948593849263200b46af60e11b84526004808501521660248301525af48015610377576103665750f35b50346102f25760a03660031901126102f25760043563ffffffff811680910361064857610537613cca565b6044356001600160a01b038116919082900361065857610555613c4b565b608435926001600160401b0384168094036106545762ffffff60ff936105796144ff565b6105816151d8565b60405196633428ed2360e21b88526004808901526024880152166044860152606485015216608483015260a482015260408160c48173__$ec0858bbb9a32e364d71e1a8728f09779f$__5af480156103775782918391610609575b50916105e9602093615201565b5f5160206158945f395f51905f525d6001600160401b0360405191168152f35b9150506040813d60401161064c575b8161062560409383613dca565b81010312610648576020916105e98361063d84614266565b9301519193506105dc565b5080fd5b3d9150610618565b8580fd5b8380fd5b50346102f257806003193601126102f25760206040517f00000000000000000000000000000000000000000000000000000000000000008152f35b50346102f257806003193601126102f257602064ffffffffff60035460501c16604051908152f35b50346102f257806003193601126102f25760206040516101f48152f35b50346102f25760403660031901126102f25761070f6106f9613c5b565b610701613c71565b9061070a6144ff565b614ec1565b805f5160206158945f395f51905f525d80f35b50346102f25760203660031901126102f2578061073d613c5b565b73__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b15610382576001600160401b0360448492604051948593849263a69bfbb560e01b84526004808501521660248301525af48015610377576103665750f35b50346102f257806003193601126102f257546040516001600160a01b039091168152602090f35b50346102f25760203660031901126102f257806107d5613c5b565b73__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b15610382576001600160401b036044849260405194859384926314ed937360e21b84526004808501521660248301525af48015610377576103665750f35b50346102f25760203660031901126102f257610845613c5b565b60405163e40cccbb60e01b81526004808201526001600160401b0390911660248201529060208260448173__$ec0858bbb9a32e364d71e1a8728f09779f$__5af49081156108d5579061089e575b602090604051908152f35b506020813d6020116108cd575b816108b860209383613dca565b810103126108c95760209051610893565b5f80fd5b3d91506108ab565b604051903d90823e3d90fd5b50346102f25760403660031901126102f257806108fc613c5b565b610904613c71565b9073__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b1561045157604051638027a35960e01b81526004808201526001600160401b039182166024820152921660448301528290829060649082905af48015610377576103665750f35b50346102f25760203660031901126102f2578060405161098381613d5c565b8181528160208201528160408201528160608201528160808201528160a08201528160c08201528160e082015261010001526004358152600b60205260409020604051906109d082613d5c565b5462ffffff81168252602082018160181c63ffffffff168152604083018260381c64ffffffffff168152606084018360601c6001600160401b03168152608085018460a01c61ffff16815260a08601918560b01c61ffff16835260c08701938660c01c65ffffffffffff16855260e08801958760f01c60ff161515875261010089019760f81c610a609089613e15565b604051985162ffffff1689525163ffffffff1660208901525164ffffffffff166040880152516001600160401b031660608701525161ffff1660808601525161ffff1660a08501525165ffffffffffff1660c084015251151560e0830152516101008201610acd91613d20565b61012090f35b50346102f25760203660031901126102f25762ffffff610af1613cdc565b610af96144ff565b16808252600d6020526040822054908115610c1057808352600d602052826040812055807f47a04ed1f0f531c4923c228cbd12d8ebe87b3a6096d2426abdf738449a39904b6020604051858152a27f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b156106585760405190638698c16760e01b82526004820152826024820152838160448183865af18015610c0557610bec575b5091610bd5826020947f0000000000000000000000000000000000000000000000000000000000000000614534565b5f5160206158945f395f51905f525d604051908152f35b610bf7848092613dca565b610c01575f610ba6565b8280fd5b6040513d86823e3d90fd5b634456333360e11b8352600452602482fd5b50346102f2573660031901610260811261064857610240136102f257610244356001600160401b03811161064857610c5e903690600401613c9d565b90610c67613ead565b604051638eeda10360e01b815263ffffffff9091166004820152926103a0846024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa93841561113a578194611109575b50610cdf848484610cda610cd5614308565b6144d9565b6146cf565b610d40610d1760c0860151610cf26141b2565b610cfa613ec0565b9161ffff63ffffffff80610d0c613ed4565b169416921690614b65565b94857f000000000000000000000000000000000000000000000000000000000000000091614c12565b601c829404928360031b93808504600814811517156110f55760208501948581116110e157601881019586116110e157610d7d8694939294614223565b95610d8b6040519788613dca565b808752610d9a601f1991614223565b013660208801378552610dac836142b9565b610db96040519182613dca565b838152601f19610dc8856142b9565b01366020830137849384938493845b838610610f975750505050505061010435916001600160401b03831683036106585761014435906001600160401b0382168203610f9357610184356001600160401b03811690818103610f8f575061012435946001600160401b0386168603610f8f5761016435936001600160401b03851694858103610f8b579067ffffffffffffffff60401b915060401b16906001600160401b0360801b9060801b161717149283610f6f575b50505015610f60577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316610ebb8585614dfc565b90803b15610c015760408051634347b39760e11b8152835162ffffff166004820152602084015163ffffffff16602482015290830151604482015260608301516064820152608090920151151560848301528290829060a49082905afa801561037757610f4b575b5050610f479060405193849384526020840152606060408401526060830190613cee565b0390f35b610f56828092613dca565b6102f25780610f23565b6346cbc1dd60e11b8152600490fd5b60401b67ffffffffffffffff60401b16171490505f8080610e7f565b8880fd5b8680fd5b8480fd5b601c86989394959602820135978860201c978960c01c92808411156110ca5750828b5260046020526040808c205473ffffffff00000000ffffffff00000000ffffffff8b169096019a901c6bffffffff00000000ffffffff16019791939184600160f91b8416156110915790600193611063928d52600560205260408d209066ffffffffffffff6040519261102b84613d78565b5464ffffffffff8116845260ff8160281c161515602085015264ffffffffff8160301c16604085015260581c16606083015288615641565b909d8e91925b611073858c614dd4565b52019c60081b1760c01b60208260031b8d0101520194939291610dd7565b5061109d9192866154d7565b909160098210156110b65790600193929d8e9192611069565b634e487b7160e01b8c52602160045260248cfd5b631d8b405360e31b8c52600484905260245260448bfd5b634e487b7160e01b85526011600452602485fd5b634e487b7160e01b84526011600452602484fd5b61112c9194506103a03d8111611133575b6111248183613dca565b810190613f1c565b925f610cc3565b503d61111a565b50604051903d90823e3d90fd5b50346102f257806003193601126102f25760206040517f00000000000000000000000000000000000000000000000000000000000000008152f35b50346102f25760203660031901126102f2576004358152600b60205260408120604051906111af82613d5c565b549062ffffff8216815263ffffffff8260181c166020820152611236610100604083019264ffffffffff8560381c1684526001600160401b038560601c16606082015261ffff8560a01c16608082015261ffff8560b01c1660a082015265ffffffffffff8560c01c1660c082015260ff8560f01c16151560e0820152019260f81c83613e15565b815160058110156112a257600114908161128f575b5015611267575050602060025b6112656040518092613d20565bf35b5190600582101561127b5750602090611258565b634e487b7160e01b81526021600452602490fd5b64ffffffffff915051164210155f61124b565b634e487b7160e01b84526021600452602484fd5b50346102f257806003193601126102f2576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b50346102f25760203660031901126102f257611315613c5b565b6001600160401b0360405191636974929760e11b83526004808401521680602483015260608260448173__$ec0858bbb9a32e364d71e1a8728f09779f$__5af49182156114305783849185946113bd575b506020947f36d48b9d79841682cb689d9d16ed0fd8bc8b89f021590271f30eed5a6865a3ac926113a06060938761ffff600354169161508a565b9190506040519250825285878301526040820152a2604051908152f35b935050506060823d606011611428575b816113da60609383613dca565b81010312610c01577f36d48b9d79841682cb689d9d16ed0fd8bc8b89f021590271f30eed5a6865a3ac606060209461141185613e21565b868601516040909601519196919593509150611366565b3d91506113cd565b6040513d85823e3d90fd5b50346102f257806003193601126102f257805460a01c60ff161561147857506020638fb3603760e01b5b6040516001600160e01b03199091168152f35b602090611465565b50346102f25760203660031901126102f25760043561ffff8116809103610648576114ab3633614f43565b6101f481116114ef576020817faab062e3faf62b6c9a0f8e62af66e0310e27127a8c871a67be7dd4d93de6da539261ffff196003541617600355604051908152a180f35b630eec236f60e31b82526004526101f4602452604490fd5b50346102f25760203660031901126102f2576020906040906001600160a01b0361152f613c87565b168152600c83522054604051908152f35b50346102f25760203660031901126102f257604060209162ffffff611563613cdc565b168152600d83522054604051908152f35b50346102f257806003193601126102f257611614906115b27f000000000000000000000000000000000000000000000000000000000000000061574c565b906115dc7f000000000000000000000000000000000000000000000000000000000000000061574c565b906020611622604051936115f08386613dca565b8385525f368137604051968796600f60f81b885260e08589015260e0880190613cee565b908682036040880152613cee565b904660608601523060808601528260a086015284820360c08601528080855193848152019401925b82811061165957505050500390f35b83518552869550938101939281019260010161164a565b50346102f257806003193601126102f25761168b3633614f43565b60035464ffffffffff8160501c1680155f146117405750815b80421061172e575062093a80420180421161171a577f32fb7c9891bc4f963c7de9f1186d2a7755c7d6e9f4604dabe1d8bb3027c2f49e9160209164ffffffffff60501b906116f190614e94565b60501b169064ffffffffff60501b1916178060035564ffffffffff6040519160501c168152a180f35b634e487b7160e01b83526011600452602483fd5b637d47bb3560e01b8352600452602482fd5b62093a808101809111156116a457634e487b7160e01b83526011600452602483fd5b50346102f257806003193601126102f257602060405162093a808152f35b50346102f257806003193601126102f25760206040516107d08152f35b50346102f25760203660031901126102f257600435906117bb6144ff565b818152600b6020526040812091604051926117d584613d5c565b549162ffffff831684526020840163ffffffff8460181c16815264ffffffffff8460381c1660408601526001600160401b038460601c16606086015261ffff8460a01c16608086015261ffff8460b01c1660a086015260c085019365ffffffffffff8160c01c16855260ff8160f01c16151560e087015261185e61010087019160f81c82613e15565b80519060058210156112a257519060058210156112a2576003036119df5750516040516322e25cab60e21b815263ffffffff9091166004820152936080856024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa9485156103775782956119ae575b5060208501516001600160a01b03163303611997576040611902819665ffffffffffff936145d3565b015193511691808252600b602052848220600160fa1b60018060f81b038254161790558451908482527f3c647210743b946be6c9f399a13c40d8c328d79fb8981be9da3ff0559f8217a260203393a361197c83337f0000000000000000000000000000000000000000000000000000000000000000614534565b5f5160206158945f395f51905f525d82519182526020820152f35b50604491631982568560e11b825260045233602452fd5b6119d191955060803d6080116119d8575b6119c98183613dca565b810190613e55565b935f6118d9565b503d6119bf565b6119f9915060449363de740f9560e01b8452600452613d12565bfd5b50346102f25760203660031901126102f257611a15613c87565b8154906001600160a01b0382163303611a9357803b15611a78576001600160a01b03166001600160a01b031991909116811782556040519081527f2f658b440c35314f52658ea8a740e05b284cdc84dc9ae01e891f21b8933e7cad90602090a180f35b6361798f2f60e11b83526001600160a01b0316600452602482fd5b62d1953b60e31b835233600452602483fd5b50346102f25760203660031901126102f257611abf613c5b565b604051639392580560e01b81526004808201526001600160401b0390911660248201529060208260448173__$ec0858bbb9a32e364d71e1a8728f09779f$__5af49081156108d5578091611b1d575b60208261ffff60405191168152f35b90506020823d602011611b52575b81611b3860209383613dca565b810103126102f25750611b4c602091613e46565b5f611b0e565b3d9150611b2b565b50346102f257806003193601126102f25760206001600160401b0360035460101c16604051908152f35b50346102f25760603660031901126102f257611b9e613cdc565b60243563ffffffff81168103610c0157604435916001600160401b0383168303610658576040928492611bf09260809660608751611bdb81613d78565b8281528260208201528289820152015261519e565b8152600a602052206001600160401b0360405191611c0d83613d78565b5464ffffffffff828216938481528160208201818560401c1681528560606040850194848860681c168652019560901c168552604051968752511660208601525116604084015251166060820152f35b50346102f25760203660031901126102f257611c77613c5b565b611c813633614f43565b6003546001600160401b038160101c16916001600160401b0381169280841115611cf757509160209169ffffffffffffffff00007f6275ea3ef44de116d757677b48f51dbc639e425b178fda6a5bfa71ebdcd512a49460101b169069ffffffffffffffff0000191617600355604051908152a180f35b63b823182160e01b85526004849052602452604484fd5b50346102f257806003193601126102f2576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b50346102f25760203660031901126102f25760043590611d716144ff565b818152600b6020526040812060405190611d8a82613d5c565b5462ffffff811682526020820163ffffffff8260181c1681526040830164ffffffffff8360381c16815260608401926001600160401b038160601c16845261ffff8160a01c16608086015261ffff8160b01c1660a086015265ffffffffffff8160c01c1660c086015260ff8160f01c16151560e0860152611e1361010086019160f81c82613e15565b8051906005821015612260575190600582101561226057600103612246575064ffffffffff90511680421061222f5750516040516322e25cab60e21b815263ffffffff9091166004820152929384936080816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa908115612224578591612205575b50611ead81856145d3565b828652600b6020908152604080882080546001600160f81b0316600360f81b179055825187519151639f6ad27160e01b815262ffffff92909216600483015291816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156121fa5788916121bc575b506001600160a01b03168752600c6020526040872080549091611f4d916141d6565b905560208181015192516040516331a9108f60e11b815263ffffffff909116600482015290816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa9081156121b157879161214e575b506001600160a01b03168652600c6020526040862080547f681644b1af026c2dca37d9a000a436fe9174554baaa0246f9d08f9b5f2f0a7399361208b939291611ff991906141d6565b90556001600160401b036060820151166003549061202e6001600160401b0360781b916001600160401b038460781c16614299565b60781b16906001600160401b0360781b191617600355608081015180612129575b506040519182918291909160808060a0830194805184526020810151602085015260408101516040850152606081015160608501520151910152565b0390a2905190517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03169162ffffff16906001600160401b0316823b1561045157604484928360405195869485936313c5be1360e01b8552600485015260248401525af1801561037757612114575b505f5160206158945f395f51905f525d80f35b8161211e91613dca565b6102f257805f612101565b62ffffff8751168852600d602052612146604089209182546141d6565b90555f61204f565b9190506020823d6020116121a9575b8161216a60209383613dca565b81010312610f8f577f681644b1af026c2dca37d9a000a436fe9174554baaa0246f9d08f9b5f2f0a739926121a061208b93613e32565b91925092611fb0565b3d915061215d565b6040513d89823e3d90fd5b90506020813d6020116121f2575b816121d760209383613dca565b810103126121ee576121e890613e32565b5f611f2b565b8780fd5b3d91506121ca565b6040513d8a823e3d90fd5b61221e915060803d6080116119d8576119c98183613dca565b5f611ea2565b6040513d87823e3d90fd5b633590054960e21b85526004869052602452604484fd5b856119f960449289636acc726f60e11b8452600452613d12565b634e487b7160e01b87526021600452602487fd5b50346102f25760203660031901126102f25761228e613c5b565b6001600160401b03604051916374432ec760e11b83526004808401521680602483015260a08260448173__$ec0858bbb9a32e364d71e1a8728f09779f$__5af49182156114305783928491859161246f575b501561240457506040516331a9108f60e11b815260048101829052916020836024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa928315610c0557849361239b575b5060206001600160401b0382817f0caaff30252f61fc27014905bf35cd4b89357e9bd48d28d464533c0614ba30019451169560018060a01b031695868852600c845261238d604089209182546141d6565b90555116604051908152a380f35b9092506020813d6020116123fc575b816123b760209383613dca565b810103126106585760206001600160401b036123f37f0caaff30252f61fc27014905bf35cd4b89357e9bd48d28d464533c0614ba300193613e32565b9492505061233c565b3d91506123aa565b6040836124546124497f39d019d5b6a84083bb185ede31fffba814461fbe83530548ac9dac7192c1568b946001600160401b038098511661ffff86860151169161508a565b96879193511661428c565b825190815260208101959095526001600160a01b031693a380f35b935050508160a03d60a0116124f5575b6124898183613dca565b81010360a0811261065857606013610c01576040516124a781613d2d565b6124b083614266565b81526124be6020840161427a565b60208201526124cf60408401613e46565b60408201526124ec60806124e560608601613e21565b9401613f0f565b9092905f6122e0565b503d61247f565b50346102f25760203660031901126102f25780612517613c5b565b73__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b15610382576001600160401b0360448492604051948593849263031d05af60e61b84526004808501521660248301525af48015610377576103665750f35b50346102f25760203660031901126102f257612587613c5b565b6001600160401b03604051916307861c8960e11b835260048084015216602482015260208160448173__$ec0858bbb9a32e364d71e1a8728f09779f$__5af49081156103775782916125fe575b506040519060078110156125ea57602092508152f35b634e487b7160e01b83526021600452602483fd5b90506020813d602011612631575b8161261960209383613dca565b8101031261064857516007811015610648575f6125d4565b3d915061260c565b50346102f25760603660031901126102f25780612654613c5b565b61265c613cca565b906044358015158091036104515773__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b15610f935784926001600160401b039260849262ffffff604051978896879563043912d160e21b875260048088015216602486015216604484015260648301525af48015610377576103665750f35b50346102f257806003193601126102f2576020906126ed6144ff565b60035490610bd56001600160401b038360781c1680937f0000000000000000000000000000000000000000000000000000000000000000906127318284151561423e565b67ffffffffffffffff60781b19166003556040518281526001600160a01b0382169081907f0c8584df0a37548f26644c41809e5f908b58e8888dd441691e8a2174ec89f305908990a37f0000000000000000000000000000000000000000000000000000000000000000614534565b50346102f25760203660031901126102f257806127bb613c5b565b73__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b15610382576001600160401b036044849260405194859384926315f9eb2760e01b84526004808501521660248301525af48015610377576103665750f35b50346102f257806003193601126102f25761282c3633614f43565b60035464ffffffffff8160501c164210612869575b507fa45f47fdea8a1efdd9029a5691c7f759c32b7c698632b563573e155625d169338180a180f35b64ffffffffff60501b19164260501b64ffffffffff60501b16176003555f612841565b50346102f25760203660031901126102f2576020906128a9613c87565b906128b26144ff565b338152600c8352610bd5604082205480936128cf3383151561423e565b33808552600c87526040808620869055518381526001600160a01b03831691907f0c8584df0a37548f26644c41809e5f908b58e8888dd441691e8a2174ec89f305908990a37f0000000000000000000000000000000000000000000000000000000000000000614534565b50346102f25760203660031901126102f257612954613c5b565b6040516102c081018181106001600160401b03821117612acf5783916102a0916040528281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e08201528261010082015282610120820152826101408201528261016082015282610180820152826101a0820152826101c0820152826101e0820152826102008201528261022082015282610240820152826102608201528261028082015201526001600160401b03604051916362bb7b3760e01b8352600480840152166024820152818160448173__$ec0858bbb9a32e364d71e1a8728f09779f$__5af49182156108d5578092612a55575b825160208401f35b9091503d8082843e612a678184613dca565b820191602081840312610648578051906001600160401b038211610c01570182601f8201121561064857805190612a9d82614223565b93612aab6040519586613dca565b82855260208383010111610c0157908060208093018386015e830101525f80612a4d565b634e487b7160e01b84526041600452602484fd5b50346102f257806003193601126102f2576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b50346102f25760c03660031901126102f257612b42613c5b565b612b4a613c71565b82612b53613c4b565b612b5b6144ff565b7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b15610c015760ff60e4849283604051958694859363d505accf60e01b85523360048601523060248601526001600160401b038b166044860152604435606486015216608484015260843560a484015260a43560c48401525af1612bf1575b505061070f91614ec1565b81612bfb91613dca565b610c0157825f612be6565b50346102f2573660031901610280811261064857610240136102f257610244356001600160401b03811161064857612c42903690600401613c9d565b90610264356001600160401b03811161065857612c63903690600401613c9d565b929091612c6e6144ff565b612c79610cd5614308565b92612c82613ead565b604051638eeda10360e01b815263ffffffff9091166004820152946103a0866024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9182156121b157612d2b96889361373b575b50602090612cf28487878a6146cf565b8184019260018060a01b0384511690604051809a81948293630d2d54db60e01b84528c6004850152604060248501526044840191614192565b03915afa9586156121b15787966136ff575b50516001600160a01b031665ffffffffffff8616156136e85750612d6183836141d6565b601b1981019081116136d457612d756141f7565b90612d7e6146bb565b9060a43564ffffffffff8116908181036136d057506001600160401b0360405194612da886613d78565b16845264ffffffffff60208501931683526040840190815260608401913560c01c8252612dec612dd66141c4565b612dde613ead565b612de661420d565b9161519e565b8a52600a6020526040808b20945185549451925193516001600160d01b03199095166001600160401b03919091161791901b6cffffffffff0000000000000000161760689190911b64ffffffffff60681b161760909190911b67ffffffffffffffff60901b1617905560c0810151612e6690610cf26141b2565b93612e927f00000000000000000000000000000000000000000000000000000000000000008684614c12565b948792601c860460031b96601c87048804600814601c88041517156136bc5760208801978881116136a857601881019889116136a857908a91612ed48a614223565b99612ee26040519b8c613dca565b808b52612ef1601f1991614223565b013660208c01378952612f06601c89046142b9565b97612f14604051998a613dca565b601c8104808a52601f1990612f28906142b9565b013660208b0137829083928485905b601c840482106134e4575050505061010435906001600160401b03821682036106585761014435916001600160401b0383168303610f935761018435906001600160401b03821691828103610f8f575061012435956001600160401b03871687036102f25750610164356001600160401b038116948582036134df5767ffffffffffffffff60401b915060401b16906001600160401b0360801b9060801b1617171492836134c3575b505050156134b457885b86518110156130c657601c810286013560c01c6130078289614dd4565b51818c52600460205260408c20819055600160f91b1661302b575b50600101612fea565b8a52600560205260408a2061303e6146bb565b60208360031b8b01015160c81c82549164ffffffffff808460301c16911610613069575b5050613022565b66ffffffffffffff8260581c160166ffffffffffffff81116130b25766ffffffffffffff60581b1990911660589190911b66ffffffffffffff60581b1617905560015f80613062565b634e487b7160e01b8d52601160045260248dfd5b50908689928961313160206130db868a614dfc565b6040805163152a2e0d60e11b8152825162ffffff166004820152602083015163ffffffff1660248201529082015160448201526060820151606482015260809091015115156084820152918290819060a4820190565b0381897f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165af19081156134a957869161346f575b506131776141c4565b92613180613ead565b9261319d61319863ffffffff608085015116426141d6565b614e94565b936001600160401b038b116134565761ffff60035416931592836133ee575b5062ffffff604051966131ce88613d5c565b16865263ffffffff602087019116815264ffffffffff604087019516855260608601936001600160401b038c168552608087019561ffff8a16875260a0880191825265ffffffffffff60c089019416845260e088019415158552610100880196600188528c8c52600b60205262ffffff60408d20995116936bffffffffff0000000000000066ffffffff0000008b54925160181b16935160381b16976001600160401b0360601b905160601b169161ffff60a01b905160a01b169361ffff60b01b905160b01b169565ffffffffffff60c01b905160c01b169660ff60f01b9051151560f01b169760ff60f01b199565ffffffffffff60c01b199461ffff60b01b199361ffff60a01b19926001600160401b0360601b19916bffffffffffffffffffffffff19161716171617161716171617171782555160058110156133da5781546001600160f81b031660f89190911b6001600160f81b03191617905560209484907fa34d8c30bcfe9e5f3b4118ae3069b0a0e27c839e3d5d669b87a88a53cb4f8dbe906001600160401b03906133c062ffffff63ffffffff61336f6141c4565b98613378613ead565b9061338161420d565b958761338b6141f7565b604051998a99168952168f88015260c43560408801526060870152608086015260c060a08601521697169560c0830190613cee565b0390a45f5160206158945f395f51905f525d604051908152f35b634e487b7160e01b85526021600452602485fd5b60c0919350015163ffffffff613402613ed4565b16908815918261344a575b508161341c575b50918b6131bc565b61ffff80925060e081606084015116920151168082115f1461344357505b1615158b613414565b905061343a565b6014111591508c61340d565b6306dfcc6560e41b8952604060045260248b9052604489fd5b90506020813d6020116134a1575b8161348a60209383613dca565b810103126106545761349b90613f0f565b8861316e565b3d915061347d565b6040513d88823e3d90fd5b6346cbc1dd60e11b8952600489fd5b60401b67ffffffffffffffff60401b16171490505f8080612fe0565b508f80fd5b81939798999a9495929650601c8192028c013560c01c11156136895750928a9897969592828f96938c968f91601c6bffffffff00000000ffffffff910289013560c01c9573ffffffff00000000ffffffff00000000ffffffff601c86028b013560201c160198601c8502013560401c1601978d601c8402013560c01c815260046020528d604082205491600160f91b831615155f1461362c579084939291601c850282013560c01c815260056020526040902090604051916135a583613d78565b5464ffffffffff811683528060281c60ff16151560208401528060301c64ffffffffff16604084015260581c66ffffffffffffff166060830152601c8502013560201c906135f39289615641565b9e9195909e8f9091601c9761360c600198602096614dd4565b52019e60081b1760c01b918360031b0101520190508e9594939291612f37565b50509050819b50601c61364792028d013560201c90856154d7565b9b9160098d9492941015613672578f908f90928493959e8f9091601c9761360c600198602096614dd4565b50505060248f634e487b7160e01b81526021600452fd5b631d8b405360e31b8f52601c83028b013560c01c60045260245260448efd5b634e487b7160e01b8b52601160045260248bfd5b634e487b7160e01b8a52601160045260248afd5b8a80fd5b634e487b7160e01b87526011600452602487fd5b63034a62d360e61b87526004859052602452604486fd5b9095506020813d602011613733575b8161371b60209383613dca565b81010312610f8f5761372c90613ee8565b945f612d3d565b3d915061370e565b6020919350613758906103a03d8111611133576111248183613dca565b9290612ce2565b50346102f257806003193601126102f257602061ffff60035416604051908152f35b50346108c95760403660031901126108c95761379b613c5b565b602435908115158092036108c95773__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b156108c95760646001600160401b03915f936040519586948593635286166160e11b855260048086015216602484015260448301525af4801561381457613806575080f35b61381291505f90613dca565b005b6040513d5f823e3d90fd5b346108c9575f3660031901126108c95760206001600160401b0360035460781c16604051908152f35b346108c95760203660031901126108c957613861613deb565b6004355f52600b60205260405f20906040519161387d83613d5c565b5462ffffff81168352602083019063ffffffff8160181c16825264ffffffffff8160381c1660408501526001600160401b038160601c16606085015261ffff8160a01c16608085015261ffff8160b01c1660a085015265ffffffffffff8160c01c1660c085015260ff8160f01c16151560e085015261390461010085019160f81c82613e15565b5160058110156139e357613952575b610f47826040519182918291909160808060a0830194805184526020810151602085015260408101516040850152606081015160608501520151910152565b516040516322e25cab60e21b815263ffffffff909116600482015290506080816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa801561381457610f47926139bc925f926139c2575b506145d3565b82613913565b6139dc91925060803d6080116119d8576119c98183613dca565b90846139b6565b634e487b7160e01b5f52602160045260245ffd5b346108c95760403660031901126108c957613a10613c5b565b602435906001600160a01b0382168083036108c957613a2d6144ff565b6001600160401b036040519263454a45ab60e01b84526004808501521680602484015260208360448173__$ec0858bbb9a32e364d71e1a8728f09779f$__5af4928315613814575f93613aec575b50602093613ad49284927f0ff23c4cdc2733f56d8f04d7a351c4332a1cd3334287ed5b2e9c6a28da9d353387604051868152a37f0000000000000000000000000000000000000000000000000000000000000000614534565b5f5f5160206158945f395f51905f525d604051908152f35b9192506020823d602011613b1b575b81613b0860209383613dca565b810103126108c957905191906020613a7b565b3d9150613afb565b346108c95760203660031901126108c9576001600160401b03613b44613c5b565b5f60408051613b5281613d2d565b8281528260208201520152165f526009602052606060405f2061ffff60405191613b7b83613d2d565b5464ffffffffff6001600160401b0382169384815283604060208301928486831c168452019360681c1683526040519485525116602084015251166040820152f35b346108c9575f3660031901126108c957602060405160088152f35b346108c9576102403660031901126108c9576020613bf7610cd5614308565b604051908152f35b346108c95760203660031901126108c95760043560ff81168091036108c957613bf76020917f0000000000000000000000000000000000000000000000000000000000000000906142e3565b6064359060ff821682036108c957565b600435906001600160401b03821682036108c957565b602435906001600160401b03821682036108c957565b600435906001600160a01b03821682036108c957565b9181601f840112156108c9578235916001600160401b0383116108c957602083818601950101116108c957565b6024359062ffffff821682036108c957565b6004359062ffffff821682036108c957565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b60058110156139e357602452565b9060058210156139e35752565b606081019081106001600160401b03821117613d4857604052565b634e487b7160e01b5f52604160045260245ffd5b61012081019081106001600160401b03821117613d4857604052565b608081019081106001600160401b03821117613d4857604052565b60a081019081106001600160401b03821117613d4857604052565b6101a081019081106001600160401b03821117613d4857604052565b90601f801991011681019081106001600160401b03821117613d4857604052565b60405190613df882613d93565b5f6080838281528260208201528260408201528260608201520152565b60058210156139e35752565b519063ffffffff821682036108c957565b51906001600160a01b03821682036108c957565b519061ffff821682036108c957565b908160809103126108c957613ea5606060405192613e7284613d78565b613e7b81613e21565b8452613e8960208201613e32565b6020850152613e9a60408201613e46565b604085015201613e46565b606082015290565b60243563ffffffff811681036108c95790565b6101c43563ffffffff811681036108c95790565b6101e43563ffffffff811681036108c95790565b519065ffffffffffff821682036108c957565b519066ffffffffffffff821682036108c957565b519081151582036108c957565b809103906103a082126108c9576040519161024083018381106001600160401b03821117613d4857604052613f5082613e21565b8352613f5e60208301613e32565b6020840152613f6f60408301613e46565b6040840152613f8060608301613e46565b6060840152613f9160808301613e21565b608084015260a0609f198201126108c95761010090604051613fb281613d93565b613fbe60a08501613ee8565b8152613fcc60c08501613ee8565b6020820152613fdd60e08501613ee8565b6040820152613fed838501613ee8565b6060820152613fff6101208501613ee8565b608082015260a085015261013f1901126108c95760405161010081018181106001600160401b03821117613d485760405261403d6101408301613e46565b815261404c6101608301613e46565b602082015261405e6101808301613e46565b60408201526140706101a08301613e46565b60608201526140826101c08301613e21565b60808201526140946101e08301613e46565b60a08201526140a66102008301613e21565b60c08201526140b86102208301613e46565b60e082015260c08301526140cf6102408201613efb565b60e08301526140e16102608201613efb565b6101008301526140f46102808201613efb565b6101208301526141076102a08201613e21565b61014083015261411a6102c08201613f0f565b61016083015261412d6102e08201613f0f565b6101808301526103008101519060ff821682036108c957610380916101a084015261415b6103208201613e21565b6101c084015261416e6103408201613e21565b6101e08401526141816103608201613e32565b610200840152015161022082015290565b908060209392818452848401375f828201840152601f01601f1916010190565b6101a43561ffff811681036108c95790565b60043562ffffff811681036108c95790565b919082018092116141e357565b634e487b7160e01b5f52601160045260245ffd5b6064356001600160401b03811681036108c95790565b6044356001600160401b03811681036108c95790565b6001600160401b038111613d4857601f01601f191660200190565b156142465750565b6305835fc160e31b5f9081526001600160a01b0391909116600452602490fd5b51906001600160401b03821682036108c957565b519064ffffffffff821682036108c957565b919082039182116141e357565b906001600160401b03809116911601906001600160401b0382116141e357565b6001600160401b038111613d485760051b60200190565b818102929181159184041417156141e357565b90816142f05750505f1990565b81600761430593166008179060031c1b6142d0565b90565b60405160208101907f7dc314f52341104f70ae5f365141abbe2e6b0a3e294345b2aa7373269e48e007825260043562ffffff81168091036108c957604082015260243563ffffffff81168091036108c95760608201526044356001600160401b0381168091036108c95760808201526064356001600160401b0381168091036108c95760a082015260843564ffffffffff81168091036108c95760c082015260a43564ffffffffff81168091036108c95760e082015260c43561010082015260e4356001600160401b0381168091036108c957610120820152610104356001600160401b0381168091036108c957610140820152610124356001600160401b0381168091036108c957610160820152610144356001600160401b0381168091036108c957610180820152610164356001600160401b0381168091036108c9576101a0820152610184356001600160401b0381168091036108c9576101c08201526101a43561ffff81168091036108c9576101e08201526101c43563ffffffff81168091036108c9576102008201526101e43563ffffffff81168091036108c957610220820152610204356102408201526102243561026082015261026081526144d361028082613dca565b51902090565b6042906144e46153c1565b906040519161190160f01b8352600283015260228201522090565b5f5160206158945f395f51905f525c6145255760015f5160206158945f395f51905f525d565b633ee5aeb560e01b5f5260045ffd5b916040519163a9059cbb60e01b5f5260018060a01b031660045260245260205f60448180865af19060015f5114821615614594575b604052156145745750565b635274afe760e01b5f9081526001600160a01b0391909116600452602490fd5b9060018115166145ac57823b15153d15161690614569565b503d5f823e3d90fd5b81156145bf570490565b634e487b7160e01b5f52601260045260245ffd5b91906145dd613deb565b926001600160401b036060820151169061271082029180830461271014811517156141e35761ffff608083015116612710039061271082116141e357614688876146886127106146778761ffff60608461464d8360a060e09f6146909e614643916145b5565b96015116856142d0565b049c8188019d8e5260208661466885604085015116876142d0565b049801978852015116906142d0565b049360408b0194855288519061428c565b90519061428c565b855201516146ac575b6146a86080840151825161428c565b9052565b805160011c6080840152614699565b60843564ffffffffff811681036108c95790565b929092805f52600b60205260405f205460f81c60058110156139e357614b53575060843564ffffffffff8116908181036108c95760a4359264ffffffffff8416938481036108c95784841080614b20575b15614ae457428511614acd576147567f0000000000000000000000000000000000000000000000000000000000000000866141d6565b804211614ab7575085151580614aac575b80614aa0575b15614a8d576004359262ffffff841684036108c9576024359463ffffffff861686036108c957604435956001600160401b038716958688036108c9576147b491889161519e565b5f52600a60205260405f20604051906147cc82613d78565b54936001600160401b038516808352602083019064ffffffffff8760401c1682526001600160401b036060604086019564ffffffffff8a60681c168752019760901c1687526064356001600160401b038116908181036108c9575081811115614a785750505164ffffffffff1683149081614a65575b5015614a30575050506001600160401b03873560c01c9151169081811115614a1b57505063ffffffff905b51168063ffffffff8460201c1603614a065750604051636cd7186b60e01b8152600481018290526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa8015613814575f906149c8575b64ffffffffff169250508183116149b05750505060e4356001600160401b0381168082036108c9578015159182614991575b506101a4359161ffff8316928381036108c957501561497c57505061492981614223565b906149376040519283613dca565b808252602082019236828201116108c957815f926020928637830101525190206102043590818103614967575050565b630644114160e41b5f5260045260245260445ffd5b63db416a0d60e01b5f5260045260245260445ffd5b91506101a43561ffff81168082036108c9576127109150111591614905565b630171522b60e41b5f5260045260245260445260645ffd5b506020813d6020116149fe575b816149e260209383613dca565b810103126108c9576149f964ffffffffff9161427a565b6148d3565b3d91506149d5565b9062045d3760e91b5f5260045260245260445ffd5b631d8b405360e31b5f5260045260245260445ffd5b5164ffffffffff1692509050818110614a5057505063ffffffff9061486d565b632907c0a760e11b5f5260045260245260445ffd5b5050805164ffffffffff1688145f614842565b6323ac97b360e21b5f5260045260245260445ffd5b85630a12bbf560e21b5f5260045260245ffd5b5061dac086111561476d565b50601c860615614767565b63184663dd60e01b5f526004524260245260445ffd5b84633753813d60e21b5f526004524260245260445ffd5b505050634f1788b560e01b5f526004526024527f000000000000000000000000000000000000000000000000000000000000000060445260645ffd5b50614b2b848661428c565b7f00000000000000000000000000000000000000000000000000000000000000001015614720565b631ecff10d60e31b5f5260045260245ffd5b9192601411614c0b57604082015161ffff16811015614be7575061ffff806060830151165b169163ffffffff60c08301511681115f14614bbd575061ffff60e081920151165b1680821115614bb8575090565b905090565b608082015163ffffffff161015614bdd5761ffff60a08192015116614bab565b5061ffff5f614bab565b815161ffff161115614c025761ffff80602083015116614b8a565b61ffff5f614b8a565b5050505f90565b91905f610180604051614c2481613dae565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e08201528261010082015282610120820152826101408201528261016082015201526024359163ffffffff831683036108c9576004359362ffffff851685036108c9576084359164ffffffffff8316928381036108c9575060a4359164ffffffffff8316928381036108c9575063ffffffff610140820151169161016082015115159586614dbd575b61012083015166ffffffffffffff1680614db757505f19905b612710039261271084116141e35760a0015196875165ffffffffffff1694602089015165ffffffffffff169660408a015165ffffffffffff169860608b015165ffffffffffff169a6080015165ffffffffffff169b6040519d614d518f613dae565b60909190911b63ffffffff60901b1660d09190911b62ffffff60d01b16178d5260208d015260408c015260608b0152151560808a015260a089015260c088015260e087015261010086015261012085015261014084015261016083015261018082015290565b90614cef565b61010083015166ffffffffffffff16159650614cd6565b8051821015614de85760209160051b010190565b634e487b7160e01b5f52603260045260245ffd5b90614e05613deb565b506004359162ffffff8316928381036108c957506024359063ffffffff8216918281036108c9575060843564ffffffffff81168082036108c957614e6b91507f0000000000000000000000000000000000000000000000000000000000000000906145b5565b9160405194614e7986613d93565b85526020850152604084015260608301521515608082015290565b64ffffffffff8111614eaa5764ffffffffff1690565b6306dfcc6560e41b5f52602860045260245260445ffd5b614ec96151d8565b73__$ec0858bbb9a32e364d71e1a8728f09779f$__90813b156108c9576001600160401b0360645f92826040519687948593630c0e387b60e01b855260048086015216602484015216948560448301525af491821561381457614f3192614f33575b50615201565b565b5f614f3d91613dca565b5f614f2b565b5f805490926001600160a01b0382169291600482106108c9575f5f9060405f815196602088019063b700961360e01b825260018060a01b03169788602482015230604482015263ffffffff60e01b833516606482015260648152614fa8608482613dca565b828052826020525190895afa615077575b15614fc7575b505050505050565b63ffffffff16156150655760ff60a01b1916600160a01b175f55823b156108c9576020925f9283604051809681958294634a63ebf760e11b845260048401526040602484015260448301908082528085848401378181018301859052601f01601f1916010103925af1801561381457615052575b50805460ff60a01b191690555f8080808080614fbf565b61505e91505f90613dca565b5f5f61503b565b8262d1953b60e31b5f5260045260245ffd5b50505f516020518060201c150290614fb9565b6040516331a9108f60e11b815263ffffffff9091166004820152919290916020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115613814575f91615164575b506127106150f78295856142d0565b049061510482809561428c565b9060018060a01b03165f52600c60205261512360405f209182546141d6565b90556003549061514c6001600160401b038060781b92166001600160401b038460781c16614299565b60781b16906001600160401b0360781b191617600355565b90506020813d602011615196575b8161517f60209383613dca565b810103126108c95761519090613e32565b5f6150e8565b3d9150615172565b916001600160401b039063ffffffff6040519362ffffff6020860196168652166040840152166060820152606081526144d3608082613dca565b64ffffffffff60035460501c168042106151ef5750565b633ad0a0bf60e21b5f5260045260245ffd5b80156153be576040516370a0823160e01b81523060048201527f0000000000000000000000000000000000000000000000000000000000000000906001600160a01b038216602082602481845afa918215613814575f9261538a575b5061526884836141d6565b6001600160401b0360035460101c168091116153745750604051926323b872dd60e01b5f5233600452306024528460445260205f60648180855af19060015f5114821615615355575b50836040525f6060521561534357826024816020936370a0823160e01b82523060048301525afa8015613814575f9061530f575b6152ef925061428c565b908082036152fb575050565b62ed317960e41b5f5260045260245260445ffd5b506020823d60201161533b575b8161532960209383613dca565b810103126108c9576152ef91516152e5565b3d915061531c565b635274afe760e01b5f5260045260245ffd5b600182151661536b573b15153d1516165f6152b1565b843d5f823e3d90fd5b8263203aa72b60e01b5f5260045260245260445ffd5b9091506020813d6020116153b6575b816153a660209383613dca565b810103126108c95751905f61525d565b3d9150615399565b50565b307f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031614806154ae575b1561541c577f000000000000000000000000000000000000000000000000000000000000000090565b60405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527f000000000000000000000000000000000000000000000000000000000000000060608201524660808201523060a082015260a081526144d360c082613dca565b507f000000000000000000000000000000000000000000000000000000000000000046146153f3565b92905f926d010000ffffff00000000ffffffff60901b8216855180910361562a575061550382866157d6565b9290921561561d5750620f42406127109161010087015163ffffffff8260801c160261012088015163ffffffff8360601c16020161014088015163ffffffff8360401c16020161016088015163ffffffff8360201c1602019063ffffffff610180890151911602010460e086015102049361558d60c060a083015192015160ff8460781c166142e3565b818110615615575b5066ffffffffffffff8111615607575b66ffffffffffffff8260401c16908181115f146155ff57035b8085116155f3575b506001600160401b0381168085116155e7575b5083908160401b0103929190565b9350600192505f6155d9565b9350600292505f6155c6565b50505f6155be565b5066ffffffffffffff6155a5565b90505f615595565b94505f9350600792915050565b9193505061563a9193508261578a565b90915f9190565b90929164ffffffffff815116801515908161573d575b5080615720575b615715576020820151604082019064ffffffffff825116111561570257916001600160401b039593916effffffffffffff000000000000000060606156eb95519201519163ffffffff60b01b9060b01b169160401b1661ffff60801b5f1961ffff8960801c160160801b1671ffffffff00000000ffff00ffffffffffffff60401b198816171717906154d7565b939194909416906001600160401b03191617929190565b50509161570e926154d7565b9192909190565b505050905f90600890565b5081516d010000ffffff00000000ffffffff60901b85161461565e565b9050602083015110155f615657565b60ff811690601f821161577b5760405191615768604084613dca565b6020808452838101919036833783525290565b632cd44ac360e21b5f5260045ffd5b9081156157cf5763ffffffff8160901c1663ffffffff8360901c16036157c85762ffffff809160d01c169160d01c16036157c357600690565b600590565b5050600490565b5050600390565b91909163ffffffff8360b01c16602082019081518181101561581b5750606083015190039161ffff8560801c16155f14615814576040915001511190565b5051101590565b915092939160808101511561588a57606061583c91019184835191036145b5565b9263ffffffff60b01b915160018501020160b01b1691600161ffff60801b9161ffff8460801c16010160801b169071ffffffff00000000ffff00ffffffffffffff60401b1916171790600190565b50509050905f9056fe9b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00a164736f6c634300081e000a";
 
 type UsageEscrowConstructorParams =
-  | [signer?: Signer]
+  | [linkLibraryAddresses: UsageEscrowLibraryAddresses, signer?: Signer]
   | ConstructorParameters<typeof ContractFactory>;
 
 const isSuperArgs = (
   xs: UsageEscrowConstructorParams
-): xs is ConstructorParameters<typeof ContractFactory> => xs.length > 1;
+): xs is ConstructorParameters<typeof ContractFactory> => {
+  return (
+    typeof xs[0] === "string" ||
+    (Array.isArray as (arg: any) => arg is readonly any[])(xs[0]) ||
+    "_isInterface" in xs[0]
+  );
+};
 
 export class UsageEscrow__factory extends ContractFactory {
   constructor(...args: UsageEscrowConstructorParams) {
     if (isSuperArgs(args)) {
       super(...args);
     } else {
-      super(_abi, _bytecode, args[0]);
+      const [linkLibraryAddresses, signer] = args;
+      super(
+        _abi,
+        UsageEscrow__factory.linkBytecode(linkLibraryAddresses),
+        signer
+      );
     }
+  }
+
+  static linkBytecode(
+    linkLibraryAddresses: UsageEscrowLibraryAddresses
+  ): string {
+    let linkedBytecode = _bytecode;
+
+    linkedBytecode = linkedBytecode.replace(
+      new RegExp("__\\$ec0858bbb9a32e364d71e1a8728f09779f\\$__", "g"),
+      linkLibraryAddresses["contracts/libraries/LicenseDesk.sol:LicenseDesk"]
+        .replace(/^0x/, "")
+        .toLowerCase()
+    );
+
+    return linkedBytecode;
   }
 
   override getDeployTransaction(
@@ -2435,4 +3260,8 @@ export class UsageEscrow__factory extends ContractFactory {
   static connect(address: string, runner?: ContractRunner | null): UsageEscrow {
     return new Contract(address, _abi, runner) as unknown as UsageEscrow;
   }
+}
+
+export interface UsageEscrowLibraryAddresses {
+  ["contracts/libraries/LicenseDesk.sol:LicenseDesk"]: string;
 }

@@ -2,6 +2,7 @@
 /* tslint:disable */
 /* eslint-disable */
 export * as interfaces from "./interfaces";
+export * as libraries from "./libraries";
 export * as mocks from "./mocks";
 export { AssetRegistry__factory } from "./AssetRegistry__factory";
 export { Authority__factory } from "./Authority__factory";

@@ -69,6 +69,22 @@ const _abi = [
         name: "versionId",
         type: "uint64",
       },
+      {
+        internalType: "uint256",
+        name: "recallAt",
+        type: "uint256",
+      },
+    ],
+    name: "VersionRecalledBefore",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "VersionId",
+        name: "versionId",
+        type: "uint64",
+      },
     ],
     name: "VersionUnknown",
     type: "error",
@@ -209,6 +225,44 @@ const _abi = [
     ],
     name: "VersionPublished",
     type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "VersionId",
+        name: "versionId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "recallAt",
+        type: "uint256",
+      },
+    ],
+    name: "VersionRecalled",
+    type: "event",
+  },
+  {
+    inputs: [],
+    name: "NOTICE_PERIOD",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
   },
   {
     inputs: [
@@ -383,6 +437,48 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "VersionId",
+        name: "versionId",
+        type: "uint64",
+      },
+    ],
+    name: "recall",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "uint256",
+        name: "from",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "to",
+        type: "uint256",
+      },
+    ],
+    name: "recallsBetween",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "string",
         name: "uri",
         type: "string",
@@ -466,6 +562,25 @@ const _abi = [
     name: "setApprovalForAll",
     outputs: [],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "VersionId",
+        name: "versionId",
+        type: "uint64",
+      },
+    ],
+    name: "statusOf",
+    outputs: [
+      {
+        internalType: "enum VersionStatus",
+        name: "",
+        type: "uint8",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {
@@ -573,6 +688,11 @@ const _abi = [
           {
             internalType: "uint40",
             name: "publishedAt",
+            type: "uint40",
+          },
+          {
+            internalType: "uint40",
+            name: "recallAt",
             type: "uint40",
           },
           {

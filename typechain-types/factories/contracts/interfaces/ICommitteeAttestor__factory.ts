@@ -10,6 +10,11 @@ import type {
 
 const _abi = [
   {
+    inputs: [],
+    name: "CommitteeEmpty",
+    type: "error",
+  },
+  {
     inputs: [
       {
         internalType: "uint256",
@@ -45,6 +50,50 @@ const _abi = [
       },
     ],
     name: "PayeeZero",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "digest",
+        type: "bytes32",
+      },
+    ],
+    name: "RotationNotSigned",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "number",
+        type: "uint256",
+      },
+    ],
+    name: "RotationsExhausted",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+    ],
+    name: "SignerInvalid",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+    ],
+    name: "SignerTwice",
     type: "error",
   },
   {
@@ -114,6 +163,62 @@ const _abi = [
     type: "event",
   },
   {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "uint256",
+        name: "number",
+        type: "uint256",
+      },
+      {
+        components: [
+          {
+            internalType: "bytes",
+            name: "signer",
+            type: "bytes",
+          },
+          {
+            internalType: "address",
+            name: "payee",
+            type: "address",
+          },
+        ],
+        indexed: false,
+        internalType: "struct ICommitteeAttestor.Member[]",
+        name: "members",
+        type: "tuple[]",
+      },
+      {
+        indexed: false,
+        internalType: "uint64",
+        name: "threshold",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "since",
+        type: "uint256",
+      },
+    ],
+    name: "RotationAnnounced",
+    type: "event",
+  },
+  {
+    inputs: [],
+    name: "ROTATION_PERIOD",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [
       {
         internalType: "address",
@@ -158,6 +263,157 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [],
+    name: "presentRotation",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            internalType: "bytes",
+            name: "signer",
+            type: "bytes",
+          },
+          {
+            internalType: "address",
+            name: "payee",
+            type: "address",
+          },
+        ],
+        internalType: "struct ICommitteeAttestor.Member[]",
+        name: "members",
+        type: "tuple[]",
+      },
+      {
+        internalType: "uint64",
+        name: "threshold",
+        type: "uint64",
+      },
+      {
+        internalType: "bytes",
+        name: "proof",
+        type: "bytes",
+      },
+    ],
+    name: "rotate",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "number",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            internalType: "bytes",
+            name: "signer",
+            type: "bytes",
+          },
+          {
+            internalType: "address",
+            name: "payee",
+            type: "address",
+          },
+        ],
+        internalType: "struct ICommitteeAttestor.Member[]",
+        name: "members",
+        type: "tuple[]",
+      },
+      {
+        internalType: "uint64",
+        name: "threshold",
+        type: "uint64",
+      },
+    ],
+    name: "rotationHash",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "",
+        type: "bytes32",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "rotationNonce",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "number",
+        type: "uint256",
+      },
+    ],
+    name: "rotationOf",
+    outputs: [
+      {
+        components: [
+          {
+            components: [
+              {
+                internalType: "bytes",
+                name: "signer",
+                type: "bytes",
+              },
+              {
+                internalType: "address",
+                name: "payee",
+                type: "address",
+              },
+            ],
+            internalType: "struct ICommitteeAttestor.Member[]",
+            name: "members",
+            type: "tuple[]",
+          },
+          {
+            internalType: "uint64",
+            name: "threshold",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "since",
+            type: "uint40",
+          },
+        ],
+        internalType: "struct ICommitteeAttestor.Rotation",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [
       {
         internalType: "bytes32",
@@ -174,6 +430,38 @@ const _abi = [
       },
     ],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "number",
+        type: "uint256",
+      },
+    ],
+    name: "statusOf",
+    outputs: [
+      {
+        internalType: "enum RotationStatus",
+        name: "",
+        type: "uint8",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "threshold",
+    outputs: [
+      {
+        internalType: "uint64",
+        name: "",
+        type: "uint64",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {

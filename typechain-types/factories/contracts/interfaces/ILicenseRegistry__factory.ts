@@ -80,8 +80,29 @@ const _abi = [
         name: "licenseId",
         type: "uint64",
       },
+      {
+        internalType: "uint256",
+        name: "movableAt",
+        type: "uint256",
+      },
     ],
-    name: "LicenseNotTransferable",
+    name: "LicenseNotMovable",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "minimumSpend",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "cap",
+        type: "uint256",
+      },
+    ],
+    name: "MinimumAboveCap",
     type: "error",
   },
   {
@@ -301,6 +322,25 @@ const _abi = [
       },
     ],
     name: "LicenseMinted",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "movableAt",
+        type: "uint256",
+      },
+    ],
+    name: "LicenseMovable",
     type: "event",
   },
   {
@@ -866,6 +906,25 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "movableAt",
+    outputs: [
+      {
+        internalType: "uint40",
+        name: "",
+        type: "uint40",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint256",
         name: "tokenId",
         type: "uint256",
@@ -991,6 +1050,24 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint40",
+        name: "movableAt",
+        type: "uint40",
+      },
+    ],
+    name: "setMovable",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "PlanId",
         name: "planId",
         type: "uint32",
@@ -1024,6 +1101,25 @@ const _abi = [
         internalType: "struct PlanShares",
         name: "",
         type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    name: "statusOf",
+    outputs: [
+      {
+        internalType: "enum PlanStatus",
+        name: "",
+        type: "uint8",
       },
     ],
     stateMutability: "view",

@@ -496,6 +496,30 @@ const _abi = [
     stateMutability: "nonpayable",
     type: "function",
   },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "address",
+        name: "key",
+        type: "address",
+      },
+    ],
+    name: "statusOf",
+    outputs: [
+      {
+        internalType: "enum KeyStatus",
+        name: "",
+        type: "uint8",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
 ] as const;
 
 export class IOperatorRegistry__factory {

@@ -169,6 +169,80 @@ const _abi = [
     type: "error",
   },
   {
+    inputs: [],
+    name: "TreasuryZero",
+    type: "error",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "BonusAdded",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: true,
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "day",
+        type: "uint256",
+      },
+    ],
+    name: "BreachRecorded",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: true,
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "until",
+        type: "uint256",
+      },
+    ],
+    name: "OperatorJailed",
+    type: "event",
+  },
+  {
     anonymous: false,
     inputs: [
       {
@@ -357,6 +431,19 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [],
+    name: "TREASURY",
+    outputs: [
+      {
+        internalType: "address",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [
       {
         internalType: "OperatorId",
@@ -373,6 +460,24 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "addBonus",
+    outputs: [],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -406,6 +511,93 @@ const _abi = [
         name: "operatorId",
         type: "uint24",
       },
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    name: "breachesOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "uint64",
+            name: "lastDay",
+            type: "uint64",
+          },
+          {
+            internalType: "uint8",
+            name: "bits",
+            type: "uint8",
+          },
+          {
+            internalType: "uint64",
+            name: "punishedThrough",
+            type: "uint64",
+          },
+        ],
+        internalType: "struct IPerformanceStaking.Breaches",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            internalType: "OperatorId",
+            name: "operatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "PlanId",
+            name: "planId",
+            type: "uint32",
+          },
+          {
+            internalType: "uint256",
+            name: "amount",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "day",
+            type: "uint256",
+          },
+          {
+            internalType: "bool",
+            name: "breached",
+            type: "bool",
+          },
+        ],
+        internalType: "struct IPerformanceStaking.Charge",
+        name: "charged",
+        type: "tuple",
+      },
+    ],
+    name: "charge",
+    outputs: [
+      {
+        internalType: "bool",
+        name: "jailed",
+        type: "bool",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
     ],
     name: "headroomOf",
     outputs: [
@@ -416,24 +608,6 @@ const _abi = [
       },
     ],
     stateMutability: "view",
-    type: "function",
-  },
-  {
-    inputs: [
-      {
-        internalType: "OperatorId",
-        name: "operatorId",
-        type: "uint24",
-      },
-      {
-        internalType: "uint256",
-        name: "amount",
-        type: "uint256",
-      },
-    ],
-    name: "lowerInFlight",
-    outputs: [],
-    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -467,6 +641,16 @@ const _abi = [
             internalType: "uint128",
             name: "thawingShares",
             type: "uint128",
+          },
+          {
+            internalType: "uint40",
+            name: "jailedUntil",
+            type: "uint40",
+          },
+          {
+            internalType: "uint8",
+            name: "jailings",
+            type: "uint8",
           },
         ],
         internalType: "struct IPerformanceStaking.Pool",
@@ -528,6 +712,46 @@ const _abi = [
   {
     inputs: [
       {
+        components: [
+          {
+            internalType: "OperatorId",
+            name: "operatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "PlanId",
+            name: "planId",
+            type: "uint32",
+          },
+          {
+            internalType: "uint256",
+            name: "amount",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "day",
+            type: "uint256",
+          },
+          {
+            internalType: "bool",
+            name: "breached",
+            type: "bool",
+          },
+        ],
+        internalType: "struct IPerformanceStaking.Charge",
+        name: "charged",
+        type: "tuple",
+      },
+    ],
+    name: "previewCharge",
+    outputs: [],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "beneficiary",
         type: "address",
@@ -557,27 +781,9 @@ const _abi = [
         type: "uint256",
       },
     ],
-    name: "raiseInFlight",
+    name: "release",
     outputs: [],
     stateMutability: "nonpayable",
-    type: "function",
-  },
-  {
-    inputs: [
-      {
-        internalType: "OperatorId",
-        name: "operatorId",
-        type: "uint24",
-      },
-      {
-        internalType: "uint256",
-        name: "amount",
-        type: "uint256",
-      },
-    ],
-    name: "requireHeadroom",
-    outputs: [],
-    stateMutability: "view",
     type: "function",
   },
   {
@@ -607,6 +813,25 @@ const _abi = [
       },
     ],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "statusOf",
+    outputs: [
+      {
+        internalType: "enum OperatorStatus",
+        name: "",
+        type: "uint8",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {

@@ -108,6 +108,17 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "BonusNone",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "bytes32",
         name: "batchId",
         type: "bytes32",
@@ -380,13 +391,24 @@ const _abi = [
         name: "licenseId",
         type: "uint64",
       },
+    ],
+    name: "LicenseNotTransferable",
+    type: "error",
+  },
+  {
+    inputs: [
       {
-        internalType: "uint256",
-        name: "expiredAt",
-        type: "uint256",
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "enum LicenseStatus",
+        name: "status",
+        type: "uint8",
       },
     ],
-    name: "LicenseExpired",
+    name: "LicenseStatusUnfit",
     type: "error",
   },
   {
@@ -397,7 +419,34 @@ const _abi = [
         type: "uint64",
       },
     ],
-    name: "LicenseUnknown",
+    name: "MinimumNone",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "available",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "minimumSpend",
+        type: "uint256",
+      },
+    ],
+    name: "MinimumNotCovered",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "OperatorInJail",
     type: "error",
   },
   {
@@ -451,6 +500,33 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "ServiceChangeNone",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    name: "ServiceChangeRunning",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint256",
         name: "thawPeriod",
         type: "uint256",
@@ -498,6 +574,60 @@ const _abi = [
         name: "licenseId",
         type: "uint64",
       },
+    ],
+    name: "TermClosedBefore",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "TermNotClosed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "closableAt",
+        type: "uint256",
+      },
+    ],
+    name: "TermOpen",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "termPeriod",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "shortest",
+        type: "uint256",
+      },
+    ],
+    name: "TermTooShort",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
       {
         internalType: "uint256",
         name: "amount",
@@ -519,8 +649,45 @@ const _abi = [
         name: "licenseId",
         type: "uint64",
       },
+      {
+        internalType: "uint256",
+        name: "balance",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "committed",
+        type: "uint256",
+      },
+    ],
+    name: "ThawCommitted",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
     ],
     name: "ThawEmpty",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "ThawOpen",
     type: "error",
   },
   {
@@ -563,6 +730,33 @@ const _abi = [
   {
     inputs: [],
     name: "TreasuryZero",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "releasableAt",
+        type: "uint256",
+      },
+    ],
+    name: "UpfrontHeld",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "UpfrontNone",
     type: "error",
   },
   {
@@ -674,6 +868,11 @@ const _abi = [
             name: "fee",
             type: "uint256",
           },
+          {
+            internalType: "uint256",
+            name: "bonus",
+            type: "uint256",
+          },
         ],
         indexed: false,
         internalType: "struct IUsageEscrow.Split",
@@ -743,6 +942,25 @@ const _abi = [
       },
     ],
     name: "BatchSettled",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "BonusPaid",
     type: "event",
   },
   {
@@ -925,6 +1143,51 @@ const _abi = [
     anonymous: false,
     inputs: [
       {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "LicenseEnded",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "movableAt",
+        type: "uint256",
+      },
+    ],
+    name: "LicenseLocked",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "LicenseUnlocked",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
         indexed: false,
         internalType: "uint256",
         name: "until",
@@ -932,6 +1195,137 @@ const _abi = [
       },
     ],
     name: "Paused",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "bool",
+        name: "renews",
+        type: "bool",
+      },
+    ],
+    name: "RenewalSet",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: false,
+        internalType: "bool",
+        name: "onVoucherRoad",
+        type: "bool",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    name: "ServiceChangeStarted",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: false,
+        internalType: "bool",
+        name: "onVoucherRoad",
+        type: "bool",
+      },
+    ],
+    name: "ServiceChanged",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "endedAt",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "charged",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "fee",
+        type: "uint256",
+      },
+    ],
+    name: "TermClosed",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "term",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "expiresAt",
+        type: "uint256",
+      },
+    ],
+    name: "TermRenewed",
     type: "event",
   },
   {
@@ -975,6 +1369,87 @@ const _abi = [
         type: "uint64",
       },
       {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "releasableAt",
+        type: "uint256",
+      },
+    ],
+    name: "UpfrontPaid",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "publisher",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "fee",
+        type: "uint256",
+      },
+    ],
+    name: "UpfrontReleased",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "owner",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "UpfrontReturned",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
         indexed: true,
         internalType: "address",
         name: "to",
@@ -989,6 +1464,19 @@ const _abi = [
     ],
     name: "Withdrawn",
     type: "event",
+  },
+  {
+    inputs: [],
+    name: "ASSETS",
+    outputs: [
+      {
+        internalType: "contract IAssetRegistry",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
   },
   {
     inputs: [],
@@ -1011,6 +1499,45 @@ const _abi = [
         internalType: "uint256",
         name: "",
         type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "LICENSES",
+    outputs: [
+      {
+        internalType: "contract ILicenseRegistry",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "OPERATORS",
+    outputs: [
+      {
+        internalType: "contract IOperatorRegistry",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "STAKING",
+    outputs: [
+      {
+        internalType: "contract IPerformanceStaking",
+        name: "",
+        type: "address",
       },
     ],
     stateMutability: "view",
@@ -1087,6 +1614,16 @@ const _abi = [
             type: "bool",
           },
           {
+            internalType: "bool",
+            name: "renews",
+            type: "bool",
+          },
+          {
+            internalType: "bool",
+            name: "isClosed",
+            type: "bool",
+          },
+          {
             internalType: "uint64",
             name: "thawing",
             type: "uint64",
@@ -1106,6 +1643,41 @@ const _abi = [
             name: "capCutReadyAt",
             type: "uint40",
           },
+          {
+            internalType: "OperatorId",
+            name: "nextOperatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "bool",
+            name: "nextOnVoucherRoad",
+            type: "bool",
+          },
+          {
+            internalType: "uint40",
+            name: "serviceChangeReadyAt",
+            type: "uint40",
+          },
+          {
+            internalType: "uint40",
+            name: "stoppedAt",
+            type: "uint40",
+          },
+          {
+            internalType: "bool",
+            name: "isEnded",
+            type: "bool",
+          },
+          {
+            internalType: "uint40",
+            name: "endedAt",
+            type: "uint40",
+          },
+          {
+            internalType: "uint56",
+            name: "endedSpent",
+            type: "uint56",
+          },
         ],
         internalType: "struct IUsageEscrow.AccountView",
         name: "",
@@ -1124,6 +1696,19 @@ const _abi = [
       },
     ],
     name: "applyCapCut",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "applyServiceChange",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",
@@ -1287,6 +1872,11 @@ const _abi = [
             type: "uint48",
           },
           {
+            internalType: "bool",
+            name: "earnsBonus",
+            type: "bool",
+          },
+          {
             internalType: "enum BatchStatus",
             name: "status",
             type: "uint8",
@@ -1295,6 +1885,44 @@ const _abi = [
         internalType: "struct IUsageEscrow.Batch",
         name: "",
         type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "batchId",
+        type: "bytes32",
+      },
+    ],
+    name: "batchStatusOf",
+    outputs: [
+      {
+        internalType: "enum BatchStatus",
+        name: "",
+        type: "uint8",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "bonusOf",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
       },
     ],
     stateMutability: "view",
@@ -1361,6 +1989,48 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "bool",
+        name: "onVoucherRoad",
+        type: "bool",
+      },
+    ],
+    name: "changeService",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "closeTerm",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "charged",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "bytes32",
         name: "batchId",
         type: "bytes32",
@@ -1380,6 +2050,25 @@ const _abi = [
       },
     ],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "committedOf",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {
@@ -1471,6 +2160,19 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "end",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "feeBps",
     outputs: [
@@ -1535,6 +2237,19 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "lock",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "pause",
     outputs: [],
@@ -1552,6 +2267,25 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "payBonus",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -1745,6 +2479,32 @@ const _abi = [
         name: "licenseId",
         type: "uint64",
       },
+    ],
+    name: "releaseUpfront",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "renew",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
       {
         internalType: "uint8",
         name: "capCode",
@@ -1765,6 +2525,24 @@ const _abi = [
       },
     ],
     name: "setFee",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "bool",
+        name: "renews",
+        type: "bool",
+      },
+    ],
+    name: "setRenewal",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",
@@ -1922,10 +2700,34 @@ const _abi = [
             name: "fee",
             type: "uint256",
           },
+          {
+            internalType: "uint256",
+            name: "bonus",
+            type: "uint256",
+          },
         ],
         internalType: "struct IUsageEscrow.Split",
         name: "",
         type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "statusOf",
+    outputs: [
+      {
+        internalType: "enum LicenseStatus",
+        name: "",
+        type: "uint8",
       },
     ],
     stateMutability: "view",
@@ -1950,10 +2752,59 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "unlock",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "unpause",
     outputs: [],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "upfrontOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "uint64",
+            name: "amount",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "paidAt",
+            type: "uint40",
+          },
+          {
+            internalType: "uint16",
+            name: "feeBps",
+            type: "uint16",
+          },
+        ],
+        internalType: "struct IUsageEscrow.Upfront",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {

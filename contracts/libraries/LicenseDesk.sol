@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {ILicenseRegistry, PlanTerms} from "../interfaces/ILicenseRegistry.sol";
+import {OperatorStatus} from "../interfaces/IPerformanceStaking.sol";
+import {IUsageEscrow, LicenseStatus} from "../interfaces/IUsageEscrow.sol";
+import {Account, AccountLib, Aside} from "../types/Account.sol";
+import {AssetId, LicenseId, OperatorId, PlanId} from "../types/Ids.sol";
+import {Thaw} from "./Thaw.sol";
+
+/// @dev All that UsageEscrow keeps of licenses.
+struct LicenseBook {
+    mapping(LicenseId licenseId => Account) accounts;
+    mapping(LicenseId licenseId => Aside) asides;
+    /// Currency units on their way out.
+    mapping(LicenseId licenseId => Thaw) thaws;
+    /// Lower caps that were announced, by their codes.
+    mapping(LicenseId licenseId => Thaw) capCuts;
+    /// Operators and roads that were announced: twice the operator's id, and one more for the voucher road.
+    mapping(LicenseId licenseId => Thaw) serviceChanges;
+    mapping(LicenseId licenseId => IUsageEscrow.Upfront) upfronts;
+}
+
+/// @title What happens to a license between its purchase and its end, but for its use
+/// @notice The part of UsageEscrow that its own 24,576 bytes have no room for: a library that is linked to it for ever and
+/// runs in its storage, as its own code does. It moves no currency. Errors, events and their meaning are IUsageEscrow's.
+library LicenseDesk {
+    // Sets of statuses of a license, a bit each.
+    uint256 private constant LAPSED = 1 << uint8(LicenseStatus.Lapsed);
+    uint256 private constant LOCKED = (1 << uint8(LicenseStatus.Locked)) | (1 << uint8(LicenseStatus.Movable));
+    uint256 private constant IN_USE = LAPSED | (1 << uint8(LicenseStatus.Running));
+    uint256 private constant NOT_OVER = IN_USE | LOCKED;
+    uint256 private constant OVER = (1 << uint8(LicenseStatus.Ended)) | (1 << uint8(LicenseStatus.Closed));
+
+    // Buying and funding
+
+    /// @return licenseId The new license, whose account has `amount`
+    /// @return price What the caller has to pay for it, in currency units
+    function open(
+        LicenseBook storage book,
+        PlanId planId,
+        OperatorId operatorId,
+        address to,
+        uint8 capCode,
+        uint64 amount
+    ) external returns (LicenseId licenseId, uint256 price) {
+        ILicenseRegistry licenses = _escrow().LICENSES();
+        PlanTerms memory plan = licenses.termsOf(planId);
+        _requireEligible(operatorId, planId);
+        if (plan.minimumSpend > 0) {
+            uint256 shortest = _waitPeriod();
+            require(plan.termPeriod >= shortest, IUsageEscrow.TermTooShort(plan.termPeriod, shortest));
+            require(amount >= plan.minimumSpend, IUsageEscrow.MinimumNotCovered(amount, plan.minimumSpend));
+        }
+
+        licenseId = licenses.mint(to, planId);
+        uint256 expiresAt = block.timestamp + plan.termPeriod;
+        book.accounts[licenseId] = AccountLib.opened(planId, operatorId, expiresAt, capCode).withBalance(amount);
+
+        emit IUsageEscrow.LicenseBought(licenseId, planId, operatorId, to, expiresAt);
+
+        if (plan.upfrontPrice > 0) _holdUpfront(book, licenseId, plan);
+        if (amount > 0) emit IUsageEscrow.Deposited(licenseId, msg.sender, amount);
+        price = uint256(plan.upfrontPrice) + amount;
+    }
+
+    function credit(LicenseBook storage book, LicenseId licenseId, uint64 amount) external {
+        require(amount > 0, IUsageEscrow.AmountZero());
+        _requireStatus(book, licenseId, NOT_OVER);
+        Account account = book.accounts[licenseId];
+        uint256 balance = account.balance() + amount;
+        require(balance <= AccountLib.MAX_BALANCE, IUsageEscrow.BalanceAboveLimit(licenseId, balance));
+
+        book.accounts[licenseId] = account.withBalance(balance);
+
+        emit IUsageEscrow.Deposited(licenseId, msg.sender, amount);
+    }
+
+    // Caps, operator and road
+
+    function setCap(LicenseBook storage book, LicenseId licenseId, uint8 capCode) external {
+        Account account = _ownAccount(book, licenseId);
+
+        if (_escrow().capOf(capCode) < _escrow().capOf(uint8(account.capCode()))) {
+            uint256 readyAt = book.capCuts[licenseId].start(capCode, _waitPeriod());
+
+            emit IUsageEscrow.CapCutStarted(licenseId, capCode, readyAt);
+        } else {
+            delete book.capCuts[licenseId];
+            book.accounts[licenseId] = account.withCapCode(capCode);
+
+            emit IUsageEscrow.CapSet(licenseId, capCode);
+        }
+    }
+
+    function applyCapCut(LicenseBook storage book, LicenseId licenseId) external {
+        Thaw memory cut = book.capCuts[licenseId];
+        require(cut.amount > 0, IUsageEscrow.CapCutNone(licenseId));
+        require(cut.isReady(), IUsageEscrow.CapCutRunning(licenseId, cut.readyAt));
+
+        // A code that was announced: eight bits.
+        uint8 capCode = uint8(cut.amount);
+        delete book.capCuts[licenseId];
+        book.accounts[licenseId] = book.accounts[licenseId].withCapCode(capCode);
+
+        emit IUsageEscrow.CapSet(licenseId, capCode);
+    }
+
+    function changeService(
+        LicenseBook storage book,
+        LicenseId licenseId,
+        OperatorId operatorId,
+        bool onVoucherRoad
+    ) external {
+        Account account = _ownAccount(book, licenseId);
+        _requireStatus(book, licenseId, IN_USE);
+        bool isOperatorNew = operatorId != account.operatorId();
+        if (isOperatorNew) _requireEligible(operatorId, account.planId());
+
+        if (isOperatorNew || onVoucherRoad != account.onVoucherRoad()) {
+            uint128 service = (uint128(OperatorId.unwrap(operatorId)) << 1) | (onVoucherRoad ? 1 : 0);
+            uint256 readyAt = book.serviceChanges[licenseId].start(service, _waitPeriod());
+
+            emit IUsageEscrow.ServiceChangeStarted(licenseId, operatorId, onVoucherRoad, readyAt);
+        } else {
+            delete book.serviceChanges[licenseId];
+
+            emit IUsageEscrow.ServiceChanged(licenseId, operatorId, onVoucherRoad);
+        }
+    }
+
+    function applyServiceChange(LicenseBook storage book, LicenseId licenseId) external {
+        Thaw memory change = book.serviceChanges[licenseId];
+        require(change.amount > 0, IUsageEscrow.ServiceChangeNone(licenseId));
+        require(change.isReady(), IUsageEscrow.ServiceChangeRunning(licenseId, change.readyAt));
+        Account account = book.accounts[licenseId];
+        (OperatorId operatorId, bool onVoucherRoad) = _serviceOf(change);
+        if (operatorId != account.operatorId()) _requireEligible(operatorId, account.planId());
+
+        delete book.serviceChanges[licenseId];
+        book.accounts[licenseId] = account.withService(operatorId, onVoucherRoad);
+
+        emit IUsageEscrow.ServiceChanged(licenseId, operatorId, onVoucherRoad);
+    }
+
+    // Transfer and end
+
+    function lock(LicenseBook storage book, LicenseId licenseId) external {
+        Account account = _ownAccount(book, licenseId);
+        _requireStatus(book, licenseId, IN_USE);
+        require(
+            _escrow().LICENSES().termsOf(account.planId()).transferable,
+            IUsageEscrow.LicenseNotTransferable(licenseId)
+        );
+        uint256 thawing = book.thaws[licenseId].amount;
+        require(thawing == 0, IUsageEscrow.ThawOpen(licenseId, thawing));
+
+        _stop(book, licenseId, account, false);
+        // Timestamps and waits of at most weeks stay far below 2^40.
+        uint40 movableAt = uint40(block.timestamp + _waitPeriod());
+
+        emit IUsageEscrow.LicenseLocked(licenseId, movableAt);
+
+        _escrow().LICENSES().setMovable(licenseId, movableAt);
+    }
+
+    function unlock(LicenseBook storage book, LicenseId licenseId) external {
+        Account account = _ownAccount(book, licenseId);
+        _requireStatus(book, licenseId, LOCKED);
+
+        Aside storage aside = book.asides[licenseId];
+        aside.stoppedAt = 0;
+        book.accounts[licenseId] = account.withAside(aside.endedAt != 0);
+
+        emit IUsageEscrow.LicenseUnlocked(licenseId);
+
+        _escrow().LICENSES().setMovable(licenseId, 0);
+    }
+
+    function end(LicenseBook storage book, LicenseId licenseId) external {
+        Account account = _ownAccount(book, licenseId);
+        _requireStatus(book, licenseId, IN_USE);
+
+        _stop(book, licenseId, account, true);
+
+        emit IUsageEscrow.LicenseEnded(licenseId);
+    }
+
+    function raiseGeneration(LicenseBook storage book, LicenseId licenseId) external returns (uint16 generation) {
+        Account account = _ownAccount(book, licenseId);
+        require(account.generation() < type(uint16).max, IUsageEscrow.GenerationExhausted(licenseId));
+
+        generation = uint16(account.generation() + 1);
+        book.accounts[licenseId] = account.withGeneration(generation);
+
+        emit IUsageEscrow.GenerationRaised(licenseId, generation);
+    }
+
+    // Terms
+
+    function setRenewal(LicenseBook storage book, LicenseId licenseId, bool renews) external {
+        Account account = _ownAccount(book, licenseId);
+        _requireStatus(book, licenseId, IN_USE);
+        _requireMinimum(_escrow().LICENSES().termsOf(account.planId()), licenseId);
+
+        book.accounts[licenseId] = account.withRenewing(renews);
+
+        emit IUsageEscrow.RenewalSet(licenseId, renews);
+    }
+
+    /// @dev Terms that are over are closed in their order, and at most one of them waits for it beside the running one.
+    function renew(LicenseBook storage book, LicenseId licenseId) external {
+        _requireStatus(book, licenseId, LAPSED);
+        Account account = book.accounts[licenseId];
+        PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
+        uint256 expiresAt = account.expiresAt();
+        uint256 terms = (block.timestamp - expiresAt) / plan.termPeriod + 1;
+        uint256 taken = book.thaws[licenseId].amount;
+        if (!account.isClosed()) {
+            Aside storage aside = book.asides[licenseId];
+            require(aside.endedAt == 0 && terms == 1, IUsageEscrow.TermNotClosed(licenseId));
+            taken += _shortfallOf(plan, account.spent(), expiresAt);
+            // The account's own fields, of 32 and 56 bits.
+            (aside.endedAt, aside.endedSpent) = (uint40(expiresAt), uint56(account.spent()));
+            account = account.withAside(true);
+        }
+        uint256 available = Math.saturatingSub(account.balance(), taken);
+        require(available >= plan.minimumSpend, IUsageEscrow.MinimumNotCovered(available, plan.minimumSpend));
+
+        expiresAt += terms * plan.termPeriod;
+        account = account.renewed(terms, expiresAt).withClosed(false);
+        book.accounts[licenseId] = account;
+
+        emit IUsageEscrow.TermRenewed(licenseId, account.term(), expiresAt);
+    }
+
+    /// @return assetId The model, to whose owner the charge goes
+    /// @return endedAt When the term ended
+    /// @return charged What was taken from the account
+    function closeTerm(
+        LicenseBook storage book,
+        LicenseId licenseId
+    ) external returns (AssetId assetId, uint256 endedAt, uint256 charged) {
+        Account account = book.accounts[licenseId];
+        require(account.exists(), IUsageEscrow.LicenseStatusUnfit(licenseId, LicenseStatus.None));
+        PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
+        _requireMinimum(plan, licenseId);
+        Aside memory aside = book.asides[licenseId];
+        bool isRunningOne = aside.endedAt == 0;
+        require(!isRunningOne || !account.isClosed(), IUsageEscrow.TermClosedBefore(licenseId));
+        endedAt = isRunningOne ? account.expiresAt() : aside.endedAt;
+        uint256 closableAt = (isRunningOne ? _endOf(account, aside) : endedAt) + _waitPeriod();
+        require(block.timestamp > closableAt, IUsageEscrow.TermOpen(licenseId, closableAt));
+
+        uint256 spent = isRunningOne ? account.spent() : aside.endedSpent;
+        charged = Math.min(_shortfallOf(plan, spent, endedAt), account.balance());
+        account = account.withBalance(account.balance() - charged);
+        if (isRunningOne) {
+            account = account.withClosed(true);
+        } else {
+            (book.asides[licenseId].endedAt, book.asides[licenseId].endedSpent) = (0, 0);
+            account = account.withAside(aside.stoppedAt != 0);
+        }
+        book.accounts[licenseId] = account;
+        assetId = plan.assetId;
+    }
+
+    // Money
+
+    function thaw(LicenseBook storage book, LicenseId licenseId, uint64 amount) external {
+        Account account = _ownAccount(book, licenseId);
+        _requireStatus(book, licenseId, IN_USE | OVER);
+        uint256 balance = account.balance();
+        require(amount <= balance, IUsageEscrow.ThawAboveBalance(licenseId, amount, balance));
+
+        uint256 readyAt = book.thaws[licenseId].start(amount, _waitPeriod());
+
+        emit IUsageEscrow.ThawStarted(licenseId, amount, readyAt);
+    }
+
+    /// @dev Takes out of an account what has thawed and isn't committed.
+    function takeThawed(LicenseBook storage book, LicenseId licenseId) external returns (uint256 amount) {
+        Account account = _ownAccount(book, licenseId);
+        Thaw storage thawed = book.thaws[licenseId];
+        uint256 announced = thawed.amount;
+        require(announced > 0, IUsageEscrow.ThawEmpty(licenseId));
+        require(thawed.isReady(), IUsageEscrow.ThawRunning(licenseId, thawed.readyAt));
+        uint256 balance = account.balance();
+        uint256 committed = _committedOf(book, licenseId);
+        amount = Math.min(announced, Math.saturatingSub(balance, committed));
+        require(amount > 0 || balance == 0, IUsageEscrow.ThawCommitted(licenseId, balance, committed));
+
+        book.accounts[licenseId] = account.withBalance(balance - amount);
+        // At most what was announced: 128 bits.
+        uint128 rest = uint128(Math.min(announced - amount, balance - amount));
+        if (rest > 0) thawed.amount = rest;
+        else delete book.thaws[licenseId];
+    }
+
+    /// @dev Takes an upfront price that is due.
+    /// @return upfront What was paid
+    /// @return assetId The model, to whose owner it goes
+    /// @return isReturned Whether it goes back to the license's owner instead
+    function takeUpfront(
+        LicenseBook storage book,
+        LicenseId licenseId
+    ) external returns (IUsageEscrow.Upfront memory upfront, AssetId assetId, bool isReturned) {
+        upfront = book.upfronts[licenseId];
+        require(upfront.amount > 0, IUsageEscrow.UpfrontNone(licenseId));
+        PlanTerms memory plan = _escrow().LICENSES().termsOf(book.accounts[licenseId].planId());
+        assetId = plan.assetId;
+        uint256 releasableAt = upfront.paidAt + plan.holdPeriod;
+        // A recall takes effect that long after it was announced.
+        uint256 notice = _escrow().ASSETS().NOTICE_PERIOD();
+        isReturned = _escrow().ASSETS().recallsBetween(assetId, upfront.paidAt + notice, releasableAt + notice) > 0;
+        require(isReturned || block.timestamp >= releasableAt, IUsageEscrow.UpfrontHeld(licenseId, releasableAt));
+
+        delete book.upfronts[licenseId];
+    }
+
+    // Views
+
+    function statusOf(LicenseBook storage book, LicenseId licenseId) external view returns (LicenseStatus) {
+        return _statusOf(book, licenseId);
+    }
+
+    function committedOf(LicenseBook storage book, LicenseId licenseId) external view returns (uint256) {
+        return _committedOf(book, licenseId);
+    }
+
+    /// @return An IUsageEscrow.AccountView, encoded
+    function encodedAccountOf(LicenseBook storage book, LicenseId licenseId) external view returns (bytes memory) {
+        Account account = book.accounts[licenseId];
+        Aside memory aside = book.asides[licenseId];
+        Thaw memory thawing = book.thaws[licenseId];
+        Thaw memory capCut = book.capCuts[licenseId];
+        Thaw memory change = book.serviceChanges[licenseId];
+        (OperatorId nextOperatorId, bool nextOnVoucherRoad) = _serviceOf(change);
+        return
+            abi.encode(
+                IUsageEscrow.AccountView({
+                    planId: account.planId(),
+                    operatorId: account.operatorId(),
+                    balance: uint64(account.balance()),
+                    spent: uint56(account.spent()),
+                    capCode: uint8(account.capCode()),
+                    term: uint16(account.term()),
+                    expiresAt: uint32(account.expiresAt()),
+                    generation: uint16(account.generation()),
+                    onVoucherRoad: account.onVoucherRoad(),
+                    renews: account.isRenewing(),
+                    isClosed: account.isClosed(),
+                    thawing: uint64(thawing.amount),
+                    thawReadyAt: thawing.readyAt,
+                    capCutCode: uint8(capCut.amount),
+                    capCutReadyAt: capCut.readyAt,
+                    nextOperatorId: nextOperatorId,
+                    nextOnVoucherRoad: nextOnVoucherRoad,
+                    serviceChangeReadyAt: change.readyAt,
+                    stoppedAt: aside.stoppedAt,
+                    isEnded: aside.isEnded,
+                    endedAt: aside.endedAt,
+                    endedSpent: aside.endedSpent
+                })
+            );
+    }
+
+    /// @dev An operator that a license under the plan may choose.
+    function _requireEligible(OperatorId operatorId, PlanId planId) private view {
+        require(_escrow().OPERATORS().serves(operatorId, planId), IUsageEscrow.PlanNotServed(operatorId, planId));
+        require(
+            _escrow().STAKING().statusOf(operatorId) != OperatorStatus.Jailed,
+            IUsageEscrow.OperatorInJail(operatorId)
+        );
+    }
+
+    // Internals
+
+    /// @dev Whose code this is, too: its storage, and its constants.
+    function _escrow() private view returns (IUsageEscrow) {
+        return IUsageEscrow(address(this));
+    }
+
+    /// @dev How long use of the running epoch may still settle.
+    function _waitPeriod() private view returns (uint256) {
+        return _escrow().EPOCH_PERIOD() + _escrow().WINDOW_PERIOD();
+    }
+
+    function _holdUpfront(LicenseBook storage book, LicenseId licenseId, PlanTerms memory plan) private {
+        // Timestamps stay far below 2^40.
+        uint40 paidAt = uint40(block.timestamp);
+        book.upfronts[licenseId] = IUsageEscrow.Upfront(plan.upfrontPrice, paidAt, _escrow().feeBps());
+
+        emit IUsageEscrow.UpfrontPaid(licenseId, plan.upfrontPrice, paidAt + plan.holdPeriod);
+    }
+
+    /// @dev From now on no new use.
+    function _stop(LicenseBook storage book, LicenseId licenseId, Account account, bool isEnded) private {
+        Aside storage aside = book.asides[licenseId];
+        // Timestamps stay far below 2^40.
+        (aside.stoppedAt, aside.isEnded) = (uint40(block.timestamp), isEnded);
+        book.accounts[licenseId] = account.withAside(true);
+    }
+
+    function _ownAccount(LicenseBook storage book, LicenseId licenseId) private view returns (Account account) {
+        account = book.accounts[licenseId];
+        require(
+            account.exists() && _escrow().LICENSES().ownerOf(LicenseId.unwrap(licenseId)) == msg.sender,
+            IUsageEscrow.CallerNotOwner(licenseId, msg.sender)
+        );
+    }
+
+    /// @dev `allowed` has a bit for each status.
+    function _requireStatus(LicenseBook storage book, LicenseId licenseId, uint256 allowed) private view {
+        LicenseStatus status = _statusOf(book, licenseId);
+        require((allowed >> uint8(status)) & 1 != 0, IUsageEscrow.LicenseStatusUnfit(licenseId, status));
+    }
+
+    function _requireMinimum(PlanTerms memory plan, LicenseId licenseId) private pure {
+        require(plan.minimumSpend > 0, IUsageEscrow.MinimumNone(licenseId));
+    }
+
+    function _statusOf(LicenseBook storage book, LicenseId licenseId) private view returns (LicenseStatus) {
+        Account account = book.accounts[licenseId];
+        if (!account.exists()) return LicenseStatus.None;
+        Aside memory aside;
+        if (account.hasAside()) aside = book.asides[licenseId];
+        if (aside.stoppedAt != 0 && !aside.isEnded) {
+            uint256 movableAt = _escrow().LICENSES().movableAt(licenseId);
+            return movableAt != 0 && block.timestamp > movableAt ? LicenseStatus.Movable : LicenseStatus.Locked;
+        }
+        if (!aside.isEnded && block.timestamp < account.expiresAt()) return LicenseStatus.Running;
+
+        PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
+        bool hasMinimum = plan.minimumSpend > 0;
+        if (!aside.isEnded && plan.renewable && account.isRenewing()) {
+            return hasMinimum ? LicenseStatus.Lapsed : LicenseStatus.Running;
+        }
+        bool isClosed =
+            hasMinimum
+                ? account.isClosed() && aside.endedAt == 0
+                : block.timestamp > _endOf(account, aside) + _waitPeriod();
+        return isClosed ? LicenseStatus.Closed : LicenseStatus.Ended;
+    }
+
+    function _committedOf(LicenseBook storage book, LicenseId licenseId) private view returns (uint256 committed) {
+        Account account = book.accounts[licenseId];
+        if (!account.exists()) return 0;
+        PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
+        Aside memory aside = book.asides[licenseId];
+        if (aside.endedAt != 0) committed = _shortfallOf(plan, aside.endedSpent, aside.endedAt);
+        if (!account.isClosed()) committed += _shortfallOf(plan, account.spent(), account.expiresAt());
+    }
+
+    /// @dev What is missing to the minimum of a term that runs, or ran, until `endsAt`: nothing if a recall takes effect in it.
+    function _shortfallOf(PlanTerms memory plan, uint256 spent, uint256 endsAt) private view returns (uint256) {
+        if (spent >= plan.minimumSpend) return 0;
+        bool isRecalled = _escrow().ASSETS().recallsBetween(plan.assetId, endsAt - plan.termPeriod, endsAt) > 0;
+        return isRecalled ? 0 : plan.minimumSpend - spent;
+    }
+
+    /// @dev When the term of an account ends: with the license, if that was ended before.
+    function _endOf(Account account, Aside memory aside) private pure returns (uint256) {
+        return aside.isEnded ? Math.min(aside.stoppedAt, account.expiresAt()) : account.expiresAt();
+    }
+
+    function _serviceOf(Thaw memory change) private pure returns (OperatorId operatorId, bool onVoucherRoad) {
+        // What `changeService` announced: 24 bits and one.
+        return (OperatorId.wrap(uint24(change.amount >> 1)), change.amount & 1 != 0);
+    }
+}
