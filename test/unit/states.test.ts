@@ -1,0 +1,495 @@
+import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
+import { expect } from "chai";
+import { id } from "ethers";
+import hre from "hardhat";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import {
+  addOperator,
+  addPlan,
+  ATTESTORS,
+  batchOf,
+  buyLicense,
+  DAY,
+  deployMarket,
+  entryOf,
+  HOUR,
+  proofBy,
+  settle,
+  usd,
+  type Batch,
+  type Market,
+  type PlanTerms,
+} from "../support/market";
+
+const DOCUMENT = "docs/states.md";
+const EPOCH = DAY;
+const WINDOW = 2 * DAY;
+const WAIT = EPOCH + WINDOW;
+
+const key = ATTESTORS[0].address;
+
+type Act<Case> = (market: Market, subject: Case) => Promise<unknown>;
+
+/** A drawing of docs/states.md, and how to walk it. */
+interface Machine<Case> {
+  /** The drawing's heading, up to its colon. */
+  heading: string;
+  /** The Solidity enum, and the file that has it. */
+  enum: [name: string, file: string];
+  /** The state that is drawn as `[*]`. */
+  origin: string;
+  status: (market: Market, subject: Case) => Promise<bigint>;
+  /** Ways into each state: its name, with a remark in brackets where there are several. */
+  ways: Record<string, (market: Market) => Promise<Case>>;
+  /** What may be tried in every state; of those that are tried in several ways, each. */
+  acts: Record<string, Act<Case>[]>;
+}
+
+type Step = (market: Market, licenseId: bigint) => Promise<unknown>;
+
+const withMinimum = { minimumSpend: usd(10) };
+const withoutMinimum = {};
+const oneTerm = { renewable: false };
+const lock: Step = (market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.lock(licenseId));
+const end: Step = (market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.end(licenseId));
+const renew: Step = ({ licet }, licenseId) => licet.escrow.renew(licenseId);
+const close: Step = ({ licet }, licenseId) => licet.escrow.closeTerm(licenseId);
+const wait: Step = () => time.increase(WAIT + 1);
+const renewalOff: Step = (market, licenseId) =>
+  asOwner(market, licenseId, (escrow) => escrow.setRenewal(licenseId, false));
+const toExpiry: Step = async ({ licet }, licenseId) =>
+  time.increaseTo((await licet.escrow.accountOf(licenseId)).expiresAt);
+const nearExpiry: Step = async ({ licet }, licenseId) =>
+  time.increaseTo((await licet.escrow.accountOf(licenseId)).expiresAt - BigInt(HOUR));
+
+const pass = (seconds: number) => () => time.increase(seconds);
+
+describe(DOCUMENT, () => {
+  walk<number>({
+    heading: "Version",
+    enum: ["VersionStatus", "IAssetRegistry"],
+    origin: "None",
+    status: ({ licet, assetId }, number) => licet.assets.statusOf((BigInt(assetId) << 32n) | BigInt(number)),
+    ways: {
+      None: async () => 2,
+      Usable: async () => 1,
+      Recalling: async (market) => {
+        await recall(market, 1);
+        return 1;
+      },
+      Recalled: async (market) => {
+        await recall(market, 1);
+        await time.increase(7 * DAY);
+        return 1;
+      },
+    },
+    acts: {
+      publish: [
+        ({ licet, publisher }) => licet.assets.connect(publisher).publish(1, id("another"), id("w"), "ipfs://2"),
+      ],
+      recall: [recall],
+      time: [pass(7 * DAY)],
+    },
+  });
+
+  walk<number>({
+    heading: "Plan",
+    enum: ["PlanStatus", "ILicenseRegistry"],
+    origin: "None",
+    status: ({ licet }, planId) => licet.licenses.statusOf(planId),
+    ways: {
+      None: async () => 2,
+      Open: (market) => addPlan(market, { supply: 1 }),
+      SoldOut: async (market) => {
+        const planId = await addPlan(market, { supply: 1 });
+        await buyLicense(market, 0n, { planId });
+        return planId;
+      },
+      Closed: async (market) => {
+        const planId = await addPlan(market, { supply: 1 });
+        await market.licet.licenses.connect(market.publisher).closePlan(planId);
+        return planId;
+      },
+      "Closed (when it was sold out)": async (market) => {
+        const planId = await addPlan(market, { supply: 1 });
+        await buyLicense(market, 0n, { planId });
+        await market.licet.licenses.connect(market.publisher).closePlan(planId);
+        return planId;
+      },
+    },
+    acts: {
+      createPlan: [(market) => addPlan(market, { supply: 1 })],
+      buy: [(market, planId) => buyLicense(market, 0n, { planId })],
+      closePlan: [({ licet, publisher }, planId) => licet.licenses.connect(publisher).closePlan(planId)],
+      time: [pass(30 * DAY)],
+    },
+  });
+
+  walk<void>({
+    heading: "Signing key",
+    enum: ["KeyStatus", "IOperatorRegistry"],
+    origin: "None",
+    status: ({ licet, operatorId }) => licet.operators.statusOf(operatorId, key),
+    ways: {
+      None: async () => {},
+      Active: addKey,
+      Expired: async (market) => {
+        await addKey(market);
+        await time.increase(30 * DAY);
+      },
+      Revoked: async (market) => {
+        await addKey(market);
+        await revokeKey(market);
+      },
+    },
+    acts: { addKey: [addKey], revokeKey: [revokeKey], time: [pass(30 * DAY)] },
+  });
+
+  walk<bigint>({
+    heading: "License",
+    enum: ["LicenseStatus", "IUsageEscrow"],
+    origin: "None",
+    status: ({ licet }, licenseId) => licet.escrow.statusOf(licenseId),
+    ways: licenseWays(),
+    acts: {
+      buy: [(market) => license(market, withMinimum)],
+      deposit: [({ licet, licensee }, licenseId) => licet.escrow.connect(licensee).deposit(licenseId, 1)],
+      lock: [(market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.lock(licenseId))],
+      unlock: [(market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.unlock(licenseId))],
+      end: [(market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.end(licenseId))],
+      transfer: [(market, licenseId) => transfer(market, licenseId)],
+      setRenewal: [
+        (market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.setRenewal(licenseId, false)),
+        (market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.setRenewal(licenseId, true)),
+      ],
+      renew: [({ licet, outsider }, licenseId) => licet.escrow.connect(outsider).renew(licenseId)],
+      closeTerm: [({ licet, outsider }, licenseId) => licet.escrow.connect(outsider).closeTerm(licenseId)],
+      changeService: [
+        (market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.changeService(licenseId, 1, true)),
+      ],
+      thaw: [(market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.thaw(licenseId, 1))],
+      setCap: [(market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.setCap(licenseId, 9))],
+      settle: [
+        async (market, licenseId) => settle(market, [entryOf(licenseId)], { planId: await planOf(market, licenseId) }),
+      ],
+      time: [
+        pass(WAIT + 1),
+        async ({ licet }, licenseId) => {
+          const { expiresAt } = await licet.escrow.accountOf(licenseId);
+          if (expiresAt > BigInt(await time.latest())) await time.increaseTo(expiresAt);
+        },
+      ],
+    },
+  });
+
+  walk<Batch & { batchId: string }>({
+    heading: "Batch",
+    enum: ["BatchStatus", "IUsageEscrow"],
+    origin: "None",
+    status: ({ licet }, { batchId }) => licet.escrow.batchStatusOf(batchId),
+    ways: {
+      None: batch,
+      "None (its window is over)": async (market) => {
+        const made = await batch(market);
+        await time.increase(WINDOW + 1);
+        return made;
+      },
+      Held: settled,
+      Releasable: async (market) => {
+        const made = await settled(market);
+        await time.increase(3 * DAY);
+        return made;
+      },
+      Released: released,
+      Collected: async (market) => {
+        const made = await released(market);
+        await market.licet.committee.shareIncome(made.batchId);
+        return made;
+      },
+    },
+    acts: {
+      settle: [submit],
+      release: [({ licet }, { batchId }) => licet.escrow.release(batchId)],
+      shareIncome: [({ licet }, { batchId }) => licet.committee.shareIncome(batchId)],
+      time: [pass(3 * DAY)],
+    },
+  });
+
+  walk<number>({
+    heading: "Operator",
+    enum: ["OperatorStatus", "IPerformanceStaking"],
+    origin: "Unstaked",
+    status: ({ licet }, operatorId) => licet.staking.statusOf(operatorId),
+    ways: {
+      Unstaked: (market) => addOperator(market, market.outsider, 0n),
+      "Unstaked (two breaches)": async (market) => breachTwice(market, await addOperator(market, market.outsider, 0n)),
+      Active: (market) => addOperator(market, market.outsider, usd(10)),
+      "Active (all of it has thawed)": async (market) => {
+        const operatorId = await addOperator(market, market.outsider, usd(10));
+        const { staking } = market.licet;
+        const { shares } = await staking.poolOf(operatorId);
+        await staking.connect(market.outsider).thaw(operatorId, shares);
+        await time.increase((await staking.THAW_PERIOD()) + 1n);
+        return operatorId;
+      },
+      "Active (two breaches)": async (market) =>
+        breachTwice(market, await addOperator(market, market.outsider, usd(10))),
+      Jailed: async (market) => {
+        const operatorId = await breachTwice(market, await addOperator(market, market.outsider, usd(10)));
+        await breach(market, operatorId);
+        return operatorId;
+      },
+      "Jailed (and slashed to nothing)": async (market) => {
+        const operatorId = await breachTwice(market, await addOperator(market, market.outsider, usd(10)));
+        await breach(market, operatorId);
+        await slash(market, operatorId);
+        return operatorId;
+      },
+    },
+    acts: {
+      addStake: [
+        async ({ licet, outsider }, operatorId) => {
+          await licet.currency.mint(outsider, usd(1));
+          await licet.currency.connect(outsider).approve(licet.staking, usd(1));
+          await licet.staking.connect(outsider).addStake(operatorId, usd(1));
+        },
+      ],
+      withdraw: [({ licet, outsider }, operatorId) => licet.staking.connect(outsider).withdraw(operatorId, outsider)],
+      slash: [slash],
+      settle: [breach],
+      time: [pass(7 * DAY)],
+    },
+  });
+
+  walk<number>({
+    heading: "Rotation of a committee",
+    enum: ["RotationStatus", "ICommitteeAttestor"],
+    origin: "None",
+    status: ({ licet }, number) => licet.committee.statusOf(number),
+    ways: {
+      None: async () => 1,
+      Announced: async (market) => {
+        await rotate(market);
+        return 1;
+      },
+      Present: rotated,
+      "Present (the first)": async () => 0,
+      "Present (the next is announced)": async (market) => {
+        await rotated(market);
+        await rotate(market);
+        return 1;
+      },
+      Former: async (market) => {
+        await rotated(market);
+        await rotated(market);
+        return 1;
+      },
+      Past: async (market) => {
+        await rotated(market);
+        await rotated(market);
+        await time.increase(WINDOW + 1);
+        return 1;
+      },
+    },
+    acts: { rotate: [rotate], time: [async ({ licet }) => time.increase(await licet.committee.ROTATION_PERIOD())] },
+  });
+});
+
+/** Tries everything in every state, and compares what changed with what is drawn. */
+function walk<Case>(machine: Machine<Case>): void {
+  describe(machine.heading, () => {
+    const states = statesOf(machine.enum);
+    const drawn = edgesOf(machine.heading, machine.origin);
+    const found = new Set<string>();
+
+    it("draws every state of the code, and no other", () => {
+      const named = new Set([...drawn].flatMap((edge) => edge.split(": ")[0].split(" --> ")));
+      expect([...named].sort()).to.deep.equal([...states].sort());
+      const reached = new Set(Object.keys(machine.ways).map((way) => way.split(" (")[0]));
+      expect([...reached].sort()).to.deep.equal([...states].sort());
+    });
+
+    for (const [way, reach] of Object.entries(machine.ways)) {
+      it(`leaves ${way} only along its arrows`, async () => {
+        const market = await loadFixture(deployMarket);
+        const subject = await reach(market);
+        const state = async () => states[Number(await machine.status(market, subject))];
+        const from = await state();
+        expect(from).to.equal(way.split(" (")[0]);
+        for (const [name, tries] of Object.entries(machine.acts)) {
+          for (const act of tries) {
+            const snapshot = await takeSnapshot();
+            const refusal = await act(market, subject).then(
+              () => undefined,
+              (error: Error) => error,
+            );
+            if (refusal !== undefined) expect(refusal.message).to.match(/reverted with/);
+            const to = await state();
+            if (to !== from) found.add(`${from} --> ${to}: ${name}`);
+            await snapshot.restore();
+          }
+        }
+        const allowed = [...drawn].filter((edge) => edge.startsWith(`${from} `));
+        expect(allowed).to.include.members([...found].filter((edge) => edge.startsWith(`${from} `)));
+      });
+    }
+
+    it("goes along every arrow", () => {
+      expect([...found].sort()).to.deep.equal([...drawn].sort());
+    });
+  });
+}
+
+function statesOf([name, file]: [string, string]): string[] {
+  const source = readFileSync(path.join(hre.config.paths.sources, "interfaces", `${file}.sol`), "utf8");
+  const body = new RegExp(`enum ${name} {([^}]*)}`).exec(source)![1];
+  return body.split(",").map((state) => state.trim());
+}
+
+function edgesOf(heading: string, origin: string): Set<string> {
+  const document = readFileSync(path.join(hre.config.paths.root, DOCUMENT), "utf8");
+  const section = document.split(/^## /m).find((part) => part.startsWith(`${heading}:`))!;
+  const drawing = /```mermaid\nstateDiagram-v2\n([^`]*)```/.exec(section)![1];
+  const lines = drawing.trim().split("\n");
+  return new Set(lines.map((line) => line.trim().replaceAll("[*]", origin)));
+}
+
+function recall({ licet, publisher, assetId }: Market, number: number) {
+  return licet.assets.connect(publisher).recall((BigInt(assetId) << 32n) | BigInt(number));
+}
+
+async function addKey({ licet, operator, operatorId }: Market) {
+  await licet.operators.connect(operator).addKey(operatorId, key, (await time.latest()) + 30 * DAY);
+}
+
+async function revokeKey({ licet, operator, operatorId }: Market) {
+  await licet.operators.connect(operator).revokeKey(operatorId, key);
+}
+
+// Licenses
+
+function licenseWays(): Machine<bigint>["ways"] {
+  return {
+    None: async () => 1n,
+    Running: (market) => license(market, withMinimum),
+    "Running (without a minimum)": (market) => license(market, withoutMinimum),
+    "Running (without a minimum, in a later term)": (market) => license(market, withoutMinimum, toExpiry),
+    "Running (not renewable)": (market) => license(market, oneTerm),
+    "Running (renewal is off)": (market) => license(market, withMinimum, renewalOff),
+    "Running (renewed)": (market) => license(market, withMinimum, toExpiry, renew),
+    Lapsed: (market) => license(market, withMinimum, toExpiry),
+    "Lapsed (and closed)": (market) => license(market, withMinimum, toExpiry, wait, close),
+    Locked: (market) => license(market, withMinimum, lock),
+    "Locked (the term is over)": (market) => license(market, withMinimum, nearExpiry, lock, toExpiry),
+    "Locked (renewal is off, and the term over)": (market) =>
+      license(market, withMinimum, renewalOff, nearExpiry, lock, toExpiry),
+    "Locked (sold when all was over)": (market) =>
+      license(market, withMinimum, renewalOff, nearExpiry, lock, toExpiry, wait, close, transfer),
+    Movable: (market) => license(market, withMinimum, lock, wait),
+    "Movable (the term is over)": (market) => license(market, withMinimum, nearExpiry, lock, wait),
+    "Movable (renewal is off, and the term over)": (market) =>
+      license(market, withMinimum, renewalOff, nearExpiry, lock, wait),
+    "Movable (when all is over)": (market) =>
+      license(market, withMinimum, renewalOff, nearExpiry, lock, toExpiry, wait, close),
+    Ended: (market) => license(market, withMinimum, end),
+    "Ended (long ago)": (market) => license(market, withMinimum, end, wait),
+    "Ended (by its last term's end)": (market) => license(market, oneTerm, toExpiry),
+    "Ended (without a minimum)": (market) => license(market, withoutMinimum, end),
+    Closed: (market) => license(market, withMinimum, end, wait, close),
+    "Closed (without a minimum)": (market) => license(market, withoutMinimum, end, wait),
+    "Closed (by its last term's end)": (market) => license(market, oneTerm, toExpiry, wait),
+  };
+}
+
+async function license(market: Market, terms: Partial<PlanTerms>, ...steps: Step[]): Promise<bigint> {
+  const planId = await addPlan(market, { transferable: true, ...terms });
+  const licenseId = await buyLicense(market, usd(100), { planId });
+  for (const step of steps) await step(market, licenseId);
+  return licenseId;
+}
+
+async function asOwner(
+  market: Market,
+  licenseId: bigint,
+  act: (escrow: Market["licet"]["escrow"]) => Promise<unknown>,
+) {
+  const { escrow, licenses } = market.licet;
+  const owner = await licenses.ownerOf(licenseId).catch(() => market.licensee.address);
+  return act(escrow.connect(await hre.ethers.getSigner(owner)));
+}
+
+async function planOf({ licet }: Market, licenseId: bigint): Promise<number> {
+  return Number((await licet.escrow.accountOf(licenseId)).planId) || 1;
+}
+
+async function transfer(market: Market, licenseId: bigint): Promise<unknown> {
+  const { licenses } = market.licet;
+  const { licensee, payees } = market;
+  const owner = await licenses.ownerOf(licenseId).catch(() => licensee.address);
+  const to = owner === licensee.address ? payees[5] : licensee;
+  return licenses.connect(await hre.ethers.getSigner(owner)).transferFrom(owner, to, licenseId);
+}
+
+// Batches
+
+async function batch(market: Market): Promise<Batch & { batchId: string }> {
+  const licenseId = await buyLicense(market, usd(100));
+  await time.increase(HOUR);
+  const made = await batchOf(market, [entryOf(licenseId)]);
+  return { ...made, batchId: await market.licet.escrow.batchIdOf(made.header) };
+}
+
+async function submit({ licet }: Market, { header, entries, batchId }: Batch & { batchId: string }): Promise<unknown> {
+  return licet.escrow.settle(header, entries, proofBy(batchId));
+}
+
+async function settled(market: Market): Promise<Batch & { batchId: string }> {
+  const made = await batch(market);
+  await submit(market, made);
+  return made;
+}
+
+async function released(market: Market): Promise<Batch & { batchId: string }> {
+  const made = await settled(market);
+  await time.increase(3 * DAY);
+  await market.licet.escrow.release(made.batchId);
+  return made;
+}
+
+// Operators
+
+/** A batch of the operator's that charges nothing, for an epoch of bad service. */
+async function breach(market: Market, operatorId: number): Promise<unknown> {
+  const licenseId = await market.licet.licenses.licenseCount();
+  return settle(market, [entryOf(licenseId)], { operatorId, availabilityBps: 5_000 });
+}
+
+/** Two days of bad service, to a license without money: one more is a third breach. */
+async function breachTwice(market: Market, operatorId: number): Promise<number> {
+  await buyLicense(market, 0n, { operatorId });
+  for (let i = 0; i < 2; i++) {
+    await breach(market, operatorId);
+    await time.increase(DAY);
+  }
+  return operatorId;
+}
+
+async function slash({ licet, slasher, treasury }: Market, operatorId: number): Promise<unknown> {
+  return licet.staking.connect(slasher).slash(operatorId, usd(1_000_000), treasury);
+}
+
+// Rotations
+
+/** Announces the same members again, by two of them. */
+async function rotate({ licet }: Market): Promise<unknown> {
+  const { committee } = licet;
+  const members = (await committee.members()).map(({ signer, payee }) => ({ signer, payee }));
+  return committee.rotate(members, 2, proofBy(await committee.rotationHash(members, 2)));
+}
+
+async function rotated(market: Market): Promise<number> {
+  await rotate(market);
+  await time.increase(await market.licet.committee.ROTATION_PERIOD());
+  return 1;
+}
