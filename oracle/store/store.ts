@@ -1,4 +1,4 @@
-import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from "@photostructure/sqlite";
+import type { DatabaseSyncInstance, StatementSyncInstance } from "@photostructure/sqlite";
 import { ZeroHash } from "ethers";
 import { GroupCommit, inTransaction } from "./groupCommit";
 import {
@@ -21,7 +21,8 @@ import type {
   SignedReceipt,
   Usage,
 } from "../protocol/types";
-import { MIGRATIONS } from "./storeSchema";
+import { Problem } from "../problem";
+import { openStoreFile, type StoreFile } from "./storeFile";
 
 /** What the store was asked for contradicts what it holds; nothing was written. */
 export class StoreConflict extends Error {
@@ -105,6 +106,19 @@ export interface CanarySample {
   ttftMs: number;
 }
 
+/** Whose a store is, in words that a message can show; what isn't known is left out. */
+export interface StoreOwner {
+  role: "operator" | "attestor";
+  chain: string;
+  /** The chain's first: one that was started anew has another. */
+  "first block": string;
+  escrow: string;
+  /** The operator's number. */
+  operator?: string;
+  /** The attestor's address. */
+  attestor?: string;
+}
+
 type SqlValue = string | number | bigint | null | Uint8Array;
 type Row = Record<string, SqlValue>;
 
@@ -121,32 +135,43 @@ const BATCH_EDGES: Record<Exclude<BatchState, "drafted">, BatchState[]> = {
  * Whatever a method has returned, or a promise of it has resolved to, survives a power cut.
  */
 export class Store {
-  private readonly db: DatabaseSyncInstance;
+  private readonly file: StoreFile;
   private readonly group: GroupCommit;
   private readonly statements = new Map<string, StatementSyncInstance>();
 
-  /** Opens or creates the file, and brings an older one up to date. Throws if a newer version of Licet wrote it. */
-  constructor(path: string) {
-    this.db = new DatabaseSync(path, { readBigInts: true, timeout: 5_000 });
-    this.db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
-    this.migrate(path);
+  /**
+   * Opens or creates the file, and brings an older one up to date.
+   * @throws Problem if that can't be done, or another process has it open
+   */
+  constructor(private readonly path: string) {
+    this.file = openStoreFile(path);
     this.group = new GroupCommit(this.db);
   }
 
   close(): void {
     this.group.flush();
-    this.db.close();
+    this.file.close();
   }
 
-  private migrate(path: string): void {
-    const [{ user_version }] = this.rows("PRAGMA user_version");
-    const version = Number(user_version);
-    if (version > MIGRATIONS.length) {
-      throw new StoreConflict(`${path} has schema ${version}, this program knows ${MIGRATIONS.length}: update Licet`);
-    }
+  private get db(): DatabaseSyncInstance {
+    return this.file.db;
+  }
+
+  /**
+   * Notes whose store this is, or holds it against what was noted before.
+   * @throws Problem if it is another's: what one chain, deployment or operator knows is wrong for any other
+   */
+  claim(owner: StoreOwner): void {
     this.transaction(() => {
-      MIGRATIONS.slice(version).forEach((migration) => this.db.exec(migration));
-      this.db.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);
+      for (const [what, value] of Object.entries(owner)) {
+        this.run("INSERT OR IGNORE INTO owner VALUES (?, ?)", [what, value]);
+        const noted = this.row("SELECT value FROM owner WHERE what = ?", [what])!.value;
+        if (noted === value) continue;
+        throw new Problem(
+          `${this.path} was used with ${what} ${noted}, and this is ${what} ${value}: name another dataFolder (a local ` +
+            `chain that was started anew needs one), or go back to what it was used with.`,
+        );
+      }
     });
   }
 

@@ -106,4 +106,10 @@ export const MIGRATIONS = [
   ) STRICT;
   CREATE INDEX canaries_by_time ON canaries (operator_id, plan_id, version_id, at);
   `,
+  `
+  CREATE TABLE owner (
+    what TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+  ) STRICT;
+  `,
 ];

@@ -7,6 +7,7 @@ import { DatabaseSync } from "@photostructure/sqlite";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Lane, Receipt, SignedMeasurement } from "../../oracle/protocol/types";
+import { Problem } from "../../oracle/problem";
 import { Equivocation, Store, StoreConflict, type OpenRequest, type RequestOutcome } from "../../oracle/store/store";
 import { DOMAIN, grantWith, receiptWith, usage } from "../support/fakeMessages";
 
@@ -106,10 +107,10 @@ describe("Store", () => {
       const db = new DatabaseSync(newer);
       db.exec("PRAGMA user_version = 99");
       db.close();
-      expect(() => new Store(newer)).to.throw(StoreConflict, "has schema 99, this program knows 1: update Licet");
+      expect(() => new Store(newer)).to.throw(Problem, "has schema 99, this program knows 2: update Licet.");
     });
 
-    it("writes ahead, so that settler and gateway can share the file", () => {
+    it("writes ahead, so that a backup can be taken while it is in use", () => {
       const db = new DatabaseSync(path);
       expect(db.prepare("PRAGMA journal_mode").get()).to.deep.include({ journal_mode: "wal" });
       db.close();
