@@ -5,9 +5,10 @@
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from "fastify";
 import type { LlamaContextSequence, LlamaModel, Token } from "node-llama-cpp" with { "resolution-mode": "import" };
 import { randomUUID } from "node:crypto";
-import { type AddressInfo } from "node:net";
 import { basename } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
+import { listen } from "./listen";
+import { Problem, reasonOf } from "./problem";
 
 export interface EngineOptions {
   /** A GGUF file. */
@@ -144,7 +145,7 @@ const TOKENIZE_SCHEMA = {
 /**
  * Loads the model and serves `/v1/models`, `/v1/chat/completions`, `/v1/completions` and `/tokenize`.
  * Decoding is greedy unless a request asks for a temperature, and ends at the model's context at the latest.
- * @throws if the file isn't a model that llama.cpp can load, or the port is taken
+ * @throws Problem if the file isn't a model that llama.cpp can load, or the port is taken
  */
 export async function startEngine(options: EngineOptions): Promise<Engine> {
   const modelId = options.modelId ?? basename(options.modelPath, ".gguf");
@@ -155,15 +156,13 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     await server.close();
     await runtime.close();
   };
-  const host = options.host ?? "127.0.0.1";
   try {
-    await server.listen({ port: options.port ?? 0, host });
+    const url = await listen(server, { host: options.host ?? "127.0.0.1", port: options.port ?? 0 });
+    return { url, faults, close };
   } catch (cause) {
     await close();
     throw cause;
   }
-  const { port } = server.server.address() as AddressInfo;
-  return { url: `http://${host}:${port}`, faults, close };
 }
 
 /** A loaded model and the slots that decode with it. */
@@ -190,7 +189,7 @@ async function loadRuntime(modelPath: string, slotCount: number): Promise<Runtim
     return { model, contextSize, slots, close };
   } catch (cause) {
     await llama.dispose();
-    throw new Error(`The model ${modelPath} can't be loaded; is it a GGUF file?`, { cause });
+    throw new Problem(`The model ${modelPath} can't be loaded (${reasonOf(cause)}): name a GGUF file.`, { cause });
   }
 }
 

@@ -1,95 +1,117 @@
 import { mkdirSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { getAddress, Wallet } from "ethers";
-import { CommitteeAttestor__factory } from "../typechain-types";
+import { computeAddress, Wallet } from "ethers";
 import { startAttestor } from "./attestor/attestor";
 import { runCanaries } from "./attestor/canary";
-import type { Chain } from "./chain/chain";
-import type { OracleConfig } from "./config";
-import { connectChain, type RpcProvider } from "./chain/ethersChain";
+import type { GatewaySection, OracleConfig, SettlerSection } from "./config";
+import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
 import { createSender } from "./chain/ethersSender";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
-import type { Committee } from "./attestor/inspection";
 import { createLog, type Log } from "./log";
+import { Problem, reasonOf } from "./problem";
+import { requireUsable } from "./settler/requirements";
 import { Settler } from "./settler/settler";
-import { Store } from "./store/store";
-
-/** Where the deployment is. */
-export interface Deployment {
-  provider: RpcProvider;
-  escrow: string;
-  /** Address of the CommitteeAttestor. */
-  committee: string;
-  fromBlock: number;
-}
+import { Store, type StoreOwner } from "./store/store";
 
 const SETTLEMENT_POLL_MS = 2_000;
 const SETTLEMENT_TIMEOUT_MS = 120_000;
 const ATTESTOR_TIMEOUT_MS = 60_000;
 
-/** Runs what the configuration has sections for until the signal aborts, then stops in order. */
+/**
+ * Runs what the configuration has sections for until the signal aborts, then stops in order.
+ * @throws Problem if something of it can't start; then nothing runs on
+ */
 export async function runOracle(config: OracleConfig, deployment: Deployment, signal: AbortSignal): Promise<void> {
   const log = createLog(config.logLevel);
-  const chain = await connectChain(deployment.provider, { ...deployment, clock: config.clock });
-  const committee = await readCommittee(deployment);
-  mkdirSync(config.dataFolder, { recursive: true });
-  const context: Context = { config, deployment, chain, committee, log, signal };
+  const opened = await openDeployment(deployment, config.clock, log);
+  makeFolder(config.dataFolder);
+  const failing = new AbortController();
+  const ending = AbortSignal.any([signal, failing.signal]);
+  const context: Context = { config, deployment, ...opened, log, signal: ending };
 
   const stops: (() => Promise<void>)[] = [];
   try {
     if (config.gateway !== undefined || config.settler !== undefined) stops.push(await startOperator(context));
     if (config.attestor !== undefined) stops.push(await startAttesting(context));
-    log.info("Oracle runs", { escrow: deployment.escrow, chainId: chain.domain.chainId });
+    log.info("Oracle runs", { escrow: deployment.escrow, chainId: deployment.chainId });
     await aborted(signal);
     log.info("Oracle stops", {});
   } finally {
+    failing.abort();
     for (const stop of stops) await stop();
   }
 }
 
-interface Context {
+interface Context extends OpenDeployment {
   config: OracleConfig;
   deployment: Deployment;
-  chain: Chain;
-  committee: Committee;
   log: Log;
   signal: AbortSignal;
 }
 
-/** The committee as its contract has it; its members must be plain addresses to be asked over HTTP. */
-async function readCommittee({ provider, committee }: Deployment): Promise<Committee> {
-  const contract = CommitteeAttestor__factory.connect(committee, { provider });
-  const [members, threshold] = await Promise.all([contract.members(), contract.threshold()]);
-  return {
-    address: getAddress(committee),
-    members: members.map(({ signer }) => getAddress(signer)),
-    threshold: Number(threshold),
-  };
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (cause) {
+    throw new Problem(
+      `dataFolder ${folder} can't be made (${reasonOf(cause)}): name a folder that can be written to.`,
+      {
+        cause,
+      },
+    );
+  }
+}
+
+type StoreUser = Pick<StoreOwner, "role" | "operator" | "attestor">;
+
+/** Opens one of the stores of the data folder, and makes sure that it is this one's. */
+function openStore({ config, deployment, firstBlock }: Context, file: string, whose: StoreUser): Store {
+  const store = new Store(path.join(config.dataFolder, file));
+  try {
+    store.claim({
+      chain: String(deployment.chainId),
+      "first block": firstBlock,
+      escrow: deployment.escrow,
+      ...whose,
+    });
+    return store;
+  } catch (cause) {
+    store.close();
+    throw cause;
+  }
 }
 
 /** Gateway and settler share the operator's store. */
 async function startOperator(context: Context): Promise<() => Promise<void>> {
-  const { gateway, settler, dataFolder } = context.config;
-  const store = new Store(path.join(dataFolder, "operator.sqlite"));
-  const running = gateway === undefined ? undefined : await serve(context, gateway, store);
-  const settling = settler === undefined ? undefined : settleOnAndOn(context, settler, store);
-  return async () => {
-    await running?.close();
-    await settling;
+  const { gateway, settler } = context.config;
+  const whose = gateway === undefined ? {} : { operator: String(gateway.operatorId) };
+  const store = openStore(context, "operator.sqlite", { role: "operator", ...whose });
+  try {
+    if (settler !== undefined) {
+      await requireUsable(settler, context, gateway?.operatorId);
+      await warnOfEmptyAccount(context, settler);
+    }
+    const running = gateway === undefined ? undefined : await serve(context, gateway, store);
+    const settling = settler === undefined ? undefined : settleOnAndOn(context, settler, store);
+    return async () => {
+      await running?.close();
+      await settling;
+      store.close();
+    };
+  } catch (cause) {
     store.close();
-  };
+    throw cause;
+  }
 }
 
-async function serve(
-  { chain, log }: Context,
-  section: NonNullable<OracleConfig["gateway"]>,
-  store: Store,
-): ReturnType<typeof startGateway> {
+async function serve({ chain, log }: Context, section: GatewaySection, store: Store): ReturnType<typeof startGateway> {
   const models = await Promise.all(
     section.models.map(async (model) => {
       const version = await chain.version(model.versionId);
-      if (version === null) throw new Error(`gateway.models: version ${model.versionId} of ${model.id} doesn't exist.`);
+      if (version === null) {
+        throw new Problem(`gateway.models: version ${model.versionId} of ${model.id} doesn't exist on this chain.`);
+      }
       return { ...model, assetId: version.assetId, manifestHash: version.manifestHash };
     }),
   );
@@ -99,17 +121,26 @@ async function serve(
   );
 }
 
+/** It may still be paid in before the first batch is due. */
+async function warnOfEmptyAccount({ deployment, log }: Context, { privateKey }: SettlerSection): Promise<void> {
+  const account = computeAddress(privateKey);
+  if ((await deployment.provider.getBalance(account)) > 0n) return;
+  log.error("Settler's account has nothing to pay gas with: send it some", { account });
+}
+
 /** A round that fails is logged, and the next one comes all the same. */
 async function settleOnAndOn(
   { deployment, chain, committee, log, signal }: Context,
-  section: NonNullable<OracleConfig["settler"]>,
+  section: SettlerSection,
   store: Store,
 ): Promise<void> {
   const { provider, escrow } = deployment;
-  const sender = createSender(provider, new Wallet(section.privateKey), {
+  const account = new Wallet(section.privateKey);
+  const sender = createSender(provider, account, {
     escrow,
     pollMs: SETTLEMENT_POLL_MS,
     timeoutMs: SETTLEMENT_TIMEOUT_MS,
+    signal,
   });
   const settler = new Settler(
     { chain, store, sender, log: log.with({ part: "settler" }) },
@@ -126,23 +157,30 @@ async function settleOnAndOn(
   }
 }
 
-async function startAttesting({ config, chain, committee, log, signal }: Context): Promise<() => Promise<void>> {
+async function startAttesting(context: Context): Promise<() => Promise<void>> {
+  const { config, chain, committee, log, signal } = context;
   const section = config.attestor!;
   const own = log.with({ part: "attestor" });
-  const store = new Store(path.join(config.dataFolder, "attestor.sqlite"));
-  const attestor = await startAttestor({ ...section, committee }, { chain, store, log: own });
-  const canaries = section.canaries.map(({ operatorId, planId, versionId, ...canary }) =>
-    runCanaries(
-      { lane: { operatorId, planId, versionId }, ...canary },
-      { chain, store, log: own, random: Math.random, wait: (ms, until) => wait(ms, undefined, { signal: until }) },
-      signal,
-    ),
-  );
-  return async () => {
-    await attestor.close();
-    await Promise.all(canaries);
+  const attestorAddress = computeAddress(section.privateKey);
+  const store = openStore(context, "attestor.sqlite", { role: "attestor", attestor: attestorAddress });
+  try {
+    const attestor = await startAttestor({ ...section, committee }, { chain, store, log: own });
+    const canaries = section.canaries.map(({ operatorId, planId, versionId, ...canary }) =>
+      runCanaries(
+        { lane: { operatorId, planId, versionId }, ...canary },
+        { chain, store, log: own, random: Math.random, wait: (ms, until) => wait(ms, undefined, { signal: until }) },
+        signal,
+      ),
+    );
+    return async () => {
+      await attestor.close();
+      await Promise.all(canaries);
+      store.close();
+    };
+  } catch (cause) {
     store.close();
-  };
+    throw cause;
+  }
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

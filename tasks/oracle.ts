@@ -14,16 +14,18 @@ async function run(hre: HardhatRuntimeEnvironment, file: string): Promise<void> 
   if (hre.network.name === "hardhat") {
     throw new UserError("The chain in memory ends with the task: name another with --network.");
   }
+  const config = readConfig(file);
   const book = readAddressBook(hre.config.paths.root, hre.network.name);
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
   const deployment = {
     provider: hre.ethers.provider,
+    chainId: BigInt(book.chainId),
     escrow: book.contracts.UsageEscrow,
     committee: book.contracts.CommitteeAttestor,
     fromBlock: book.block,
   };
-  await runOracle(readConfig(file), deployment, stop.signal);
+  await runOracle(config, deployment, stop.signal);
 }
 
 function readConfig(file: string): OracleConfig {

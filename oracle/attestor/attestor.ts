@@ -4,7 +4,6 @@
  */
 import fastify, { type FastifyInstance } from "fastify";
 import { computeAddress, getAddress } from "ethers";
-import type { AddressInfo } from "node:net";
 import {
   type Attestation,
   type AttestationRefusal,
@@ -17,7 +16,9 @@ import {
 import { type BatchFacts, gatherFacts, proposalProblem } from "./batchFacts";
 import type { Chain } from "../chain/chain";
 import { type Committee, type Refusal, refusalsOf } from "./inspection";
+import { listen } from "../listen";
 import type { Log } from "../log";
+import { Problem } from "../problem";
 import { measure, sampledTime } from "./measure";
 import { MalformedMessage, measurementDigest, signDigest, signedMeasurementToJson } from "../protocol/messages";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
@@ -55,20 +56,20 @@ class MeasurementRefused extends Error {}
 
 /**
  * Serves `/v1/measurements`, `/v1/attestations` and `/healthz`.
- * @throws if the key isn't a member's, or the port is taken
+ * @throws Problem if the key isn't a member's, or the port is taken
  */
 export async function startAttestor(config: AttestorConfig, deps: AttestorDeps): Promise<Attestor> {
   const committee = checksummed(config.committee);
   const address = computeAddress(config.privateKey);
   if (!committee.members.includes(address)) {
-    throw new Error(`${address} isn't a member of the committee ${committee.address}: use a member's key`);
+    throw new Problem(
+      `${address} isn't a member of the committee ${committee.address}: use the key of one, ${committee.members.join(", ")}.`,
+    );
   }
   const server = createServer(config, deps, committee, address);
-  const host = config.host ?? "127.0.0.1";
-  await server.listen({ port: config.port ?? 0, host });
-  const { port } = server.server.address() as AddressInfo;
-  deps.log.info("Attestor started", { address, port });
-  return { url: `http://${host}:${port}`, address, close: () => server.close() };
+  const url = await listen(server, { host: config.host ?? "127.0.0.1", port: config.port ?? 0 });
+  deps.log.info("Attestor started", { address, url });
+  return { url, address, close: () => server.close() };
 }
 
 function checksummed({ address, members, threshold }: Committee): Committee {

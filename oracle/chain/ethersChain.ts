@@ -144,8 +144,8 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
   };
 }
 
-/** Whether the account itself refused, or isn't made for the question; a chain that can't be asked is no answer. */
-function isAnswer(error: Error): boolean {
+/** Whether a contract itself refused, or isn't made for the question; a chain that can't be asked is no answer. */
+export function isAnswer(error: Error): boolean {
   return isError(error, "CALL_EXCEPTION") || isError(error, "BAD_DATA") || /revert/i.test(error.message);
 }
 

@@ -9,6 +9,8 @@ export interface SenderConfig {
   pollMs: number;
   /** How long to wait for a transaction's fate in one go. */
   timeoutMs: number;
+  /** When it aborts, no fate is waited for any longer. */
+  signal?: AbortSignal;
 }
 
 /** A transaction takes what it was estimated at and a fifth more: the batch's accounts may change until it is mined. */
@@ -17,20 +19,28 @@ const GAS_MARGIN_PERCENT = 120n;
 /** What nodes say of a transaction that they have, or whose nonce was used. */
 const KNOWN_BEFORE = /already known|known transaction|already imported|nonce too low/i;
 
+/** What they say of an account that can't pay. */
+const CANT_PAY = /insufficient funds|enough funds/i;
+
 /** Sends settlements by ethers for an account that nothing else sends for. */
 export function createSender(
   provider: Provider,
   account: Signer,
-  { escrow: address, pollMs, timeoutMs }: SenderConfig,
+  { escrow: address, pollMs, timeoutMs, signal }: SenderConfig,
 ): SettlementSender {
   const signer = account.connect(provider);
   const escrow = UsageEscrow__factory.connect(address, signer);
   const nonces = new Map<string, number>();
 
-  const refused = (error: unknown): never => {
+  /** Throws what failed, as far as it can be told what to do about it. */
+  async function explain(error: Error): Promise<never> {
     const refusal = refusalOf(error);
-    throw refusal === undefined ? error : new ChainRefusal(refusal, { cause: error });
-  };
+    if (refusal !== undefined) throw new ChainRefusal(refusal, { cause: error });
+    if (!isError(error, "INSUFFICIENT_FUNDS") && !CANT_PAY.test(error.message)) throw error;
+    throw new Error(`The settler's account ${await signer.getAddress()} can't pay for gas: send it some`, {
+      cause: error,
+    });
+  }
 
   async function fateOf(hash: string, nonce: number, confirmations: number): Promise<TransactionFate | null> {
     const [receipt, latest, account] = await Promise.all([
@@ -50,7 +60,7 @@ export function createSender(
   return {
     async preview(header, entries) {
       // As of the block to come: on a chain that makes blocks on demand, the latest one's time may be long past.
-      await escrow.previewSettle(header, entries, { blockTag: "pending" }).catch(refused);
+      await escrow.previewSettle(header, entries, { blockTag: "pending" }).catch(explain);
     },
 
     async isSettled(batchId, confirmations) {
@@ -66,7 +76,7 @@ export function createSender(
         provider.getTransactionCount(signer, "latest"),
         provider.getFeeData(),
         provider.getNetwork(),
-        escrow.settle.estimateGas(header, entries, proof).catch(refused),
+        escrow.settle.estimateGas(header, entries, proof).catch(explain),
       ]);
       const raw = await signer.signTransaction({
         ...call,
@@ -86,14 +96,15 @@ export function createSender(
       try {
         await provider.broadcastTransaction(raw);
       } catch (error) {
-        if (!isError(error, "NONCE_EXPIRED") && !KNOWN_BEFORE.test((error as Error).message)) throw error;
+        if (isError(error, "NONCE_EXPIRED") || KNOWN_BEFORE.test((error as Error).message)) return;
+        await explain(error as Error);
       }
     },
 
     async waitFor(hash, confirmations) {
       const nonce = nonces.get(hash);
       if (nonce === undefined) throw new Error(`Transaction ${hash} was never broadcast here: broadcast it first`);
-      for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await wait(pollMs)) {
+      for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await wait(pollMs, undefined, { signal })) {
         const fate = await fateOf(hash, nonce, confirmations);
         if (fate !== null) return fate;
       }

@@ -1,11 +1,12 @@
 import { computeAddress, ZeroHash } from "ethers";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import type { AddressInfo } from "node:net";
 import { Admission, type AdmissionConfig, type Caller } from "./admission";
 import type { Chain } from "../chain/chain";
 import { Exchange, type ExchangeDeps } from "./exchange";
 import { worstUsage } from "./ledger";
+import { listen, type Place } from "../listen";
 import type { Log } from "../log";
+import { Problem } from "../problem";
 import { receiptDigest, signDigest, signedReceiptToJson } from "../protocol/messages";
 import { zeroUsage } from "../protocol/meters";
 import { ApiError, parseCompletion, type CompletionKind, type CompletionRequest, type RequestLimits } from "./openai";
@@ -14,10 +15,7 @@ import { steadyClock } from "../chain/steadyClock";
 import type { Store } from "../store/store";
 import { Upstream, type ModelConfig } from "./upstream";
 
-export interface GatewayConfig extends AdmissionConfig, RequestLimits {
-  host: string;
-  /** 0 takes a free one. */
-  port: number;
+export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
   /** Private key, in hex, of one of the operator's signing keys. */
   signingKey: string;
   models: ModelConfig[];
@@ -64,7 +62,8 @@ export interface Gateway {
 /**
  * An OpenAI-compatible server in front of an operator's inference servers that serves licensees by their grants and
  * signs a receipt for every request that reaches a model.
- * Throws if a model isn't the version on the chain that the config says, or the signing key isn't the operator's.
+ * @throws Problem if a model isn't the version on the chain that the config says, the signing key isn't the operator's, or
+ * the port is taken
  */
 export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Promise<Gateway> {
   const { chain, store, log } = deps;
@@ -83,12 +82,11 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   const { requestTimeoutMs } = config;
   const exchangeDeps = { admission, store, upstream, now, sign: signer, log, requestTimeoutMs };
   const server = createServer(config, exchangeDeps, running);
-  await server.listen({ host: config.host, port: config.port });
-  const { port } = server.server.address() as AddressInfo;
-  log.info("gateway listens", { host: config.host, port, models: config.models.map(({ id }) => id) });
+  const url = await listen(server, config);
+  log.info("gateway listens", { url, models: config.models.map(({ id }) => id) });
 
   return {
-    url: `http://${config.host}:${port}`,
+    url,
     refresh: (licenseId) => admission.refresh(licenseId),
     close: async () => {
       const closed = server.close();
@@ -113,7 +111,9 @@ function signerOf(signingKey: string, chain: Chain): Signer {
 
 async function requireSigningKey(address: string, operatorId: number, chain: Chain, now: number): Promise<void> {
   if (await chain.isSigningKey(operatorId, address, now)) return;
-  throw new Error(`${address} is no signing key of operator ${operatorId}: register it, or configure another`);
+  throw new Problem(
+    `${address} is no signing key of operator ${operatorId} at the moment: register it, or use another key.`,
+  );
 }
 
 async function requireVersions(models: ModelConfig[], chain: Chain): Promise<void> {
@@ -122,7 +122,7 @@ async function requireVersions(models: ModelConfig[], chain: Chain): Promise<voi
     if (version?.assetId !== assetId || version.manifestHash !== manifestHash) {
       const found =
         version === null ? "isn't there" : `is of asset ${version.assetId}, manifest ${version.manifestHash}`;
-      throw new Error(`model ${id}: version ${versionId} ${found}; the config says ${assetId}, ${manifestHash}`);
+      throw new Problem(`Model ${id}: version ${versionId} ${found}; the config says ${assetId}, ${manifestHash}.`);
     }
   }
 }
