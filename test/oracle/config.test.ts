@@ -1,12 +1,14 @@
 import { expect } from "chai";
 import { id } from "ethers";
 import { ConfigError, parseConfig } from "../../oracle/config";
+import { encodeBearer } from "../../oracle/protocol/messages";
+import { grantWith } from "../support/fakeMessages";
 
 const ENVIRONMENT = {
   SIGNING: id("signing"),
   SETTLER: id("settler"),
   ATTESTOR: id("attestor"),
-  CANARY: "a-grant",
+  CANARY: encodeBearer({ grant: grantWith(), signature: "0x" + "11".repeat(65) }),
   BAD: "0x12",
 };
 
@@ -60,7 +62,11 @@ describe("parseConfig", () => {
       intervalMs: 30_000,
       receiptsPerBatch: 500,
     });
-    expect(config.attestor?.canaries[0]).to.include({ apiKey: "a-grant", meanIntervalMs: 300_000, maxTokens: 16 });
+    expect(config.attestor?.canaries[0]).to.include({
+      apiKey: ENVIRONMENT.CANARY,
+      meanIntervalMs: 300_000,
+      maxTokens: 16,
+    });
   });
 
   const bad: [string, () => unknown, string][] = [
@@ -78,7 +84,7 @@ describe("parseConfig", () => {
     [
       "a text for a port",
       () => parse({ gateway: { ...gateway(), port: "80" } }),
-      'gateway.port must be a whole number of at least 0 and at most 65535; it is "80"',
+      'gateway.port must be a whole number from 0 to 65535; it is "80"',
     ],
     ["a port too high", () => parse({ gateway: { ...gateway(), port: 70_000 } }), "it is 70000"],
     [
@@ -104,7 +110,7 @@ describe("parseConfig", () => {
     [
       "a key that is none",
       () => parse({ settler: { ...settler(), keyVariable: "BAD" } }),
-      "settler.keyVariable: its environment variable must hold 0x and 64 hex digits.",
+      "settler.keyVariable: its environment variable must hold a private key, 0x and 64 hex digits.",
     ],
     [
       "a settler that can't propose",
