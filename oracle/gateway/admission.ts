@@ -6,7 +6,7 @@ import { isRefusal, Ledger, worstCost, type Refusal, type Reservation } from "./
 import type { Log } from "../log";
 import { decodeBearer, grantDigest, MalformedMessage } from "../protocol/messages";
 import { ApiError } from "./openai";
-import type { SignedGrant, Usage } from "../protocol/types";
+import type { Lane, SignedGrant, Usage } from "../protocol/types";
 import type { Store } from "../store/store";
 import type { ModelConfig } from "./upstream";
 
@@ -47,6 +47,8 @@ export class Admission {
   private readonly plans: Cached<number, PlanState>;
   private readonly usableUntil: Cached<bigint, number>;
   private readonly signingKeys: Cached<string, boolean>;
+  /** Sequence of a lane's last batch on the chain, by plan and version. */
+  private readonly lastSettled: Cached<string, bigint>;
   /** Callers by API key, good as long as their license's state is the one that they were checked against. */
   private readonly verified = new Map<string, Caller>();
 
@@ -82,6 +84,14 @@ export class Admission {
       whileTrusted,
       warn("signing key"),
     );
+    this.lastSettled = new Cached<string, bigint>(
+      async (lane) => {
+        const [planId, versionId] = lane.split("/");
+        return (await chain.lane(config.operatorId, Number(planId), BigInt(versionId))).sequence;
+      },
+      whileTrusted,
+      warn("lane"),
+    );
   }
 
   /** Reads a license anew, after a deposit, a withdrawal or a settlement. */
@@ -106,6 +116,7 @@ export class Admission {
     this.requireServable(caller.license, now);
     const plan = await this.planOf(caller.license, model);
     await this.requireUsable(model, now);
+    await this.requireOwnPast({ operatorId: this.config.operatorId, planId: plan.planId, versionId: model.versionId });
     const { signed, grantHash } = caller;
     const grant = { hash: grantHash, cap: signed.grant.cap };
     // The ledger goes with the license as it was read last, which may have been since the caller was authenticated.
@@ -229,6 +240,19 @@ export class Admission {
     throw forbidden(
       "wrong_model",
       `license ${license.licenseId} is for asset ${plan.assetId}, model ${model.id} is asset ${model.assetId}`,
+    );
+  }
+
+  /** A store that lacks batches gives receipts numbers that were used before, and attestors let none of them pass. */
+  private async requireOwnPast(lane: Lane): Promise<void> {
+    const settled = await fromChain(this.lastSettled.get(`${lane.planId}/${lane.versionId}`));
+    const known = this.store.lastSequence(lane);
+    if (settled <= known) return;
+    this.log.error("store lacks batches that the chain has: restore it", { lane, settled, known });
+    throw new ApiError(
+      503,
+      "store_outdated",
+      `this gateway's store knows batches up to ${known}, and the chain has ${settled}: its operator must restore the store`,
     );
   }
 

@@ -3,11 +3,14 @@ import type { FastifyReply } from "fastify";
 import type { Dispatcher } from "undici";
 import type { Admission, Admitted } from "./admission";
 import type { Log } from "../log";
+import { shown } from "../problem";
 import { saltedHash } from "../protocol/messages";
 import { clampUsage, costOf, zeroUsage } from "../protocol/meters";
 import {
   ApiError,
   generatedText,
+  isCompletion,
+  isErrorForClient,
   reportedUsage,
   type CompletionRequest,
   type ReportedUsage,
@@ -16,7 +19,7 @@ import {
 import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { StreamRelay } from "./relay";
 import type { Store } from "../store/store";
-import { UpstreamUnreachable, type Upstream } from "./upstream";
+import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
 
 /** What an exchange works with. */
 export interface ExchangeDeps {
@@ -130,16 +133,20 @@ export class Exchange {
     return this.passWhole(answer);
   }
 
-  /** An error of the upstream's goes to the client as it is and costs nothing. */
+  /** What the upstream says of a request goes to the client as it is, and costs nothing. */
   private async passError(answer: Dispatcher.ResponseData): Promise<void> {
-    const bytes = Buffer.from(await answer.body.arrayBuffer());
+    const bytes = await bytesOf(answer);
+    if (!isErrorForClient(answer.statusCode, bytes)) {
+      throw new Error(`the upstream answered ${answer.statusCode}: ${shown(bytes.toString("utf8"))}`);
+    }
     await this.close(failedEnding(saltedHash(this.salt, bytes)));
     this.reply.code(answer.statusCode).header("content-type", contentType(answer)).send(bytes);
   }
 
   private async passWhole(answer: Dispatcher.ResponseData): Promise<void> {
-    const bytes = Buffer.from(await answer.body.arrayBuffer());
+    const bytes = await bytesOf(answer);
     const json: unknown = JSON.parse(bytes.toString("utf8"));
+    if (!isCompletion(json)) throw new Error(`the upstream's answer is no completion: ${shown(json)}`);
     const text = generatedText(json);
     const ttftMs = text === "" ? 0 : this.msSinceStart();
     const delivered = { ...reportedUsage(json), text, chunks: 1, ttftMs };
@@ -193,7 +200,8 @@ export class Exchange {
       return new ApiError(503, "upstream_unreachable", `model ${id} can't be reached: try again later`, { cause });
     }
     if (reason === TIMED_OUT) {
-      return new ApiError(504, "upstream_timeout", `model ${id} took too long: ask for fewer tokens`, { cause });
+      const remedy = this.relay === null ? "stream the answer, or ask for fewer tokens" : "ask for fewer tokens";
+      return new ApiError(504, "upstream_timeout", `model ${id} took too long: ${remedy}`, { cause });
     }
     return new ApiError(502, "upstream_failed", `model ${id} failed; this request costs nothing`, { cause });
   }

@@ -234,7 +234,7 @@ async function ownReceipt(deps: ExchangeDeps, request: FastifyRequest<{ Params: 
 function toApiError(error: FastifyError | ApiError, request: FastifyRequest, log: Log): ApiError {
   if (error instanceof ApiError) return error;
   const status = error.statusCode ?? 500;
-  if (status < 500) return new ApiError(status, error.code.toLowerCase(), error.message);
+  if (status < 500) return new ApiError(status, (error.code ?? "invalid_request").toLowerCase(), error.message);
   log.error("request broke", { method: request.method, url: request.url, error });
   return new ApiError(500, "internal_error", "the gateway failed; this request costs nothing", { cause: error });
 }

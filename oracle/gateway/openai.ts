@@ -135,6 +135,29 @@ function contentText(content: unknown): string {
   return content.map((part) => (isObject(part) && typeof part.text === "string" ? part.text : "")).join("\n");
 }
 
+/** Whether an answer, or a chunk of one, is part of what was asked for: an error or a remark at status 200 isn't. */
+export function isCompletion(answer: unknown): boolean {
+  return isObject(answer) && Array.isArray(answer.choices) && answer.choices.length > 0 && !isNamed(answer.error);
+}
+
+/** What a chunk says of a failure; undefined if it says nothing of one. */
+export function failureIn(chunk: unknown): unknown {
+  return isObject(chunk) && isNamed(chunk.error) ? chunk.error : undefined;
+}
+
+/** Of an upstream: what the operator has to see to, and no client can change. */
+const OPERATORS_OWN = [401, 403, 404, 405, 407];
+
+/** Whether an upstream's answer is an error that says something to the client. */
+export function isErrorForClient(status: number, bytes: Uint8Array): boolean {
+  if (status < 400 || OPERATORS_OWN.includes(status)) return false;
+  try {
+    return isObject(JSON.parse(Buffer.from(bytes).toString("utf8")));
+  } catch {
+    return false;
+  }
+}
+
 /** Token counts as an upstream reports them: `cached` is a part of `prompt`. */
 export interface TokenCounts {
   prompt: number;
@@ -158,13 +181,10 @@ export function reportedUsage(answer: unknown): ReportedUsage {
 function tokenCounts(usage: unknown, cachedByTimings: number | null): TokenCounts | null {
   if (!isObject(usage)) return null;
   const prompt = count(usage.prompt_tokens);
-  if (prompt === null) return null;
+  const completion = count(usage.completion_tokens);
+  if (prompt === null || completion === null) return null;
   const details = isObject(usage.prompt_tokens_details) ? usage.prompt_tokens_details : {};
-  return {
-    prompt,
-    cached: count(details.cached_tokens) ?? cachedByTimings ?? 0,
-    completion: count(usage.completion_tokens) ?? 0,
-  };
+  return { prompt, cached: count(details.cached_tokens) ?? cachedByTimings ?? 0, completion };
 }
 
 function computeTime({ prompt_ms: prefill, predicted_ms: decode }: JsonObject): number | null {
@@ -205,7 +225,18 @@ function parseJsonObject(bytes: Uint8Array): JsonObject {
     });
   }
   if (!isObject(body)) throw new ApiError(400, "invalid_json", "the request's body must be a JSON object");
+  if (isDeeperThan(MOST_LEVELS, body)) {
+    throw new ApiError(400, "invalid_json", `the request's body is nested deeper than ${MOST_LEVELS} levels`);
+  }
   return body;
+}
+
+/** More than any schema of a tool has, and few enough to be written out again. */
+const MOST_LEVELS = 100;
+
+function isDeeperThan(levels: number, value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return levels === 0 || Object.values(value).some((inner) => isDeeperThan(levels - 1, inner));
 }
 
 function requireKnownParameters(kind: CompletionKind, body: JsonObject): void {

@@ -1,8 +1,9 @@
 import type { ServerResponse } from "node:http";
 import { finished } from "node:stream/promises";
 import type { Dispatcher } from "undici";
+import { shown } from "../problem";
 import { SaltedHasher } from "../protocol/messages";
-import { generatedText, isUsageChunk, reportedUsage, type TokenCounts } from "./openai";
+import { failureIn, generatedText, isCompletion, isUsageChunk, reportedUsage, type TokenCounts } from "./openai";
 import { EventSplitter } from "./upstream";
 
 const DONE = "[DONE]";
@@ -20,6 +21,8 @@ export class StreamRelay {
   /** When the first of it came, by `performance.now()`; null before. */
   firstAt: number | null = null;
 
+  /** Whether any of it was an answer. */
+  private isAnswer = false;
   private readonly events = new EventSplitter();
   private end: Buffer = Buffer.alloc(0);
 
@@ -39,14 +42,26 @@ export class StreamRelay {
     return this.hasher.digest();
   }
 
-  /** Passes events on up to `[DONE]`, which it keeps back for `finish`. Throws if the stream breaks, or is aborted, before. */
+  /**
+   * Passes events on up to `[DONE]`, which it keeps back for `finish`. Throws if the stream breaks, is aborted, or says that
+   * it failed, before; and if there was no answer in it.
+   */
   async run(body: Dispatcher.ResponseData["body"], signal: AbortSignal): Promise<void> {
+    try {
+      const end = await this.passUpToEnd(body, signal);
+      if (!this.isAnswer) throw new Error("the upstream's stream had no answer in it");
+      void body.dump().catch(() => undefined);
+      this.keepForEnd(end);
+    } catch (cause) {
+      body.destroy();
+      throw cause;
+    }
+  }
+
+  private async passUpToEnd(body: Dispatcher.ResponseData["body"], signal: AbortSignal): Promise<Buffer> {
     for await (const piece of body.iterator({ destroyOnReturn: false })) {
       for (const { bytes, data } of this.events.push(piece)) {
-        if (data === DONE) {
-          void body.dump().catch(() => undefined);
-          return this.keepForEnd(bytes);
-        }
+        if (data === DONE) return bytes;
         if (this.note(data)) await this.send(bytes, signal);
       }
     }
@@ -66,9 +81,12 @@ export class StreamRelay {
     await finished(this.client, { signal }).catch(() => this.client.destroy());
   }
 
-  /** Meters an event, and says whether the client gets it. */
+  /** Meters an event, and says whether the client gets it. Throws if it says that the upstream failed. */
   private note(data: string | null): boolean {
     const chunk = data === null ? null : parsed(data);
+    const failure = failureIn(chunk);
+    if (failure !== undefined) throw new Error(`the upstream's stream says ${shown(failure)}`);
+    this.isAnswer ||= isCompletion(chunk);
     const { tokens, computeMs } = reportedUsage(chunk);
     this.tokens = tokens ?? this.tokens;
     this.computeMs = computeMs ?? this.computeMs;

@@ -103,6 +103,21 @@ export class Upstream {
   }
 }
 
+/** More than any text that a model writes has. */
+const MOST_ANSWER_BYTES = 64 * 2 ** 20;
+
+/** The whole body of an answer. Throws if it breaks off, or is absurdly long. */
+export async function bytesOf({ body }: Dispatcher.ResponseData): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let length = 0;
+  for await (const piece of body as AsyncIterable<Buffer>) {
+    length += piece.length;
+    if (length > MOST_ANSWER_BYTES) throw new Error(`the upstream's answer has over ${MOST_ANSWER_BYTES} bytes`);
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces);
+}
+
 function urlOf(model: ModelConfig, path: string): string {
   return model.upstreamUrl.replace(/\/+$/, "") + path;
 }
@@ -118,6 +133,7 @@ export interface StreamEvent {
   data: string | null;
 }
 
+const MOST_EVENT_BYTES = 4 * 2 ** 20;
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
@@ -127,8 +143,9 @@ export class EventSplitter {
   private data: string | null = null;
   private readonly parser = createParser({ onEvent: (event) => (this.data = event.data) });
 
-  /** The events that are complete with this piece. */
+  /** The events that are complete with this piece. Throws if one is absurdly long. */
   push(piece: Uint8Array): StreamEvent[] {
+    if (this.rest.length > MOST_EVENT_BYTES) throw new Error(`an event has over ${MOST_EVENT_BYTES} bytes`);
     this.rest = Buffer.concat([this.rest, piece]);
     const events: StreamEvent[] = [];
     for (let end = endOfEvent(this.rest); end > 0; end = endOfEvent(this.rest)) {
