@@ -2,6 +2,14 @@ import type { FastifyInstance } from "fastify";
 import type { AddressInfo } from "node:net";
 import { Problem, reasonOf } from "./problem";
 
+/** Server options by which a client has only so long to send a request. */
+export function receivingWithin(ms: number) {
+  return {
+    requestTimeout: ms,
+    http: { requestTimeout: ms, headersTimeout: ms, connectionsCheckingInterval: ms / 4 },
+  };
+}
+
 /** Where a server is to be had; port 0 takes a free one. */
 export interface Place {
   host: string;

@@ -2,21 +2,24 @@
  * An attestor: over HTTP it states what its canaries measured, and vouches for batches that it has checked itself.
  * It signs nothing before its store remembers what, so that it can't be made to contradict itself, restarts included.
  */
-import fastify, { type FastifyInstance } from "fastify";
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { computeAddress, getAddress } from "ethers";
 import {
   type Attestation,
   type AttestationRefusal,
-  attestationRequestFromJson,
   ATTESTATIONS_PATH,
+  evidenceFromJson,
   measurementRequestFromJson,
   MEASUREMENTS_PATH,
-  proposalFromJson,
+  PROPOSAL_HEADER,
+  type ProposedBatch,
+  proposedBatchFromText,
 } from "./attestorApi";
-import { type BatchFacts, gatherFacts, proposalProblem } from "./batchFacts";
+import { type AttestationRequest, type BatchFacts, gatherFacts, proposalProblem } from "./batchFacts";
 import type { Chain } from "../chain/chain";
 import { type Committee, type Refusal, refusalsOf } from "./inspection";
-import { listen } from "../listen";
+import { Intake } from "./intake";
+import { listen, receivingWithin } from "../listen";
 import type { Log } from "../log";
 import { Problem } from "../problem";
 import { measure, sampledTime } from "./measure";
@@ -31,8 +34,10 @@ export interface AttestorConfig {
   /** 0, the default, takes a free one. */
   port?: number;
   host?: string;
-  /** Longest request in bytes: a receipt takes about 1,300 of them. */
+  /** Longest request in bytes, and the most of all that are read at once: a receipt takes about 1,300 of them. */
   bodyLimit?: number;
+  /** How long a settler may take to send a request. */
+  receiveTimeoutMs?: number;
 }
 
 export interface AttestorDeps {
@@ -49,6 +54,8 @@ export interface Attestor {
 }
 
 const DEFAULT_BODY_LIMIT = 256 * 2 ** 20;
+const DEFAULT_RECEIVE_TIMEOUT_MS = 60_000;
+const MEASUREMENT_BODY_LIMIT = 4_096;
 const MOST_SENTENCES = 100;
 
 /** The attestor won't say what it was asked for: it answers 422 with the reason. */
@@ -77,12 +84,14 @@ function checksummed({ address, members, threshold }: Committee): Committee {
 }
 
 function createServer(
-  { privateKey, bodyLimit = DEFAULT_BODY_LIMIT }: AttestorConfig,
+  { privateKey, bodyLimit = DEFAULT_BODY_LIMIT, receiveTimeoutMs = DEFAULT_RECEIVE_TIMEOUT_MS }: AttestorConfig,
   deps: AttestorDeps,
   committee: Committee,
   address: string,
 ): FastifyInstance {
-  const server = fastify({ bodyLimit, forceCloseConnections: true });
+  const server = fastify({ bodyLimit, forceCloseConnections: true, ...receivingWithin(receiveTimeoutMs) });
+  const intake = new Intake(bodyLimit);
+  const proposed = new WeakMap<FastifyRequest, ProposedBatch>();
 
   server.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
     if (error instanceof MalformedMessage) return reply.code(400).send({ error: error.message });
@@ -96,26 +105,43 @@ function createServer(
 
   server.get("/healthz", async () => ({ status: "ok", address }));
 
-  server.post(MEASUREMENTS_PATH, async ({ body }) => {
+  server.post(MEASUREMENTS_PATH, { bodyLimit: MEASUREMENT_BODY_LIMIT }, async ({ body }) => {
     const { lane, epoch } = measurementRequestFromJson(body);
     return signedMeasurementToJson(await signMeasurement(deps, privateKey, lane, epoch));
   });
 
-  server.post(ATTESTATIONS_PATH, async ({ body }, reply) => {
-    const answer = await attest(deps, committee, { privateKey, address }, body);
+  // Only the operator proposes: whoever else has some of its receipts could use its lane's numbers up.
+  const admit = async (request: FastifyRequest, reply: FastifyReply) => {
+    const batch = proposedBatchFromText(request.headers[PROPOSAL_HEADER]);
+    const problem = await proposalProblem(deps.chain, batch);
+    if (problem !== null) return reply.code(422).send(refusalOf([{ reason: problem, receiptHash: null }]));
+    const giveBack = intake.take(request.headers["content-length"]);
+    if (reply.raw.closed) giveBack();
+    else reply.raw.once("close", giveBack);
+    proposed.set(request, batch);
+  };
+  server.post(ATTESTATIONS_PATH, { onRequest: admit }, async (request, reply) => {
+    const batch = { ...proposed.get(request)!, ...evidenceFromJson(request.body) };
+    const answer = await attest(deps, committee, { privateKey, address }, batch);
     return reply.code("signature" in answer ? 200 : 422).send(answer);
   });
 
   return server;
 }
 
-/** Only for epochs that have ended: what is measured then doesn't change any more. */
+/** Only for epochs that a batch can have, and that have ended: what is measured then doesn't change any more. */
 async function signMeasurement(
   { chain, store }: AttestorDeps,
   privateKey: string,
   lane: Lane,
   epoch: Epoch,
 ): Promise<SignedMeasurement> {
+  const { epochStart, epochEnd } = epoch;
+  if (epochEnd <= epochStart || epochEnd - epochStart > chain.epochPeriod) {
+    throw new MeasurementRefused(
+      `No epoch runs from ${epochStart} to ${epochEnd}: ${chain.epochPeriod} s are the most`,
+    );
+  }
   const now = await chain.now();
   if (now < epoch.epochEnd) throw new MeasurementRefused(`The epoch ends at ${epoch.epochEnd}; it is ${now}`);
   const samples = store.canarySamples(lane, sampledTime(epoch, chain.epochPeriod));
@@ -123,17 +149,14 @@ async function signMeasurement(
   return { measurement, signature: signDigest(privateKey, measurementDigest(chain.domain, measurement)) };
 }
 
-/** Only the operator proposes: whoever else has some of its receipts could use its lane's numbers up. */
+/** What the operator proposed, if nothing speaks against it. */
 async function attest(
   { chain, store, log }: AttestorDeps,
   committee: Committee,
   { privateKey, address }: { privateKey: string; address: string },
-  body: unknown,
+  request: AttestationRequest,
 ): Promise<Attestation | AttestationRefusal> {
-  const problem = await proposalProblem(chain, proposalFromJson(body));
-  if (problem !== null) return { refusals: [problem], receipts: [] };
-
-  const facts = await gatherFacts(chain, attestationRequestFromJson(body));
+  const facts = await gatherFacts(chain, request);
   const { batchId, header } = facts;
   const refusals = refusalsOf(facts, store, committee, address);
   if (refusals.length === 0) refusals.push(...remember(store, facts));

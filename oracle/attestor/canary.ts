@@ -9,6 +9,7 @@ import type { Log } from "../log";
 import { decodeBearer, grantDigest } from "../protocol/messages";
 import type { Lane, SignedGrant } from "../protocol/types";
 import type { CanarySample, Store } from "../store/store";
+import { piecesOf, textOf } from "./reading";
 
 export interface CanaryConfig {
   /** What is measured: the operator behind the gateway, the license's plan, the version served. */
@@ -115,11 +116,11 @@ async function timeToFirstToken(config: CanaryConfig, body: string, signal: Abor
   try {
     const response = await requestChat(config, body, inTime);
     if (isRefusal(response.status)) {
-      const said = (await response.text().catch(String)).slice(0, MOST_SAID);
+      const said = (await textOf(response, MOST_BYTES).catch(String)).slice(0, MOST_SAID);
       return { ttftMs: null, refusal: `${config.gatewayUrl} answered ${response.status}: ${said}` };
     }
-    if (!response.ok || response.body === null) return UNANSWERED;
-    const firstTokenAt = await firstTokenOf(response.body);
+    if (!response.ok) return UNANSWERED;
+    const firstTokenAt = await firstTokenOf(response);
     return firstTokenAt === null ? UNANSWERED : { ttftMs: Math.round(firstTokenAt - sentAt), refusal: null };
   } catch {
     return UNANSWERED;
@@ -128,12 +129,16 @@ async function timeToFirstToken(config: CanaryConfig, body: string, signal: Abor
 
 /** How much of a refusal is logged. */
 const MOST_SAID = 500;
+/** How much of an answer is read: many times what as many tokens take. */
+const MOST_BYTES = 8 * 2 ** 20;
 
 function requestChat(config: CanaryConfig, body: string, signal: AbortSignal): Promise<Response> {
   return fetch(`${config.gatewayUrl}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${config.apiKey}` },
     body,
+    // An answer from elsewhere isn't the gateway's.
+    redirect: "manual",
     signal,
   });
 }
@@ -144,7 +149,7 @@ function isRefusal(status: number): boolean {
 }
 
 /** When the first token of a stream came; null if none did, or the stream ended before it said that it was done. */
-async function firstTokenOf(body: ReadableStream<Uint8Array>): Promise<number | null> {
+async function firstTokenOf(response: Response): Promise<number | null> {
   let firstTokenAt: number | null = null;
   let done = false;
   const parser = createParser({
@@ -154,7 +159,7 @@ async function firstTokenOf(body: ReadableStream<Uint8Array>): Promise<number | 
     },
   });
   const decoder = new TextDecoder();
-  for await (const bytes of body) parser.feed(decoder.decode(bytes, { stream: true }));
+  for await (const piece of piecesOf(response, MOST_BYTES)) parser.feed(decoder.decode(piece, { stream: true }));
   return done ? firstTokenAt : null;
 }
 

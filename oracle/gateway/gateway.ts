@@ -4,7 +4,7 @@ import { Admission, type AdmissionConfig, type Caller } from "./admission";
 import type { Chain } from "../chain/chain";
 import { Exchange, type ExchangeDeps } from "./exchange";
 import { worstUsage } from "./ledger";
-import { listen, type Place } from "../listen";
+import { listen, receivingWithin, type Place } from "../listen";
 import type { Log } from "../log";
 import { Problem } from "../problem";
 import { receiptDigest, signDigest, signedReceiptToJson } from "../protocol/messages";
@@ -143,9 +143,7 @@ async function recoverOpenRequests(store: Store, sign: Signer, finishedAt: numbe
 }
 
 function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Promise<void>>): FastifyInstance {
-  const requestTimeout = config.receiveTimeoutMs;
-  const http = { requestTimeout, headersTimeout: requestTimeout, connectionsCheckingInterval: requestTimeout / 4 };
-  const server = fastify({ bodyLimit: config.maxBodyBytes, requestTimeout, http });
+  const server = fastify({ bodyLimit: config.maxBodyBytes, ...receivingWithin(config.receiveTimeoutMs) });
   server.removeAllContentTypeParsers();
   server.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
   server.setErrorHandler((error: FastifyError | ApiError, request, reply) =>

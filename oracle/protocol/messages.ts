@@ -9,6 +9,7 @@ import {
   type TypedDataField,
 } from "ethers";
 import type * as Secp256k1 from "secp256k1";
+import { shown } from "../problem";
 import { keccak, RunningKeccak } from "./keccak";
 import {
   METERS,
@@ -48,7 +49,7 @@ const COUNTED_LIMIT = 2n ** 63n;
 
 function hexBytes(name: string, value: unknown, length?: number): Buffer {
   if (typeof value !== "string" || !/^0x([0-9a-fA-F]{2})*$/.test(value)) {
-    throw new MalformedMessage(`${name} must be a hex string with 0x, not ${JSON.stringify(value)}`);
+    throw new MalformedMessage(`${name} must be a hex string with 0x, not ${shown(value)}`);
   }
   const bytes = Buffer.from(value.slice(2), "hex");
   if (length !== undefined && bytes.length !== length) {
@@ -92,10 +93,10 @@ function uintCodec(name: string, bits: number): FieldCodec {
       if (isBigint) {
         if (typeof json === "string" && /^(0|[1-9][0-9]{0,19})$/.test(json))
           return reachable(name, inRange(BigInt(json)));
-        throw new MalformedMessage(`${name} must be a decimal string, not ${JSON.stringify(json)}`);
+        throw new MalformedMessage(`${name} must be a decimal string, not ${shown(json)}`);
       }
       if (Number.isSafeInteger(json)) return Number(inRange(BigInt(json as number)));
-      throw new MalformedMessage(`${name} must be a whole number, not ${JSON.stringify(json)}`);
+      throw new MalformedMessage(`${name} must be a whole number, not ${shown(json)}`);
     },
   };
 }
@@ -167,7 +168,7 @@ function objectWithKeys(what: string, json: unknown, keys: string[]): JsonObject
   const missing = keys.filter((key) => !(key in json));
   const unknown = Object.keys(json).filter((key) => !keys.includes(key));
   if (missing.length > 0) throw new MalformedMessage(`${what} lacks ${missing.join(", ")}`);
-  if (unknown.length > 0) throw new MalformedMessage(`${what} has unknown fields ${unknown.join(", ")}`);
+  if (unknown.length > 0) throw new MalformedMessage(`${what} has unknown fields ${shown(unknown)}`);
   return json as JsonObject;
 }
 

@@ -1,6 +1,8 @@
 import { expect } from "chai";
 import { computeAddress, id, ZeroHash } from "ethers";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -8,7 +10,9 @@ import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
 import {
   type Attestation,
   type AttestationRefusal,
-  attestationRequestToJson,
+  evidenceToJson,
+  PROPOSAL_HEADER,
+  proposedBatchToText,
   requestAttestation,
   requestMeasurement,
 } from "../../oracle/attestor/attestorApi";
@@ -166,15 +170,84 @@ describe("attestor", () => {
       await signatureFor({ ...request, receipts: [...request.receipts].reverse() });
     });
 
-    it("answers 400 to what isn't a request", async () => {
-      const json = attestationRequestToJson(requestOf(parts()));
+    const post = async (proposed: string, body: string | ReadableStream) => {
       const response = await fetch(`${attestor.url}/v1/attestations`, {
         method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ ...json, header: { ...json.header, count: "many" } }),
+        headers: { "content-type": "application/json", [PROPOSAL_HEADER]: proposed },
+        body,
+        duplex: "half",
+      } as RequestInit);
+      return { status: response.status, said: await response.text() };
+    };
+    const bodyOf = (request: AttestationRequest) => JSON.stringify(evidenceToJson(request));
+
+    it("answers 400 to what isn't a request", async () => {
+      const request = requestOf(parts());
+      const malformed = { ...request, receipts: [{ ...request.receipts[0], signature: "0x12" }] };
+      const { status, said } = await post(proposedBatchToText(request), bodyOf(malformed));
+      expect({ status, said: JSON.parse(said).error }).to.deep.equal({
+        status: 400,
+        said: "signature must have 65 bytes, not 1",
       });
-      expect(response.status).to.equal(400);
-      expect((await response.json()).error).to.contain("count");
+    });
+
+    describe("what it reads", () => {
+      /** Bytes that a settler begins to send and never ends. */
+      const endless = () => new ReadableStream({ start: (body) => body.enqueue(Buffer.from("{")) });
+      const begin = (proposed: string, headers: string) => {
+        const { port } = new URL(attestor.url);
+        const socket = connect(Number(port), "127.0.0.1");
+        socket.write(
+          `POST /v1/attestations HTTP/1.1\r\nHost: x\r\n${PROPOSAL_HEADER}: ${proposed}\r\n` +
+            `Content-Type: application/json\r\n${headers}\r\n\r\n{`,
+        );
+        return socket;
+      };
+      const answerTo = async (proposed: string, headers: string) => {
+        const socket = begin(proposed, headers);
+        const [answer] = await once(socket, "data");
+        socket.destroy();
+        return String(answer);
+      };
+
+      it("is nothing of a batch that isn't proposed by its operator", async () => {
+        const stranger = requestOf({ ...parts(), proposalKey: KEYS.outsider });
+        const answer = await answerTo(proposedBatchToText(stranger), "Content-Length: 200000000");
+        expect(answer)
+          .to.match(/^HTTP\/1.1 422 /)
+          .and.to.contain(`signed by ${OUTSIDER}, not a key of operator 2`);
+      });
+
+      it("is nothing without a proposal", async () => {
+        expect(await answerTo("", "Content-Length: 200000000")).to.match(/^HTTP\/1.1 400 /);
+        expect(await answerTo("e30", "Content-Length: 200000000")).to.match(/^HTTP\/1.1 400 [^]*Batch must be/);
+        expect(await answerTo("~~~", "Content-Length: 200000000")).to.match(/^HTTP\/1.1 400 [^]*base64url of JSON/);
+      });
+
+      it("is nothing of unknown length", async () => {
+        const { status, said } = await post(proposedBatchToText(requestOf(parts())), endless());
+        expect({ status, said }).to.deep.equal({
+          status: 411,
+          said: JSON.stringify({ error: "Say how long the request is, by content-length" }),
+        });
+      });
+
+      it("is nothing above its limit", async () => {
+        const answer = await answerTo(proposedBatchToText(requestOf(parts())), `Content-Length: ${2 ** 28 + 1}`);
+        expect(answer).to.match(/^HTTP\/1.1 413 [^]*make batches smaller/);
+      });
+
+      it("is never more than its limit at once, and what was begun and given up frees its place", async () => {
+        const request = requestOf(parts());
+        const proposed = proposedBatchToText(request);
+        const hog = begin(proposed, `Content-Length: ${2 ** 28}`);
+        let answer = await post(proposed, bodyOf(request));
+        for (let i = 0; answer.status === 200 && i < 50; i++) answer = await post(proposed, bodyOf(request));
+        expect(answer).to.include({ status: 429 }).and.to.have.property("said").that.contains("try again soon");
+        hog.destroy();
+        for (let i = 0; answer.status === 429 && i < 50; i++) answer = await post(proposed, bodyOf(request));
+        expect(answer.status).to.equal(200);
+      });
     });
 
     it("answers 503 and signs nothing while the chain can't be read", async () => {

@@ -231,7 +231,7 @@ describe("messages", () => {
       ["a sequence that can't be", { sequence: String(2n ** 64n - 1n) }, "sequence must be below 2^63"],
       ["a short hash", { requestId: "0x01" }, "requestId must have 32 bytes, not 1"],
       ["a hash without 0x", { requestId: "01".repeat(32) }, "requestId must be a hex string"],
-      ["an unknown field", { tip: "1" }, "Receipt has unknown fields tip"],
+      ["an unknown field", { tip: "1" }, 'Receipt has unknown fields ["tip"]'],
     ];
     for (const [what, change, message] of refusals) {
       it(`refuses ${what}`, () => {

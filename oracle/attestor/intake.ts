@@ -1,0 +1,33 @@
+/** An attestor doesn't read a request's body. The status says whether it ever would. */
+export class IntakeRefused extends Error {
+  constructor(
+    readonly statusCode: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** How much of requests' bodies may be read at once, so that no number of them fills the memory. */
+export class Intake {
+  private taken = 0;
+
+  constructor(private readonly most: number) {}
+
+  /**
+   * Takes up as much as a request says that it will send, until the function that it gives is called.
+   * @throws IntakeRefused
+   */
+  take(contentLength: string | undefined): () => void {
+    const bytes = Number(contentLength);
+    if (!Number.isSafeInteger(bytes)) throw new IntakeRefused(411, "Say how long the request is, by content-length");
+    if (bytes > this.most) {
+      throw new IntakeRefused(413, `The request has ${bytes} bytes; ${this.most} are the most: make batches smaller`);
+    }
+    if (this.taken + bytes > this.most) {
+      throw new IntakeRefused(429, `${this.taken} bytes of other batches are being read: try again soon`);
+    }
+    this.taken += bytes;
+    return () => void (this.taken -= bytes);
+  }
+}
