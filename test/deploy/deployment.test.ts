@@ -38,21 +38,23 @@ describe("deployment", () => {
   describe("UsageEscrow's constructor", () => {
     const deploy = async (changes: Record<string, unknown> = {}) => {
       const { authority, currency, licenses, operators, staking } = market.licet;
-      return hre.ethers.deployContract("UsageEscrow", [
-        {
-          authority: await authority.getAddress(),
-          currency: await currency.getAddress(),
-          licenses: await licenses.getAddress(),
-          operators: await operators.getAddress(),
-          staking: await staking.getAddress(),
-          treasury: market.treasury.address,
-          epochPeriod: DAY,
-          windowPeriod: 2 * DAY,
-          feeBps: 100,
-          depositCeiling: 1,
-          ...changes,
-        },
-      ]);
+      const desk = await hre.ethers.deployContract("LicenseDesk");
+      const deployment = {
+        authority: await authority.getAddress(),
+        currency: await currency.getAddress(),
+        licenses: await licenses.getAddress(),
+        operators: await operators.getAddress(),
+        staking: await staking.getAddress(),
+        treasury: market.treasury.address,
+        epochPeriod: DAY,
+        windowPeriod: 2 * DAY,
+        feeBps: 100,
+        depositCeiling: 1,
+        ...changes,
+      };
+      return hre.ethers.deployContract("UsageEscrow", [deployment], {
+        libraries: { LicenseDesk: await desk.getAddress() },
+      });
     };
 
     describe("when the currency has more than 8 decimals", () => {
@@ -101,12 +103,18 @@ describe("deployment", () => {
       });
     }
 
-    const stakingWith = async (changes: { currency?: string; operators?: string; thawPeriod?: number }) => {
+    const stakingWith = async (changes: {
+      currency?: string;
+      operators?: string;
+      treasury?: string;
+      thawPeriod?: number;
+    }) => {
       const { authority, currency, operators } = market.licet;
       const staking = await hre.ethers.deployContract("PerformanceStaking", [
         await authority.getAddress(),
         changes.currency ?? (await currency.getAddress()),
         changes.operators ?? (await operators.getAddress()),
+        changes.treasury ?? market.treasury.address,
         changes.thawPeriod ?? 32 * DAY,
       ]);
       return staking.getAddress();
@@ -117,7 +125,9 @@ describe("deployment", () => {
       it("reverts with StakingOfAnotherMarket", async () => {
         const currency = await (await hre.ethers.deployContract("TestCurrency")).getAddress();
         const operators = await (await hre.ethers.deployContract("OperatorRegistry")).getAddress();
-        for (const staking of [await stakingWith({ currency }), await stakingWith({ operators })]) {
+        const treasury = market.outsider.address;
+        for (const changes of [{ currency }, { operators }, { treasury }]) {
+          const staking = await stakingWith(changes);
           await expect(deploy({ staking }))
             .to.be.revertedWithCustomError(market.licet.escrow, "StakingOfAnotherMarket")
             .withArgs(staking);

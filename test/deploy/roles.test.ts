@@ -50,7 +50,8 @@ const misclassified = (contract: string, abi: Interface) =>
     .map((fragment) => `${contract}.${fragment.format("sighash")}`);
 
 /** An argument of a type, of no particular meaning. */
-function anyArgument({ type }: ParamType): unknown {
+function anyArgument({ type, components }: ParamType): unknown {
+  if (components) return components.map(anyArgument);
   if (type === "address") return "0x00000000000000000000000000000000000000A1";
   if (type.startsWith("uint")) return 1;
   if (type === "bool") return true;

@@ -63,6 +63,7 @@ describe("a market", () => {
       await licet.escrow.connect(owner).thaw(licenseId, balance);
     }
     for (const [owner, operatorId] of operators) {
+      if ((await licet.escrow.bonusOf(operatorId)) > 0n) await licet.escrow.payBonus(operatorId);
       const { shares } = await licet.staking.positionOf(operatorId, await owner.getAddress());
       await licet.staking.connect(owner).thaw(operatorId, shares);
     }
@@ -112,13 +113,15 @@ describe("a market", () => {
     expect(await outcomesOf(slow.batchId)).to.deep.equal([{ charged: rest, status: "CapReached" }]);
     expect((await escrow.batchOf(slow.batchId)).discountBps).to.equal(1_000);
 
-    // Nobody is paid before the hold is over, and then everybody.
+    // Nobody is paid before the hold is over, and then everybody: half of the first hour's fee is the operator's bonus.
     await expect(escrow.release(good.batchId)).to.be.revertedWithCustomError(escrow, "HoldRunning");
     await releaseAndShare(good.batchId, slow.batchId);
     const gross = (rest * 10_000n) / 9_000n;
     const share = (bps: bigint) => (price * bps) / 10_000n + (gross * bps) / 10_000n;
     expect(await escrow.earningsOf(publisher)).to.equal(share(3_000n));
-    expect(await escrow.protocolFees()).to.equal(share(100n));
+    const bonus = price / 100n / 2n;
+    expect(await escrow.bonusOf(market.operatorId)).to.equal(bonus);
+    expect(await escrow.protocolFees()).to.equal(share(100n) - bonus);
     const attested = share(200n);
     const operated = usd(9) - share(3_000n) - share(100n) - attested;
     expect(await escrow.earningsOf(operator)).to.equal(operated);
@@ -127,7 +130,7 @@ describe("a market", () => {
     const staked = market.stake;
     await everybodyLeaves([[licensee, licenseId]], [[operator, market.operatorId]]);
     const gained = (await Promise.all(people.map(money))).map((after, i) => after - before[i]);
-    expect(gained.slice(0, 4)).to.deep.equal([share(3_000n), -usd(9), operated + staked, share(100n)]);
+    expect(gained.slice(0, 4)).to.deep.equal([share(3_000n), -usd(9), operated + staked + bonus, share(100n) - bonus]);
     expect(gained.slice(4, 6).reduce((sum, gain) => sum + gain, 0n)).to.equal(attested);
     expect(gained[6], "who didn't sign").to.equal(0);
     await expectNothingLeft();
@@ -225,6 +228,7 @@ describe("a market", () => {
     expect((await staking.poolOf(1)).inFlight).to.equal(0);
     expect((await staking.poolOf(rivalId)).inFlight).to.equal(0);
     const owed = [publisher, operator, rival].map((payee) => escrow.earningsOf(payee));
+    owed.push(escrow.bonusOf(1), escrow.bonusOf(rivalId));
     const earned = (await Promise.all(owed)).reduce((sum, amount) => sum + amount, 0n);
     const balances = accounts.reduce((sum, { balance }) => sum + balance, 0n);
     expect(await currency.balanceOf(escrow)).to.equal(balances + earned + (await escrow.protocolFees()));

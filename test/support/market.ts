@@ -21,6 +21,15 @@ export const underCoverage = (hre as { __SOLIDITY_COVERAGE_RUNNING?: boolean }).
 /** `amount` whole units of the test currency. */
 export const usd = (amount: number): bigint => BigInt(Math.round(amount * 1e6));
 
+/** The statuses that contracts derive, as they number them. */
+export const VersionStatus = { None: 0, Usable: 1, Recalling: 2, Recalled: 3 } as const;
+export const PlanStatus = { None: 0, Open: 1, SoldOut: 2, Closed: 3 } as const;
+export const KeyStatus = { None: 0, Active: 1, Expired: 2, Revoked: 3 } as const;
+export const LicenseStatus = { None: 0, Running: 1, Locked: 2, Movable: 3, Lapsed: 4, Ended: 5, Closed: 6 } as const;
+export const BatchStatus = { None: 0, Held: 1, Releasable: 2, Released: 3, Collected: 4 } as const;
+export const OperatorStatus = { Unstaked: 0, Active: 1, Jailed: 2 } as const;
+export const RotationStatus = { None: 0, Announced: 1, Present: 2, Former: 3, Past: 4 } as const;
+
 /** A struct that a call returned, as a plain object. */
 export const structOf = (returned: object) => (returned as unknown as Result).toObject(true);
 

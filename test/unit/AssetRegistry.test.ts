@@ -102,6 +102,7 @@ describe("AssetRegistry", () => {
           manifest,
           id("weights 2"),
           await time.latest(),
+          0,
           "ipfs://version-2",
         ]);
         expect(await assets.versionOf(versionId(1, 1))).to.deep.equal(first);

@@ -38,31 +38,25 @@ describe("CommitteeAttestor", () => {
 
   describe("constructor", () => {
     describe("when a member is named twice", () => {
-      it("reverts with MultiSignerERC7913AlreadyExists", async () => {
+      it("reverts with SignerTwice", async () => {
         const [member] = membersOf(1);
         await expect(deploy([member, member], 2))
-          .to.be.revertedWithCustomError(committee, "MultiSignerERC7913AlreadyExists")
+          .to.be.revertedWithCustomError(committee, "SignerTwice")
           .withArgs(member.signer.toLowerCase());
       });
     });
 
     describe("when a signer is shorter than an address", () => {
-      it("reverts with MultiSignerERC7913InvalidSigner", async () => {
+      it("reverts with SignerInvalid", async () => {
         await expect(deploy([{ signer: "0x01", payee: market.outsider.address }], 1))
-          .to.be.revertedWithCustomError(committee, "MultiSignerERC7913InvalidSigner")
+          .to.be.revertedWithCustomError(committee, "SignerInvalid")
           .withArgs("0x01");
       });
     });
 
-    describe("when the threshold is zero, or more than the members", () => {
-      it("reverts with the signers' errors", async () => {
-        await expect(deploy(membersOf(2), 0)).to.be.revertedWithCustomError(
-          committee,
-          "MultiSignerERC7913ZeroThreshold",
-        );
-        await expect(deploy(membersOf(2), 3))
-          .to.be.revertedWithCustomError(committee, "MultiSignerERC7913UnreachableThreshold")
-          .withArgs(2, 3);
+    describe("when there are no members", () => {
+      it("reverts with CommitteeEmpty", async () => {
+        await expect(deploy([], 0)).to.be.revertedWithCustomError(committee, "CommitteeEmpty").withArgs();
       });
     });
 
@@ -75,9 +69,11 @@ describe("CommitteeAttestor", () => {
       });
     });
 
-    describe("when the threshold is half of the members or less, so that two quorums could disagree", () => {
+    describe("when the threshold is half of the members or less, so that two quorums could disagree, or more than all", () => {
       it("reverts with ThresholdNotMajority", async () => {
         for (const [threshold, count] of [
+          [0, 2],
+          [3, 2],
           [1, 2],
           [1, 3],
           [2, 4],
@@ -254,7 +250,7 @@ describe("CommitteeAttestor", () => {
         await committee.shareIncome(batchId);
         await expect(committee.shareIncome(batchId))
           .to.be.revertedWithCustomError(market.licet.escrow, "BatchNotReleased")
-          .withArgs(batchId, 3);
+          .withArgs(batchId, 4);
       });
     });
 

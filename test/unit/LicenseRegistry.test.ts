@@ -53,9 +53,6 @@ describe("LicenseRegistry", () => {
     });
 
     const unsupported: Partial<PlanTerms>[] = [
-      { upfrontPrice: 1n },
-      { minimumSpend: 1n },
-      { transferable: true },
       { minEvidenceTier: 1 },
       { arbitrator: "0x00000000000000000000000000000000000000A1" },
     ];
@@ -275,7 +272,7 @@ describe("LicenseRegistry", () => {
   });
 
   describe("transferFrom", () => {
-    it("reverts with LicenseNotTransferable for the owner, and for whom the owner approved", async () => {
+    it("reverts with LicenseNotMovable while it isn't locked, for the owner, and for whom the owner approved", async () => {
       const licenseId = await buyLicense(market, 0n);
       const { licensee, outsider, operator } = market;
       await licenses.connect(licensee).approve(outsider, licenseId);
@@ -283,13 +280,13 @@ describe("LicenseRegistry", () => {
 
       for (const caller of [licensee, outsider, operator]) {
         await expect(licenses.connect(caller).transferFrom(licensee, outsider, licenseId))
-          .to.be.revertedWithCustomError(licenses, "LicenseNotTransferable")
-          .withArgs(licenseId);
+          .to.be.revertedWithCustomError(licenses, "LicenseNotMovable")
+          .withArgs(licenseId, 0);
         await expect(
           licenses.connect(caller)["safeTransferFrom(address,address,uint256)"](licensee, outsider, licenseId),
         )
-          .to.be.revertedWithCustomError(licenses, "LicenseNotTransferable")
-          .withArgs(licenseId);
+          .to.be.revertedWithCustomError(licenses, "LicenseNotMovable")
+          .withArgs(licenseId, 0);
       }
       expect(await licenses.ownerOf(licenseId)).to.equal(licensee.address);
     });

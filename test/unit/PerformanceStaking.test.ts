@@ -10,6 +10,7 @@ import { AbiCoder, keccak256 } from "ethers";
 import fc from "fast-check";
 import hre from "hardhat";
 import { FeeOnTransferCurrency__factory } from "../../typechain-types";
+import type { IPerformanceStaking } from "../../typechain-types/contracts/PerformanceStaking";
 import { addOperator, DAY, deployMarket, usd, type Market } from "../support/market";
 
 const THAW = 32 * DAY;
@@ -32,8 +33,16 @@ describe("PerformanceStaking", () => {
   const asEscrow = async () => staking.connect(await hre.ethers.getSigner(await market.licet.escrow.getAddress()));
   const slash = (amount: bigint, beneficiary = market.outsider.address) =>
     staking.connect(market.slasher).slash(operatorId, amount, beneficiary);
-  const raise = async (amount: bigint) => (await asEscrow()).raiseInFlight(operatorId, amount);
-  const lower = async (amount: bigint) => (await asEscrow()).lowerInFlight(operatorId, amount);
+  const chargeOf = (amount: bigint, changes: Partial<IPerformanceStaking.ChargeStruct> = {}) => ({
+    operatorId,
+    planId: 1,
+    amount,
+    day: 20_000,
+    breached: false,
+    ...changes,
+  });
+  const charge = async (amount: bigint, changes = {}) => (await asEscrow()).charge(chargeOf(amount, changes));
+  const release = async (amount: bigint) => (await asEscrow()).release(operatorId, amount);
   const thawAndWait = async (shares: bigint) => {
     await staking.thaw(operatorId, shares);
     await time.increase(THAW + 1);
@@ -78,7 +87,7 @@ describe("PerformanceStaking", () => {
       it("reverts with StakeTooSmall", async () => {
         // Only years of withdrawals that round down could make a share this dear, so the pool is written as it would be.
         await setPool({ stake: 2n * SHARES + 1n, shares: 1n });
-        expect(await staking.poolOf(operatorId)).to.deep.equal([2n * SHARES + 1n, 0, 1, 0]);
+        expect(await staking.poolOf(operatorId)).to.deep.equal([2n * SHARES + 1n, 0, 1, 0, 0, 0]);
 
         await expect(staking.addStake(operatorId, 1))
           .to.be.revertedWithCustomError(staking, "StakeTooSmall")
@@ -121,7 +130,7 @@ describe("PerformanceStaking", () => {
         await staking.addStake(operatorId, usd(5));
 
         const shares = allShares + usd(5) * SHARES;
-        expect(await staking.poolOf(operatorId)).to.deep.equal([stake + usd(5), 0, shares, 0]);
+        expect(await staking.poolOf(operatorId)).to.deep.equal([stake + usd(5), 0, shares, 0, 0, 0]);
         expect(await staking.positionOf(operatorId, market.operator)).to.deep.equal([shares, [0, 0]]);
         expect(await staking.activeStakeOf(operatorId)).to.equal(stake + usd(5));
       });
@@ -155,7 +164,7 @@ describe("PerformanceStaking", () => {
           allShares,
           [allShares / 4n, readyAt],
         ]);
-        expect(await staking.poolOf(operatorId)).to.deep.equal([stake, 0, allShares, allShares / 4n]);
+        expect(await staking.poolOf(operatorId)).to.deep.equal([stake, 0, allShares, allShares / 4n, 0, 0]);
         expect(await staking.activeStakeOf(operatorId)).to.equal(usd(7_500));
       });
 
@@ -218,13 +227,13 @@ describe("PerformanceStaking", () => {
 
     describe("when the rest would be less than what is in flight", () => {
       it("reverts with StakeBelowInFlight, and not once that is released", async () => {
-        await raise(usd(100));
+        await charge(usd(100));
         await thawAndWait(allShares - usd(99) * SHARES);
         await expect(staking.withdraw(operatorId, market.operator))
           .to.be.revertedWithCustomError(staking, "StakeBelowInFlight")
           .withArgs(operatorId, usd(99), usd(100));
 
-        await lower(usd(1));
+        await release(usd(1));
         await staking.withdraw(operatorId, market.operator);
         expect(await staking.headroomOf(operatorId)).to.equal(0);
       });
@@ -245,7 +254,7 @@ describe("PerformanceStaking", () => {
         await staking.withdraw(operatorId, market.operator);
 
         const rest = (allShares * 3n) / 4n;
-        expect(await staking.poolOf(operatorId)).to.deep.equal([usd(7_500), 0, rest, 0]);
+        expect(await staking.poolOf(operatorId)).to.deep.equal([usd(7_500), 0, rest, 0, 0, 0]);
         expect(await staking.positionOf(operatorId, market.operator)).to.deep.equal([rest, [0, 0]]);
       });
 
@@ -261,7 +270,7 @@ describe("PerformanceStaking", () => {
         await thawAndWait(allShares);
         await staking.withdraw(operatorId, market.operator);
 
-        expect(await staking.poolOf(operatorId)).to.deep.equal([0, 0, 0, 0]);
+        expect(await staking.poolOf(operatorId)).to.deep.equal([0, 0, 0, 0, 0, 0]);
         expect(await held()).to.equal(usd(1) + 1n);
       });
 
@@ -270,16 +279,16 @@ describe("PerformanceStaking", () => {
         await staking.withdraw(operatorId, market.operator);
         await staking.addStake(operatorId, usd(1));
 
-        expect(await staking.poolOf(operatorId)).to.deep.equal([usd(1), 0, usd(1) * SHARES, 0]);
+        expect(await staking.poolOf(operatorId)).to.deep.equal([usd(1), 0, usd(1) * SHARES, 0, 0, 0]);
       });
     });
   });
 
-  describe("raiseInFlight", () => {
+  describe("charge", () => {
     describe("when the caller isn't the escrow", () => {
       it("reverts with AccessManagedUnauthorized", async () => {
         for (const caller of [market.operator, market.slasher, market.governor]) {
-          await expect(staking.connect(caller).raiseInFlight(operatorId, 1))
+          await expect(staking.connect(caller).charge(chargeOf(1n)))
             .to.be.revertedWithCustomError(staking, "AccessManagedUnauthorized")
             .withArgs(caller.address);
         }
@@ -288,8 +297,8 @@ describe("PerformanceStaking", () => {
 
     describe("when more would be in flight than the active stake", () => {
       it("reverts with InFlightAboveActiveStake", async () => {
-        await raise(stake);
-        await expect(raise(1n))
+        await charge(stake);
+        await expect(charge(1n))
           .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
           .withArgs(operatorId, stake + 1n, stake);
       });
@@ -300,15 +309,15 @@ describe("PerformanceStaking", () => {
         const active = usd(6_750);
         expect(await staking.headroomOf(operatorId)).to.equal(active);
 
-        await expect(raise(active + 1n))
+        await expect(charge(active + 1n))
           .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
           .withArgs(operatorId, active + 1n, active);
-        await raise(active);
+        await charge(active);
       });
 
       it("holds for an amount of any size", async () => {
         const most = 2n ** 256n - 1n;
-        await expect(raise(most))
+        await expect(charge(most))
           .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
           .withArgs(operatorId, most, stake);
       });
@@ -316,10 +325,10 @@ describe("PerformanceStaking", () => {
 
     describe("when nothing is added", () => {
       it("doesn't mind that more is in flight than the active stake", async () => {
-        await raise(usd(100));
+        await charge(usd(100));
         await staking.thaw(operatorId, allShares);
-        await raise(0n);
-        await expect(raise(1n))
+        await charge(0n);
+        await expect(charge(1n))
           .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
           .withArgs(operatorId, usd(100) + 1n, 0);
       });
@@ -327,8 +336,8 @@ describe("PerformanceStaking", () => {
 
     describe("when all is well", () => {
       it("adds to what is in flight and takes it from the headroom", async () => {
-        await raise(usd(1));
-        await raise(usd(2));
+        await charge(usd(1));
+        await charge(usd(2));
 
         expect((await staking.poolOf(operatorId)).inFlight).to.equal(usd(3));
         expect(await staking.headroomOf(operatorId)).to.equal(stake - usd(3));
@@ -336,10 +345,10 @@ describe("PerformanceStaking", () => {
     });
   });
 
-  describe("lowerInFlight", () => {
+  describe("release", () => {
     describe("when the caller isn't the escrow", () => {
       it("reverts with AccessManagedUnauthorized", async () => {
-        await expect(staking.lowerInFlight(operatorId, 1))
+        await expect(staking.release(operatorId, 1))
           .to.be.revertedWithCustomError(staking, "AccessManagedUnauthorized")
           .withArgs(market.operator.address);
       });
@@ -347,17 +356,17 @@ describe("PerformanceStaking", () => {
 
     describe("when all is well", () => {
       it("takes from what is in flight", async () => {
-        await raise(usd(3));
-        await lower(usd(2));
+        await charge(usd(3));
+        await release(usd(2));
         expect((await staking.poolOf(operatorId)).inFlight).to.equal(usd(1));
       });
     });
 
     describe("when more is released than was in flight, which the escrow never does", () => {
       it("reverts", async () => {
-        await raise(usd(3));
-        await expect(lower(usd(3) + 1n)).to.be.revertedWithPanic(0x11);
-        await expect(lower(2n ** 64n)).to.be.revertedWithCustomError(staking, "SafeCastOverflowedUintDowncast");
+        await charge(usd(3));
+        await expect(release(usd(3) + 1n)).to.be.revertedWithPanic(0x11);
+        await expect(release(2n ** 64n)).to.be.revertedWithCustomError(staking, "SafeCastOverflowedUintDowncast");
       });
     });
   });
@@ -385,7 +394,7 @@ describe("PerformanceStaking", () => {
       it("takes from the stake, for the beneficiary to fetch, and moves no money yet", async () => {
         await expect(slash(usd(100))).to.changeTokenBalance(market.licet.currency, staking, 0);
 
-        expect(await staking.poolOf(operatorId)).to.deep.equal([usd(9_900), 0, allShares, 0]);
+        expect(await staking.poolOf(operatorId)).to.deep.equal([usd(9_900), 0, allShares, 0, 0, 0]);
         expect(await staking.proceedsOf(market.outsider)).to.equal(usd(100));
       });
 
@@ -447,7 +456,7 @@ describe("PerformanceStaking", () => {
 
     describe("when what is in flight is more than what is left", () => {
       it("lets no stake leave and none be put in flight, and lets what is in flight be released", async () => {
-        await raise(usd(6_000));
+        await charge(usd(6_000));
         await thawAndWait(allShares / 4n);
         await slash(usd(5_000));
 
@@ -455,10 +464,10 @@ describe("PerformanceStaking", () => {
         await expect(staking.withdraw(operatorId, market.operator))
           .to.be.revertedWithCustomError(staking, "StakeBelowInFlight")
           .withArgs(operatorId, usd(3_750), usd(6_000));
-        await expect(raise(1n))
+        await expect(charge(1n))
           .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
           .withArgs(operatorId, usd(6_000) + 1n, usd(3_750));
-        await lower(usd(6_000));
+        await release(usd(6_000));
         await staking.withdraw(operatorId, market.operator);
       });
     });
@@ -499,10 +508,10 @@ describe("PerformanceStaking", () => {
     });
   });
 
-  describe("requireHeadroom", () => {
-    it("says what raiseInFlight would, without doing it", async () => {
-      await staking.requireHeadroom(operatorId, stake);
-      await expect(staking.requireHeadroom(operatorId, stake + 1n))
+  describe("previewCharge", () => {
+    it("says what charge would, without doing it", async () => {
+      await staking.previewCharge(chargeOf(stake));
+      await expect(staking.previewCharge(chargeOf(stake + 1n)))
         .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
         .withArgs(operatorId, stake + 1n, stake);
     });
@@ -514,7 +523,7 @@ describe("PerformanceStaking", () => {
       const small = await addOperator(market, owner, 1n);
       await market.licet.currency.mint(staking, usd(1_000_000));
 
-      expect(await staking.poolOf(small)).to.deep.equal([1, 0, SHARES, 0]);
+      expect(await staking.poolOf(small)).to.deep.equal([1, 0, SHARES, 0, 0, 0]);
       expect(await staking.worthOf(small, SHARES)).to.equal(1);
     });
 

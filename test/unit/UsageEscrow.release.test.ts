@@ -35,9 +35,11 @@ describe("UsageEscrow", () => {
     licenseId = await buyLicense(market, usd(50));
   });
 
-  /** Settles a batch that charges `amount` before any discount. */
-  const charge = async (amount: bigint, changes: Parameters<typeof settle>[2] = {}) =>
-    (await settle(market, [entryOf(licenseId, { ...zeroUsage(), inputTokens: amount })], changes)).batchId;
+  /** Settles a batch that charges `amount` before any discount, and earns no bonus: too few canaries ran. */
+  const charge = async (amount: bigint, changes: Parameters<typeof settle>[2] = {}) => {
+    const entries = [entryOf(licenseId, { ...zeroUsage(), inputTokens: amount })];
+    return (await settle(market, entries, { samples: 19, ...changes })).batchId;
+  };
   const chargeAndRelease = async (amount: bigint, changes: Parameters<typeof settle>[2] = {}) => {
     const batchId = await charge(amount, changes);
     await time.increase(HOLD);
@@ -57,11 +59,11 @@ describe("UsageEscrow", () => {
         const batchId = await chargeAndRelease(usd(10));
         await expect(escrow.release(batchId))
           .to.be.revertedWithCustomError(escrow, "BatchNotHeld")
-          .withArgs(batchId, 2);
+          .withArgs(batchId, 3);
         await market.licet.committee.shareIncome(batchId);
         await expect(escrow.release(batchId))
           .to.be.revertedWithCustomError(escrow, "BatchNotHeld")
-          .withArgs(batchId, 3);
+          .withArgs(batchId, 4);
       });
     });
 
@@ -105,7 +107,7 @@ describe("UsageEscrow", () => {
         const before = structOf(await escrow.batchOf(batchId));
         await time.increase(HOLD);
         await escrow.release(batchId);
-        expect(structOf(await escrow.batchOf(batchId))).to.deep.equal({ ...before, status: 2n });
+        expect(structOf(await escrow.batchOf(batchId))).to.deep.equal({ ...before, status: 3n });
       });
 
       it("emits BatchReleased", async () => {
@@ -113,7 +115,7 @@ describe("UsageEscrow", () => {
         await time.increase(HOLD);
         await expect(escrow.release(batchId))
           .to.emit(escrow, "BatchReleased")
-          .withArgs(batchId, [usd(6.7), usd(3), usd(0.2), usd(0.1)]);
+          .withArgs(batchId, [usd(6.7), usd(3), usd(0.2), usd(0.1), 0]);
       });
 
       it("pays the model's owner of the day of the release", async () => {
@@ -127,7 +129,7 @@ describe("UsageEscrow", () => {
 
       it("releases a batch that charged nothing", async () => {
         const batchId = await chargeAndRelease(0n);
-        expect(await escrow.splitOf(batchId)).to.deep.equal([0, 0, 0, 0]);
+        expect(await escrow.splitOf(batchId)).to.deep.equal([0, 0, 0, 0, 0]);
       });
     });
 
@@ -159,7 +161,7 @@ describe("UsageEscrow", () => {
 
   describe("splitOf", () => {
     it("is all zero for a batch that doesn't exist", async () => {
-      expect(await escrow.splitOf(NONE)).to.deep.equal([0, 0, 0, 0]);
+      expect(await escrow.splitOf(NONE)).to.deep.equal([0, 0, 0, 0, 0]);
     });
 
     it("stays the same from settlement on", async () => {
@@ -174,18 +176,18 @@ describe("UsageEscrow", () => {
 
     it("takes a discount out of the operator's share alone", async () => {
       // 30 % off 10 USD: the others get their shares of 10 USD, the operator what is left of 7.
-      const batchId = await charge(usd(10), { availabilityBps: 8_000 });
+      const batchId = await charge(usd(10), { availabilityBps: 8_000, samples: 60 });
       expect((await escrow.batchOf(batchId)).charged).to.equal(usd(7));
-      expect(await escrow.splitOf(batchId)).to.deep.equal([usd(3.7), usd(3), usd(0.2), usd(0.1)]);
+      expect(await escrow.splitOf(batchId)).to.deep.equal([usd(3.7), usd(3), usd(0.2), usd(0.1), 0]);
     });
 
     it("rounds each share down and gives the operator what remains", async () => {
       const batchId = await charge(99n);
-      expect(await escrow.splitOf(batchId)).to.deep.equal([99n - 29n - 1n - 0n, 29n, 1n, 0n]);
+      expect(await escrow.splitOf(batchId)).to.deep.equal([99n - 29n - 1n - 0n, 29n, 1n, 0n, 0n]);
     });
 
     it("gives the operator all of a single unit", async () => {
-      expect(await escrow.splitOf(await charge(1n))).to.deep.equal([1n, 0n, 0n, 0n]);
+      expect(await escrow.splitOf(await charge(1n))).to.deep.equal([1n, 0n, 0n, 0n, 0n]);
     });
 
     it("leaves the operator nothing, and never less, at the largest discount and fee", async () => {
@@ -193,8 +195,8 @@ describe("UsageEscrow", () => {
       const levels = { ...planTerms(1, "").levels, severeAvailabilityDiscountBps: 6_300 };
       const planId = await addPlan(market, { levels });
       licenseId = await buyLicense(market, usd(5), { planId });
-      const batchId = await charge(usd(1), { planId, availabilityBps: 0 });
-      expect(await escrow.splitOf(batchId)).to.deep.equal([0, usd(0.3), usd(0.02), usd(0.05)]);
+      const batchId = await charge(usd(1), { planId, availabilityBps: 0, samples: 60 });
+      expect(await escrow.splitOf(batchId)).to.deep.equal([0, usd(0.3), usd(0.02), usd(0.05), 0]);
     });
 
     it("sums to the charge to the unit, for any charge, shares, fee and discount", async () => {
@@ -205,10 +207,11 @@ describe("UsageEscrow", () => {
           feeBps: fc.integer({ min: 0, max: 500 }),
           amount: fc.oneof(fc.bigInt({ min: 0n, max: 200n }), fc.bigInt({ min: 0n, max: usd(50) })),
           discount: fc.integer({ min: 0, max: 9_500 }),
+          isGood: fc.boolean(),
         })
         .filter(({ publisherBps, attestorBps }) => publisherBps + attestorBps <= 9_500);
       await fc.assert(
-        fc.asyncProperty(anyCase, async ({ publisherBps, attestorBps, feeBps, amount, discount }) => {
+        fc.asyncProperty(anyCase, async ({ publisherBps, attestorBps, feeBps, amount, discount, isGood }) => {
           market = await loadFixture(deployMarket);
           escrow = market.licet.escrow.connect(market.outsider);
           const discountBps = Math.min(discount, 9_500 - publisherBps - attestorBps);
@@ -222,15 +225,16 @@ describe("UsageEscrow", () => {
           const planId = await addPlan(market, { publisherBps, attestorBps, levels });
           await escrow.connect(market.governor).setFee(feeBps);
           licenseId = await buyLicense(market, usd(50), { planId });
-          const batchId = await charge(amount, { planId, availabilityBps: 0 });
+          const batchId = await charge(amount, { planId, availabilityBps: isGood ? 10_000 : 0, samples: 60 });
 
           const { charged } = await escrow.batchOf(batchId);
-          const gross = (charged * 10_000n) / (10_000n - BigInt(discountBps));
+          const gross = isGood ? charged : (charged * 10_000n) / (10_000n - BigInt(discountBps));
           const share = (bps: number) => (gross * BigInt(bps)) / 10_000n;
-          const others = [share(publisherBps), share(attestorBps), share(feeBps)];
-          const operator = charged - others.reduce((sum, other) => sum + other, 0n);
+          const [publisher, attestor, fee] = [share(publisherBps), share(attestorBps), share(feeBps)];
+          const operator = charged - publisher - attestor - fee;
+          const bonus = isGood && discountBps > 0 ? fee / 2n : 0n;
           expect(operator >= 0n).to.equal(true);
-          expect(await escrow.splitOf(batchId)).to.deep.equal([operator, ...others]);
+          expect(await escrow.splitOf(batchId)).to.deep.equal([operator, publisher, attestor, fee - bonus, bonus]);
         }),
         { numRuns: 25 },
       );
@@ -249,7 +253,7 @@ describe("UsageEscrow", () => {
         await market.licet.committee.shareIncome(batchId);
         await expect(escrow.collectAttestorShare(batchId))
           .to.be.revertedWithCustomError(escrow, "BatchNotReleased")
-          .withArgs(batchId, 3);
+          .withArgs(batchId, 4);
       });
     });
 
@@ -281,7 +285,7 @@ describe("UsageEscrow", () => {
           [escrow, attestor],
           [-usd(0.2), usd(0.2)],
         );
-        expect((await escrow.batchOf(batchId)).status).to.equal(3);
+        expect((await escrow.batchOf(batchId)).status).to.equal(4);
       });
 
       it("emits AttestorShareCollected", async () => {

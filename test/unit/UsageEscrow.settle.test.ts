@@ -462,6 +462,7 @@ describe("UsageEscrow", () => {
           discountBps: 0n,
           feeBps: 100n,
           signers: 0b101n,
+          earnsBonus: true,
           status: 1n,
         });
       });

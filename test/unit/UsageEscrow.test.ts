@@ -10,6 +10,7 @@ import {
   DAY,
   deployMarket,
   entryOf,
+  LicenseStatus,
   settle,
   structOf,
   usd,
@@ -120,10 +121,19 @@ describe("UsageEscrow", () => {
           expiresAt: BigInt((await time.latest()) + 30 * DAY),
           generation: 0n,
           onVoucherRoad: false,
+          renews: true,
+          isClosed: false,
           thawing: 0n,
           thawReadyAt: 0n,
           capCutCode: 0n,
           capCutReadyAt: 0n,
+          nextOperatorId: 0n,
+          nextOnVoucherRoad: false,
+          serviceChangeReadyAt: 0n,
+          stoppedAt: 0n,
+          isEnded: false,
+          endedAt: 0n,
+          endedSpent: 0n,
         });
       });
 
@@ -179,14 +189,17 @@ describe("UsageEscrow", () => {
     });
 
     describe("when there is no such license", () => {
-      it("reverts with LicenseUnknown", async () => {
-        await expect(escrow.deposit(9, 1)).to.be.revertedWithCustomError(escrow, "LicenseUnknown").withArgs(9);
-        await expect(escrow.deposit(0, 1)).to.be.revertedWithCustomError(escrow, "LicenseUnknown").withArgs(0);
+      it("reverts with LicenseStatusUnfit", async () => {
+        for (const none of [9, 0]) {
+          await expect(escrow.deposit(none, 1))
+            .to.be.revertedWithCustomError(escrow, "LicenseStatusUnfit")
+            .withArgs(none, LicenseStatus.None);
+        }
       });
     });
 
     describe("when the license has expired and isn't renewable", () => {
-      it("reverts with LicenseExpired, from the second of its expiry on", async () => {
+      it("reverts with LicenseStatusUnfit, from the second of its expiry on", async () => {
         const once = await buyLicense(market, 0n, { planId: await addPlan(market, { renewable: false }) });
         const { expiresAt } = await escrow.accountOf(once);
         await time.setNextBlockTimestamp(expiresAt - 1n);
@@ -194,8 +207,8 @@ describe("UsageEscrow", () => {
 
         await time.setNextBlockTimestamp(expiresAt);
         await expect(escrow.deposit(once, 1))
-          .to.be.revertedWithCustomError(escrow, "LicenseExpired")
-          .withArgs(once, expiresAt);
+          .to.be.revertedWithCustomError(escrow, "LicenseStatusUnfit")
+          .withArgs(once, LicenseStatus.Ended);
       });
     });
 
@@ -893,8 +906,10 @@ describe("UsageEscrow", () => {
   });
 
   describe("accountOf", () => {
-    it("is all zero for a license that doesn't exist", async () => {
-      expect(Object.values(await accountOf(5n)).map(Number)).to.deep.equal(Array(13).fill(0));
+    it("is all zero for a license that doesn't exist, which nobody has kept from renewing", async () => {
+      const { renews, ...rest } = await accountOf(5n);
+      expect(renews).to.equal(true);
+      expect(Object.values(rest).map(Number)).to.deep.equal(Array(21).fill(0));
     });
   });
 

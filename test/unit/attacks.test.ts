@@ -187,9 +187,9 @@ describe("attacks", () => {
 
     it("a licensee can't sell a license whose bill hasn't come", async () => {
       const { licenses } = market.licet;
-      await expect(
-        licenses.connect(market.licensee).transferFrom(market.licensee, market.outsider, licenseId),
-      ).to.be.revertedWithCustomError(licenses, "LicenseNotTransferable");
+      await expect(licenses.connect(market.licensee).transferFrom(market.licensee, market.outsider, licenseId))
+        .to.be.revertedWithCustomError(licenses, "LicenseNotMovable")
+        .withArgs(licenseId, 0);
     });
 
     it("an operator can't take out the stake that secures what is in flight, however long before it thawed", async () => {
