@@ -4,7 +4,13 @@ pragma solidity 0.8.30;
 import {CommitteeAttestor} from "../../contracts/CommitteeAttestor.sol";
 import {PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
-import {BatchHeader, BatchStatus, EntryStatus, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {
+    BatchHeader,
+    BatchStatus,
+    EntryStatus,
+    IUsageEscrow,
+    LicenseStatus
+} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {LicenseId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
 import {Ledger} from "./Ledger.sol";
 import {Claim, License, Model, Shares, Usage} from "./Model.sol";
@@ -31,6 +37,8 @@ abstract contract Actors is Ledger {
     struct Forecast {
         uint256 discountBps;
         uint256 charged;
+        /// Whether it jails the operator.
+        bool jails;
         uint256[] amounts;
         EntryStatus[] statuses;
         License[] after_;
@@ -256,10 +264,15 @@ abstract contract Actors is Ledger {
     }
 
     function withdrawProceeds(uint256 seed) external attempt(seed) {
-        if (proceeds == 0) return;
-        VM.prank(BENEFICIARY);
-        _requireReceived(staking.withdrawProceeds(WALLET), WALLET, proceeds);
-        proceeds = 0;
+        address beneficiary = _draw(2) == 0 ? BENEFICIARY : TREASURY;
+        if (proceeds[beneficiary] == 0) beneficiary = beneficiary == TREASURY ? BENEFICIARY : TREASURY;
+        if (proceeds[beneficiary] > 0) _withdrawProceeds(beneficiary);
+    }
+
+    function payBonus(uint256 seed) external attempt(seed) {
+        uint256 operator = _draw(OPERATORS) + 1;
+        if (pools[operator].bonus == 0) operator = 3 - operator;
+        if (pools[operator].bonus > 0) _payBonus(operator);
     }
 
     // Everybody else
@@ -353,6 +366,9 @@ abstract contract Actors is Ledger {
         uint256 room = _room();
         if (refusal.length == 0 && refused[operator][plan]) {
             refusal = abi.encodeWithSelector(IUsageEscrow.PlanNotServed.selector, operator, plan);
+        }
+        if (refusal.length == 0 && clock < pools[operator].jailedUntil) {
+            refusal = abi.encodeWithSelector(IUsageEscrow.OperatorInJail.selector, operator);
         }
         if (refusal.length == 0 && amount > room) refusal = _ceilingRefusal();
         address payer = _anybody();
@@ -498,12 +514,18 @@ abstract contract Actors is Ledger {
         VM.prank(SLASHER);
         require(staking.slash(id, amount, BENEFICIARY) == due, "6: a slash took more or less than it could");
         pool.stake -= due;
-        proceeds += due;
+        proceeds[BENEFICIARY] += due;
         pool.shortfall = pool.inFlight > pool.stake ? pool.inFlight - pool.stake : 0;
-        require(staking.proceedsOf(BENEFICIARY) == proceeds, "6: a slash's proceeds went elsewhere");
+        _requireSlashed(operator, BENEFICIARY);
+        ++tally.landed;
+    }
+
+    /// @dev Everybody bore it alike, and its beneficiary has it.
+    function _requireSlashed(uint256 operator, address beneficiary) private view {
+        Pool storage pool = pools[operator];
+        require(staking.proceedsOf(beneficiary) == proceeds[beneficiary], "6: a slash's proceeds went elsewhere");
         _requireProRata(operator, pool.thawingShares);
         _requireProRata(operator, pool.shares - pool.thawingShares);
-        ++tally.landed;
     }
 
     /// @dev Shares are worth their part of the stake, give or take two units that rounding and nobody's shares take.
@@ -520,11 +542,12 @@ abstract contract Actors is Ledger {
         uint256 operator = OperatorId.unwrap(draft.header.operatorId);
         Forecast memory forecast = _forecast(draft);
         uint256 due = pools[operator].inFlight + forecast.charged;
-        // An operator mostly sees to it that its stake covers what it settles.
-        if (forecast.charged > 0 && due > _active(operator) && _draw(4) != 0) {
-            _addStake(operator, due - _active(operator) + _draw(10 * USD) + 1_000);
+        // An operator mostly sees to it that its stake covers what it settles, and a slash for it.
+        if (forecast.charged > 0 && due > _activeAfter(operator, forecast.jails) && _draw(4) != 0) {
+            uint256 missing = due - _activeAfter(operator, forecast.jails);
+            _addStake(operator, missing + missing / 50 + _draw(10 * USD) + 1_000);
         }
-        uint256 active = _active(operator);
+        uint256 active = _activeAfter(operator, forecast.jails);
         bytes memory refusal;
         // A batch that charges nothing raises nothing.
         if (forecast.charged > 0 && due > active) {
@@ -543,6 +566,34 @@ abstract contract Actors is Ledger {
         }
     }
 
+    /// @dev The active stake when the pool has been slashed for a third breach, if it is.
+    function _activeAfter(uint256 operator, bool jails) private view returns (uint256) {
+        Pool memory pool = pools[operator];
+        if (jails) pool.stake -= pool.stake / 100;
+        return _worth(pool, pool.shares - pool.thawingShares);
+    }
+
+    /// @dev A day of bad service; the third of seven costs a hundredth of the pool and seven days in jail, and each jail
+    /// is twice as long as the last unless ninety days went by since.
+    function _breach(uint256 operator, uint256 plan, uint256 day, bool jails) private {
+        Breaches storage record = breaches[operator][plan];
+        if (day <= record.punishedThrough) return;
+        record.on[day] = true;
+        if (day > record.lastDay) record.lastDay = day;
+        if (!jails) return;
+        record.punishedThrough = record.lastDay;
+        Pool storage pool = pools[operator];
+        uint256 due = pool.stake / 100;
+        pool.stake -= due;
+        proceeds[TREASURY] += due;
+        pool.shortfall = pool.inFlight > pool.stake ? pool.inFlight - pool.stake : 0;
+        if (clock >= pool.jailedUntil + 90 days) pool.jailings = 0;
+        pool.jailedUntil = clock + 7 days * 2 ** pool.jailings;
+        if (pool.jailings < 8) ++pool.jailings;
+        ++tally.jailings;
+        _requireSlashed(operator, TREASURY);
+    }
+
     /// @dev What a settled batch leaves in the ledger.
     function _book(Draft memory draft, Forecast memory forecast) private {
         BatchHeader memory header = draft.header;
@@ -556,6 +607,7 @@ abstract contract Actors is Ledger {
             _requireAccount(id);
         }
 
+        if (forecast.discountBps > 0) _breach(operator, plan, header.epochStart / EPOCH, forecast.jails);
         settled[draft.id] = true;
         batches.push(
             Batch({
@@ -568,6 +620,7 @@ abstract contract Actors is Ledger {
                 feeBps: escrow.feeBps(),
                 releasableAt: clock + plans[plan - 1].holdPeriod,
                 signers: draft.signers,
+                earnsBonus: _earnsBonus(operator, plans[plan - 1], header, forecast.discountBps),
                 status: BatchStatus.Held
             })
         );
@@ -593,6 +646,20 @@ abstract contract Actors is Ledger {
             ++tally.charges;
         }
         ++tally.landed;
+    }
+
+    /// @dev Service that was measured, was as good as a plan promised that it costs something to break, by who isn't in jail.
+    function _earnsBonus(
+        uint256 operator,
+        PlanTerms memory terms,
+        BatchHeader memory header,
+        uint256 discountBps
+    ) private view returns (bool) {
+        return
+            discountBps == 0 &&
+            header.samples >= 20 &&
+            Model.hasDiscounts(terms.levels) &&
+            clock >= pools[operator].jailedUntil;
     }
 
     /// @dev The limits themselves, whatever the model made of them.
@@ -635,23 +702,18 @@ abstract contract Actors is Ledger {
         Batch storage batch = batches[i];
         PlanTerms memory terms = plans[PlanId.unwrap(batch.header.planId) - 1];
         uint256 operator = OperatorId.unwrap(batch.header.operatorId);
-        Shares memory shares = Model.split(
-            batch.charged,
-            batch.discountBps,
-            batch.feeBps,
-            terms.publisherBps,
-            terms.attestorBps
-        );
+        Shares memory shares = Model.split(batch.charged, batch.discountBps, batch.feeBps, terms, batch.earnsBonus);
         IUsageEscrow.Split memory split = escrow.splitOf(batch.id);
         require(
             split.operator == shares.operator &&
                 split.publisher == shares.publisher &&
                 split.attestor == shares.attestor &&
-                split.fee == shares.fee,
+                split.fee == shares.fee &&
+                split.bonus == shares.bonus,
             "7: a share isn't its part of the gross"
         );
         require(
-            split.operator + split.publisher + split.attestor + split.fee == batch.charged,
+            split.operator + split.publisher + split.attestor + split.fee + split.bonus == batch.charged,
             "7: a split doesn't sum to what was split"
         );
 
@@ -669,7 +731,9 @@ abstract contract Actors is Ledger {
         flows.toPublishers += shares.publisher;
         flows.toAttestors += shares.attestor;
         flows.toTreasury += shares.fee;
+        flows.toPools += shares.bonus;
         Pool storage pool = pools[operator];
+        pool.bonus += shares.bonus;
         pool.inFlight -= batch.charged;
         pool.shortfall -= pool.shortfall < batch.charged ? pool.shortfall : batch.charged;
         _requireBatch(batch);
@@ -693,9 +757,7 @@ abstract contract Actors is Ledger {
     function _collect(uint256 i) internal {
         Batch storage batch = batches[i];
         PlanTerms memory terms = plans[PlanId.unwrap(batch.header.planId) - 1];
-        uint256 share = Model
-            .split(batch.charged, batch.discountBps, batch.feeBps, terms.publisherBps, terms.attestorBps)
-            .attestor;
+        uint256 share = Model.split(batch.charged, batch.discountBps, batch.feeBps, terms, batch.earnsBonus).attestor;
         CommitteeAttestor attestor = CommitteeAttestor(address(terms.attestor));
         VM.prank(_anybody());
         require(attestor.shareIncome(batch.id) == share, "7: an attestor's share isn't its part of the gross");
@@ -722,6 +784,24 @@ abstract contract Actors is Ledger {
         flows.earningsPaid += earnings[payee];
         earnings[payee] = 0;
         ++tally.withdrawals;
+    }
+
+    function _withdrawProceeds(address beneficiary) internal {
+        VM.prank(beneficiary);
+        _requireReceived(staking.withdrawProceeds(WALLET), WALLET, proceeds[beneficiary]);
+        proceeds[beneficiary] = 0;
+    }
+
+    /// @dev Into the pool, where it is everybody's who backs the operator.
+    function _payBonus(uint256 operator) internal {
+        Pool storage pool = pools[operator];
+        VM.prank(_anybody());
+        require(escrow.payBonus(OperatorId.wrap(uint24(operator))) == pool.bonus, "7: a bonus isn't half of the fees");
+        pool.stake += pool.bonus;
+        pool.shortfall -= pool.shortfall < pool.bonus ? pool.shortfall : pool.bonus;
+        flows.bonusesPaid += pool.bonus;
+        pool.bonus = 0;
+        ++tally.landed;
     }
 
     function _withdrawIncome(uint256 member) internal {
@@ -873,6 +953,13 @@ abstract contract Actors is Ledger {
         PlanTerms memory terms = plans[PlanId.unwrap(header.planId) - 1];
         uint256 count = draft.usages.length;
         forecast.discountBps = Model.discountOf(terms.levels, header.availabilityBps, header.p95TtftMs, header.samples);
+        forecast.jails =
+            forecast.discountBps > 0 &&
+            _isThird(
+                OperatorId.unwrap(header.operatorId),
+                PlanId.unwrap(header.planId),
+                uint256(header.epochStart) / EPOCH
+            );
         forecast.amounts = new uint256[](count);
         forecast.statuses = new EntryStatus[](count);
         forecast.after_ = new License[](count);
@@ -929,7 +1016,7 @@ abstract contract Actors is Ledger {
 
     /// @dev What the deposit ceiling leaves room for, which donations and uncollected income take as well.
     function _room() internal view returns (uint256) {
-        uint256 holding = balances + held + uncollected + earned + fees + donations[address(escrow)];
+        uint256 holding = balances + held + uncollected + earned + fees + _bonuses() + donations[address(escrow)];
         uint256 ceiling = escrow.depositCeiling();
         return holding < ceiling ? ceiling - holding : 0;
     }
@@ -945,7 +1032,9 @@ abstract contract Actors is Ledger {
         if (refusal.length > 0) return refusal;
         License memory license = ledger[id - 1];
         if (clock >= license.termEndsAt && !plans[license.plan - 1].renewable) {
-            return abi.encodeWithSelector(IUsageEscrow.LicenseExpired.selector, id, license.termEndsAt);
+            bool closed = clock > license.termEndsAt + EPOCH + WINDOW;
+            LicenseStatus status = closed ? LicenseStatus.Closed : LicenseStatus.Ended;
+            return abi.encodeWithSelector(IUsageEscrow.LicenseStatusUnfit.selector, id, status);
         }
         if (amount > _room()) return _ceilingRefusal();
     }

@@ -247,7 +247,7 @@ abstract contract Attackers is Actors {
 
         address owner = ledger[id - 1].owner;
         bytes memory sale = abi.encodeCall(licenses.transferFrom, (owner, OUTSIDER, id));
-        refusal = abi.encodeWithSelector(ILicenseRegistry.LicenseNotTransferable.selector, id);
+        refusal = abi.encodeWithSelector(ILicenseRegistry.LicenseNotMovable.selector, id, 0);
         _mustRefuse(owner, address(licenses), sale, refusal, "4: a license was sold with its bill");
     }
 
@@ -297,7 +297,7 @@ abstract contract Attackers is Actors {
         address usurper = usurpers[_draw(5)];
         bytes memory refusal = abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, usurper);
         string memory rule = "11: a power was used by one who doesn't have it";
-        uint256 kind = _draw(7);
+        uint256 kind = _draw(9);
         if (kind == 0) {
             _mustRefuse(usurper, address(escrow), abi.encodeCall(escrow.setFee, (0)), refusal, rule);
         } else if (kind == 1) {
@@ -307,11 +307,24 @@ abstract contract Attackers is Actors {
             bytes memory call = abi.encodeCall(staking.slash, (operator, 1, usurper));
             _mustRefuse(usurper, address(staking), call, refusal, rule);
         } else if (kind == 3) {
-            bytes memory call = abi.encodeCall(staking.raiseInFlight, (operator, 1));
+            IPerformanceStaking.Charge memory charged = IPerformanceStaking.Charge({
+                operatorId: operator,
+                planId: PlanId.wrap(1),
+                amount: 1,
+                day: clock / EPOCH,
+                breached: true
+            });
+            bytes memory call = abi.encodeCall(staking.charge, (charged));
             _mustRefuse(usurper, address(staking), call, refusal, rule);
         } else if (kind == 4) {
-            bytes memory call = abi.encodeCall(staking.lowerInFlight, (operator, 0));
+            bytes memory call = abi.encodeCall(staking.release, (operator, 0));
             _mustRefuse(usurper, address(staking), call, refusal, rule);
+        } else if (kind == 7) {
+            bytes memory call = abi.encodeCall(staking.addBonus, (operator, 1));
+            _mustRefuse(usurper, address(staking), call, refusal, rule);
+        } else if (kind == 8) {
+            bytes memory call = abi.encodeCall(licenses.setMovable, (_id(_anyLicense()), 1));
+            _mustRefuse(usurper, address(licenses), call, refusal, rule);
         } else if (kind == 5) {
             bytes memory call = abi.encodeCall(licenses.mint, (usurper, PlanId.wrap(1)));
             _mustRefuse(usurper, address(licenses), call, refusal, rule);

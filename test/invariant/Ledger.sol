@@ -21,6 +21,7 @@ abstract contract Ledger is Market {
         uint256 feeBps;
         uint256 releasableAt;
         uint48 signers;
+        bool earnsBonus;
         BatchStatus status;
     }
 
@@ -39,6 +40,16 @@ abstract contract Ledger is Market {
         uint256 inFlight;
         /// By how much a slash, and nothing else, left the stake below what is in flight.
         uint256 shortfall;
+        uint256 bonus;
+        uint256 jailedUntil;
+        uint256 jailings;
+    }
+
+    /// @dev An operator's breaches under one plan, a day at a time.
+    struct Breaches {
+        mapping(uint256 day => bool) on;
+        uint256 lastDay;
+        uint256 punishedThrough;
     }
 
     /// @dev Currency units over the life of the market.
@@ -50,8 +61,10 @@ abstract contract Ledger is Market {
         uint256 toPublishers;
         uint256 toAttestors;
         uint256 toTreasury;
+        uint256 toPools;
         uint256 earningsPaid;
         uint256 feesPaid;
+        uint256 bonusesPaid;
         uint256 incomePaid;
     }
 
@@ -64,6 +77,7 @@ abstract contract Ledger is Market {
         uint256 releases;
         uint256 collections;
         uint256 withdrawals;
+        uint256 jailings;
         uint256 governed;
     }
 
@@ -73,6 +87,7 @@ abstract contract Ledger is Market {
     mapping(bytes32 batchId => bool) internal settled;
     mapping(bytes32 key => Lane) internal lanes;
     mapping(uint256 operator => Pool) internal pools;
+    mapping(uint256 operator => mapping(uint256 plan => Breaches)) internal breaches;
     /// @dev Plans that an operator doesn't serve any more.
     mapping(uint256 operator => mapping(uint256 plan => bool)) internal refused;
 
@@ -86,7 +101,8 @@ abstract contract Ledger is Market {
     /// @dev What waits in a committee, in all and for each payee.
     mapping(address attestor => uint256) internal incomes;
     mapping(address attestor => mapping(address payee => uint256)) internal incomeOf;
-    uint256 internal proceeds;
+    /// @dev Of slashes.
+    mapping(address beneficiary => uint256) internal proceeds;
     mapping(address holder => uint256) internal donations;
 
     Flows internal flows;
@@ -107,12 +123,13 @@ abstract contract Ledger is Market {
     function _requireSolvency() internal view {
         require(
             currency.balanceOf(address(escrow)) ==
-                balances + held + uncollected + earned + fees + donations[address(escrow)],
+                balances + held + uncollected + earned + fees + _bonuses() + donations[address(escrow)],
             "1: the escrow holds more or less than it owes"
         );
         uint256 stakes = pools[1].stake + pools[2].stake;
         require(
-            currency.balanceOf(address(staking)) == stakes + proceeds + donations[address(staking)],
+            currency.balanceOf(address(staking)) ==
+                stakes + proceeds[BENEFICIARY] + proceeds[TREASURY] + donations[address(staking)],
             "1: the staking contract holds more or less than it owes"
         );
         require(
@@ -170,6 +187,7 @@ abstract contract Ledger is Market {
                 actual.discountBps == batch.discountBps &&
                 actual.feeBps == batch.feeBps &&
                 actual.signers == batch.signers &&
+                actual.earnsBonus == batch.earnsBonus &&
                 actual.releasableAt == batch.releasableAt,
             "7: a batch's record isn't what was settled"
         );
@@ -185,6 +203,11 @@ abstract contract Ledger is Market {
             "6: a pool's shares aren't its holders'"
         );
         require(
+            actual.jailedUntil == pool.jailedUntil && actual.jailings == pool.jailings,
+            "9: an operator is in jail for another time than its breaches earned"
+        );
+        require(escrow.bonusOf(OperatorId.wrap(uint24(operator))) == pool.bonus, "7: a bonus went elsewhere");
+        require(
             pool.inFlight <= pool.stake + pool.shortfall,
             "5: in flight is above the stake, and no slash has left it there"
         );
@@ -194,9 +217,11 @@ abstract contract Ledger is Market {
     function _requireConservation() internal view {
         require(flows.deposited == balances + flows.refunded + flows.charged, "7: deposits went elsewhere");
         require(
-            flows.charged == held + flows.toOperators + flows.toPublishers + flows.toAttestors + flows.toTreasury,
+            flows.charged ==
+                held + flows.toOperators + flows.toPublishers + flows.toAttestors + flows.toTreasury + flows.toPools,
             "7: charges weren't divided whole"
         );
+        require(flows.toPools == _bonuses() + flows.bonusesPaid, "7: bonuses went elsewhere");
         require(flows.toOperators + flows.toPublishers == earned + flows.earningsPaid, "7: earnings went elsewhere");
         require(
             flows.toAttestors == uncollected + incomes[address(committee)] + incomes[address(lone)] + flows.incomePaid,
@@ -236,7 +261,8 @@ abstract contract Ledger is Market {
                 digest = keccak256(abi.encode(digest, escrow.splitOf(batches[i].id)));
             }
         }
-        digest = keccak256(abi.encode(digest, staking.proceedsOf(BENEFICIARY), escrow.protocolFees()));
+        digest = keccak256(abi.encode(digest, staking.proceedsOf(BENEFICIARY), staking.proceedsOf(TREASURY)));
+        digest = keccak256(abi.encode(digest, escrow.protocolFees()));
         return
             keccak256(
                 abi.encode(
@@ -252,6 +278,23 @@ abstract contract Ledger is Market {
     function _worth(Pool memory pool, uint256 shares) internal pure returns (uint256) {
         if (shares == pool.shares) return pool.stake;
         return (shares * (pool.stake + 1)) / (pool.shares + 1_000);
+    }
+
+    function _bonuses() internal view returns (uint256) {
+        return pools[1].bonus + pools[2].bonus;
+    }
+
+    /// @dev Whether a breach on `day` is the third on seven days, of which the latest breach's is the last: days that were
+    /// punished don't count, nor does one that is too old.
+    function _isThird(uint256 operator, uint256 plan, uint256 day) internal view returns (bool) {
+        Breaches storage record = breaches[operator][plan];
+        uint256 last = day > record.lastDay ? day : record.lastDay;
+        if (day <= record.punishedThrough || last - day >= 7) return false;
+        uint256 count;
+        for (uint256 i = last - 6; i <= last; ++i) {
+            if (i > record.punishedThrough && (i == day || record.on[i])) ++count;
+        }
+        return count >= 3;
     }
 
     function _active(uint256 operator) internal view returns (uint256) {

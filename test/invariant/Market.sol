@@ -101,7 +101,7 @@ abstract contract Market {
         assets = new AssetRegistry();
         licenses = new LicenseRegistry(address(authority), assets);
         operators = new OperatorRegistry();
-        staking = new PerformanceStaking(address(authority), currency, operators, STAKE_THAW);
+        staking = new PerformanceStaking(address(authority), currency, operators, TREASURY, STAKE_THAW);
         escrow = new UsageEscrow(
             UsageEscrow.Deployment({
                 authority: address(authority),
@@ -128,8 +128,9 @@ abstract contract Market {
     function _seal() private {
         _restrict(address(escrow), GOVERNOR_ROLE, escrow.setFee.selector, escrow.raiseDepositCeiling.selector);
         _restrict(address(escrow), GUARDIAN_ROLE, escrow.pause.selector, escrow.unpause.selector);
-        _restrict(address(licenses), ESCROW_ROLE, licenses.mint.selector, licenses.mint.selector);
-        _restrict(address(staking), ESCROW_ROLE, staking.raiseInFlight.selector, staking.lowerInFlight.selector);
+        _restrict(address(licenses), ESCROW_ROLE, licenses.mint.selector, licenses.setMovable.selector);
+        _restrict(address(staking), ESCROW_ROLE, staking.charge.selector, staking.release.selector);
+        _restrict(address(staking), ESCROW_ROLE, staking.addBonus.selector, staking.addBonus.selector);
         _restrict(address(staking), SLASHER_ROLE, staking.slash.selector, staking.slash.selector);
         authority.grantRole(ESCROW_ROLE, address(escrow), 0);
         authority.grantRole(SLASHER_ROLE, SLASHER, 0);

@@ -49,6 +49,7 @@ struct Shares {
     uint256 publisher;
     uint256 attestor;
     uint256 fee;
+    uint256 bonus;
 }
 
 /// @title What DESIGN §5 says of money, written a second time: from the text, not from the contracts
@@ -149,18 +150,31 @@ library Model {
         return (license, amount, status);
     }
 
-    /// @dev Bps of the gross to all but the operator, who gets the rest.
+    /// @dev Bps of the gross to all but the operator, who gets the rest; a bonus is half of the fee.
     function split(
         uint256 charged,
         uint256 discountBps,
         uint256 feeBps,
-        uint256 publisherBps,
-        uint256 attestorBps
+        PlanTerms memory terms,
+        bool earnsBonus
     ) internal pure returns (Shares memory shares) {
         uint256 gross = (charged * 10_000) / (10_000 - discountBps);
         shares.fee = (gross * feeBps) / 10_000;
-        shares.publisher = (gross * publisherBps) / 10_000;
-        shares.attestor = (gross * attestorBps) / 10_000;
+        shares.publisher = (gross * terms.publisherBps) / 10_000;
+        shares.attestor = (gross * terms.attestorBps) / 10_000;
         shares.operator = charged - shares.fee - shares.publisher - shares.attestor;
+        if (earnsBonus) {
+            shares.bonus = shares.fee / 2;
+            shares.fee -= shares.bonus;
+        }
+    }
+
+    /// @dev Whether a plan's service levels can cost its operator anything.
+    function hasDiscounts(ServiceLevels memory levels) internal pure returns (bool) {
+        return
+            levels.availabilityDiscountBps > 0 ||
+            levels.severeAvailabilityDiscountBps > 0 ||
+            levels.ttftDiscountBps > 0 ||
+            levels.severeTtftDiscountBps > 0;
     }
 }

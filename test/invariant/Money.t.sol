@@ -32,6 +32,11 @@ contract Campaign is Attackers {
             }
             if (batches[i].status == BatchStatus.Released) _collect(i);
         }
+        for (uint256 i = 1; i <= OPERATORS; ++i) {
+            if (pools[i].bonus > 0) _payBonus(i);
+            // A bonus that found no shares is whose who stakes next.
+            if (pools[i].shares == 0 && pools[i].stake > 0) _addStake(i, pools[i].stake);
+        }
         _thawAll();
         for (uint256 i = 1; i <= ledger.length; ++i) {
             if (ledger[i - 1].thawing > 0) _withdraw(i);
@@ -47,10 +52,8 @@ contract Campaign is Attackers {
             if (incomeOf[address(i < 3 ? committee : lone)][attestorPayees[i]] > 0) _withdrawIncome(i);
         }
         if (fees > 0) _requireReceived(escrow.withdrawFees(), TREASURY, fees);
-        if (proceeds > 0) {
-            VM.prank(BENEFICIARY);
-            _requireReceived(staking.withdrawProceeds(WALLET), WALLET, proceeds);
-        }
+        if (proceeds[BENEFICIARY] > 0) _withdrawProceeds(BENEFICIARY);
+        if (proceeds[TREASURY] > 0) _withdrawProceeds(TREASURY);
         _requireNothingLeft(address(escrow));
         _requireNothingLeft(address(staking));
         _requireNothingLeft(address(committee));
@@ -143,10 +146,11 @@ contract MoneyTest {
             _campaign.usurp.selector
         ];
         targets = new FuzzSelector[](1);
-        targets[0] = FuzzSelector(address(_campaign), new bytes4[](40));
+        targets[0] = FuzzSelector(address(_campaign), new bytes4[](41));
         for (uint256 i; i < 38; ++i) targets[0].selectors[i] = selectors[i];
         targets[0].selectors[38] = _campaign.pilfer.selector;
         targets[0].selectors[39] = _campaign.overreach.selector;
+        targets[0].selectors[40] = _campaign.payBonus.selector;
     }
 
     function invariant_money() external view {

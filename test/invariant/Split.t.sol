@@ -36,7 +36,8 @@ contract SplitTest is Market {
         _govern(address(escrow), abi.encodeCall(escrow.setFee, (feeBps)));
 
         bytes32 batchId = _charge(charged, publisherBps, attestorBps, discountBps);
-        Shares memory due = Model.split(charged, discountBps, feeBps, publisherBps, attestorBps);
+        PlanTerms memory terms = _plan(publisherBps, attestorBps, discountBps);
+        Shares memory due = Model.split(charged, discountBps, feeBps, terms, false);
         IUsageEscrow.Split memory split = escrow.splitOf(batchId);
         require(
             split.operator == due.operator &&
