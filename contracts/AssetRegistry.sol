@@ -102,7 +102,7 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage {
 
     /// @inheritdoc IAssetRegistry
     function recallsBetween(AssetId assetId, uint256 from, uint256 to) external view returns (uint256) {
-        return _recallsBefore(assetId, to) - _recallsBefore(assetId, from);
+        return to <= from ? 0 : _recallsBefore(assetId, to) - _recallsBefore(assetId, from);
     }
 
     /// @inheritdoc IAssetRegistry

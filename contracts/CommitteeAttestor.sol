@@ -54,10 +54,12 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
     function rotate(
         Member[] calldata next,
         uint64 nextThreshold,
+        uint256 deadline,
         bytes calldata proof
     ) external returns (uint256 number) {
+        require(block.timestamp <= deadline, RotationTooLate(deadline));
         uint256 present = presentRotation();
-        bytes32 digest = rotationHash(next, nextThreshold);
+        bytes32 digest = rotationHash(next, nextThreshold, deadline);
         require(_signersOf(present, digest, proof) != 0, RotationNotSigned(digest));
 
         ++rotationNonce;
@@ -119,13 +121,20 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
     }
 
     /// @inheritdoc ICommitteeAttestor
-    function rotationHash(Member[] calldata next, uint64 nextThreshold) public view returns (bytes32) {
+    function rotationHash(
+        Member[] calldata next,
+        uint64 nextThreshold,
+        uint256 deadline
+    ) public view returns (bytes32) {
         bytes32[] memory hashes = new bytes32[](next.length);
         for (uint256 i; i < next.length; ++i) {
             hashes[i] = keccak256(abi.encode(MEMBER_TYPEHASH, keccak256(next[i].signer), next[i].payee));
         }
         bytes32 membersHash = keccak256(abi.encodePacked(hashes));
-        return _hashTypedDataV4(keccak256(abi.encode(ROTATION_TYPEHASH, membersHash, nextThreshold, rotationNonce)));
+        return
+            _hashTypedDataV4(
+                keccak256(abi.encode(ROTATION_TYPEHASH, membersHash, nextThreshold, rotationNonce, deadline))
+            );
     }
 
     /// @inheritdoc ICommitteeAttestor

@@ -128,7 +128,7 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
     function charge(Charge calldata charged) external restricted returns (bool jailed) {
         OperatorId operatorId = charged.operatorId;
         Pool storage pool = _pools[operatorId];
-        if (charged.breached) _recordBreach(pool, charged);
+        if (_isBreach(charged)) _recordBreach(pool, charged);
         _requireHeadroom(pool, pool.stake, charged);
 
         // At most the stake, which has 64 bits.
@@ -204,7 +204,7 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
     function previewCharge(Charge calldata charged) external view {
         Pool storage pool = _pools[charged.operatorId];
         uint256 stake = pool.stake;
-        if (charged.breached && _countOf(_withBreach(charged).bits) >= BREACHES_TO_JAIL) {
+        if (_isBreach(charged) && _countOf(_withBreach(charged).bits) >= BREACHES_TO_JAIL) {
             stake -= Bps.share(stake, SLASH_BPS);
         }
         _requireHeadroom(pool, stake, charged);
@@ -222,9 +222,16 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
         return _worthOf(pool, pool.stake, shares);
     }
 
+    /// @dev Bad service that nobody pays for is no breach: only licenses that chose the operator can be charged, and whoever
+    /// made up a plan and an attestor could otherwise have anybody slashed.
+    function _isBreach(Charge calldata charged) private pure returns (bool) {
+        return charged.breached && charged.amount > 0;
+    }
+
     /// @dev A breach on a day that was punished, or that lies before the seven that are kept, changes nothing.
     function _recordBreach(Pool storage pool, Charge calldata charged) private {
         (OperatorId operatorId, PlanId planId) = (charged.operatorId, charged.planId);
+        if (charged.day <= _breaches[operatorId][planId].punishedThrough) return;
         Breaches memory breaches = _withBreach(charged);
         bool isPunished = _countOf(breaches.bits) >= BREACHES_TO_JAIL;
         if (isPunished) (breaches.bits, breaches.punishedThrough) = (0, breaches.lastDay);

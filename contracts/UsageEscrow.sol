@@ -8,6 +8,7 @@ import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC2
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
 import {ILicenseRegistry, PlanShares, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
@@ -60,6 +61,9 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     address public immutable TREASURY;
     uint256 public immutable EPOCH_PERIOD;
     uint256 public immutable WINDOW_PERIOD;
+    /// @dev What breaches of service levels are counted in: so long that what settles within a window is at most six of them
+    /// late, and no longer than an epoch where that is long enough.
+    uint256 private immutable BREACH_DAY;
     /// @dev One whole unit of the currency.
     uint256 private immutable UNIT;
 
@@ -112,6 +116,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         TREASURY = d.treasury;
         EPOCH_PERIOD = d.epochPeriod;
         WINDOW_PERIOD = d.windowPeriod;
+        BREACH_DAY = Math.max(d.epochPeriod, Math.ceilDiv(d.windowPeriod, 5));
         UNIT = 10 ** decimals;
         _setFee(d.feeBps);
         depositCeiling = d.depositCeiling;
@@ -154,18 +159,12 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
     /// @inheritdoc IUsageEscrow
     function releaseUpfront(LicenseId licenseId) external {
-        (Upfront memory upfront, AssetId assetId, bool isReturned) = _book.takeUpfront(licenseId);
+        (AssetId assetId, uint256 amount, uint256 bps) = _book.takeUpfront(licenseId);
+        if (amount == 0) return;
 
-        if (isReturned) {
-            address owner = LICENSES.ownerOf(LicenseId.unwrap(licenseId));
-            earningsOf[owner] += upfront.amount;
+        (address publisher, uint256 fee) = _payPublisher(assetId, amount, bps);
 
-            emit UpfrontReturned(licenseId, owner, upfront.amount);
-        } else {
-            (address publisher, uint256 fee) = _payPublisher(assetId, upfront.amount, upfront.feeBps);
-
-            emit UpfrontReleased(licenseId, publisher, upfront.amount - fee, fee);
-        }
+        emit UpfrontReleased(licenseId, publisher, amount - fee, fee);
     }
 
     // A licensee's own
@@ -652,7 +651,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
                 operatorId: header.operatorId,
                 planId: header.planId,
                 amount: amount,
-                day: header.epochStart / EPOCH_PERIOD,
+                day: header.epochStart / BREACH_DAY,
                 breached: discountBps > 0
             });
     }

@@ -58,7 +58,8 @@ interface IAssetRegistry is IERC721 {
     ) external returns (VersionId versionId);
 
     /// @notice Recalls a version, for ever, by its asset's owner or whom the owner approved. After NOTICE_PERIOD, use of it in
-    /// epochs that end later can't be charged, and licenses of its asset owe no minimum for the term in which that falls.
+    /// epochs that end later can't be charged, and licenses of its asset owe no minimum for a term in which it was recalled
+    /// and that takes effect.
     function recall(VersionId versionId) external;
 
     /// @notice From a recall to its effect, in seconds.

@@ -39,16 +39,19 @@ interface ICommitteeAttestor is IAttestor {
     error IncomeEmpty(address payee);
     error PayeeZero(bytes signer);
     error RotationNotSigned(bytes32 digest);
+    error RotationTooLate(uint256 deadline);
     error RotationsExhausted(uint256 number);
     error SignerInvalid(bytes signer);
     error SignerTwice(bytes signer);
     error ThresholdNotMajority(uint256 threshold, uint256 members);
 
     /// @notice Announces the next committee, in force after ROTATION_PERIOD, in place of one that is still announced.
+    /// @param deadline Until when the signatures count, in Unix seconds
     /// @param proof By the present committee, in the form that `vouches` asks for, over `rotationHash`
     function rotate(
         Member[] calldata members,
         uint64 threshold,
+        uint256 deadline,
         bytes calldata proof
     ) external returns (uint256 number);
 
@@ -72,7 +75,11 @@ interface ICommitteeAttestor is IAttestor {
     function statusOf(uint256 number) external view returns (RotationStatus);
 
     /// @notice What the present committee signs to announce `members` and `threshold` as its next one, by EIP-712.
-    function rotationHash(Member[] calldata members, uint64 threshold) external view returns (bytes32);
+    function rotationHash(
+        Member[] calldata members,
+        uint64 threshold,
+        uint256 deadline
+    ) external view returns (bytes32);
 
     /// @notice How often a rotation was announced: each signature announces once.
     function rotationNonce() external view returns (uint256);

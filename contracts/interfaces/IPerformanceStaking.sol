@@ -30,7 +30,8 @@ interface IPerformanceStaking {
         uint8 jailings;
     }
 
-    /// @dev The breaches of an operator under one plan. Days are counted since 1970, in longest epochs.
+    /// @dev The breaches of an operator under one plan. Days are those of UsageEscrow, counted since 1970:
+    /// its longest epochs, or a fifth of its window if that is longer.
     /// @param lastDay The latest day with a breach
     /// @param bits A bit for each of the seven days until `lastDay` that had one, the lowest for `lastDay`
     /// @param punishedThrough Breaches until that day were punished: they count no more
@@ -42,8 +43,8 @@ interface IPerformanceStaking {
 
     /// @dev What one batch does to its operator's pool.
     /// @param amount Currency units that it charges
-    /// @param day Of its epoch's start, since 1970, in longest epochs
-    /// @param breached Whether the service was below the plan's levels
+    /// @param day Of its epoch's start, since 1970
+    /// @param breached Whether the service was below the plan's levels: a breach if anything is charged
     struct Charge {
         OperatorId operatorId;
         PlanId planId;

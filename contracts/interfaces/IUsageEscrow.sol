@@ -128,7 +128,7 @@ interface IUsageEscrow {
         OperatorId nextOperatorId;
         bool nextOnVoucherRoad;
         uint40 serviceChangeReadyAt;
-        /// Epochs that start from then on aren't charged; 0 is never.
+        /// Epochs that start from then on aren't charged: an hour after it was stopped. 0 is never.
         uint40 stoppedAt;
         /// Whether it was stopped for ever, and not for a transfer.
         bool isEnded;
@@ -163,7 +163,7 @@ interface IUsageEscrow {
     );
     event UpfrontPaid(LicenseId indexed licenseId, uint256 amount, uint256 releasableAt);
     event UpfrontReleased(LicenseId indexed licenseId, address indexed publisher, uint256 amount, uint256 fee);
-    event UpfrontReturned(LicenseId indexed licenseId, address indexed owner, uint256 amount);
+    event UpfrontReturned(LicenseId indexed licenseId, uint256 amount);
     event Deposited(LicenseId indexed licenseId, address indexed payer, uint256 amount);
     event CapSet(LicenseId indexed licenseId, uint8 capCode);
     event CapCutStarted(LicenseId indexed licenseId, uint8 capCode, uint256 readyAt);
@@ -240,6 +240,7 @@ interface IUsageEscrow {
     error PlanNotServed(OperatorId operatorId, PlanId planId);
     error PauseTooSoon(uint256 allowedAt);
     error PeriodOutOfRange(uint256 period, uint256 shortest, uint256 longest);
+    error RenewalForOwner(LicenseId licenseId);
     error ServiceChangeNone(LicenseId licenseId);
     error ServiceChangeRunning(LicenseId licenseId, uint256 readyAt);
     error StakingOfAnotherMarket(address staking);
@@ -290,8 +291,8 @@ interface IUsageEscrow {
         bytes32 s
     ) external;
 
-    /// @notice Pays an upfront price to the publisher, less the protocol fee, once the plan's hold is over; or back to the
-    /// license's owner, at once, if a recall of one of the model's versions came before. Anyone may call this.
+    /// @notice Pays an upfront price to the publisher, less the protocol fee, once the plan's hold is over; or back into the
+    /// license's account, at once, if a recall of one of the model's versions came before. Anyone may call this.
     function releaseUpfront(LicenseId licenseId) external;
 
     // A licensee's own
@@ -316,7 +317,7 @@ interface IUsageEscrow {
     function setRenewal(LicenseId licenseId, bool renews) external;
 
     /// @notice Stops new use of a license, so that it may be transferred once all use so far has settled or could have.
-    /// Nothing may be on its way out meanwhile.
+    /// Nothing may be on its way out meanwhile, and an announced operator or road is forgotten.
     function lock(LicenseId licenseId) external;
 
     /// @notice Lets a locked license be used again, by its owner of now.
@@ -339,7 +340,8 @@ interface IUsageEscrow {
     // Terms
 
     /// @notice Starts the next term of a license whose plan has a minimum and whose term is over, if what isn't on its way out
-    /// covers the next minimum. Anyone may call this.
+    /// covers the next minimum. Anyone may call this within an epoch of the term's end, unless a recall takes effect in
+    /// either term; its owner at any time: later than that, the term starts anew.
     function renew(LicenseId licenseId) external;
 
     /// @notice Closes the oldest term that is over and not closed, once all use of it has settled or could have: charges what

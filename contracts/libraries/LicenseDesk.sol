@@ -26,6 +26,9 @@ struct LicenseBook {
 /// @notice The part of UsageEscrow that its own 24,576 bytes have no room for: a library that is linked to it for ever and
 /// runs in its storage, as its own code does. It moves no currency. Errors, events and their meaning are IUsageEscrow's.
 library LicenseDesk {
+    /// @dev Longer than any request takes: one that was served before a stop may end after it, in another epoch.
+    uint256 private constant STOP_GRACE = 1 hours;
+
     // Sets of statuses of a license, a bit each.
     uint256 private constant LAPSED = 1 << uint8(LicenseStatus.Lapsed);
     uint256 private constant LOCKED = (1 << uint8(LicenseStatus.Locked)) | (1 << uint8(LicenseStatus.Movable));
@@ -156,9 +159,9 @@ library LicenseDesk {
         uint256 thawing = book.thaws[licenseId].amount;
         require(thawing == 0, IUsageEscrow.ThawOpen(licenseId, thawing));
 
-        _stop(book, licenseId, account, false);
+        delete book.serviceChanges[licenseId];
         // Timestamps and waits of at most weeks stay far below 2^40.
-        uint40 movableAt = uint40(block.timestamp + _waitPeriod());
+        uint40 movableAt = uint40(_stop(book, licenseId, account, false) + _waitPeriod());
 
         emit IUsageEscrow.LicenseLocked(licenseId, movableAt);
 
@@ -201,7 +204,7 @@ library LicenseDesk {
 
     function setRenewal(LicenseBook storage book, LicenseId licenseId, bool renews) external {
         Account account = _ownAccount(book, licenseId);
-        _requireStatus(book, licenseId, IN_USE);
+        _requireStatus(book, licenseId, NOT_OVER);
         _requireMinimum(_escrow().LICENSES().termsOf(account.planId()), licenseId);
 
         book.accounts[licenseId] = account.withRenewing(renews);
@@ -209,27 +212,31 @@ library LicenseDesk {
         emit IUsageEscrow.RenewalSet(licenseId, renews);
     }
 
-    /// @dev Terms that are over are closed in their order, and at most one of them waits for it beside the running one.
+    /// @dev Anyone may renew in time, which goes on where the term ended; its owner later, too, which starts a term now.
+    /// At most one term that is over waits beside the running one.
     function renew(LicenseBook storage book, LicenseId licenseId) external {
         _requireStatus(book, licenseId, LAPSED);
         Account account = book.accounts[licenseId];
         PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
-        uint256 expiresAt = account.expiresAt();
-        uint256 terms = (block.timestamp - expiresAt) / plan.termPeriod + 1;
+        uint256 endedAt = account.expiresAt();
+        uint256 renewableUntil = endedAt + _escrow().EPOCH_PERIOD();
+        bool isInTime = block.timestamp <= renewableUntil;
+        uint256 expiresAt = (isInTime ? endedAt : block.timestamp) + plan.termPeriod;
+        bool isRecalled = _recalledBetween(plan.assetId, endedAt - plan.termPeriod, expiresAt);
+        require((isInTime && !isRecalled) || _isOwner(licenseId), IUsageEscrow.RenewalForOwner(licenseId));
         uint256 taken = book.thaws[licenseId].amount;
         if (!account.isClosed()) {
             Aside storage aside = book.asides[licenseId];
-            require(aside.endedAt == 0 && terms == 1, IUsageEscrow.TermNotClosed(licenseId));
-            taken += _shortfallOf(plan, account.spent(), expiresAt);
+            require(aside.endedAt == 0, IUsageEscrow.TermNotClosed(licenseId));
+            taken += _shortfallOf(plan, account.spent(), endedAt);
             // The account's own fields, of 32 and 56 bits.
-            (aside.endedAt, aside.endedSpent) = (uint40(expiresAt), uint56(account.spent()));
+            (aside.endedAt, aside.endedSpent) = (uint40(endedAt), uint56(account.spent()));
             account = account.withAside(true);
         }
         uint256 available = Math.saturatingSub(account.balance(), taken);
         require(available >= plan.minimumSpend, IUsageEscrow.MinimumNotCovered(available, plan.minimumSpend));
 
-        expiresAt += terms * plan.termPeriod;
-        account = account.renewed(terms, expiresAt).withClosed(false);
+        account = account.renewed(1, expiresAt).withClosed(false);
         book.accounts[licenseId] = account;
 
         emit IUsageEscrow.TermRenewed(licenseId, account.term(), expiresAt);
@@ -250,7 +257,7 @@ library LicenseDesk {
         bool isRunningOne = aside.endedAt == 0;
         require(!isRunningOne || !account.isClosed(), IUsageEscrow.TermClosedBefore(licenseId));
         endedAt = isRunningOne ? account.expiresAt() : aside.endedAt;
-        uint256 closableAt = (isRunningOne ? _endOf(account, aside) : endedAt) + _waitPeriod();
+        uint256 closableAt = (isRunningOne ? _endOf(account, aside, plan) : endedAt) + _waitPeriod();
         require(block.timestamp > closableAt, IUsageEscrow.TermOpen(licenseId, closableAt));
 
         uint256 spent = isRunningOne ? account.spent() : aside.endedSpent;
@@ -298,25 +305,33 @@ library LicenseDesk {
         else delete book.thaws[licenseId];
     }
 
-    /// @dev Takes an upfront price that is due.
-    /// @return upfront What was paid
+    /// @dev Takes an upfront price that is due, or gives it back to the account.
     /// @return assetId The model, to whose owner it goes
-    /// @return isReturned Whether it goes back to the license's owner instead
+    /// @return amount What goes there: nothing if it was given back
+    /// @return feeBps The protocol fee when it was paid
     function takeUpfront(
         LicenseBook storage book,
         LicenseId licenseId
-    ) external returns (IUsageEscrow.Upfront memory upfront, AssetId assetId, bool isReturned) {
-        upfront = book.upfronts[licenseId];
+    ) external returns (AssetId assetId, uint256 amount, uint256 feeBps) {
+        IUsageEscrow.Upfront memory upfront = book.upfronts[licenseId];
         require(upfront.amount > 0, IUsageEscrow.UpfrontNone(licenseId));
-        PlanTerms memory plan = _escrow().LICENSES().termsOf(book.accounts[licenseId].planId());
-        assetId = plan.assetId;
+        Account account = book.accounts[licenseId];
+        PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
+        (assetId, feeBps) = (plan.assetId, upfront.feeBps);
         uint256 releasableAt = upfront.paidAt + plan.holdPeriod;
         // A recall takes effect that long after it was announced.
         uint256 notice = _escrow().ASSETS().NOTICE_PERIOD();
-        isReturned = _escrow().ASSETS().recallsBetween(assetId, upfront.paidAt + notice, releasableAt + notice) > 0;
-        require(isReturned || block.timestamp >= releasableAt, IUsageEscrow.UpfrontHeld(licenseId, releasableAt));
 
         delete book.upfronts[licenseId];
+        if (_recalledBetween(assetId, upfront.paidAt + notice, releasableAt + notice)) {
+            // The escrow holds both, and never more than 64 bits.
+            book.accounts[licenseId] = account.withBalance(account.balance() + upfront.amount);
+
+            emit IUsageEscrow.UpfrontReturned(licenseId, upfront.amount);
+        } else {
+            require(block.timestamp >= releasableAt, IUsageEscrow.UpfrontHeld(licenseId, releasableAt));
+            amount = upfront.amount;
+        }
     }
 
     // Views
@@ -395,20 +410,28 @@ library LicenseDesk {
         emit IUsageEscrow.UpfrontPaid(licenseId, plan.upfrontPrice, paidAt + plan.holdPeriod);
     }
 
-    /// @dev From now on no new use.
-    function _stop(LicenseBook storage book, LicenseId licenseId, Account account, bool isEnded) private {
+    /// @dev No new use: what has begun may still end, and count.
+    function _stop(
+        LicenseBook storage book,
+        LicenseId licenseId,
+        Account account,
+        bool isEnded
+    ) private returns (uint256 stoppedAt) {
+        stoppedAt = block.timestamp + STOP_GRACE;
         Aside storage aside = book.asides[licenseId];
         // Timestamps stay far below 2^40.
-        (aside.stoppedAt, aside.isEnded) = (uint40(block.timestamp), isEnded);
+        (aside.stoppedAt, aside.isEnded) = (uint40(stoppedAt), isEnded);
         book.accounts[licenseId] = account.withAside(true);
     }
 
     function _ownAccount(LicenseBook storage book, LicenseId licenseId) private view returns (Account account) {
         account = book.accounts[licenseId];
-        require(
-            account.exists() && _escrow().LICENSES().ownerOf(LicenseId.unwrap(licenseId)) == msg.sender,
-            IUsageEscrow.CallerNotOwner(licenseId, msg.sender)
-        );
+        require(account.exists() && _isOwner(licenseId), IUsageEscrow.CallerNotOwner(licenseId, msg.sender));
+    }
+
+    /// @dev Of a license that exists.
+    function _isOwner(LicenseId licenseId) private view returns (bool) {
+        return _escrow().LICENSES().ownerOf(LicenseId.unwrap(licenseId)) == msg.sender;
     }
 
     /// @dev `allowed` has a bit for each status.
@@ -440,7 +463,7 @@ library LicenseDesk {
         bool isClosed =
             hasMinimum
                 ? account.isClosed() && aside.endedAt == 0
-                : block.timestamp > _endOf(account, aside) + _waitPeriod();
+                : block.timestamp > _endOf(account, aside, plan) + _waitPeriod();
         return isClosed ? LicenseStatus.Closed : LicenseStatus.Ended;
     }
 
@@ -453,16 +476,25 @@ library LicenseDesk {
         if (!account.isClosed()) committed += _shortfallOf(plan, account.spent(), account.expiresAt());
     }
 
-    /// @dev What is missing to the minimum of a term that runs, or ran, until `endsAt`: nothing if a recall takes effect in it.
+    /// @dev What is missing to the minimum of a term that runs, or ran, until `endsAt`: nothing if a recall is announced and
+    /// takes effect in it. Whoever bought or renewed after the announcement knew.
     function _shortfallOf(PlanTerms memory plan, uint256 spent, uint256 endsAt) private view returns (uint256) {
         if (spent >= plan.minimumSpend) return 0;
-        bool isRecalled = _escrow().ASSETS().recallsBetween(plan.assetId, endsAt - plan.termPeriod, endsAt) > 0;
-        return isRecalled ? 0 : plan.minimumSpend - spent;
+        uint256 earliest = endsAt - plan.termPeriod + _escrow().ASSETS().NOTICE_PERIOD();
+        return _recalledBetween(plan.assetId, earliest, endsAt) ? 0 : plan.minimumSpend - spent;
     }
 
-    /// @dev When the term of an account ends: with the license, if that was ended before.
-    function _endOf(Account account, Aside memory aside) private pure returns (uint256) {
-        return aside.isEnded ? Math.min(aside.stoppedAt, account.expiresAt()) : account.expiresAt();
+    /// @dev Whether a recall of one of a model's versions takes effect from `from` on and before `to`.
+    function _recalledBetween(AssetId assetId, uint256 from, uint256 to) private view returns (bool) {
+        return _escrow().ASSETS().recallsBetween(assetId, from, to) > 0;
+    }
+
+    /// @dev When the last use of an account's term starts at the latest: with the license's end, where that comes first. A
+    /// license that renews by itself has terms that its account doesn't know of yet.
+    function _endOf(Account account, Aside memory aside, PlanTerms memory plan) private pure returns (uint256) {
+        if (!aside.isEnded) return account.expiresAt();
+        bool renewsByItself = plan.renewable && plan.minimumSpend == 0;
+        return renewsByItself ? aside.stoppedAt : Math.min(aside.stoppedAt, account.expiresAt());
     }
 
     function _serviceOf(Thaw memory change) private pure returns (OperatorId operatorId, bool onVoucherRoad) {

@@ -25,7 +25,9 @@ import {
 const DOCUMENT = "docs/states.md";
 const EPOCH = DAY;
 const WINDOW = 2 * DAY;
-const WAIT = EPOCH + WINDOW;
+/** What had begun may still end. */
+const GRACE = HOUR;
+const WAIT = GRACE + EPOCH + WINDOW;
 
 const key = ATTESTORS[0].address;
 
@@ -163,7 +165,10 @@ describe(DOCUMENT, () => {
         (market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.setRenewal(licenseId, false)),
         (market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.setRenewal(licenseId, true)),
       ],
-      renew: [({ licet, outsider }, licenseId) => licet.escrow.connect(outsider).renew(licenseId)],
+      renew: [
+        ({ licet, outsider }, licenseId) => licet.escrow.connect(outsider).renew(licenseId),
+        (market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.renew(licenseId)),
+      ],
       closeTerm: [({ licet, outsider }, licenseId) => licet.escrow.connect(outsider).closeTerm(licenseId)],
       changeService: [
         (market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.changeService(licenseId, 1, true)),
@@ -223,7 +228,6 @@ describe(DOCUMENT, () => {
     status: ({ licet }, operatorId) => licet.staking.statusOf(operatorId),
     ways: {
       Unstaked: (market) => addOperator(market, market.outsider, 0n),
-      "Unstaked (two breaches)": async (market) => breachTwice(market, await addOperator(market, market.outsider, 0n)),
       Active: (market) => addOperator(market, market.outsider, usd(10)),
       "Active (all of it has thawed)": async (market) => {
         const operatorId = await addOperator(market, market.outsider, usd(10));
@@ -459,15 +463,15 @@ async function released(market: Market): Promise<Batch & { batchId: string }> {
 
 // Operators
 
-/** A batch of the operator's that charges nothing, for an epoch of bad service. */
+/** A batch of the operator's for an epoch of bad service. */
 async function breach(market: Market, operatorId: number): Promise<unknown> {
   const licenseId = await market.licet.licenses.licenseCount();
   return settle(market, [entryOf(licenseId)], { operatorId, availabilityBps: 5_000 });
 }
 
-/** Two days of bad service, to a license without money: one more is a third breach. */
+/** Two days of bad service: one more is a third breach. */
 async function breachTwice(market: Market, operatorId: number): Promise<number> {
-  await buyLicense(market, 0n, { operatorId });
+  await buyLicense(market, usd(10), { operatorId });
   for (let i = 0; i < 2; i++) {
     await breach(market, operatorId);
     await time.increase(DAY);
@@ -485,7 +489,8 @@ async function slash({ licet, slasher, treasury }: Market, operatorId: number): 
 async function rotate({ licet }: Market): Promise<unknown> {
   const { committee } = licet;
   const members = (await committee.members()).map(({ signer, payee }) => ({ signer, payee }));
-  return committee.rotate(members, 2, proofBy(await committee.rotationHash(members, 2)));
+  const deadline = (await time.latest()) + HOUR;
+  return committee.rotate(members, 2, deadline, proofBy(await committee.rotationHash(members, 2, deadline)));
 }
 
 async function rotated(market: Market): Promise<number> {

@@ -103,11 +103,16 @@ export interface CommitteeAttestorInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "rotate",
-    values: [ICommitteeAttestor.MemberStruct[], BigNumberish, BytesLike]
+    values: [
+      ICommitteeAttestor.MemberStruct[],
+      BigNumberish,
+      BigNumberish,
+      BytesLike
+    ]
   ): string;
   encodeFunctionData(
     functionFragment: "rotationHash",
-    values: [ICommitteeAttestor.MemberStruct[], BigNumberish]
+    values: [ICommitteeAttestor.MemberStruct[], BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "rotationNonce",
@@ -327,6 +332,7 @@ export interface CommitteeAttestor extends BaseContract {
     [
       next: ICommitteeAttestor.MemberStruct[],
       nextThreshold: BigNumberish,
+      deadline: BigNumberish,
       proof: BytesLike
     ],
     [bigint],
@@ -334,7 +340,11 @@ export interface CommitteeAttestor extends BaseContract {
   >;
 
   rotationHash: TypedContractMethod<
-    [next: ICommitteeAttestor.MemberStruct[], nextThreshold: BigNumberish],
+    [
+      next: ICommitteeAttestor.MemberStruct[],
+      nextThreshold: BigNumberish,
+      deadline: BigNumberish
+    ],
     [string],
     "view"
   >;
@@ -413,6 +423,7 @@ export interface CommitteeAttestor extends BaseContract {
     [
       next: ICommitteeAttestor.MemberStruct[],
       nextThreshold: BigNumberish,
+      deadline: BigNumberish,
       proof: BytesLike
     ],
     [bigint],
@@ -421,7 +432,11 @@ export interface CommitteeAttestor extends BaseContract {
   getFunction(
     nameOrSignature: "rotationHash"
   ): TypedContractMethod<
-    [next: ICommitteeAttestor.MemberStruct[], nextThreshold: BigNumberish],
+    [
+      next: ICommitteeAttestor.MemberStruct[],
+      nextThreshold: BigNumberish,
+      deadline: BigNumberish
+    ],
     [string],
     "view"
   >;

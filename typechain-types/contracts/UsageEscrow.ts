@@ -1207,15 +1207,10 @@ export namespace UpfrontReleasedEvent {
 }
 
 export namespace UpfrontReturnedEvent {
-  export type InputTuple = [
-    licenseId: BigNumberish,
-    owner: AddressLike,
-    amount: BigNumberish
-  ];
-  export type OutputTuple = [licenseId: bigint, owner: string, amount: bigint];
+  export type InputTuple = [licenseId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, amount: bigint];
   export interface OutputObject {
     licenseId: bigint;
-    owner: string;
     amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -2322,7 +2317,7 @@ export interface UsageEscrow extends BaseContract {
       UpfrontReleasedEvent.OutputObject
     >;
 
-    "UpfrontReturned(uint64,address,uint256)": TypedContractEvent<
+    "UpfrontReturned(uint64,uint256)": TypedContractEvent<
       UpfrontReturnedEvent.InputTuple,
       UpfrontReturnedEvent.OutputTuple,
       UpfrontReturnedEvent.OutputObject

@@ -88,11 +88,16 @@ export interface ICommitteeAttestorInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "rotate",
-    values: [ICommitteeAttestor.MemberStruct[], BigNumberish, BytesLike]
+    values: [
+      ICommitteeAttestor.MemberStruct[],
+      BigNumberish,
+      BigNumberish,
+      BytesLike
+    ]
   ): string;
   encodeFunctionData(
     functionFragment: "rotationHash",
-    values: [ICommitteeAttestor.MemberStruct[], BigNumberish]
+    values: [ICommitteeAttestor.MemberStruct[], BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "rotationNonce",
@@ -270,6 +275,7 @@ export interface ICommitteeAttestor extends BaseContract {
     [
       members: ICommitteeAttestor.MemberStruct[],
       threshold: BigNumberish,
+      deadline: BigNumberish,
       proof: BytesLike
     ],
     [bigint],
@@ -277,7 +283,11 @@ export interface ICommitteeAttestor extends BaseContract {
   >;
 
   rotationHash: TypedContractMethod<
-    [members: ICommitteeAttestor.MemberStruct[], threshold: BigNumberish],
+    [
+      members: ICommitteeAttestor.MemberStruct[],
+      threshold: BigNumberish,
+      deadline: BigNumberish
+    ],
     [string],
     "view"
   >;
@@ -330,6 +340,7 @@ export interface ICommitteeAttestor extends BaseContract {
     [
       members: ICommitteeAttestor.MemberStruct[],
       threshold: BigNumberish,
+      deadline: BigNumberish,
       proof: BytesLike
     ],
     [bigint],
@@ -338,7 +349,11 @@ export interface ICommitteeAttestor extends BaseContract {
   getFunction(
     nameOrSignature: "rotationHash"
   ): TypedContractMethod<
-    [members: ICommitteeAttestor.MemberStruct[], threshold: BigNumberish],
+    [
+      members: ICommitteeAttestor.MemberStruct[],
+      threshold: BigNumberish,
+      deadline: BigNumberish
+    ],
     [string],
     "view"
   >;

@@ -1075,15 +1075,10 @@ export namespace UpfrontReleasedEvent {
 }
 
 export namespace UpfrontReturnedEvent {
-  export type InputTuple = [
-    licenseId: BigNumberish,
-    owner: AddressLike,
-    amount: BigNumberish
-  ];
-  export type OutputTuple = [licenseId: bigint, owner: string, amount: bigint];
+  export type InputTuple = [licenseId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, amount: bigint];
   export interface OutputObject {
     licenseId: bigint;
-    owner: string;
     amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -2077,7 +2072,7 @@ export interface IUsageEscrow extends BaseContract {
       UpfrontReleasedEvent.OutputObject
     >;
 
-    "UpfrontReturned(uint64,address,uint256)": TypedContractEvent<
+    "UpfrontReturned(uint64,uint256)": TypedContractEvent<
       UpfrontReturnedEvent.InputTuple,
       UpfrontReturnedEvent.OutputTuple,
       UpfrontReturnedEvent.OutputObject

@@ -37,6 +37,7 @@ export interface LicenseDeskInterface extends Interface {
       | "TermRenewed"
       | "ThawStarted"
       | "UpfrontPaid"
+      | "UpfrontReturned"
   ): EventFragment;
 }
 
@@ -297,6 +298,19 @@ export namespace UpfrontPaidEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace UpfrontReturnedEvent {
+  export type InputTuple = [licenseId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, amount: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export interface LicenseDesk extends BaseContract {
   connect(runner?: ContractRunner | null): LicenseDesk;
   waitForDeployment(): Promise<this>;
@@ -441,6 +455,13 @@ export interface LicenseDesk extends BaseContract {
     UpfrontPaidEvent.InputTuple,
     UpfrontPaidEvent.OutputTuple,
     UpfrontPaidEvent.OutputObject
+  >;
+  getEvent(
+    key: "UpfrontReturned"
+  ): TypedContractEvent<
+    UpfrontReturnedEvent.InputTuple,
+    UpfrontReturnedEvent.OutputTuple,
+    UpfrontReturnedEvent.OutputObject
   >;
 
   filters: {
@@ -596,6 +617,17 @@ export interface LicenseDesk extends BaseContract {
       UpfrontPaidEvent.InputTuple,
       UpfrontPaidEvent.OutputTuple,
       UpfrontPaidEvent.OutputObject
+    >;
+
+    "UpfrontReturned(uint64,uint256)": TypedContractEvent<
+      UpfrontReturnedEvent.InputTuple,
+      UpfrontReturnedEvent.OutputTuple,
+      UpfrontReturnedEvent.OutputObject
+    >;
+    UpfrontReturned: TypedContractEvent<
+      UpfrontReturnedEvent.InputTuple,
+      UpfrontReturnedEvent.OutputTuple,
+      UpfrontReturnedEvent.OutputObject
     >;
   };
 }

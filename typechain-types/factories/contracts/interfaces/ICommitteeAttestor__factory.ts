@@ -67,6 +67,17 @@ const _abi = [
     inputs: [
       {
         internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
+      },
+    ],
+    name: "RotationTooLate",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
         name: "number",
         type: "uint256",
       },
@@ -300,6 +311,11 @@ const _abi = [
         type: "uint64",
       },
       {
+        internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
+      },
+      {
         internalType: "bytes",
         name: "proof",
         type: "bytes",
@@ -339,6 +355,11 @@ const _abi = [
         internalType: "uint64",
         name: "threshold",
         type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
       },
     ],
     name: "rotationHash",

@@ -505,6 +505,17 @@ const _abi = [
         type: "uint64",
       },
     ],
+    name: "RenewalForOwner",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
     name: "ServiceChangeNone",
     type: "error",
   },
@@ -1423,12 +1434,6 @@ const _abi = [
         internalType: "LicenseId",
         name: "licenseId",
         type: "uint64",
-      },
-      {
-        indexed: true,
-        internalType: "address",
-        name: "owner",
-        type: "address",
       },
       {
         indexed: false,
