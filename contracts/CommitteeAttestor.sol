@@ -27,7 +27,7 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
     uint256 private constant MARGIN = 1 hours;
     bytes32 private constant MEMBER_TYPEHASH = keccak256("Member(bytes signer,address payee)");
     bytes32 private constant ROTATION_TYPEHASH = keccak256(
-        "Rotation(Member[] members,uint64 threshold,uint256 nonce)Member(bytes signer,address payee)"
+        "Rotation(Member[] members,uint64 threshold,uint256 nonce,uint256 deadline)Member(bytes signer,address payee)"
     );
 
     IUsageEscrow public immutable ESCROW;
