@@ -1,5 +1,14 @@
-import { Interface } from "ethers";
+import { formatUnits, Interface, type Result } from "ethers";
+import { ROLES } from "../../deploy/roles";
 import * as factories from "../../typechain-types";
+import { REFUSAL_SENTENCES } from "./refusalSentences";
+import { statusName, type StatusName } from "./statuses";
+
+/** What amounts are of: without it they are said in smallest units. */
+export interface Currency {
+  symbol: string;
+  decimals: number;
+}
 
 /** All errors of the contracts, one of a kind. */
 const errors = new Interface(
@@ -13,14 +22,94 @@ function sameError(a: { name?: string; inputs?: readonly unknown[] }, b: typeof 
   return a.name === b.name && JSON.stringify(a.inputs) === JSON.stringify(b.inputs);
 }
 
-/** What a contract said when it refused a call, with its values: `HoldRunning(batchId 0x…, releasableAt 1795…)`; else nothing. */
-export function refusalOf(error: unknown): string | undefined {
+/**
+ * Why a contract refused a call, and what to do about it, with the error's name behind it:
+ * `Batch 0x… is held until 2026-11-30T12:00:00Z: release it from then on (HoldRunning)`. Nothing if it wasn't a contract that refused.
+ */
+export function refusalOf(error: unknown, currency?: Currency): string | undefined {
   const data = revertDataOf(error);
   if (data === undefined) return undefined;
   const parsed = errors.parseError(data);
   if (parsed === null) return `${data}, which is no error of this release`;
-  const values = parsed.fragment.inputs.map(({ name }, i) => `${name} ${parsed.args[i]}`);
-  return `${parsed.name}(${values.join(", ")})`;
+  // Solidity's own two.
+  if (parsed.name === "Error") return String(parsed.args[0]);
+  if (parsed.name === "Panic")
+    return `The contract broke off with panic ${parsed.args[0]}: report that, it is a bug (Panic)`;
+  const template = sentenceFor(parsed.name, parsed.signature);
+  if (template === undefined) return `${parsed.name}(${parsed.args.map(String).join(", ")})`;
+  return `${fill(template, parsed.args, currency)} (${parsed.name})`;
+}
+
+/** The template for an error; nothing if there is none yet. */
+export const sentenceFor = (name: string, signature: string): string | undefined =>
+  REFUSAL_SENTENCES[signature] ?? REFUSAL_SENTENCES[name];
+
+/** The ways to say a value, as a sentence names them after the colon. */
+export const WAYS: Record<string, (value: bigint, currency?: Currency) => string> = {
+  time: timeOf,
+  period: periodOf,
+  money: moneyOf,
+  percent: percentOf,
+  version: versionOf,
+  Version: (versionId) => versionOf(versionId).replace("v", "V"),
+  batch: (status) =>
+    (statusName("BatchStatus", status) === "None" ? "unknown" : statusName("BatchStatus", status)).toLowerCase(),
+  license: (status) => LICENSE_STATES[statusName("LicenseStatus", status)],
+  waited: (time) => (time === 0n ? "not begun" : `over after ${timeOf(time)}`),
+  role: (roleId) => Object.entries(ROLES).find(([, id]) => id === roleId)?.[0] ?? String(roleId),
+};
+
+const LICENSE_STATES: Record<StatusName<"LicenseStatus">, string> = {
+  None: "was never sold",
+  Running: "is running",
+  Locked: "is locked for a transfer",
+  Movable: "is locked for a transfer",
+  Lapsed: "has lapsed and could be renewed",
+  Ended: "has ended",
+  Closed: "has ended and is closed",
+};
+
+function fill(template: string, values: Result, currency?: Currency): string {
+  return template.replace(/\{(\w+)(?::(\w+))?\}/g, (_all, name: string, way?: string) => {
+    const value: unknown = values.getValue(name);
+    return way === undefined ? String(value) : WAYS[way](value as bigint, currency);
+  });
+}
+
+/** Unix seconds as a date; the highest numbers, which no date has, as never. */
+function timeOf(seconds: bigint): string {
+  const milliseconds = seconds * 1000n;
+  return milliseconds > LATEST_DATE ? "never" : new Date(Number(milliseconds)).toISOString().replace(".000Z", "Z");
+}
+
+const LATEST_DATE = 8_640_000_000_000_000n;
+
+const UNITS: [string, bigint][] = [
+  ["day", 86_400n],
+  ["hour", 3_600n],
+  ["minute", 60n],
+  ["second", 1n],
+];
+
+/** Basis points as a percentage: `2.5 %`. */
+export function percentOf(bps: bigint): string {
+  return `${Number(bps) / 100} %`;
+}
+
+/** Seconds in the largest unit that divides them: `90 minutes`. */
+export function periodOf(seconds: bigint): string {
+  const [unit, length] = UNITS.find(([, length]) => seconds >= length && seconds % length === 0n) ?? UNITS[3];
+  const count = seconds / length;
+  return `${count} ${unit}${count === 1n ? "" : "s"}`;
+}
+
+function moneyOf(units: bigint, currency?: Currency): string {
+  if (currency === undefined) return `${units} units of the currency`;
+  return `${formatUnits(units, currency.decimals)} ${currency.symbol} (${units} units)`;
+}
+
+function versionOf(versionId: bigint): string {
+  return `version ${versionId & 0xffffffffn} of asset ${versionId >> 32n} (${versionId})`;
 }
 
 /** The bytes that a call reverted with, wherever ethers, Hardhat or a node put them. */

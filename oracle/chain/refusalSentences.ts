@@ -1,0 +1,219 @@
+/**
+ * What each error of the contracts means, and what to do about it. A value stands in braces, by the name that the error gives
+ * it; after a colon stands how it is said (`refusal.ts` knows the ways), or nothing where the value speaks for itself.
+ * An error of several signatures has a sentence for each.
+ */
+export const REFUSAL_SENTENCES: Record<string, string> = {
+  // AssetRegistry
+  AssetUriEmpty: "A model needs the address of its metadata: name one",
+  CallerNotAssetOwner: "Asset {assetId} isn't {caller}'s: act as its owner, or have its owner approve {caller}",
+  ManifestHashZero: "A version of asset {assetId} needs the hash of its manifest: name one",
+  ManifestPublishedBefore:
+    "Asset {assetId} has published the manifest {manifestHash} before, as {versionId:version}: there is nothing new to publish",
+  VersionRecalledBefore:
+    "{versionId:Version} was recalled before: that takes effect on {recallAt:time}, and can't be undone",
+  VersionUnknown: "There is no {versionId:version}: see `model:show` for those that there are",
+
+  // LicenseRegistry
+  AttestorNotContract: "No contract is at {attestor}, so it can't vouch for batches: name an attestor's contract",
+  CallerNotPublisher:
+    "Asset {assetId} isn't {caller}'s, and its owner alone says on what terms it is licensed: act as its owner",
+  DiscountAboveOperatorShare:
+    "The discounts add up to {discountBps:percent}, and the operator's share, which pays for them, may be no more than " +
+    "{operatorBps:percent}: lower the discounts or the other shares",
+  HoldPeriodOutOfRange: "A hold lasts {shortest:period} to {longest:period}, and not {holdPeriod:period}",
+  LicenseNotMovable:
+    "License {licenseId} can be transferred only once it was locked and its wait is over, which is {movableAt:waited}: see " +
+    "`license:transfer`",
+  MinimumAboveCap:
+    "The minimum of {minimumSpend:money} a term is more than the cap of {cap:money}: lower the one or raise the other",
+  PlanIsClosed: "Plan {planId} is closed and sells no more licenses: choose another",
+  PlanSoldOut: "Plan {planId} has sold all of its {supply} licenses: choose another",
+  PlanUnknown: "There is no plan {planId}",
+  ServiceLevelsNotOrdered:
+    "The service levels aren't in order: the second tier must be at least as far out as the first and cost at least as much, " +
+    "and none more than the whole",
+  SharesAboveWhole:
+    "The publisher's {publisherBps:percent}, the attestors' {attestorBps:percent} and a protocol fee of up to " +
+    "{largestFeeBps:percent} are more than the whole, and leave the operator nothing: lower the shares",
+  TermPeriodOutOfRange: "A term lasts {shortest:period} to {longest:period}, and not {termPeriod:period}",
+  TermUnsupported: "This release can't enforce a plan's {term}: leave it out",
+
+  // OperatorRegistry
+  CallerNotOperator: "Operator {operatorId} isn't {caller}'s: act as its owner",
+  EndpointEmpty: "An operator needs the address of its gateway: name one",
+  KeyAddedBefore: "Operator {operatorId} has added the key {key} before, and a key can't come back: make a new one",
+  KeyExpiryPast: "The key {key} would have expired already, on {expiresAt:time}: let it be valid for longer",
+  KeyNotActive: "{key} is no key of operator {operatorId} that could be revoked: it was never added, or revoked before",
+  KeyZero: "The zero address can't sign: name the key's address",
+  OperatorUnknown: "There is no operator {operatorId}",
+
+  // PerformanceStaking
+  BeneficiaryZero: "What is slashed must go to somebody: name a beneficiary",
+  InFlightAboveActiveStake:
+    "Operator {operatorId} would have {inFlight:money} of income in flight, and its active stake is {activeStake:money}: add " +
+    "stake, or wait until earlier batches are released",
+  ProceedsEmpty: "Slashes have left nothing for {beneficiary} to withdraw",
+  SharesAbovePosition:
+    "{shares} shares of operator {operatorId}'s pool are more than the {held} that the account holds",
+  StakeBelowInFlight:
+    "Operator {operatorId}'s stake would fall to {stake:money}, and {inFlight:money} of its income are in flight: wait until " +
+    "its batches are released",
+  StakeStillThawing: "The stake in operator {operatorId} thaws until {readyAt:time}: withdraw it from then on",
+  StakeTooSmall: "{amount:money} is less than one share of the pool: stake more",
+  "ThawEmpty(uint24,address)":
+    "{holder} has no stake in operator {operatorId} on its way out: announce the withdrawal first",
+
+  // UsageEscrow
+  AmountZero: "The amount is 0: name a larger one",
+  BatchNotHeld: "Batch {batchId} is {status:batch}: only a batch that is held can be released",
+  BatchNotReleased: "Batch {batchId} is {status:batch}: the attestor's share is due once it is released, and once only",
+  BatchNotVouchedFor:
+    "The proof doesn't vouch for batch {batchId}: too few members of the committee {attestor} signed it, or another one",
+  BonusNone: "No bonus waits for operator {operatorId}: releases of batches that met their plan's levels bring one",
+  BatchOutOfSequence: "A batch of number {last} has settled in its lane, so one of number {sequence} comes too late",
+  BatchSettledBefore: "Batch {batchId} has settled before: nothing is charged twice",
+  BalanceAboveLimit: "License {licenseId} would hold {balance:money}, more than an account can: deposit less",
+  CapCutNone: "No lower cap was announced for license {licenseId}: there is nothing to put in force",
+  CapCutRunning: "The lower cap of license {licenseId} can be put in force from {readyAt:time} on",
+  CallerNotAttestor: "The attestors' share of batch {batchId} goes to its plan's attestor, and not to {caller}",
+  CallerNotOwner: "License {licenseId} isn't {caller}'s: act as its owner",
+  CeilingNotRaised: "The deposit ceiling is {current:money} and can only be raised, and not set to {ceiling:money}",
+  CurrencyDecimalsUnsupported:
+    "The currency has {decimals} decimals, and a market's currency may have at most {most}: choose another",
+  DepositCeilingReached:
+    "The escrow holds {held:money} of the {ceiling:money} that it may hold: deposit less, or ask governance to raise the ceiling",
+  DepositsPaused: "Purchases and deposits are paused until {until:time}: try again then",
+  EarningsEmpty: "{payee} has earned nothing that isn't withdrawn yet",
+  EntriesMalformed: "Entries of {length} bytes are none: a batch has 1 to 2,000 entries of 28 bytes each",
+  EntriesMismatch: "The entries' hash is {actual}, and the header says {signed}: settle the entries that were signed",
+  EntriesOutOfOrder: "License {licenseId} comes after license {previous}: entries must ascend by license",
+  EpochInvalid:
+    "An epoch from {epochStart:time} to {epochEnd:time} is none: it ends after it starts, and lasts at most {longest:period}",
+  EpochNotEnded: "The epoch ends on {epochEnd:time}, and it is {time:time}: settle it then",
+  EpochOverlaps:
+    "The epoch starts on {epochStart:time}, and the lane's last one ended on {previousEnd:time}: they overlap",
+  FeeAboveBound: "A protocol fee of {feeBps:percent} is above its bound of {bound:percent}",
+  GenerationExhausted: "All generations of license {licenseId} are used up: buy another",
+  HoldRunning: "Batch {batchId} is held until {releasableAt:time}: release it from then on",
+  LicenseNotTransferable: "License {licenseId} can't be transferred: its plan doesn't allow it",
+  LicenseStatusUnfit: "License {licenseId} {status:license}: this can't be done with it now",
+  MinimumNone: "The plan of license {licenseId} has no minimum spend: its terms renew and close by themselves",
+  MinimumNotCovered:
+    "{available:money} would be there for a minimum of {minimumSpend:money} a term: fund it with the rest first",
+  OperatorInJail:
+    "Operator {operatorId} is in jail for bad service, and no license may choose it: take another, or wait",
+  PlanNotServed: "Operator {operatorId} doesn't serve plan {planId}: choose one that does, with `operator:show`",
+  PauseTooSoon: "Deposits may be paused again from {allowedAt:time} on",
+  PeriodOutOfRange: "A period of {period:period} isn't within {shortest:period} and {longest:period}",
+  RenewalForOwner:
+    "License {licenseId} can be renewed by its owner alone: its term ended longer than an epoch ago, or a version was recalled",
+  ServiceChangeNone:
+    "No other operator or road was announced for license {licenseId}: there is nothing to put in force",
+  ServiceChangeRunning:
+    "The other operator or road of license {licenseId} can be put in force after {readyAt:time}, when use by the present one " +
+    "has settled",
+  StakingOfAnotherMarket: "The staking contract {staking} is of another currency or another registry of operators",
+  StakeThawTooShort:
+    "Stake that thaws in {thawPeriod:period} could leave too soon: it takes at least {shortest:period}",
+  SummaryInvalid:
+    "A batch of {count} receipts with an availability of {availabilityBps:percent} is none: it has at least one receipt and at " +
+    "most 100 %",
+  TermClosedBefore: "The last term of license {licenseId} was closed before: nothing more is due",
+  TermNotClosed: "A term of license {licenseId} that is over must be closed first, with `license:close`",
+  TermOpen: "The term of license {licenseId} can be closed after {closableAt:time}, when all use of it has settled",
+  TermTooShort:
+    "A plan with a minimum spend needs a term of at least {shortest:period}, in which its use can settle; this one has " +
+    "{termPeriod:period}",
+  ThawAboveBalance: "{amount:money} is more than the {balance:money} that license {licenseId} holds: announce less",
+  "ThawEmpty(uint64)": "Nothing of license {licenseId} is on its way out: announce the withdrawal first",
+  ThawCommitted:
+    "{committed:money} of the {balance:money} that license {licenseId} holds are committed to its minimum spend, and stay until " +
+    "its term is closed",
+  ThawOpen:
+    "{amount:money} of license {licenseId} are on their way out: withdraw them first, or take the withdrawal back with " +
+    "`license:withdraw --cancel`",
+  ThawRunning: "The money of license {licenseId} thaws until {readyAt:time}: withdraw it from then on",
+  TotalsMismatch: "The entries don't add up to the header's totals: settle what was signed",
+  TransferIncomplete:
+    "{expected:money} were to arrive and {received:money} did: the currency takes a fee, and can't be used",
+  TreasuryZero: "The protocol fee must go to somebody: name a treasury",
+  UpfrontHeld: "The upfront price of license {licenseId} is held until {releasableAt:time}: release it from then on",
+  UpfrontNone: "No upfront price of license {licenseId} waits: none was due, or it was released before",
+  VersionNotOfModel: "{versionId:Version} isn't one of asset {assetId}, the plan's model",
+  VersionNotUsable:
+    "{versionId:Version} can't be charged for after {usableUntil:time}, and the epoch ends on {epochEnd:time}",
+  WindowClosed: "The batch could settle until {closedAt:time}, and it is {time:time}: it is never charged",
+
+  // CommitteeAttestor
+  CommitteeEmpty: "A committee needs members: name some",
+  CommitteeTooLarge: "A committee of {members} members is too large: it has at most {most}",
+  IncomeEmpty: "{payee} has earned nothing by attesting that isn't withdrawn yet",
+  PayeeZero: "The member {signer} must be paid to somebody: name its payee",
+  RotationNotSigned:
+    "The rotation {digest} isn't signed by as many of the present committee as must: gather more signatures",
+  RotationTooLate: "The rotation's signatures counted until {deadline:time}: have it signed anew, with a later one",
+  RotationsExhausted: "The committee has rotated {number} times, as often as it can: deploy another",
+  SignerInvalid: "{signer} can't sign: a member is an address, or a verifier's address and a key",
+  SignerTwice: "{signer} is named twice: a committee has each member once",
+  ThresholdNotMajority: "{threshold} of {members} members must be more than half of them, and at most all",
+  // Authority, and whoever asks it
+  AccessManagedInvalidAuthority: "{authority} can't be the authority",
+  AccessManagedRequiredDelay: "{caller} must schedule this first: it waits for {delay:period}",
+  AccessManagedUnauthorized: "{caller} doesn't hold the role that this takes: deploy/roles.ts says which",
+  AccessManagerAlreadyScheduled: "The act {operationId} is scheduled already",
+  AccessManagerBadConfirmation: "A role is given up by naming one's own address, and no other",
+  AccessManagerExpired: "The act {operationId} was scheduled too long ago: schedule it again",
+  AccessManagerInvalidInitialAdmin: "{initialAdmin} can't be the first admin",
+  AccessManagerLockedFunction: "The function {selector} belongs to the authority itself",
+  AccessManagerLockedRole: "Role {roleId} can't be changed",
+  AccessManagerNotReady: "The act {operationId} still waits: do it when its delay is over",
+  AccessManagerNotScheduled: "The act {operationId} must be scheduled first, and then waits for its delay",
+  AccessManagerUnauthorizedAccount: "{msgsender} doesn't hold role {roleId:role}, which this takes",
+  AccessManagerUnauthorizedCall:
+    "{caller} may not call the function {selector} of {target}: deploy/roles.ts says who may",
+  AccessManagerUnauthorizedCancel: "{msgsender} may not cancel what {caller} scheduled for {target} ({selector})",
+  AccessManagerUnauthorizedConsume: "Only {target} itself may say that an act that was scheduled for it is done",
+
+  // The currency
+  AuthorizationExpired: "The authorization was valid until {validBefore:time}: sign a new one",
+  AuthorizationNotYetValid: "The authorization is valid after {validAfter:time}: wait until then",
+  AuthorizationUsedBefore: "{authorizer}'s authorization {nonce} was used or cancelled: sign a new one",
+  CallerNotPayee: "Only {payee}, whom the authorization pays, may execute it, and not {caller}",
+  ECDSAInvalidSignature: "The signature is no valid one",
+  ECDSAInvalidSignatureLength: "The signature has {length} bytes: one has 65",
+  ECDSAInvalidSignatureS: "The signature's s is {s}, in the upper half: sign anew with the lower one",
+  ERC20InsufficientAllowance:
+    "{spender} may take {allowance:money}, and {needed:money} are needed: approve that much first",
+  ERC20InsufficientBalance: "{sender} has {balance:money} and needs {needed:money}: send it the rest",
+  ERC20InvalidApprover: "{approver} can't approve anything",
+  ERC20InvalidReceiver: "{receiver} can't be sent money: name another address",
+  ERC20InvalidSender: "{sender} can't send money",
+  ERC20InvalidSpender: "{spender} can't be approved",
+  ERC2612ExpiredSignature: "The permit was valid until {deadline:time}: sign a new one",
+  ERC2612InvalidSigner: "The permit is signed by {signer}, and not by {owner}",
+  InvalidAccountNonce: "The next number of {account}'s permits is {currentNonce}: sign a new one",
+  SafeERC20FailedOperation: "The currency {token} refused to move the money: look at what it holds against either side",
+  SignatureInvalid: "The signature isn't {signer}'s",
+
+  // Tokens of AssetRegistry and LicenseRegistry
+  ERC721IncorrectOwner: "Token {tokenId} is {owner}'s, and not {sender}'s",
+  ERC721InsufficientApproval:
+    "Token {tokenId} isn't {operator}'s: act as its owner, or have its owner approve {operator}",
+  ERC721InvalidApprover: "{approver} may not approve anybody for the token: its owner may",
+  ERC721InvalidOperator: "{operator} can't be approved",
+  ERC721InvalidOwner: "{owner} can't own anything",
+  ERC721InvalidReceiver: "{receiver} can't own it: name another address",
+  ERC721InvalidSender: "The token exists already",
+  ERC721NonexistentToken: "There is no token {tokenId}",
+
+  // What no user should ever see
+  CheckpointUnorderedInsertion: "Recalls must be noted in the order of their times",
+  AddressEmptyCode: "No contract is at {target}",
+  FailedCall: "The inner call failed without saying why",
+  InsufficientBalance: "The contract has {balance} wei and needs {needed}",
+  InvalidShortString: "A name that is kept in the contract is malformed",
+  ReentrancyGuardReentrantCall: "The contract was called again while it was at work",
+  SafeCastOverflowedUintDowncast: "{value} doesn't fit in {bits} bits: name a smaller number",
+  StringTooLong: "“{str}” is too long: it may have 31 bytes",
+};
