@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { Problem } from "../oracle/problem";
 
 /** Where a deployment's contracts are: the content of `deployments/<network>.json`. */
 export interface AddressBook {
@@ -31,7 +32,7 @@ export function writeAddressBook(root: string, network: string, book: AddressBoo
 }
 
 /** A task needs a deployment, and the network has none that is known here. */
-export class NotDeployed extends Error {
+export class NotDeployed extends Problem {
   override name = "NotDeployed";
 }
 

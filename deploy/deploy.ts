@@ -1,4 +1,7 @@
+import { rmSync } from "node:fs";
+import path from "node:path";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
+import { Problem } from "../oracle/problem";
 import type { AddressBook } from "./addressBook";
 import Committee from "./modules/Committee";
 import Currency from "./modules/Currency";
@@ -60,6 +63,7 @@ export async function deployLicet(
   const { ethers, ignition } = hre;
   const { chainId } = await ethers.provider.getNetwork();
   const block = (await ethers.provider.getBlockNumber()) + 1;
+  if (LOCAL_CHAIN_IDS.has(chainId)) forgetJournal(hre, chainId);
 
   const testCurrency = parameters.currency === undefined ? await deployTestCurrency(hre, chainId) : undefined;
   const currency = parameters.currency ?? testCurrency!;
@@ -88,9 +92,14 @@ export async function deployLicet(
   };
 }
 
+/** A local chain starts anew under the same id: what Ignition's journal says of the one before isn't there any more. */
+function forgetJournal({ config }: HardhatRuntimeEnvironment, chainId: bigint): void {
+  rmSync(path.join(config.paths.ignition, "deployments", `chain-${chainId}`), { recursive: true, force: true });
+}
+
 async function deployTestCurrency(hre: HardhatRuntimeEnvironment, chainId: bigint): Promise<string> {
   if (!LOCAL_CHAIN_IDS.has(chainId)) {
-    throw new Error(`Chain ${chainId} is not a local one: name the currency of the market (an ERC-20's address).`);
+    throw new Problem(`Chain ${chainId} is not a local one: name the currency of the market (an ERC-20's address).`);
   }
   const { currency } = await hre.ignition.deploy(Currency);
   return currency.getAddress();
