@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { task } from "hardhat/config";
 import type { Measurement } from "../test/support/gas";
+import { addExample } from "./support";
 
 task("bench:gas", "Measures what the contracts cost, beside a floor without rules")
   .addOptionalParam("json", "Also write the records to this file")
@@ -28,3 +29,5 @@ const cellsOf = ({ name, value, floor, ratio }: Measurement, limits: Record<stri
   ratio.toFixed(2),
   limits[name] === undefined ? "" : `≤ ${limits[name]}`,
 ];
+
+addExample("bench:gas");

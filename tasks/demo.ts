@@ -1,4 +1,5 @@
 import { task } from "hardhat/config";
+import { addExample } from "./support";
 
 task("demo", "Plays the whole story on a chain in memory, with real inference, and checks what it shows").setAction(
   async (_args, hre) => {
@@ -9,3 +10,5 @@ task("demo", "Plays the whole story on a chain in memory, with real inference, a
     if (!(await play(hre))) process.exitCode = 1;
   },
 );
+
+addExample("demo");

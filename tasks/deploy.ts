@@ -1,56 +1,134 @@
-import { task, types } from "hardhat/config";
-import { writeAddressBook } from "../deploy/addressBook";
-import { DEFAULT_PARAMETERS, deployLicet, type DeploymentParameters } from "../deploy/deploy";
-import { parsePeriod, report, UserError } from "./support";
+import { ZeroAddress } from "ethers";
+import type { HardhatRuntimeEnvironment } from "hardhat/types";
+import { writeAddressBook, type AddressBook } from "../deploy/addressBook";
+import { connectLicet, DEFAULT_PARAMETERS, deployLicet, type DeploymentParameters } from "../deploy/deploy";
+import {
+  accountOf,
+  address,
+  copyChain,
+  defineTask,
+  DRY_RUN,
+  listOf,
+  moneyOf,
+  optional,
+  period,
+  Problem,
+  transactionsOn,
+  wholeNumber,
+  type TaskRecord,
+} from "./support";
 
-interface DeployArgs {
+export interface Deploy {
+  /** Address of the market's ERC-20; none makes a test currency on a local chain. */
   currency?: string;
   treasury?: string;
   governor?: string;
   guardian?: string;
-  attestors: string;
+  attestors: string[];
   threshold: number;
-  epoch: string;
-  window: string;
-  json: boolean;
+  /** Seconds. */
+  epoch: number;
+  /** Seconds. */
+  window: number;
 }
 
-task("deploy", "Deploys a market: contracts, roles, a committee; on a local chain a test currency, too")
-  .addOptionalParam("currency", "Address of the market's ERC-20; none makes a test currency on a local chain")
-  .addOptionalParam("treasury", "Who is paid the protocol fee (default: the deployer)")
-  .addOptionalParam("governor", "Who sets fee and ceiling, after a delay (default: the deployer)")
-  .addOptionalParam("guardian", "Who may pause purchases and deposits (default: the deployer)")
-  .addParam("attestors", "Addresses of the committee's members, with commas between them")
-  .addOptionalParam("threshold", "How many of them must sign: more than half", 2, types.int)
-  .addOptionalParam("epoch", "The longest epoch", "1d")
-  .addOptionalParam("window", "How long after an epoch its batch may settle", "2d")
-  .addFlag("json", "Print JSON")
-  .setAction(async (args: DeployArgs, hre) =>
-    report(args.json, async () => {
-      const [deployer] = await hre.ethers.getSigners();
-      if (deployer === undefined) {
-        throw new UserError(`Network ${hre.network.name} has no account to deploy with: set LICET_PRIVATE_KEY.`);
-      }
-      const book = await deployLicet(hre, parametersOf(args, deployer.address));
-      const file = writeAddressBook(hre.config.paths.root, hre.network.name, book);
-      return { ...book.contracts, currency: book.currency, "address book": file };
-    }),
-  );
+/** Deploys a market and writes its address book. */
+export async function deployMarket(hre: HardhatRuntimeEnvironment, args: Deploy): Promise<TaskRecord> {
+  const book = await deployLicet(hre, await parametersOf(hre, args));
+  const file = writeAddressBook(hre.config.paths.root, hre.network.name, book);
+  return { ...recordOf(book), "address book": file };
+}
 
-function parametersOf(args: DeployArgs, deployer: string): DeploymentParameters {
-  const windowPeriod = parsePeriod(args.window, "--window");
+/** Deploys a market on a copy of the chain, and writes nothing. */
+export async function rehearseDeployment(hre: HardhatRuntimeEnvironment, args: Deploy): Promise<TaskRecord> {
+  const parameters = await parametersOf(hre, args);
+  const copy = await copyChain(hre);
+  const book = await deployLicet(copy.hre, parameters);
+  const money = await moneyOf(connectLicet(book, await accountOf(copy.hre, 0)));
+  return {
+    "dry run": "nothing was sent",
+    transactions: await transactionsOn(copy, book, money),
+    ...recordOf(book),
+  };
+}
+
+const recordOf = ({ contracts, currency }: AddressBook): TaskRecord => ({ ...contracts, currency });
+
+async function parametersOf(hre: HardhatRuntimeEnvironment, args: Deploy): Promise<DeploymentParameters> {
+  const deployer = (await accountOf(hre, 0)).address;
+  requireCommittee(args);
+  requireWithin("--epoch", args.epoch, 60, 7 * DAY, "1m to 7d");
+  requireWithin("--window", args.window, 3_600, 14 * DAY, "1h to 14d");
+  if (args.treasury === ZeroAddress) throw new Problem("--treasury must be somebody's address, who gets the fees.");
+  if (args.currency !== undefined) await requireCurrency(hre, args.currency);
   return {
     ...DEFAULT_PARAMETERS,
     currency: args.currency,
     treasury: args.treasury ?? deployer,
     governor: args.governor ?? deployer,
     guardian: args.guardian ?? deployer,
-    epochPeriod: parsePeriod(args.epoch, "--epoch"),
-    windowPeriod,
-    stakeThawPeriod: 30 * 86_400 + windowPeriod,
+    epochPeriod: args.epoch,
+    windowPeriod: args.window,
+    stakeThawPeriod: LONGEST_HOLD + args.window,
     committee: {
-      members: args.attestors.split(",").map((address) => ({ signer: address.trim(), payee: address.trim() })),
+      members: args.attestors.map((attestor) => ({ signer: attestor, payee: attestor })),
       threshold: args.threshold,
     },
   };
 }
+
+const DAY = 86_400;
+const LONGEST_HOLD = 30 * DAY;
+const MOST_MEMBERS = 32;
+const MOST_DECIMALS = 8;
+
+function requireCommittee({ attestors, threshold }: Deploy): void {
+  const twice = attestors.find((attestor, i) => attestors.indexOf(attestor) < i);
+  if (twice !== undefined) throw new Problem(`--attestors names ${twice} twice: each signs once.`);
+  if (attestors.length > MOST_MEMBERS) {
+    throw new Problem(`--attestors names ${attestors.length}: a committee has at most ${MOST_MEMBERS} members.`);
+  }
+  if (threshold * 2 <= attestors.length || threshold > attestors.length) {
+    throw new Problem(
+      `--threshold ${threshold} of ${attestors.length} attestors: more than half of them must sign, and at most all.`,
+    );
+  }
+}
+
+function requireWithin(name: string, seconds: number, shortest: number, longest: number, bounds: string): void {
+  if (seconds < shortest || seconds > longest) throw new Problem(`${name} must be ${bounds}; it is ${seconds} s.`);
+}
+
+/** @throws Problem unless an ERC-20 of few enough decimals is there */
+async function requireCurrency(hre: HardhatRuntimeEnvironment, currency: string): Promise<void> {
+  const token = await hre.ethers.getContractAt(["function decimals() view returns (uint8)"], currency);
+  const decimals = (await token.decimals().catch(() => undefined)) as bigint | undefined;
+  if (decimals === undefined) throw new Problem(`--currency ${currency}: no ERC-20 is there on ${hre.network.name}.`);
+  if (decimals > MOST_DECIMALS) {
+    throw new Problem(
+      `--currency ${currency} has ${decimals} decimals, and an account holds at most ${MOST_DECIMALS}: take another.`,
+    );
+  }
+}
+
+defineTask<Deploy, { dryRun: boolean }>(
+  "deploy",
+  {
+    about: "Deploys a market: contracts, roles, a committee; on a local chain a test currency, too",
+    example:
+      "--network localhost --attestors 0x70997970C51812dc3A010C7d01b50e0d17dc79C8," +
+      "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC,0x90F79bf6EB2c4f870365E785982E1f101E93b906",
+    parameters: {
+      currency: optional(address("Address of the market's ERC-20; none makes a test currency on a local chain")),
+      treasury: optional(address("Who is paid the protocol fee (default: the deployer)")),
+      governor: optional(address("Who sets fee and ceiling, after a delay (default: the deployer)")),
+      guardian: optional(address("Who may pause purchases and deposits (default: the deployer)")),
+      attestors: listOf(address("Addresses of the committee's members, with commas between them")),
+      threshold: optional(wholeNumber("How many of them must sign: more than half", 1, MOST_MEMBERS), "2"),
+      epoch: optional(period("The longest epoch"), "1d"),
+      window: optional(period("How long after an epoch its batch may settle"), "2d"),
+    },
+  },
+  DRY_RUN,
+  (hre, args, { dryRun }) => (dryRun ? rehearseDeployment(hre, args) : deployMarket(hre, args)),
+);

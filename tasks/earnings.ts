@@ -1,18 +1,32 @@
-import { licetTask, UserError, type Session, type TaskRecord } from "./support";
+import { address, optional, send, sendingTask, Problem, type Session, type TaskRecord } from "./support";
 
-/** Sends all that the signer has earned, from the escrow and from the committee, to `to`. */
+/** Sends all that the signer has earned, from the escrow, the committee and slashes, to `to`. */
 export async function withdrawEarnings(session: Session, args: { to?: string }): Promise<TaskRecord> {
-  const { escrow, committee } = session.licet;
-  const { address } = session.signer;
-  const to = args.to ?? address;
-  const [earned, attested] = await Promise.all([escrow.earningsOf(address), committee.incomeOf(address)]);
-  if (earned + attested === 0n) throw new UserError(`${address} has nothing to withdraw: releases bring earnings.`);
-  if (earned > 0n) await (await escrow.withdrawEarnings(to)).wait();
-  if (attested > 0n) await (await committee.withdraw(to)).wait();
-  return { to, "from charges": session.money.of(earned), "from attesting": session.money.of(attested) };
+  const { money, signer } = session;
+  const { escrow, committee, staking } = session.licet;
+  const to = args.to ?? signer.address;
+  const [earned, attested, proceeds] = await Promise.all([
+    escrow.earningsOf(signer.address),
+    committee.incomeOf(signer.address),
+    staking.proceedsOf(signer.address),
+  ]);
+  if (earned + attested + proceeds === 0n) {
+    throw new Problem(`${signer.address} has nothing to withdraw: releases bring earnings.`);
+  }
+  if (earned > 0n) await send(escrow.withdrawEarnings, to);
+  if (attested > 0n) await send(committee.withdraw, to);
+  if (proceeds > 0n) await send(staking.withdrawProceeds, to);
+  return {
+    to,
+    "from charges": money.of(earned),
+    "from attesting": money.of(attested),
+    "from slashes": money.of(proceeds),
+  };
 }
 
-licetTask("earnings:withdraw", "Sends you all that you have earned", withdrawEarnings).addOptionalParam(
-  "to",
-  "Who gets it (default: you)",
-);
+sendingTask("earnings:withdraw", {
+  about: "Sends you all that you have earned",
+  example: "--account 2",
+  parameters: { to: optional(address("Who gets it (default: you)")) },
+  act: withdrawEarnings,
+});

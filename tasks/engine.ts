@@ -1,6 +1,6 @@
 import { task, types } from "hardhat/config";
 import { startEngine } from "../oracle/engine";
-import { explain } from "./support";
+import { addExample, explain } from "./support";
 
 task("engine:run", "Serves a GGUF model by llama.cpp on this machine's CPU, OpenAI-compatible: an upstream to try with")
   .addOptionalParam("model", "The GGUF file", "models/lic380k/lic380k.q8.gguf")
@@ -15,3 +15,5 @@ async function run(model: string, port: number): Promise<void> {
   });
   await engine.close();
 }
+
+addExample("engine:run", "--port 8000");

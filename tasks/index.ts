@@ -1,5 +1,7 @@
+import "./attestor";
 import "./batch";
 import "./bench";
+import "./committee";
 import "./currency";
 import "./demo";
 import "./deploy";
@@ -10,4 +12,6 @@ import "./model";
 import "./operator";
 import "./oracle";
 import "./plan";
+import "./roles";
 import "./stake";
+import "./status";

@@ -1,15 +1,38 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { ZeroHash } from "ethers";
-import { buildManifest, canonicalJson, manifestHash, type Manifest } from "../oracle/protocol/manifest";
-import { progressBar } from "./progress";
-import { eventOf, licetTask, type Session, type TaskRecord } from "./support";
+import {
+  buildManifest,
+  canonicalJson,
+  manifestHash,
+  parseManifest,
+  verifyFolder,
+  type Difference,
+  type Manifest,
+  type OnProgress,
+} from "../oracle/protocol/manifest";
+import { AS_OF_NOW, statusName } from "../oracle/chain/statuses";
+import { readEach } from "../oracle/chain/parallel";
+import {
+  assetId,
+  bytes32,
+  dateOf,
+  eventOf,
+  optional,
+  progressBar,
+  readingTask,
+  send,
+  sendingTask,
+  text,
+  wholeNumber,
+  type Session,
+  type TaskRecord,
+} from "./support";
 
-export interface RegisterModel {
+/** A version that a folder is published as. */
+export interface VersionOfFolder {
   /** The folder that holds the version's files, and nothing else. */
   folder: string;
-  /** Where the model's metadata is. */
-  uri: string;
   /** Where the version's manifest and files are. */
   versionUri: string;
   weightsCommitment?: string;
@@ -17,26 +40,9 @@ export interface RegisterModel {
   out?: string;
 }
 
-/** Hashes a folder, registers a model for it, and publishes the folder as the model's first version. */
-export async function registerModel(session: Session, args: RegisterModel): Promise<TaskRecord & RegisteredModel> {
-  const { assets } = session.licet;
-  const bar = progressBar("hashing");
-  const manifest = await buildManifest(args.folder, bar.update);
-  bar.end();
-  if (args.out !== undefined) keep(manifest, args.out);
-
-  const hash = manifestHash(manifest);
-  const registered = await eventOf(await assets.register(args.uri), "AssetRegistered");
-  const published = await eventOf(
-    await assets.publish(registered.assetId, hash, args.weightsCommitment ?? ZeroHash, args.versionUri),
-    "VersionPublished",
-  );
-  return {
-    asset: Number(registered.assetId),
-    version: published.versionId as bigint,
-    manifest: hash,
-    files: manifest.files.map(({ path: file, size }) => `${file} (${size} bytes)`),
-  };
+export interface RegisterModel extends VersionOfFolder {
+  /** Where the model's metadata is. */
+  uri: string;
 }
 
 export interface RegisteredModel {
@@ -46,14 +52,180 @@ export interface RegisteredModel {
   files: string[];
 }
 
+/** Hashes a folder, registers a model for it, and publishes the folder as the model's first version. */
+export async function registerModel(session: Session, args: RegisterModel): Promise<TaskRecord & RegisteredModel> {
+  const manifest = await hashFolder(args.folder);
+  const { assetId } = eventOf(await send(session.licet.assets.register, args.uri), "AssetRegistered");
+  return publish(session, Number(assetId), manifest, args);
+}
+
+export interface PublishVersion extends VersionOfFolder {
+  asset: number;
+}
+
+/** Hashes a folder and publishes it as a registered model's next version. */
+export async function publishVersion(session: Session, args: PublishVersion): Promise<TaskRecord & RegisteredModel> {
+  await session.licet.assets.ownerOf(args.asset);
+  return publish(session, args.asset, await hashFolder(args.folder), args);
+}
+
+async function publish(
+  session: Session,
+  asset: number,
+  manifest: Manifest,
+  { versionUri, weightsCommitment, out }: VersionOfFolder,
+): Promise<TaskRecord & RegisteredModel> {
+  const hash = manifestHash(manifest);
+  if (out !== undefined && !session.rehearsal) keep(manifest, out);
+  const { versionId } = eventOf(
+    await send(session.licet.assets.publish, asset, hash, weightsCommitment ?? ZeroHash, versionUri),
+    "VersionPublished",
+  );
+  return {
+    asset,
+    version: versionId as bigint,
+    manifest: hash,
+    files: manifest.files.map(({ path: file, size }) => `${file} (${size} bytes)`),
+  };
+}
+
 function keep(manifest: Manifest, file: string): void {
   mkdirSync(path.dirname(path.resolve(file)), { recursive: true });
   writeFileSync(file, canonicalJson(manifest));
 }
 
-licetTask("model:register", "Registers a model and publishes a folder as its first version", registerModel)
-  .addParam("folder", "The folder that holds the version's files, and nothing else")
-  .addParam("uri", "Where the model's metadata is")
-  .addParam("versionUri", "Where the version's manifest and files are")
-  .addOptionalParam("weightsCommitment", "What proofs of inference are checked against, 32 bytes in hex")
-  .addOptionalParam("out", "Also keep the manifest in this file");
+/** A model and all its versions. */
+export async function showModel({ licet }: Session, { asset }: { asset: number }): Promise<TaskRecord> {
+  const { assets } = licet;
+  const [owner, uri, count] = await Promise.all([
+    assets.ownerOf(asset),
+    assets.tokenURI(asset),
+    assets.versionCountOf(asset),
+  ]);
+  const ids = Array.from({ length: Number(count) }, (_, i) => versionIdOf(asset, i + 1));
+  return { asset, owner, uri, versions: await readEach(ids, (id) => describeVersion(licet, id)) };
+}
+
+async function describeVersion({ assets }: Session["licet"], version: bigint) {
+  const [{ manifestHash, publishedAt, recallAt, uri }, status] = await Promise.all([
+    assets.versionOf(version),
+    assets.statusOf(version, AS_OF_NOW),
+  ]);
+  return {
+    number: Number(version & NUMBER_MASK),
+    version,
+    status: statusName("VersionStatus", status),
+    manifest: manifestHash,
+    published: dateOf(publishedAt),
+    ...(recallAt === 0n ? {} : { "usable until": dateOf(recallAt) }),
+    uri,
+  };
+}
+
+const NUMBER_MASK = 0xffffffffn;
+
+export interface RecallVersion {
+  asset: number;
+  /** Of the version within the model, from 1. */
+  number: number;
+}
+
+/** Recalls a version, for ever: after a notice its use can't be charged any more. */
+export async function recallVersion({ licet }: Session, { asset, number }: RecallVersion): Promise<TaskRecord> {
+  const version = versionIdOf(asset, number);
+  const { recallAt } = eventOf(await send(licet.assets.recall, version), "VersionRecalled");
+  return { asset, number, version, "usable until": dateOf(recallAt) };
+}
+
+const versionIdOf = (asset: number, number: number): bigint => (BigInt(asset) << 32n) | BigInt(number);
+
+export interface VerifyModel {
+  asset: number;
+  folder: string;
+  /** File of the manifest that the folder should be: what differs is named, file by file. */
+  manifest?: string;
+}
+
+/** Hashes a folder and says which version of a model it is; with a manifest, what keeps it from being that one. */
+export async function verifyModel(session: Session, args: VerifyModel): Promise<TaskRecord & { published: boolean }> {
+  const { assets } = session.licet;
+  await assets.ownerOf(args.asset);
+  const expected = args.manifest === undefined ? undefined : parseManifest(readFileSync(args.manifest, "utf8"));
+  const differences = expected && (await differencesFrom(expected, args.folder));
+  const hash = manifestHash(expected ?? (await hashFolder(args.folder)));
+  const version = await assets.versionOfManifest(args.asset, hash);
+  return {
+    asset: args.asset,
+    folder: args.folder,
+    manifest: hash,
+    version: version === 0n ? "none" : version,
+    ...(differences && { differences: differences.map(({ path, problem }) => `${path}: ${problem}`) }),
+    published: version !== 0n && (differences ?? []).length === 0,
+  };
+}
+
+async function differencesFrom(manifest: Manifest, folder: string): Promise<Difference[]> {
+  return withProgress((onProgress) => verifyFolder(folder, manifest, onProgress));
+}
+
+const hashFolder = (folder: string): Promise<Manifest> =>
+  withProgress((onProgress) => buildManifest(folder, onProgress));
+
+async function withProgress<T>(hash: (onProgress: OnProgress) => Promise<T>): Promise<T> {
+  const bar = progressBar("hashing");
+  try {
+    return await hash(bar.update);
+  } finally {
+    bar.end();
+  }
+}
+
+const folderParameters = {
+  folder: text("The folder that holds the version's files, and nothing else"),
+  versionUri: text("Where the version's manifest and files are"),
+  weightsCommitment: optional(bytes32("What proofs of inference are checked against")),
+  out: optional(text("Also keep the manifest in this file")),
+};
+
+sendingTask("model:register", {
+  about: "Registers a model and publishes a folder as its first version",
+  example: "--folder models/lic380k --uri ipfs://model --version-uri ipfs://version",
+  parameters: { ...folderParameters, uri: text("Where the model's metadata is") },
+  act: registerModel,
+});
+
+sendingTask("model:publish", {
+  about: "Publishes a folder as the next version of your model",
+  example: "--asset 1 --folder models/lic380k --version-uri ipfs://version-2",
+  parameters: { ...folderParameters, asset: assetId() },
+  act: publishVersion,
+});
+
+readingTask("model:show", {
+  about: "Shows a model and its versions",
+  example: "--asset 1",
+  parameters: { asset: assetId() },
+  act: showModel,
+});
+
+sendingTask("model:recall", {
+  about: "Recalls a version of your model, for ever: after a notice its use can't be charged any more",
+  example: "--asset 1 --number 2",
+  parameters: {
+    asset: assetId(),
+    number: wholeNumber("The version's number within the model, from 1", 1, 2 ** 32 - 1),
+  },
+  act: recallVersion,
+});
+
+readingTask("model:verify", {
+  about: "Hashes a folder and says which version of a model it is; exit code 1 if it is none",
+  example: "--asset 1 --folder models/lic380k --manifest manifest.json",
+  parameters: {
+    asset: assetId(),
+    folder: text("The folder to hash"),
+    manifest: optional(text("The manifest that it should have: every file that differs is named")),
+  },
+  act: verifyModel,
+  passes: ({ published }) => published === true,
+});

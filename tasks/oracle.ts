@@ -4,7 +4,7 @@ import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { readAddressBook } from "../deploy/addressBook";
 import { ConfigError, parseConfig, type OracleConfig } from "../oracle/config";
 import { runOracle } from "../oracle/main";
-import { explain, UserError } from "./support";
+import { addExample, explain, Problem } from "./support";
 
 task("oracle:run", "Runs a gateway, a settler or an attestor, as a configuration file says")
   .addParam("settings", "The configuration file: docs/oracle.md describes it")
@@ -12,7 +12,7 @@ task("oracle:run", "Runs a gateway, a settler or an attestor, as a configuration
 
 async function run(hre: HardhatRuntimeEnvironment, file: string): Promise<void> {
   if (hre.network.name === "hardhat") {
-    throw new UserError("The chain in memory ends with the task: name another with --network.");
+    throw new Problem("The chain in memory ends with the task: name another with --network.");
   }
   const config = readConfig(file);
   const book = readAddressBook(hre.config.paths.root, hre.network.name);
@@ -32,7 +32,9 @@ function readConfig(file: string): OracleConfig {
   try {
     return parseConfig(readFileSync(file, "utf8"), process.env);
   } catch (cause) {
-    if (cause instanceof ConfigError) throw new UserError(`${file}: ${cause.message}`, { cause });
-    throw new UserError(`--settings ${file} can't be read: ${(cause as Error).message}`, { cause });
+    if (cause instanceof ConfigError) throw new Problem(`${file}: ${cause.message}`, { cause });
+    throw new Problem(`--settings ${file} can't be read: ${(cause as Error).message}`, { cause });
   }
 }
+
+addExample("oracle:run", "--network localhost --settings oracle.json");

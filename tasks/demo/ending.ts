@@ -1,6 +1,7 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { releaseBatch } from "../batch";
 import { withdrawEarnings } from "../earnings";
+import { payBonus } from "../operator";
 import { textOf, type Session } from "../support";
 import { HOUR, type Cast } from "./cast";
 import type { Settled } from "./epochs";
@@ -21,18 +22,19 @@ export async function releaseAll(narrator: Narrator, { cast }: Market, settled: 
   await time.increase(HOUR);
   for (const { batch, charged, discountBps } of settled) {
     await releaseBatch(cast.outsider, { batch: batch.batchId });
-    const { operator, publisher, attestor, fee } = await escrow.splitOf(batch.batchId);
+    const { operator, publisher, attestor, fee, bonus } = await escrow.splitOf(batch.batchId);
     narrator.check(
       `batch ${batch.header.sequence}: ${textOf(money.of(charged))} = operator ${operator} + publisher ${publisher} + ` +
         `attestors ${attestor} + protocol ${fee}` +
+        (bonus > 0n ? ` + the operator's stake ${bonus}, since the service met its levels` : "") +
         (discountBps > 0n ? "; the discount came out of the operator's share alone" : ""),
-      operator + publisher + attestor + fee === charged,
+      operator + publisher + attestor + fee + bonus === charged,
     );
   }
 }
 
 /** Everybody takes what is theirs. */
-export async function payOut(narrator: Narrator, { cast }: Market): Promise<void> {
+export async function payOut(narrator: Narrator, { cast, operator }: Market): Promise<void> {
   const payees: [string, Session][] = [
     ["operator", cast.operator],
     ["publisher", cast.publisher],
@@ -42,6 +44,8 @@ export async function payOut(narrator: Narrator, { cast }: Market): Promise<void
     const earned = await gainOf(session, () => withdrawEarnings(session, {}));
     narrator.check(`the ${name} withdraws ${textOf(session.money.of(earned))}`, earned > 0n);
   }
+  const bonus = await payBonus(cast.outsider, { operator });
+  narrator.check(`the operator's stake gets its bonus of ${textOf(bonus.added)}`, bonus.added.units > 0n);
   const fees = await gainOf(cast.treasury, async () => (await cast.outsider.licet.escrow.withdrawFees()).wait());
   narrator.check(`the treasury gets ${textOf(cast.treasury.money.of(fees))}`, fees > 0n);
 }

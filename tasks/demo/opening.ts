@@ -10,7 +10,7 @@ import { registerOperator } from "../operator";
 import { createPlan } from "../plan";
 import { addStake } from "../stake";
 import type { Session } from "../support";
-import type { Cast } from "./cast";
+import { DAY, type Cast } from "./cast";
 import type { Narrator } from "./narrator";
 
 /** A license and the API key that its owner signed. */
@@ -94,8 +94,8 @@ async function bringOperator(narrator: Narrator, cast: Cast, plan: number): Prom
     endpoint: "http://127.0.0.1",
     metadata: "https://example.org/operators/demo",
     key: cast.receiptKey.address,
-    keyValid: "90d",
-    plans: String(plan),
+    keyValid: 90 * DAY,
+    plans: [plan],
   });
   await addStake(cast.operator, { operator, amount: STAKE });
   const active = await cast.operator.licet.staking.activeStakeOf(operator);
@@ -143,7 +143,7 @@ async function buy(session: Session, plan: number, operator: number, fund: strin
 }
 
 export async function withKey(session: Session, license: bigint, cap?: string): Promise<Customer> {
-  const { key } = await grantUse(session, { license, valid: "30d", cap });
+  const { key } = await grantUse(session, { license, valid: 30 * DAY, cap });
   return { session, license, apiKey: key };
 }
 

@@ -1,0 +1,3 @@
+export * from "./close";
+export * from "./create";
+export * from "./show";

@@ -1,0 +1,19 @@
+import { departuresFromRoles, roleHolders } from "../deploy/rolesOnChain";
+import { readingTask, type Session, type TaskRecord } from "./support";
+
+/** Whether the chain's permissions are those of `deploy/roles.ts`, and who holds each role. */
+export async function checkRoles({ licet, book }: Session): Promise<TaskRecord & { departures: string[] }> {
+  const [holders, departures] = await Promise.all([
+    roleHolders(licet, book.block),
+    departuresFromRoles(licet, book.block),
+  ]);
+  return { ...holders, departures };
+}
+
+readingTask("roles:check", {
+  about: "Compares the chain's permissions with deploy/roles.ts; exit code 1 if they differ",
+  example: "--network localhost",
+  parameters: {},
+  act: checkRoles,
+  passes: ({ departures }) => (departures as string[]).length === 0,
+});

@@ -1,0 +1,12 @@
+export * from "./examples";
+export * from "./explain";
+export * from "./licetTask";
+export * from "./money";
+export * from "./parameters";
+export * from "./progress";
+export * from "./rehearsal";
+export * from "./report";
+export * from "./send";
+export * from "./session";
+export * from "./thaw";
+export { Problem } from "../../oracle/problem";
