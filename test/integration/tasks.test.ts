@@ -1,282 +1,856 @@
+/**
+ * Every task, with good input and with bad, on a node in a process of its own. The rows are one story: each builds on those
+ * before it. A row of a task that sends transactions is first played as a dry run, where it is the task's first.
+ */
 import { expect } from "chai";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { reset } from "@nomicfoundation/hardhat-network-helpers";
+import { ContractFactory, HDNodeWallet, id, keccak256, Mnemonic, ZeroHash } from "ethers";
 import hre from "hardhat";
+import { HardhatContext } from "hardhat/internal/context";
+import { ArgumentsParser } from "hardhat/internal/cli/ArgumentsParser";
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import { addressBookPath } from "../../deploy/addressBook";
-import { decodeBearer } from "../../oracle/protocol/messages";
-import { ATTESTORS } from "../support/market";
+import { packEntries, totalOf } from "../../oracle/protocol/entries";
+import { batchDigest, decodeBearer, headerToJson } from "../../oracle/protocol/messages";
+import type { BatchHeader } from "../../oracle/protocol/types";
+import { committeeProof } from "../../oracle/settler/attestorPool";
+import { EXAMPLES } from "../../tasks/support";
+import { entryOf, HOUR } from "../support/market";
+import { NETWORK, TaskBench } from "../support/taskBench";
+import type { TaskResult } from "../support/taskRunner";
 
-/** Numbers of the accounts that act. */
-const PUBLISHER = 1;
-const OPERATOR = 2;
-const LICENSEE = 3;
+const DAY = 24 * HOUR;
+/** From an announcement to its effect, in a market with epochs and windows of an hour; a lock takes an hour more. */
+const WAIT = 3 * HOUR + 1;
 
-const book = addressBookPath(hre.config.paths.root, hre.network.name);
-const folder = mkdtempSync(path.join(tmpdir(), "licet-tasks-"));
+/** Who acts: numbers of the node's accounts, as the command line names them. */
+const PUBLISHER = "--account 1";
+const OPERATOR = "--account 2";
+const LICENSEE = "--account 3";
+const OTHER_OPERATOR = "--account 4";
+const HEIR = "--account 5";
+const ATTESTORS = [6, 7, 8];
+const OUTSIDER = "--account 9";
 
-type TaskArguments = Record<string, string | number | bigint | boolean>;
+const wallets = Array.from({ length: 10 }, (_, i) =>
+  HDNodeWallet.fromMnemonic(
+    Mnemonic.fromPhrase("test test test test test test test test test test test junk"),
+    `m/44'/60'/0'/0/${i}`,
+  ),
+);
+const addressOf = (account: number) => wallets[account].address;
+const attestors = ATTESTORS.map(addressOf).join(",");
 
-/** Runs a task, and keeps what it prints. */
-async function run(name: string, args: TaskArguments = {}) {
-  const printed: string[] = [];
-  const { log, error } = console;
-  console.log = console.error = (line: string) => printed.push(line);
-  try {
-    const record = (await hre.run(name, args)) as Record<string, unknown> | undefined;
-    const failed = process.exitCode === 1;
-    return { record, failed, printed: printed.join("\n") };
-  } finally {
-    process.exitCode = undefined;
-    Object.assign(console, { log, error });
-  }
-}
+/** Tasks that `npm run demo` and `npm run bench:gas` run. */
+const RUN_ELSEWHERE = ["demo", "bench:gas"];
+/** Tasks that run until they are stopped: what they do is tested elsewhere, and here only what they refuse. */
+const ENDLESS = ["engine:run", "oracle:run"];
 
-async function refused(name: string, args: TaskArguments, reason: string | RegExp) {
-  const { record, failed, printed } = await run(name, args);
-  expect({ record, failed }).to.deep.equal({ record: undefined, failed: true });
-  expect(printed).to.match(new RegExp(reason));
-}
+type Record = { [key: string]: unknown };
+/** Fields of a record: a value, a pattern of its text, or what must hold of it. */
+type Expected = { [key: string]: unknown };
 
-describe("tasks", () => {
+const usd = (amount: string) => ({
+  amount: amount.includes(".") ? amount : `${amount}.0`,
+  symbol: "TUSD",
+  units: String(Math.round(Number(amount) * 1e6)),
+});
+
+describe("tasks", function () {
+  this.timeout(120_000);
+
+  let bench: TaskBench;
+  /** What rows have found out for those after them: `$name` in a command. */
+  const facts: { [name: string]: string } = {};
+  const tried = { good: new Set<string>(), bad: new Set<string>(), dry: new Set<string>() };
+
   before(async () => {
-    rmSync(book, { force: true });
-    await reset();
+    bench = await TaskBench.start();
+    facts.folder = bench.folder;
   });
 
-  after(() => {
-    rmSync(book, { force: true });
-    rmSync(folder, { recursive: true });
-  });
+  after(() => bench.close());
 
-  const plan = (changes: object) => {
-    const file = path.join(folder, "plan.json");
-    const terms = { rates: { requests: "100" }, publisherPercent: 30, attestorPercent: 2, hold: "1h", term: "30d" };
-    writeFileSync(file, JSON.stringify({ ...terms, ...changes }));
-    return { asset: 1, terms: file, licenseText: "models/lic380k/LICENSE", account: PUBLISHER };
-  };
-  const attestors = ATTESTORS.map(({ address }) => address).join(",");
+  /** Words of a command line; those in quotes may have spaces, or be empty. */
+  const wordsOf = (command: string): string[] =>
+    [...command.replace(/\$(\w+)/g, (_all, name: string) => facts[name]).matchAll(/"([^"]*)"|(\S+)/g)].map(
+      ([, quoted, plain]) => quoted ?? plain,
+    );
+  const taskOf = (command: string) => command.split(" ", 1)[0];
+  const sends = (task: string) =>
+    "dryRun" in HardhatContext.getHardhatContext().tasksDSL.getTaskDefinition(undefined, task)!.paramDefinitions;
+
+  function recordIn({ stdout, stderr, exitCode }: TaskResult, expectedCode = 0): Record {
+    expect({ stderr, exitCode }).to.deep.equal({ stderr: "", exitCode: expectedCode });
+    return JSON.parse(stdout) as Record;
+  }
+
+  function expectFields(record: Record, expected: Expected): void {
+    for (const [key, value] of Object.entries(expected)) {
+      if (value instanceof RegExp) expect(String(record[key]), key).to.match(value);
+      else expect(record[key], key).to.deep.equal(value);
+    }
+  }
+
+  /** The task succeeds, and its record has these fields. */
+  function good(command: string, expected: Expected, then: (record: Record) => void = () => {}): void {
+    const task = taskOf(command);
+    tried.good.add(task);
+    const isFirst = sends(task) && !tried.dry.has(task);
+    if (isFirst) tried.dry.add(task);
+    it(command, async () => {
+      const words = [...wordsOf(command), "--json"];
+      const rehearsed = isFirst ? await rehearse(words) : undefined;
+      const record = recordIn(await bench.run(words));
+      expectFields(record, expected);
+      if (rehearsed !== undefined) expect(Object.keys(record)).to.include.members(Object.keys(rehearsed));
+      then(record);
+    });
+  }
+
+  /** Plays a task as a dry run, after which the chain is as it was. @returns the record that it would print */
+  async function rehearse(words: string[]): Promise<Record> {
+    const before = await bench.provider.getBlockNumber();
+    const { "dry run": said, transactions, ...rest } = recordIn(await bench.run([...words, "--dry-run"]));
+    expect(said).to.equal("nothing was sent");
+    expect(transactions).to.be.an("array").and.not.to.deep.equal([]);
+    for (const { contract, call, gas } of transactions as Record[]) {
+      expect(`${contract}.${call}`).to.match(/^\w+\.\w+/);
+      expect(Number(gas)).to.be.greaterThan(21_000);
+    }
+    expect(await bench.provider.getBlockNumber()).to.equal(before);
+    return rest;
+  }
+
+  /** The task ends with exit code 1 and a sentence, and prints nothing else. */
+  function bad(command: string, reason: RegExp): void {
+    tried.bad.add(taskOf(command));
+    it(`${command} ✗`, async () => {
+      const { exitCode, stdout, stderr } = await bench.run(wordsOf(command));
+      expect({ exitCode, stdout }).to.deep.equal({ exitCode: 1, stdout: "" });
+      expect(stderr).to.match(reason);
+      expect(stderr).not.to.match(/\n {4}at /);
+    });
+  }
+
+  /** The task finds that something isn't as it should be: a record, and exit code 1. */
+  function finds(command: string, expected: Expected): void {
+    tried.bad.add(taskOf(command));
+    it(`${command} ✗`, async () => {
+      expectFields(recordIn(await bench.run([...wordsOf(command), "--json"]), 1), expected);
+    });
+  }
+
+  const later = (what: string, seconds: number) => it(`… ${what} later`, () => bench.later(seconds));
+  const file = (name: string, content: unknown) =>
+    writeFileSync(path.join(facts.folder, name), typeof content === "string" ? content : JSON.stringify(content));
 
   describe("before a deployment", () => {
-    it("say that there is none, and how to make one", () =>
-      refused("license:show", { license: 1n }, /no readable address book .* deploy first, with `npx hardhat deploy/));
-
-    it("deploy refuses a window that is no length of time", () =>
-      refused(
-        "deploy",
-        { attestors, window: "2 days" },
-        /--window must be a length of time such as 30m, 12h or 30d; it is "2 days"/,
-      ));
-
-    it("deploy refuses a threshold that isn't a majority", async () => {
-      await expect(run("deploy", { attestors, threshold: 1 })).to.be.rejectedWith(/ThresholdNotMajority/);
+    before(async () => {
+      const { abi, bytecode } = await hre.artifacts.readArtifact("CurrencyOfDecimals");
+      const signer = await bench.provider.getSigner(0);
+      const currency = await new ContractFactory(abi, bytecode, signer).deploy(18);
+      facts.wideCurrency = await currency.getAddress();
     });
+
+    const noBook = /no readable address book at .*deploy first, with `npx hardhat deploy --network node`/;
+    bad("status", noBook);
+    bad("roles:check", noBook);
+    bad("attestor:show", noBook);
+    bad("license:show --license 1", noBook);
+    bad("currency:mint --amount 5 --dry-run", noBook);
+
+    bad("deploy", /'--attestors' parameter of task 'deploy' expects a value/);
+    bad("deploy --attestors 0x1234", /--attestors must be an address \(0x and 40 hex digits\); it is "0x1234"/);
+    bad(
+      `deploy --attestors ${attestors.replace("0x976E", "0x976e")}`,
+      /an address \(a digit of it is mistyped, by its checksum\)/,
+    );
+    bad(`deploy --attestors ${addressOf(6)},${addressOf(6)}`, /--attestors names 0x\w{40} twice/);
+    bad(`deploy --attestors ${attestors} --threshold 1`, /--threshold 1 of 3 attestors: more than half/);
+    bad(`deploy --attestors ${attestors} --threshold 4`, /--threshold 4 of 3 attestors: .* at most all/);
+    bad(`deploy --attestors ${attestors} --window "2 days"`, /--window must be a length of time such as .* "2 days"/);
+    bad(`deploy --attestors ${attestors} --epoch 8d`, /--epoch must be 1m to 7d; it is 691200 s/);
+    bad(`deploy --attestors ${attestors} --window 10m`, /--window must be 1h to 14d; it is 600 s/);
+    bad(`deploy --attestors ${attestors} --currency ${addressOf(9)}`, /no ERC-20 is there on node/);
+    bad(`deploy --attestors ${attestors} --currency $wideCurrency`, /has 18 decimals, .* at most 8: take another/);
+    bad(`deploy --attestors ${attestors} --treasury 0x${"0".repeat(40)}`, /--treasury must be somebody's address/);
   });
 
-  describe("a market's life", () => {
-    it("deploy writes the address book", async () => {
-      const { record, printed } = await run("deploy", { attestors });
-      expect(record).to.include.keys("UsageEscrow", "CommitteeAttestor", "TestCurrency");
-      expect(printed).to.contain(book);
+  describe("a deployment", () => {
+    good(`deploy --attestors ${attestors} --epoch 1h --window 1h`, {
+      UsageEscrow: /^0x/,
+      "address book": /node\.json$/,
+    });
+    good("roles:check", { departures: [], ADMIN: [], GOVERNOR: [addressOf(0)] });
+    good("status", {
+      network: NETWORK,
+      "deposit ceiling": usd("100000"),
+      "thaw of licenses": "2 hours",
+      "thaw of stake": "721 hours",
+      "purchases and deposits": "open",
+      models: "0",
+    });
+    bad("status --account 20", /--account 20: network node has accounts 0 to 19/);
+    bad("status --account -1", /--account must be a whole number from 0 to \d+; it is "-1"/);
+    bad("status --verbosely", /Unrecognized param --verbosely/);
+
+    good("attestor:show", { threshold: "2 of 3" });
+    bad(`attestor:show --attestor ${addressOf(9)}`, /no committee is there/);
+    bad("attestor:show --attestor nobody", /--attestor must be an address/);
+
+    for (const [account, amount] of [
+      [2, 5_000],
+      [3, 1_000],
+      [4, 5_000],
+    ]) {
+      good(`currency:mint --amount ${amount} --to ${addressOf(account)}`, { minted: usd(String(amount)) });
+    }
+    bad("currency:mint --amount ten", /--amount must be an amount of TUSD such as 12\.5; it is "ten"/);
+    bad("currency:mint --amount -5", /--amount must be an amount of TUSD such as 12\.5; it is "-5"/);
+    bad("currency:mint --amount 0.0000001", /--amount may have at most 6 decimals/);
+    bad("currency:mint --amount 99999999999999999999", /--amount may be at most 18446744073709\.551615 TUSD/);
+    bad(
+      `currency:mint --amount 5 --to 0x${"0".repeat(40)}`,
+      /can't be sent money: name another .*ERC20InvalidReceiver/,
+    );
+  });
+
+  describe("models", () => {
+    before(() => {
+      cpSync("models/lic380k", path.join(facts.folder, "model"), { recursive: true });
+      cpSync("models/lic380k", path.join(facts.folder, "changed"), { recursive: true });
+      writeFileSync(path.join(facts.folder, "changed/LICENSE"), "another text");
+      writeFileSync(path.join(facts.folder, "changed/more.txt"), "one more file");
+      mkdirSync(path.join(facts.folder, "empty"));
     });
 
-    it("model:register hashes the folder and publishes its manifest", async () => {
-      const { record } = await run("model:register", {
-        folder: "models/lic380k",
-        uri: "ipfs://model",
-        versionUri: "ipfs://version",
-        account: PUBLISHER,
-      });
-      expect(record).to.include({ asset: 1, version: 4294967297n });
-      expect(record?.files).to.have.length(3);
+    const uris = "--uri ipfs://model --version-uri ipfs://version";
+    const manifest = /^0x06aef6be590f39ebbf9926c91210750f217aa2589e9db34e7e717db92ced6ef7$/;
+    good(`model:register --folder $folder/model ${uris} --out $folder/kept/manifest.json ${PUBLISHER}`, {
+      asset: 1,
+      version: String((1n << 32n) | 1n),
+      manifest,
+      files: ["LICENSE (586 bytes)", "README.md (836 bytes)", "lic380k.q8.gguf (421216 bytes)"],
     });
+    bad(`model:register --folder $folder/nowhere ${uris}`, /nowhere can't be used: there is no such file or folder/);
+    bad(`model:register --folder $folder/empty ${uris}`, /empty has no files; a version needs at least one/);
+    bad(
+      'model:register --folder $folder/model --version-uri ipfs://v --uri ""',
+      /needs the address .* name one \(AssetUriEmpty\)/,
+    );
+    bad(
+      `model:register --folder $folder/model ${uris} --weights-commitment 0x12`,
+      /--weights-commitment must be 32 bytes/,
+    );
 
-    it("plan:create reads people's terms", async () => {
-      const { record } = await run("plan:create", {
-        asset: 1,
-        terms: "models/lic380k-plan.json",
-        licenseText: "models/lic380k/LICENSE",
-        account: PUBLISHER,
-      });
-      expect(record).to.include({ plan: 1, asset: 1 });
-      expect(record?.["rate of outputTokens"]).to.deep.equal({ amount: "3.0", symbol: "TUSD", units: 3_000_000n });
+    const next = "--folder $folder/changed --version-uri ipfs://version-2";
+    good(`model:publish --asset 1 ${next} ${PUBLISHER}`, { asset: 1, version: String((1n << 32n) | 2n) });
+    bad(
+      `model:publish --asset 1 ${next} ${PUBLISHER}`,
+      /has published the manifest .* before, as version 2 of asset 1 /,
+    );
+    bad(`model:publish --asset 1 ${next} ${LICENSEE}`, /Asset 1 isn't 0x\w+'s: .*\(CallerNotAssetOwner\)/);
+    bad(`model:publish --asset 9 ${next}`, /There is no token 9 \(ERC721NonexistentToken\)/);
+    bad(`model:publish --asset 1 --asset 1 ${next}`, /Repeated parameter --asset/);
+
+    good("model:show --asset 1", { owner: addressOf(1), uri: "ipfs://model" }, ({ versions }) => {
+      expect((versions as Record[]).map(({ number, status }) => [number, status])).to.deep.equal([
+        [1, "Usable"],
+        [2, "Usable"],
+      ]);
     });
+    bad("model:show --asset 9", /There is no token 9/);
+    bad("model:show --asset 5000000000", /--asset must be a whole number from 1 to 4294967295; it is "5000000000"/);
 
-    it("operator:register registers a key and the plans that are served", async () => {
-      const { record } = await run("operator:register", {
-        endpoint: "http://127.0.0.1:8080",
-        key: ATTESTORS[0].address,
-        plans: "1",
-        account: OPERATOR,
-      });
-      expect(record).to.deep.include({ operator: 1, plans: [1] });
+    const kept = "--manifest $folder/kept/manifest.json";
+    good("model:verify --asset 1 --folder $folder/model", {
+      published: true,
+      version: String((1n << 32n) | 1n),
+      manifest,
     });
-
-    it("stake:add stakes in whole units", async () => {
-      await run("currency:mint", { amount: "1000", account: OPERATOR });
-      const { printed } = await run("stake:add", { operator: 1, amount: "999.5", account: OPERATOR });
-      expect(printed).to.match(/stake +999\.5 TUSD \(999500000 units\)/);
+    good(`model:verify --asset 1 --folder $folder/model ${kept}`, { published: true, differences: [] });
+    finds(`model:verify --asset 1 --folder $folder/changed ${kept}`, {
+      published: false,
+      differences: ["LICENSE: changed", "more.txt: extra"],
     });
+    finds("model:verify --asset 1 --folder $folder/kept", { published: false, version: "none" });
+    bad("model:verify --asset 1 --folder $folder/model --manifest LICENSE", /The manifest isn't JSON/);
+    bad(
+      `model:verify --asset 1 --folder $folder/model --manifest $folder/no.json`,
+      /no\.json can't be used: there is no/,
+    );
+    bad("model:verify --asset 9 --folder $folder/model", /There is no token 9/);
+  });
 
-    it("license:buy buys, funds and caps", async () => {
-      await run("currency:mint", { amount: "50", account: LICENSEE });
-      const { record } = await run("license:buy", { plan: 1, operator: 1, fund: "10", cap: "20", account: LICENSEE });
-      expect(record?.license).to.equal(1n);
-      expect(record?.["own cap"]).to.deep.include({ units: 20_000_000n });
+  describe("plans", () => {
+    const text = "--license-text models/lic380k/LICENSE";
+    const terms = { rates: { requests: "100" }, publisherPercent: 30, attestorPercent: 2, hold: "1h", term: "30d" };
+    const dear = { ...terms, term: "1d", upfrontPrice: "5", minimumSpend: 10, transferable: true };
+    /** A plan's file, by its name in commands. */
+    const plan = (name: string, changes: object) => {
+      before(() => file(`${name}.json`, { ...terms, ...changes }));
+      return `plan:create --asset 1 --terms $folder/${name}.json ${text} ${PUBLISHER}`;
+    };
+
+    good(`plan:create --asset 1 --terms models/lic380k-plan.json ${text} ${PUBLISHER}`, {
+      plan: 1,
+      "rate of outputTokens": usd("3"),
+      hold: "1 hour",
+      "discount for availability": ["10 % below 99 %", "25 % below 90 %"],
     });
+    good(plan("dear", dear), { plan: 2, "upfront price": usd("5"), "minimum a term": usd("10"), transferable: true });
+    bad(
+      `plan:create --asset 1 --terms nowhere.json ${text}`,
+      /--terms nowhere\.json must be a readable JSON file: ENOENT/,
+    );
+    bad(`plan:create --asset 1 --terms LICENSE ${text}`, /--terms LICENSE must be a readable JSON file/);
+    bad("plan:create --asset 1 --terms models/lic380k-plan.json --license-text none.txt", /none\.txt can't be used/);
+    bad(plan("unknown-meter", { rates: { tokens: "1" } }), /rates has no tokens; it may have requests, inputTokens/);
+    bad(plan("unknown-term", { price: "1" }), /The plan has no price; it may have rates, publisherPercent/);
+    bad(
+      plan("negative-rate", { rates: { requests: "-1" } }),
+      /rates\.requests must be an amount of TUSD .* it is "-1"/,
+    );
+    bad(
+      plan("absurd-rate", { rates: { requests: "999999999999" } }),
+      /rates\.requests may be at most 281474976\.710655/,
+    );
+    bad(plan("all-taken", { publisherPercent: 130 }), /publisherPercent must be between 0 and 100 .* it is 130/);
+    bad(plan("no-share", { publisherPercent: "30" }), /publisherPercent must be between 0 and 100 .* it is "30"/);
+    bad(plan("nothing-left", { publisherPercent: 99 }), /publisher's 99 %, .* leave the operator nothing: lower/);
+    bad(
+      plan("short-hold", { hold: "5m" }),
+      /A hold lasts 1 hour to 30 days, and not 5 minutes \(HoldPeriodOutOfRange\)/,
+    );
+    bad(plan("no-hold", { hold: undefined }), /hold must be a length of time such as .* it is "undefined"/);
+    bad(plan("long-term", { term: "9999d" }), /A term lasts 1 day to 3650 days, and not 9999 days/);
+    bad(plan("endless-term", { term: "0d" }), /term must be longer than 0s and at most 36500d; it is "0d"/);
+    bad(plan("no-truth", { renewable: "yes" }), /renewable must be true or false; it is "yes"/);
+    bad(plan("half-a-license", { supply: 1.5 }), /supply must be a whole number up to 4294967295; it is 1\.5/);
+    bad(plan("one-tier", { availability: [{}] }), /availability must be a list of two tiers; it is \[\{\}\]/);
+    bad(
+      plan("minimum-above-cap", { ...dear, cap: "9" }),
+      /minimum of 10\.0 TUSD \(10000000 units\) .* cap of 9\.0 TUSD/,
+    );
+    bad(`${plan("others", {})} --account 3`.replace(` ${PUBLISHER}`, ""), /its owner alone says on what terms/);
+    bad(
+      `plan:create --asset 1 --terms models/lic380k-plan.json ${text} ${PUBLISHER} --attestor ${addressOf(9)}`,
+      /No contract is at 0x/,
+    );
 
-    it("license:fund funds, with an approval or a permit", async () => {
-      await run("license:fund", { license: 1n, amount: "2.5", account: LICENSEE });
-      const { record } = await run("license:fund", { license: 1n, amount: "2.5", permit: true, account: LICENSEE });
-      expect(record?.balance).to.deep.include({ units: 15_000_000n });
+    good("plan:show --plan 1", { status: "Open", sold: "0", term: "30 days" });
+    bad("plan:show --plan 9", /There is no plan 9 \(PlanUnknown\)/);
+    bad("plan:show --plan 1.5", /--plan must be a whole number from 1 to 4294967295; it is "1\.5"/);
+  });
+
+  describe("operators", () => {
+    const key = `--key ${addressOf(9)}`;
+    const endpoint = "--endpoint http://127.0.0.1:8080";
+    good(`operator:register ${endpoint} ${key} --plans 1,2 ${OPERATOR}`, { operator: 1, plans: [1, 2] });
+    good(`operator:register ${endpoint} ${key} --plans 1 ${OTHER_OPERATOR}`, { operator: 2 });
+    bad(
+      `operator:register ${endpoint} ${key} --plans all`,
+      /--plans must be a whole number from 1 to 4294967295; it is "all"/,
+    );
+    bad(`operator:register ${endpoint} ${key} --plans 1,9`, /There is no plan 9 \(PlanUnknown\)/);
+    bad(`operator:register ${endpoint} --key 0x12 --plans 1`, /--key must be an address/);
+    bad(`operator:register ${endpoint} ${key} --plans 1 --key-valid soon`, /--key-valid must be a length of time/);
+    bad(`operator:register --endpoint "" ${key} --plans 1`, /The chain refused register: .* \(EndpointEmpty\)/);
+
+    good(`operator:key --operator 1 --add ${addressOf(8)} --valid 1d ${OPERATOR}`, { added: addressOf(8) });
+    good(`operator:key --operator 1 --revoke ${addressOf(8)} ${OPERATOR}`, { revoked: addressOf(8) });
+    bad(`operator:key --operator 1 --revoke ${addressOf(8)} ${OPERATOR}`, /no key of operator 1 that could be revoked/);
+    bad(`operator:key --operator 1 --add ${addressOf(8)} ${OPERATOR}`, /has added the key .* before/);
+    bad(`operator:key --operator 1 --add ${addressOf(7)} ${LICENSEE}`, /Operator 1 isn't 0x\w+'s: act as its owner/);
+    bad(`operator:key --operator 1 ${OPERATOR}`, /Say one of --add, --revoke/);
+    bad(
+      `operator:key --operator 16777216 --add ${addressOf(8)}`,
+      /--operator must be a whole number from 1 to 16777215/,
+    );
+
+    good(`operator:serve --operator 2 --plans 2 ${OTHER_OPERATOR}`, { serves: [2] });
+    good(`operator:serve --operator 2 --plans 2 --stop ${OTHER_OPERATOR}`, { "serves no longer": [2] });
+    bad(`operator:serve --operator 2 --plans 9 ${OTHER_OPERATOR}`, /There is no plan 9/);
+    bad(`operator:serve --operator 9 --plans 1 ${OTHER_OPERATOR}`, /There is no operator 9 \(OperatorUnknown\)/);
+
+    good(`operator:describe --operator 1 --metadata ipfs://me ${OPERATOR}`, {
+      endpoint: "http://127.0.0.1:8080",
+      metadata: "ipfs://me",
+      evidence: ZeroHash,
     });
+    bad(`operator:describe --operator 1 --endpoint http://mine ${LICENSEE}`, /Operator 1 isn't 0x\w+'s/);
+    bad("operator:describe --operator 9", /There is no operator 9/);
 
-    it("license:grant prints an API key of the owner's", async () => {
-      const { record } = await run("license:grant", { license: 1n, cap: "5", valid: "12h", account: LICENSEE });
-      const { grant } = decodeBearer(record?.key as string);
+    good("operator:show --operator 1", { status: "Unstaked", owner: addressOf(2), plans: ["1", "2"] }, ({ keys }) => {
+      expect((keys as Record[]).map(({ key, status }) => [key, status])).to.deep.equal([
+        [addressOf(9), "Active"],
+        [addressOf(8), "Revoked"],
+      ]);
+    });
+    bad("operator:show --operator 9", /There is no operator 9/);
+    bad("operator:show --operator me", /--operator must be a whole number/);
+
+    good(`stake:add --operator 1 --amount 1000 ${OPERATOR}`, {
+      added: usd("1000"),
+      active: usd("1000"),
+      status: "Active",
+    });
+    good(`stake:add --operator 2 --amount 500.5 ${OTHER_OPERATOR}`, { stake: usd("500.5") });
+    bad(`stake:add --operator 1 --amount 0 ${OPERATOR}`, /The amount is 0: name a larger one \(AmountZero\)/);
+    bad(`stake:add --operator 1 --amount 1 ${LICENSEE}`, /Operator 1 isn't 0x\w+'s/);
+    bad(`stake:add --operator 9 --amount 1 ${OPERATOR}`, /There is no operator 9/);
+    bad(`stake:add --operator 1 --amount 1 ${OUTSIDER}`, /has 0\.0 TUSD and needs 1\.0: send it the rest/);
+    good("stake:show --operator 1", { stake: usd("1000"), holder: addressOf(2), "holder's stake": usd("1000") });
+    good(`stake:show --operator 1 --holder ${addressOf(4)}`, { "holder's stake": usd("0") });
+    bad("stake:show --operator 9", /There is no operator 9/);
+    bad("stake:show --operator 1 --holder me", /--holder must be an address/);
+  });
+
+  describe("licenses", () => {
+    good(`license:buy --plan 1 --operator 1 --fund 25 --cap 100 ${LICENSEE}`, {
+      license: "1",
+      owner: addressOf(3),
+      "own cap": usd("96"),
+      funded: usd("25"),
+    });
+    good(`license:buy --plan 2 --operator 1 --fund 12 ${LICENSEE}`, { license: "2", "upfront price": usd("5") });
+    good(`license:buy --plan 2 --operator 1 --fund 30 ${LICENSEE}`, { license: "3" });
+    bad("license:buy --operator 1", /The '--plan' parameter of task 'license:buy' expects a value/);
+    bad("license:buy --plan 5000000000 --operator 1", /--plan must be .* 4294967295; it is "5000000000"/);
+    bad("license:buy --plan 9 --operator 1", /There is no plan 9 \(PlanUnknown\)/);
+    bad(`license:buy --plan 1 --operator 7 ${LICENSEE}`, /Operator 7 doesn't serve plan 1: choose one that does/);
+    bad(`license:buy --plan 2 --operator 2 --fund 20 ${LICENSEE}`, /Operator 2 doesn't serve plan 2/);
+    bad(`license:buy --plan 1 --operator 1 --fund ten ${LICENSEE}`, /--fund must be an amount of TUSD/);
+    bad(`license:buy --plan 1 --operator 1 --fund 5 ${OUTSIDER}`, /has 0\.0 TUSD and needs 5\.0: send it the rest/);
+    bad(
+      `license:buy --plan 2 --operator 1 --fund 9.5 ${LICENSEE}`,
+      /9\.5 TUSD .* minimum of 10\.0 TUSD .*MinimumNotCovered/,
+    );
+    bad(`license:buy --plan 1 --operator 1 --cap 3 ${LICENSEE}`, /--cap must be 9 to 32212254720 whole units .* "3"/);
+    bad(
+      `license:buy --plan 1 --operator 1 --cap lots ${LICENSEE}`,
+      /--cap must be 9 to 32212254720 whole units .* "lots"/,
+    );
+    bad(`license:buy --plan 1 --operator 1 --to 0x${"0".repeat(40)} ${LICENSEE}`, /can't own it: name another address/);
+
+    good(`license:fund --license 1 --amount 2.5 ${LICENSEE}`, { balance: usd("27.5") });
+    good(`license:fund --license 1 --amount 2.5 --permit ${LICENSEE}`, { balance: usd("30") });
+    bad(`license:fund --license 9 --amount 1 ${LICENSEE}`, /License 9 was never sold/);
+    bad(`license:fund --license 1 --amount 0 ${LICENSEE}`, /The amount is 0/);
+    bad(`license:fund --license 1 --amount 500000 ${LICENSEE}`, /has 9\d\d\.\d TUSD and needs 500000\.0/);
+    bad(
+      "license:fund --license 18446744073709551616 --amount 1",
+      /--license must be a license's id, .* to 18446744073709551615/,
+    );
+
+    good(`license:grant --license 1 --cap 5 --valid 12h ${LICENSEE}`, { cap: usd("5"), generation: 0 }, ({ key }) => {
+      const { grant } = decodeBearer(key as string);
       expect(grant).to.include({ licenseId: 1n, cap: 5_000_000n, generation: 0 });
-      expect(grant.expiresAt - grant.notBefore).to.equal(12 * 3600);
+      expect(grant.expiresAt - grant.notBefore).to.equal(12 * HOUR);
+    });
+    bad(`license:grant --license 1 ${OPERATOR}`, /License 1 is 0x\w+'s, and not 0x\w+'s: act as its owner/);
+    bad(`license:grant --license 9 ${LICENSEE}`, /--license 9: no such license/);
+    bad(`license:grant --license 1 --valid 0s ${LICENSEE}`, /--valid must be longer than 0s/);
+    bad(`license:grant --license 1 --dry-run ${LICENSEE}`, /Unrecognized param --dry-run/);
+
+    good("license:show --license 1", {
+      status: "Running",
+      balance: usd("30"),
+      "own cap a term": usd("96"),
+      road: "attested",
+    });
+    good("license:show --license 2", { "committed to its minimum": usd("10"), "upfront price that waits": usd("5") });
+    bad("license:show --license 9", /--license 9: no such license/);
+    bad("license:show --license 0", /--license must be a license's id, a whole number from 1/);
+
+    good(`license:revoke --license 1 ${LICENSEE}`, { generation: "1" });
+    bad(`license:revoke --license 1 ${OPERATOR}`, /License 1 isn't 0x\w+'s: act as its owner \(CallerNotOwner\)/);
+    bad(`license:revoke --license 9 ${LICENSEE}`, /--license 9: no such license/);
+  });
+
+  describe("a batch", () => {
+    it("… an hour of use later, signed by two attestors", async () => {
+      await bench.later(HOUR);
+      const entries = [entryOf(1n, { requests: 10n, inputTokens: 100_000n, outputTokens: 50_000n })];
+      const packed = packEntries(entries);
+      const epochEnd = await bench.now();
+      const header: BatchHeader = {
+        operatorId: 1,
+        planId: 1,
+        versionId: (1n << 32n) | 1n,
+        sequence: 1n,
+        epochStart: epochEnd - HOUR + 60,
+        epochEnd,
+        root: id("root"),
+        count: 10n,
+        ...totalOf(entries),
+        availabilityBps: 10_000,
+        p95TtftMs: 300,
+        samples: 60,
+        entriesHash: keccak256(packed),
+        evidenceHash: ZeroHash,
+      };
+      const book = JSON.parse(readFileSync(addressBookPath(facts.folder, NETWORK), "utf8"));
+      const { chainId } = await bench.provider.getNetwork();
+      const verifyingContract = book.contracts.UsageEscrow as string;
+      facts.batch = batchDigest({ name: "Licet UsageEscrow", version: "1", chainId, verifyingContract }, header);
+      const proofBy = (accounts: number[]) =>
+        committeeProof(
+          accounts.map((account) => ({
+            signer: addressOf(account),
+            signature: wallets[account].signingKey.sign(facts.batch).serialized,
+          })),
+        );
+      const batch = { header: headerToJson(header), entries: packed, proof: proofBy([6, 7]) };
+      file("batch.json", batch);
+      file("unsigned.json", { ...batch, proof: proofBy([6, 9]) });
+      file("other-entries.json", { ...batch, entries: packEntries([entryOf(2n)]) });
+      file("no-entries.json", { ...batch, entries: undefined });
+      file("torn.json", { ...batch, entries: "0x1234" });
+      file("no-header.json", { ...batch, header: { operatorId: 1 } });
+      file("half.json", JSON.stringify(batch).slice(0, 200));
     });
 
-    it("license:show shows it, as a table and as JSON", async () => {
-      expect((await run("license:show", { license: 1n })).printed).to.match(
-        /^balance +15\.0 TUSD \(15000000 units\)$/m,
-      );
-      const { printed } = await run("license:show", { license: 1n, json: true });
-      expect(JSON.parse(printed).balance).to.deep.equal({ amount: "15.0", symbol: "TUSD", units: "15000000" });
+    bad("batch:settle --file $folder/unsigned.json", /The proof doesn't vouch for batch 0x/);
+    bad("batch:settle --file $folder/other-entries.json", /The entries' hash is 0x\w+, and the header says 0x/);
+    bad("batch:settle --file $folder/no-entries.json", /no-entries\.json is no batch: entries must be bytes/);
+    bad("batch:settle --file $folder/torn.json", /torn\.json is no batch: entries must come in records of 28 bytes/);
+    bad("batch:settle --file $folder/no-header.json", /no-header\.json is no batch: /);
+    bad("batch:settle --file $folder/half.json", /half\.json must be a readable JSON file/);
+    bad("batch:settle --file $folder/nowhere.json", /nowhere\.json must be a readable JSON file: ENOENT/);
+    good("batch:settle --file $folder/batch.json", {
+      charged: usd("0.251"),
+      discount: "0 %",
+      entries: { Charged: 1 },
+      "not charged in full": [],
+    });
+    bad("batch:settle --file $folder/batch.json", /Batch 0x\w+ has settled before: nothing is charged twice/);
+    good("batch:show --batch $batch", { status: "Held", sequence: "1", charged: usd("0.251") });
+    bad(`batch:show --batch ${id("none")}`, /--batch 0x\w+: no such batch has settled/);
+    bad("batch:show --batch 0x1234", /--batch must be 32 bytes/);
+    bad("batch:release --batch $batch", /is held until 20\d\d-.*: release it from then on \(HoldRunning\)/);
+    later("the hold", HOUR);
+    good("batch:release --batch $batch", {
+      charged: usd("0.251"),
+      publisher: usd("0.0753"),
+      attestors: usd("0.00502"),
+    });
+    bad("batch:release --batch $batch", /is collected: only a batch that is held can be released/);
+    bad(`batch:release --batch ${id("none")}`, /is unknown: only a batch that is held can be released/);
+
+    good(`earnings:withdraw ${PUBLISHER}`, { "from charges": usd("0.0753"), to: addressOf(1) });
+    good(`earnings:withdraw --account 6 --to ${addressOf(9)}`, { "from attesting": usd("0.00251"), to: addressOf(9) });
+    bad(`earnings:withdraw ${PUBLISHER}`, /has nothing to withdraw: releases bring earnings/);
+    bad(`earnings:withdraw ${OPERATOR} --to 0x12`, /--to must be an address/);
+    good("operator:bonus --operator 1", { added: usd("0.001255") });
+    bad("operator:bonus --operator 1", /No bonus waits for operator 1/);
+    bad("operator:bonus --operator 9", /No bonus waits for operator 9/);
+
+    good("license:upfront --license 2", { price: usd("5"), goes: "to the publisher" });
+    bad("license:upfront --license 2", /No upfront price of license 2 waits/);
+    bad("license:upfront --license 9", /--license 9: no such license/);
+  });
+
+  describe("what waits", () => {
+    good(`license:cap --license 1 --cap 20 ${LICENSEE}`, { "own cap a term": usd("96"), "lower cap": usd("20") });
+    good(`license:operator --license 1 --operator 2 ${LICENSEE}`, { operator: "1", "next operator": "2" });
+    good(`license:withdraw --license 1 --amount 5 ${LICENSEE}`, {
+      announced: usd("5"),
+      "can be withdrawn after": /^20/,
+    });
+    good(`license:transfer --license 2 ${LICENSEE}`, { status: "Locked", "can be transferred after": /^20/ });
+    good(`stake:withdraw --operator 2 --amount 100 ${OTHER_OPERATOR}`, { announced: usd("100") });
+
+    bad(`license:cap --license 1 --apply`, /The lower cap of license 1 can be put in force from 20\d\d-/);
+    bad(`license:cap --license 2 --apply`, /No lower cap was announced for license 2/);
+    bad(`license:cap --license 1 ${LICENSEE}`, /Say one of --cap, --apply/);
+    bad(`license:cap --license 1 --cap 20 --apply ${LICENSEE}`, /Say one of --cap, --apply/);
+    bad(`license:cap --license 1 --cap 1e9 ${LICENSEE}`, /--cap must be 9 to 32212254720 whole units/);
+    bad(`license:cap --license 1 --cap 20 ${OPERATOR}`, /License 1 isn't 0x\w+'s/);
+    bad(`license:cap --license 9 --cap 20 ${LICENSEE}`, /--license 9: no such license/);
+
+    bad(
+      "license:operator --license 1 --apply",
+      /The other operator or road of license 1 can be put in force after 20\d\d-/,
+    );
+    bad("license:operator --license 3 --apply", /No other operator or road was announced for license 3/);
+    bad(`license:operator --license 1 --operator 9 ${LICENSEE}`, /Operator 9 doesn't serve plan 1/);
+    bad(
+      `license:operator --license 1 --road pigeon ${LICENSEE}`,
+      /--road must be attested or vouchers; it is "pigeon"/,
+    );
+    bad(`license:operator --license 1 ${LICENSEE}`, /Say --operator, --road or both, or --apply alone/);
+    bad(`license:operator --license 1 --operator 2 ${OUTSIDER}`, /License 1 isn't 0x\w+'s/);
+
+    good(`license:withdraw --license 1 ${LICENSEE}`, { announced: usd("5"), "can be withdrawn after": /^20/ });
+    bad(`license:withdraw --license 1 --amount 7 ${LICENSEE}`, /Another amount is on its way out already: .* --anew/);
+    bad(`license:withdraw --license 1 ${OPERATOR}`, /License 1 is 0x\w+'s, and not 0x\w+'s: act as its owner/);
+    bad(
+      `license:withdraw --license 3 --amount 31 ${LICENSEE}`,
+      /31\.0 TUSD \(31000000 units\) is more than the 30\.0 TUSD/,
+    );
+    bad(`license:withdraw --license 3 --amount 0 ${LICENSEE}`, /--amount must be above 0/);
+    bad(`license:withdraw --license 3 --cancel ${LICENSEE}`, /Nothing is on its way out/);
+    bad(`license:withdraw --license 3 --cancel --anew ${LICENSEE}`, /Say either --anew or --cancel/);
+
+    good(`license:transfer --license 2 ${LICENSEE}`, { status: "Locked", "can be transferred after": /^20/ });
+    bad(`license:transfer --license 1 ${LICENSEE}`, /License 1 can't be transferred: its plan doesn't allow it/);
+    bad(`license:transfer --license 1 --unlock ${LICENSEE}`, /License 1 is running: this can't be done with it now/);
+    bad(`license:transfer --license 9 ${LICENSEE}`, /--license 9: no such license/);
+    bad(`license:withdraw --license 2 ${LICENSEE}`, /License 2 is locked for a transfer: this can't be done/);
+
+    good(`stake:withdraw --operator 2 ${OTHER_OPERATOR}`, { announced: usd("100"), "can be withdrawn after": /^20/ });
+    bad(
+      `stake:withdraw --operator 1 --amount 1001.01 ${OPERATOR}`,
+      /--amount 1001\.01 is more than your stake in operator 1/,
+    );
+    bad(`stake:withdraw --operator 1 ${LICENSEE}`, /has no stake in operator 1/);
+    bad(`stake:withdraw --operator 9 ${OPERATOR}`, /There is no operator 9/);
+    bad(`stake:withdraw --operator 2 --amount 7 ${OTHER_OPERATOR}`, /Another amount is on its way out already/);
+
+    later("the wait", WAIT);
+    good("license:cap --license 1 --apply", { "own cap a term": usd("20"), "lower cap": "none announced" });
+    good(`license:cap --license 1 --cap none ${LICENSEE}`, { "own cap a term": "none" });
+    good("license:operator --license 1 --apply", { operator: "2", road: "attested" });
+    good(`license:withdraw --license 1 ${LICENSEE}`, { withdrawn: usd("5"), to: addressOf(3) });
+    good(`license:withdraw --license 1 ${LICENSEE}`, { announced: usd("24.749") });
+    good(`license:withdraw --license 1 --cancel ${LICENSEE}`, { "stays in": usd("24.749") });
+    bad(`license:transfer --license 2 ${LICENSEE}`, /License 2 can be transferred now: say --to whom, or --unlock/);
+    bad(`license:transfer --license 2 --to ${addressOf(5)} ${OUTSIDER}`, /Token 2 isn't 0x\w+'s: act as its owner/);
+    good(`license:transfer --license 2 --to ${addressOf(5)} ${LICENSEE}`, { owner: addressOf(5), status: "Locked" });
+    bad(`license:transfer --license 2 ${HEIR}`, /License 2 was transferred: its owner says --unlock to use it/);
+    bad(`license:transfer --license 2 --unlock ${LICENSEE}`, /License 2 isn't 0x\w+'s/);
+    good(`license:transfer --license 2 --unlock ${HEIR}`, { status: "Running" });
+  });
+
+  describe("terms", () => {
+    good(`license:renew --license 3 --auto off ${LICENSEE}`, { "starts another term": false });
+    good(`license:renew --license 3 --auto on ${LICENSEE}`, { "starts another term": true });
+    bad(`license:renew --license 3 --auto maybe ${LICENSEE}`, /--auto must be on or off; it is "maybe"/);
+    bad(`license:renew --license 3 ${LICENSEE}`, /License 3 is running: this can't be done with it now/);
+    bad(`license:renew --license 1 --auto off ${LICENSEE}`, /The plan of license 1 has no minimum spend/);
+    bad("license:renew --license 9", /--license 9: no such license/);
+    bad("license:close --license 3", /The term of license 3 can be closed after 20\d\d-/);
+    bad("license:close --license 1", /The plan of license 1 has no minimum spend/);
+    bad("license:close --license 9", /--license 9: no such license/);
+
+    later("the rest of a term", 19 * HOUR + 600);
+    good("license:show --license 3", { status: "Lapsed" });
+    good(`license:renew --license 3 ${OUTSIDER}`, { term: "1" });
+    bad("license:renew --license 3", /License 3 is running/);
+    bad(`license:end --license 2 ${LICENSEE}`, /License 2 isn't 0x\w+'s/);
+    good(`license:end --license 2 ${HEIR}`, { status: "Ended", "stays due": usd("10") });
+    bad(`license:end --license 2 ${HEIR}`, /License 2 has ended: this can't be done with it now/);
+    bad(`license:end --license 9 ${HEIR}`, /--license 9: no such license/);
+    bad("license:close --license 3", /can be closed after 20\d\d-/);
+    later("the wait", WAIT);
+    good("license:close --license 3", { charged: usd("10") });
+    good("license:close --license 2", { charged: usd("10"), status: "Closed" });
+    bad("license:close --license 2", /The last term of license 2 was closed before/);
+  });
+
+  describe("endings", () => {
+    good(`model:recall --asset 1 --number 2 ${PUBLISHER}`, { number: 2, "usable until": /^20/ });
+    bad(`model:recall --asset 1 --number 2 ${PUBLISHER}`, /Version 2 of asset 1 \(\d+\) was recalled before/);
+    bad(`model:recall --asset 1 --number 9 ${PUBLISHER}`, /There is no version 9 of asset 1/);
+    bad(`model:recall --asset 1 --number 1 ${LICENSEE}`, /Asset 1 isn't 0x\w+'s/);
+    bad(`model:recall --asset 1 --number first ${PUBLISHER}`, /--number must be a whole number from 1/);
+
+    good(`plan:close --plan 2 ${PUBLISHER}`, { status: "Closed", "licenses that run on": "2" });
+    bad(`plan:close --plan 2 ${PUBLISHER}`, /Plan 2 is closed/);
+    bad(`plan:close --plan 1 ${LICENSEE}`, /its owner alone says on what terms/);
+    bad(`plan:close --plan 9 ${PUBLISHER}`, /There is no plan 9/);
+    good("plan:show --plan 2", { status: "Closed", sold: "2" });
+    bad(`license:buy --plan 2 --operator 1 --fund 20 ${LICENSEE}`, /Plan 2 is closed and sells no more licenses/);
+
+    later("the thaw of stake", 30 * DAY);
+    good(`stake:withdraw --operator 2 ${OTHER_OPERATOR}`, { withdrawn: usd("100"), to: addressOf(4) });
+    good("stake:show --operator 2", { stake: usd("400.5") });
+    good("status", { models: "1", plans: "2", licenses: "3", operators: "2" });
+    good("model:show --asset 1", {}, ({ versions }) => {
+      expect((versions as Record[]).map(({ status }) => status)).to.deep.equal(["Usable", "Recalled"]);
     });
   });
 
-  describe("bad input", () => {
-    const rows: [string, string, () => TaskArguments, RegExp][] = [
-      [
-        "license:buy",
-        "an amount that is none",
-        () => ({ plan: 1, operator: 1, fund: "ten" }),
-        /--fund must be an amount of TUSD/,
-      ],
-      [
-        "license:buy",
-        "too many decimals",
-        () => ({ plan: 1, operator: 1, fund: "0.0000001" }),
-        /--fund may have at most 6 decimals/,
-      ],
-      [
-        "license:buy",
-        "an empty wallet",
-        () => ({ plan: 1, operator: 1, fund: "5", account: 9 }),
-        /has 0\.0 TUSD and needs 5\.0: send it the rest/,
-      ],
-      [
-        "license:buy",
-        "a plan that isn't there",
-        () => ({ plan: 9, operator: 1 }),
-        /The chain refused: PlanUnknown\(planId 9\)/,
-      ],
-      [
-        "license:buy",
-        "an operator that doesn't serve it",
-        () => ({ plan: 1, operator: 7 }),
-        /PlanNotServed\(operatorId 7, planId 1\)/,
-      ],
-      [
-        "license:buy",
-        "a cap below the lowest",
-        () => ({ plan: 1, operator: 1, cap: "3" }),
-        /--cap must be at least 9 whole units/,
-      ],
-      [
-        "license:buy",
-        "an account that isn't there",
-        () => ({ plan: 1, operator: 1, account: 99 }),
-        /--account 99: network hardhat has accounts 0 to 19/,
-      ],
-      [
-        "license:fund",
-        "a license that was never sold",
-        () => ({ license: 9n, amount: "1", account: LICENSEE }),
-        /LicenseUnknown\(licenseId 9\)/,
-      ],
-      [
-        "license:grant",
-        "somebody else's license",
-        () => ({ license: 1n, account: OPERATOR }),
-        /only its owner can sign grants/,
-      ],
-      ["license:grant", "a license that was never sold", () => ({ license: 9n }), /--license 9: no such license/],
-      ["license:show", "a license that was never sold", () => ({ license: 9n }), /--license 9: no such license/],
-      ["stake:add", "nothing", () => ({ operator: 1, amount: "0", account: OPERATOR }), /AmountZero\(\)/],
-      [
-        "stake:add",
-        "somebody else's operator",
-        () => ({ operator: 1, amount: "1", account: LICENSEE }),
-        /CallerNotOperator\(operatorId 1/,
-      ],
-      [
-        "operator:register",
-        "plans that are no ids",
-        () => ({ endpoint: "http://a", key: ATTESTORS[0].address, plans: "all" }),
-        /--plans must be ids such as 1 or 1,2; it is "all"/,
-      ],
-      [
-        "operator:register",
-        "a plan that isn't there",
-        () => ({ endpoint: "http://a", key: ATTESTORS[0].address, plans: "1,9" }),
-        /PlanUnknown\(planId 9\)/,
-      ],
-      [
-        "batch:release",
-        "a batch that isn't there",
-        () => ({ batch: `0x${"11".repeat(32)}` }),
-        /BatchNotHeld\(batchId 0x11/,
-      ],
-      ["earnings:withdraw", "nothing earned", () => ({ account: LICENSEE }), /has nothing to withdraw/],
-      [
-        "plan:create",
-        "no file",
-        () => ({ ...plan({}), terms: "nowhere.json" }),
-        /--terms nowhere\.json must be a readable JSON file/,
-      ],
-      [
-        "plan:create",
-        "an unknown meter",
-        () => plan({ rates: { tokens: "1" } }),
-        /no meter is called tokens; there are requests, inputTokens/,
-      ],
-      [
-        "plan:create",
-        "a percentage above the whole",
-        () => plan({ publisherPercent: 130 }),
-        /publisherPercent must be between 0 and 100/,
-      ],
-      [
-        "plan:create",
-        "shares that leave the operator nothing",
-        () => plan({ publisherPercent: 99 }),
-        /SharesAboveWhole\(publisherBps 9900/,
-      ],
-      [
-        "plan:create",
-        "a hold that is too short",
-        () => plan({ hold: "5m" }),
-        /HoldPeriodOutOfRange\(holdPeriod 300, shortest 3600/,
-      ],
-      [
-        "plan:create",
-        "somebody else's model",
-        () => ({ ...plan({}), account: LICENSEE }),
-        /CallerNotPublisher\(assetId 1/,
-      ],
-      [
-        "oracle:run",
-        "the chain in memory",
-        () => ({ settings: "oracle.json" }),
-        /The chain in memory ends with the task/,
-      ],
+  describe("another committee", () => {
+    before(() => {
+      const members = [6, 8, 9].map((account) => ({ signer: addressOf(account), payee: addressOf(account) }));
+      const until = "2099-12-31";
+      file("next.json", { members, threshold: 2, until });
+      file("past.json", { members, threshold: 2, until: "2020-01-01" });
+      file("no-end.json", { members, threshold: 2 });
+      file("no-majority.json", { members, threshold: 1, until });
+      file("too-many.json", { members, threshold: 4, until });
+      file("nobody.json", { members: [{ signer: "me" }], threshold: 1, until });
+      file("no-members.json", { threshold: 1, until });
+    });
+
+    const next = "committee:rotate --next $folder/next.json";
+    it(`${next} says what to sign`, async () => {
+      const record = recordIn(await bench.run([...wordsOf(next), "--json"]));
+      expectFields(record, { "to sign": /^0x\w{64}$/, "signatures needed": "2", threshold: 2, nonce: "0" });
+    });
+    for (const account of [6, 7]) {
+      it(`${next} --sign --account ${account} prints a signature`, async () => {
+        const { signature } = recordIn(await bench.run(wordsOf(`${next} --sign --account ${account} --json`)));
+        facts[`signedBy${account}`] = signature as string;
+      });
+    }
+    bad(`${next} --sign ${OUTSIDER}`, /isn't in the present committee/);
+    bad(`${next} --signatures $signedBy6`, /isn't signed by as many of the present committee as must/);
+    bad(`${next} --signatures $signedBy6,$signedBy6`, /isn't signed by as many of the present committee as must/);
+    bad(`${next} --signatures 0x1234`, /0x1234 is no signature of 65 bytes; it has 2/);
+    bad(`${next} --signatures mine`, /--signatures must be bytes/);
+    bad(
+      "committee:rotate --next $folder/no-majority.json --signatures $signedBy6",
+      /isn't in the present committee, or signed something else/,
+    );
+    bad("committee:rotate --next $folder/too-many.json", /threshold must be a whole number from 1 to 3; it is "4"/);
+    bad("committee:rotate --next $folder/nobody.json", /members\[0\]\.signer must be bytes/);
+    bad("committee:rotate --next $folder/no-members.json", /members must be a list/);
+    bad("committee:rotate --next $folder/no-end.json", /until must be a date such as 2027-01-31 .* it is undefined/);
+    bad("committee:rotate --next $folder/past.json --signatures $signedBy6", /or signed something else/);
+    bad("committee:rotate --next $folder/nowhere.json", /--next .*nowhere\.json must be a readable JSON file/);
+    good(`${next} --signatures $signedBy6,$signedBy7`, { rotation: "1", "in force from": /^20/ });
+    bad(`${next} --signatures $signedBy6,$signedBy7`, /or signed something else/);
+    good("attestor:show", {}, ({ rotations }) => {
+      expect((rotations as Record[]).map(({ status }) => status)).to.deep.equal(["Present", "Announced"]);
+    });
+  });
+
+  describe("a dry run", () => {
+    const refusals: [string, number, RegExp][] = [
+      [`license:fund --license 9 --amount 55 ${LICENSEE}`, 1, /The chain refused deposit: License 9 was never sold/],
+      [`stake:add --operator 2 --amount 5 ${LICENSEE}`, 1, /The chain refused addStake: Operator 2 isn't/],
+      [`license:end --license 3 ${OUTSIDER}`, 0, /The chain refused end: License 3 isn't 0x\w+'s/],
     ];
-    for (const [task, what, args, reason] of rows) {
-      it(`${task} refuses ${what}`, () => refused(task, args(), reason.source));
+    for (const [command, before, reason] of refusals) {
+      it(`${command} says what comes before the refusal, and ends with exit code 1`, async () => {
+        const record = recordIn(await bench.run([...wordsOf(command), "--dry-run", "--json"]), 1);
+        expectFields(record, { refused: reason });
+        expect(record.transactions).to.have.length(before);
+      });
+    }
+
+    it("says which money would move, from whom to whom", async () => {
+      const command = `license:fund --license 1 --amount 55 ${LICENSEE} --dry-run --json`;
+      const { transactions, balance } = recordIn(await bench.run(wordsOf(command)));
+      expect((transactions as Record[]).map(({ moves }) => moves)).to.deep.equal([
+        [],
+        [{ from: addressOf(3), to: "UsageEscrow", ...usd("55") }],
+      ]);
+      expect(balance).to.deep.equal(usd("79.749"));
+      const { stdout } = await bench.run(wordsOf("license:show --license 1"));
+      expect(stdout).to.match(/^balance +24\.749 TUSD \(24749000 units\)$/m);
+    });
+
+    it("writes no file", async () => {
+      const command = `model:register --folder models/lic380k --uri a --version-uri b --out $folder/new.json --dry-run --json`;
+      recordIn(await bench.run(wordsOf(command)));
+      expect(existsSync(path.join(facts.folder, "new.json"))).to.equal(false);
+    });
+  });
+
+  describe("a chain that isn't the address book's", () => {
+    const book = () => addressBookPath(facts.folder, NETWORK);
+    let kept: string;
+
+    beforeEach(() => {
+      kept = readFileSync(book(), "utf8");
+    });
+    afterEach(() => writeFileSync(book(), kept));
+
+    it("is told by its id", async () => {
+      writeFileSync(book(), kept.replace('"31337"', '"1"'));
+      const { exitCode, stderr } = await bench.run(["status"]);
+      expect({ exitCode, stderr }).to.deep.equal({
+        exitCode: 1,
+        stderr: "The address book is of chain 1, and node is chain 31337: check --network, or deploy anew.",
+      });
+    });
+
+    it("is told by what isn't there", async () => {
+      const { contracts } = JSON.parse(kept);
+      writeFileSync(book(), kept.replaceAll(contracts.UsageEscrow, addressOf(9)));
+      const { exitCode, stderr } = await bench.run(["status"]);
+      expect(exitCode).to.equal(1);
+      expect(stderr).to.match(/No contract is at 0x\w+ any more: the chain was started anew\. Deploy again/);
+    });
+
+    it("is told where the book can't be read", async () => {
+      writeFileSync(book(), kept.slice(0, 50));
+      const { exitCode, stderr } = await bench.run(["status"]);
+      expect(exitCode).to.equal(1);
+      expect(stderr).to.match(/There is no readable address book at/);
+    });
+  });
+
+  describe("the command line", () => {
+    it("has the exit codes and the output that tasks promise", async () => {
+      const [shown, unknown, refused, dead, help] = await Promise.all([
+        bench.hardhat(["license:show", "--license", "1", "--json"]),
+        bench.hardhat(["license:show", "--license", "99"]),
+        bench.hardhat(wordsOf(`license:buy --plan 1 --operator 9 ${LICENSEE} --json`)),
+        bench.hardhat(["status"], { LICET_TEST_NODE: "http://127.0.0.1:1" }),
+        bench.hardhat(["help", "license:buy"]),
+      ]);
+      expectFields(recordIn(shown), { license: "1", balance: usd("24.749") });
+      expect(unknown).to.deep.equal({ exitCode: 1, stdout: "", stderr: "--license 99: no such license.\n" });
+      expect({ ...refused, stderr: JSON.parse(refused.stderr) as object }).to.deep.equal({
+        exitCode: 1,
+        stdout: "",
+        stderr: {
+          error:
+            "The chain refused buy: Operator 9 doesn't serve plan 1: choose one that does, with `operator:show` (PlanNotServed).",
+        },
+      });
+      expect(dead.exitCode).to.equal(1);
+      expect(dead.stderr).to.match(/Cannot connect to the network node.*make sure your node is running/s);
+      expect(dead.stderr).not.to.match(/\n {4}at /);
+      expect(help.stdout).to.match(/--dry-run/);
+      expect(help.stdout).to.match(/^Example: npx hardhat license:buy --plan 1 --operator 1 --fund 25 --cap 100$/m);
+    });
+  });
+
+  describe("tasks without an end", () => {
+    bad("oracle:run --settings $folder/nowhere.json", /nowhere\.json/);
+    bad("oracle:run --settings LICENSE", /LICENSE/);
+    bad("engine:run --port many", /Invalid value many for argument port of type int/);
+  });
+
+  describe("every task of ours", () => {
+    const { tasksDSL } = HardhatContext.getHardhatContext();
+    const ours = [...EXAMPLES.keys()];
+
+    it("is one that Hardhat knows, and none of those with a noun is forgotten", () => {
+      const named = Object.keys(tasksDSL.getTaskDefinitions()).filter((name) => /^[a-z]+:[a-z]+$/.test(name));
+      const foreign = ["gas-reporter:merge", "hhgas:merge"];
+      const withNoun = named.filter(
+        (name) => !foreign.includes(name) && !tasksDSL.getTaskDefinition(undefined, name)!.isSubtask,
+      );
+      expect(ours).to.include.members(withNoun);
+    });
+
+    it("has a row with good input and one with bad", () => {
+      const tested = ours.filter((name) => !RUN_ELSEWHERE.includes(name));
+      expect(tested.filter((name) => !tried.bad.has(name))).to.deep.equal([]);
+      expect(tested.filter((name) => !tried.good.has(name) && !ENDLESS.includes(name))).to.deep.equal([]);
+    });
+
+    it("that sends transactions was played as a dry run", () => {
+      const tested = ours.filter((name) => !RUN_ELSEWHERE.includes(name) && !ENDLESS.includes(name));
+      expect(tested.filter((name) => sends(name) && !tried.dry.has(name))).to.deep.equal([]);
+    });
+
+    for (const [name, example] of EXAMPLES) {
+      it(`has an example that its own parameters allow: ${example}`, () => {
+        const words = example.split(" ").slice(2);
+        expect(words[0]).to.equal(name);
+        const definition = tasksDSL.getTaskDefinition(undefined, name)!;
+        const [, ...given] = words.filter((word, i) => word !== "--network" && words[i - 1] !== "--network");
+        expect(() => new ArgumentsParser().parseTaskArguments(definition, given)).not.to.throw();
+      });
     }
   });
 });
