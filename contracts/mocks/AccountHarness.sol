@@ -17,6 +17,9 @@ contract AccountHarness {
         OperatorId operatorId;
         uint256 generation;
         bool onVoucherRoad;
+        bool hasAside;
+        bool isRenewing;
+        bool isClosed;
         uint256 parties;
     }
 
@@ -33,6 +36,9 @@ contract AccountHarness {
                 operatorId: account.operatorId(),
                 generation: account.generation(),
                 onVoucherRoad: account.onVoucherRoad(),
+                hasAside: account.hasAside(),
+                isRenewing: account.isRenewing(),
+                isClosed: account.isClosed(),
                 parties: account.parties()
             });
     }
@@ -55,6 +61,26 @@ contract AccountHarness {
 
     function withGeneration(Account account, uint16 value) external pure returns (Account) {
         return account.withGeneration(value);
+    }
+
+    function withService(Account account, OperatorId operator, bool voucherRoad) external pure returns (Account) {
+        return account.withService(operator, voucherRoad);
+    }
+
+    function withAside(Account account, bool present) external pure returns (Account) {
+        return account.withAside(present);
+    }
+
+    function withRenewing(Account account, bool renews) external pure returns (Account) {
+        return account.withRenewing(renews);
+    }
+
+    function withClosed(Account account, bool closed) external pure returns (Account) {
+        return account.withClosed(closed);
+    }
+
+    function inEndedTerm(Account account, uint256 endedAt, uint256 endedSpent) external pure returns (Account) {
+        return account.inEndedTerm(endedAt, endedSpent);
     }
 
     function charged(Account account, uint256 amount) external pure returns (Account) {

@@ -15,6 +15,10 @@ contract ServiceLevelMathHarness {
         return ServiceLevelMath.discountOf(levels, availabilityBps, p95TtftMs, samples);
     }
 
+    function areMet(ServiceLevels memory levels, uint256 discountBps, uint256 samples) external pure returns (bool) {
+        return ServiceLevelMath.areMet(levels, discountBps, samples);
+    }
+
     function largestDiscount(ServiceLevels memory levels) external pure returns (uint256) {
         return ServiceLevelMath.largestDiscount(levels);
     }

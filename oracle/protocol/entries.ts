@@ -19,6 +19,8 @@ export const EntryStatus = {
   WrongOperator: 5,
   WrongRoad: 6,
   TermNotRunning: 7,
+  /** The epoch began after the license was locked or ended. */
+  Stopped: 8,
 } as const;
 
 export type EntryStatusName = keyof typeof EntryStatus;

@@ -32,6 +32,9 @@ export declare namespace AccountHarness {
     operatorId: BigNumberish;
     generation: BigNumberish;
     onVoucherRoad: boolean;
+    hasAside: boolean;
+    isRenewing: boolean;
+    isClosed: boolean;
     parties: BigNumberish;
   };
 
@@ -46,6 +49,9 @@ export declare namespace AccountHarness {
     operatorId: bigint,
     generation: bigint,
     onVoucherRoad: boolean,
+    hasAside: boolean,
+    isRenewing: boolean,
+    isClosed: boolean,
     parties: bigint
   ] & {
     exists: boolean;
@@ -58,6 +64,9 @@ export declare namespace AccountHarness {
     operatorId: bigint;
     generation: bigint;
     onVoucherRoad: boolean;
+    hasAside: boolean;
+    isRenewing: boolean;
+    isClosed: boolean;
     parties: bigint;
   };
 }
@@ -69,11 +78,16 @@ export interface AccountHarnessInterface extends Interface {
       | "capOf"
       | "charged"
       | "fieldsOf"
+      | "inEndedTerm"
       | "opened"
       | "renewed"
+      | "withAside"
       | "withBalance"
       | "withCapCode"
+      | "withClosed"
       | "withGeneration"
+      | "withRenewing"
+      | "withService"
   ): FunctionFragment;
 
   encodeFunctionData(
@@ -93,12 +107,20 @@ export interface AccountHarnessInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "inEndedTerm",
+    values: [BigNumberish, BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "opened",
     values: [BigNumberish, BigNumberish, BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "renewed",
     values: [BigNumberish, BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "withAside",
+    values: [BigNumberish, boolean]
   ): string;
   encodeFunctionData(
     functionFragment: "withBalance",
@@ -109,8 +131,20 @@ export interface AccountHarnessInterface extends Interface {
     values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "withClosed",
+    values: [BigNumberish, boolean]
+  ): string;
+  encodeFunctionData(
     functionFragment: "withGeneration",
     values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "withRenewing",
+    values: [BigNumberish, boolean]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "withService",
+    values: [BigNumberish, BigNumberish, boolean]
   ): string;
 
   decodeFunctionResult(
@@ -120,8 +154,13 @@ export interface AccountHarnessInterface extends Interface {
   decodeFunctionResult(functionFragment: "capOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "charged", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "fieldsOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "inEndedTerm",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "opened", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "renewed", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "withAside", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "withBalance",
     data: BytesLike
@@ -130,8 +169,17 @@ export interface AccountHarnessInterface extends Interface {
     functionFragment: "withCapCode",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "withClosed", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "withGeneration",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "withRenewing",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "withService",
     data: BytesLike
   ): Result;
 }
@@ -203,6 +251,12 @@ export interface AccountHarness extends BaseContract {
     "view"
   >;
 
+  inEndedTerm: TypedContractMethod<
+    [account: BigNumberish, endedAt: BigNumberish, endedSpent: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   opened: TypedContractMethod<
     [
       plan: BigNumberish,
@@ -220,6 +274,12 @@ export interface AccountHarness extends BaseContract {
     "view"
   >;
 
+  withAside: TypedContractMethod<
+    [account: BigNumberish, present: boolean],
+    [bigint],
+    "view"
+  >;
+
   withBalance: TypedContractMethod<
     [account: BigNumberish, amount: BigNumberish],
     [bigint],
@@ -232,8 +292,26 @@ export interface AccountHarness extends BaseContract {
     "view"
   >;
 
+  withClosed: TypedContractMethod<
+    [account: BigNumberish, closed: boolean],
+    [bigint],
+    "view"
+  >;
+
   withGeneration: TypedContractMethod<
     [account: BigNumberish, value: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
+  withRenewing: TypedContractMethod<
+    [account: BigNumberish, renews: boolean],
+    [bigint],
+    "view"
+  >;
+
+  withService: TypedContractMethod<
+    [account: BigNumberish, operator: BigNumberish, voucherRoad: boolean],
     [bigint],
     "view"
   >;
@@ -271,6 +349,13 @@ export interface AccountHarness extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "inEndedTerm"
+  ): TypedContractMethod<
+    [account: BigNumberish, endedAt: BigNumberish, endedSpent: BigNumberish],
+    [bigint],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "opened"
   ): TypedContractMethod<
     [
@@ -290,6 +375,13 @@ export interface AccountHarness extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "withAside"
+  ): TypedContractMethod<
+    [account: BigNumberish, present: boolean],
+    [bigint],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "withBalance"
   ): TypedContractMethod<
     [account: BigNumberish, amount: BigNumberish],
@@ -304,9 +396,30 @@ export interface AccountHarness extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "withClosed"
+  ): TypedContractMethod<
+    [account: BigNumberish, closed: boolean],
+    [bigint],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "withGeneration"
   ): TypedContractMethod<
     [account: BigNumberish, value: BigNumberish],
+    [bigint],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "withRenewing"
+  ): TypedContractMethod<
+    [account: BigNumberish, renews: boolean],
+    [bigint],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "withService"
+  ): TypedContractMethod<
+    [account: BigNumberish, operator: BigNumberish, voucherRoad: boolean],
     [bigint],
     "view"
   >;

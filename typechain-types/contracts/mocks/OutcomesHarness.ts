@@ -75,8 +75,14 @@ export interface OutcomesHarness extends BaseContract {
   ): Promise<this>;
 
   pack: TypedContractMethod<
-    [amounts: BigNumberish[], statuses: BigNumberish[]],
-    [[string, bigint[]] & { packed: string; neighbour: bigint[] }],
+    [charged: BigNumberish[], statuses: BigNumberish[]],
+    [
+      [string, bigint[], bigint[]] & {
+        packed: string;
+        amounts: bigint[];
+        neighbour: bigint[];
+      }
+    ],
     "view"
   >;
 
@@ -87,8 +93,14 @@ export interface OutcomesHarness extends BaseContract {
   getFunction(
     nameOrSignature: "pack"
   ): TypedContractMethod<
-    [amounts: BigNumberish[], statuses: BigNumberish[]],
-    [[string, bigint[]] & { packed: string; neighbour: bigint[] }],
+    [charged: BigNumberish[], statuses: BigNumberish[]],
+    [
+      [string, bigint[], bigint[]] & {
+        packed: string;
+        amounts: bigint[];
+        neighbour: bigint[];
+      }
+    ],
     "view"
   >;
 

@@ -53,9 +53,13 @@ export type ServiceLevelsStructOutput = [
 
 export interface ServiceLevelMathHarnessInterface extends Interface {
   getFunction(
-    nameOrSignature: "areOrdered" | "discountOf" | "largestDiscount"
+    nameOrSignature: "areMet" | "areOrdered" | "discountOf" | "largestDiscount"
   ): FunctionFragment;
 
+  encodeFunctionData(
+    functionFragment: "areMet",
+    values: [ServiceLevelsStruct, BigNumberish, BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "areOrdered",
     values: [ServiceLevelsStruct]
@@ -69,6 +73,7 @@ export interface ServiceLevelMathHarnessInterface extends Interface {
     values: [ServiceLevelsStruct]
   ): string;
 
+  decodeFunctionResult(functionFragment: "areMet", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "areOrdered", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "discountOf", data: BytesLike): Result;
   decodeFunctionResult(
@@ -120,6 +125,16 @@ export interface ServiceLevelMathHarness extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  areMet: TypedContractMethod<
+    [
+      levels: ServiceLevelsStruct,
+      discountBps: BigNumberish,
+      samples: BigNumberish
+    ],
+    [boolean],
+    "view"
+  >;
+
   areOrdered: TypedContractMethod<
     [levels: ServiceLevelsStruct],
     [boolean],
@@ -147,6 +162,17 @@ export interface ServiceLevelMathHarness extends BaseContract {
     key: string | FunctionFragment
   ): T;
 
+  getFunction(
+    nameOrSignature: "areMet"
+  ): TypedContractMethod<
+    [
+      levels: ServiceLevelsStruct,
+      discountBps: BigNumberish,
+      samples: BigNumberish
+    ],
+    [boolean],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "areOrdered"
   ): TypedContractMethod<[levels: ServiceLevelsStruct], [boolean], "view">;

@@ -67,6 +67,25 @@ export type TariffStructOutput = [
   computeMsRate: bigint;
 };
 
+export type AsideStruct = {
+  stoppedAt: BigNumberish;
+  isEnded: boolean;
+  endedAt: BigNumberish;
+  endedSpent: BigNumberish;
+};
+
+export type AsideStructOutput = [
+  stoppedAt: bigint,
+  isEnded: boolean,
+  endedAt: bigint,
+  endedSpent: bigint
+] & {
+  stoppedAt: bigint;
+  isEnded: boolean;
+  endedAt: bigint;
+  endedSpent: bigint;
+};
+
 export type BatchHeaderStruct = {
   operatorId: BigNumberish;
   planId: BigNumberish;
@@ -266,14 +285,39 @@ export declare namespace UsageChargeHarness {
     amount: bigint,
     status: bigint
   ] & { account: bigint; amount: bigint; status: bigint };
+
+  export type CaseBesideStruct = {
+    tariff: TariffStruct;
+    account: BigNumberish;
+    aside: AsideStruct;
+    entry: BigNumberish;
+  };
+
+  export type CaseBesideStructOutput = [
+    tariff: TariffStructOutput,
+    account: bigint,
+    aside: AsideStructOutput,
+    entry: bigint
+  ] & {
+    tariff: TariffStructOutput;
+    account: bigint;
+    aside: AsideStructOutput;
+    entry: bigint;
+  };
 }
 
 export interface UsageChargeHarnessInterface extends Interface {
-  getFunction(nameOrSignature: "chargeEach" | "tariffOf"): FunctionFragment;
+  getFunction(
+    nameOrSignature: "chargeEach" | "chargeEachBeside" | "tariffOf"
+  ): FunctionFragment;
 
   encodeFunctionData(
     functionFragment: "chargeEach",
     values: [UsageChargeHarness.CaseStruct[]]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "chargeEachBeside",
+    values: [UsageChargeHarness.CaseBesideStruct[]]
   ): string;
   encodeFunctionData(
     functionFragment: "tariffOf",
@@ -281,6 +325,10 @@ export interface UsageChargeHarnessInterface extends Interface {
   ): string;
 
   decodeFunctionResult(functionFragment: "chargeEach", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "chargeEachBeside",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "tariffOf", data: BytesLike): Result;
 }
 
@@ -333,6 +381,12 @@ export interface UsageChargeHarness extends BaseContract {
     "view"
   >;
 
+  chargeEachBeside: TypedContractMethod<
+    [cases: UsageChargeHarness.CaseBesideStruct[]],
+    [UsageChargeHarness.ResultStructOutput[]],
+    "view"
+  >;
+
   tariffOf: TypedContractMethod<
     [
       header: BatchHeaderStruct,
@@ -352,6 +406,13 @@ export interface UsageChargeHarness extends BaseContract {
     nameOrSignature: "chargeEach"
   ): TypedContractMethod<
     [cases: UsageChargeHarness.CaseStruct[]],
+    [UsageChargeHarness.ResultStructOutput[]],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "chargeEachBeside"
+  ): TypedContractMethod<
+    [cases: UsageChargeHarness.CaseBesideStruct[]],
     [UsageChargeHarness.ResultStructOutput[]],
     "view"
   >;

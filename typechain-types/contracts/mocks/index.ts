@@ -3,7 +3,10 @@
 /* eslint-disable */
 export type { AccountHarness } from "./AccountHarness";
 export type { AttestorThatAlwaysVouches } from "./AttestorThatAlwaysVouches";
+export type { BlocklistingCurrency } from "./BlocklistingCurrency";
 export type { CurrencyOfDecimals } from "./CurrencyOfDecimals";
+export type { CurrencyThatSaysNo } from "./CurrencyThatSaysNo";
+export type { EscrowThatPaysNothing } from "./EscrowThatPaysNothing";
 export type { FeeOnTransferCurrency } from "./FeeOnTransferCurrency";
 export type { FloorMarket } from "./FloorMarket";
 export type { OutcomesHarness } from "./OutcomesHarness";
@@ -13,3 +16,4 @@ export type { SmartWallet } from "./SmartWallet";
 export type { TestCurrency } from "./TestCurrency";
 export type { UsageChargeHarness } from "./UsageChargeHarness";
 export type { UsageEntryHarness } from "./UsageEntryHarness";
+export type { WalletThatAlwaysSigns } from "./WalletThatAlwaysSigns";

@@ -3,7 +3,10 @@
 /* eslint-disable */
 export { AccountHarness__factory } from "./AccountHarness__factory";
 export { AttestorThatAlwaysVouches__factory } from "./AttestorThatAlwaysVouches__factory";
+export { BlocklistingCurrency__factory } from "./BlocklistingCurrency__factory";
 export { CurrencyOfDecimals__factory } from "./CurrencyOfDecimals__factory";
+export { CurrencyThatSaysNo__factory } from "./CurrencyThatSaysNo__factory";
+export { EscrowThatPaysNothing__factory } from "./EscrowThatPaysNothing__factory";
 export { FeeOnTransferCurrency__factory } from "./FeeOnTransferCurrency__factory";
 export { FloorMarket__factory } from "./FloorMarket__factory";
 export { OutcomesHarness__factory } from "./OutcomesHarness__factory";
@@ -13,3 +16,4 @@ export { SmartWallet__factory } from "./SmartWallet__factory";
 export { TestCurrency__factory } from "./TestCurrency__factory";
 export { UsageChargeHarness__factory } from "./UsageChargeHarness__factory";
 export { UsageEntryHarness__factory } from "./UsageEntryHarness__factory";
+export { WalletThatAlwaysSigns__factory } from "./WalletThatAlwaysSigns__factory";
