@@ -15,6 +15,13 @@ import type { BatchHeader, Entry, Usage } from "../../oracle/protocol/types";
 export const HOUR = 3600;
 export const DAY = 24 * HOUR;
 
+/** An epoch and the window: as long as use of the running epoch may still settle. */
+export const WAIT = DAY + 2 * DAY;
+/** What had begun when a license was stopped may end as long after it. */
+export const STOP_GRACE = HOUR;
+/** From a recall to its effect. */
+export const NOTICE = 7 * DAY;
+
 /** Whether the contracts are instrumented: their sizes, their code and their gas say nothing then. */
 export const underCoverage = (hre as { __SOLIDITY_COVERAGE_RUNNING?: boolean }).__SOLIDITY_COVERAGE_RUNNING === true;
 
@@ -232,6 +239,10 @@ export function entryOf(licenseId: bigint, usage: Partial<Usage> = {}): Entry {
     licenseId,
   };
 }
+
+/** Usage of a license that costs so many whole units under the market's rates. */
+export const worth = (licenseId: bigint, dollars: number): Entry =>
+  entryOf(licenseId, { ...zeroUsage(), inputTokens: usd(dollars) });
 
 export interface Batch {
   header: BatchHeader;

@@ -18,6 +18,10 @@ const LAYOUT = [
   ["flags", 8],
 ] as const;
 
+/** The flags from their lowest bit up; the others are always zero. Not renewing is the flag, so that accounts start with none. */
+const FLAGS = ["onVoucherRoad", "hasAside", "isNotRenewing", "isClosed"] as const;
+const flag = (name: (typeof FLAGS)[number]) => 1n << BigInt(FLAGS.indexOf(name));
+
 type Field = (typeof LAYOUT)[number][0];
 /** The reference: an account as a plain struct. */
 type Model = Record<Field, bigint>;
@@ -72,7 +76,10 @@ describe("Account", () => {
             expect(fields[field], field).to.equal(model[field]);
           }
           expect(fields.generation, "generation").to.equal(model.generation);
-          expect(fields.onVoucherRoad, "onVoucherRoad").to.equal((model.flags & 1n) === 1n);
+          expect(fields.onVoucherRoad, "onVoucherRoad").to.equal((model.flags & flag("onVoucherRoad")) !== 0n);
+          expect(fields.hasAside, "hasAside").to.equal((model.flags & flag("hasAside")) !== 0n);
+          expect(fields.isRenewing, "isRenewing").to.equal((model.flags & flag("isNotRenewing")) === 0n);
+          expect(fields.isClosed, "isClosed").to.equal((model.flags & flag("isClosed")) !== 0n);
         }),
       );
     });
@@ -89,7 +96,8 @@ describe("Account", () => {
           expiresAt: fields.expiresAt,
           operatorId: fields.operatorId,
           generation: fields.generation,
-          flags: fields.onVoucherRoad ? mostOf("flags") : 0n,
+          flags:
+            fields.onVoucherRoad && fields.hasAside && !fields.isRenewing && fields.isClosed ? mostOf("flags") : 0n,
         };
         expect(seen).to.deep.equal({ ...fieldsBy(() => 0n), [field]: mostOf(field) });
       });
@@ -152,6 +160,74 @@ describe("Account", () => {
       });
     });
   }
+
+  describe("withService", () => {
+    it("replaces the operator and the road and touches nothing else", async () => {
+      await fc.assert(
+        fc.asyncProperty(anyModel, anyValueOf("operatorId"), fc.boolean(), async (model, operatorId, voucherRoad) => {
+          const word = await account.withService(pack(model), operatorId, voucherRoad);
+          const flags = (model.flags & ~flag("onVoucherRoad")) | (voucherRoad ? flag("onVoucherRoad") : 0n);
+          expect(unpack(word)).to.deep.equal({ ...model, operatorId, flags });
+        }),
+      );
+    });
+  });
+
+  const flagSetters: {
+    name: string;
+    flagged: (typeof FLAGS)[number];
+    /** Whether the flag is set for `true`. */
+    straight: boolean;
+    set: (word: bigint, value: boolean) => Promise<bigint>;
+  }[] = [
+    { name: "withAside", flagged: "hasAside", straight: true, set: (word, value) => account.withAside(word, value) },
+    {
+      name: "withRenewing",
+      flagged: "isNotRenewing",
+      straight: false,
+      set: (word, value) => account.withRenewing(word, value),
+    },
+    { name: "withClosed", flagged: "isClosed", straight: true, set: (word, value) => account.withClosed(word, value) },
+  ];
+  for (const { name, flagged, straight, set } of flagSetters) {
+    describe(name, () => {
+      it("sets or clears its flag and touches nothing else", async () => {
+        await fc.assert(
+          fc.asyncProperty(anyModel, fc.boolean(), async (model, value) => {
+            const rest = model.flags & ~flag(flagged);
+            const flags = value === straight ? rest | flag(flagged) : rest;
+            expect(unpack(await set(pack(model), value))).to.deep.equal({ ...model, flags });
+          }),
+        );
+      });
+    });
+  }
+
+  describe("inEndedTerm", () => {
+    it("sets spent and expiry, counts a term back, and touches nothing else: the balance is today's", async () => {
+      await fc.assert(
+        fc.asyncProperty(
+          anyModel,
+          anyValueOf("expiresAt"),
+          fc.oneof(anyValueOf("spent"), fc.constant(mostOf("spent"))),
+          async (model, expiresAt, spent) => {
+            const term = (model.term + 2n ** 16n - 1n) % 2n ** 16n;
+            const word = await account.inEndedTerm(pack(model), expiresAt, spent);
+            expect(unpack(word)).to.deep.equal({ ...model, expiresAt, spent, term });
+          },
+        ),
+      );
+    });
+
+    it("is what renewed started from", async () => {
+      await fc.assert(
+        fc.asyncProperty(anyModel, anyValueOf("expiresAt"), async (model, expiresAt) => {
+          const renewed = await account.renewed(pack(model), 1, expiresAt);
+          expect(await account.inEndedTerm(renewed, model.expiresAt, model.spent)).to.equal(pack(model));
+        }),
+      );
+    });
+  });
 
   describe("charged", () => {
     it("moves an amount from balance to spent and touches nothing else", async () => {

@@ -39,6 +39,14 @@ describe("Outcomes", () => {
     );
   });
 
+  it("say again what was charged", async () => {
+    await fc.assert(
+      fc.asyncProperty(anyOutcomes, async (outcomes) => {
+        expect((await pack(outcomes)).amounts).to.deep.equal(outcomes.map(({ charged }) => charged));
+      }),
+    );
+  });
+
   it("write over nothing that stands behind them in memory", async () => {
     for (const count of [0, 1, 2, 3, 4, 5, 8]) {
       const { neighbour } = await pack(Array.from({ length: count }, () => ({ charged: 1n, status: "Charged" })));

@@ -99,6 +99,23 @@ describe("ServiceLevelMath", () => {
     });
   });
 
+  describe("areMet", () => {
+    const free: Levels = { ...LEVELS, severeAvailabilityDiscountBps: 0, severeTtftDiscountBps: 0 };
+    const cases: [string, Levels, number, number, boolean][] = [
+      ["is true for 20 canaries that earned no discount", LEVELS, 0, 20, true],
+      ["is false for too few canaries", LEVELS, 0, 19, false],
+      ["is false where a discount was earned", LEVELS, 1, 20, false],
+      ["is false for levels that cost nothing to miss", free, 0, 20, false],
+      ["is true for levels of availability alone", { ...LEVELS, severeTtftDiscountBps: 0 }, 0, 20, true],
+      ["is true for levels of time alone", { ...LEVELS, severeAvailabilityDiscountBps: 0 }, 0, 20, true],
+    ];
+    for (const [title, levels, discountBps, samples, expected] of cases) {
+      it(title, async () => {
+        expect(await library.areMet(levels, discountBps, samples)).to.equal(expected);
+      });
+    }
+  });
+
   describe("largestDiscount", () => {
     it("is the dearer of the two severe tiers", async () => {
       expect(await library.largestDiscount(LEVELS)).to.equal(3_000);

@@ -1,6 +1,6 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, Wallet } from "ethers";
+import { id, Wallet, ZeroHash } from "ethers";
 import hre from "hardhat";
 import { unpackOutcomes } from "../../oracle/protocol/entries";
 import { zeroUsage } from "../../oracle/protocol/meters";
@@ -20,21 +20,21 @@ import {
   deploymentParameters,
   entryOf,
   HOUR,
+  LicenseStatus,
+  OperatorStatus,
   planTerms,
   proofBy,
   settle,
+  STOP_GRACE,
   usd,
+  WAIT,
+  worth,
   type Market,
 } from "../support/market";
 import { connectLicet, deployLicet } from "../../deploy/deploy";
 
 const WINDOW = 2 * DAY;
-const LICENSEE_THAW = 3 * DAY;
 const STAKE_THAW = 32 * DAY;
-
-/** Usage that costs so many whole units under the market's plan. */
-const worth = (licenseId: bigint, dollars: number) =>
-  entryOf(licenseId, { ...zeroUsage(), inputTokens: BigInt(dollars) * 1_000_000n });
 
 describe("attacks", () => {
   let market: Market;
@@ -156,7 +156,7 @@ describe("attacks", () => {
       const owner = escrow.connect(market.licensee);
       await owner.thaw(licenseId, usd(100));
       await owner.thaw(licenseId, usd(100));
-      await time.increase(LICENSEE_THAW + 1);
+      await time.increase(WAIT + 1);
       await owner.withdraw(licenseId, market.licensee);
       await expect(owner.withdraw(licenseId, market.licensee)).to.be.revertedWithCustomError(escrow, "ThawEmpty");
       expect(await market.licet.currency.balanceOf(escrow)).to.equal(0);
@@ -244,6 +244,282 @@ describe("attacks", () => {
     });
   });
 
+  /** Usage of some dollars' worth between two times, attested and ready to settle. */
+  const attested = async (license: bigint, dollars: number, changes: Parameters<typeof batchOf>[2]) => {
+    const { header, entries } = await batchOf(market, [worth(license, dollars)], changes);
+    const batchId = await escrow.batchIdOf(header);
+    return { batchId, submit: () => escrow.settle(header, entries, proofBy(batchId)) };
+  };
+  const balanceOf = async (license: bigint) => (await escrow.accountOf(license)).balance;
+  const expiryOf = async (license: bigint) => Number((await escrow.accountOf(license)).expiresAt);
+
+  describe("on the publisher's minimum, and the operator's bill", () => {
+    const minimumSpend = usd(100);
+    let planId: number;
+    let owner: typeof escrow;
+
+    beforeEach(async () => {
+      planId = await addPlan(market, { minimumSpend, transferable: true });
+      licenseId = await buyLicense(market, usd(300), { planId });
+      owner = escrow.connect(market.licensee);
+    });
+
+    const leaveWith = async (expected: bigint) => {
+      const { balance } = await escrow.accountOf(licenseId);
+      await owner.thaw(licenseId, balance);
+      await time.increase(WAIT + 1);
+      await expect(owner.withdraw(licenseId, market.licensee)).to.changeTokenBalance(
+        market.licet.currency,
+        market.licensee,
+        expected,
+      );
+    };
+
+    it("a licensee sheds neither by a lock and an unlock", async () => {
+      const began = await time.latest();
+      await owner.lock(licenseId);
+      await owner.unlock(licenseId);
+      await time.increase(HOUR);
+      const { submit } = await attested(licenseId, 30, { planId, epochStart: began, epochEnd: began + HOUR });
+      await submit();
+      expect(await escrow.committedOf(licenseId)).to.equal(usd(70));
+      await leaveWith(usd(200));
+    });
+
+    it("a licensee sheds neither by a lock that lasts until the term is over", async () => {
+      const expiresAt = await expiryOf(licenseId);
+      await time.increaseTo(expiresAt - DAY);
+      await owner.lock(licenseId);
+      const began = await time.latest();
+      const { submit } = await attested(licenseId, 30, { planId, epochStart: began - HOUR, epochEnd: began });
+      await submit();
+      await time.increaseTo(expiresAt + WAIT + 1);
+      await escrow.closeTerm(licenseId);
+      expect(await balanceOf(licenseId)).to.equal(usd(200));
+    });
+
+    it("a licensee sheds neither by an end", async () => {
+      const began = await time.latest();
+      await owner.end(licenseId);
+      await time.increase(HOUR);
+      const { submit } = await attested(licenseId, 30, { planId, epochStart: began, epochEnd: began + HOUR });
+      await submit();
+      await leaveWith(usd(200));
+      await escrow.closeTerm(licenseId);
+      expect(await balanceOf(licenseId)).to.equal(0);
+    });
+
+    it("a licensee doesn't get for nothing what began just before an end at an epoch's edge", async () => {
+      const midnight = (Math.floor((await time.latest()) / DAY) + 1) * DAY;
+      await time.setNextBlockTimestamp(midnight - 5);
+      await owner.end(licenseId);
+      await time.increaseTo(midnight + DAY);
+      const { submit } = await attested(licenseId, 120, { planId, epochStart: midnight, epochEnd: midnight + DAY });
+      await submit();
+      expect(await balanceOf(licenseId)).to.equal(usd(180));
+    });
+
+    it("a licensee sheds neither by a sale: the last bill comes before the license can move", async () => {
+      await owner.lock(licenseId);
+      const epochStart = (await time.latest()) + STOP_GRACE - 1;
+      const movableAt = epochStart + 1 + WAIT;
+      await time.setNextBlockTimestamp(movableAt - 1);
+      const { submit } = await attested(licenseId, 120, { planId, epochStart, epochEnd: epochStart + DAY });
+      // The last second of the window; the first in which it may move is two later.
+      await submit();
+      const { licenses } = market.licet;
+      await time.setNextBlockTimestamp(movableAt);
+      await expect(licenses.connect(market.licensee).transferFrom(market.licensee, market.outsider, licenseId))
+        .to.be.revertedWithCustomError(licenses, "LicenseNotMovable")
+        .withArgs(licenseId, movableAt);
+      expect(await balanceOf(licenseId)).to.equal(usd(180));
+    });
+
+    it("a licensee can't hide money that thaws from a buyer", async () => {
+      await owner.thaw(licenseId, usd(200));
+      await expect(owner.lock(licenseId))
+        .to.be.revertedWithCustomError(escrow, "ThawOpen")
+        .withArgs(licenseId, usd(200));
+      await owner.thaw(licenseId, 0);
+      await owner.lock(licenseId);
+      await expect(owner.thaw(licenseId, usd(200)))
+        .to.be.revertedWithCustomError(escrow, "LicenseStatusUnfit")
+        .withArgs(licenseId, LicenseStatus.Locked);
+    });
+
+    for (const [what, changeTo] of [
+      ["operator", async () => [await addRival(), false] as const],
+      ["road", async () => [market.operatorId, true] as const],
+    ] as const) {
+      it(`a licensee doesn't shed an operator's bill by a change of ${what}: all of it could settle before`, async () => {
+        const [operatorId, onVoucherRoad] = await changeTo();
+        await owner.changeService(licenseId, operatorId, onVoucherRoad);
+        const epochStart = await time.latest();
+        const readyAt = epochStart + WAIT;
+        const { submit } = await attested(licenseId, 120, { planId, epochStart, epochEnd: epochStart + DAY });
+        await time.setNextBlockTimestamp(readyAt - 1);
+        await expect(owner.applyServiceChange(licenseId))
+          .to.be.revertedWithCustomError(escrow, "ServiceChangeRunning")
+          .withArgs(licenseId, readyAt);
+        await time.setNextBlockTimestamp(readyAt);
+        await submit();
+        expect(await balanceOf(licenseId)).to.equal(usd(180));
+      });
+    }
+
+    it("a licensee doesn't shed the running term's minimum by not renewing", async () => {
+      await owner.setRenewal(licenseId, false);
+      await leaveWith(usd(200));
+      await time.increaseTo((await expiryOf(licenseId)) + WAIT + 1);
+      await escrow.closeTerm(licenseId);
+      expect(await escrow.earningsOf(market.publisher)).to.equal(usd(99));
+      expect(await balanceOf(licenseId)).to.equal(0);
+    });
+
+    it("a publisher can't renew with money that its licensee has called back before", async () => {
+      const expiresAt = await expiryOf(licenseId);
+      await time.increaseTo(expiresAt - 60);
+      await owner.thaw(licenseId, usd(150));
+      await time.increaseTo(expiresAt);
+      // 300, less 150 that thaw, less 100 that the ended term still owes.
+      await expect(escrow.connect(market.publisher).renew(licenseId))
+        .to.be.revertedWithCustomError(escrow, "MinimumNotCovered")
+        .withArgs(usd(50), minimumSpend);
+    });
+
+    it("a publisher can't renew a term before it is over", async () => {
+      await time.setNextBlockTimestamp((await expiryOf(licenseId)) - 1);
+      await expect(escrow.connect(market.publisher).renew(licenseId))
+        .to.be.revertedWithCustomError(escrow, "LicenseStatusUnfit")
+        .withArgs(licenseId, LicenseStatus.Running);
+    });
+
+    it("a publisher can't renew late, with a top-up of its own or without; the owner can, for a whole term", async () => {
+      const expiresAt = await expiryOf(licenseId);
+      await market.licet.currency.mint(market.publisher, usd(40));
+      await market.licet.currency.connect(market.publisher).approve(escrow, usd(40));
+      await time.setNextBlockTimestamp(expiresAt + DAY);
+      await escrow.connect(market.publisher).deposit(licenseId, usd(40));
+      for (const at of [expiresAt + DAY + 1, expiresAt + 29 * DAY, expiresAt + 30 * DAY - 1]) {
+        await time.setNextBlockTimestamp(at);
+        await expect(escrow.connect(market.publisher).renew(licenseId))
+          .to.be.revertedWithCustomError(escrow, "RenewalForOwner")
+          .withArgs(licenseId);
+      }
+      await owner.renew(licenseId);
+      expect(await expiryOf(licenseId)).to.equal((await time.latest()) + 30 * DAY);
+    });
+
+    it("a publisher can't have a minimum twice: not with the use that counts to it, nor by closing again", async () => {
+      const expiresAt = await expiryOf(licenseId);
+      await settle(market, [worth(licenseId, 30)], { planId });
+      await time.increaseTo(expiresAt);
+      await owner.setRenewal(licenseId, false);
+      const last = { planId, epochStart: expiresAt - HOUR, epochEnd: expiresAt };
+      await (await attested(licenseId, 30, last)).submit();
+      const closableAt = expiresAt + WAIT;
+      await time.setNextBlockTimestamp(closableAt);
+      await expect(escrow.closeTerm(licenseId))
+        .to.be.revertedWithCustomError(escrow, "TermOpen")
+        .withArgs(licenseId, closableAt);
+      await escrow.closeTerm(licenseId);
+      expect(await balanceOf(licenseId)).to.equal(usd(200));
+      await expect(escrow.closeTerm(licenseId))
+        .to.be.revertedWithCustomError(escrow, "TermClosedBefore")
+        .withArgs(licenseId);
+    });
+
+    it("a publisher gets one minimum for each of two terms, however they are closed", async () => {
+      await time.increaseTo(await expiryOf(licenseId));
+      await escrow.renew(licenseId);
+      await owner.end(licenseId);
+      await time.increase(STOP_GRACE + WAIT + 1);
+      await escrow.closeTerm(licenseId);
+      await escrow.closeTerm(licenseId);
+      expect(await balanceOf(licenseId)).to.equal(usd(100));
+      await expect(escrow.closeTerm(licenseId)).to.be.revertedWithCustomError(escrow, "TermClosedBefore");
+    });
+
+    it("a publisher that recalled its model gets no minimum, and can't renew into the next ones", async () => {
+      await market.licet.assets.connect(market.publisher).recall(market.versionId);
+      const expiresAt = await expiryOf(licenseId);
+      for (let term = 0; term < 3; term += 1) {
+        await time.increaseTo(expiresAt + term * 30 * DAY);
+        await expect(escrow.connect(market.publisher).renew(licenseId))
+          .to.be.revertedWithCustomError(escrow, "RenewalForOwner")
+          .withArgs(licenseId);
+      }
+      await escrow.connect(market.publisher).closeTerm(licenseId);
+      expect(await escrow.earningsOf(market.publisher)).to.equal(0);
+      await leaveWith(usd(300));
+    });
+
+    it("a stranger can't renew into a term in which a recall takes effect that was announced at the end of the last", async () => {
+      const expiresAt = await expiryOf(licenseId);
+      await time.increaseTo(expiresAt - DAY);
+      await market.licet.assets.connect(market.publisher).recall(market.versionId);
+      await time.increaseTo(expiresAt);
+      await expect(escrow.connect(market.publisher).renew(licenseId))
+        .to.be.revertedWithCustomError(escrow, "RenewalForOwner")
+        .withArgs(licenseId);
+      await owner.renew(licenseId);
+      // Who renews after the announcement knew of it.
+      expect(await escrow.committedOf(licenseId)).to.equal(usd(200));
+    });
+
+    it("a decoy that is recalled before a sale frees nobody, and keeps no later recall from it", async () => {
+      const { assets } = market.licet;
+      await assets.connect(market.publisher).publish(1, id("decoy"), ZeroHash, "");
+      await assets.connect(market.publisher).recall((1n << 32n) | 2n);
+      const informed = await buyLicense(market, usd(100), { planId });
+      expect(await escrow.committedOf(informed)).to.equal(usd(100));
+      await assets.connect(market.publisher).recall(market.versionId);
+      expect(await escrow.committedOf(informed)).to.equal(0);
+    });
+
+    it("a buyer isn't served by an operator that the seller announced before the lock", async () => {
+      const rival = await addRival();
+      await owner.changeService(licenseId, rival, true);
+      await owner.lock(licenseId);
+      await time.increase(STOP_GRACE + WAIT + 1);
+      await market.licet.licenses.connect(market.licensee).transferFrom(market.licensee, market.outsider, licenseId);
+      await expect(escrow.applyServiceChange(licenseId))
+        .to.be.revertedWithCustomError(escrow, "ServiceChangeNone")
+        .withArgs(licenseId);
+      const { operatorId, onVoucherRoad } = await escrow.accountOf(licenseId);
+      expect([operatorId, onVoucherRoad]).to.deep.equal([1, false]);
+    });
+
+    it("a buyer of a license whose term is over isn't renewed against its will when it unlocks", async () => {
+      await owner.lock(licenseId);
+      await time.increase(30 * DAY + HOUR);
+      await market.licet.licenses.connect(market.licensee).transferFrom(market.licensee, market.outsider, licenseId);
+      await escrow.connect(market.outsider).setRenewal(licenseId, false);
+      await escrow.connect(market.outsider).unlock(licenseId);
+      await expect(escrow.connect(market.publisher).renew(licenseId))
+        .to.be.revertedWithCustomError(escrow, "LicenseStatusUnfit")
+        .withArgs(licenseId, LicenseStatus.Ended);
+    });
+
+    it("a license that renews by itself isn't called closed while its running epoch may still be charged", async () => {
+      const renewing = await buyLicense(market, usd(100));
+      await time.increase(40 * DAY);
+      await owner.end(renewing);
+      expect(await escrow.statusOf(renewing)).to.equal(LicenseStatus.Ended);
+      await settle(market, [worth(renewing, 10)]);
+      expect(await balanceOf(renewing)).to.equal(usd(90));
+      await time.increase(WAIT + 1);
+      expect(await escrow.statusOf(renewing)).to.equal(LicenseStatus.Closed);
+    });
+
+    /** Another operator that serves the plan. */
+    const addRival = async () => {
+      const rival = await addOperator(market, market.payees[4], usd(100));
+      await market.licet.operators.connect(market.payees[4]).setServed(rival, planId, true);
+      return rival;
+    };
+  });
+
   describe("by pausing", () => {
     it("nobody is kept from what is theirs: settlement, release, thaws and all withdrawals go on", async () => {
       const { committee, staking } = market.licet;
@@ -254,7 +530,7 @@ describe("attacks", () => {
       await owner.setCap(licenseId, 200);
       await owner.raiseGeneration(licenseId);
       const { batchId } = await settle(market, [worth(licenseId, 50)]);
-      await time.increase(LICENSEE_THAW + 1);
+      await time.increase(WAIT + 1);
       await escrow.release(batchId);
       await committee.shareIncome(batchId);
       await committee.connect(market.payees[0]).withdraw(market.payees[0]);
@@ -297,7 +573,7 @@ describe("attacks", () => {
       licenseId = await buyLicense(market, usd(100));
       ({ batchId: released } = await settle(market, [worth(licenseId, 50)]));
       await escrow.connect(market.licensee).thaw(licenseId, usd(40));
-      await time.increase(LICENSEE_THAW + 1);
+      await time.increase(WAIT + 1);
       await escrow.release(released);
     });
 
@@ -360,7 +636,174 @@ describe("attacks", () => {
     });
   });
 
+  describe("on who may attest", () => {
+    const strangers = ["eve", "mallory"].map((name) => new Wallet(id(name)));
+    const takeover = () => strangers.map(({ address }) => ({ signer: address, payee: market.outsider.address }));
+    const deadline = 2n ** 40n;
+
+    it("a minority can't hand the committee over, nor can those who would follow", async () => {
+      const { committee } = market.licet;
+      const digest = await committee.rotationHash(takeover(), 2, deadline);
+      for (const signers of [[ATTESTORS[0]], strangers, [ATTESTORS[0], strangers[0]]]) {
+        await expect(committee.rotate(takeover(), 2, deadline, proofBy(digest, signers)))
+          .to.be.revertedWithCustomError(committee, "RotationNotSigned")
+          .withArgs(digest);
+      }
+    });
+
+    it("a former committee can't take its office back, though its batches still count", async () => {
+      const { committee } = market.licet;
+      const next = await committee.rotationHash(takeover(), 2, deadline);
+      await committee.rotate(takeover(), 2, deadline, proofBy(next));
+      await time.increase(await committee.ROTATION_PERIOD());
+
+      const back = ATTESTORS.map(({ address }, i) => ({ signer: address, payee: market.payees[i].address }));
+      const digest = await committee.rotationHash(back, 2, deadline);
+      expect(await committee.vouches(digest, proofBy(digest))).not.to.equal(0);
+      await expect(committee.rotate(back, 2, deadline, proofBy(digest, ATTESTORS)))
+        .to.be.revertedWithCustomError(committee, "RotationNotSigned")
+        .withArgs(digest);
+    });
+
+    it("signatures under a batch are none under a rotation, nor the other way round", async () => {
+      const { committee } = market.licet;
+      const { batchId } = await settle(market, [worth(licenseId, 1)]);
+      const digest = await committee.rotationHash(takeover(), 2, deadline);
+      await expect(committee.rotate(takeover(), 2, deadline, proofBy(batchId)))
+        .to.be.revertedWithCustomError(committee, "RotationNotSigned")
+        .withArgs(digest);
+      const { header, entries } = await batchOf(market, [worth(licenseId, 1)]);
+      await expect(escrow.settle(header, entries, proofBy(digest))).to.be.revertedWithCustomError(
+        escrow,
+        "BatchNotVouchedFor",
+      );
+    });
+
+    it("licensees of a committee that hands over can leave before the next one's first signature counts", async () => {
+      const { committee } = market.licet;
+      const digest = await committee.rotationHash(takeover(), 2, deadline);
+      await committee.rotate(takeover(), 2, deadline, proofBy(digest));
+      const owner = escrow.connect(market.licensee);
+      await owner.thaw(licenseId, usd(100));
+      await time.increase(WAIT);
+      const { header, entries } = await batchOf(market, [worth(licenseId, 100)]);
+      const batchId = await escrow.batchIdOf(header);
+      await expect(escrow.settle(header, entries, proofBy(batchId, strangers)))
+        .to.be.revertedWithCustomError(escrow, "BatchNotVouchedFor")
+        .withArgs(batchId, await committee.getAddress());
+      await owner.withdraw(licenseId, market.licensee);
+      expect(await balanceOf(licenseId)).to.equal(0);
+    });
+  });
+
   describe("on the stake", () => {
+    /** A stranger's own model and plan, whose attestor vouches for whatever the stranger says. */
+    const crookedPlan = async () => {
+      const { assets, licenses } = market.licet;
+      await assets.connect(market.outsider).register("ipfs://bait");
+      await assets.connect(market.outsider).publish(2, id("bait"), ZeroHash, "");
+      const attestor = await hre.ethers.deployContract("AttestorThatAlwaysVouches");
+      await licenses.connect(market.outsider).createPlan(planTerms(2, await attestor.getAddress()));
+      return Number(await licenses.planCount());
+    };
+    /** Has three days' worth of failures of the market's operator settle, all within one window. */
+    const slander = async (planId: number, versionId: bigint, license: bigint) => {
+      const now = Math.ceil((await time.latest()) / DAY) * DAY + 6 * HOUR;
+      await time.increaseTo(now);
+      for (const epochEnd of [now - 2 * DAY + HOUR, now - DAY, now]) {
+        const changes = { planId, versionId, epochStart: epochEnd - HOUR, epochEnd, availabilityBps: 0 };
+        const { header, entries } = await batchOf(market, [entryOf(license)], changes);
+        await escrow.settle(header, entries, proofBy(await escrow.batchIdOf(header)));
+      }
+    };
+    const expectUnharmed = async () => {
+      const { staking } = market.licet;
+      expect(await staking.statusOf(1)).to.equal(OperatorStatus.Active);
+      expect((await staking.poolOf(1)).stake).to.equal(market.stake);
+    };
+
+    it("a stranger can't slash and jail an operator by batches of a plan that the operator never accepted", async () => {
+      const planId = await crookedPlan();
+      expect(await market.licet.operators.serves(1, planId)).to.equal(false);
+      await slander(planId, (2n << 32n) | 1n, 99n);
+      await expectUnharmed();
+      expect(await market.licet.staking.breachesOf(1, planId)).to.deep.equal([0, 0, 0]);
+    });
+
+    it("nor by licenses of that plan which another operator serves", async () => {
+      const planId = await crookedPlan();
+      const accomplice = await addOperator(market, market.payees[4], 0n);
+      await market.licet.operators.connect(market.payees[4]).setServed(accomplice, planId, true);
+      const bait = await buyLicense(market, usd(10), { planId, operatorId: accomplice });
+      await slander(planId, (2n << 32n) | 1n, bait);
+      await expectUnharmed();
+    });
+
+    it("bad service that charged nobody leaves what is in flight below the active stake", async () => {
+      const { staking } = market.licet;
+      const large = await buyLicense(market, usd(20_000));
+      await settle(market, [worth(large, 4_200)]);
+      await settle(market, [worth(large, 4_200)]);
+      await settle(market, [worth(large, 1_600)]);
+      await time.increase(3 * DAY);
+      await slander(1, market.versionId, 999n);
+      expect((await staking.poolOf(1)).inFlight).to.equal(await staking.activeStakeOf(1));
+    });
+
+    it("a slash in the middle of a settlement counts: no more is in flight after it than is active", async () => {
+      const { staking } = market.licet;
+      // A hundred times dearer than the market's plan, so that one entry can fill the stake.
+      const planId = await addPlan(market, { rates: { ...zeroUsage(), inputTokens: usd(100) } });
+      const large = await buyLicense(market, usd(20_000), { planId });
+      const day = async (tokens: bigint) =>
+        settle(market, [entryOf(large, { ...zeroUsage(), inputTokens: tokens })], { planId, availabilityBps: 9_500 });
+      await day(10_000n);
+      await time.increase(DAY);
+      await day(10_000n);
+      await time.increase(DAY);
+      // Each of the two charged 90 cents; the third breach slashes 100 dollars.
+      await expect(day(110_000_000n))
+        .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
+        .withArgs(1, usd(1.8) + usd(9_900), usd(9_900));
+      await day(109_980_000n);
+      const { inFlight, stake } = await staking.poolOf(1);
+      expect([inFlight, stake]).to.deep.equal([usd(9_900), usd(9_900)]);
+    });
+
+    it("an operator in jail can't be chosen, neither by a purchase nor by a change that was announced before", async () => {
+      const { staking } = market.licet;
+      const rival = await addOperator(market, market.payees[4], usd(100));
+      const owner = escrow.connect(market.licensee);
+      await owner.changeService(licenseId, rival, false);
+      const bait = await buyLicense(market, usd(100), { operatorId: rival });
+      for (let day = 0; day < 3; day += 1) {
+        await time.increase(DAY);
+        await settle(market, [entryOf(bait)], { operatorId: rival, availabilityBps: 0 });
+      }
+      expect(await staking.statusOf(rival)).to.equal(OperatorStatus.Jailed);
+      await time.increase(HOUR);
+
+      for (const act of [
+        () => escrow.applyServiceChange(licenseId),
+        () => owner.changeService(licenseId, rival, true),
+        () => buyLicense(market, 0n, { operatorId: rival }),
+      ]) {
+        await expect(act()).to.be.revertedWithCustomError(escrow, "OperatorInJail").withArgs(rival);
+      }
+      await time.increase(7 * DAY);
+      await escrow.applyServiceChange(licenseId);
+      expect((await escrow.accountOf(licenseId)).operatorId).to.equal(rival);
+    });
+
+    it("an operator in jail earns no bonus, and what it served settles all the same", async () => {
+      for (let day = 0; day < 3; day += 1) {
+        await time.increase(DAY);
+        await settle(market, [entryOf(licenseId)], { availabilityBps: 0 });
+      }
+      const { batchId } = await settle(market, [worth(licenseId, 10)]);
+      const { charged, earnsBonus } = await escrow.batchOf(batchId);
+      expect([charged, earnsBonus]).to.deep.equal([usd(10), false]);
+    });
     it("a first staker can't make the shares of the next dear by a donation", async () => {
       const { staking, currency } = market.licet;
       const owner = market.payees[4];
