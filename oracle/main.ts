@@ -105,7 +105,11 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
   }
 }
 
-async function serve({ chain, log }: Context, section: GatewaySection, store: Store): ReturnType<typeof startGateway> {
+async function serve(
+  { config, chain, log }: Context,
+  section: GatewaySection,
+  store: Store,
+): ReturnType<typeof startGateway> {
   const models = await Promise.all(
     section.models.map(async (model) => {
       const version = await chain.version(model.versionId);
@@ -116,7 +120,7 @@ async function serve({ chain, log }: Context, section: GatewaySection, store: St
     }),
   );
   return startGateway(
-    { ...GATEWAY_DEFAULTS, ...section, models },
+    { ...GATEWAY_DEFAULTS, ...section, models, epochSeconds: config.settler?.epochSeconds },
     { chain, store, log: log.with({ part: "gateway" }) },
   );
 }

@@ -15,6 +15,12 @@ export function shown(value: unknown): string {
   return text.length <= MOST_SHOWN ? text : `${text.slice(0, MOST_SHOWN)}… (${text.length} characters)`;
 }
 
+/** A moment as a message shows it. An unsigned 40-bit time may be beyond what a Date can hold. */
+export function dateOf(unixSeconds: number): string {
+  const time = new Date(unixSeconds * 1_000);
+  return Number.isNaN(time.getTime()) ? `second ${unixSeconds}` : time.toISOString();
+}
+
 /** Why something failed, in one line, whatever was thrown. */
 export function reasonOf(cause: unknown): string {
   if (!(cause instanceof Error)) return String(cause);

@@ -5,6 +5,7 @@
 import { createParser } from "eventsource-parser";
 import type { Chain, LicenseState } from "../chain/chain";
 import { worstCost, worstUsage } from "../gateway/ledger";
+import { unservable } from "../gateway/unservable";
 import type { Log } from "../log";
 import { decodeBearer, grantDigest } from "../protocol/messages";
 import type { Lane, SignedGrant } from "../protocol/types";
@@ -28,7 +29,10 @@ export interface CanaryConfig {
 }
 
 export interface CanaryDeps {
-  chain: Pick<Chain, "domain" | "now" | "license" | "plan" | "isSignatureOf">;
+  chain: Pick<
+    Chain,
+    "domain" | "epochPeriod" | "windowPeriod" | "now" | "license" | "plan" | "version" | "isSignatureOf"
+  >;
   store: Pick<Store, "recordCanary">;
   log: Log;
   /** Uniform over [0, 1). */
@@ -172,8 +176,8 @@ function hasToken(data: string): boolean {
 
 /** How often a canary's worst cost must be there: for requests that run or aren't settled yet, and longer time-outs. */
 const COSTS_LEFT = 100n;
-/** A gateway takes no grant that may end before the request does. */
-const GRANT_SECONDS_LEFT = 3_600;
+/** A gateway takes no grant, license or version that may end before the longest request does. */
+const SECONDS_LEFT = 3_600;
 
 /** @throws CanaryRefused if the canary's license, as the chain has it, gave the gateway a reason */
 async function requireGroundless(
@@ -196,20 +200,28 @@ async function groundOf(
   const signed = grantIn(apiKey);
   if (signed === null) return "the API key is none";
   const { grant, signature } = signed;
-  const [now, license, plan] = await Promise.all([
+  const [now, license, plan, version] = await Promise.all([
     chain.now(),
     chain.license(grant.licenseId),
     chain.plan(lane.planId),
+    chain.version(lane.versionId),
   ]);
   if (license === null || plan === null) return `license ${grant.licenseId} or plan ${lane.planId} doesn't exist`;
-  const { operatorId, planId, generation, onVoucherRoad, expiresAt, renewable } = license;
-  if (operatorId !== lane.operatorId) return `its license is of operator ${operatorId}, not ${lane.operatorId}`;
+  const { planId, generation } = license;
   if (planId !== lane.planId) return `its license is under plan ${planId}, not ${lane.planId}`;
-  if (onVoucherRoad) return "its license settles by vouchers";
-  if (now >= expiresAt && !renewable) return `its license expired at ${expiresAt}`;
+  const reason = unservable(license, {
+    operatorId: lane.operatorId,
+    until: now + SECONDS_LEFT,
+    epochSeconds: chain.epochPeriod,
+    windowPeriod: chain.windowPeriod,
+  });
+  if (reason !== null) return reason.message;
+  if (version !== null && now + SECONDS_LEFT >= version.usableUntil) {
+    return `version ${version.versionId} is recalled from ${version.usableUntil} on`;
+  }
 
   if (generation !== grant.generation) return `its grant is of generation ${grant.generation}, not ${generation}`;
-  if (now < grant.notBefore || now + GRANT_SECONDS_LEFT > grant.expiresAt) {
+  if (now < grant.notBefore || now + SECONDS_LEFT > grant.expiresAt) {
     return `its grant runs from ${grant.notBefore} to ${grant.expiresAt}, and it is ${now}`;
   }
   if (grant.cap !== 0n) return `its grant has a cap of ${grant.cap}: sign one without`;
@@ -223,8 +235,8 @@ async function groundOf(
   return left < needed ? `its license may spend ${left}; ${needed} would be plenty` : null;
 }
 
-function spendable({ balance, thawing, cap, spent }: LicenseState): bigint {
-  const free = balance - thawing;
+function spendable({ balance, thawing, owed, cap, spent }: LicenseState): bigint {
+  const free = balance - thawing - owed;
   const underCap = cap - spent;
   return cap === 0n || free < underCap ? free : underCap;
 }

@@ -11,14 +11,31 @@ export interface LicenseState {
   balance: bigint;
   /** The part of the balance that is on its way out and must not be served against. */
   thawing: bigint;
+  /** What the term before may still cost it for its minimum: that must not be served against either. */
+  owed: bigint;
   /** Spent in the term that runs. */
   spent: bigint;
   /** The lower of the plan's and the licensee's caps a term; 0 is none. */
   cap: bigint;
   expiresAt: number;
-  renewable: boolean;
+  renewal: Renewal;
   /** True while the license settles by vouchers and not by attested batches. */
   onVoucherRoad: boolean;
+  /** Whether it was stopped: its use isn't charged any more. */
+  stop: "locked" | "ended" | null;
+  /** What was announced; null if nothing was. */
+  serviceChange: ServiceChange | null;
+}
+
+/** How a license's next term starts: by settlement, which needs nobody; by anybody's call, for a plan with a minimum; or never. */
+export type Renewal = "settled" | "called" | "none";
+
+/** Another operator or road for a license. From then on the present operator's use of it isn't charged. */
+export interface ServiceChange {
+  operatorId: number;
+  onVoucherRoad: boolean;
+  /** Unix seconds. */
+  readyAt: number;
 }
 
 export interface PlanState {
@@ -42,6 +59,27 @@ export interface OperatorState {
   owner: string;
   endpoint: string;
   evidenceHash: string;
+}
+
+/** Who vouches for the batches of a plan, for a span of time. Addresses are checksummed. */
+export interface Committee {
+  /** The attestor contract that plans name. */
+  address: string;
+  /** Those who are plain addresses: others can't be asked over HTTP. */
+  members: string[];
+  /** How many must sign. */
+  threshold: number;
+  /** When it came, or comes, into force, Unix seconds. */
+  since: number;
+}
+
+/** A committee and those before and after it, as its contract has them now. */
+export interface Committees {
+  present: Committee;
+  /** Whose signatures still count, for the present one's first window; else null. */
+  former: Committee | null;
+  /** Who comes next, if that is announced; else null. */
+  announced: Committee | null;
 }
 
 /** What the last settled batch of a lane was. All zero before the first. */
@@ -70,5 +108,7 @@ export interface Chain {
   isSigningKey(operatorId: number, key: string, at: number): Promise<boolean>;
   /** Whether `account` signed `digest`: ECDSA with low s, or ERC-1271. */
   isSignatureOf(account: string, digest: string, signature: string): Promise<boolean>;
+  /** Of a plan's attestor. @throws if that is no committee */
+  committees(attestor: string): Promise<Committees>;
   lane(operatorId: number, planId: number, versionId: bigint): Promise<LaneState>;
 }

@@ -1,11 +1,26 @@
-import { Contract, isError, type ContractRunner, type Provider } from "ethers";
+import { Contract, dataLength, getAddress, isError, type ContractRunner, type Provider } from "ethers";
 import {
   AssetRegistry__factory,
+  CommitteeAttestor__factory,
   LicenseRegistry__factory,
   OperatorRegistry__factory,
   UsageEscrow__factory,
+  type CommitteeAttestor,
+  type LicenseRegistry,
+  type UsageEscrow,
 } from "../../typechain-types";
-import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "./chain";
+import type {
+  Chain,
+  Committee,
+  Committees,
+  LaneState,
+  LicenseState,
+  OperatorState,
+  PlanState,
+  Renewal,
+  ServiceChange,
+  VersionState,
+} from "./chain";
 import { recoverSigner } from "../protocol/messages";
 import { usageBy } from "../protocol/meters";
 
@@ -26,6 +41,10 @@ export interface ChainConfig {
 
 const ERC1271 = ["function isValidSignature(bytes32 hash, bytes signature) view returns (bytes4)"];
 const ERC1271_MAGIC = "0x1626ba7e";
+const ADDRESS_BYTES = 20;
+
+/** The contract's, in its order. */
+const RotationStatus = { Former: 3n };
 
 /** The deployment of an escrow, read through ethers. Everything else is found from the escrow's address. */
 export async function connectChain(provider: RpcProvider, config: ChainConfig): Promise<Chain> {
@@ -62,8 +81,9 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
       now(),
     ]);
     const expiresAt = Number(account.expiresAt);
+    const renewal = renewalOf(account, plan);
     // Use counts in the term in which its epoch started: for an epoch after a term's end, the ended term's cap may still bind.
-    const startsAnew = plan.renewable && time >= expiresAt + Number(epochPeriod);
+    const startsAnew = renewal === "settled" && time >= expiresAt + Number(epochPeriod);
     return {
       licenseId,
       owner,
@@ -72,12 +92,23 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
       generation: Number(account.generation),
       balance: account.balance,
       thawing: account.thawing < account.balance ? account.thawing : account.balance,
+      owed: await owedBy(account, plan),
       spent: startsAnew ? 0n : account.spent,
       cap: lowerCap(plan.cap, ownCap),
       expiresAt,
-      renewable: plan.renewable,
+      renewal,
       onVoucherRoad: account.onVoucherRoad,
+      stop: account.stoppedAt === 0n ? null : account.isEnded ? "ended" : "locked",
+      serviceChange: serviceChangeOf(account),
     };
+  }
+
+  /** What is missing to the minimum of a term that is over and not closed: nothing if a recall took effect in it. */
+  async function owedBy(account: AccountView, plan: PlanTerms): Promise<bigint> {
+    const { endedAt, endedSpent } = account;
+    if (endedAt === 0n || endedSpent >= plan.minimumSpend) return 0n;
+    const recalls = await assets.recallsBetween(plan.assetId, endedAt - plan.termPeriod, endedAt);
+    return recalls > 0n ? 0n : plan.minimumSpend - endedSpent;
   }
 
   async function generationAt(licenseId: bigint, at: number): Promise<number> {
@@ -123,6 +154,22 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
     );
   }
 
+  async function committees(attestor: string): Promise<Committees> {
+    const contract = CommitteeAttestor__factory.connect(attestor, runner);
+    const number = await contract.presentRotation();
+    const [present, before, after, beforeIs] = await Promise.all([
+      contract.rotationOf(number),
+      number === 0n ? null : contract.rotationOf(number - 1n),
+      contract.rotationOf(number + 1n),
+      number === 0n ? null : contract.statusOf(number - 1n),
+    ]);
+    return {
+      present: committeeOf(attestor, present),
+      former: before !== null && beforeIs === RotationStatus.Former ? committeeOf(attestor, before) : null,
+      announced: after.members.length === 0 ? null : committeeOf(attestor, after),
+    };
+  }
+
   async function lane(operatorId: number, planId: number, versionId: bigint): Promise<LaneState> {
     const { sequence, epochStart, epochEnd } = await escrow.laneOf(operatorId, planId, versionId);
     return { sequence, epochStart: Number(epochStart), epochEnd: Number(epochEnd) };
@@ -140,7 +187,42 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
     operator,
     isSigningKey: (operatorId, key, at) => operators.isSigningKey(operatorId, key, at),
     isSignatureOf,
+    committees,
     lane,
+  };
+}
+
+type AccountView = Awaited<ReturnType<UsageEscrow["accountOf"]>>;
+type PlanTerms = Awaited<ReturnType<LicenseRegistry["termsOf"]>>;
+type Rotation = Awaited<ReturnType<CommitteeAttestor["rotationOf"]>>;
+
+function renewalOf({ renews }: AccountView, { renewable, minimumSpend }: PlanTerms): Renewal {
+  if (!renewable) return "none";
+  if (minimumSpend === 0n) return "settled";
+  return renews ? "called" : "none";
+}
+
+function serviceChangeOf({
+  nextOperatorId,
+  nextOnVoucherRoad,
+  serviceChangeReadyAt,
+}: AccountView): ServiceChange | null {
+  if (serviceChangeReadyAt === 0n) return null;
+  return {
+    operatorId: Number(nextOperatorId),
+    onVoucherRoad: nextOnVoucherRoad,
+    readyAt: Number(serviceChangeReadyAt),
+  };
+}
+
+function committeeOf(address: string, { members, threshold, since }: Rotation): Committee {
+  return {
+    address: getAddress(address),
+    members: members
+      .filter(({ signer }) => dataLength(signer) === ADDRESS_BYTES)
+      .map(({ signer }) => getAddress(signer)),
+    threshold: Number(threshold),
+    since: Number(since),
   };
 }
 

@@ -4,10 +4,12 @@ import type { Chain, LicenseState, PlanState } from "../chain/chain";
 import { withDeadline } from "../chain/deadline";
 import { isRefusal, Ledger, worstCost, type Refusal, type Reservation } from "./ledger";
 import type { Log } from "../log";
+import { dateOf } from "../problem";
 import { decodeBearer, grantDigest, MalformedMessage } from "../protocol/messages";
 import { ApiError } from "./openai";
 import type { Lane, SignedGrant, Usage } from "../protocol/types";
 import type { Store } from "../store/store";
+import { unservable } from "./unservable";
 import type { ModelConfig } from "./upstream";
 
 /** Who sent a request: a grant whose signature, generation and time are good, and the license that it is of. */
@@ -35,6 +37,8 @@ export interface AdmissionConfig {
   chainTimeoutMs: number;
   /** The longest that a request may take: its receipt must still fall into its grant's time and its license's. */
   requestTimeoutMs: number;
+  /** Length of the epochs that the operator's settler makes; the chain's longest if left out. */
+  epochSeconds?: number;
 }
 
 const PLANS_NEVER_CHANGE = Infinity;
@@ -122,7 +126,7 @@ export class Admission {
     // The ledger goes with the license as it was read last, which may have been since the caller was authenticated.
     const license = this.licenses.last(caller.license.licenseId) ?? caller.license;
     const answer = this.ledger.reserve(license, grant, worstCost(worst, plan.rates));
-    if (isRefusal(answer)) throw refused(answer, license.licenseId);
+    if (isRefusal(answer)) throw refused(answer, license);
     return { caller, plan, model, reservation: answer, worst };
   }
 
@@ -190,11 +194,11 @@ export class Admission {
       );
     }
     if (now < grant.notBefore)
-      throw unauthorized("grant_not_yet_valid", `the grant is valid from ${date(grant.notBefore)}`);
+      throw unauthorized("grant_not_yet_valid", `the grant is valid from ${dateOf(grant.notBefore)}`);
     if (this.latestEnd(now) >= grant.expiresAt) {
       throw unauthorized(
         "grant_expired",
-        `the grant expires at ${date(grant.expiresAt)}, before a request may be done: sign a new one`,
+        `the grant expires at ${dateOf(grant.expiresAt)}, before a request may be done: sign a new one`,
       );
     }
     if (this.store.isGrantRevoked(grantHash))
@@ -211,22 +215,10 @@ export class Admission {
   }
 
   private requireServable(license: LicenseState, now: number): void {
-    const { licenseId, operatorId, onVoucherRoad, expiresAt, renewable } = license;
-    if (operatorId !== this.config.operatorId) {
-      throw forbidden(
-        "wrong_operator",
-        `license ${licenseId} is served by operator ${operatorId}, this is ${this.config.operatorId}: ask there or change it`,
-      );
-    }
-    if (onVoucherRoad) {
-      throw forbidden("voucher_road", `license ${licenseId} settles by vouchers, which this gateway doesn't take`);
-    }
-    if (this.latestEnd(now) >= expiresAt && !renewable) {
-      throw forbidden(
-        "license_expired",
-        `license ${licenseId} expires at ${date(expiresAt)}, before a request may be done: buy a new one`,
-      );
-    }
+    const { operatorId, epochSeconds = this.chain.epochPeriod } = this.config;
+    const { windowPeriod } = this.chain;
+    const reason = unservable(license, { operatorId, until: this.latestEnd(now), epochSeconds, windowPeriod });
+    if (reason !== null) throw new ApiError(reason.status, reason.code, reason.message);
   }
 
   /** When a request that begins now is done at the latest, Unix seconds. */
@@ -256,10 +248,14 @@ export class Admission {
     );
   }
 
+  /** No epoch that ends after a recall is paid: the settler makes one end with it, and nothing may be done later. */
   private async requireUsable(model: ModelConfig, now: number): Promise<void> {
     const until = await fromChain(this.usableUntil.get(model.versionId));
-    if (now >= until)
-      throw forbidden("model_recalled", `model ${model.id} was recalled by its publisher at ${date(until)}`);
+    if (this.latestEnd(now) < until) return;
+    throw forbidden(
+      "model_recalled",
+      `model ${model.id} was recalled by its publisher and isn't served beyond ${dateOf(until)}: use another, see /v1/models`,
+    );
   }
 }
 
@@ -285,7 +281,8 @@ function decodeToken(token: string): SignedGrant {
   );
 }
 
-function refused({ limit, needed, available, reserved }: Refusal, licenseId: bigint): ApiError {
+function refused({ limit, needed, available, reserved }: Refusal, license: LicenseState): ApiError {
+  const { licenseId, thawing, owed } = license;
   const worst = `the request may cost up to ${needed} units`;
   if (needed <= available + reserved) {
     return new ApiError(
@@ -296,8 +293,10 @@ function refused({ limit, needed, available, reserved }: Refusal, licenseId: big
     );
   }
   const left = available + reserved;
+  const leaving = thawing > 0n ? `, and ${thawing} on their way out` : "";
+  const owing = owed > 0n ? `, and ${owed} that its last term may still cost` : "";
   const remedies: Record<Refusal["limit"], string> = {
-    balance: `license ${licenseId} has ${left} left: deposit to it, or lower max_tokens`,
+    balance: `license ${licenseId} has ${left} left${leaving}${owing}: deposit to it, or lower max_tokens`,
     cap: `license ${licenseId} may spend ${left} more in this term: raise its cap, wait for the next term, or lower max_tokens`,
     grant: `the grant may spend ${left} more: use one with a higher cap, or lower max_tokens`,
   };
@@ -310,10 +309,4 @@ function unauthorized(code: string, message: string): ApiError {
 
 function forbidden(code: string, message: string): ApiError {
   return new ApiError(403, code, message);
-}
-
-/** Of an unsigned 40-bit time, which may be beyond what a Date can hold. */
-function date(unixSeconds: number): string {
-  const time = new Date(unixSeconds * 1_000);
-  return Number.isNaN(time.getTime()) ? `second ${unixSeconds}` : time.toISOString();
 }

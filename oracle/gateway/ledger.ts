@@ -2,7 +2,7 @@ import { costOf } from "../protocol/meters";
 import type { LicenseState } from "../chain/chain";
 import type { Usage } from "../protocol/types";
 
-type LicenseLimits = Pick<LicenseState, "licenseId" | "balance" | "thawing" | "spent" | "cap">;
+type LicenseLimits = Pick<LicenseState, "licenseId" | "balance" | "thawing" | "owed" | "spent" | "cap">;
 
 interface GrantLimits {
   /** The grant's digest. */
@@ -40,7 +40,7 @@ interface Tally {
 /**
  * Who may still spend what. Pure bookkeeping: it holds, at every moment and whatever requests run at once,
  *
- *   for a license   unsettled + reserved ≤ balance − thawing   and   spent + unsettled + reserved ≤ cap (if any)
+ *   for a license   unsettled + reserved ≤ balance − thawing − owed   and   spent + unsettled + reserved ≤ cap (if any)
  *   for a grant     used + reserved ≤ cap (if any)
  */
 export class Ledger {
@@ -70,7 +70,7 @@ export class Ledger {
     const ofLicense = this.licenses.of(license.licenseId);
     const ofGrant = this.grants.of(grant.hash);
     const refusal =
-      refusalBy("balance", license.balance - license.thawing, ofLicense, amount) ??
+      refusalBy("balance", license.balance - license.thawing - license.owed, ofLicense, amount) ??
       (license.cap === 0n ? null : refusalBy("cap", license.cap - license.spent, ofLicense, amount)) ??
       (grant.cap === 0n ? null : refusalBy("grant", grant.cap, ofGrant, amount));
     if (refusal !== null) return refusal;

@@ -61,11 +61,14 @@ describe("connectChain", () => {
         generation: 0,
         balance: usd(50),
         thawing: 0n,
+        owed: 0n,
         spent: 0n,
         cap: await market.licet.escrow.capOf(17),
         expiresAt,
-        renewable: true,
+        renewal: "settled",
         onVoucherRoad: false,
+        stop: null,
+        serviceChange: null,
       });
     });
 

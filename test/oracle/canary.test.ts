@@ -145,13 +145,27 @@ describe("canary", () => {
       (...signed: Parameters<typeof signGrant>) =>
       () =>
         encodeBearer(signGrant(...signed));
+    const recalled = () => {
+      chain.versions.get(LANE.versionId)!.usableUntil = AFTER_EPOCH;
+      return API_KEY;
+    };
     const ownFaults: [string, () => string, string][] = [
       ["an API key that is none", () => "sesame", "the API key is none"],
       ["a license that doesn't exist", grant({ licenseId: 9n }), "license 9 or plan 3 doesn't exist"],
-      ["a license of another operator", license({ operatorId: 5 }), "is of operator 5, not 2"],
+      ["a license of another operator", license({ operatorId: 5 }), "is served by operator 5, this is 2"],
       ["a license under another plan", license({ planId: 5 }), "is under plan 5, not 3"],
       ["a license on the voucher road", license({ onVoucherRoad: true }), "settles by vouchers"],
-      ["a license that expired", license({ renewable: false, expiresAt: AFTER_EPOCH }), `expired at ${AFTER_EPOCH}`],
+      ["a license that expired", license({ renewal: "none", expiresAt: AFTER_EPOCH }), "expires at 1970-01-02T"],
+      ["a locked license", license({ stop: "locked" }), "is locked, to be transferred"],
+      ["an ended license", license({ stop: "ended" }), "was ended by its owner"],
+      ["a license whose term is over", license({ renewal: "called", expiresAt: AFTER_EPOCH }), "renew it then"],
+      [
+        "a license that goes to another operator",
+        license({ serviceChange: { operatorId: 5, onVoucherRoad: false, readyAt: AFTER_EPOCH } }),
+        "goes to operator 5",
+      ],
+      ["a recalled version", recalled, `version ${LANE.versionId} is recalled from ${AFTER_EPOCH} on`],
+      ["what its last term may cost", license({ balance: 2_000n, owed: 301n }), "may spend 1699; 1700 would be plenty"],
       ["a grant of an old generation", license({ generation: 2 }), "is of generation 1, not 2"],
       ["a grant that isn't valid yet", grant({ notBefore: AFTER_EPOCH + 1 }), `runs from ${AFTER_EPOCH + 1}`],
       ["a grant that ends soon", grant({ expiresAt: AFTER_EPOCH + 3_599 }), `to ${AFTER_EPOCH + 3_599}, and it is`],

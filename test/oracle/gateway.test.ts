@@ -120,11 +120,14 @@ describe("gateway", () => {
       generation: 1,
       balance: 1_000_000n,
       thawing: 0n,
+      owed: 0n,
       spent: 0n,
       cap: 0n,
       expiresAt: chain.time + 1_000,
-      renewable: false,
+      renewal: "none",
       onVoucherRoad: false,
+      stop: null,
+      serviceChange: null,
       ...chain.licenses.get(1n),
       ...changes,
     });
@@ -306,6 +309,14 @@ describe("gateway", () => {
       ["of another operator", { operatorId: 8 }, "wrong_operator", "served by operator 8, this is 2"],
       ["on the voucher road", { onVoucherRoad: true }, "voucher_road", "settles by vouchers"],
       ["that has expired", { expiresAt: 1_600_000_000 }, "license_expired", "expires at 2020-09-13T12:26:40"],
+      ["that is locked", { stop: "locked" }, "license_locked", "its owner can unlock it (license:transfer --unlock)"],
+      ["that was ended", { stop: "ended" }, "license_ended", "was ended by its owner: buy a new one (license:buy)"],
+      [
+        "that goes to another operator before its use settles",
+        { serviceChange: { operatorId: 8, onVoucherRoad: false, readyAt: 1_700_000_001 } },
+        "service_changing",
+        "goes to operator 8, by attested batches, at 2023-11-14T22:13:21.000Z",
+      ],
     ];
     for (const [what, change, code, message] of licenses) {
       it(`refuses a license ${what}`, async () => {
@@ -323,8 +334,14 @@ describe("gateway", () => {
       await expectRefusal(chat(), 403, "license_expired", "expires at 2023-11-14T22:13:22");
     });
 
+    it("refuses a license with a minimum when its term is over, and says how it goes on", async () => {
+      setLicense({ expiresAt: chain.time, renewal: "called" });
+      const message = "the term of license 1 ends at 2023-11-14T22:13:20.000Z, before a request may be done: renew it";
+      await expectRefusal(chat(), 402, "term_over", message);
+    });
+
     it("serves a license that renews by itself beyond its term", async () => {
-      setLicense({ expiresAt: chain.time - 1, renewable: true });
+      setLicense({ expiresAt: chain.time - 1, renewal: "settled" });
       expect((await chat()).choices).to.have.length(1);
     });
 
@@ -333,9 +350,21 @@ describe("gateway", () => {
       await expectRefusal(attempt, 403, "wrong_model", "license 1 is for asset 5, model other is asset 6");
     });
 
-    it("refuses a recalled version", async () => {
-      chain.versions.get(VERSION_ID)!.usableUntil = chain.time;
-      await expectRefusal(chat(), 403, "model_recalled", "was recalled by its publisher");
+    it("refuses a recalled version when a request may be done after it", async () => {
+      const longest = 2;
+      chain.versions.get(VERSION_ID)!.usableUntil = chain.time + longest + 1;
+      gateway = await start({ licenseCacheMs: 0 });
+      expect((await chat()).choices).to.have.length(1);
+      chain.versions.get(VERSION_ID)!.usableUntil = chain.time + longest;
+      const message = "recalled by its publisher and isn't served beyond 2023-11-14T22:13:22.000Z: use another";
+      await expectRefusal(chat(), 403, "model_recalled", message);
+    });
+
+    it("refuses everybody if the chain has batches that its store lacks, for their receipts would repeat numbers", async () => {
+      chain.lane = async () => ({ sequence: 3n, epochStart: 0, epochEnd: 0 });
+      const message = "this gateway's store knows batches up to 0, and the chain has 3: its operator must restore";
+      await expectRefusal(chat(), 503, "store_outdated", message);
+      expect(upstream.received).to.deep.equal([]);
     });
 
     it("sends nothing that it refuses to the model, and writes no receipt of it", async () => {
@@ -964,9 +993,13 @@ describe("gateway", () => {
       expect((await chat()).choices).to.have.length(1);
     });
 
-    it("that is thawing doesn't count", async () => {
-      setLicense({ balance: WORST, thawing: 1n });
-      await expectRefusal(chat(), 402, "balance_exceeded", "lower max_tokens");
+    it("that is thawing, or that the last term may still cost, doesn't count", async () => {
+      setLicense({ balance: WORST + 6n, thawing: 3n, owed: 4n });
+      const left = `has ${WORST - 1n} left, and 3 on their way out, and 4 that its last term may still cost: deposit`;
+      await expectRefusal(chat(), 402, "balance_exceeded", left);
+      setLicense({ thawing: 2n });
+      await gateway.refresh(1n);
+      expect((await chat()).choices).to.have.length(1);
     });
 
     it("is held to the cap of the term", async () => {

@@ -1,5 +1,13 @@
 import { setTimeout as wait } from "node:timers/promises";
-import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "../../oracle/chain/chain";
+import type {
+  Chain,
+  Committees,
+  LaneState,
+  LicenseState,
+  OperatorState,
+  PlanState,
+  VersionState,
+} from "../../oracle/chain/chain";
 import { recoverSigner } from "../../oracle/protocol/messages";
 import { DOMAIN } from "./fakeMessages";
 
@@ -15,6 +23,8 @@ export class FakeChain implements Chain {
   readonly versions = new Map<bigint, VersionState>();
   readonly operators = new Map<number, OperatorState>();
   readonly signingKeys = new Map<number, string[]>();
+  /** By address of their contract. */
+  readonly committeesAt = new Map<string, Committees>();
   /** When all signing keys end, Unix seconds. */
   keysExpireAt = 2 ** 40 - 1;
   /** While true, nothing can be read. */
@@ -57,6 +67,12 @@ export class FakeChain implements Chain {
 
   async isSignatureOf(account: string, digest: string, signature: string): Promise<boolean> {
     return this.read(isSignedBy(account, digest, signature));
+  }
+
+  async committees(attestor: string): Promise<Committees> {
+    const committees = this.committeesAt.get(attestor);
+    if (committees === undefined) throw new Error(`no committee is at ${attestor}`);
+    return this.read(committees);
   }
 
   async lane(): Promise<LaneState> {

@@ -78,11 +78,14 @@ export function stubMarket(): StubChain {
       generation: 1,
       balance: 1_000_000n,
       thawing: 0n,
+      owed: 0n,
       spent: 0n,
       cap: 0n,
       expiresAt: 2 ** 32 - 1,
-      renewable: true,
+      renewal: "settled",
       onVoucherRoad: false,
+      stop: null,
+      serviceChange: null,
     });
     chain.generations.set(licenseId, [{ at: 1, generation: 1 }]);
   }

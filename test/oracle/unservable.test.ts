@@ -1,0 +1,67 @@
+import { expect } from "chai";
+import type { LicenseState } from "../../oracle/chain/chain";
+import { type Service, unservable } from "../../oracle/gateway/unservable";
+import { LANE, stubMarket } from "../support/stubMarket";
+
+const DAY = 86_400;
+const NOON = 1_000 * DAY + DAY / 2;
+const SERVICE: Service = { operatorId: LANE.operatorId, until: NOON, epochSeconds: DAY, windowPeriod: 2 * DAY };
+
+describe("unservable", () => {
+  const codeOf = (fields: Partial<LicenseState>, service: Partial<Service> = {}) =>
+    unservable({ ...stubMarket().licenses.get(7n)!, ...fields }, { ...SERVICE, ...service })?.code ?? null;
+
+  it("has nothing against a license in order", () => {
+    expect(codeOf({})).to.equal(null);
+  });
+
+  for (const renewal of ["none", "called"] as const) {
+    it(`lets a license whose renewal is "${renewal}" be served up to its term's end`, () => {
+      const code = renewal === "none" ? "license_expired" : "term_over";
+      expect(codeOf({ renewal, expiresAt: NOON + 1 })).to.equal(null);
+      expect(codeOf({ renewal, expiresAt: NOON })).to.equal(code);
+    });
+  }
+
+  it("lets a license that settlement renews be served on", () => {
+    expect(codeOf({ renewal: "settled", expiresAt: 1 })).to.equal(null);
+  });
+
+  describe("when a change of operator was announced", () => {
+    const changeAt = (readyAt: number) => ({ serviceChange: { operatorId: 5, onVoucherRoad: true, readyAt } });
+    const midnight = 1_001 * DAY;
+
+    it("lets it be served while its epoch's window closes before the change", () => {
+      expect(codeOf(changeAt(midnight + 2 * DAY))).to.equal(null);
+      expect(codeOf(changeAt(midnight + 2 * DAY - 1))).to.equal("service_changing");
+    });
+
+    it("goes by the epoch in which a request may be done, and not begin", () => {
+      const until = midnight;
+      expect(codeOf(changeAt(midnight + 2 * DAY), { until })).to.equal("service_changing");
+      expect(codeOf(changeAt(midnight + 3 * DAY), { until })).to.equal(null);
+    });
+
+    it("goes by the operator's own epochs, which may be shorter", () => {
+      const epochSeconds = 3_600;
+      expect(codeOf(changeAt(NOON + 3_600 + 2 * DAY), { epochSeconds })).to.equal(null);
+      expect(codeOf(changeAt(NOON + 3_600 + 2 * DAY - 1), { epochSeconds })).to.equal("service_changing");
+    });
+
+    it("lets all use of the epoch be served in which it was announced", () => {
+      const announcedAt = NOON - 600;
+      expect(codeOf(changeAt(announcedAt + DAY + 2 * DAY))).to.equal(null);
+    });
+  });
+
+  it("names the operator first, then what stops all use, then what stops use from now on", () => {
+    const serviceChange = { operatorId: 5, onVoucherRoad: true, readyAt: 1 };
+    const all = { stop: "ended", renewal: "none", expiresAt: 1, serviceChange } as const;
+    expect(codeOf({ ...all, operatorId: 5, onVoucherRoad: true })).to.equal("wrong_operator");
+    expect(codeOf({ ...all, onVoucherRoad: true })).to.equal("voucher_road");
+    expect(codeOf(all)).to.equal("license_ended");
+    expect(codeOf({ ...all, stop: "locked" })).to.equal("license_locked");
+    expect(codeOf({ ...all, stop: null })).to.equal("license_expired");
+    expect(codeOf({ ...all, stop: null, renewal: "settled" })).to.equal("service_changing");
+  });
+});
