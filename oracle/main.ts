@@ -89,7 +89,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
   const store = openStore(context, "operator.sqlite", { role: "operator", ...whose });
   try {
     if (settler !== undefined) {
-      await requireUsable(settler, context, gateway?.operatorId);
+      await requireUsable({ ...settler, committee: context.deployment.committee }, context, gateway?.operatorId);
       await warnOfEmptyAccount(context, settler);
     }
     const running = gateway === undefined ? undefined : await serve(context, gateway, store);
@@ -134,7 +134,7 @@ async function warnOfEmptyAccount({ deployment, log }: Context, { privateKey }: 
 
 /** A round that fails is logged, and the next one comes all the same. */
 async function settleOnAndOn(
-  { deployment, chain, committee, log, signal }: Context,
+  { deployment, chain, log, signal }: Context,
   section: SettlerSection,
   store: Store,
 ): Promise<void> {
@@ -150,8 +150,7 @@ async function settleOnAndOn(
     { chain, store, sender, log: log.with({ part: "settler" }) },
     {
       ...section,
-      committee: committee.address,
-      threshold: committee.threshold,
+      committee: deployment.committee,
       attestorTimeoutMs: ATTESTOR_TIMEOUT_MS,
     },
   );
@@ -162,13 +161,13 @@ async function settleOnAndOn(
 }
 
 async function startAttesting(context: Context): Promise<() => Promise<void>> {
-  const { config, chain, committee, log, signal } = context;
+  const { config, deployment, chain, log, signal } = context;
   const section = config.attestor!;
   const own = log.with({ part: "attestor" });
   const attestorAddress = computeAddress(section.privateKey);
   const store = openStore(context, "attestor.sqlite", { role: "attestor", attestor: attestorAddress });
   try {
-    const attestor = await startAttestor({ ...section, committee }, { chain, store, log: own });
+    const attestor = await startAttestor({ ...section, committee: deployment.committee }, { chain, store, log: own });
     const canaries = section.canaries.map(({ operatorId, planId, versionId, ...canary }) =>
       runCanaries(
         { lane: { operatorId, planId, versionId }, ...canary },

@@ -3,7 +3,7 @@
  * It signs nothing before its store remembers what, so that it can't be made to contradict itself, restarts included.
  */
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import { computeAddress, getAddress } from "ethers";
+import { computeAddress } from "ethers";
 import {
   type Attestation,
   type AttestationRefusal,
@@ -16,8 +16,8 @@ import {
   proposedBatchFromText,
 } from "./attestorApi";
 import { type AttestationRequest, type BatchFacts, gatherFacts, proposalProblem } from "./batchFacts";
-import type { Chain } from "../chain/chain";
-import { type Committee, type Refusal, refusalsOf } from "./inspection";
+import type { Chain, Committees } from "../chain/chain";
+import { committeeFor, type Refusal, refusalsOf } from "./inspection";
 import { Intake } from "./intake";
 import { listen, receivingWithin } from "../listen";
 import type { Log } from "../log";
@@ -30,7 +30,8 @@ import { type Store, StoreConflict } from "../store/store";
 export interface AttestorConfig {
   /** Of the committee's member that this attestor is. */
   privateKey: string;
-  committee: Committee;
+  /** Address of the committee's contract. */
+  committee: string;
   /** 0, the default, takes a free one. */
   port?: number;
   host?: string;
@@ -66,27 +67,35 @@ class MeasurementRefused extends Error {}
  * @throws Problem if the key isn't a member's, or the port is taken
  */
 export async function startAttestor(config: AttestorConfig, deps: AttestorDeps): Promise<Attestor> {
-  const committee = checksummed(config.committee);
   const address = computeAddress(config.privateKey);
-  if (!committee.members.includes(address)) {
-    throw new Problem(
-      `${address} isn't a member of the committee ${committee.address}: use the key of one, ${committee.members.join(", ")}.`,
-    );
-  }
-  const server = createServer(config, deps, committee, address);
+  await requireMember(address, await deps.chain.committees(config.committee), deps.log);
+  const server = createServer(config, deps, address);
   const url = await listen(server, { host: config.host ?? "127.0.0.1", port: config.port ?? 0 });
   deps.log.info("Attestor started", { address, url });
   return { url, address, close: () => server.close() };
 }
 
-function checksummed({ address, members, threshold }: Committee): Committee {
-  return { address: getAddress(address), members: members.map((member) => getAddress(member)), threshold };
+async function requireMember(address: string, { present, former, announced }: Committees, log: Log): Promise<void> {
+  if (present.members.includes(address)) return;
+  if (announced?.members.includes(address)) {
+    return log.warn("Attestor's committee isn't in force yet", { address, since: announced.since });
+  }
+  if (former?.members.includes(address)) {
+    return log.warn("Attestor's committee isn't in force any more: it attests for a window yet", { address });
+  }
+  throw new Problem(
+    `${address} isn't a member of the committee ${present.address}: use the key of one, ${present.members.join(", ")}.`,
+  );
 }
 
 function createServer(
-  { privateKey, bodyLimit = DEFAULT_BODY_LIMIT, receiveTimeoutMs = DEFAULT_RECEIVE_TIMEOUT_MS }: AttestorConfig,
+  {
+    privateKey,
+    committee,
+    bodyLimit = DEFAULT_BODY_LIMIT,
+    receiveTimeoutMs = DEFAULT_RECEIVE_TIMEOUT_MS,
+  }: AttestorConfig,
   deps: AttestorDeps,
-  committee: Committee,
   address: string,
 ): FastifyInstance {
   const server = fastify({ bodyLimit, forceCloseConnections: true, ...receivingWithin(receiveTimeoutMs) });
@@ -122,7 +131,7 @@ function createServer(
   };
   server.post(ATTESTATIONS_PATH, { onRequest: admit }, async (request, reply) => {
     const batch = { ...proposed.get(request)!, ...evidenceFromJson(request.body) };
-    const answer = await attest(deps, committee, { privateKey, address }, batch);
+    const answer = await attest(deps, await deps.chain.committees(committee), { privateKey, address }, batch);
     return reply.code("signature" in answer ? 200 : 422).send(answer);
   });
 
@@ -152,13 +161,14 @@ async function signMeasurement(
 /** What the operator proposed, if nothing speaks against it. */
 async function attest(
   { chain, store, log }: AttestorDeps,
-  committee: Committee,
+  committees: Committees,
   { privateKey, address }: { privateKey: string; address: string },
   request: AttestationRequest,
 ): Promise<Attestation | AttestationRefusal> {
   const facts = await gatherFacts(chain, request);
   const { batchId, header } = facts;
-  const refusals = refusalsOf(facts, store, committee, address);
+  const committee = committeeFor(committees, facts.measurements, address);
+  const refusals = committee === null ? [notInForce(address)] : refusalsOf(facts, store, committee, address);
   if (refusals.length === 0) refusals.push(...remember(store, facts));
   if (refusals.length > 0) {
     const refusal = refusalOf(refusals);
@@ -167,6 +177,10 @@ async function attest(
   }
   log.info("Batch attested", { batchId, header });
   return { signer: address, signature: signDigest(privateKey, batchId) };
+}
+
+function notInForce(address: string): Refusal {
+  return { reason: `${address} isn't a member of the committee in force, nor of the one before`, receiptHash: null };
 }
 
 /** Another request may have got in between the inspection and this: then the store refuses, and nothing is signed. */

@@ -5,19 +5,11 @@
 import { ZeroAddress, ZeroHash } from "ethers";
 import { type BatchSummary, summarize } from "../settler/batches";
 import type { BatchFacts, CheckedMeasurement, CheckedReceipt, Signer } from "./batchFacts";
+import type { Committee, Committees } from "../chain/chain";
 import { medianOf } from "./measure";
 import { sameUsage, usageOf, zeroUsage } from "../protocol/meters";
 import { METERS, type Receipt, ReceiptFlag } from "../protocol/types";
 import type { Store } from "../store/store";
-
-/** Who vouches for the batches of a plan. Addresses are checksummed. */
-export interface Committee {
-  /** The attestor contract that plans name. */
-  address: string;
-  members: string[];
-  /** How many must sign. */
-  threshold: number;
-}
 
 export interface Refusal {
   /** A sentence with the values that don't fit. */
@@ -34,6 +26,19 @@ const MOST_SKIPPED = 2n ** 32n;
 
 /** What an attestor remembers of the batches that it signed before. */
 export type Memory = Pick<Store, "attestedBatch" | "attestedSince" | "seenReceipt" | "seenRequest" | "attestedCost">;
+
+/**
+ * The committee as whose member `self` judges a batch: the one whose members measured for it, of the present one and the
+ * former, whose signatures count for a window more. Null if it is in neither.
+ */
+export function committeeFor(
+  { present, former }: Committees,
+  measurements: CheckedMeasurement[],
+  self: string,
+): Committee | null {
+  const own = [present, former].flatMap((one) => (one?.members.includes(self) ? [one] : []));
+  return own.find((one) => measurements.every(({ signer }) => isMember(signer, one))) ?? own[0] ?? null;
+}
 
 /** All reasons why the committee's member `self` can't vouch for a batch; none if it can. */
 export function refusalsOf(facts: BatchFacts, memory: Memory, committee: Committee, self: string): Refusal[] {

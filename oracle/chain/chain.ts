@@ -106,6 +106,8 @@ export interface Chain {
   operator(operatorId: number): Promise<OperatorState | null>;
   /** Whether `key` was a signing key of the operator at time `at` (and has not been revoked since). */
   isSigningKey(operatorId: number, key: string, at: number): Promise<boolean>;
+  /** Whether `key` was a signing key of the operator and was revoked: nothing of it counts any more. */
+  isRevokedKey(operatorId: number, key: string): Promise<boolean>;
   /** Whether `account` signed `digest`: ECDSA with low s, or ERC-1271. */
   isSignatureOf(account: string, digest: string, signature: string): Promise<boolean>;
   /** Of a plan's attestor. @throws if that is no committee */

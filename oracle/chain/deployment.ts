@@ -1,7 +1,4 @@
 /** From an address book to the deployment that it means, or a sentence that says why there is none. */
-import { dataLength, getAddress } from "ethers";
-import { CommitteeAttestor__factory } from "../../typechain-types";
-import type { Committee } from "../attestor/inspection";
 import type { Chain } from "./chain";
 import { withDeadline } from "./deadline";
 import { connectChain, isAnswer, type Clock, type RpcProvider } from "./ethersChain";
@@ -20,7 +17,6 @@ export interface Deployment {
 
 export interface OpenDeployment {
   chain: Chain;
-  committee: Committee;
   /** The hash of the chain's first block, by which it is told from one that was started anew. */
   firstBlock: string;
 }
@@ -38,9 +34,9 @@ export async function openDeployment(deployment: Deployment, clock: Clock, log: 
   const chain = await contractAt(deployment.escrow, "a UsageEscrow", () =>
     connectChain(deployment.provider, { ...deployment, clock }),
   );
-  const committee = await contractAt(deployment.committee, "a CommitteeAttestor", () => readCommittee(deployment));
+  await contractAt(deployment.committee, "a CommitteeAttestor", () => chain.committees(deployment.committee));
   if (clock === "machine") await requireSameTime(deployment, log);
-  return { chain, committee, firstBlock: (await blockOf(deployment, 0)).hash };
+  return { chain, firstBlock: (await blockOf(deployment, 0)).hash };
 }
 
 async function requireChain({ provider, chainId }: Deployment): Promise<void> {
@@ -76,17 +72,6 @@ async function contractAt<T>(address: string, kind: string, connect: () => Promi
       );
     }
   });
-}
-
-/** The committee as its contract has it. Members that aren't plain addresses can't be asked over HTTP. */
-async function readCommittee({ provider, committee }: Deployment): Promise<Committee> {
-  const contract = CommitteeAttestor__factory.connect(committee, { provider });
-  const [members, threshold] = await Promise.all([contract.members(), contract.threshold()]);
-  return {
-    address: getAddress(committee),
-    members: members.filter(({ signer }) => dataLength(signer) === 20).map(({ signer }) => getAddress(signer)),
-    threshold: Number(threshold),
-  };
 }
 
 /** Receipts carry this machine's time, and batches are settled by the chain's. */

@@ -44,7 +44,7 @@ const ERC1271_MAGIC = "0x1626ba7e";
 const ADDRESS_BYTES = 20;
 
 /** The contract's, in its order. */
-const RotationStatus = { Former: 3n };
+const KeyStatus = { Revoked: 3n };
 
 /** The deployment of an escrow, read through ethers. Everything else is found from the escrow's address. */
 export async function connectChain(provider: RpcProvider, config: ChainConfig): Promise<Chain> {
@@ -156,17 +156,19 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
 
   async function committees(attestor: string): Promise<Committees> {
     const contract = CommitteeAttestor__factory.connect(attestor, runner);
-    const number = await contract.presentRotation();
-    const [present, before, after, beforeIs] = await Promise.all([
-      contract.rotationOf(number),
-      number === 0n ? null : contract.rotationOf(number - 1n),
-      contract.rotationOf(number + 1n),
-      number === 0n ? null : contract.statusOf(number - 1n),
-    ]);
+    const [number, time] = await Promise.all([contract.presentRotation(), now()]);
+    const numbers = [number - 1n, number, number + 1n].filter((one) => one >= 0n);
+    const rotations = (await Promise.all(numbers.map((one) => contract.rotationOf(one))))
+      .filter(({ since }) => since > 0n)
+      .map((rotation) => committeeOf(attestor, rotation));
+    const begun = rotations.filter(({ since }) => since <= time);
+    const [present, former] = [begun.at(-1), begun.at(-2)];
+    if (present === undefined) throw new Error(`The committee ${attestor} begins after ${time}: check the clock`);
+    const isFormer = former !== undefined && time <= present.since + Number(windowPeriod);
     return {
-      present: committeeOf(attestor, present),
-      former: before !== null && beforeIs === RotationStatus.Former ? committeeOf(attestor, before) : null,
-      announced: after.members.length === 0 ? null : committeeOf(attestor, after),
+      present,
+      former: isFormer ? former : null,
+      announced: rotations.find(({ since }) => since > time) ?? null,
     };
   }
 
@@ -186,6 +188,7 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
     version,
     operator,
     isSigningKey: (operatorId, key, at) => operators.isSigningKey(operatorId, key, at),
+    isRevokedKey: async (operatorId, key) => (await operators.statusOf(operatorId, key)) === KeyStatus.Revoked,
     isSignatureOf,
     committees,
     lane,

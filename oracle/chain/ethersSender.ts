@@ -2,6 +2,7 @@ import { isError, Transaction, type Provider, type Signer } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
 import { UsageEscrow__factory } from "../../typechain-types";
 import { refusalOf } from "./refusal";
+import { unpackOutcomes } from "../protocol/entries";
 import { ChainRefusal, type SettlementSender, type TransactionFate } from "../settler/settler";
 
 export interface SenderConfig {
@@ -60,7 +61,8 @@ export function createSender(
   return {
     async preview(header, entries) {
       // As of the block to come: on a chain that makes blocks on demand, the latest one's time may be long past.
-      await escrow.previewSettle(header, entries, { blockTag: "pending" }).catch(explain);
+      const { outcomes } = await escrow.previewSettle(header, entries, { blockTag: "pending" }).catch(explain);
+      return unpackOutcomes(outcomes);
     },
 
     async isSettled(batchId, confirmations) {

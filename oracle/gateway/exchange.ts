@@ -18,7 +18,7 @@ import {
 } from "./openai";
 import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { StreamRelay } from "./relay";
-import type { Store } from "../store/store";
+import type { SignedDigest, Store } from "../store/store";
 import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
 
 /** What an exchange works with. */
@@ -27,7 +27,7 @@ export interface ExchangeDeps {
   store: Store;
   upstream: Upstream;
   now: () => Promise<number>;
-  sign: (receipt: Receipt) => { hash: string; signature: string };
+  sign: (receipt: Receipt) => SignedDigest;
   log: Log;
   /** Longest time from a request to the end of its answer. */
   requestTimeoutMs: number;

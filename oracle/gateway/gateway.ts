@@ -70,8 +70,8 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   const now = steadyClock(chain, config.chainTimeoutMs, (cause) =>
     log.warn("chain unreadable, counting time from its last", { cause }),
   );
-  const signer = signerOf(config.signingKey, chain);
   const address = computeAddress(config.signingKey);
+  const signer = signerOf(config.signingKey, address, chain);
   await requireSigningKey(address, config.operatorId, chain, await now());
   await requireVersions(config.models, chain);
   await recoverOpenRequests(store, signer, await now(), log);
@@ -102,10 +102,10 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
 
 type Signer = ExchangeDeps["sign"];
 
-function signerOf(signingKey: string, chain: Chain): Signer {
+function signerOf(signingKey: string, signer: string, chain: Chain): Signer {
   return (receipt: Receipt) => {
     const hash = receiptDigest(chain.domain, receipt);
-    return { hash, signature: signDigest(signingKey, hash) };
+    return { hash, signature: signDigest(signingKey, hash), signer };
   };
 }
 

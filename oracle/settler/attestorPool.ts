@@ -1,4 +1,4 @@
-/** The members of a plan's committee, as a settler talks to them: all at once, each in its time, none believed unchecked. */
+/** The members of plans' committees, as a settler talks to them: all at once, each in its time, none believed unchecked. */
 import { AbiCoder, getAddress, keccak256, type TypedDataDomain } from "ethers";
 import {
   type Attestation,
@@ -7,6 +7,7 @@ import {
   requestMeasurement,
 } from "../attestor/attestorApi";
 import type { AttestationRequest } from "../attestor/batchFacts";
+import type { Committee } from "../chain/chain";
 import type { Log } from "../log";
 import { batchDigest, measurementDigest, recoverSigner } from "../protocol/messages";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
@@ -17,11 +18,9 @@ export interface AttestorEndpoint {
   url: string;
 }
 
-export interface CommitteeConfig {
-  /** All members. */
+export interface AttestorsConfig {
+  /** All members of the committee in force, and those of the next one before it comes. */
   attestors: AttestorEndpoint[];
-  /** How many must sign. */
-  threshold: number;
   /** How long one attestor may take to answer. */
   attestorTimeoutMs: number;
 }
@@ -37,27 +36,29 @@ export interface CommitteeAnswer {
   refused: MemberRefusal[];
   /** How many could still sign: those who measured for the batch and didn't refuse it. */
   possible: number;
+  /** How many aren't needed: a receipt that more members refuse gets through with no batch. */
+  spare: number;
 }
 
 export class AttestorPool {
-  readonly threshold: number;
-  /** A receipt that more members refuse gets through with no batch. */
-  readonly mostRefusals: number;
   private readonly attestors: AttestorEndpoint[];
 
   constructor(
     private readonly domain: TypedDataDomain,
-    private readonly config: CommitteeConfig,
+    private readonly config: AttestorsConfig,
     private readonly log: Log,
   ) {
-    this.threshold = config.threshold;
-    this.mostRefusals = config.attestors.length - config.threshold;
     this.attestors = config.attestors.map(({ address, url }) => ({ address: getAddress(address), url }));
   }
 
+  /** Those of a committee's members of whom it is known where they are. */
+  membersOf({ members }: Committee): AttestorEndpoint[] {
+    return this.attestors.filter(({ address }) => members.includes(address));
+  }
+
   /** The measurements of all members who answer. */
-  measure(lane: Lane, epoch: Epoch): Promise<SignedMeasurement[]> {
-    return this.ask(this.attestors, async ({ address, url }) => {
+  measure(lane: Lane, epoch: Epoch, committee: Committee): Promise<SignedMeasurement[]> {
+    return this.ask(this.membersOf(committee), async ({ address, url }) => {
       const signed = await requestMeasurement(url, lane, epoch, this.config.attestorTimeoutMs);
       requireSigner(address, measurementDigest(this.domain, signed.measurement), signed.signature);
       requireMeasured(signed, lane, epoch);
@@ -65,10 +66,19 @@ export class AttestorPool {
     });
   }
 
+  /** Who signed measurements. */
+  signersOf(measurements: SignedMeasurement[]): string[] {
+    return measurements.map(({ measurement, signature }) =>
+      recoverSigner(measurementDigest(this.domain, measurement), signature),
+    );
+  }
+
   /** Asks the members who measured for the batch to sign it: no other would. */
-  async attest(request: AttestationRequest): Promise<CommitteeAnswer> {
+  async attest(request: AttestationRequest, committee: Committee): Promise<CommitteeAnswer> {
     const batchId = batchDigest(this.domain, request.header);
-    const asked = this.signersOf(request.measurements);
+    const measured = this.signersOf(request.measurements);
+    const members = this.membersOf(committee);
+    const asked = members.filter(({ address }) => measured.includes(address));
     const answers = await this.ask<Attestation | MemberRefusal>(asked, async ({ address, url }) => {
       const answer = await requestAttestation(url, request, this.config.attestorTimeoutMs);
       if ("refusals" in answer) return { attestor: address, ...answer };
@@ -77,16 +87,7 @@ export class AttestorPool {
     });
     const signed = answers.filter((answer) => "signature" in answer);
     const refused = answers.filter((answer) => "refusals" in answer);
-    return { signed, refused, possible: asked.length - refused.length };
-  }
-
-  private signersOf(measurements: SignedMeasurement[]): AttestorEndpoint[] {
-    const measured = new Set(
-      measurements.map(({ measurement, signature }) =>
-        recoverSigner(measurementDigest(this.domain, measurement), signature),
-      ),
-    );
-    return this.attestors.filter(({ address }) => measured.has(address));
+    return { signed, refused, possible: asked.length - refused.length, spare: members.length - committee.threshold };
   }
 
   /** Who doesn't answer as it should is logged and left out. */

@@ -1,34 +1,25 @@
 /** What settings a settler can't work with, told before it starts and not batch by batch. */
 import { computeAddress } from "ethers";
-import type { Committee } from "../attestor/inspection";
-import type { Chain } from "../chain/chain";
-import { Problem } from "../problem";
+import type { Chain, Committees } from "../chain/chain";
+import type { Log } from "../log";
+import { dateOf, Problem } from "../problem";
 import type { SettlerConfig } from "./settler";
 
-type Settings = Pick<SettlerConfig, "attestors" | "epochSeconds" | "proposalKey">;
+type Settings = Pick<SettlerConfig, "committee" | "attestors" | "epochSeconds" | "proposalKey">;
 
 /**
  * @param operatorId whose receipts are settled, if that is known already
  * @throws Problem if the chain contradicts the settings
  */
 export async function requireUsable(
-  { attestors, epochSeconds, proposalKey }: Settings,
-  { chain, committee }: { chain: Chain; committee: Committee },
+  { committee, attestors, epochSeconds, proposalKey }: Settings,
+  { chain, log }: { chain: Chain; log: Log },
   operatorId?: number,
 ): Promise<void> {
-  const stranger = attestors.find(({ address }) => !committee.members.includes(address));
-  if (stranger !== undefined) {
-    throw new Problem(
-      `settler.attestors: ${stranger.address} is no member of the committee ${committee.address}; its members are ` +
-        `${committee.members.join(", ")}.`,
-    );
-  }
-  if (attestors.length < committee.threshold) {
-    throw new Problem(
-      `settler.attestors lists ${attestors.length} of the committee's members, and ${committee.threshold} of them must ` +
-        `sign: list all, ${committee.members.join(", ")}.`,
-    );
-  }
+  const committees = await chain.committees(committee);
+  const listed = attestors.map(({ address }) => address);
+  requireMembers(listed, committees);
+  requireEnough(listed, committees, log);
   if (epochSeconds !== undefined && epochSeconds > chain.epochPeriod) {
     throw new Problem(
       `settler.epochSeconds is ${epochSeconds}; this deployment's longest epoch has ${chain.epochPeriod}. Leave it out to ` +
@@ -42,4 +33,30 @@ export async function requireUsable(
     `settler.signingKeyVariable: ${key} is no signing key of operator ${operatorId} at the moment, and attestors look at ` +
       `no batch that another proposes. Register it, or use another key.`,
   );
+}
+
+function requireMembers(listed: string[], { present, former, announced }: Committees): void {
+  const known = [present, former, announced].flatMap((one) => one?.members ?? []);
+  const stranger = listed.find((address) => !known.includes(address));
+  if (stranger === undefined) return;
+  throw new Problem(
+    `settler.attestors: ${stranger} is no member of the committee ${present.address}; its members are ` +
+      `${present.members.join(", ")}.`,
+  );
+}
+
+function requireEnough(listed: string[], { present, announced }: Committees, log: Log): void {
+  const missing = present.members.filter((member) => !listed.includes(member));
+  if (present.members.length - missing.length < present.threshold) {
+    throw new Problem(
+      `settler.attestors lists ${present.members.length - missing.length} of the committee's members, and ` +
+        `${present.threshold} of them must sign: add ${missing.join(", ")}.`,
+    );
+  }
+  const coming = announced?.members.filter((member) => !listed.includes(member)) ?? [];
+  if (announced === null || coming.length === 0) return;
+  log.warn("Another committee is coming: add its members to settler.attestors before", {
+    since: dateOf(announced.since),
+    missing: coming,
+  });
 }

@@ -8,13 +8,14 @@
  * The transaction is stored before it is sent, and a stored one is sent again as it is: one nonce can't pay twice. What
  * goes wrong is classed by what to do about it, in the outcome's status.
  */
-import { getAddress } from "ethers";
+import { computeAddress, getAddress } from "ethers";
 import type { AttestationRequest } from "../attestor/batchFacts";
-import { AttestorPool, committeeProof, type CommitteeAnswer, type CommitteeConfig } from "./attestorPool";
+import { AttestorPool, type AttestorsConfig, committeeProof, type CommitteeAnswer } from "./attestorPool";
 import { BATCH_LIMITS, type BatchLimits, firstPart, headerOf, nextEpoch, summarize } from "./batches";
-import type { Chain, LaneState } from "../chain/chain";
+import type { Chain, Committee, LaneState } from "../chain/chain";
 import type { Log } from "../log";
 import { medianOf } from "../attestor/measure";
+import { type Outcome, unpackEntries } from "../protocol/entries";
 import { batchDigest, proposalDigest, signDigest } from "../protocol/messages";
 import type { BatchHeader, Epoch, Lane, SignedGrant, SignedMeasurement } from "../protocol/types";
 import type { Store, StoredBatch, StoredReceipt } from "../store/store";
@@ -34,8 +35,8 @@ export interface SignedTransaction {
 
 /** What the settler asks of the chain beside reading it. All methods throw if the chain can't be reached. */
 export interface SettlementSender {
-  /** Resolves if the escrow would settle the batch now. @throws ChainRefusal if it wouldn't */
-  preview(header: BatchHeader, entries: string): Promise<void>;
+  /** What settling the batch now would do with each entry. @throws ChainRefusal if the escrow wouldn't settle it */
+  preview(header: BatchHeader, entries: string): Promise<Outcome[]>;
   /** Whether the batch is settled in a block with at least so many confirmations; 1 is the latest block. */
   isSettled(batchId: string, confirmations: number): Promise<boolean>;
   /** Signs, with the account's next nonce, and doesn't send. */
@@ -46,7 +47,7 @@ export interface SettlementSender {
   waitFor(hash: string, confirmations: number): Promise<TransactionFate>;
 }
 
-export interface SettlerConfig extends CommitteeConfig {
+export interface SettlerConfig extends AttestorsConfig {
   /** Address of the attestor that plans name: batches of plans with another are left to another settler. */
   committee: string;
   /** A signing key of the operator: attestors look at nothing that no such key proposes. */
@@ -84,18 +85,24 @@ export interface SettlementOutcome {
 /** How often a transaction is sent in one go before the settler leaves it for the next. */
 const MOST_ATTEMPTS = 3;
 
+/** How many entries a log line lists. */
+const MOST_LISTED = 100;
+
 /** What a lane's next batch is of. */
 interface Part {
   epoch: Epoch;
   /** None if no batch can hold what is left up to the epoch's end. */
   receipts: StoredReceipt[];
+  /** The span that was looked at for it, and how many receipts were there. */
+  span: Epoch;
+  seen: number;
 }
 
 /** Something that is needed isn't there at the moment. */
 class NotYet extends Error {}
 
 export class Settler {
-  private readonly committee: AttestorPool;
+  private readonly attestors: AttestorPool;
   private readonly limits: BatchLimits;
   private last: Promise<unknown> = Promise.resolve();
 
@@ -103,7 +110,7 @@ export class Settler {
     private readonly deps: SettlerDeps,
     private readonly config: SettlerConfig,
   ) {
-    this.committee = new AttestorPool(deps.chain.domain, config, deps.log);
+    this.attestors = new AttestorPool(deps.chain.domain, config, deps.log);
     this.limits = {
       licenses: config.licensesPerBatch ?? BATCH_LIMITS.licenses,
       receipts: config.receiptsPerBatch ?? BATCH_LIMITS.receipts,
@@ -120,6 +127,7 @@ export class Settler {
     return this.oneAtATime(async () => {
       const resumed = (await this.resumeOpen()).filter((outcome) => isSameLane(outcome.lane, lane));
       if (resumed.some(isOpen)) return resumed;
+      await this.voidRevoked();
       return [...resumed, ...(await this.settleEpoch(lane, epoch))];
     });
   }
@@ -131,6 +139,7 @@ export class Settler {
   settleDue(): Promise<SettlementOutcome[]> {
     return this.oneAtATime(async () => {
       const outcomes = await this.resumeOpen();
+      await this.voidRevoked();
       const now = await this.deps.chain.now();
       for (const { oldestFinishedAt, ...lane } of this.deps.store.lanesWithUnbatched()) {
         const epoch = this.epochAt(oldestFinishedAt);
@@ -169,6 +178,16 @@ export class Settler {
     return plan !== null && getAddress(plan.attestor) === getAddress(this.config.committee);
   }
 
+  /** A revoked key voids what it signed: no attestor would let a batch with any of it pass. */
+  private async voidRevoked(): Promise<void> {
+    const { chain, store, log } = this.deps;
+    for (const { operatorId, signer } of store.signersOfUnbatched()) {
+      if (!(await chain.isRevokedKey(operatorId, signer))) continue;
+      const receipts = store.voidSignedBy(operatorId, signer);
+      log.error("Receipts void, as their key was revoked", { operatorId, signer, receipts });
+    }
+  }
+
   private async settleEpoch(lane: Lane, wanted: Epoch): Promise<SettlementOutcome[]> {
     const outcomes: SettlementOutcome[] = [];
     for (;;) {
@@ -184,18 +203,34 @@ export class Settler {
     const { chain } = this.deps;
     const now = await chain.now();
     const last = await chain.lane(lane.operatorId, lane.planId, lane.versionId);
-    const part = this.nextPart(lane, wanted, last);
-    if (part === null) return null;
+    const usable = await this.usableSpan(lane, wanted);
+    const part = this.nextPart(lane, usable, last);
+    if (part === null) return this.abandonRecalled(lane, usable, wanted);
     if (now < wanted.epochEnd) throw new NotYet(`The epoch ends at ${wanted.epochEnd} and hasn't yet`);
 
     const { epoch, receipts } = part;
-    if (this.isTooLateAt(now, epoch)) return this.abandonReceipts(lane, epoch.epochEnd, windowIsOver(epoch));
+    if (this.isTooLateAt(now, epoch)) return this.abandonReceipts(lane, upTo(epoch.epochEnd), windowIsOver(epoch));
     if (receipts.length === 0) {
       const reason = `What is left before ${epoch.epochEnd} came before the lane's last epoch, or is too much for a batch`;
-      return this.abandonReceipts(lane, epoch.epochEnd, reason);
+      return this.abandonReceipts(lane, upTo(epoch.epochEnd), reason);
     }
-    const batchId = await this.draft(lane, wanted, last, epoch);
+    const batchId = await this.draft(lane, last, part);
     return this.classed(lane, batchId, () => this.advance(batchId));
+  }
+
+  /** What of an epoch may still be charged: no epoch may end after a recall of its version, so that it ends with it. */
+  private async usableSpan({ versionId }: Lane, { epochStart, epochEnd }: Epoch): Promise<Epoch> {
+    const version = await this.deps.chain.version(versionId);
+    if (version === null) throw new NotYet(`Version ${versionId} doesn't exist on this chain`);
+    return { epochStart, epochEnd: Math.min(epochEnd, Math.max(epochStart, version.usableUntil)) };
+  }
+
+  /** Receipts of an epoch that came after its version was recalled; null if there are none. */
+  private abandonRecalled(lane: Lane, usable: Epoch, { epochEnd }: Epoch): SettlementOutcome | null {
+    const recalled = { epochStart: usable.epochEnd, epochEnd };
+    if (this.deps.store.countUnbatched(lane, recalled) === 0) return null;
+    const reason = `Version ${lane.versionId} was recalled; what came from ${recalled.epochStart} on can't be charged`;
+    return this.abandonReceipts(lane, recalled, reason);
   }
 
   /** What the lane's next batch is of, as far as is known now; null if nothing is left of the wanted epoch. */
@@ -204,11 +239,12 @@ export class Settler {
     const left = store.unbatched(lane, wanted);
     if (left.length === 0) return null;
     const epoch = nextEpoch(left, wanted, last, this.limits);
-    const isCut = wanted.epochStart <= epoch.epochStart && epoch.epochEnd <= wanted.epochEnd;
-    const inEpoch = isCut
-      ? left.filter(({ receipt }) => epoch.epochStart <= receipt.finishedAt && receipt.finishedAt < epoch.epochEnd)
-      : store.unbatched(lane, epoch);
-    return { epoch, receipts: firstPart(inEpoch, this.limits) };
+    if (epoch.epochStart < wanted.epochStart || epoch.epochEnd > wanted.epochEnd) {
+      const inEpoch = store.unbatched(lane, epoch);
+      return { epoch, receipts: firstPart(inEpoch, this.limits), span: epoch, seen: inEpoch.length };
+    }
+    const inEpoch = left.filter(({ receipt }) => isWithin(epoch, receipt.finishedAt));
+    return { epoch, receipts: firstPart(inEpoch, this.limits), span: wanted, seen: left.length };
   }
 
   /** Tells failures apart by what is to be done about them, and logs them. */
@@ -229,17 +265,16 @@ export class Settler {
 
   // Drafting
 
-  /** Stores the lane's next batch: the first part of what is left of the wanted epoch, cut to the one that was chosen. */
-  private async draft(lane: Lane, wanted: Epoch, last: LaneState, epoch: Epoch): Promise<string> {
+  /** Stores a part as the lane's next batch. */
+  private async draft(lane: Lane, last: LaneState, { epoch, receipts, span, seen }: Part): Promise<string> {
     const { chain, store, log } = this.deps;
+    await this.requireProposalKey(lane);
     const measurements = await this.measure(lane, epoch);
     const operator = await chain.operator(lane.operatorId);
     if (operator === null) throw new NotYet(`Operator ${lane.operatorId} doesn't exist on this chain`);
 
     // Nothing is awaited from here to the draft: no receipt may come in between.
-    const part = this.nextPart(lane, wanted, last);
-    if (part?.epoch.epochEnd !== epoch.epochEnd) throw new NotYet("Receipts came that make the epoch shorter");
-    const { receipts } = part;
+    if (store.countUnbatched(lane, span) !== seen) throw new NotYet("Receipts of the epoch came in meanwhile");
     const { summary, entries } = summarize(receipts);
     const level = medianOf(measurements.map(({ measurement }) => measurement));
     const header = headerOf(lane, epoch, nextSequence(last, store, lane), summary, level, operator.evidenceHash);
@@ -250,11 +285,37 @@ export class Settler {
     return batchId;
   }
 
+  /** Attestors look at no batch that another proposes, and a draft that they refuse uses a number up. */
+  private async requireProposalKey({ operatorId }: Lane): Promise<void> {
+    const { chain } = this.deps;
+    const key = computeAddress(this.config.proposalKey);
+    if (await chain.isSigningKey(operatorId, key, await chain.now())) return;
+    throw new NotYet(
+      `${key} is no signing key of operator ${operatorId}: register another, and have the settler use it`,
+    );
+  }
+
+  /** By as many members as must sign, of the first committee of which as many answer. */
   private async measure(lane: Lane, epoch: Epoch): Promise<SignedMeasurement[]> {
-    const measurements = await this.committee.measure(lane, epoch);
-    const { threshold } = this.committee;
-    if (measurements.length >= threshold) return measurements;
-    throw new NotYet(`${measurements.length} attestors measured; ${threshold} are needed`);
+    const problems: string[] = [];
+    for (const committee of await this.committeesFor(epoch)) {
+      const measurements = await this.attestors.measure(lane, epoch, committee);
+      if (measurements.length >= committee.threshold) return measurements;
+      const listed = this.attestors.membersOf(committee).length;
+      problems.push(
+        `${measurements.length} of the ${listed} attestors that are listed measured; ${committee.threshold} are needed`,
+      );
+    }
+    throw new NotYet(problems.join("; of the next committee, "));
+  }
+
+  /**
+   * Who can vouch for an epoch. After a rotation, those who measured while it ran come first: their signatures count for as
+   * long as its window is open.
+   */
+  private async committeesFor({ epochEnd }: Epoch): Promise<Committee[]> {
+    const { present, former } = await this.deps.chain.committees(this.config.committee);
+    return former !== null && epochEnd <= present.since ? [former, present] : [present];
   }
 
   // Advancing
@@ -269,20 +330,34 @@ export class Settler {
     return this.submit(batchId);
   }
 
-  /** Gathers the committee's signatures. A draft that can't get enough any more is taken back. */
+  /** Gathers a committee's signatures. A draft that can't get enough any more is taken back. */
   private async attest(batchId: string): Promise<void> {
     const { store, log } = this.deps;
-    const { threshold } = this.committee;
-    const answer = await this.committee.attest(this.attestationRequest(batchId));
+    const request = this.attestationRequest(batchId);
+    const committee = await this.committeeOf(request);
+    if (committee === null) {
+      store.discardDraft(batchId);
+      throw new NotYet("The committee that measured for the draft isn't in force any more: it was taken back");
+    }
+    const answer = await this.attestors.attest(request, committee);
     const { signed, refused, possible } = answer;
-    if (signed.length >= threshold) {
+    if (signed.length >= committee.threshold) {
       store.markAttested(batchId, committeeProof(signed));
       log.info("Batch attested", { batchId, signers: signed.map(({ signer }) => signer) });
       return;
     }
     refused.forEach((refusal) => log.warn("Attestor refused the batch", { batchId, ...refusal }));
-    if (possible < threshold) this.takeBack(batchId, answer);
-    throw new NotYet(`${signed.length} attestors signed and ${refused.length} refused; ${threshold} are needed`);
+    if (possible < committee.threshold) this.takeBack(batchId, answer);
+    throw new NotYet(
+      `${signed.length} attestors signed and ${refused.length} refused; ${committee.threshold} are needed`,
+    );
+  }
+
+  /** Whose members measured for a draft; null if that is none whose signatures count. */
+  private async committeeOf({ measurements, header }: AttestationRequest): Promise<Committee | null> {
+    const signers = this.attestors.signersOf(measurements);
+    const committees = await this.committeesFor(header);
+    return committees.find(({ members }) => signers.every((signer) => members.includes(signer))) ?? null;
   }
 
   private attestationRequest(batchId: string): AttestationRequest {
@@ -301,13 +376,13 @@ export class Settler {
   }
 
   /** Receipts that so many refuse that no batch with them gets through are void; the others are free for another draft. */
-  private takeBack(batchId: string, { refused }: CommitteeAnswer): void {
+  private takeBack(batchId: string, { refused, spare }: CommitteeAnswer): void {
     const { store, log } = this.deps;
     const refusedBy = refused.map(({ receipts }) => new Set(receipts));
     const hopeless = store
       .receiptsOf(batchId)
       .map(({ hash }) => hash)
-      .filter((hash) => refusedBy.filter((receipts) => receipts.has(hash)).length > this.committee.mostRefusals);
+      .filter((hash) => refusedBy.filter((receipts) => receipts.has(hash)).length > spare);
     store.discardDraft(batchId, hopeless);
     log.warn("Draft taken back", { batchId, voidReceipts: hopeless });
   }
@@ -339,11 +414,19 @@ export class Settler {
     const { sender, store, log } = this.deps;
     const { header, entries, proof } = this.load(batchId);
     if (proof === null) throw new Error(`Batch ${batchId} has no proof: it was never attested`);
-    await sender.preview(header, entries);
+    this.warnOfUncharged(batchId, entries, await sender.preview(header, entries));
     const transaction = await sender.signSettle(header, entries, proof);
     store.markSubmitted(batchId, transaction.raw, transaction.hash);
     log.info("Batch submitted", { batchId, hash: transaction.hash });
     return transaction;
+  }
+
+  private warnOfUncharged(batchId: string, entries: string, outcomes: Outcome[]): void {
+    const uncharged = unpackEntries(entries)
+      .map(({ licenseId }, i) => ({ licenseId, ...outcomes[i] }))
+      .filter(({ status }) => status !== "Charged");
+    if (uncharged.length === 0) return;
+    this.deps.log.warn("Entries aren't charged in full", { batchId, entries: uncharged.slice(0, MOST_LISTED) });
   }
 
   // Endings
@@ -363,9 +446,9 @@ export class Settler {
     return { lane: laneOf(header), batchId, status: "abandoned", reason };
   }
 
-  private abandonReceipts(lane: Lane, finishedBefore: number, reason: string): SettlementOutcome {
-    const receipts = this.deps.store.voidUnbatched(lane, finishedBefore);
-    this.deps.log.error("Receipts abandoned", { lane, finishedBefore, receipts, reason });
+  private abandonReceipts(lane: Lane, span: Epoch, reason: string): SettlementOutcome {
+    const receipts = this.deps.store.voidUnbatched(lane, span);
+    this.deps.log.error("Receipts abandoned", { lane, ...span, receipts, reason });
     return { lane, batchId: null, status: "abandoned", reason };
   }
 
@@ -382,6 +465,15 @@ export class Settler {
     if (batch === null) throw new Error(`The store lacks batch ${batchId}`);
     return batch;
   }
+}
+
+/** All time before a moment. */
+function upTo(epochEnd: number): Epoch {
+  return { epochStart: 0, epochEnd };
+}
+
+function isWithin({ epochStart, epochEnd }: Epoch, time: number): boolean {
+  return epochStart <= time && time < epochEnd;
 }
 
 function windowIsOver({ epochEnd }: Epoch): string {

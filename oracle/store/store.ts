@@ -57,6 +57,14 @@ export interface OpenRequest {
 /** How a request ended. */
 export type RequestOutcome = Usage & Pick<Receipt, "responseHash" | "finishedAt" | "durationMs" | "ttftMs" | "flags">;
 
+/** A receipt's digest, signed by one of the operator's keys. */
+export interface SignedDigest {
+  hash: string;
+  signature: string;
+  /** The key's address. */
+  signer: string;
+}
+
 export type ReceiptState = "unbatched" | "batched" | "settled" | "void";
 
 export interface StoredReceipt extends SignedReceipt {
@@ -244,13 +252,14 @@ export class Store {
     requestId: string,
     outcome: RequestOutcome,
     cost: bigint,
-    sign: (receipt: Receipt) => { hash: string; signature: string },
+    sign: (receipt: Receipt) => SignedDigest,
   ): Promise<StoredReceipt> {
     return this.group.run(() => {
       const open = this.takeOpenRequest(requestId);
       const receipt = this.numbered(open, outcome);
-      const stored = { receipt, ...sign(receipt), versionId: open.versionId, state: "unbatched" as const };
-      this.insertReceipt(stored, cost);
+      const { hash, signature, signer } = sign(receipt);
+      const stored = { receipt, hash, signature, versionId: open.versionId, state: "unbatched" as const };
+      this.insertReceipt(stored, signer, cost);
       return stored;
     });
   }
@@ -279,8 +288,8 @@ export class Store {
     };
   }
 
-  private insertReceipt({ receipt, hash, signature, versionId }: StoredReceipt, cost: bigint): void {
-    this.run("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'unbatched', NULL, ?, ?)", [
+  private insertReceipt({ receipt, hash, signature, versionId }: StoredReceipt, signer: string, cost: bigint): void {
+    this.run("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'unbatched', NULL, ?, ?, ?)", [
       hash,
       receipt.requestId,
       receipt.operatorId,
@@ -293,6 +302,7 @@ export class Store {
       cost,
       JSON.stringify(receiptToJson(receipt)),
       signature,
+      signer,
     ]);
     this.run("UPDATE grants SET used = used + ? WHERE grant_hash = ?", [cost, receipt.grantHash]);
   }
@@ -327,6 +337,30 @@ export class Store {
          AND finished_at >= ? AND finished_at < ? ORDER BY license_id, sequence`,
       [...laneValues(lane), epochStart, epochEnd],
     ).map(receiptOf);
+  }
+
+  /** How many these are. */
+  countUnbatched(lane: Lane, { epochStart, epochEnd }: Epoch): number {
+    const row = this.row(
+      `SELECT count(*) AS count FROM receipts WHERE state = 'unbatched' AND operator_id = ? AND plan_id = ?
+         AND version_id = ? AND finished_at >= ? AND finished_at < ?`,
+      [...laneValues(lane), epochStart, epochEnd],
+    );
+    return Number(row!.count);
+  }
+
+  /** Whose keys signed receipts that are in no batch. */
+  signersOfUnbatched(): { operatorId: number; signer: string }[] {
+    return this.rows(
+      "SELECT DISTINCT operator_id, signer FROM receipts WHERE state = 'unbatched' AND signer IS NOT NULL",
+    ).map((row) => ({ operatorId: Number(row.operator_id), signer: row.signer as string }));
+  }
+
+  /** Voids what a key signed and no batch has, and says how many these are. */
+  voidSignedBy(operatorId: number, signer: string): number {
+    return this.transaction(() =>
+      this.voidReceipts("state = 'unbatched' AND operator_id = ? AND signer = ?", [operatorId, signer]),
+    );
   }
 
   /**
@@ -434,12 +468,13 @@ export class Store {
     });
   }
 
-  /** Voids a lane's receipts that finished before a time and are in no batch, and says how many: nothing settles them any more. */
-  voidUnbatched(lane: Lane, finishedBefore: number): number {
+  /** Voids a lane's receipts of an epoch that are in no batch, and says how many these are: nothing settles them any more. */
+  voidUnbatched(lane: Lane, { epochStart, epochEnd }: Epoch): number {
     return this.transaction(() =>
       this.voidReceipts(
-        "state = 'unbatched' AND operator_id = ? AND plan_id = ? AND version_id = ? AND finished_at < ?",
-        [...laneValues(lane), finishedBefore],
+        `state = 'unbatched' AND operator_id = ? AND plan_id = ? AND version_id = ?
+           AND finished_at >= ? AND finished_at < ?`,
+        [...laneValues(lane), epochStart, epochEnd],
       ),
     );
   }

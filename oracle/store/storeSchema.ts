@@ -112,4 +112,8 @@ export const MIGRATIONS = [
     value TEXT NOT NULL
   ) STRICT;
   `,
+  `
+  ALTER TABLE receipts ADD COLUMN signer TEXT;
+  CREATE INDEX receipts_unbatched_by_signer ON receipts (operator_id, signer) WHERE state = 'unbatched';
+  `,
 ];

@@ -74,11 +74,10 @@ export async function startOracle(
     { chain, store, log },
   );
 
-  const members = cast.attestors.map(({ wallet }) => wallet.address);
   const attestors = await Promise.all(
     cast.attestors.map(async ({ wallet }, i) => {
       const own = new Store(path.join(folder, `attestor-${i + 1}.sqlite`));
-      const config = { privateKey: wallet.privateKey, committee: { address: committee, members, threshold: 2 } };
+      const config = { privateKey: wallet.privateKey, committee };
       return { ...(await startAttestor(config, { chain, store: own, log })), store: own };
     }),
   );
@@ -90,7 +89,7 @@ export async function startOracle(
       sender: createSender(provider, cast.settlerKey, { escrow, pollMs: 50, timeoutMs: 20_000 }),
       log,
     },
-    { proposalKey, committee, attestors, threshold: 2, attestorTimeoutMs: 20_000, confirmations: 1 },
+    { proposalKey, committee, attestors, attestorTimeoutMs: 20_000, confirmations: 1 },
   );
 
   return {

@@ -51,7 +51,7 @@ describe("attestor", () => {
   const start = async () => {
     store = new Store(join(folder, "attestor.sqlite"));
     attestor = await startAttestor(
-      { privateKey: KEYS.attestors[0], committee: COMMITTEE },
+      { privateKey: KEYS.attestors[0], committee: COMMITTEE.address },
       { chain, store, log: createLog("error", () => {}) },
     );
   };
@@ -102,7 +102,7 @@ describe("attestor", () => {
 
   describe("startAttestor", () => {
     it("refuses a key that isn't a member's", async () => {
-      const config = { privateKey: KEYS.outsider, committee: COMMITTEE };
+      const config = { privateKey: KEYS.outsider, committee: COMMITTEE.address };
       const problem = await startAttestor(config, { chain, store, log: createLog("error", () => {}) }).catch((e) => e);
       expect(problem.message).to.contain(OUTSIDER).and.to.contain("isn't a member");
     });

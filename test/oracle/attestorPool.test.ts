@@ -39,7 +39,7 @@ describe("attestorPool", () => {
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     const attestors = COMMITTEE.members.map((address, i) => ({ address, url: i === 0 ? url : "http://127.0.0.1:1" }));
     const log = createLog("debug", (line) => lines.push(line));
-    pool = new AttestorPool(DOMAIN, { attestors, threshold: 2, attestorTimeoutMs: 2_000 }, log);
+    pool = new AttestorPool(DOMAIN, { attestors, attestorTimeoutMs: 2_000 }, log);
   });
 
   afterEach(() => {
@@ -50,7 +50,7 @@ describe("attestorPool", () => {
   describe("measure", () => {
     const measuring = async (signed: ReturnType<typeof signMeasurement>) => {
       answer = { status: 200, body: signedMeasurementToJson(signed) };
-      return pool.measure(LANE, EPOCH);
+      return pool.measure(LANE, EPOCH, COMMITTEE);
     };
 
     it("gives what the members measured, without those who don't answer", async () => {
@@ -70,7 +70,7 @@ describe("attestorPool", () => {
 
     it("leaves out what isn't a measurement", async () => {
       answer = { status: 200, body: { measurement: 7 } };
-      expect(await pool.measure(LANE, EPOCH)).to.deep.equal([]);
+      expect(await pool.measure(LANE, EPOCH, COMMITTEE)).to.deep.equal([]);
     });
   });
 
@@ -78,32 +78,37 @@ describe("attestorPool", () => {
     it("gives the signatures of members, and how many more there could be", async () => {
       const signature = signDigest(ours, batchId);
       answer = { status: 200, body: { signer: COMMITTEE.members[0], signature } };
-      expect(await pool.attest(request)).to.deep.equal({
+      expect(await pool.attest(request, COMMITTEE)).to.deep.equal({
         signed: [{ signer: COMMITTEE.members[0], signature }],
         refused: [],
         possible: 3,
+        spare: 1,
       });
     });
 
     it("leaves out a signature by another, whoever it says it is by", async () => {
       answer = { status: 200, body: { signer: COMMITTEE.members[0], signature: signDigest(theirs, batchId) } };
-      expect((await pool.attest(request)).signed).to.deep.equal([]);
+      expect((await pool.attest(request, COMMITTEE)).signed).to.deep.equal([]);
     });
 
     it("tells refusals from silence", async () => {
       answer = { status: 422, body: { refusals: ["No."], receipts: ["0xab"] } };
-      expect(await pool.attest(request)).to.deep.equal({
+      expect(await pool.attest(request, COMMITTEE)).to.deep.equal({
         signed: [],
         refused: [{ attestor: COMMITTEE.members[0], refusals: ["No."], receipts: ["0xab"] }],
         possible: 2,
+        spare: 1,
       });
       answer = { status: 503, body: { error: "later" } };
-      expect(await pool.attest(request)).to.deep.equal({ signed: [], refused: [], possible: 3 });
+      expect(await pool.attest(request, COMMITTEE)).to.deep.equal({ signed: [], refused: [], possible: 3, spare: 1 });
     });
 
     it("asks only those who measured for the batch", async () => {
       answer = { status: 200, body: { signer: COMMITTEE.members[0], signature: signDigest(ours, batchId) } };
-      const { signed, possible } = await pool.attest({ ...request, measurements: request.measurements.slice(1) });
+      const { signed, possible } = await pool.attest(
+        { ...request, measurements: request.measurements.slice(1) },
+        COMMITTEE,
+      );
       expect({ signed, possible }).to.deep.equal({ signed: [], possible: 2 });
     });
   });

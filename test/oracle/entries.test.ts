@@ -107,8 +107,8 @@ describe("entries", () => {
     });
 
     it("name every status by its number on chain", () => {
-      expect(unpackOutcomes("0x0000000000000007")).to.deep.equal([{ charged: 0n, status: "TermNotRunning" }]);
-      expect(() => unpackOutcomes("0x0000000000000008")).to.throw(RangeError, "8 is no entry status");
+      expect(unpackOutcomes("0x0000000000000008")).to.deep.equal([{ charged: 0n, status: "Stopped" }]);
+      expect(() => unpackOutcomes("0x0000000000000009")).to.throw(RangeError, "9 is no entry status");
     });
   });
 });

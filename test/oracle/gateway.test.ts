@@ -1029,7 +1029,7 @@ describe("gateway", () => {
       setLicense({ balance: WORST + 10n });
       await chat();
       const lane = { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID };
-      store.voidUnbatched(lane, chain.time + 1);
+      store.voidUnbatched(lane, { epochStart: 0, epochEnd: chain.time + 1 });
       await gateway.refresh(1n);
       expect((await chat()).choices).to.have.length(1);
     });
@@ -1048,7 +1048,10 @@ describe("gateway", () => {
     it("isn't freed twice when a license is read twice at once after a settlement", async () => {
       setLicense({ balance: WORST + 10n });
       await chat();
-      store.voidUnbatched({ operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID }, chain.time + 1);
+      store.voidUnbatched(
+        { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
+        { epochStart: 0, epochEnd: chain.time + 1 },
+      );
       chain.latencyMs = 20;
       await Promise.all([gateway.refresh(1n), gateway.refresh(1n), gateway.refresh(1n)]);
       const refusal = `has ${WORST + 10n} left`;
@@ -1064,7 +1067,10 @@ describe("gateway", () => {
       chain.version = (id) => wait(100).then(() => version(id));
       const racing = chat().catch((cause: Error) => cause);
       await wait(50);
-      store.voidUnbatched({ operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID }, chain.time + 1);
+      store.voidUnbatched(
+        { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
+        { epochStart: 0, epochEnd: chain.time + 1 },
+      );
       await setBalance(WORST - 24n);
       expect(await racing).to.have.property("code", "balance_exceeded");
     });

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { AbiCoder, id, keccak256, toBeHex, ZeroHash } from "ethers";
+import { AbiCoder, computeAddress, getAddress, id, keccak256, toBeHex, ZeroHash } from "ethers";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
+import type { Committee } from "../../oracle/chain/chain";
 import { requestAttestation } from "../../oracle/attestor/attestorApi";
 import { createLog } from "../../oracle/log";
 import { grantDigest, receiptDigest, recoverSigner, signDigest } from "../../oracle/protocol/messages";
@@ -54,7 +55,7 @@ class World {
     world.attestors = await Promise.all(
       KEYS.attestors.map((privateKey, i) =>
         startAttestor(
-          { privateKey, committee: COMMITTEE },
+          { privateKey, committee: COMMITTEE.address },
           { chain: world.chain, store: world.attestorStores[i], log: silent },
         ),
       ),
@@ -82,7 +83,6 @@ class World {
         proposalKey: KEYS.proposer,
         committee: COMMITTEE.address,
         attestors: this.endpoints(),
-        threshold: 2,
         attestorTimeoutMs: 5_000,
         confirmations: 3,
         ...config,
@@ -130,7 +130,7 @@ class World {
     const ended = { responseHash: id("response"), finishedAt, durationMs: 90, ttftMs: 30, flags: 0 };
     const sign = (receipt: Receipt) => {
       const hash = receiptDigest(DOMAIN, receipt);
-      return { hash, signature: signDigest(key, hash) };
+      return { hash, signature: signDigest(key, hash), signer: computeAddress(key) };
     };
     await this.store.finishRequest(requestId, { ...usage(meters), ...ended }, 11n, sign);
     return requestId;
@@ -168,6 +168,16 @@ describe("settler", function () {
 
   const windowIsOver = () => {
     world.chain.time = EPOCH.epochEnd + world.chain.windowPeriod + 1;
+  };
+
+  /** Has something happen between a draft and its attestation. */
+  const onceDrafted = (happen: () => void) => {
+    const saveDraft = world.store.saveDraft.bind(world.store);
+    world.store.saveDraft = (...draft) => {
+      world.store.saveDraft = saveDraft;
+      saveDraft(...draft);
+      happen();
+    };
   };
 
   describe("settle", () => {
@@ -322,7 +332,7 @@ describe("settler", function () {
         expect(only(await settle())).to.include({
           status: "retry",
           batchId: null,
-          reason: "Receipts came that make the epoch shorter",
+          reason: "Receipts of the epoch came in meanwhile",
         });
         expect((await settle()).map(({ status }) => status)).to.deep.equal(["settled", "settled"]);
       });
@@ -377,12 +387,173 @@ describe("settler", function () {
     });
 
     describe("when the settler's key isn't the operator's", () => {
-      it("gets no signature, and keeps the receipts", async () => {
+      it("drafts nothing, says what to do, and keeps the receipts", async () => {
         const requestId = await world.serve();
-        expect(only(await settle({ proposalKey: KEYS.outsider })).status).to.equal("retry");
-        expect(world.lines.join()).to.contain("The proposal is signed by");
+        const reason = `${computeAddress(KEYS.outsider)} is no signing key of operator 2: register another, and have`;
+        const outcome = only(await settle({ proposalKey: KEYS.outsider }));
+        expect(outcome).to.include({ status: "retry" }).and.to.have.property("reason").that.contains(reason);
+        expect(world.store.lastSequence(LANE)).to.equal(0n);
         expect(world.stateOf(requestId)).to.equal("unbatched");
         expect(only(await settle()).status).to.equal("settled");
+      });
+    });
+
+    describe("when the version is recalled", () => {
+      const recallAt = (usableUntil: number) => {
+        world.chain.versions.get(LANE.versionId)!.usableUntil = usableUntil;
+      };
+
+      it("ends the epoch with it, so that what came before is paid, and voids only what came later", async () => {
+        const cut = EPOCH.epochStart + 50;
+        const served = [await world.serve(7n, cut - 1), await world.serve(8n, cut - 1), await world.serve(7n, cut)];
+        recallAt(cut);
+        const outcomes = await settle();
+        expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "abandoned"]);
+        expect(world.store.batch(outcomes[0].batchId!)!.header).to.include({ ...EPOCH, epochEnd: cut, count: 2n });
+        expect(outcomes[1].reason).to.equal(
+          `Version ${LANE.versionId} was recalled; what came from ${cut} on can't be charged`,
+        );
+        expect(served.map((requestId) => world.stateOf(requestId))).to.deep.equal(["settled", "settled", "void"]);
+      });
+
+      it("voids an epoch that began later, and nothing that came earlier", async () => {
+        const earlier = await world.serve(7n, EPOCH.epochStart - 10);
+        const later = await world.serve();
+        recallAt(EPOCH.epochStart);
+        expect(only(await settle()).status).to.equal("abandoned");
+        expect([earlier, later].map((requestId) => world.stateOf(requestId))).to.deep.equal(["unbatched", "void"]);
+      });
+
+      it("changes nothing for an epoch that ends with it", async () => {
+        await world.serve();
+        recallAt(EPOCH.epochEnd);
+        const { status, batchId } = only(await settle());
+        expect(status).to.equal("settled");
+        expect(world.store.batch(batchId!)!.header).to.include(EPOCH);
+      });
+    });
+
+    describe("when a signing key was revoked", () => {
+      const revoke = (key: string) => {
+        world.chain.revokedKeys.add(computeAddress(key));
+        world.chain.keys.delete(computeAddress(key));
+      };
+
+      it("leaves out what it signed, and settles the rest at once", async () => {
+        const bad = [await world.serve(), await world.serve(8n, EPOCH.epochEnd + 1)];
+        const good = await world.serve(7n, EPOCH.epochStart + 20, KEYS.proposer);
+        revoke(KEYS.operator);
+        expect(only(await settle()).status).to.equal("settled");
+        expect([...bad, good].map((requestId) => world.stateOf(requestId))).to.deep.equal(["void", "void", "settled"]);
+        expect(world.messages())
+          .to.include("Receipts void, as their key was revoked")
+          .and.not.include("Draft taken back");
+        expect(world.store.unsettledCost(8n)).to.equal(0n);
+      });
+
+      it("takes a draft back that has some of its receipts, and settles the others", async () => {
+        const bad = await world.serve();
+        const good = await world.serve(7n, EPOCH.epochStart + 20, KEYS.proposer);
+        onceDrafted(() => revoke(KEYS.operator));
+        expect(only(await settle()).status).to.equal("retry");
+        expect(world.messages()).to.include("Draft taken back");
+        expect(only(await settle()).status).to.equal("settled");
+        expect([bad, good].map((requestId) => world.stateOf(requestId))).to.deep.equal(["void", "settled"]);
+      });
+
+      it("keeps what a key signed that has only expired", async () => {
+        const requestId = await world.serve();
+        world.chain.keys.get(computeAddress(KEYS.operator))!.expiresAt = EPOCH.epochEnd;
+        expect(only(await settle()).status).to.equal("settled");
+        expect(world.stateOf(requestId)).to.equal("settled");
+      });
+    });
+
+    describe("when entries won't be charged", () => {
+      it("says which, and settles the batch all the same", async () => {
+        await world.serve(7n);
+        await world.serve(8n);
+        world.escrow.statuses.set(8n, "Stopped");
+        expect(only(await settle()).status).to.equal("settled");
+        const line = world.lines.map((line) => JSON.parse(line)).find(({ message }) => message.startsWith("Entries"));
+        expect(line).to.deep.include({ level: "warn", message: "Entries aren't charged in full" });
+        expect(line.entries).to.deep.equal([{ licenseId: "8", charged: "1", status: "Stopped" }]);
+      });
+    });
+
+    describe("when the committee has changed", () => {
+      const NEWCOMER = id("newcomer");
+      /** Two of the former members, and one who is new. */
+      const present: Committee = {
+        ...COMMITTEE,
+        members: [computeAddress(NEWCOMER), ...COMMITTEE.members.slice(1)],
+        since: EPOCH.epochEnd,
+      };
+      let newcomer: Attestor;
+      let newcomersStore: Store;
+
+      const rotate = (former: Committee | null) =>
+        world.chain.committeesAt.set(COMMITTEE.address, { present, former, announced: null });
+      const everybody = (...dead: number[]) => [
+        ...world.endpoints(...dead),
+        { address: newcomer.address, url: newcomer.url },
+      ];
+      const signersOf = (batchId: string) => {
+        const [signers] = AbiCoder.defaultAbiCoder().decode(["bytes[]", "bytes[]"], world.store.batch(batchId)!.proof!);
+        return [...signers].map((signer: string) => getAddress(signer)).sort();
+      };
+
+      beforeEach(async () => {
+        newcomersStore = new Store(":memory:");
+        rotate(COMMITTEE);
+        const deps = { chain: world.chain, store: newcomersStore, log: silent };
+        newcomer = await startAttestor({ privateKey: NEWCOMER, committee: COMMITTEE.address }, deps);
+      });
+
+      afterEach(async () => {
+        await newcomer.close();
+        newcomersStore.close();
+      });
+
+      it("has what came before attested by those who measured it, while their signatures count", async () => {
+        await world.serve();
+        const { status, batchId } = only(await settle({ attestors: everybody() }));
+        expect(status).to.equal("settled");
+        expect(signersOf(batchId!)).to.deep.equal([...COMMITTEE.members].sort());
+      });
+
+      it("has it attested by the new ones if too few of the former answer", async () => {
+        await world.serve();
+        const { status, batchId } = only(await settle({ attestors: everybody(0, 1) }));
+        expect(status).to.equal("settled");
+        expect(signersOf(batchId!)).to.deep.equal([computeAddress(NEWCOMER), COMMITTEE.members[2]].sort());
+      });
+
+      it("has what came since attested by the new ones alone", async () => {
+        rotate(COMMITTEE);
+        present.since = EPOCH.epochEnd - 1;
+        await world.serve();
+        const { batchId } = only(await settle({ attestors: everybody() }));
+        present.since = EPOCH.epochEnd;
+        expect(signersOf(batchId!)).to.deep.equal([...present.members].sort());
+      });
+
+      it("takes a draft back whose committee's time is over, and drafts it anew", async () => {
+        const requestId = await world.serve();
+        onceDrafted(() => rotate(null));
+        const { status, reason } = only(await settle({ attestors: everybody() }));
+        expect(status).to.equal("retry");
+        expect(reason).to.contain("isn't in force any more: it was taken back");
+        const { batchId } = only(await settle({ attestors: everybody() }));
+        expect(signersOf(batchId!)).to.deep.equal([...present.members].sort());
+        expect(world.stateOf(requestId)).to.equal("settled");
+      });
+
+      it("says that its members must be listed", async () => {
+        rotate(null);
+        await world.serve();
+        const { reason } = only(await settle({ attestors: [everybody()[3]] }));
+        expect(reason).to.equal("1 of the 1 attestors that are listed measured; 2 are needed");
       });
     });
 
@@ -396,7 +567,10 @@ describe("settler", function () {
       it("drafts nothing while too few measure", async () => {
         const requestId = await world.serve();
         const { status, reason } = only(await settle({ attestors: world.endpoints(0, 1) }));
-        expect({ status, reason }).to.deep.equal({ status: "retry", reason: "1 attestors measured; 2 are needed" });
+        expect({ status, reason }).to.deep.equal({
+          status: "retry",
+          reason: "1 of the 3 attestors that are listed measured; 2 are needed",
+        });
         expect(world.stateOf(requestId)).to.equal("unbatched");
       });
 
@@ -441,11 +615,7 @@ describe("settler", function () {
         const requestId = await world.serve();
         const evidenceHash = id("newer evidence");
         const operator = world.chain.operators.get(LANE.operatorId)!;
-        const saveDraft = world.store.saveDraft.bind(world.store);
-        world.store.saveDraft = (...draft) => {
-          saveDraft(...draft);
-          world.chain.operators.set(LANE.operatorId, { ...operator, evidenceHash });
-        };
+        onceDrafted(() => world.chain.operators.set(LANE.operatorId, { ...operator, evidenceHash }));
         expect(only(await settle()).status).to.equal("retry");
         expect(world.stateOf(requestId)).to.equal("unbatched");
         expect(world.batches("drafted")).to.deep.equal([]);

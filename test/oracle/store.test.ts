@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { ZeroHash, toBeHex } from "ethers";
+import { computeAddress, ZeroHash, toBeHex } from "ethers";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -62,9 +62,11 @@ const MEASUREMENT: SignedMeasurement = {
   signature: "0x" + "ab".repeat(65),
 };
 
+const SIGNER = "0x" + "42".repeat(32);
+
 function sign(receipt: Receipt) {
   const hash = receiptDigest(DOMAIN, receipt);
-  return { hash, signature: signDigest("0x" + "42".repeat(32), hash) };
+  return { hash, signature: signDigest(SIGNER, hash), signer: computeAddress(SIGNER) };
 }
 
 describe("Store", () => {
@@ -107,7 +109,7 @@ describe("Store", () => {
       const db = new DatabaseSync(newer);
       db.exec("PRAGMA user_version = 99");
       db.close();
-      expect(() => new Store(newer)).to.throw(Problem, "has schema 99, this program knows 2: update Licet.");
+      expect(() => new Store(newer)).to.throw(Problem, "has schema 99, this program knows 3: update Licet.");
     });
 
     it("writes ahead, so that a backup can be taken while it is in use", () => {
@@ -343,7 +345,7 @@ describe("Store", () => {
     it("voids what no batch took in time", async () => {
       await served(1, { finishedAt: 1_100 });
       await served(2, { finishedAt: 1_900 });
-      expect(store.voidUnbatched(LANE, 1_500)).to.equal(1);
+      expect(store.voidUnbatched(LANE, { epochStart: 0, epochEnd: 1_500 })).to.equal(1);
       expect(store.receipt(id(1))?.state).to.equal("void");
       expect(store.unsettledCost(1n)).to.equal(10n);
       expect(store.grantUsed(GRANT)).to.equal(20n);

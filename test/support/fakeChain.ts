@@ -25,6 +25,7 @@ export class FakeChain implements Chain {
   readonly signingKeys = new Map<number, string[]>();
   /** By address of their contract. */
   readonly committeesAt = new Map<string, Committees>();
+  readonly revokedKeys = new Set<string>();
   /** When all signing keys end, Unix seconds. */
   keysExpireAt = 2 ** 40 - 1;
   /** While true, nothing can be read. */
@@ -63,6 +64,10 @@ export class FakeChain implements Chain {
   async isSigningKey(operatorId: number, key: string, at: number): Promise<boolean> {
     const isKnown = this.signingKeys.get(operatorId)?.includes(key) ?? false;
     return this.read(isKnown && at < this.keysExpireAt);
+  }
+
+  async isRevokedKey(_operatorId: number, key: string): Promise<boolean> {
+    return this.read(this.revokedKeys.has(key));
   }
 
   async isSignatureOf(account: string, digest: string, signature: string): Promise<boolean> {

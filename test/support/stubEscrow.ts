@@ -1,5 +1,6 @@
 import { hexlify, keccak256, toUtf8Bytes, toUtf8String } from "ethers";
 import { batchDigest } from "../../oracle/protocol/messages";
+import { type EntryStatusName, type Outcome, unpackEntries } from "../../oracle/protocol/entries";
 import type { BatchHeader } from "../../oracle/protocol/types";
 import { ChainRefusal, type SettlementSender, type TransactionFate } from "../../oracle/settler/settler";
 import { DOMAIN } from "./fakeMessages";
@@ -28,6 +29,8 @@ export class StubEscrow implements SettlementSender {
   readonly paid: string[] = [];
   /** What the escrow says to every batch. */
   refusal: string | null = null;
+  /** What it says of licenses that it doesn't simply charge. */
+  readonly statuses = new Map<bigint, EntryStatusName>();
   /** While true, what is broadcast gets lost. */
   isLossy = false;
   /** Blocks that come after each transaction. */
@@ -39,12 +42,16 @@ export class StubEscrow implements SettlementSender {
 
   constructor(private readonly chain: StubChain) {}
 
-  async preview(header: BatchHeader): Promise<void> {
+  async preview(header: BatchHeader, entries: string): Promise<Outcome[]> {
     const batchId = batchDigest(DOMAIN, header);
     if (this.refusal !== null) throw new ChainRefusal(this.refusal);
     if (this.paid.includes(batchId)) throw new ChainRefusal(`BatchSettledBefore(${batchId})`);
     const last = this.chain.lastBatch.sequence;
     if (header.sequence <= last) throw new ChainRefusal(`BatchOutOfSequence(${header.sequence}, ${last})`);
+    return unpackEntries(entries).map(({ licenseId }) => ({
+      charged: 1n,
+      status: this.statuses.get(licenseId) ?? "Charged",
+    }));
   }
 
   async isSettled(batchId: string, confirmations: number): Promise<boolean> {

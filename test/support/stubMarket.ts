@@ -1,7 +1,7 @@
 import { computeAddress, id, ZeroHash } from "ethers";
 import { headerOf, summarize } from "../../oracle/settler/batches";
 import type { AttestationRequest } from "../../oracle/attestor/batchFacts";
-import type { Committee } from "../../oracle/attestor/inspection";
+import type { Committee } from "../../oracle/chain/chain";
 import { medianOf } from "../../oracle/attestor/measure";
 import {
   batchDigest,
@@ -42,6 +42,7 @@ export const COMMITTEE: Committee = {
   address: computeAddress(id("committee")),
   members: KEYS.attestors.map((key) => computeAddress(key)),
   threshold: 2,
+  since: 1,
 };
 
 /** One operator, one plan, one version, licenses 7 and 8 of one owner, a minute after the epoch. */
@@ -66,6 +67,7 @@ export function stubMarket(): StubChain {
     manifestHash: MANIFEST_HASH,
     usableUntil: 2 ** 40 - 1,
   });
+  chain.committeesAt.set(COMMITTEE.address, { present: COMMITTEE, former: null, announced: null });
   for (const key of [KEYS.operator, KEYS.proposer]) {
     chain.keys.set(computeAddress(key), { operatorId: LANE.operatorId, addedAt: 0, expiresAt: 2 ** 40 - 1 });
   }
