@@ -70,10 +70,10 @@ function openStore({ config, deployment, firstBlock }: Context, file: string, wh
   const store = new Store(path.join(config.dataFolder, file));
   try {
     store.claim({
+      ...whose,
       chain: String(deployment.chainId),
       "first block": firstBlock,
       escrow: deployment.escrow,
-      ...whose,
     });
     return store;
   } catch (cause) {
@@ -82,18 +82,18 @@ function openStore({ config, deployment, firstBlock }: Context, file: string, wh
   }
 }
 
-/** Gateway and settler share the operator's store. */
+/** Gateway and settler share the operator's store, and the settler renews whom the gateway can't serve without. */
 async function startOperator(context: Context): Promise<() => Promise<void>> {
-  const { gateway, settler } = context.config;
+  const { gateway, settler: section } = context.config;
   const whose = gateway === undefined ? {} : { operator: String(gateway.operatorId) };
   const store = openStore(context, "operator.sqlite", { role: "operator", ...whose });
   try {
-    if (settler !== undefined) {
-      await requireUsable({ ...settler, committee: context.deployment.committee }, context, gateway?.operatorId);
-      await warnOfEmptyAccount(context, settler);
-    }
-    const running = gateway === undefined ? undefined : await serve(context, gateway, store);
-    const settling = settler === undefined ? undefined : settleOnAndOn(context, settler, store);
+    const settler = section === undefined ? undefined : await createSettler(context, section, store);
+    const running =
+      gateway === undefined
+        ? undefined
+        : await serve(context, gateway, store, (licenseId) => settler?.askToRenew(licenseId));
+    const settling = settler === undefined ? undefined : settleOnAndOn(context, settler, section!.intervalMs);
     return async () => {
       await running?.close();
       await settling;
@@ -109,6 +109,7 @@ async function serve(
   { config, chain, log }: Context,
   section: GatewaySection,
   store: Store,
+  onTermOver: (licenseId: bigint) => void,
 ): ReturnType<typeof startGateway> {
   const models = await Promise.all(
     section.models.map(async (model) => {
@@ -121,42 +122,36 @@ async function serve(
   );
   return startGateway(
     { ...GATEWAY_DEFAULTS, ...section, models, epochSeconds: config.settler?.epochSeconds },
-    { chain, store, log: log.with({ part: "gateway" }) },
+    { chain, store, log: log.with({ part: "gateway" }), onTermOver },
   );
 }
 
-/** It may still be paid in before the first batch is due. */
-async function warnOfEmptyAccount({ deployment, log }: Context, { privateKey }: SettlerSection): Promise<void> {
-  const account = computeAddress(privateKey);
-  if ((await deployment.provider.getBalance(account)) > 0n) return;
-  log.error("Settler's account has nothing to pay gas with: send it some", { account });
-}
-
-/** A round that fails is logged, and the next one comes all the same. */
-async function settleOnAndOn(
-  { deployment, chain, log, signal }: Context,
-  section: SettlerSection,
-  store: Store,
-): Promise<void> {
-  const { provider, escrow } = deployment;
+async function createSettler(context: Context, section: SettlerSection, store: Store): Promise<Settler> {
+  const { config, deployment, chain, log, signal } = context;
+  const { provider, escrow, committee } = deployment;
+  await requireUsable({ ...section, committee }, context, config.gateway?.operatorId);
   const account = new Wallet(section.privateKey);
+  // It may still be paid in before the first batch is due.
+  if ((await provider.getBalance(account.address)) === 0n) {
+    log.error("Settler's account has nothing to pay gas with: send it some", { account: account.address });
+  }
   const sender = createSender(provider, account, {
     escrow,
     pollMs: SETTLEMENT_POLL_MS,
     timeoutMs: SETTLEMENT_TIMEOUT_MS,
     signal,
   });
-  const settler = new Settler(
+  return new Settler(
     { chain, store, sender, log: log.with({ part: "settler" }) },
-    {
-      ...section,
-      committee: deployment.committee,
-      attestorTimeoutMs: ATTESTOR_TIMEOUT_MS,
-    },
+    { ...section, committee, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS },
   );
+}
+
+/** A round that fails is logged, and the next one comes all the same. */
+async function settleOnAndOn({ log, signal }: Context, settler: Settler, intervalMs: number): Promise<void> {
   while (!signal.aborted) {
     await settler.settleDue().catch((cause) => log.error("Settler's round failed", { cause }));
-    await wait(section.intervalMs, undefined, { signal }).catch(() => undefined);
+    await wait(intervalMs, undefined, { signal }).catch(() => undefined);
   }
 }
 

@@ -211,6 +211,7 @@ async function groundOf(
   if (planId !== lane.planId) return `its license is under plan ${planId}, not ${lane.planId}`;
   const reason = unservable(license, {
     operatorId: lane.operatorId,
+    from: now,
     until: now + SECONDS_LEFT,
     epochSeconds: chain.epochPeriod,
     windowPeriod: chain.windowPeriod,

@@ -18,6 +18,8 @@ export interface LicenseState {
   /** The lower of the plan's and the licensee's caps a term; 0 is none. */
   cap: bigint;
   expiresAt: number;
+  /** Epochs that start earlier aren't charged: its term was started by hand, and late. 0 is any, Unix seconds. */
+  countsFrom: number;
   renewal: Renewal;
   /** True while the license settles by vouchers and not by attested batches. */
   onVoucherRoad: boolean;

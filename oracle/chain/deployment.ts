@@ -34,8 +34,8 @@ export async function openDeployment(deployment: Deployment, clock: Clock, log: 
   const chain = await contractAt(deployment.escrow, "a UsageEscrow", () =>
     connectChain(deployment.provider, { ...deployment, clock }),
   );
-  await contractAt(deployment.committee, "a CommitteeAttestor", () => chain.committees(deployment.committee));
   if (clock === "machine") await requireSameTime(deployment, log);
+  await contractAt(deployment.committee, "a CommitteeAttestor", () => chain.committees(deployment.committee));
   return { chain, firstBlock: (await blockOf(deployment, 0)).hash };
 }
 

@@ -61,11 +61,13 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
   const licenses = LicenseRegistry__factory.connect(licensesAt, runner);
   const operators = OperatorRegistry__factory.connect(operatorsAt, runner);
   const assets = AssetRegistry__factory.connect(assetsAt, runner);
+  const noticePeriod = await assets.NOTICE_PERIOD();
 
   async function now(): Promise<number> {
     if (config.clock === "machine") return Math.floor(Date.now() / 1000);
     // A pending block has no number, which ethers' own `getBlock` doesn't bear.
-    const pending = (await provider.send("eth_getBlockByNumber", ["pending", false])) as { timestamp: string };
+    const pending = (await provider.send("eth_getBlockByNumber", ["pending", false])) as { timestamp: string } | null;
+    if (pending === null) throw new Error('the node tells no pending block: say "clock": "machine", or use another');
     return Number(pending.timestamp);
   }
 
@@ -96,6 +98,7 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
       spent: startsAnew ? 0n : account.spent,
       cap: lowerCap(plan.cap, ownCap),
       expiresAt,
+      countsFrom: countsFromOf(account, plan),
       renewal,
       onVoucherRoad: account.onVoucherRoad,
       stop: account.stoppedAt === 0n ? null : account.isEnded ? "ended" : "locked",
@@ -103,11 +106,11 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
     };
   }
 
-  /** What is missing to the minimum of a term that is over and not closed: nothing if a recall took effect in it. */
+  /** What is missing to the minimum of a term that is over and not closed: nothing if a recall was announced and took effect in it. */
   async function owedBy(account: AccountView, plan: PlanTerms): Promise<bigint> {
     const { endedAt, endedSpent } = account;
     if (endedAt === 0n || endedSpent >= plan.minimumSpend) return 0n;
-    const recalls = await assets.recallsBetween(plan.assetId, endedAt - plan.termPeriod, endedAt);
+    const recalls = await assets.recallsBetween(plan.assetId, endedAt - plan.termPeriod + noticePeriod, endedAt);
     return recalls > 0n ? 0n : plan.minimumSpend - endedSpent;
   }
 
@@ -203,6 +206,12 @@ function renewalOf({ renews }: AccountView, { renewable, minimumSpend }: PlanTer
   if (!renewable) return "none";
   if (minimumSpend === 0n) return "settled";
   return renews ? "called" : "none";
+}
+
+/** The first term takes the epoch in which it began; one that goes on where another ended leaves that one its epoch. */
+function countsFromOf({ term, expiresAt, endedAt }: AccountView, { termPeriod }: PlanTerms): number {
+  const startedAt = expiresAt - termPeriod;
+  return term === 0n || endedAt === startedAt ? 0 : Number(startedAt);
 }
 
 function serviceChangeOf({

@@ -1,9 +1,9 @@
-import { isError, Transaction, type Provider, type Signer } from "ethers";
+import { isError, Transaction, type Provider, type Signer, type TransactionRequest } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
 import { UsageEscrow__factory } from "../../typechain-types";
 import { refusalOf } from "./refusal";
 import { unpackOutcomes } from "../protocol/entries";
-import { ChainRefusal, type SettlementSender, type TransactionFate } from "../settler/settler";
+import { ChainRefusal, type SettlementSender, type SignedTransaction, type TransactionFate } from "../settler/settler";
 
 export interface SenderConfig {
   escrow: string;
@@ -43,6 +43,27 @@ export function createSender(
     });
   }
 
+  /** With the account's next nonce. */
+  async function sign(populated: Promise<TransactionRequest>): Promise<SignedTransaction> {
+    const call = await populated;
+    const [nonce, fees, { chainId }, gas] = await Promise.all([
+      provider.getTransactionCount(signer, "latest"),
+      provider.getFeeData(),
+      provider.getNetwork(),
+      signer.estimateGas(call).catch(explain),
+    ]);
+    const raw = await signer.signTransaction({
+      ...call,
+      type: 2,
+      chainId,
+      nonce,
+      gasLimit: (gas * GAS_MARGIN_PERCENT) / 100n,
+      maxFeePerGas: fees.maxFeePerGas,
+      maxPriorityFeePerGas: fees.maxPriorityFeePerGas,
+    });
+    return { raw, hash: Transaction.from(raw).hash! };
+  }
+
   async function fateOf(hash: string, nonce: number, confirmations: number): Promise<TransactionFate | null> {
     const [receipt, latest, account] = await Promise.all([
       provider.getTransactionReceipt(hash),
@@ -72,25 +93,9 @@ export function createSender(
       return status !== 0n;
     },
 
-    async signSettle(header, entries, proof) {
-      const [call, nonce, fees, { chainId }, gas] = await Promise.all([
-        escrow.settle.populateTransaction(header, entries, proof),
-        provider.getTransactionCount(signer, "latest"),
-        provider.getFeeData(),
-        provider.getNetwork(),
-        escrow.settle.estimateGas(header, entries, proof).catch(explain),
-      ]);
-      const raw = await signer.signTransaction({
-        ...call,
-        type: 2,
-        chainId,
-        nonce,
-        gasLimit: (gas * GAS_MARGIN_PERCENT) / 100n,
-        maxFeePerGas: fees.maxFeePerGas,
-        maxPriorityFeePerGas: fees.maxPriorityFeePerGas,
-      });
-      return { raw, hash: Transaction.from(raw).hash! };
-    },
+    signSettle: (header, entries, proof) => sign(escrow.settle.populateTransaction(header, entries, proof)),
+
+    signRenewal: (licenseId) => sign(escrow.renew.populateTransaction(licenseId)),
 
     async broadcast(raw) {
       const { hash, nonce } = Transaction.from(raw);

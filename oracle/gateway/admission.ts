@@ -56,13 +56,17 @@ export class Admission {
   /** Callers by API key, good as long as their license's state is the one that they were checked against. */
   private readonly verified = new Map<string, Caller>();
 
-  /** @param signer the address whose key signs receipts. */
+  /**
+   * @param signer the address whose key signs receipts
+   * @param onTermOver is told whose use was refused since nobody has renewed it
+   */
   constructor(
     private readonly config: AdmissionConfig,
     private readonly chain: Chain,
     private readonly store: Store,
     private readonly signer: string,
     private readonly log: Log,
+    private readonly onTermOver: (licenseId: bigint) => void = () => {},
   ) {
     const { licenseCacheMs, chainTimeoutMs: deadlineMs } = config;
     const warn = (what: string) => (id: unknown, cause: unknown) =>
@@ -217,8 +221,11 @@ export class Admission {
   private requireServable(license: LicenseState, now: number): void {
     const { operatorId, epochSeconds = this.chain.epochPeriod } = this.config;
     const { windowPeriod } = this.chain;
-    const reason = unservable(license, { operatorId, until: this.latestEnd(now), epochSeconds, windowPeriod });
-    if (reason !== null) throw new ApiError(reason.status, reason.code, reason.message);
+    const until = this.latestEnd(now);
+    const reason = unservable(license, { operatorId, from: now, until, epochSeconds, windowPeriod });
+    if (reason === null) return;
+    if (reason.code === "term_over" && now >= license.expiresAt) this.onTermOver(license.licenseId);
+    throw new ApiError(reason.status, reason.code, reason.message);
   }
 
   /** When a request that begins now is done at the latest, Unix seconds. */

@@ -49,6 +49,8 @@ export interface GatewayDeps {
   /** This gateway's alone while it runs: it takes requests found open for left over by a crash. */
   store: Store;
   log: Log;
+  /** Told whose use was refused since its term is over and nobody has renewed it. */
+  onTermOver?: (licenseId: bigint) => void;
 }
 
 export interface Gateway {
@@ -66,7 +68,7 @@ export interface Gateway {
  * the port is taken
  */
 export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Promise<Gateway> {
-  const { chain, store, log } = deps;
+  const { chain, store, log, onTermOver } = deps;
   const now = steadyClock(chain, config.chainTimeoutMs, (cause) =>
     log.warn("chain unreadable, counting time from its last", { cause }),
   );
@@ -77,7 +79,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   await recoverOpenRequests(store, signer, await now(), log);
 
   const upstream = new Upstream();
-  const admission = new Admission(config, chain, store, address, log);
+  const admission = new Admission(config, chain, store, address, log, onTermOver);
   const running = new Set<Promise<void>>();
   const { requestTimeoutMs } = config;
   const exchangeDeps = { admission, store, upstream, now, sign: signer, log, requestTimeoutMs };

@@ -5,7 +5,8 @@ import { dateOf } from "../problem";
 /** Who would serve a license, and for how long. */
 export interface Service {
   operatorId: number;
-  /** When a request that begins now is done at the latest, Unix seconds. */
+  /** When a request begins, and when it is done at the latest, Unix seconds. */
+  from: number;
   until: number;
   /** Of the operator's epochs, which are counted from 1970 on, and of the deployment's window, in seconds. */
   epochSeconds: number;
@@ -21,7 +22,13 @@ export interface Unservable {
 
 /** Null if whatever is served of the license until then can be charged, as far as its balance and its caps go. */
 export function unservable(license: LicenseState, service: Service): Unservable | null {
-  return unservedHere(license, service) ?? stopped(license) ?? termOver(license, service) ?? changing(license, service);
+  return (
+    unservedHere(license, service) ??
+    stopped(license) ??
+    termOver(license, service) ??
+    termNew(license, service) ??
+    changing(license, service)
+  );
 }
 
 function unservedHere(
@@ -62,8 +69,18 @@ function termOver({ licenseId, expiresAt, renewal }: LicenseState, { until }: Se
   return {
     status: 402,
     code: "term_over",
-    message: `the term of license ${licenseId} ends ${when}: renew it then, as anybody may (license:renew)`,
+    message: `the term of license ${licenseId} ends ${when}: renew it then (license:renew)`,
   };
+}
+
+/** A term that was started late can't be charged for the epoch in which that was. */
+function termNew({ licenseId, countsFrom }: LicenseState, { from, epochSeconds }: Service): Unservable | null {
+  if (from - (from % epochSeconds) >= countsFrom) return null;
+  const next = countsFrom - (countsFrom % epochSeconds) + epochSeconds;
+  return forbidden(
+    "term_new",
+    `license ${licenseId} was renewed late, at ${dateOf(countsFrom)}: it can be used from the next epoch on, at ${dateOf(next)}`,
+  );
 }
 
 /** The present operator is paid for an epoch only if that settles before the change. */

@@ -45,6 +45,8 @@ export interface SettlementSender {
   broadcast(raw: string): Promise<void>;
   /** Waits until the fate has so many confirmations. @throws if that takes too long */
   waitFor(hash: string, confirmations: number): Promise<TransactionFate>;
+  /** Signs a license's renewal, as `signSettle` a settlement. @throws ChainRefusal if the escrow wouldn't renew it now */
+  signRenewal(licenseId: bigint): Promise<SignedTransaction>;
 }
 
 export interface SettlerConfig extends AttestorsConfig {
@@ -105,6 +107,7 @@ export class Settler {
   private readonly attestors: AttestorPool;
   private readonly limits: BatchLimits;
   private last: Promise<unknown> = Promise.resolve();
+  private readonly toRenew = new Set<bigint>();
 
   constructor(
     private readonly deps: SettlerDeps,
@@ -115,6 +118,11 @@ export class Settler {
       licenses: config.licensesPerBatch ?? BATCH_LIMITS.licenses,
       receipts: config.receiptsPerBatch ?? BATCH_LIMITS.receipts,
     };
+  }
+
+  /** Has a license renewed with the next `settleDue`: its term is over, and somebody wants to use it. */
+  askToRenew(licenseId: bigint): void {
+    this.toRenew.add(licenseId);
   }
 
   /** Takes up every batch that isn't finished, wherever it was left. */
@@ -133,12 +141,14 @@ export class Settler {
   }
 
   /**
-   * Takes up what isn't finished, then settles each lane's oldest epoch that has ended. Made to be called again and again.
+   * Takes up what isn't finished, renews licenses that are waited for, then settles each lane's oldest epoch that has ended.
+   * Made to be called again and again.
    * @throws if not even the time can be read
    */
   settleDue(): Promise<SettlementOutcome[]> {
     return this.oneAtATime(async () => {
       const outcomes = await this.resumeOpen();
+      await this.renewAsked();
       await this.voidRevoked();
       const now = await this.deps.chain.now();
       for (const { oldestFinishedAt, ...lane } of this.deps.store.lanesWithUnbatched()) {
@@ -176,6 +186,22 @@ export class Settler {
   private async isOfCommittee({ planId }: Lane): Promise<boolean> {
     const plan = await this.deps.chain.plan(planId);
     return plan !== null && getAddress(plan.attestor) === getAddress(this.config.committee);
+  }
+
+  /** Not while a settlement is under way: the account's next nonce is that one's. */
+  private async renewAsked(): Promise<void> {
+    const { store, sender, log } = this.deps;
+    if (store.batchesIn("submitted").length > 0) return;
+    for (const licenseId of this.toRenew) {
+      this.toRenew.delete(licenseId);
+      try {
+        const { raw, hash } = await sender.signRenewal(licenseId);
+        await sender.broadcast(raw);
+        log.info("License renewed", { licenseId, hash, fate: await sender.waitFor(hash, 1) });
+      } catch (cause) {
+        log.warn("License isn't renewed", { licenseId, cause });
+      }
+    }
   }
 
   /** A revoked key voids what it signed: no attestor would let a batch with any of it pass. */

@@ -5,8 +5,11 @@ import hre from "hardhat";
 import type { Chain } from "../../oracle/chain/chain";
 import { connectChain } from "../../oracle/chain/ethersChain";
 import { createSender } from "../../oracle/chain/ethersSender";
+import { unpackOutcomes } from "../../oracle/protocol/entries";
 import { ChainRefusal, type SettlementSender } from "../../oracle/settler/settler";
 import {
+  addPlan,
+  ATTESTORS,
   batchOf,
   buyLicense,
   DAY,
@@ -65,6 +68,7 @@ describe("connectChain", () => {
         spent: 0n,
         cap: await market.licet.escrow.capOf(17),
         expiresAt,
+        countsFrom: 0,
         renewal: "settled",
         onVoucherRoad: false,
         stop: null,
@@ -99,6 +103,126 @@ describe("connectChain", () => {
       expect((await chain.license(license))?.spent).to.equal(spent);
       await time.increaseTo(expiresAt + DAY);
       expect((await chain.license(license))?.spent).to.equal(0n);
+    });
+  });
+
+  describe("license under a plan with a minimum", () => {
+    const MINIMUM = usd(20);
+    let own: bigint;
+
+    beforeEach(async () => {
+      const planId = await addPlan(market, { minimumSpend: MINIMUM, transferable: true });
+      own = await buyLicense(market, usd(50), { planId });
+    });
+
+    const stateOf = async () => (await chain.license(own))!;
+    const renew = async (secondsLate = 0) => {
+      await time.increaseTo((await stateOf()).expiresAt + secondsLate);
+      await market.licet.escrow.connect(market.licensee).renew(own);
+    };
+
+    it("is renewed by a call, unless its owner said no", async () => {
+      expect(await stateOf()).to.deep.include({ renewal: "called", owed: 0n, stop: null });
+      await market.licet.escrow.connect(market.licensee).setRenewal(own, false);
+      expect((await stateOf()).renewal).to.equal("none");
+    });
+
+    it("owes what its last term didn't use of the minimum, until that term is closed", async () => {
+      await settle(market, [entryOf(own, { requests: 20_000n })], { planId: 2 });
+      const { spent } = await stateOf();
+      await renew();
+      expect(await stateOf()).to.include({ owed: MINIMUM - spent, spent: 0n, countsFrom: 0 });
+      await time.increase(3 * DAY + 1);
+      await market.licet.escrow.closeTerm(own);
+      expect((await stateOf()).owed).to.equal(0n);
+    });
+
+    it("owes nothing for a term that a recall freed", async () => {
+      await time.increaseTo((await stateOf()).expiresAt - 8 * DAY);
+      await market.licet.assets.connect(market.publisher).recall(market.versionId);
+      await renew();
+      expect((await stateOf()).owed).to.equal(0n);
+      expect((await chain.version(market.versionId))?.usableUntil).to.be.below(await time.latest());
+    });
+
+    it("counts the use of epochs from its renewal on, if that came late", async () => {
+      await renew(2 * DAY);
+      const { countsFrom, expiresAt } = await stateOf();
+      expect({ countsFrom, expiresAt }).to.deep.equal({
+        countsFrom: await time.latest(),
+        expiresAt: (await time.latest()) + 30 * DAY,
+      });
+      await time.increase(HOUR);
+      const usage = [entryOf(own)];
+      const outcomes = async (epochStart: number) => {
+        const { header, entries } = await batchOf(market, usage, { planId: 2, epochStart });
+        const { outcomes } = await market.licet.escrow.previewSettle(header, entries);
+        return unpackOutcomes(outcomes)[0].status;
+      };
+      expect(await outcomes(countsFrom - 1)).to.equal("TermNotRunning");
+      expect(await outcomes(countsFrom)).to.equal("Charged");
+    });
+
+    it("is stopped while it is locked, and for ever once it has ended", async () => {
+      const { escrow } = market.licet;
+      await escrow.connect(market.licensee).lock(own);
+      expect((await stateOf()).stop).to.equal("locked");
+      await escrow.connect(market.licensee).unlock(own);
+      expect((await stateOf()).stop).to.equal(null);
+      await escrow.connect(market.licensee).end(own);
+      expect((await stateOf()).stop).to.equal("ended");
+    });
+
+    it("tells of a change of operator and road from its announcement to its end", async () => {
+      const { escrow } = market.licet;
+      await escrow.connect(market.licensee).changeService(own, 1, true);
+      const readyAt = (await time.latest()) + 3 * DAY;
+      expect((await stateOf()).serviceChange).to.deep.equal({ operatorId: 1, onVoucherRoad: true, readyAt });
+      await time.increaseTo(readyAt + 1);
+      await escrow.applyServiceChange(own);
+      expect(await stateOf()).to.include({ serviceChange: null, onVoucherRoad: true });
+    });
+  });
+
+  describe("committees", () => {
+    const newcomer = new Wallet(id("newcomer"));
+    const oldMembers = ATTESTORS.map(({ address }) => address);
+    const newMembers = [newcomer.address, ...oldMembers.slice(1)];
+    let address: string;
+
+    const announce = async () => {
+      const { committee } = market.licet;
+      const next = [
+        ...newMembers.map((signer) => ({ signer, payee: signer })),
+        { signer: `${market.outsider.address}${"ab".repeat(64)}`, payee: market.outsider.address },
+      ];
+      const deadline = (await time.latest()) + HOUR;
+      await committee.rotate(next, 3, deadline, proofBy(await committee.rotationHash(next, 3, deadline)));
+      return (await time.latest()) + Number(await committee.ROTATION_PERIOD());
+    };
+
+    beforeEach(async () => {
+      address = await market.licet.committee.getAddress();
+    });
+
+    it("are the first one, at first", async () => {
+      const { since } = await market.licet.committee.rotationOf(0);
+      const present = { address, members: oldMembers, threshold: 2, since: Number(since) };
+      expect(await chain.committees(address)).to.deep.equal({ present, former: null, announced: null });
+    });
+
+    it("are the announced one beside it, then the new one with the former for a window, then the new one", async () => {
+      const since = await announce();
+      const { present: old, announced } = await chain.committees(address);
+      // Keys that aren't addresses can't be asked.
+      expect(announced).to.deep.equal({ address, members: newMembers, threshold: 3, since });
+      expect(old.members).to.deep.equal(oldMembers);
+
+      await time.setNextBlockTimestamp(since);
+      expect(await chain.committees(address)).to.deep.equal({ present: announced, former: old, announced: null });
+
+      await time.increaseTo(since + 2 * DAY);
+      expect((await chain.committees(address)).former).to.equal(null);
     });
   });
 
@@ -138,8 +262,11 @@ describe("connectChain", () => {
     const addedAt = await time.latest();
     const at = (moment: number) => chain.isSigningKey(1, key, moment);
     expect([await at(addedAt - 1), await at(addedAt), await at(expiresAt)]).to.deep.equal([false, true, false]);
+    expect(await chain.isRevokedKey(1, key)).to.equal(false);
     await market.licet.operators.connect(market.operator).revokeKey(1, key);
     expect(await at(addedAt)).to.equal(false);
+    expect(await chain.isRevokedKey(1, key)).to.equal(true);
+    expect(await chain.isRevokedKey(2, key)).to.equal(false);
   });
 
   it("checks signatures of keys and of smart accounts", async () => {
@@ -216,7 +343,7 @@ describe("createSender", () => {
 
   it("settles: previews, signs, broadcasts once or twice, and is told the fate", async () => {
     const { header, entries, batchId, proof } = await attestedBatch();
-    await sender.preview(header, entries);
+    expect(await sender.preview(header, entries)).to.deep.equal([{ charged: 2_600n, status: "Charged" }]);
     expect(await sender.isSettled(batchId, 1)).to.equal(false);
     const { raw, hash } = await sender.signSettle(header, entries, proof);
     await sender.broadcast(raw);
@@ -250,6 +377,55 @@ describe("createSender", () => {
     await (await account.connect(provider).sendTransaction(other)).wait();
     await sender.broadcast(raw);
     expect(await sender.waitFor(hash, 1)).to.equal("replaced");
+  });
+
+  it("tells beforehand what won't be charged", async () => {
+    const { header, entries } = await attestedBatch();
+    await market.licet.escrow.connect(market.licensee).changeService(1, 1, true);
+    await time.increase(3 * DAY);
+    await market.licet.escrow.applyServiceChange(1);
+    const outcomes = await sender
+      .preview({ ...header, epochEnd: header.epochStart + 2 * HOUR }, entries)
+      .catch((e) => e);
+    expect(outcomes).to.be.instanceOf(ChainRefusal);
+    const now = await time.latest();
+    const later = { ...header, epochStart: now - HOUR, epochEnd: now };
+    expect(await sender.preview(later, entries)).to.deep.equal([{ charged: 0n, status: "WrongRoad" }]);
+  });
+
+  it("renews a license whose term is over, and says why the escrow wouldn't", async () => {
+    const planId = await addPlan(market, { minimumSpend: usd(20) });
+    const license = await buyLicense(market, usd(50), { planId });
+    await expect(sender.signRenewal(license)).to.be.rejectedWith(
+      ChainRefusal,
+      "LicenseStatusUnfit(licenseId 1, status 1)",
+    );
+    await time.increase(30 * DAY);
+    const { raw, hash } = await sender.signRenewal(license);
+    await sender.broadcast(raw);
+    expect(await sender.waitFor(hash, 1)).to.equal("confirmed");
+    expect((await market.licet.escrow.accountOf(license)).term).to.equal(1n);
+  });
+
+  it("says whose account can't pay for gas", async () => {
+    const { header, entries, proof } = await attestedBatch();
+    const { raw } = await sender.signSettle(header, entries, proof);
+    await hre.network.provider.send("hardhat_setBalance", [account.address, "0x1"]);
+    const problem = `The settler's account ${account.address} can't pay for gas: send it some`;
+    await expect(sender.broadcast(raw)).to.be.rejectedWith(problem);
+  });
+
+  it("waits no longer for a fate when it is told to stop", async () => {
+    const stop = new AbortController();
+    const escrow = await market.licet.escrow.getAddress();
+    const patient = { escrow, pollMs: 60_000, timeoutMs: 60_000, signal: stop.signal };
+    const { header, entries, proof } = await attestedBatch();
+    const waiting = createSender(provider, account, patient);
+    const { raw, hash } = await waiting.signSettle(header, entries, proof);
+    await waiting.broadcast(raw);
+    const fate = waiting.waitFor(hash, 9);
+    stop.abort();
+    await expect(fate).to.be.rejectedWith("aborted");
   });
 
   it("tells a transaction that reverted", async () => {

@@ -56,6 +56,8 @@ describe("gateway", () => {
   let upstream: FakeUpstream;
   let gateway: Gateway;
   let logged: string[];
+  /** Licenses that the gateway would have renewed. */
+  let overdue: bigint[];
   const gateways: Gateway[] = [];
 
   const config = (): GatewayConfig => ({
@@ -87,6 +89,7 @@ describe("gateway", () => {
     store = new Store(join(folder, "store.sqlite"));
     upstream = await FakeUpstream.start();
     logged = [];
+    overdue = [];
     chain = new FakeChain();
     chain.signingKeys.set(OPERATOR_ID, [OPERATOR_KEY.address]);
     chain.plans.set(PLAN_ID, { planId: PLAN_ID, assetId: ASSET_ID, rates: RATES, attestor: STRANGER.address });
@@ -106,7 +109,8 @@ describe("gateway", () => {
 
   async function start(changes: Partial<GatewayConfig> = {}): Promise<Gateway> {
     const log = createLog("debug", (line) => logged.push(line));
-    const started = await startGateway({ ...config(), ...changes }, { chain, store, log });
+    const onTermOver = (licenseId: bigint) => void overdue.push(licenseId);
+    const started = await startGateway({ ...config(), ...changes }, { chain, store, log, onTermOver });
     gateways.push(started);
     return started;
   }
@@ -124,6 +128,7 @@ describe("gateway", () => {
       spent: 0n,
       cap: 0n,
       expiresAt: chain.time + 1_000,
+      countsFrom: 0,
       renewal: "none",
       onVoucherRoad: false,
       stop: null,
@@ -338,6 +343,17 @@ describe("gateway", () => {
       setLicense({ expiresAt: chain.time, renewal: "called" });
       const message = "the term of license 1 ends at 2023-11-14T22:13:20.000Z, before a request may be done: renew it";
       await expectRefusal(chat(), 402, "term_over", message);
+    });
+
+    it("tells who can renew it of a license whose term is over, and not before", async () => {
+      const longest = 2;
+      setLicense({ expiresAt: chain.time + longest, renewal: "called" });
+      await refusalOf(chat());
+      expect(overdue).to.deep.equal([]);
+      setLicense({ expiresAt: chain.time });
+      await gateway.refresh(1n);
+      await refusalOf(chat());
+      expect(overdue).to.deep.equal([1n]);
     });
 
     it("serves a license that renews by itself beyond its term", async () => {

@@ -754,6 +754,41 @@ describe("settler", function () {
     });
   });
 
+  describe("askToRenew", () => {
+    it("has a license renewed with the next round, once", async () => {
+      const settler = world.settler();
+      settler.askToRenew(7n);
+      settler.askToRenew(7n);
+      await settler.settleDue();
+      await settler.settleDue();
+      expect(world.escrow.renewed).to.deep.equal(["renewal of 7"]);
+      expect(world.messages()).to.include("License renewed");
+    });
+
+    it("says why the chain doesn't renew one, and goes on", async () => {
+      const settler = world.settler();
+      world.escrow.refusal = "MinimumNotCovered(available 3, minimumSpend 9)";
+      settler.askToRenew(7n);
+      expect(await settler.settleDue()).to.deep.equal([]);
+      expect(world.lines.join()).to.contain("License isn't renewed").and.to.contain("MinimumNotCovered(available 3");
+      expect(world.escrow.renewed).to.deep.equal([]);
+    });
+
+    it("waits for a settlement that is under way, whose nonce it would take", async () => {
+      await world.serve();
+      world.escrow.isLossy = true;
+      await settle();
+      const settler = world.settler();
+      settler.askToRenew(7n);
+      await settler.settleDue();
+      expect(world.escrow.renewed).to.deep.equal([]);
+      world.escrow.isLossy = false;
+      await settler.settleDue();
+      expect(world.escrow.paid).to.have.length(1);
+      expect(world.escrow.renewed).to.deep.equal(["renewal of 7"]);
+    });
+  });
+
   describe("settleDue", () => {
     const due = (time: number) => {
       world.chain.time = time;

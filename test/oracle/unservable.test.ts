@@ -5,7 +5,13 @@ import { LANE, stubMarket } from "../support/stubMarket";
 
 const DAY = 86_400;
 const NOON = 1_000 * DAY + DAY / 2;
-const SERVICE: Service = { operatorId: LANE.operatorId, until: NOON, epochSeconds: DAY, windowPeriod: 2 * DAY };
+const SERVICE: Service = {
+  operatorId: LANE.operatorId,
+  from: NOON - 300,
+  until: NOON,
+  epochSeconds: DAY,
+  windowPeriod: 2 * DAY,
+};
 
 describe("unservable", () => {
   const codeOf = (fields: Partial<LicenseState>, service: Partial<Service> = {}) =>
@@ -25,6 +31,15 @@ describe("unservable", () => {
 
   it("lets a license that settlement renews be served on", () => {
     expect(codeOf({ renewal: "settled", expiresAt: 1 })).to.equal(null);
+  });
+
+  it("has a license that was renewed late wait for the epoch after", () => {
+    const midnight = 1_000 * DAY;
+    expect(codeOf({ countsFrom: midnight })).to.equal(null);
+    const late = { ...stubMarket().licenses.get(7n)!, countsFrom: midnight + 1 };
+    expect(unservable(late, SERVICE)).to.deep.include({ status: 403, code: "term_new" });
+    expect(unservable(late, SERVICE)?.message).to.contain("from the next epoch on, at 1972-09-28T00:00:00.000Z");
+    expect(codeOf({ countsFrom: midnight + 1 }, { from: midnight + DAY })).to.equal(null);
   });
 
   describe("when a change of operator was announced", () => {
@@ -56,12 +71,13 @@ describe("unservable", () => {
 
   it("names the operator first, then what stops all use, then what stops use from now on", () => {
     const serviceChange = { operatorId: 5, onVoucherRoad: true, readyAt: 1 };
-    const all = { stop: "ended", renewal: "none", expiresAt: 1, serviceChange } as const;
+    const all = { stop: "ended", renewal: "none", expiresAt: 1, countsFrom: NOON, serviceChange } as const;
     expect(codeOf({ ...all, operatorId: 5, onVoucherRoad: true })).to.equal("wrong_operator");
     expect(codeOf({ ...all, onVoucherRoad: true })).to.equal("voucher_road");
     expect(codeOf(all)).to.equal("license_ended");
     expect(codeOf({ ...all, stop: "locked" })).to.equal("license_locked");
     expect(codeOf({ ...all, stop: null })).to.equal("license_expired");
-    expect(codeOf({ ...all, stop: null, renewal: "settled" })).to.equal("service_changing");
+    expect(codeOf({ ...all, stop: null, renewal: "settled" })).to.equal("term_new");
+    expect(codeOf({ ...all, stop: null, renewal: "settled", countsFrom: 0 })).to.equal("service_changing");
   });
 });

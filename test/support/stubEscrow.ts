@@ -13,6 +13,7 @@ interface Transaction {
   epochStart: number;
   epochEnd: number;
   proof: string;
+  isRenewal?: boolean;
 }
 
 interface Mined extends Transaction {
@@ -27,7 +28,9 @@ export class StubEscrow implements SettlementSender {
   readonly sent: string[] = [];
   /** Every settlement that was mined and didn't revert, by batch id: each is a payment. */
   readonly paid: string[] = [];
-  /** What the escrow says to every batch. */
+  /** Every renewal that was mined. */
+  readonly renewed: string[] = [];
+  /** What the escrow says to every batch and renewal. */
   refusal: string | null = null;
   /** What it says of licenses that it doesn't simply charge. */
   readonly statuses = new Map<bigint, EntryStatusName>();
@@ -64,6 +67,15 @@ export class StubEscrow implements SettlementSender {
     const nonce = this.nonce + this.pool.length;
     const tx: Transaction = { nonce, batchId, sequence: Number(sequence), epochStart, epochEnd, proof };
     const raw = hexlify(toUtf8Bytes(JSON.stringify(tx)));
+    return { raw, hash: keccak256(raw) };
+  }
+
+  async signRenewal(licenseId: bigint) {
+    if (this.refusal !== null) throw new ChainRefusal(this.refusal);
+    const batchId = `renewal of ${licenseId}`;
+    const nonce = this.nonce + this.pool.length;
+    const tx: Transaction = { nonce, batchId, sequence: 0, epochStart: 0, epochEnd: 0, proof: "0x" };
+    const raw = hexlify(toUtf8Bytes(JSON.stringify({ ...tx, isRenewal: true })));
     return { raw, hash: keccak256(raw) };
   }
 
@@ -111,10 +123,11 @@ export class StubEscrow implements SettlementSender {
   private mine(tx: Transaction, hash: string): void {
     this.nonce++;
     this.block++;
-    const reverted = BigInt(tx.sequence) <= this.chain.lastBatch.sequence;
+    const reverted = !tx.isRenewal && BigInt(tx.sequence) <= this.chain.lastBatch.sequence;
     this.mined.push({ ...tx, hash, block: this.block, reverted });
     this.block += this.blocksAfter;
-    if (reverted) return;
+    if (tx.isRenewal) this.renewed.push(tx.batchId);
+    if (reverted || tx.isRenewal) return;
     this.paid.push(tx.batchId);
     const { epochStart, epochEnd } = tx;
     this.chain.lastBatch = { sequence: BigInt(tx.sequence), epochStart, epochEnd };

@@ -84,6 +84,7 @@ export function stubMarket(): StubChain {
       spent: 0n,
       cap: 0n,
       expiresAt: 2 ** 32 - 1,
+      countsFrom: 0,
       renewal: "settled",
       onVoucherRoad: false,
       stop: null,
