@@ -1,7 +1,8 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, ZeroHash } from "ethers";
-import { deployMarket, type Market } from "../support/market";
+import { network } from "hardhat";
+import { deployMarket, HOUR, NOTICE, structOf, VersionStatus, type Market } from "../support/market";
 
 const versionId = (assetId: number, number: number) => (BigInt(assetId) << 32n) | BigInt(number);
 
@@ -143,6 +144,145 @@ describe("AssetRegistry", () => {
         await publish(market.outsider);
         expect(await assets.versionCountOf(1)).to.equal(2);
       });
+    });
+  });
+
+  describe("recall", () => {
+    const first = versionId(1, 1);
+    const recall = (by = market.publisher, version = first) => assets.connect(by).recall(version);
+
+    describe("when there is no such version", () => {
+      it("reverts with VersionUnknown, whoever asks", async () => {
+        for (const version of [versionId(1, 2), versionId(9, 1), 0n]) {
+          await expect(recall(market.outsider, version))
+            .to.be.revertedWithCustomError(assets, "VersionUnknown")
+            .withArgs(version);
+        }
+      });
+    });
+
+    describe("when the caller is neither the owner nor approved", () => {
+      it("reverts with CallerNotAssetOwner, for a former owner, too", async () => {
+        await expect(recall(market.outsider))
+          .to.be.revertedWithCustomError(assets, "CallerNotAssetOwner")
+          .withArgs(1, market.outsider.address);
+        await assets.connect(market.publisher).transferFrom(market.publisher, market.operator, 1);
+        await expect(recall())
+          .to.be.revertedWithCustomError(assets, "CallerNotAssetOwner")
+          .withArgs(1, market.publisher.address);
+      });
+    });
+
+    describe("when it was recalled before", () => {
+      it("reverts with VersionRecalledBefore, while the notice runs and after", async () => {
+        await recall();
+        const recallAt = (await time.latest()) + NOTICE;
+        for (const wait of [HOUR, NOTICE]) {
+          await time.increase(wait);
+          await expect(recall())
+            .to.be.revertedWithCustomError(assets, "VersionRecalledBefore")
+            .withArgs(first, recallAt);
+        }
+      });
+    });
+
+    describe("when all is well", () => {
+      it("takes effect after the notice, and changes nothing else of the version", async () => {
+        const before = structOf(await assets.versionOf(first));
+        await recall();
+        const recallAt = BigInt((await time.latest()) + NOTICE);
+
+        expect(structOf(await assets.versionOf(first))).to.deep.equal({ ...before, recallAt });
+        expect(await assets.usableUntil(first)).to.equal(recallAt);
+      });
+
+      it("leaves other versions as they were, and takes new ones", async () => {
+        await assets.connect(market.publisher).publish(1, id("manifest 2"), ZeroHash, "");
+        await recall();
+        await assets.connect(market.publisher).publish(1, id("manifest 3"), ZeroHash, "");
+        for (const number of [2, 3]) {
+          expect(await assets.statusOf(versionId(1, number))).to.equal(VersionStatus.Usable);
+        }
+      });
+
+      it("emits VersionRecalled and MetadataUpdate", async () => {
+        const now = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(now);
+        await expect(recall())
+          .to.emit(assets, "VersionRecalled")
+          .withArgs(1, first, now + NOTICE)
+          .and.to.emit(assets, "MetadataUpdate")
+          .withArgs(1);
+      });
+
+      it("is for whom the owner approved, too", async () => {
+        await assets.connect(market.publisher).approve(market.outsider, 1);
+        await recall(market.outsider);
+        expect(await assets.statusOf(first)).to.equal(VersionStatus.Recalling);
+      });
+    });
+  });
+
+  describe("statusOf", () => {
+    it("is None for a version that doesn't exist, and Usable for one that does", async () => {
+      expect(await assets.statusOf(versionId(1, 2))).to.equal(VersionStatus.None);
+      expect(await assets.statusOf(versionId(1, 1))).to.equal(VersionStatus.Usable);
+    });
+
+    it("is Recalling until the second in which a recall takes effect, and Recalled from then on", async () => {
+      await assets.connect(market.publisher).recall(versionId(1, 1));
+      const recallAt = (await time.latest()) + NOTICE;
+      await time.increaseTo(recallAt - 1);
+      expect(await assets.statusOf(versionId(1, 1))).to.equal(VersionStatus.Recalling);
+      await time.increaseTo(recallAt);
+      expect(await assets.statusOf(versionId(1, 1))).to.equal(VersionStatus.Recalled);
+    });
+  });
+
+  describe("recallsBetween", () => {
+    it("counts the recalls that take effect from the first time on and before the second", async () => {
+      const owner = assets.connect(market.publisher);
+      const effects: number[] = [];
+      for (const number of [2, 3, 4]) {
+        await owner.publish(1, id(`manifest ${number}`), ZeroHash, "");
+        await time.increase(HOUR);
+        await owner.recall(versionId(1, number));
+        effects.push((await time.latest()) + NOTICE);
+      }
+      const [a, b, c] = effects;
+      for (const [from, to, count] of [
+        [a, a, 0],
+        [a, a + 1, 1],
+        [a + 1, b, 0],
+        [a, b, 1],
+        [a, b + 1, 2],
+        [a, c + 1, 3],
+        [a + 1, c + 1, 2],
+        [0, a, 0],
+        [0, c, 2],
+        [0, 2 ** 40, 3],
+        [c + 1, 2 ** 40, 0],
+        [c + 1, a, 0],
+        [0, 0, 0],
+      ]) {
+        expect(await assets.recallsBetween(1, from, to), `from ${from - a} to ${to - a}`).to.equal(count);
+      }
+    });
+
+    it("counts those of the same second, and of its asset alone", async () => {
+      const owner = assets.connect(market.publisher);
+      await owner.publish(1, id("manifest 2"), ZeroHash, "");
+      await assets.connect(market.outsider).register("ipfs://other");
+      await assets.connect(market.outsider).publish(2, id("manifest"), ZeroHash, "");
+      await network.provider.send("evm_setAutomine", [false]);
+      const sent = [await owner.recall(versionId(1, 1)), await owner.recall(versionId(1, 2))];
+      await network.provider.send("evm_mine");
+      await network.provider.send("evm_setAutomine", [true]);
+      await Promise.all(sent.map((transaction) => transaction.wait()));
+      const at = (await time.latest()) + NOTICE;
+
+      expect(await assets.recallsBetween(1, at, at + 1)).to.equal(2);
+      expect(await assets.recallsBetween(2, 0, at + 1)).to.equal(0);
     });
   });
 

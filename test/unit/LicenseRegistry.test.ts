@@ -1,4 +1,4 @@
-import { loadFixture, setBalance, impersonateAccount } from "@nomicfoundation/hardhat-network-helpers";
+import { impersonateAccount, loadFixture, setBalance, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import type { ParamType } from "ethers";
 import hre from "hardhat";
@@ -8,6 +8,7 @@ import {
   DAY,
   deployMarket,
   HOUR,
+  PlanStatus,
   planTerms,
   structOf,
   type Market,
@@ -27,6 +28,13 @@ describe("LicenseRegistry", () => {
     attestor = await market.licet.committee.getAddress();
   });
 
+  /** The registry, as UsageEscrow calls it. */
+  const escrowAsCaller = async () => {
+    const escrow = await market.licet.escrow.getAddress();
+    await impersonateAccount(escrow);
+    await setBalance(escrow, 10n ** 18n);
+    return licenses.connect(await hre.ethers.getSigner(escrow));
+  };
   const create = (changes: Partial<PlanTerms> = {}) => licenses.createPlan(planTerms(1, attestor, changes));
 
   it("is an ERC-721", async () => {
@@ -100,6 +108,16 @@ describe("LicenseRegistry", () => {
       });
     });
 
+    describe("when the minimum spend is above the cap", () => {
+      it("reverts with MinimumAboveCap", async () => {
+        await expect(create({ minimumSpend: 6n, cap: 5n }))
+          .to.be.revertedWithCustomError(licenses, "MinimumAboveCap")
+          .withArgs(6, 5);
+        await create({ minimumSpend: 5n, cap: 5n });
+        await create({ minimumSpend: 2n ** 56n - 1n, cap: 0n });
+      });
+    });
+
     describe("when the shares and the largest fee are more than the whole", () => {
       it("reverts with SharesAboveWhole", async () => {
         const levels = levelsWith({});
@@ -154,7 +172,15 @@ describe("LicenseRegistry", () => {
 
     describe("when all is well", () => {
       it("keeps every term as it was given", async () => {
-        const terms = planTerms(1, attestor, { cap: 5n, supply: 7, permittedUses: 3, renewable: false });
+        const terms = planTerms(1, attestor, {
+          upfrontPrice: 4n,
+          minimumSpend: 3n,
+          cap: 5n,
+          supply: 7,
+          permittedUses: 3,
+          renewable: false,
+          transferable: true,
+        });
         await licenses.createPlan(terms);
 
         expect(await licenses.planCount()).to.equal(2);
@@ -225,10 +251,7 @@ describe("LicenseRegistry", () => {
 
     describe("when the escrow calls it", () => {
       beforeEach(async () => {
-        const escrow = await market.licet.escrow.getAddress();
-        await impersonateAccount(escrow);
-        await setBalance(escrow, 10n ** 18n);
-        licenses = licenses.connect(await hre.ethers.getSigner(escrow));
+        licenses = await escrowAsCaller();
       });
 
       it("reverts with PlanUnknown for a plan that doesn't exist", async () => {
@@ -271,7 +294,82 @@ describe("LicenseRegistry", () => {
     });
   });
 
+  describe("setMovable", () => {
+    let licenseId: bigint;
+    beforeEach(async () => {
+      licenseId = await buyLicense(market, 0n);
+    });
+
+    describe("when the caller isn't the escrow", () => {
+      it("reverts with AccessManagedUnauthorized, for the license's owner, too", async () => {
+        for (const caller of [market.licensee, market.publisher, market.governor, market.deployer]) {
+          await expect(licenses.connect(caller).setMovable(licenseId, 1))
+            .to.be.revertedWithCustomError(licenses, "AccessManagedUnauthorized")
+            .withArgs(caller.address);
+        }
+      });
+    });
+
+    describe("when the escrow calls it", () => {
+      it("keeps the time, and forgets it for 0", async () => {
+        const asEscrow = await escrowAsCaller();
+        await asEscrow.setMovable(licenseId, 77);
+        expect(await licenses.movableAt(licenseId)).to.equal(77);
+        await asEscrow.setMovable(licenseId, 0);
+        expect(await licenses.movableAt(licenseId)).to.equal(0);
+      });
+
+      it("emits LicenseMovable", async () => {
+        await expect((await escrowAsCaller()).setMovable(licenseId, 77))
+          .to.emit(licenses, "LicenseMovable")
+          .withArgs(licenseId, 77);
+      });
+    });
+  });
+
   describe("transferFrom", () => {
+    let movableAt: number;
+    const lockedLicense = async () => {
+      const licenseId = await buyLicense(market, 0n);
+      movableAt = (await time.latest()) + DAY;
+      await (await escrowAsCaller()).setMovable(licenseId, movableAt);
+      return licenseId;
+    };
+    const transfer = (licenseId: bigint, by = market.licensee) =>
+      licenses.connect(by).transferFrom(market.licensee, market.outsider, licenseId);
+
+    it("reverts with LicenseNotMovable up to the very second in which its last use may settle", async () => {
+      const licenseId = await lockedLicense();
+      await time.setNextBlockTimestamp(movableAt);
+      await expect(transfer(licenseId))
+        .to.be.revertedWithCustomError(licenses, "LicenseNotMovable")
+        .withArgs(licenseId, movableAt);
+      await time.setNextBlockTimestamp(movableAt + 1);
+      await transfer(licenseId);
+      expect(await licenses.ownerOf(licenseId)).to.equal(market.outsider.address);
+    });
+
+    it("uses the lock up: the next transfer needs another", async () => {
+      const licenseId = await lockedLicense();
+      await time.increaseTo(movableAt);
+      await transfer(licenseId);
+      expect(await licenses.movableAt(licenseId)).to.equal(0);
+      await expect(licenses.connect(market.outsider).transferFrom(market.outsider, market.licensee, licenseId))
+        .to.be.revertedWithCustomError(licenses, "LicenseNotMovable")
+        .withArgs(licenseId, 0);
+    });
+
+    it("is for whom the owner approved, too, and for nobody else", async () => {
+      const licenseId = await lockedLicense();
+      await time.increaseTo(movableAt);
+      await expect(transfer(licenseId, market.operator))
+        .to.be.revertedWithCustomError(licenses, "ERC721InsufficientApproval")
+        .withArgs(market.operator.address, licenseId);
+      await licenses.connect(market.licensee).approve(market.operator, licenseId);
+      await transfer(licenseId, market.operator);
+      expect(await licenses.ownerOf(licenseId)).to.equal(market.outsider.address);
+    });
+
     it("reverts with LicenseNotMovable while it isn't locked, for the owner, and for whom the owner approved", async () => {
       const licenseId = await buyLicense(market, 0n);
       const { licensee, outsider, operator } = market;
@@ -289,6 +387,28 @@ describe("LicenseRegistry", () => {
           .withArgs(licenseId, 0);
       }
       expect(await licenses.ownerOf(licenseId)).to.equal(licensee.address);
+    });
+  });
+
+  describe("statusOf", () => {
+    it("is None for a plan that doesn't exist", async () => {
+      expect(await licenses.statusOf(0)).to.equal(PlanStatus.None);
+      expect(await licenses.statusOf(2)).to.equal(PlanStatus.None);
+    });
+
+    it("is Open while licenses are left, SoldOut when none is, and Closed once it was closed", async () => {
+      const planId = await addPlan(market, { supply: 2 });
+      await buyLicense(market, 0n, { planId });
+      expect(await licenses.statusOf(planId)).to.equal(PlanStatus.Open);
+      await buyLicense(market, 0n, { planId });
+      expect(await licenses.statusOf(planId)).to.equal(PlanStatus.SoldOut);
+      await licenses.closePlan(planId);
+      expect(await licenses.statusOf(planId)).to.equal(PlanStatus.Closed);
+    });
+
+    it("is never SoldOut without a supply", async () => {
+      await buyLicense(market, 0n);
+      expect(await licenses.statusOf(1)).to.equal(PlanStatus.Open);
     });
   });
 

@@ -1,7 +1,7 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, ZeroAddress, ZeroHash } from "ethers";
-import { DAY, deployMarket, type Market } from "../support/market";
+import { DAY, deployMarket, KeyStatus, type Market } from "../support/market";
 
 const KEY = "0x00000000000000000000000000000000000000A1";
 const OTHER_KEY = "0x00000000000000000000000000000000000000A2";
@@ -213,6 +213,33 @@ describe("OperatorRegistry", () => {
 
       expect(await operators.isSigningKey(1, OTHER_KEY, 0)).to.equal(false);
       expect(await operators.isSigningKey(2, KEY, await time.latest())).to.equal(false);
+    });
+  });
+
+  describe("statusOf", () => {
+    it("is None for a key that was never added, and for another operator's", async () => {
+      await operators.addKey(1, KEY, (await time.latest()) + 90 * DAY);
+      expect(await operators.statusOf(1, OTHER_KEY)).to.equal(KeyStatus.None);
+      expect(await operators.statusOf(2, KEY)).to.equal(KeyStatus.None);
+    });
+
+    it("is Active until the second in which it expires, and Expired from then on", async () => {
+      const expiresAt = (await time.latest()) + 90 * DAY;
+      await operators.addKey(1, KEY, expiresAt);
+      await time.increaseTo(expiresAt - 1);
+      expect(await operators.statusOf(1, KEY)).to.equal(KeyStatus.Active);
+      await time.increaseTo(expiresAt);
+      expect(await operators.statusOf(1, KEY)).to.equal(KeyStatus.Expired);
+    });
+
+    it("is Revoked for ever once it was revoked, after it expired, too", async () => {
+      await operators.addKey(1, KEY, (await time.latest()) + DAY);
+      await operators.addKey(1, OTHER_KEY, (await time.latest()) + DAY);
+      await operators.revokeKey(1, KEY);
+      expect(await operators.statusOf(1, KEY)).to.equal(KeyStatus.Revoked);
+      await time.increase(DAY);
+      await operators.revokeKey(1, OTHER_KEY);
+      for (const key of [KEY, OTHER_KEY]) expect(await operators.statusOf(1, key)).to.equal(KeyStatus.Revoked);
     });
   });
 

@@ -11,9 +11,13 @@ import fc from "fast-check";
 import hre from "hardhat";
 import { FeeOnTransferCurrency__factory } from "../../typechain-types";
 import type { IPerformanceStaking } from "../../typechain-types/contracts/PerformanceStaking";
-import { addOperator, DAY, deployMarket, usd, type Market } from "../support/market";
+import { addOperator, DAY, deployMarket, OperatorStatus, structOf, usd, type Market } from "../support/market";
 
 const THAW = 32 * DAY;
+const JAIL = 7 * DAY;
+const CURE = 90 * DAY;
+/** A day of no particular meaning. */
+const D_OTHER = 50_000;
 /** Shares of a unit of stake, while nothing was slashed. */
 const SHARES = 1_000n;
 
@@ -58,6 +62,7 @@ describe("PerformanceStaking", () => {
     expect(await staking.CURRENCY()).to.equal(await market.licet.currency.getAddress());
     expect(await staking.OPERATORS()).to.equal(await market.licet.operators.getAddress());
     expect(await staking.THAW_PERIOD()).to.equal(THAW);
+    expect(await staking.TREASURY()).to.equal(market.treasury.address);
   });
 
   describe("addStake", () => {
@@ -345,6 +350,289 @@ describe("PerformanceStaking", () => {
     });
   });
 
+  /** What of breaches is kept under a plan. */
+  const breachesUnder = async (planId = 1) => structOf(await staking.breachesOf(operatorId, planId));
+  const breach = (day: number, changes: Partial<IPerformanceStaking.ChargeStruct> = {}) =>
+    charge(1n, { day, breached: true, ...changes });
+  const breachOn = async (days: number[], changes: Partial<IPerformanceStaking.ChargeStruct> = {}) => {
+    for (const day of days) await breach(day, changes);
+  };
+  const poolOf = async () => structOf(await staking.poolOf(operatorId)) as Record<string, bigint>;
+
+  describe("charge of a breach", () => {
+    const D = 20_000;
+
+    describe("when nothing is charged", () => {
+      it("notes nothing: nobody paid for bad service", async () => {
+        for (const day of [D, D + 1, D + 2]) await charge(0n, { day, breached: true });
+        expect(await breachesUnder()).to.deep.equal({ lastDay: 0n, bits: 0n, punishedThrough: 0n });
+        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
+      });
+    });
+
+    describe("when the service was as promised", () => {
+      it("notes nothing", async () => {
+        await charge(1n, { day: D });
+        expect(await breachesUnder()).to.deep.equal({ lastDay: 0n, bits: 0n, punishedThrough: 0n });
+      });
+    });
+
+    describe("on a day without one", () => {
+      it("sets the day's bit, and emits BreachRecorded", async () => {
+        await expect(breach(D)).to.emit(staking, "BreachRecorded").withArgs(operatorId, 1, D);
+        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D), bits: 0b1n, punishedThrough: 0n });
+        await breach(D + 2);
+        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 2), bits: 0b101n, punishedThrough: 0n });
+      });
+
+      it("forgets days that are seven or more before it", async () => {
+        await breachOn([D, D + 6]);
+        expect((await breachesUnder()).bits).to.equal(0b1000001n);
+        await breach(D + 7);
+        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 7), bits: 0b11n, punishedThrough: 0n });
+        await breach(D + 1_000);
+        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 1_000), bits: 0b1n, punishedThrough: 0n });
+      });
+    });
+
+    describe("on a day before the last one", () => {
+      it("sets that day's bit", async () => {
+        await breachOn([D + 6, D]);
+        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 6), bits: 0b1000001n, punishedThrough: 0n });
+      });
+
+      it("counts towards the third one", async () => {
+        await breachOn([D + 6, D]);
+        await expect(breach(D + 3)).to.emit(staking, "OperatorJailed");
+      });
+
+      it("is forgotten if it is seven or more before", async () => {
+        await breachOn([D + 7, D, D - 500]);
+        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 7), bits: 0b1n, punishedThrough: 0n });
+      });
+    });
+
+    describe("on the same day again", () => {
+      it("counts once", async () => {
+        await breachOn([D, D, D, D + 1, D + 1]);
+        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 1), bits: 0b11n, punishedThrough: 0n });
+        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
+      });
+    });
+
+    describe("under several plans", () => {
+      it("counts for each apart", async () => {
+        await breachOn([D, D + 1]);
+        await breachOn([D + 2, D + 3], { planId: 2 });
+        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
+        expect((await breachesUnder(2)).bits).to.equal(0b11n);
+        await expect(breach(D + 4, { planId: 2 }))
+          .to.emit(staking, "OperatorJailed")
+          .withArgs(operatorId, 2, (await time.latest()) + 1 + JAIL);
+        expect((await breachesUnder(1)).bits).to.equal(0b11n);
+      });
+    });
+
+    describe("of another operator", () => {
+      it("counts for that one", async () => {
+        const other = await addOperator(market, market.payees[5], usd(40));
+        await breachOn([D, D + 1]);
+        await breach(D + 2, { operatorId: other });
+        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
+        expect(await staking.statusOf(other)).to.equal(OperatorStatus.Active);
+      });
+    });
+
+    describe("the third of seven days", () => {
+      it("slashes 1 % of the pool to the treasury, what thaws included, and moves no money", async () => {
+        await staking.thaw(operatorId, allShares / 2n);
+        await breachOn([D, D + 3]);
+        await expect(breach(D + 6)).to.changeTokenBalance(market.licet.currency, staking, 0);
+        expect((await poolOf()).stake).to.equal(usd(9_900));
+        expect(await staking.proceedsOf(market.treasury)).to.equal(usd(100));
+      });
+
+      it("jails the operator for seven days, and not a second longer", async () => {
+        await breachOn([D, D + 1, D + 2]);
+        const until = (await time.latest()) + JAIL;
+        const { jailedUntil, jailings } = await poolOf();
+        expect([jailedUntil, jailings]).to.deep.equal([BigInt(until), 1n]);
+        await time.increaseTo(until - 1);
+        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Jailed);
+        await time.increaseTo(until);
+        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
+      });
+
+      it("emits BreachRecorded, StakeSlashed and OperatorJailed", async () => {
+        await breachOn([D, D + 1]);
+        const now = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(now);
+        await expect(breach(D + 2))
+          .to.emit(staking, "BreachRecorded")
+          .withArgs(operatorId, 1, D + 2)
+          .and.to.emit(staking, "StakeSlashed")
+          .withArgs(operatorId, market.treasury.address, usd(100))
+          .and.to.emit(staking, "OperatorJailed")
+          .withArgs(operatorId, 1, now + JAIL);
+      });
+
+      it("starts the count anew, and punishes no day until then again", async () => {
+        await breachOn([D, D + 1, D + 4]);
+        const punished = { lastDay: BigInt(D + 4), bits: 0n, punishedThrough: BigInt(D + 4) };
+        expect(await breachesUnder()).to.deep.equal(punished);
+        for (const day of [D + 4, D + 3, D + 2, D, D - 30]) {
+          await expect(breach(day)).not.to.emit(staking, "BreachRecorded");
+        }
+        expect(await breachesUnder()).to.deep.equal(punished);
+        expect((await poolOf()).stake).to.equal(usd(9_900));
+
+        await breachOn([D + 5, D + 6]);
+        expect((await breachesUnder()).bits).to.equal(0b11n);
+        expect((await poolOf()).stake).to.equal(usd(9_900));
+        await breach(D + 7);
+        expect((await poolOf()).stake).to.equal(usd(9_801));
+      });
+
+      it("is punished through the last of the days, also where the third that came in lies before it", async () => {
+        await breachOn([D + 6, D + 4, D + 1]);
+        expect((await breachesUnder()).punishedThrough).to.equal(D + 6);
+      });
+
+      it("tells the escrow that the operator is in jail, as every charge does until it is over", async () => {
+        const asked = async (changes = {}) => (await asEscrow()).charge.staticCall(chargeOf(1n, changes));
+        await breachOn([D, D + 1]);
+        expect(await asked()).to.equal(false);
+        expect(await asked({ day: D + 2, breached: true })).to.equal(true);
+        await breach(D + 2);
+        expect(await asked()).to.equal(true);
+        await time.increase(JAIL);
+        expect(await asked()).to.equal(false);
+      });
+    });
+
+    describe("when more would then be in flight than is active after the slash", () => {
+      it("reverts with InFlightAboveActiveStake, and notes nothing", async () => {
+        await breachOn([D, D + 1]);
+        const most = usd(9_900) - 2n;
+        await expect(charge(most + 1n, { day: D + 2, breached: true }))
+          .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
+          .withArgs(operatorId, usd(9_900) + 1n, usd(9_900));
+        expect((await breachesUnder()).bits).to.equal(0b11n);
+        await charge(most, { day: D + 2, breached: true });
+        expect(await staking.headroomOf(operatorId)).to.equal(0);
+      });
+    });
+  });
+
+  describe("jails", () => {
+    let day = 30_000;
+    /** Breaches on three days that had none; how long the jail is that they earn. */
+    const jail = async () => {
+      await breachOn([(day += 10), day + 1, day + 2]);
+      return Number((await poolOf()).jailedUntil) - (await time.latest());
+    };
+    const leaveJail = async (later = 0) => time.increaseTo((await poolOf()).jailedUntil + BigInt(later));
+
+    it("double each time, and stop to after the eighth", async () => {
+      for (let doublings = 0; doublings <= 9; doublings += 1) {
+        expect(await jail(), `after ${doublings}`).to.equal(JAIL * 2 ** Math.min(doublings, 8));
+        expect((await poolOf()).jailings).to.equal(Math.min(doublings + 1, 8));
+        await leaveJail(CURE - 10);
+      }
+    });
+
+    it("double for breaches in jail, too, whatever their plan", async () => {
+      expect(await jail()).to.equal(JAIL);
+      await breachOn([D_OTHER, D_OTHER + 1, D_OTHER + 2], { planId: 2 });
+      expect(Number((await poolOf()).jailedUntil) - (await time.latest())).to.equal(2 * JAIL);
+    });
+
+    it("are cured ninety days after the last one's end, to the second", async () => {
+      await jail();
+      await leaveJail();
+      await jail();
+      const { jailedUntil } = await poolOf();
+      await breachOn([(day += 10), day + 1]);
+      await time.setNextBlockTimestamp(jailedUntil + BigInt(CURE));
+      await breach(day + 2);
+      expect(Number((await poolOf()).jailedUntil) - (await time.latest())).to.equal(JAIL);
+      expect((await poolOf()).jailings).to.equal(1);
+    });
+
+    it("aren't cured a second before", async () => {
+      await jail();
+      const { jailedUntil } = await poolOf();
+      await breachOn([(day += 10), day + 1]);
+      await time.setNextBlockTimestamp(jailedUntil + BigInt(CURE) - 1n);
+      await breach(day + 2);
+      expect(Number((await poolOf()).jailedUntil) - (await time.latest())).to.equal(2 * JAIL);
+    });
+
+    it("keep no stake: in jail one adds, thaws and withdraws as ever", async () => {
+      await jail();
+      await jail();
+      await jail();
+      await jail();
+      await release(12n);
+      await staking.addStake(operatorId, usd(1));
+      const { shares } = await staking.poolOf(operatorId);
+      await thawAndWait(shares);
+      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Jailed);
+      await staking.withdraw(operatorId, market.operator);
+      expect((await poolOf()).stake).to.equal(0);
+    });
+  });
+
+  describe("addBonus", () => {
+    describe("when the caller isn't the escrow", () => {
+      it("reverts with AccessManagedUnauthorized", async () => {
+        for (const caller of [market.operator, market.slasher, market.governor]) {
+          await expect(staking.connect(caller).addBonus(operatorId, 1))
+            .to.be.revertedWithCustomError(staking, "AccessManagedUnauthorized")
+            .withArgs(caller.address);
+        }
+      });
+    });
+
+    describe("when the pool would be wider than its 64 bits", () => {
+      it("reverts", async () => {
+        await expect((await asEscrow()).addBonus(operatorId, 2n ** 64n)).to.be.revertedWithCustomError(
+          staking,
+          "SafeCastOverflowedUintDowncast",
+        );
+      });
+    });
+
+    describe("when all is well", () => {
+      it("adds to the stake, and makes no shares", async () => {
+        await (await asEscrow()).addBonus(operatorId, usd(10));
+        expect(await staking.poolOf(operatorId)).to.deep.equal([stake + usd(10), 0, allShares, 0, 0, 0]);
+        expect(await staking.worthOf(operatorId, allShares)).to.equal(stake + usd(10));
+      });
+
+      it("emits BonusAdded", async () => {
+        await expect((await asEscrow()).addBonus(operatorId, usd(10)))
+          .to.emit(staking, "BonusAdded")
+          .withArgs(operatorId, usd(10));
+      });
+    });
+  });
+
+  describe("statusOf", () => {
+    it("is Unstaked without stake, Active with it, and Jailed while a jail runs, whatever the stake", async () => {
+      const other = await addOperator(market, market.payees[5], 0n);
+      expect(await staking.statusOf(other)).to.equal(OperatorStatus.Unstaked);
+      expect(await staking.statusOf(99)).to.equal(OperatorStatus.Unstaked);
+      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
+      await breachOn([20_000, 20_001, 20_002]);
+      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Jailed);
+      await slash(stake);
+      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Jailed);
+      await time.increase(JAIL);
+      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Unstaked);
+    });
+  });
+
   describe("release", () => {
     describe("when the caller isn't the escrow", () => {
       it("reverts with AccessManagedUnauthorized", async () => {
@@ -509,6 +797,39 @@ describe("PerformanceStaking", () => {
   });
 
   describe("previewCharge", () => {
+    it("agrees with charge on any breach, whatever came before and whatever is in flight", async () => {
+      const anyCharge = fc.record({
+        day: fc.integer({ min: 20_000, max: 20_012 }),
+        planId: fc.constantFrom(1, 1, 2),
+        breached: fc.constantFrom(true, true, false),
+        amount: fc.oneof(fc.constant(0n), fc.bigInt({ min: 1n, max: usd(4_000) })),
+      });
+      const revertOf = (call: Promise<unknown>) =>
+        call.then(
+          () => "none",
+          (error: { data?: string }) => error.data ?? "no data",
+        );
+      const seen = new Set<boolean>();
+      await fc.assert(
+        fc.asyncProperty(fc.array(anyCharge, { minLength: 6, maxLength: 14 }), async (charges) => {
+          market = await loadFixture(deployWithCallers);
+          staking = market.licet.staking.connect(market.operator);
+          const escrow = await asEscrow();
+          for (const { amount, ...changes } of charges) {
+            const next = chargeOf(amount, changes);
+            const preview = await revertOf(staking.previewCharge(next));
+            expect(await revertOf(escrow.charge.staticCall(next))).to.equal(preview);
+            seen.add(preview === "none");
+            if (preview === "none") await escrow.charge(next);
+            const { stake: pooled, inFlight } = await staking.poolOf(operatorId);
+            expect(amount === 0n || preview !== "none" || inFlight <= pooled).to.equal(true);
+          }
+        }),
+        { numRuns: 15 },
+      );
+      expect([...seen].sort()).to.deep.equal([false, true]);
+    });
+
     it("says what charge would, without doing it", async () => {
       await staking.previewCharge(chargeOf(stake));
       await expect(staking.previewCharge(chargeOf(stake + 1n)))
