@@ -1,17 +1,21 @@
+import { existsSync, writeFileSync } from "node:fs";
 import { percentOf } from "../oracle/chain/refusal";
 import { AS_OF_NOW, statusName } from "../oracle/chain/statuses";
 import { unpackEntries, unpackOutcomes, type Outcome } from "../oracle/protocol/entries";
-import { headerFromJson } from "../oracle/protocol/messages";
+import { headerFromJson, headerToJson } from "../oracle/protocol/messages";
 import type { BatchHeader } from "../oracle/protocol/types";
+import { Store } from "../oracle/store/store";
 import {
   bytes32,
   dateOf,
+  defineTask,
   parseBytes,
   readingTask,
   readJson,
   send,
   sendingTask,
   text,
+  toJson,
   Problem,
   type Session,
   type TaskRecord,
@@ -113,6 +117,29 @@ function readBatch(file: string): AttestedBatch {
   }
 }
 
+export interface ExportBatch {
+  /** The settler's store. */
+  store: string;
+  batch: string;
+  out: string;
+}
+
+/** Writes an attested batch from a settler's store to a file, for anybody to settle. */
+export async function exportBatch({ store: file, batch, out }: ExportBatch): Promise<TaskRecord> {
+  if (!existsSync(file)) throw new Problem(`--store ${file}: there is no such file.`);
+  const store = new Store(file);
+  try {
+    const stored = store.batch(batch);
+    if (stored === null) throw new Problem(`--batch ${batch}: the store ${file} has no such batch.`);
+    const { header, entries, proof, state } = stored;
+    if (proof === null) throw new Problem(`--batch ${batch} is ${state}: its attestors haven't signed it.`);
+    writeFileSync(out, toJson({ header: headerToJson(header), entries, proof }));
+    return { batch, state, "epoch ended": dateOf(header.epochEnd), entries: unpackEntries(entries).length, file: out };
+  } finally {
+    store.close();
+  }
+}
+
 const batchParameter = { batch: bytes32("The batch's id") };
 
 readingTask("batch:show", {
@@ -125,11 +152,24 @@ readingTask("batch:show", {
 sendingTask("batch:settle", {
   about: "Settles a batch that its attestors have signed",
   example: "--file batch.json",
-  parameters: {
-    file: text("JSON of a header, its packed entries and its attestors' proof: docs/oracle.md describes it"),
-  },
+  parameters: { file: text("What batch:export wrote: JSON of a header, its packed entries and its attestors' proof") },
   act: settleBatch,
 });
+
+defineTask<ExportBatch, object>(
+  "batch:export",
+  {
+    about: "Writes an attested batch from a settler's store to a file, for batch:settle; the settler must be down",
+    example: `--store data/operator/operator.sqlite --batch 0x${"ab".repeat(32)} --out batch.json`,
+    parameters: {
+      ...batchParameter,
+      store: text("The settler's store: operator.sqlite in its dataFolder"),
+      out: text("The file to write"),
+    },
+  },
+  {},
+  (_hre, args) => exportBatch(args),
+);
 
 sendingTask("batch:release", {
   about: "Releases a batch whose hold is over",

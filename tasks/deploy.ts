@@ -1,4 +1,3 @@
-import { ZeroAddress } from "ethers";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { writeAddressBook, type AddressBook } from "../deploy/addressBook";
 import { connectLicet, DEFAULT_PARAMETERS, deployLicet, type DeploymentParameters } from "../deploy/deploy";
@@ -59,7 +58,6 @@ async function parametersOf(hre: HardhatRuntimeEnvironment, args: Deploy): Promi
   requireCommittee(args);
   requireWithin("--epoch", args.epoch, 60, 7 * DAY, "1m to 7d");
   requireWithin("--window", args.window, 3_600, 14 * DAY, "1h to 14d");
-  if (args.treasury === ZeroAddress) throw new Problem("--treasury must be somebody's address, who gets the fees.");
   if (args.currency !== undefined) await requireCurrency(hre, args.currency);
   return {
     ...DEFAULT_PARAMETERS,

@@ -159,6 +159,7 @@ export async function verifyModel(session: Session, args: VerifyModel): Promise<
     folder: args.folder,
     manifest: hash,
     version: version === 0n ? "none" : version,
+    status: statusName("VersionStatus", await assets.statusOf(version, AS_OF_NOW)),
     ...(differences && { differences: differences.map(({ path, problem }) => `${path}: ${problem}`) }),
     published: version !== 0n && (differences ?? []).length === 0,
   };

@@ -29,8 +29,9 @@ export async function statusOf({ licet }: Session, license: bigint): Promise<Sta
 export async function showLicense(session: Session, { license }: { license: bigint }): Promise<TaskRecord> {
   const account = await accountOf(session, license);
   const { licet, money } = session;
-  const [status, owner, committed, upfront] = await Promise.all([
+  const [status, movableAt, owner, committed, upfront] = await Promise.all([
     statusOf(session, license),
+    licet.licenses.movableAt(license),
     licet.licenses.ownerOf(license),
     licet.escrow.committedOf(license),
     licet.escrow.upfrontOf(license),
@@ -52,6 +53,7 @@ export async function showLicense(session: Session, { license }: { license: bigi
     "starts another term": account.renews,
     ...(account.endedAt === 0n ? {} : { "term to be closed ended": dateOf(account.endedAt) }),
     ...(account.stoppedAt === 0n ? {} : { "no use from": dateOf(account.stoppedAt) }),
+    ...(movableAt === 0n ? {} : { "can be transferred after": dateOf(movableAt) }),
     ...(await capsOf(session, license)),
     generation: account.generation,
   };

@@ -32,7 +32,7 @@ export const DRY_RUN = { dryRun: flag("Say what it would send, and what would be
 /** Defines a task that looks at a deployment, or signs for it, and sends nothing. */
 export function readingTask<Args>(name: string, { act, passes, ...form }: LicetTask<Args>): void {
   defineTask(name, form, ACCOUNT, async (hre, args, { account }) => {
-    const session = await openSession(hre, account);
+    const session = await openSession(hre, account, { onlyToLook: true });
     const found = await act(session, args).catch((error) => fail(error, session));
     if (passes?.(found) === false) process.exitCode = 1;
     return found;

@@ -1,5 +1,5 @@
 /** What a task's parameters may be. Each is parsed at once: a task's action gets values that it can trust. */
-import { getAddress, isHexString } from "ethers";
+import { getAddress, isAddress, isHexString, ZeroAddress } from "ethers";
 import { readFileSync } from "node:fs";
 import { Problem } from "../../oracle/problem";
 
@@ -59,12 +59,10 @@ export const listOf = <T>(parameter: Parameter<T>): Parameter<T[]> => ({
 export const address = (about: string): Parameter<string> => required(about, parseAddress);
 
 export function parseAddress(value: string, name: string): string {
-  try {
-    return getAddress(value);
-  } catch {
-    const hint = isHexString(value, 20) ? "a digit of it is mistyped, by its checksum" : "0x and 40 hex digits";
-    throw new Problem(`${name} must be an address (${hint}); it is "${value}".`);
-  }
+  const hint = isHexString(value, 20) ? "a digit of it is mistyped, by its checksum" : "0x and 40 hex digits";
+  if (!isAddress(value)) throw new Problem(`${name} must be an address (${hint}); it is "${value}".`);
+  if (getAddress(value) !== ZeroAddress) return getAddress(value);
+  throw new Problem(`${name} must be somebody's address: nobody has the zero address.`);
 }
 
 export const bytes32 = (about: string): Parameter<string> =>

@@ -5,7 +5,14 @@
 import { Interface, type ParamType, type Provider, type TransactionReceipt, type TransactionResponse } from "ethers";
 import { HardhatContext } from "hardhat/internal/context";
 import { Environment } from "hardhat/internal/core/runtime-environment";
-import type { HardhatConfig, HardhatRuntimeEnvironment, HttpNetworkConfig } from "hardhat/types";
+import { ProviderWrapper } from "hardhat/plugins";
+import type {
+  EIP1193Provider,
+  HardhatConfig,
+  HardhatRuntimeEnvironment,
+  HttpNetworkConfig,
+  RequestArguments,
+} from "hardhat/types";
 import type { AddressBook } from "../../deploy/addressBook";
 import { connectLicet } from "../../deploy/deploy";
 import * as factories from "../../typechain-types";
@@ -22,17 +29,34 @@ export interface Copy {
   block: number;
 }
 
-/** A copy of the chain as it is now. */
+/** Answers for a chain's accounts, without their keys. */
+class WithAccounts extends ProviderWrapper {
+  constructor(
+    provider: EIP1193Provider,
+    private readonly accounts: string[],
+  ) {
+    super(provider);
+  }
+
+  async request(asked: RequestArguments): Promise<unknown> {
+    return asked.method === "eth_accounts" ? this.accounts : this._wrappedProvider.request(asked);
+  }
+}
+
+/** A copy of the chain as it is now, with its accounts. */
 export async function copyChain(hre: HardhatRuntimeEnvironment): Promise<Copy> {
   if (hre.network.name === IN_MEMORY) {
     throw new Problem("The chain in memory ends with the task: name another with --network, to try something on it.");
   }
-  const [{ chainId }, block, time] = await Promise.all([
+  const [{ chainId }, block, time, signers] = await Promise.all([
     hre.ethers.provider.getNetwork(),
     hre.ethers.provider.getBlockNumber(),
     timeOf(hre),
+    hre.ethers.getSigners(),
   ]);
-  const copy = environmentOf(hre, forkedConfig(hre, Number(chainId), block));
+  const accounts = signers.map(({ address }) => address);
+  const copy = environmentOf(hre, forkedConfig(hre, Number(chainId), block), accounts);
+  for (const account of accounts) await copy.network.provider.send("hardhat_impersonateAccount", [account]);
   // A block of its own, at the chain's time: it executes none of the chain's.
   await copy.network.provider.send("evm_setNextBlockTimestamp", [time]);
   await copy.network.provider.send("hardhat_mine", []);
@@ -43,10 +67,14 @@ function forkedConfig({ config, network }: HardhatRuntimeEnvironment, chainId: n
   const { url, httpHeaders } = network.config as HttpNetworkConfig;
   const inMemory = config.networks[IN_MEMORY];
   const forking = { enabled: true, url, blockNumber: block, httpHeaders };
-  return { ...config, networks: { ...config.networks, [IN_MEMORY]: { ...inMemory, chainId, forking } } };
+  return { ...config, networks: { ...config.networks, [IN_MEMORY]: { ...inMemory, chainId, forking, accounts: [] } } };
 }
 
-function environmentOf(hre: HardhatRuntimeEnvironment, config: HardhatConfig): HardhatRuntimeEnvironment {
+function environmentOf(
+  hre: HardhatRuntimeEnvironment,
+  config: HardhatConfig,
+  accounts: string[],
+): HardhatRuntimeEnvironment {
   const { tasksDSL, environmentExtenders, providerExtenders } = HardhatContext.getHardhatContext();
   const environment: unknown = new Environment(
     config,
@@ -55,14 +83,14 @@ function environmentOf(hre: HardhatRuntimeEnvironment, config: HardhatConfig): H
     tasksDSL.getScopesDefinitions(),
     environmentExtenders,
     hre.userConfig,
-    providerExtenders,
+    [...providerExtenders, async (provider) => new WithAccounts(provider, accounts)],
   );
   return environment as HardhatRuntimeEnvironment;
 }
 
 /** The same session on a copy of the chain: its signer signs as ever, and acts there without its key. */
 export async function rehearse(session: Session, { hre }: Copy): Promise<Session> {
-  const actor = await hre.ethers.getImpersonatedSigner(session.signer.address);
+  const actor = await hre.ethers.getSigner(session.signer.address);
   return { ...session, hre, licet: connectLicet(session.book, actor), rehearsal: true };
 }
 

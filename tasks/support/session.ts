@@ -1,3 +1,4 @@
+import { VoidSigner, ZeroAddress, type Signer } from "ethers";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { readAddressBook, type AddressBook } from "../../deploy/addressBook";
 import { connectLicet, type Licet } from "../../deploy/deploy";
@@ -17,7 +18,8 @@ export interface Session {
   rehearsal: boolean;
 }
 
-export type Account = Awaited<ReturnType<HardhatRuntimeEnvironment["ethers"]["getSigner"]>>;
+/** Who acts, or looks on. */
+export type Account = Signer & { readonly address: string };
 
 /** The network's `account`-th account. */
 export async function accountOf(hre: HardhatRuntimeEnvironment, account: number): Promise<Account> {
@@ -31,14 +33,28 @@ export async function accountOf(hre: HardhatRuntimeEnvironment, account: number)
   return signers[account];
 }
 
-/** Opens the deployment of the network at hand for its `account`-th account. */
-export async function openSession(hre: HardhatRuntimeEnvironment, account: number): Promise<Session> {
-  const book = readAddressBook(hre.config.paths.root, hre.network.name);
-  return sessionOf(hre, book, account);
+/** The network's `account`-th account, or on a network without accounts somebody who can only look. */
+async function onlookerOf(hre: HardhatRuntimeEnvironment, account: number): Promise<Account> {
+  const signers = await hre.ethers.getSigners();
+  return signers.length === 0 ? new VoidSigner(ZeroAddress, hre.ethers.provider) : accountOf(hre, account);
 }
 
+/** Opens the deployment of the network at hand for its `account`-th account. */
+export async function openSession(
+  hre: HardhatRuntimeEnvironment,
+  account: number,
+  { onlyToLook = false } = {},
+): Promise<Session> {
+  const book = readAddressBook(hre.config.paths.root, hre.network.name);
+  return openBook(hre, book, await (onlyToLook ? onlookerOf : accountOf)(hre, account));
+}
+
+/** Opens a deployment for the network's `account`-th account. */
 export async function sessionOf(hre: HardhatRuntimeEnvironment, book: AddressBook, account: number): Promise<Session> {
-  const signer = await accountOf(hre, account);
+  return openBook(hre, book, await accountOf(hre, account));
+}
+
+async function openBook(hre: HardhatRuntimeEnvironment, book: AddressBook, signer: Account): Promise<Session> {
   const { chainId } = await hre.ethers.provider.getNetwork();
   if (chainId.toString() !== book.chainId) {
     throw new Problem(

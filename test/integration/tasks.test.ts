@@ -13,6 +13,7 @@ import { addressBookPath } from "../../deploy/addressBook";
 import { packEntries, totalOf } from "../../oracle/protocol/entries";
 import { batchDigest, decodeBearer, headerToJson } from "../../oracle/protocol/messages";
 import type { BatchHeader } from "../../oracle/protocol/types";
+import { Store } from "../../oracle/store/store";
 import { committeeProof } from "../../oracle/settler/attestorPool";
 import { EXAMPLES } from "../../tasks/support";
 import { entryOf, HOUR } from "../support/market";
@@ -174,7 +175,10 @@ describe("tasks", function () {
     bad(`deploy --attestors ${attestors} --window 10m`, /--window must be 1h to 14d; it is 600 s/);
     bad(`deploy --attestors ${attestors} --currency ${addressOf(9)}`, /no ERC-20 is there on node/);
     bad(`deploy --attestors ${attestors} --currency $wideCurrency`, /has 18 decimals, .* at most 8: take another/);
-    bad(`deploy --attestors ${attestors} --treasury 0x${"0".repeat(40)}`, /--treasury must be somebody's address/);
+    bad(
+      `deploy --attestors ${attestors} --treasury 0x${"0".repeat(40)}`,
+      /--treasury must be somebody's address: nobody has the zero/,
+    );
   });
 
   describe("a deployment", () => {
@@ -212,7 +216,7 @@ describe("tasks", function () {
     bad("currency:mint --amount 99999999999999999999", /--amount may be at most 18446744073709\.551615 TUSD/);
     bad(
       `currency:mint --amount 5 --to 0x${"0".repeat(40)}`,
-      /can't be sent money: name another .*ERC20InvalidReceiver/,
+      /--to must be somebody's address: nobody has the zero address/,
     );
   });
 
@@ -432,7 +436,7 @@ describe("tasks", function () {
       `license:buy --plan 1 --operator 1 --cap lots ${LICENSEE}`,
       /--cap must be 9 to 32212254720 whole units .* "lots"/,
     );
-    bad(`license:buy --plan 1 --operator 1 --to 0x${"0".repeat(40)} ${LICENSEE}`, /can't own it: name another address/);
+    bad(`license:buy --plan 1 --operator 1 --to 0x${"0".repeat(40)} ${LICENSEE}`, /--to must be somebody's address/);
 
     good(`license:fund --license 1 --amount 2.5 ${LICENSEE}`, { balance: usd("27.5") });
     good(`license:fund --license 1 --amount 2.5 --permit ${LICENSEE}`, { balance: usd("30") });
@@ -510,7 +514,22 @@ describe("tasks", function () {
       file("torn.json", { ...batch, entries: "0x1234" });
       file("no-header.json", { ...batch, header: { operatorId: 1 } });
       file("half.json", JSON.stringify(batch).slice(0, 200));
+
+      const store = new Store(path.join(bench.folder, "operator.sqlite"));
+      store.saveDraft(facts.batch, header, packed, [], []);
+      store.markAttested(facts.batch, batch.proof);
+      const draft = { ...header, sequence: 2n };
+      facts.draft = batchDigest({ name: "Licet UsageEscrow", version: "1", chainId, verifyingContract }, draft);
+      store.saveDraft(facts.draft, draft, packed, [], []);
+      store.close();
     });
+
+    const store = "--store $folder/operator.sqlite --out $folder/exported.json";
+    good(`batch:export ${store} --batch $batch`, { state: "attested", entries: 1 });
+    bad(`batch:export ${store} --batch $draft`, /--batch 0x\w+ is drafted: its attestors haven't signed it/);
+    bad(`batch:export ${store} --batch ${id("none")}`, /operator\.sqlite has no such batch/);
+    bad("batch:export --store $folder/no.sqlite --batch $batch --out a.json", /no\.sqlite: there is no such file/);
+    bad("batch:export --store LICENSE --batch $batch --out a.json", /LICENSE/);
 
     bad("batch:settle --file $folder/unsigned.json", /The proof doesn't vouch for batch 0x/);
     bad("batch:settle --file $folder/other-entries.json", /The entries' hash is 0x\w+, and the header says 0x/);
@@ -519,7 +538,7 @@ describe("tasks", function () {
     bad("batch:settle --file $folder/no-header.json", /no-header\.json is no batch: /);
     bad("batch:settle --file $folder/half.json", /half\.json must be a readable JSON file/);
     bad("batch:settle --file $folder/nowhere.json", /nowhere\.json must be a readable JSON file: ENOENT/);
-    good("batch:settle --file $folder/batch.json", {
+    good("batch:settle --file $folder/exported.json", {
       charged: usd("0.251"),
       discount: "0 %",
       entries: { Charged: 1 },
