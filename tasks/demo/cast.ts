@@ -5,7 +5,17 @@ import { DEFAULT_PARAMETERS, deployLicet } from "../../deploy/deploy";
 import { sessionOf, type Session } from "../support";
 
 /** Who plays which part: numbers of the network's accounts. */
-const ACCOUNTS = { deployer: 0, publisher: 1, operator: 2, licensee: 3, secondLicensee: 4, treasury: 5, outsider: 6 };
+const ACCOUNTS = {
+  deployer: 0,
+  publisher: 1,
+  operator: 2,
+  licensee: 3,
+  secondLicensee: 4,
+  treasury: 5,
+  outsider: 6,
+  subscriber: 10,
+  buyer: 11,
+};
 const ATTESTOR_ACCOUNTS = [7, 8, 9];
 
 /** An attestor: who owns its licenses and is paid, and the key that signs for it. */

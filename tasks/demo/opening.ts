@@ -29,8 +29,6 @@ export interface Market {
   customers: [Customer, Customer];
   /** The attestors' own licenses, for canaries. */
   canaries: Customer[];
-  /** All test currency that there is, in units. */
-  minted: bigint;
 }
 
 const STAKE = "1000";
@@ -44,8 +42,7 @@ export async function openMarket(narrator: Narrator, cast: Cast, root: string): 
   const operator = await bringOperator(narrator, cast, plan);
   const customers = await sellLicenses(narrator, cast, plan, operator);
   const canaries = await equipAttestors(narrator, cast, plan, operator);
-  const minted = await cast.deployer.licet.currency.totalSupply();
-  return { cast, model, plan, operator, customers, canaries, minted };
+  return { cast, model, plan, operator, customers, canaries };
 }
 
 async function showDeployment(narrator: Narrator, { book, deployer }: Cast): Promise<void> {

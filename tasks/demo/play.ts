@@ -8,6 +8,7 @@ import { checkSettled, epochFromNow, settleEpoch, useModel, type Settled } from 
 import { Narrator } from "./narrator";
 import { openMarket, type Market } from "./opening";
 import { startOracle, type Oracle } from "./oracle";
+import { recallAndLeave, sellSubscription } from "./subscription";
 import { resettle, tryAboveStake, tryForgedReceipt, tryOverCap, tryRevokedGrant } from "./refusals";
 
 /** Plays the whole story on the chain at hand. @returns whether every check held */
@@ -26,6 +27,7 @@ export async function play(hre: HardhatRuntimeEnvironment): Promise<boolean> {
   try {
     const settled = [await goodEpoch(narrator, oracle, market), await badEpoch(narrator, oracle, market)];
     await lateEpoch(narrator, oracle, market);
+    await subscription(narrator, market, root);
     await end(narrator, market, settled);
   } finally {
     await oracle.close();
@@ -84,6 +86,13 @@ async function lateEpoch(narrator: Narrator, oracle: Oracle, market: Market): Pr
   narrator.checkEqual("the settler's word for it", outcome.status, "abandoned");
   const after = await escrow.accountOf(license);
   narrator.checkEqual(`balance of license ${license}, in units`, after.balance, before.balance);
+}
+
+async function subscription(narrator: Narrator, market: Market, root: string): Promise<void> {
+  narrator.title("A subscription changes hands");
+  const license = await sellSubscription(narrator, market, root);
+  narrator.title("The publisher recalls the version: who subscribed owes nothing more");
+  await recallAndLeave(narrator, market, license);
 }
 
 async function end(narrator: Narrator, market: Market, settled: Settled[]): Promise<void> {
