@@ -7,6 +7,7 @@ import { zeroUsage } from "../../oracle/protocol/meters";
 import { AttestorThatAlwaysVouches__factory } from "../../typechain-types";
 import {
   addPlan,
+  BatchStatus,
   ATTESTORS,
   buyLicense,
   DAY,
@@ -155,6 +156,212 @@ describe("UsageEscrow", () => {
         await escrow.release(before);
         await escrow.release(after);
         expect(await escrow.protocolFees()).to.equal(usd(0.6));
+      });
+    });
+  });
+
+  describe("batchStatusOf", () => {
+    it("goes from Held to Releasable by time, and to Released and Collected by those who act", async () => {
+      expect(await escrow.batchStatusOf(NONE)).to.equal(BatchStatus.None);
+      const batchId = await charge(usd(10));
+      const { releasableAt } = await escrow.batchOf(batchId);
+      await time.increaseTo(releasableAt - 1n);
+      expect(await escrow.batchStatusOf(batchId)).to.equal(BatchStatus.Held);
+      await time.increaseTo(releasableAt);
+      expect(await escrow.batchStatusOf(batchId)).to.equal(BatchStatus.Releasable);
+      expect((await escrow.batchOf(batchId)).status).to.equal(BatchStatus.Held);
+      await escrow.release(batchId);
+      expect(await escrow.batchStatusOf(batchId)).to.equal(BatchStatus.Released);
+      await market.licet.committee.shareIncome(batchId);
+      expect(await escrow.batchStatusOf(batchId)).to.equal(BatchStatus.Collected);
+    });
+  });
+
+  describe("a bonus", () => {
+    const good = { samples: 60 };
+
+    it("is half of the fee, rounded down, of a batch that met its plan's levels", async () => {
+      const batchId = await charge(usd(10), good);
+      expect((await escrow.batchOf(batchId)).earnsBonus).to.equal(true);
+      expect(await escrow.splitOf(batchId)).to.deep.equal([usd(6.7), usd(3), usd(0.2), usd(0.05), usd(0.05)]);
+      // The fee of 199 units is 1, and half of it is nothing.
+      const small = await charge(199n, good);
+      expect((await escrow.splitOf(small)).bonus).to.equal(0);
+      const odd = await charge(300n, good);
+      const { fee, bonus } = await escrow.splitOf(odd);
+      expect([fee, bonus]).to.deep.equal([2, 1]);
+    });
+
+    it("isn't earned with a discount, by too few canaries, or under levels that cost nothing to miss", async () => {
+      const free = {
+        ...planTerms(1, "").levels,
+        availabilityDiscountBps: 0,
+        severeAvailabilityDiscountBps: 0,
+        ttftDiscountBps: 0,
+        severeTtftDiscountBps: 0,
+      };
+      const planId = await addPlan(market, { levels: free });
+      const batchIds = [await charge(usd(10), { ...good, p95TtftMs: 801 }), await charge(usd(10), { samples: 19 })];
+      licenseId = await buyLicense(market, usd(50), { planId });
+      batchIds.push(await charge(usd(10), { ...good, planId }));
+      for (const batchId of batchIds) {
+        expect((await escrow.batchOf(batchId)).earnsBonus).to.equal(false);
+        expect((await escrow.splitOf(batchId)).bonus).to.equal(0);
+      }
+    });
+
+    it("isn't earned in jail, and is again after it", async () => {
+      for (let day = 0; day < 3; day += 1) {
+        await time.increase(DAY);
+        await charge(usd(1), { samples: 20, availabilityBps: 0 });
+      }
+      expect((await escrow.batchOf(await charge(usd(1), good))).earnsBonus).to.equal(false);
+      await time.increase(7 * DAY);
+      expect((await escrow.batchOf(await charge(usd(1), good))).earnsBonus).to.equal(true);
+    });
+
+    it("waits for payBonus from its batch's release on, and is no fee of the protocol's", async () => {
+      const batchId = await charge(usd(10), good);
+      expect(await escrow.bonusOf(1)).to.equal(0);
+      await time.increase(HOLD);
+      await expect(escrow.release(batchId))
+        .to.emit(escrow, "BatchReleased")
+        .withArgs(batchId, [usd(6.7), usd(3), usd(0.2), usd(0.05), usd(0.05)]);
+      expect(await escrow.bonusOf(1)).to.equal(usd(0.05));
+      expect(await escrow.protocolFees()).to.equal(usd(0.05));
+      await chargeAndRelease(usd(10), good);
+      expect(await escrow.bonusOf(1)).to.equal(usd(0.1));
+    });
+  });
+
+  describe("payBonus", () => {
+    describe("when there is none", () => {
+      it("reverts with BonusNone", async () => {
+        await chargeAndRelease(usd(10));
+        for (const operatorId of [1, 9]) {
+          await expect(escrow.payBonus(operatorId))
+            .to.be.revertedWithCustomError(escrow, "BonusNone")
+            .withArgs(operatorId);
+        }
+      });
+    });
+
+    describe("when all is well", () => {
+      beforeEach(async () => {
+        await chargeAndRelease(usd(10), { samples: 60 });
+      });
+
+      it("sends it to the staking, as stake of the operator's pool, whoever calls, once", async () => {
+        const { staking, currency } = market.licet;
+        await expect(escrow.payBonus(1)).to.changeTokenBalances(currency, [escrow, staking], [-usd(0.05), usd(0.05)]);
+        expect((await staking.poolOf(1)).stake).to.equal(market.stake + usd(0.05));
+        await expect(escrow.payBonus(1)).to.be.revertedWithCustomError(escrow, "BonusNone").withArgs(1);
+      });
+
+      it("emits BonusPaid and BonusAdded, and returns the amount", async () => {
+        expect(await escrow.payBonus.staticCall(1)).to.equal(usd(0.05));
+        await expect(escrow.payBonus(1))
+          .to.emit(escrow, "BonusPaid")
+          .withArgs(1, usd(0.05))
+          .and.to.emit(market.licet.staking, "BonusAdded")
+          .withArgs(1, usd(0.05));
+      });
+    });
+  });
+
+  describe("releaseUpfront", () => {
+    const PRICE = usd(7);
+    let paidAt: number;
+    beforeEach(async () => {
+      const planId = await addPlan(market, { upfrontPrice: PRICE });
+      licenseId = await buyLicense(market, usd(5), { planId });
+      paidAt = await time.latest();
+    });
+    const recall = () => market.licet.assets.connect(market.publisher).recall(market.versionId);
+    const balance = async () => (await escrow.accountOf(licenseId)).balance;
+
+    describe("when there is none", () => {
+      it("reverts with UpfrontNone, also once it was released", async () => {
+        const free = await buyLicense(market, 0n);
+        for (const none of [free, 99n]) {
+          await expect(escrow.releaseUpfront(none)).to.be.revertedWithCustomError(escrow, "UpfrontNone").withArgs(none);
+        }
+        await time.increase(HOLD);
+        await escrow.releaseUpfront(licenseId);
+        await expect(escrow.releaseUpfront(licenseId))
+          .to.be.revertedWithCustomError(escrow, "UpfrontNone")
+          .withArgs(licenseId);
+      });
+    });
+
+    describe("when its hold runs, and nothing was recalled", () => {
+      it("reverts with UpfrontHeld until the second in which it ends", async () => {
+        await time.setNextBlockTimestamp(paidAt + HOLD - 1);
+        await expect(escrow.releaseUpfront(licenseId))
+          .to.be.revertedWithCustomError(escrow, "UpfrontHeld")
+          .withArgs(licenseId, paidAt + HOLD);
+        await time.setNextBlockTimestamp(paidAt + HOLD);
+        await escrow.releaseUpfront(licenseId);
+      });
+    });
+
+    describe("when all is well", () => {
+      it("credits the model's owner of the day, less the fee of the day of the purchase, and moves no money", async () => {
+        await escrow.connect(market.governor).setFee(500);
+        await market.licet.assets.connect(market.publisher).transferFrom(market.publisher, market.outsider, 1);
+        await time.increase(HOLD);
+        await expect(escrow.releaseUpfront(licenseId)).to.changeTokenBalance(market.licet.currency, escrow, 0);
+        expect(await escrow.earningsOf(market.outsider)).to.equal(usd(6.93));
+        expect(await escrow.protocolFees()).to.equal(usd(0.07));
+        expect(await escrow.upfrontOf(licenseId)).to.deep.equal([0, 0, 0]);
+        expect(await balance()).to.equal(usd(5));
+      });
+
+      it("emits UpfrontReleased", async () => {
+        await time.increase(HOLD);
+        await expect(escrow.releaseUpfront(licenseId))
+          .to.emit(escrow, "UpfrontReleased")
+          .withArgs(licenseId, market.publisher.address, usd(6.93), usd(0.07));
+      });
+    });
+
+    describe("when a recall was announced while it was held", () => {
+      it("returns it to the license's account, at once, and emits UpfrontReturned", async () => {
+        await recall();
+        const released = escrow.releaseUpfront(licenseId);
+        await expect(released).to.emit(escrow, "UpfrontReturned").withArgs(licenseId, PRICE);
+        await expect(released).not.to.emit(escrow, "UpfrontReleased");
+        expect(await balance()).to.equal(usd(5) + PRICE);
+        expect(await escrow.upfrontOf(licenseId)).to.deep.equal([0, 0, 0]);
+        expect([await escrow.earningsOf(market.publisher), await escrow.protocolFees()]).to.deep.equal([0, 0]);
+      });
+
+      it("returns it long after, too, if nobody came before", async () => {
+        await time.setNextBlockTimestamp(paidAt + HOLD - 1);
+        await recall();
+        await time.increase(365 * DAY);
+        await escrow.releaseUpfront(licenseId);
+        expect(await balance()).to.equal(usd(5) + PRICE);
+      });
+
+      it("returns it to a license that has ended", async () => {
+        await escrow.connect(market.licensee).end(licenseId);
+        await recall();
+        await escrow.releaseUpfront(licenseId);
+        expect(await balance()).to.equal(usd(5) + PRICE);
+      });
+    });
+
+    describe("when a recall was announced before the purchase, or after the hold", () => {
+      it("releases it: the buyer knew, or had its time", async () => {
+        await time.setNextBlockTimestamp(paidAt + HOLD);
+        await recall();
+        const planId = await addPlan(market, { upfrontPrice: PRICE });
+        const informed = await buyLicense(market, 0n, { planId });
+        await time.increase(HOLD);
+        for (const license of [licenseId, informed]) {
+          await expect(escrow.releaseUpfront(license)).to.emit(escrow, "UpfrontReleased");
+        }
       });
     });
   });

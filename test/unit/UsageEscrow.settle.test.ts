@@ -17,11 +17,14 @@ import {
   domainOf,
   entryOf,
   HOUR,
+  NOTICE,
   proofBy,
   settle,
+  STOP_GRACE,
   structOf,
   underCoverage,
   usd,
+  worth,
   type Batch,
   type Market,
 } from "../support/market";
@@ -31,6 +34,8 @@ const WINDOW = 2 * DAY;
 /** What `entryOf` costs under the market's plan: a request, 1,000 tokens in, 500 out. */
 const PRICE = 100n + 1_000n + 1_500n;
 const ENTRY_BYTES = 28;
+/** Licenses with something aside cost more: the settler makes no larger parts. */
+const LATE_PART = 1_200n;
 
 describe("UsageEscrow", () => {
   let market: Market;
@@ -604,6 +609,209 @@ describe("UsageEscrow", () => {
         await time.increase(3 * DAY);
         await escrow.applyCapCut(licenseId);
         expect(await settleOne()).to.deep.equal({ charged: 0n, status: "CapReached" });
+      });
+    });
+
+    describe("when the plan has a minimum", () => {
+      let planId: number;
+      let own: bigint;
+      let expiresAt: number;
+      beforeEach(async () => {
+        planId = await addPlan(market, { minimumSpend: usd(10), transferable: true, cap: usd(40) });
+        own = await buyLicense(market, usd(100), { planId });
+        expiresAt = Number((await escrow.accountOf(own)).expiresAt);
+      });
+      const settleEpoch = async (epochStart: number, dollars: number, changes: Partial<BatchHeader> = {}) => {
+        const epochEnd = epochStart + HOUR;
+        if ((await time.latest()) < epochEnd) await time.increaseTo(epochEnd);
+        const batch = await batchOf(market, [worth(own, dollars)], { planId, epochStart, epochEnd, ...changes });
+        const { outcomes } = await escrow.previewSettle(batch.header, batch.entries);
+        const [outcome] = await outcomesOf(await submit(batch));
+        expect(unpackOutcomes(outcomes)).to.deep.equal([outcome]);
+        return outcome;
+      };
+      const termsOf = async () => {
+        const { balance, spent, term, endedAt, endedSpent } = await escrow.accountOf(own);
+        return { balance, spent, term, endedAt, endedSpent };
+      };
+      const renew = async () => {
+        if ((await time.latest()) < expiresAt) await time.increaseTo(expiresAt);
+        await escrow.renew(own);
+      };
+
+      it("starts no term by itself: an epoch that starts after the term is TermNotRunning", async () => {
+        expect(await settleEpoch(expiresAt - 1, 3)).to.deep.equal({ charged: usd(3), status: "Charged" });
+        expect(await settleEpoch(expiresAt + HOUR, 3)).to.deep.equal({ charged: 0n, status: "TermNotRunning" });
+        expect((await escrow.accountOf(own)).term).to.equal(0);
+      });
+
+      it("charges late use of the term before to that term, and leaves the running one's", async () => {
+        expect(await settleEpoch(expiresAt - 4 * HOUR, 5)).to.deep.equal({ charged: usd(5), status: "Charged" });
+        await renew();
+        expect(await settleEpoch(expiresAt - HOUR, 7)).to.deep.equal({ charged: usd(7), status: "Charged" });
+        const ended = { balance: usd(88), spent: 0n, term: 1n, endedAt: BigInt(expiresAt), endedSpent: usd(12) };
+        expect(await termsOf()).to.deep.equal(ended);
+        expect(await settleEpoch(expiresAt, 2)).to.deep.equal({ charged: usd(2), status: "Charged" });
+        expect(await termsOf()).to.deep.equal({ ...ended, balance: usd(86), spent: usd(2) });
+      });
+
+      it("stops late use at the cap of its own term, whatever was spent since", async () => {
+        await settleEpoch(expiresAt - 4 * HOUR, 35);
+        await renew();
+        expect(await settleEpoch(expiresAt - HOUR, 30)).to.deep.equal({ charged: usd(5), status: "CapReached" });
+        expect(await settleEpoch(expiresAt, 30)).to.deep.equal({ charged: usd(30), status: "Charged" });
+        expect(await settleEpoch(expiresAt + HOUR, 30)).to.deep.equal({ charged: usd(10), status: "CapReached" });
+      });
+
+      it("charges late use as far as today's balance goes", async () => {
+        const planB = await addPlan(market, { minimumSpend: usd(10) });
+        own = await buyLicense(market, usd(30), { planId: planB });
+        planId = planB;
+        expiresAt = Number((await escrow.accountOf(own)).expiresAt);
+        await renew();
+        expect(await settleEpoch(expiresAt - HOUR, 31)).to.deep.equal({
+          charged: usd(30),
+          status: "BalanceExhausted",
+        });
+      });
+
+      it("charges late use no more once the term is closed: no such use could settle", async () => {
+        await renew();
+        await time.increaseTo(expiresAt + 3 * DAY);
+        await escrow.closeTerm(own);
+        const { header, entries } = await batchOf(market, [worth(own, 5)], {
+          planId,
+          epochStart: expiresAt - 1,
+          epochEnd: expiresAt - 1 + DAY,
+        });
+        await expect(escrow.previewSettle(header, entries)).to.be.revertedWithCustomError(escrow, "WindowClosed");
+      });
+
+      it("says of another plan what it says of any license, with a term aside", async () => {
+        await renew();
+        const { header, entries } = await batchOf(market, [worth(own, 5)], { planId: 1 });
+        expect(unpackOutcomes((await escrow.previewSettle(header, entries)).outcomes)).to.deep.equal([
+          { charged: 0n, status: "WrongPlan" },
+        ]);
+      });
+    });
+
+    describe("when the license was stopped", () => {
+      let planId: number;
+      let own: bigint;
+      let stoppedAt: number;
+      const stopBy = async (act: "lock" | "end", terms = {}) => {
+        planId = await addPlan(market, { transferable: true, ...terms });
+        own = await buyLicense(market, usd(100), { planId });
+        await escrow.connect(market.licensee)[act](own);
+        stoppedAt = (await time.latest()) + STOP_GRACE;
+        await time.increaseTo(stoppedAt + 2 * HOUR);
+      };
+      const settleEpoch = async (epochStart: number, changes: Partial<BatchHeader> = {}) => {
+        const epochEnd = epochStart + HOUR;
+        const batch = await batchOf(market, [worth(own, 5)], { planId, epochStart, epochEnd, ...changes });
+        const { outcomes } = await escrow.previewSettle(batch.header, batch.entries);
+        const [outcome] = await outcomesOf(await submit(batch));
+        expect(unpackOutcomes(outcomes)).to.deep.equal([outcome]);
+        return outcome;
+      };
+
+      for (const act of ["lock", "end"] as const) {
+        for (const minimumSpend of [0n, usd(10)]) {
+          const plan = minimumSpend > 0n ? "with a minimum" : "without a minimum";
+          it(`charges what began before, and Stopped nothing of what began later: ${act}, ${plan}`, async () => {
+            await stopBy(act, { minimumSpend });
+            expect(await settleEpoch(stoppedAt - 1)).to.deep.equal({ charged: usd(5), status: "Charged" });
+            await time.increase(HOUR);
+            expect(await settleEpoch(stoppedAt + HOUR)).to.deep.equal({ charged: 0n, status: "Stopped" });
+            expect(await balanceOf(own)).to.equal(usd(95));
+          });
+        }
+      }
+
+      it("is Stopped from the very second on", async () => {
+        await stopBy("end");
+        expect(await settleEpoch(stoppedAt)).to.deep.equal({ charged: 0n, status: "Stopped" });
+      });
+
+      it("says of another operator, plan or road what it says of any license", async () => {
+        await stopBy("end");
+        const rival = await addOperator(market, market.payees[4], usd(10));
+        expect(await settleEpoch(stoppedAt, { operatorId: rival })).to.deep.equal({
+          charged: 0n,
+          status: "WrongOperator",
+        });
+        expect(await settleEpoch(stoppedAt, { planId: 1 })).to.deep.equal({ charged: 0n, status: "WrongPlan" });
+      });
+
+      it("is charged again from its unlock on", async () => {
+        await stopBy("lock");
+        await escrow.connect(market.licensee).unlock(own);
+        await time.increase(HOUR);
+        expect(await settleEpoch((await time.latest()) - HOUR)).to.deep.equal({ charged: usd(5), status: "Charged" });
+      });
+
+      it("charges late use of an ended term beside a lock to that term", async () => {
+        planId = await addPlan(market, { transferable: true, minimumSpend: usd(10) });
+        own = await buyLicense(market, usd(100), { planId });
+        const expiresAt = Number((await escrow.accountOf(own)).expiresAt);
+        await time.increaseTo(expiresAt);
+        await escrow.renew(own);
+        await escrow.connect(market.licensee).lock(own);
+        stoppedAt = (await time.latest()) + STOP_GRACE;
+        await time.increaseTo(stoppedAt + 2 * HOUR);
+        expect(await settleEpoch(expiresAt - HOUR)).to.deep.equal({ charged: usd(5), status: "Charged" });
+        expect(await settleEpoch(stoppedAt - 1)).to.deep.equal({ charged: usd(5), status: "Charged" });
+        expect(await settleEpoch(stoppedAt + HOUR - 1)).to.deep.equal({ charged: 0n, status: "Stopped" });
+        const { spent, endedSpent, balance } = await escrow.accountOf(own);
+        expect([spent, endedSpent, balance]).to.deep.equal([usd(5), usd(5), usd(90)]);
+      });
+    });
+
+    describe("when the license is on the voucher road", () => {
+      it("says WrongRoad, and charges nothing", async () => {
+        await escrow.connect(market.licensee).changeService(licenseId, 1, true);
+        await time.increase(3 * DAY + 1);
+        await escrow.applyServiceChange(licenseId);
+        expect(await outcomesOf(await submit(await nextBatch()))).to.deep.equal([{ charged: 0n, status: "WrongRoad" }]);
+      });
+    });
+
+    describe("when the version was recalled", () => {
+      it("settles what ended before the recall takes effect, and reverts with VersionNotUsable from then on", async () => {
+        await market.licet.assets.connect(market.publisher).recall(market.versionId);
+        const recallAt = (await time.latest()) + NOTICE;
+        await time.increaseTo(recallAt + HOUR);
+        await submit(await batchOf(market, [entryOf(licenseId)], { epochStart: recallAt - HOUR, epochEnd: recallAt }));
+        const late = { epochStart: recallAt, epochEnd: recallAt + 1 };
+        await expectRefused(await batchOf(market, [entryOf(licenseId)], late), "VersionNotUsable", [
+          market.versionId,
+          recallAt,
+          recallAt + 1,
+        ]);
+      });
+    });
+
+    describe("the most entries that the settler makes a part of", () => {
+      it("fit into one transaction, even if all are late use of an ended term", async function () {
+        if (underCoverage) this.skip();
+        const planId = await addPlan(market, { minimumSpend: 1n });
+        const ids: bigint[] = [];
+        for (let i = 0; i < 120; i += 1) ids.push(await buyLicense(market, usd(20), { planId }));
+        const expiresAt = Number((await escrow.accountOf(ids.at(-1)!)).expiresAt);
+        await time.increaseTo(expiresAt);
+        for (const id of ids) await escrow.renew(id);
+        const before = Number((await escrow.accountOf(ids[0])).endedAt);
+        let at = before - 6 * HOUR;
+        const gasOf = async (count: number) => {
+          const changes = { planId, epochStart: at, epochEnd: (at += HOUR) };
+          const entries = ids.slice(0, count).map((id) => entryOf(id));
+          return (await (await submit(await batchOf(market, entries, changes))).wait())!.gasUsed;
+        };
+        await gasOf(120);
+        const [small, large] = [await gasOf(60), await gasOf(120)];
+        const each = (large - small) / 60n;
+        expect(small + each * (LATE_PART - 60n) < 16_777_216n).to.equal(true);
       });
     });
 

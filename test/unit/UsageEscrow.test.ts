@@ -77,6 +77,40 @@ describe("UsageEscrow", () => {
       });
     });
 
+    describe("when the operator is in jail", () => {
+      it("reverts with OperatorInJail", async () => {
+        const bait = await buyLicense(market, usd(10));
+        for (let day = 0; day < 3; day += 1) {
+          await time.increase(DAY);
+          await settle(market, [entryOf(bait)], { availabilityBps: 0 });
+        }
+        await expect(buy()).to.be.revertedWithCustomError(escrow, "OperatorInJail").withArgs(1);
+        await time.increase(7 * DAY);
+        await buy();
+      });
+    });
+
+    describe("when the plan has a minimum, and a term in which use can't settle", () => {
+      it("reverts with TermTooShort", async () => {
+        const planId = await addPlan(market, { minimumSpend: 1n, termPeriod: THAW - 1 });
+        await expect(buy({ planId, amount: 1n }))
+          .to.be.revertedWithCustomError(escrow, "TermTooShort")
+          .withArgs(THAW - 1, THAW);
+        await buy({ planId: await addPlan(market, { minimumSpend: 1n, termPeriod: THAW }), amount: 1n });
+        await buy({ planId: await addPlan(market, { termPeriod: THAW - 1 }) });
+      });
+    });
+
+    describe("when the plan has a minimum that the amount doesn't cover", () => {
+      it("reverts with MinimumNotCovered: an upfront price doesn't count", async () => {
+        const planId = await addPlan(market, { minimumSpend: usd(10), upfrontPrice: usd(50) });
+        await expect(buy({ planId, amount: usd(10) - 1n }))
+          .to.be.revertedWithCustomError(escrow, "MinimumNotCovered")
+          .withArgs(usd(10) - 1n, usd(10));
+        await buy({ planId, amount: usd(10) });
+      });
+    });
+
     describe("when the plan is closed", () => {
       it("reverts with PlanIsClosed", async () => {
         await market.licet.licenses.connect(market.publisher).closePlan(1);
@@ -155,6 +189,49 @@ describe("UsageEscrow", () => {
           .withArgs(1, 1, 1, market.outsider.address, now + 30 * DAY)
           .and.to.emit(escrow, "Deposited")
           .withArgs(1, market.licensee.address, usd(5));
+      });
+    });
+
+    describe("when the plan has an upfront price", () => {
+      let planId: number;
+      beforeEach(async () => {
+        planId = await addPlan(market, { upfrontPrice: usd(7), holdPeriod: 5 * DAY });
+      });
+
+      it("takes it beside the amount, and holds it apart from the balance", async () => {
+        await expect(buy({ planId, amount: usd(5) })).to.changeTokenBalances(
+          currency,
+          [market.licensee, escrow],
+          [-usd(12), usd(12)],
+        );
+        expect((await escrow.accountOf(1)).balance).to.equal(usd(5));
+        expect(await escrow.upfrontOf(1)).to.deep.equal([usd(7), await time.latest(), 100]);
+      });
+
+      it("takes it alone, too, and emits UpfrontPaid and no Deposited", async () => {
+        const now = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(now);
+        const bought = buy({ planId });
+        await expect(bought)
+          .to.emit(escrow, "UpfrontPaid")
+          .withArgs(1, usd(7), now + 5 * DAY);
+        await expect(bought).not.to.emit(escrow, "Deposited");
+      });
+
+      it("holds the fee of the day of the purchase", async () => {
+        await escrow.connect(market.governor).setFee(500);
+        await buy({ planId });
+        expect((await escrow.upfrontOf(1)).feeBps).to.equal(500);
+      });
+
+      it("reverts with DepositCeilingReached where price and amount don't fit under the ceiling", async () => {
+        const ceiling = await escrow.depositCeiling();
+        await currency.mint(market.licensee, ceiling);
+        await currency.connect(market.licensee).approve(escrow, ceiling);
+        await expect(buy({ planId, amount: ceiling - usd(7) + 1n }))
+          .to.be.revertedWithCustomError(escrow, "DepositCeilingReached")
+          .withArgs(0, ceiling);
+        await buy({ planId, amount: ceiling - usd(7) });
       });
     });
 
