@@ -21,6 +21,7 @@ import type {
   ServiceChange,
   VersionState,
 } from "./chain";
+import { statusName } from "./statuses";
 import { recoverSigner } from "../protocol/messages";
 import { usageBy } from "../protocol/meters";
 
@@ -42,9 +43,6 @@ export interface ChainConfig {
 const ERC1271 = ["function isValidSignature(bytes32 hash, bytes signature) view returns (bytes4)"];
 const ERC1271_MAGIC = "0x1626ba7e";
 const ADDRESS_BYTES = 20;
-
-/** The contract's, in its order. */
-const KeyStatus = { Revoked: 3n };
 
 /** The deployment of an escrow, read through ethers. Everything else is found from the escrow's address. */
 export async function connectChain(provider: RpcProvider, config: ChainConfig): Promise<Chain> {
@@ -191,7 +189,8 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
     version,
     operator,
     isSigningKey: (operatorId, key, at) => operators.isSigningKey(operatorId, key, at),
-    isRevokedKey: async (operatorId, key) => (await operators.statusOf(operatorId, key)) === KeyStatus.Revoked,
+    isRevokedKey: async (operatorId, key) =>
+      statusName("KeyStatus", await operators.statusOf(operatorId, key)) === "Revoked",
     isSignatureOf,
     committees,
     lane,

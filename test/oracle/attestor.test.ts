@@ -17,6 +17,7 @@ import {
   requestMeasurement,
 } from "../../oracle/attestor/attestorApi";
 import type { AttestationRequest } from "../../oracle/attestor/batchFacts";
+import type { Committees } from "../../oracle/chain/chain";
 import { createLog } from "../../oracle/log";
 import { batchDigest, measurementDigest, receiptDigest, recoverSigner } from "../../oracle/protocol/messages";
 import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
@@ -107,6 +108,24 @@ describe("attestor", () => {
       expect(problem.message).to.contain(OUTSIDER).and.to.contain("isn't a member");
     });
 
+    const startedBy = async (privateKey: string, committees: Partial<Committees>) => {
+      const lines: string[] = [];
+      chain.committeesAt.set(COMMITTEE.address, { present: COMMITTEE, former: null, announced: null, ...committees });
+      const log = createLog("warn", (line) => lines.push(line));
+      const started = await startAttestor({ privateKey, committee: COMMITTEE.address }, { chain, store, log });
+      await started.close();
+      return lines.join();
+    };
+    const ofOutsider = { ...COMMITTEE, members: [OUTSIDER] };
+
+    it("takes a key of the next committee's, and says that it isn't in force yet", async () => {
+      expect(await startedBy(KEYS.outsider, { announced: ofOutsider })).to.contain("isn't in force yet");
+    });
+
+    it("takes a key of the former committee's, and says that its time ends", async () => {
+      expect(await startedBy(KEYS.outsider, { former: ofOutsider })).to.contain("isn't in force any more");
+    });
+
     it("answers /healthz with its address", async () => {
       const health = await (await fetch(`${attestor.url}/healthz`)).json();
       expect(health).to.deep.equal({ status: "ok", address: SELF });
@@ -163,6 +182,42 @@ describe("attestor", () => {
       const { signer, signature } = await signatureFor(request);
       expect(signer).to.equal(SELF);
       expect(recoverSigner(batchDigest(DOMAIN, request.header), signature)).to.equal(SELF);
+    });
+
+    describe("when the committee has changed", () => {
+      const others = [id("newcomer one"), id("newcomer two")];
+      const present = { ...COMMITTEE, members: [SELF, ...others.map((key) => computeAddress(key))], threshold: 3 };
+      const rotate = (committees: Partial<Committees>) =>
+        chain.committeesAt.set(COMMITTEE.address, { present, former: null, announced: null, ...committees });
+      const measuredBy = (...keys: string[]) =>
+        requestOf({ ...parts(), measurements: keys.map((key) => signMeasurement(key)) });
+
+      it("signs what either committee's members measured, by that committee's threshold", async () => {
+        rotate({ former: COMMITTEE });
+        await signatureFor(measuredBy(...KEYS.attestors.slice(0, 2)));
+        const { refusals } = await refusalOf(measuredBy(KEYS.attestors[0], others[0]));
+        expect(refusals).to.deep.equal(["2 members measured; 3 are the least"]);
+      });
+
+      it("signs nothing that members of both measured", async () => {
+        rotate({ former: COMMITTEE });
+        const { refusals } = await refusalOf(measuredBy(KEYS.attestors[0], KEYS.attestors[1], ...others));
+        expect(refusals).to.deep.equal([`A measurement is signed by ${COMMITTEE.members[1]}, who isn't a member`]);
+      });
+
+      it("signs by the new one alone once the former's window is over", async () => {
+        rotate({});
+        const { refusals } = await refusalOf(measuredBy(...KEYS.attestors));
+        expect(refusals[0]).to.contain(`signed by ${COMMITTEE.members[1]}, who isn't a member`);
+        await signatureFor(measuredBy(KEYS.attestors[0], ...others));
+      });
+
+      it("signs nothing as a member of the next one only", async () => {
+        rotate({ present: { ...COMMITTEE, members: COMMITTEE.members.slice(1) }, announced: present });
+        const { refusals } = await refusalOf(measuredBy(...KEYS.attestors));
+        expect(refusals).to.deep.equal([`${SELF} isn't a member of the committee in force, nor of the one before`]);
+        expect(store.attestedBatch(LANE, 1n)).to.equal(null);
+      });
     });
 
     it("doesn't mind the order of the receipts", async () => {
