@@ -145,12 +145,16 @@ async function recoverOpenRequests(store: Store, sign: Signer, finishedAt: numbe
 }
 
 function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Promise<void>>): FastifyInstance {
-  const server = fastify({ bodyLimit: config.maxBodyBytes, ...receivingWithin(config.receiveTimeoutMs) });
+  const explain = (error: FastifyError | ApiError, request: FastifyRequest, reply: FastifyReply) =>
+    answerError(toApiError(error, request, deps.log), reply);
+  const server = fastify({
+    bodyLimit: config.maxBodyBytes,
+    frameworkErrors: explain,
+    ...receivingWithin(config.receiveTimeoutMs),
+  });
   server.removeAllContentTypeParsers();
   server.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
-  server.setErrorHandler((error: FastifyError | ApiError, request, reply) =>
-    answerError(toApiError(error, request, deps.log), reply),
-  );
+  server.setErrorHandler(explain);
   server.setNotFoundHandler(({ method, url }, reply) =>
     answerError(new ApiError(404, "unknown_url", `there is no ${method} ${url} here`), reply),
   );

@@ -53,7 +53,7 @@ export class StreamRelay {
       void body.dump().catch(() => undefined);
       this.keepForEnd(end);
     } catch (cause) {
-      body.destroy();
+      body.on("error", () => undefined).destroy();
       throw cause;
     }
   }

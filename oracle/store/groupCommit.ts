@@ -41,6 +41,8 @@ export class GroupCommit {
       this.db.exec("RELEASE job");
       return () => succeed(result);
     } catch (cause) {
+      // A disk that is full undoes the whole transaction, the others' work with it.
+      if (!this.db.isTransaction) throw cause;
       this.db.exec("ROLLBACK TO job; RELEASE job");
       return () => fail(cause);
     }

@@ -21,6 +21,8 @@ export function openStoreFile(path: string): StoreFile {
   try {
     const db = openDatabase(path);
     const close = () => {
+      // The driver leaves that to the process's end: whoever copies the file of a store that is closed has all of it.
+      db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
       db.close();
       lock?.close();
     };
@@ -50,8 +52,9 @@ function lockOf(path: string): DatabaseSyncInstance {
 
 function openDatabase(path: string): DatabaseSyncInstance {
   return opened(path, BUSY_TIMEOUT_MS, (db) => {
+    const version = versionOf(db, path);
     db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
-    migrate(db, path);
+    migrate(db, version);
   });
 }
 
@@ -66,7 +69,8 @@ function opened(path: string, timeout: number, prepare: (db: DatabaseSyncInstanc
   }
 }
 
-function migrate(db: DatabaseSyncInstance, path: string): void {
+/** How many migrations a store has had. @throws Problem if it isn't one, or had more than there are */
+function versionOf(db: DatabaseSyncInstance, path: string): number {
   const version = numberFrom(db, "PRAGMA user_version");
   if (version > MIGRATIONS.length) {
     throw new Problem(`${path} has schema ${version}, this program knows ${MIGRATIONS.length}: update Licet.`);
@@ -74,6 +78,10 @@ function migrate(db: DatabaseSyncInstance, path: string): void {
   const tables = numberFrom(db, "SELECT count(*) FROM sqlite_schema WHERE type = 'table'");
   const receipts = numberFrom(db, "SELECT count(*) FROM sqlite_schema WHERE name = 'receipts'");
   if (version === 0 ? tables > 0 : receipts === 0) throw foreign(path);
+  return version;
+}
+
+function migrate(db: DatabaseSyncInstance, version: number): void {
   inTransaction(db, () => {
     MIGRATIONS.slice(version).forEach((migration) => db.exec(migration));
     db.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);

@@ -10,11 +10,10 @@ import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
 import type { Committee } from "../../oracle/chain/chain";
 import { requestAttestation } from "../../oracle/attestor/attestorApi";
 import { createLog } from "../../oracle/log";
-import { grantDigest, receiptDigest, recoverSigner, signDigest } from "../../oracle/protocol/messages";
-import type { Epoch, Receipt, Usage } from "../../oracle/protocol/types";
+import { recoverSigner } from "../../oracle/protocol/messages";
+import type { Epoch, Usage } from "../../oracle/protocol/types";
 import { type SettlementOutcome, Settler, type SettlerConfig } from "../../oracle/settler/settler";
 import { type BatchState, Store } from "../../oracle/store/store";
-import { DOMAIN, usage } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
 import { type Life, lifeOf, mortal } from "../support/stubCrash";
 import { StubEscrow } from "../support/stubEscrow";
@@ -24,8 +23,8 @@ import {
   EPOCH,
   KEYS,
   LANE,
-  MANIFEST_HASH,
   requestOf,
+  serveReceipt,
   signGrant,
   stubMarket,
 } from "../support/stubMarket";
@@ -108,31 +107,8 @@ class World {
     key = KEYS.operator,
     meters: Partial<Usage> = { requests: 1n, outputTokens: 5n },
   ): Promise<string> {
-    const signed = signGrant({ licenseId });
-    const grantHash = grantDigest(DOMAIN, signed.grant);
-    this.store.saveGrant(grantHash, signed);
     const requestId = toBeHex(++this.served, 32);
-    await this.store.openRequest({
-      facts: {
-        requestId,
-        licenseId,
-        operatorId: LANE.operatorId,
-        planId: LANE.planId,
-        manifestHash: MANIFEST_HASH,
-        generation: 1,
-        grantHash,
-        requestHash: id("request"),
-        requestSignatureHash: ZeroHash,
-      },
-      versionId: LANE.versionId,
-      openedAt: finishedAt,
-    });
-    const ended = { responseHash: id("response"), finishedAt, durationMs: 90, ttftMs: 30, flags: 0 };
-    const sign = (receipt: Receipt) => {
-      const hash = receiptDigest(DOMAIN, receipt);
-      return { hash, signature: signDigest(key, hash), signer: computeAddress(key) };
-    };
-    await this.store.finishRequest(requestId, { ...usage(meters), ...ended }, 11n, sign);
+    await serveReceipt(this.store, { requestId, licenseId, finishedAt, key, meters });
     return requestId;
   }
 

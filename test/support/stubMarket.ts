@@ -18,7 +18,9 @@ import type {
   Receipt,
   SignedGrant,
   SignedMeasurement,
+  Usage,
 } from "../../oracle/protocol/types";
+import type { Store } from "../../oracle/store/store";
 import { DOMAIN, grantWith, receiptWith, usage } from "./fakeMessages";
 import { StubChain } from "./stubChain";
 
@@ -124,6 +126,46 @@ export function chained(receipts: Receipt[]): Receipt[] {
     previousHash = receiptDigest(DOMAIN, linked);
     return linked;
   });
+}
+
+/** What is left out is as in most tests. */
+export interface ServedRequest {
+  requestId?: string;
+  licenseId?: bigint;
+  finishedAt?: number;
+  key?: string;
+  meters?: Partial<Usage>;
+}
+
+/** Writes the receipt of a request down, as a gateway does, and gives the request's id. */
+export async function serveReceipt(store: Store, request: ServedRequest = {}): Promise<string> {
+  const { requestId = id("request"), licenseId = 7n, finishedAt = EPOCH.epochStart + 10 } = request;
+  const { key = KEYS.operator, meters = { requests: 1n, outputTokens: 5n } } = request;
+  const signed = signGrant({ licenseId });
+  const grantHash = grantDigest(DOMAIN, signed.grant);
+  store.saveGrant(grantHash, signed);
+  await store.openRequest({
+    facts: {
+      requestId,
+      licenseId,
+      operatorId: LANE.operatorId,
+      planId: LANE.planId,
+      manifestHash: MANIFEST_HASH,
+      generation: 1,
+      grantHash,
+      requestHash: id("request"),
+      requestSignatureHash: ZeroHash,
+    },
+    versionId: LANE.versionId,
+    openedAt: finishedAt,
+  });
+  const ended = { responseHash: id("response"), finishedAt, durationMs: 90, ttftMs: 30, flags: 0 };
+  const sign = (receipt: Receipt) => {
+    const hash = receiptDigest(DOMAIN, receipt);
+    return { hash, signature: signDigest(key, hash), signer: computeAddress(key) };
+  };
+  await store.finishRequest(requestId, { ...usage(meters), ...ended }, 11n, sign);
+  return requestId;
 }
 
 export function signMeasurement(key: string, fields: Partial<Measurement> = {}): SignedMeasurement {
