@@ -155,6 +155,16 @@ describe("deployment", () => {
     });
   });
 
+  describe("PerformanceStaking's constructor", () => {
+    it("reverts with TreasuryZero when there is no treasury", async () => {
+      const { authority, currency, operators, staking } = market.licet;
+      const wired = await Promise.all([authority, currency, operators].map((contract) => contract.getAddress()));
+      await expect(hre.ethers.deployContract("PerformanceStaking", [...wired, ZeroAddress, DAY]))
+        .to.be.revertedWithCustomError(staking, "TreasuryZero")
+        .withArgs();
+    });
+  });
+
   describe("a deployment by default", () => {
     it("has the periods and the fee of the protocol", async () => {
       const { escrow, staking } = market.licet;

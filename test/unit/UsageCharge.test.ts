@@ -91,6 +91,26 @@ function charge(terms: Terms, account: Account, usage: Usage): Charge {
   };
 }
 
+interface Aside {
+  stoppedAt: bigint;
+  isEnded: boolean;
+  endedAt: bigint;
+  endedSpent: bigint;
+}
+
+/** The reference for an account with something aside: two counters, one balance, and a time from which nothing is new. */
+function chargeBeside(terms: Terms, account: Account, aside: Aside, usage: Usage): Charge {
+  const isTheirs = account.planId === terms.planId && account.operatorId === terms.operatorId && !account.onVoucherRoad;
+  if (isTheirs && aside.stoppedAt > 0n && terms.epochStart >= aside.stoppedAt) {
+    return { account, amount: 0n, status: "Stopped" };
+  }
+  if (terms.epochStart >= aside.endedAt) return charge(terms, account, usage);
+  const term = (account.term + 2n ** 16n - 1n) % 2n ** 16n;
+  const ended = { ...account, term, spent: aside.endedSpent, expiresAt: aside.endedAt };
+  const charged = charge(terms, ended, usage);
+  return { ...charged, account: { ...account, balance: charged.account.balance } };
+}
+
 function pack(account: Account): bigint {
   return (
     account.balance |
@@ -462,6 +482,60 @@ describe("UsageCharge", () => {
           { amount: ((2n ** 48n - 1n) * 500n) / 10_000n, status: "Charged" },
         );
       });
+    });
+  });
+
+  describe("chargeBeside", () => {
+    const anyCaseBeside = anyCase.chain((of) =>
+      fc.record({
+        of: fc.constant(of),
+        aside: fc.record({
+          stoppedAt: fc.oneof(
+            fc.constant(0n),
+            fc.constantFrom(of.terms.epochStart - 1n, of.terms.epochStart, of.terms.epochStart + 1n),
+            uint(32),
+          ),
+          isEnded: fc.boolean(),
+          endedAt: fc.oneof(
+            fc.constant(0n),
+            fc.constantFrom(of.terms.epochStart, of.terms.epochStart + 1n),
+            fc.bigInt({ min: T0 - TERM, max: T0 + 4n * TERM }),
+          ),
+          endedSpent: fc.oneof(fc.constant(0n), uint(56), uint(30)),
+        }),
+      }),
+    );
+
+    it("does what the reference model does, whatever stands aside", async () => {
+      const statuses = new Set<EntryStatusName>();
+      let late = 0;
+      await fc.assert(
+        fc.asyncProperty(fc.array(anyCaseBeside, { minLength: 40, maxLength: 40 }), async (cases) => {
+          const results = await library.chargeEachBeside(
+            cases.map(({ of: { terms, account, usage }, aside }) => ({
+              tariff: tariffOf(terms),
+              account: pack(account),
+              aside,
+              entry: BigInt(packEntries([{ licenseId: 1n, ...usage }])),
+            })),
+          );
+          cases.forEach(({ of: { terms, account, usage }, aside }, i) => {
+            const { account: after, amount, status } = chargeBeside(terms, account, aside, usage);
+            statuses.add(status);
+            if (terms.epochStart < aside.endedAt && amount > 0n) late += 1;
+            expect(structOf(results[i])).to.deep.equal({
+              account: pack(after),
+              amount,
+              status: BigInt(EntryStatus[status]),
+            });
+          });
+        }),
+        { numRuns: 40 },
+      );
+      const { UnknownLicense, ...rest } = EntryStatus;
+      expect(statuses.size).to.equal(Object.keys(rest).length);
+      expect([...statuses].map((status) => EntryStatus[status])).not.to.include(UnknownLicense);
+      expect(late).to.be.above(0);
     });
   });
 

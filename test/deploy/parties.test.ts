@@ -1,0 +1,290 @@
+import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
+import { expect } from "chai";
+import { id, ZeroHash, type Signer } from "ethers";
+import hre from "hardhat";
+import { OPEN, RESTRICTED } from "../../deploy/roles";
+import {
+  addPlan,
+  ATTESTORS,
+  buyLicense,
+  DAY,
+  deployMarket,
+  entryOf,
+  planTerms,
+  proofBy,
+  settle,
+  usd,
+  WAIT,
+  worth,
+  type Market,
+} from "../support/market";
+
+const KEY = "0x00000000000000000000000000000000000000A1";
+
+/** A market in which everything that anybody may do is due, but for what time alone brings. */
+interface Ready {
+  market: Market;
+  /** Of a plan with a minimum and an upfront price, whose term is over. */
+  lapsed: bigint;
+  /** With a lower cap and another road announced, and money that has thawed. */
+  waiting: bigint;
+  /** Locked, and movable. */
+  movable: bigint;
+  /** Batches: held and releasable, and released. */
+  held: string;
+  released: string;
+}
+
+interface Party {
+  /** Who may; everybody else is refused. */
+  who: string;
+  act: (ready: Ready, by: Signer) => Promise<unknown>;
+  /** With which error a stranger is refused, and its arguments; none where a stranger may. */
+  refusal?: { error: string; args: (ready: Ready, caller: string) => unknown[] };
+}
+
+const anybody = (act: Party["act"]): Party => ({ who: "anybody", act });
+const only =
+  (who: string, error: string, args: (ready: Ready, caller: string) => unknown[]) =>
+  (act: Party["act"]): Party => ({ who, act, refusal: { error, args } });
+
+const publisherOnly = only("the model's owner, or whom it approved", "CallerNotAssetOwner", (_, by) => [1, by]);
+const operatorOnly = only("the operator's owner", "CallerNotOperator", (_, by) => [1, by]);
+const ownerOf = (license: "lapsed" | "waiting" | "movable") =>
+  only("the license's owner", "CallerNotOwner", (ready, by) => [ready[license], by]);
+const earnerOnly = (error: string) => only("who has earned something", error, (_, by) => [by]);
+const tokenOwnerOnly = (error: string, args: (ready: Ready, caller: string) => unknown[]) =>
+  only("the token's owner, or whom it approved", error, args);
+
+/** Every function that no role guards: who may call it, and what a stranger is told. */
+const PARTIES: Record<string, Record<string, Party>> = {
+  AssetRegistry: {
+    register: anybody(({ market }, by) => market.licet.assets.connect(by).register("ipfs://another")),
+    publish: publisherOnly(({ market }, by) => market.licet.assets.connect(by).publish(1, id("x"), ZeroHash, "")),
+    recall: publisherOnly(({ market }, by) => market.licet.assets.connect(by).recall(market.versionId)),
+    approve: tokenOwnerOnly("ERC721InvalidApprover", (_, by) => [by])(({ market }, by) =>
+      market.licet.assets.connect(by).approve(KEY, 1),
+    ),
+    setApprovalForAll: anybody(({ market }, by) => market.licet.assets.connect(by).setApprovalForAll(KEY, true)),
+    transferFrom: tokenOwnerOnly("ERC721InsufficientApproval", (_, by) => [by, 1])(({ market }, by) =>
+      market.licet.assets.connect(by).transferFrom(market.publisher, KEY, 1),
+    ),
+    safeTransferFrom: tokenOwnerOnly("ERC721InsufficientApproval", (_, by) => [by, 1])(({ market }, by) =>
+      market.licet.assets.connect(by)["safeTransferFrom(address,address,uint256)"](market.publisher, KEY, 1),
+    ),
+  },
+  LicenseRegistry: {
+    createPlan: only("the model's owner, or whom it approved", "CallerNotPublisher", (_, by) => [1, by])(
+      async ({ market }, by) =>
+        market.licet.licenses.connect(by).createPlan(planTerms(1, await market.licet.committee.getAddress())),
+    ),
+    closePlan: only("the model's owner, or whom it approved", "CallerNotPublisher", (_, by) => [1, by])(
+      ({ market }, by) => market.licet.licenses.connect(by).closePlan(1),
+    ),
+    approve: tokenOwnerOnly("ERC721InvalidApprover", (_, by) => [by])(({ market, movable }, by) =>
+      market.licet.licenses.connect(by).approve(KEY, movable),
+    ),
+    setApprovalForAll: anybody(({ market }, by) => market.licet.licenses.connect(by).setApprovalForAll(KEY, true)),
+    transferFrom: tokenOwnerOnly("ERC721InsufficientApproval", ({ movable }, by) => [by, movable])(
+      ({ market, movable }, by) => market.licet.licenses.connect(by).transferFrom(market.licensee, KEY, movable),
+    ),
+    safeTransferFrom: tokenOwnerOnly("ERC721InsufficientApproval", ({ movable }, by) => [by, movable])(
+      ({ market, movable }, by) =>
+        market.licet.licenses.connect(by)["safeTransferFrom(address,address,uint256)"](market.licensee, KEY, movable),
+    ),
+  },
+  OperatorRegistry: {
+    register: anybody(({ market }, by) => market.licet.operators.connect(by).register("http://another", "")),
+    describe: operatorOnly(({ market }, by) =>
+      market.licet.operators.connect(by).describe(1, "http://x", "", ZeroHash),
+    ),
+    addKey: operatorOnly(({ market }, by) => market.licet.operators.connect(by).addKey(1, KEY, 2n ** 40n - 1n)),
+    revokeKey: operatorOnly(({ market }, by) => market.licet.operators.connect(by).revokeKey(1, ATTESTORS[0].address)),
+    setServed: operatorOnly(({ market }, by) => market.licet.operators.connect(by).setServed(1, 1, false)),
+  },
+  PerformanceStaking: {
+    addStake: operatorOnly(({ market }, by) => market.licet.staking.connect(by).addStake(1, 1)),
+    thaw: only("who holds shares", "SharesAbovePosition", () => [1, 1, 0])(({ market }, by) =>
+      market.licet.staking.connect(by).thaw(1, 1),
+    ),
+    withdraw: only("who holds shares that thawed", "ThawEmpty", (_, by) => [1, by])(({ market }, by) =>
+      market.licet.staking.connect(by).withdraw(1, by),
+    ),
+    withdrawProceeds: earnerOnly("ProceedsEmpty")(({ market }, by) =>
+      market.licet.staking.connect(by).withdrawProceeds(by),
+    ),
+  },
+  UsageEscrow: {
+    buy: anybody(({ market }, by) => market.licet.escrow.connect(by).buy(1, 1, KEY, 0, 0)),
+    deposit: anybody(({ market, waiting }, by) => market.licet.escrow.connect(by).deposit(waiting, 1)),
+    depositWithPermit: anybody(({ market, waiting }, by) =>
+      market.licet.escrow.connect(by).depositWithPermit(waiting, 1, 0, 27, id("r"), id("s")),
+    ),
+    releaseUpfront: anybody(({ market, lapsed }, by) => market.licet.escrow.connect(by).releaseUpfront(lapsed)),
+    setCap: ownerOf("waiting")(({ market, waiting }, by) => market.licet.escrow.connect(by).setCap(waiting, 1)),
+    applyCapCut: anybody(({ market, waiting }, by) => market.licet.escrow.connect(by).applyCapCut(waiting)),
+    changeService: ownerOf("waiting")(({ market, waiting }, by) =>
+      market.licet.escrow.connect(by).changeService(waiting, 1, false),
+    ),
+    applyServiceChange: anybody(({ market, waiting }, by) =>
+      market.licet.escrow.connect(by).applyServiceChange(waiting),
+    ),
+    setRenewal: ownerOf("lapsed")(({ market, lapsed }, by) =>
+      market.licet.escrow.connect(by).setRenewal(lapsed, false),
+    ),
+    lock: ownerOf("lapsed")(({ market, lapsed }, by) => market.licet.escrow.connect(by).lock(lapsed)),
+    unlock: ownerOf("movable")(({ market, movable }, by) => market.licet.escrow.connect(by).unlock(movable)),
+    end: ownerOf("waiting")(({ market, waiting }, by) => market.licet.escrow.connect(by).end(waiting)),
+    raiseGeneration: ownerOf("waiting")(({ market, waiting }, by) =>
+      market.licet.escrow.connect(by).raiseGeneration(waiting),
+    ),
+    thaw: ownerOf("waiting")(({ market, waiting }, by) => market.licet.escrow.connect(by).thaw(waiting, 1)),
+    withdraw: ownerOf("waiting")(({ market, waiting }, by) => market.licet.escrow.connect(by).withdraw(waiting, by)),
+    renew: anybody(({ market, lapsed }, by) => market.licet.escrow.connect(by).renew(lapsed)),
+    closeTerm: anybody(async ({ market, lapsed }, by) => {
+      await time.increase(WAIT);
+      return market.licet.escrow.connect(by).closeTerm(lapsed);
+    }),
+    settle: anybody(({ market, waiting }, by) => settle(market, [entryOf(waiting)], {}, by)),
+    release: anybody(({ market, held }, by) => market.licet.escrow.connect(by).release(held)),
+    collectAttestorShare: only("the plan's attestor", "CallerNotAttestor", ({ released }, by) => [released, by])(
+      ({ market, released }, by) => market.licet.escrow.connect(by).collectAttestorShare(released),
+    ),
+    payBonus: anybody(({ market }, by) => market.licet.escrow.connect(by).payBonus(1)),
+    withdrawEarnings: earnerOnly("EarningsEmpty")(({ market }, by) =>
+      market.licet.escrow.connect(by).withdrawEarnings(by),
+    ),
+    withdrawFees: anybody(({ market }, by) => market.licet.escrow.connect(by).withdrawFees()),
+  },
+  CommitteeAttestor: {
+    rotate: {
+      who: "anybody with the committee's signatures",
+      act: async ({ market }, by) => {
+        const { committee } = market.licet;
+        const members = ATTESTORS.map(({ address }) => ({ signer: address, payee: KEY }));
+        const deadline = 2n ** 40n;
+        const isTheirs = (await by.getAddress()) === market.outsider.address;
+        const digest = await committee.rotationHash(members, 2, deadline);
+        const proof = proofBy(digest, ATTESTORS.slice(0, isTheirs ? 1 : 2));
+        return committee.connect(by).rotate(members, 2, deadline, proof);
+      },
+      refusal: { error: "RotationNotSigned", args: () => [] },
+    },
+    shareIncome: anybody(({ market, released }, by) => market.licet.committee.connect(by).shareIncome(released)),
+    withdraw: earnerOnly("IncomeEmpty")(({ market }, by) => market.licet.committee.connect(by).withdraw(by)),
+  },
+};
+
+/** Which functions of UsageEscrow each function of the library runs for; the others are views. */
+const DESK: Record<string, string> = {
+  open: "buy",
+  credit: "deposit",
+  setCap: "setCap",
+  applyCapCut: "applyCapCut",
+  changeService: "changeService",
+  applyServiceChange: "applyServiceChange",
+  lock: "lock",
+  unlock: "unlock",
+  end: "end",
+  raiseGeneration: "raiseGeneration",
+  setRenewal: "setRenewal",
+  renew: "renew",
+  closeTerm: "closeTerm",
+  thaw: "thaw",
+  takeThawed: "withdraw",
+  takeUpfront: "releaseUpfront",
+};
+const DESK_VIEWS = ["statusOf", "committedOf", "encodedAccountOf"];
+
+describe("parties", () => {
+  let ready: Ready;
+
+  beforeEach(async () => {
+    ready = await loadFixture(deployReady);
+  });
+
+  it("are told for every open function, and for none that doesn't exist", () => {
+    for (const [contract, names] of Object.entries(OPEN)) {
+      expect(Object.keys(PARTIES[contract] ?? {}).sort(), contract).to.deep.equal([...names].sort());
+    }
+    expect(Object.keys(PARTIES).sort()).to.deep.equal(Object.keys(OPEN).sort());
+  });
+
+  for (const [contract, functions] of Object.entries(PARTIES)) {
+    describe(contract, () => {
+      for (const [name, { who, act, refusal }] of Object.entries(functions)) {
+        it(`${name} is for ${who}`, async () => {
+          const { outsider, licet } = ready.market;
+          if (refusal === undefined) return act(ready, outsider);
+          const target = {
+            AssetRegistry: licet.assets,
+            LicenseRegistry: licet.licenses,
+            OperatorRegistry: licet.operators,
+            PerformanceStaking: licet.staking,
+            UsageEscrow: licet.escrow,
+            CommitteeAttestor: licet.committee,
+          }[contract]!;
+          const refused = expect(act(ready, outsider)).to.be.revertedWithCustomError(
+            target as typeof licet.escrow,
+            refusal.error as "CallerNotOwner",
+          );
+          const args = refusal.args(ready, outsider.address);
+          await (args.length > 0 ? refused.withArgs(...(args as [bigint, string])) : refused);
+        });
+      }
+    });
+  }
+
+  describe("LicenseDesk", () => {
+    const signatures = async (): Promise<Record<string, string>> => {
+      const name = "contracts/libraries/LicenseDesk.sol";
+      const info = await hre.artifacts.getBuildInfo(`${name}:LicenseDesk`);
+      return info!.output.contracts[name].LicenseDesk.evm.methodIdentifiers;
+    };
+    const nameOf = (signature: string) => signature.slice(0, signature.indexOf("("));
+
+    it("has no function but those that UsageEscrow's open ones run, and views", async () => {
+      const names = Object.keys(await signatures()).map(nameOf);
+      expect(names.sort()).to.deep.equal([...Object.keys(DESK), ...DESK_VIEWS].sort());
+      for (const of of Object.values(DESK)) expect(OPEN.UsageEscrow).to.include(of);
+      expect(RESTRICTED.flatMap(({ functions }) => functions.map(nameOf))).not.to.include.members(Object.values(DESK));
+    });
+
+    it("refuses every call that isn't UsageEscrow's own: there is nothing in it to change, nor to take", async () => {
+      const desk = await hre.ethers.deployContract("LicenseDesk");
+      for (const [signature, selector] of Object.entries(await signatures())) {
+        if (DESK_VIEWS.includes(nameOf(signature))) continue;
+        const data = `0x${selector}${"01".padStart(64, "0").repeat(8)}`;
+        await expect(ready.market.outsider.sendTransaction({ to: await desk.getAddress(), data }), signature).to.be
+          .reverted;
+      }
+      expect(await hre.ethers.provider.getBalance(desk)).to.equal(0);
+    });
+  });
+});
+
+async function deployReady(): Promise<Ready> {
+  const market = await deployMarket();
+  const { escrow, currency, operators } = market.licet;
+  const owner = escrow.connect(market.licensee);
+  const withMinimum = await addPlan(market, { minimumSpend: usd(10), upfrontPrice: usd(1), transferable: true });
+  const transferable = await addPlan(market, { transferable: true });
+  const lapsed = await buyLicense(market, usd(50), { planId: withMinimum });
+  const waiting = await buyLicense(market, usd(50));
+  const movable = await buyLicense(market, usd(50), { planId: transferable });
+  await operators.connect(market.operator).addKey(1, ATTESTORS[0].address, 2n ** 40n - 1n);
+  await currency.mint(market.outsider, usd(10));
+  await currency.connect(market.outsider).approve(escrow, usd(10));
+
+  await owner.setCap(waiting, 200);
+  await owner.changeService(waiting, 1, true);
+  await owner.thaw(waiting, usd(5));
+  await owner.lock(movable);
+  const { expiresAt } = await escrow.accountOf(lapsed);
+  await time.increaseTo(expiresAt - BigInt(4 * DAY));
+  const released = (await settle(market, [worth(waiting, 5)])).batchId;
+  const held = (await settle(market, [worth(waiting, 5)])).batchId;
+  await time.increaseTo(expiresAt);
+  await escrow.release(released);
+  return { market, lapsed, waiting, movable, held, released };
+}
