@@ -31,18 +31,13 @@ export function writeAddressBook(root: string, network: string, book: AddressBoo
   return file;
 }
 
-/** A task needs a deployment, and the network has none that is known here. */
-export class NotDeployed extends Problem {
-  override name = "NotDeployed";
-}
-
-/** @throws NotDeployed if there is no deployment on that network, with what to do */
+/** @throws Problem if there is no deployment on that network, with what to do */
 export function readAddressBook(root: string, network: string): AddressBook {
   const file = addressBookPath(root, network);
   try {
     return JSON.parse(readFileSync(file, "utf8")) as AddressBook;
   } catch (cause) {
-    throw new NotDeployed(
+    throw new Problem(
       `There is no readable address book at ${file}: deploy first, with \`npx hardhat deploy --network ${network}\`.`,
       { cause },
     );

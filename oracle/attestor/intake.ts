@@ -1,5 +1,5 @@
 /** An attestor doesn't read a request's body. The status says whether it ever would. */
-export class IntakeRefused extends Error {
+class IntakeRefused extends Error {
   constructor(
     readonly statusCode: number,
     message: string,

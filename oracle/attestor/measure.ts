@@ -6,7 +6,7 @@ import type { CanarySample } from "../store/store";
 export type ServiceLevel = Pick<BatchHeader, "availabilityBps" | "p95TtftMs" | "samples">;
 
 /** Fewer samples say nothing: no discount rests on them. */
-export const LEAST_SAMPLES = 20;
+const MIN_SAMPLES = 20;
 
 /** The time from which samples may count for an epoch: its own, or the longest epoch's that ends with it. */
 export function sampledTime({ epochStart, epochEnd }: Epoch, longestEpoch: number): Epoch {
@@ -14,7 +14,7 @@ export function sampledTime({ epochStart, epochEnd }: Epoch, longestEpoch: numbe
 }
 
 /**
- * What the samples of one lane say about an epoch, the oldest first. Where the epoch has fewer than LEAST_SAMPLES of its
+ * What the samples of one lane say about an epoch, the oldest first. Where the epoch has fewer than MIN_SAMPLES of its
  * own, as many of the latest count that were taken within `longestEpoch` seconds before its end: an operator would
  * otherwise escape all discounts by short epochs.
  */
@@ -36,7 +36,7 @@ export function measure(lane: Lane, epoch: Epoch, samples: readonly CanarySample
 function samplesOf(epoch: Epoch, samples: readonly CanarySample[], longestEpoch: number): CanarySample[] {
   const within = ({ epochStart, epochEnd }: Epoch) => samples.filter(({ at }) => epochStart <= at && at < epochEnd);
   const own = within(epoch);
-  return own.length >= LEAST_SAMPLES ? own : within(sampledTime(epoch, longestEpoch)).slice(-LEAST_SAMPLES);
+  return own.length >= MIN_SAMPLES ? own : within(sampledTime(epoch, longestEpoch)).slice(-MIN_SAMPLES);
 }
 
 /** The nearest-rank 95th percentile: the smallest value that at least 95 % of all don't exceed. 0 of none. */

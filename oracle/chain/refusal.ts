@@ -113,7 +113,7 @@ function versionOf(versionId: bigint): string {
 }
 
 /** The bytes that a call reverted with, wherever ethers, Hardhat or a node put them. */
-export function revertDataOf(error: unknown): string | undefined {
+function revertDataOf(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null) return undefined;
   const { data, error: inner, info, cause } = error as Record<string, unknown>;
   if (typeof data === "string" && data.startsWith("0x") && data.length >= 10) return data;

@@ -34,7 +34,7 @@ export interface ExchangeDeps {
 }
 
 /** Names the receipt of an answer: `GET /v1/receipts/<this>` gives it. */
-export const RECEIPT_HEADER = "x-licet-receipt-id";
+const RECEIPT_HEADER = "x-licet-receipt-id";
 
 const HUNG_UP = new Error("the client hung up");
 const TIMED_OUT = new Error("the answer took too long");

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { Problem } from "../problem";
 
 const FORMAT = "manifest/1";
 
@@ -35,7 +36,7 @@ export interface Difference {
 export type OnProgress = (bytesDone: number, bytesTotal: number) => void;
 
 /** A folder or a manifest that no version can be made of. The message names the file and what is wrong with it. */
-export class ManifestError extends Error {
+export class ManifestError extends Problem {
   override name = "ManifestError";
 }
 

@@ -3,7 +3,7 @@ import { METERS, type Usage } from "./types";
 export const UINT32_MAX = 2n ** 32n - 1n;
 
 /** Rates are per this many units of a meter. */
-export const RATE_UNITS = 1_000_000n;
+const RATE_UNITS = 1_000_000n;
 export const BPS = 10_000n;
 
 /** A usage whose every meter is what `valueOf` gives for its name. */

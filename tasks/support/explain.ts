@@ -1,7 +1,6 @@
 import { isError } from "ethers";
 import { HardhatError } from "hardhat/internal/core/errors";
 import { refusalOf, type Currency } from "../../oracle/chain/refusal";
-import { ManifestError } from "../../oracle/protocol/manifest";
 import { MalformedMessage } from "../../oracle/protocol/messages";
 import { toJson } from "./report";
 import { CallFailed } from "./send";
@@ -33,7 +32,7 @@ export function sentenceOf(error: unknown, currency?: Currency): string | undefi
   return connectionProblem(error);
 }
 
-const FOR_USERS = [Problem, ManifestError, MalformedMessage];
+const FOR_USERS = [Problem, MalformedMessage];
 
 interface FileError extends Error {
   code: string;

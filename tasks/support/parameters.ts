@@ -41,14 +41,11 @@ export const operatorId = (about?: string) => id("operator", 24, about);
 
 const UINT64_MAX = 2n ** 64n - 1n;
 
-const wideId = (what: string): Parameter<bigint> =>
-  required(`The ${what}'s id`, (value, name) => {
+export const licenseId = (): Parameter<bigint> =>
+  required("The license's id", (value, name) => {
     if (/^\d{1,20}$/.test(value) && BigInt(value) >= 1n && BigInt(value) <= UINT64_MAX) return BigInt(value);
-    throw new Problem(`${name} must be a ${what}'s id, a whole number from 1 to ${UINT64_MAX}; it is "${value}".`);
+    throw new Problem(`${name} must be a license's id, a whole number from 1 to ${UINT64_MAX}; it is "${value}".`);
   });
-
-export const licenseId = () => wideId("license");
-export const versionId = () => wideId("version");
 
 /** Several ids of one kind, with commas between them. */
 export const listOf = <T>(parameter: Parameter<T>): Parameter<T[]> => ({
