@@ -1,7 +1,9 @@
 import { isError, Transaction, type Provider, type Signer, type TransactionRequest } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
 import { UsageEscrow__factory } from "../../typechain-types";
+import { gasLimitFor, lacksEther } from "./gas";
 import { refusalOf } from "./refusal";
+import { AS_OF_NOW, statusName } from "./statuses";
 import { unpackOutcomes } from "../protocol/entries";
 import { ChainRefusal, type SettlementSender, type SignedTransaction, type TransactionFate } from "../settler/settler";
 
@@ -14,14 +16,8 @@ export interface SenderConfig {
   signal?: AbortSignal;
 }
 
-/** A transaction takes what it was estimated at and a fifth more: the batch's accounts may change until it is mined. */
-const GAS_MARGIN_PERCENT = 120n;
-
 /** What nodes say of a transaction that they have, or whose nonce was used. */
 const KNOWN_BEFORE = /already known|known transaction|already imported|nonce too low/i;
-
-/** What they say of an account that can't pay. */
-const CANT_PAY = /insufficient funds|enough funds/i;
 
 /** Sends settlements by ethers for an account that nothing else sends for. */
 export function createSender(
@@ -37,7 +33,7 @@ export function createSender(
   async function explain(error: Error): Promise<never> {
     const refusal = refusalOf(error);
     if (refusal !== undefined) throw new ChainRefusal(refusal, { cause: error });
-    if (!isError(error, "INSUFFICIENT_FUNDS") && !CANT_PAY.test(error.message)) throw error;
+    if (!lacksEther(error)) throw error;
     throw new Error(`The settler's account ${await signer.getAddress()} can't pay for gas: send it some`, {
       cause: error,
     });
@@ -57,7 +53,7 @@ export function createSender(
       type: 2,
       chainId,
       nonce,
-      gasLimit: (gas * GAS_MARGIN_PERCENT) / 100n,
+      gasLimit: gasLimitFor(gas),
       maxFeePerGas: fees.maxFeePerGas,
       maxPriorityFeePerGas: fees.maxPriorityFeePerGas,
     });
@@ -81,8 +77,7 @@ export function createSender(
 
   return {
     async preview(header, entries) {
-      // As of the block to come: on a chain that makes blocks on demand, the latest one's time may be long past.
-      const { outcomes } = await escrow.previewSettle(header, entries, { blockTag: "pending" }).catch(explain);
+      const { outcomes } = await escrow.previewSettle(header, entries, AS_OF_NOW).catch(explain);
       return unpackOutcomes(outcomes);
     },
 
@@ -90,7 +85,7 @@ export function createSender(
       const blockTag = (await provider.getBlockNumber()) - confirmations + 1;
       if (blockTag < 0) return false;
       const { status } = await escrow.batchOf(batchId, { blockTag });
-      return status !== 0n;
+      return statusName("BatchStatus", status) !== "None";
     },
 
     signSettle: (header, entries, proof) => sign(escrow.settle.populateTransaction(header, entries, proof)),

@@ -1,5 +1,6 @@
 import { isError } from "ethers";
 import { HardhatError } from "hardhat/internal/core/errors";
+import { lacksEther } from "../../oracle/chain/gas";
 import { refusalOf, type Currency } from "../../oracle/chain/refusal";
 import { MalformedMessage } from "../../oracle/protocol/messages";
 import { toJson } from "./report";
@@ -51,11 +52,9 @@ const FILE_PROBLEMS: Record<string, string> = {
 
 /** What the way to the chain failed on; the chain's node has words of its own for it. */
 function connectionProblem(error: Error): string | undefined {
-  const told = `${error.message} ${(error.cause as Error | undefined)?.message ?? ""}`;
-  if (isError(error, "INSUFFICIENT_FUNDS") || /insufficient funds|enough funds/i.test(told)) {
-    return "The account that acts has too little ether to pay for gas: send it some.";
-  }
-  if (/ECONNREFUSED|ENOTFOUND|ECONNRESET|ETIMEDOUT|UND_ERR|timeout/i.test(`${(error as FileError).code} ${told}`)) {
+  if (lacksEther(error)) return "The account that acts has too little ether to pay for gas: send it some.";
+  const told = `${(error as FileError).code} ${error.message} ${(error.cause as Error | undefined)?.message ?? ""}`;
+  if (/ECONNREFUSED|ENOTFOUND|ECONNRESET|ETIMEDOUT|UND_ERR|timeout/i.test(told)) {
     return `The chain's node doesn't answer (${error.message}): check --network and that the node runs, then try again.`;
   }
   if (isError(error, "BAD_DATA")) {

@@ -1,8 +1,6 @@
 import type { ContractTransactionReceipt, EventLog } from "ethers";
+import { gasLimitFor } from "../../oracle/chain/gas";
 import type { ContractMethodArgs, TypedContractMethod } from "../../typechain-types/common";
-
-/** A transaction may use a fifth more than it was estimated at: what it reads may change until it is mined. */
-const GAS_MARGIN_PERCENT = 120n;
 
 /** A transaction that can't be sent, for the reason that is its cause. */
 export class CallFailed extends Error {
@@ -26,8 +24,7 @@ export async function send<Args extends unknown[], Returned>(
 ): Promise<ContractTransactionReceipt> {
   type Call = ContractMethodArgs<Args, "nonpayable">;
   try {
-    const gas = await method.estimateGas(...(args as Call));
-    const gasLimit = (gas * GAS_MARGIN_PERCENT) / 100n;
+    const gasLimit = gasLimitFor(await method.estimateGas(...(args as Call)));
     const transaction = await method(...([...args, { gasLimit }] as unknown as Call));
     return (await transaction.wait())!;
   } catch (cause) {

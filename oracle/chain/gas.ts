@@ -1,0 +1,16 @@
+import { isError } from "ethers";
+
+/** A transaction takes what it was estimated at and a fifth more: what it reads may change until it is mined. */
+const MARGIN_PERCENT = 120n;
+
+/** The gas limit for a transaction that was estimated at `estimated`. */
+export const gasLimitFor = (estimated: bigint): bigint => (estimated * MARGIN_PERCENT) / 100n;
+
+/** What nodes say of an account that can't pay. */
+const CANT_PAY = /insufficient funds|enough funds/i;
+
+/** Whether a transaction failed since its account has too little ether for its gas. */
+export function lacksEther(error: Error): boolean {
+  const said = `${error.message} ${(error.cause as Error | undefined)?.message ?? ""}`;
+  return isError(error, "INSUFFICIENT_FUNDS") || CANT_PAY.test(said);
+}
