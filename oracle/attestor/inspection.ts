@@ -7,6 +7,7 @@ import { type BatchSummary, summarize } from "../settler/batches";
 import type { BatchFacts, CheckedMeasurement, CheckedReceipt, Signer } from "./batchFacts";
 import type { Committee, Committees } from "../chain/chain";
 import { medianOf } from "./measure";
+import { isWithin } from "../protocol/epochs";
 import { sameUsage, usageOf, zeroUsage } from "../protocol/meters";
 import { METERS, type Receipt, ReceiptFlag } from "../protocol/types";
 import type { Store } from "../store/store";
@@ -209,7 +210,7 @@ function* subjectReasons({ header, version }: BatchFacts, receipt: Receipt): Ite
   if (version !== null && manifestHash !== version.manifestHash) {
     yield `is of the manifest ${manifestHash}, version ${header.versionId} has ${version.manifestHash}`;
   }
-  if (finishedAt < header.epochStart || finishedAt >= header.epochEnd) {
+  if (!isWithin(header, finishedAt)) {
     yield `finished at ${finishedAt}, out of the epoch from ${header.epochStart} to ${header.epochEnd}`;
   }
 }

@@ -1,4 +1,5 @@
 /** From canaries to the service level that a batch states. Pure: what attestors compute apart, they compute alike. */
+import { isWithin } from "../protocol/epochs";
 import type { BatchHeader, Epoch, Lane, Measurement } from "../protocol/types";
 import type { CanarySample } from "../store/store";
 
@@ -34,7 +35,7 @@ export function measure(lane: Lane, epoch: Epoch, samples: readonly CanarySample
 }
 
 function samplesOf(epoch: Epoch, samples: readonly CanarySample[], longestEpoch: number): CanarySample[] {
-  const within = ({ epochStart, epochEnd }: Epoch) => samples.filter(({ at }) => epochStart <= at && at < epochEnd);
+  const within = (span: Epoch) => samples.filter(({ at }) => isWithin(span, at));
   const own = within(epoch);
   return own.length >= MIN_SAMPLES ? own : within(sampledTime(epoch, longestEpoch)).slice(-MIN_SAMPLES);
 }

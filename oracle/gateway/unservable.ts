@@ -1,6 +1,7 @@
 /** Why use of a license might never be charged: gateways don't serve it then, and attestors don't take that for bad service. */
 import type { LicenseState, ServiceChange } from "../chain/chain";
 import { dateOf } from "../problem";
+import { epochAt } from "../protocol/epochs";
 
 /** Who would serve a license, and for how long. */
 export interface Service {
@@ -75,8 +76,8 @@ function termOver({ licenseId, expiresAt, renewal }: LicenseState, { until }: Se
 
 /** A term that was started late can't be charged for the epoch in which that was. */
 function termNew({ licenseId, countsFrom }: LicenseState, { from, epochSeconds }: Service): Unservable | null {
-  if (from - (from % epochSeconds) >= countsFrom) return null;
-  const next = countsFrom - (countsFrom % epochSeconds) + epochSeconds;
+  if (epochAt(from, epochSeconds).epochStart >= countsFrom) return null;
+  const next = epochAt(countsFrom, epochSeconds).epochEnd;
   return forbidden(
     "term_new",
     `license ${licenseId} was renewed late, at ${dateOf(countsFrom)}: it can be used from the next epoch on, at ${dateOf(next)}`,
@@ -86,7 +87,7 @@ function termNew({ licenseId, countsFrom }: LicenseState, { from, epochSeconds }
 /** The present operator is paid for an epoch only if that settles before the change. */
 function changing({ licenseId, serviceChange }: LicenseState, service: Service): Unservable | null {
   const { until, epochSeconds, windowPeriod } = service;
-  const epochEnd = until - (until % epochSeconds) + epochSeconds;
+  const { epochEnd } = epochAt(until, epochSeconds);
   if (serviceChange === null || epochEnd + windowPeriod <= serviceChange.readyAt) return null;
   return forbidden(
     "service_changing",

@@ -16,6 +16,7 @@ import type { Chain, Committee, LaneState } from "../chain/chain";
 import type { Log } from "../log";
 import { medianOf } from "../attestor/measure";
 import { type Outcome, unpackEntries } from "../protocol/entries";
+import { epochAt, isWithin } from "../protocol/epochs";
 import { batchDigest, proposalDigest, signDigest } from "../protocol/messages";
 import type { BatchHeader, Epoch, Lane, SignedGrant, SignedMeasurement } from "../protocol/types";
 import type { Store, StoredBatch, StoredReceipt } from "../store/store";
@@ -152,7 +153,7 @@ export class Settler {
       await this.voidRevoked();
       const now = await this.deps.chain.now();
       for (const { oldestFinishedAt, ...lane } of this.deps.store.lanesWithUnbatched()) {
-        const epoch = this.epochAt(oldestFinishedAt);
+        const epoch = epochAt(oldestFinishedAt, this.config.epochSeconds ?? this.deps.chain.epochPeriod);
         const isBlocked = outcomes.some((outcome) => isSameLane(outcome.lane, lane) && isOpen(outcome));
         if (epoch.epochEnd > now || isBlocked || !(await this.isOfCommittee(lane))) continue;
         outcomes.push(...(await this.settleEpoch(lane, epoch)));
@@ -166,12 +167,6 @@ export class Settler {
     const next = this.last.then(work, work);
     this.last = next.catch(() => undefined);
     return next;
-  }
-
-  private epochAt(time: number): Epoch {
-    const length = this.config.epochSeconds ?? this.deps.chain.epochPeriod;
-    const epochStart = time - (time % length);
-    return { epochStart, epochEnd: epochStart + length };
   }
 
   private async resumeOpen(): Promise<SettlementOutcome[]> {
@@ -496,10 +491,6 @@ export class Settler {
 /** All time before a moment. */
 function upTo(epochEnd: number): Epoch {
   return { epochStart: 0, epochEnd };
-}
-
-function isWithin({ epochStart, epochEnd }: Epoch, time: number): boolean {
-  return epochStart <= time && time < epochEnd;
 }
 
 function windowIsOver({ epochEnd }: Epoch): string {
