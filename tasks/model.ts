@@ -11,6 +11,7 @@ import {
   type Manifest,
   type OnProgress,
 } from "../oracle/protocol/manifest";
+import { numberOf, versionIdOf } from "../oracle/protocol/versionId";
 import { AS_OF_NOW, statusName } from "../oracle/chain/statuses";
 import { readEach } from "../oracle/chain/parallel";
 import {
@@ -112,7 +113,7 @@ async function describeVersion({ assets }: Session["licet"], version: bigint) {
     assets.statusOf(version, AS_OF_NOW),
   ]);
   return {
-    number: Number(version & NUMBER_MASK),
+    number: numberOf(version),
     version,
     status: statusName("VersionStatus", status),
     manifest: manifestHash,
@@ -121,8 +122,6 @@ async function describeVersion({ assets }: Session["licet"], version: bigint) {
     uri,
   };
 }
-
-const NUMBER_MASK = 0xffffffffn;
 
 export interface RecallVersion {
   asset: number;
@@ -136,8 +135,6 @@ export async function recallVersion({ licet }: Session, { asset, number }: Recal
   const { recallAt } = eventOf(await send(licet.assets.recall, version), "VersionRecalled");
   return { asset, number, version, "usable until": dateOf(recallAt) };
 }
-
-const versionIdOf = (asset: number, number: number): bigint => (BigInt(asset) << 32n) | BigInt(number);
 
 export interface VerifyModel {
   asset: number;

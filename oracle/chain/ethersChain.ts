@@ -24,6 +24,7 @@ import type {
 import { statusName } from "./statuses";
 import { recoverSigner } from "../protocol/messages";
 import { usageBy } from "../protocol/meters";
+import { assetOf } from "../protocol/versionId";
 
 /** Whose time a daemon goes by: the machine's, or the chain's, where the chain's clock is moved by hand. */
 export type Clock = "machine" | "chain";
@@ -132,7 +133,7 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
     const usableUntil = await assets.usableUntil(versionId);
     if (usableUntil === 0n) return null;
     const { manifestHash } = await assets.versionOf(versionId);
-    return { versionId, assetId: Number(versionId >> 32n), manifestHash, usableUntil: Number(usableUntil) };
+    return { versionId, assetId: assetOf(versionId), manifestHash, usableUntil: Number(usableUntil) };
   }
 
   async function operator(operatorId: number): Promise<OperatorState | null> {

@@ -1,6 +1,7 @@
 import { formatUnits, Interface, type Result } from "ethers";
 import { ROLES } from "../../deploy/roles";
 import * as factories from "../../typechain-types";
+import { assetOf, numberOf } from "../protocol/versionId";
 import { REFUSAL_SENTENCES } from "./refusalSentences";
 import { statusName, type StatusName } from "./statuses";
 
@@ -109,7 +110,7 @@ function moneyOf(units: bigint, currency?: Currency): string {
 }
 
 function versionOf(versionId: bigint): string {
-  return `version ${versionId & 0xffffffffn} of asset ${versionId >> 32n} (${versionId})`;
+  return `version ${numberOf(versionId)} of asset ${assetOf(versionId)} (${versionId})`;
 }
 
 /** The bytes that a call reverted with, wherever ethers, Hardhat or a node put them. */

@@ -87,7 +87,7 @@ export interface SignedReceipt {
 export interface Lane {
   operatorId: number;
   planId: number;
-  /** asset id << 32 | number of the version. */
+  /** See `versionId.ts`. */
   versionId: bigint;
 }
 

@@ -1,6 +1,7 @@
 /** A license with an upfront price and a minimum: it is sold on, and freed by a recall. */
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import path from "node:path";
+import { numberOf } from "../../oracle/protocol/versionId";
 import { mintCurrency } from "../currency";
 import { buyLicense, endLicense, releaseUpfront, statusOf, transferLicense, withdrawFromLicense } from "../license";
 import { recallVersion } from "../model";
@@ -57,8 +58,7 @@ export async function sellSubscription(narrator: Narrator, market: Market, root:
 export async function recallAndLeave(narrator: Narrator, { cast, model }: Market, license: bigint): Promise<void> {
   const { buyer, publisher, outsider } = cast;
   const { escrow } = buyer.licet;
-  const number = Number(model.version & 0xffffffffn);
-  await recallVersion(publisher, { asset: model.asset, number });
+  await recallVersion(publisher, { asset: model.asset, number: numberOf(model.version) });
   narrator.checkEqual("what is committed to the minimum after a recall", await escrow.committedOf(license), 0n);
   await releaseUpfront(outsider, { license });
   const { balance } = await escrow.accountOf(license);
