@@ -19,6 +19,9 @@ export const ROLES = {
 
 export type RoleName = keyof typeof ROLES;
 
+export const roleNameOf = (id: bigint): string =>
+  Object.entries(ROLES).find(([, role]) => role === id)?.[0] ?? `number ${id}`;
+
 export type ManagedContract = "LicenseRegistry" | "PerformanceStaking" | "UsageEscrow";
 
 /** Functions that only a role may call, by signature. */

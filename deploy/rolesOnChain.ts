@@ -1,7 +1,7 @@
 /** Compares what the chain's AccessManager says with the table in `roles.ts`. */
 import type { BaseContract, FunctionFragment } from "ethers";
 import type { Licet } from "./deploy";
-import { APPOINTED_BY, RESTRICTED, ROLES, type ManagedContract, type RoleName } from "./roles";
+import { APPOINTED_BY, RESTRICTED, roleNameOf, ROLES, type ManagedContract, type RoleName } from "./roles";
 
 /** The contracts that ask the authority who may call them. */
 export const MANAGED: ManagedContract[] = ["LicenseRegistry", "PerformanceStaking", "UsageEscrow"];
@@ -106,6 +106,3 @@ async function departuresOfHolders(licet: Licet, from: number): Promise<string[]
 
 const roleOf = (contract: ManagedContract, signature: string): RoleName =>
   RESTRICTED.find((row) => row.contract === contract && row.functions.includes(signature))?.role ?? "ADMIN";
-
-const roleNameOf = (role: bigint): string =>
-  Object.entries(ROLES).find(([, id]) => id === role)?.[0] ?? `number ${role}`;

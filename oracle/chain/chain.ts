@@ -1,3 +1,4 @@
+import type { domainOf } from "../protocol/messages";
 import type { Usage } from "../protocol/types";
 
 /** A license's account, as the chain has it now. */
@@ -94,7 +95,7 @@ export interface LaneState {
 /** What the oracle reads from the chain. Everything is as of the latest block; unknown ids give null. */
 export interface Chain {
   /** Of UsageEscrow, the domain of every message in `messages.ts`. */
-  readonly domain: { name: string; version: string; chainId: bigint; verifyingContract: string };
+  readonly domain: ReturnType<typeof domainOf>;
   /** Longest epoch and settlement window of the deployment, in seconds. */
   readonly epochPeriod: number;
   readonly windowPeriod: number;

@@ -22,7 +22,7 @@ import type {
   VersionState,
 } from "./chain";
 import { statusName } from "./statuses";
-import { recoverSigner } from "../protocol/messages";
+import { domainOf, recoverSigner } from "../protocol/messages";
 import { usageBy } from "../protocol/meters";
 import { assetOf } from "../protocol/versionId";
 
@@ -180,7 +180,7 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
   }
 
   return {
-    domain: { name: "Licet UsageEscrow", version: "1", chainId, verifyingContract: config.escrow },
+    domain: domainOf(chainId, config.escrow),
     epochPeriod: Number(epochPeriod),
     windowPeriod: Number(windowPeriod),
     now,

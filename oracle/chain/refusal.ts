@@ -1,5 +1,5 @@
 import { formatUnits, Interface, type Result } from "ethers";
-import { ROLES } from "../../deploy/roles";
+import { roleNameOf } from "../../deploy/roles";
 import * as factories from "../../typechain-types";
 import { assetOf, numberOf } from "../protocol/versionId";
 import { REFUSAL_SENTENCES } from "./refusalSentences";
@@ -57,7 +57,7 @@ export const WAYS: Record<string, (value: bigint, currency?: Currency) => string
     (statusName("BatchStatus", status) === "None" ? "unknown" : statusName("BatchStatus", status)).toLowerCase(),
   license: (status) => LICENSE_STATES[statusName("LicenseStatus", status)],
   waited: (time) => (time === 0n ? "not begun" : `over after ${timeOf(time)}`),
-  role: (roleId) => Object.entries(ROLES).find(([, id]) => id === roleId)?.[0] ?? String(roleId),
+  role: roleNameOf,
 };
 
 const LICENSE_STATES: Record<StatusName<"LicenseStatus">, string> = {

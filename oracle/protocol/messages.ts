@@ -149,6 +149,11 @@ class MessageType<T extends object> {
   }
 }
 
+/** The domain of every message here: those of one escrow on one chain. */
+export function domainOf(chainId: bigint, escrow: string) {
+  return { name: "Licet UsageEscrow", version: "1", chainId, verifyingContract: escrow };
+}
+
 const EIP712_PREFIX = Buffer.from("1901", "hex");
 const separators = new WeakMap<TypedDataDomain, Buffer>();
 

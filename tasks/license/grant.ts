@@ -1,5 +1,5 @@
 import { hexlify, randomBytes, ZeroAddress } from "ethers";
-import { encodeBearer, GRANT_TYPES, grantDigest } from "../../oracle/protocol/messages";
+import { domainOf, encodeBearer, GRANT_TYPES, grantDigest } from "../../oracle/protocol/messages";
 import type { Grant } from "../../oracle/protocol/types";
 import {
   dateOf,
@@ -40,7 +40,7 @@ export async function grantUse(session: Session, args: GrantUse): Promise<TaskRe
     salt: hexlify(randomBytes(32)),
   };
   const { chainId } = await session.hre.ethers.provider.getNetwork();
-  const domain = { name: "Licet UsageEscrow", version: "1", chainId, verifyingContract: await escrow.getAddress() };
+  const domain = domainOf(chainId, await escrow.getAddress());
   const signature = await session.signer.signTypedData(domain, GRANT_TYPES, grant);
   return {
     license: args.license,
