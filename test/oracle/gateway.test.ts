@@ -851,8 +851,8 @@ describe("gateway", () => {
     });
 
     it("costs nothing when the time is up before its first word", async () => {
-      gateway = await start({ requestTimeoutMs: 50 });
-      upstream.script = streaming({ delayMs: 100 });
+      gateway = await start({ requestTimeoutMs: 400 });
+      upstream.script = streaming({ delayMs: 800 });
       expect(await chatStream().catch((cause: Error) => cause)).to.be.instanceOf(APIError);
       expect(onlyReceipt()).to.include({ requests: 0n, flags: ReceiptFlag.upstreamError });
     });
