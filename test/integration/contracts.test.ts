@@ -4,6 +4,7 @@ import { id, ZeroHash, type Signer } from "ethers";
 import { unpackOutcomes } from "../../oracle/protocol/entries";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Entry, Usage } from "../../oracle/protocol/types";
+import { everybodyLeaves, heldBy } from "../support/books";
 import {
   addOperator,
   addPlan,
@@ -56,38 +57,8 @@ describe("a market", () => {
     }
   };
 
-  /** Has everybody take out what is theirs. */
-  const everybodyLeaves = async (licensees: [Signer, bigint][], operators: [Signer, number][]) => {
-    for (const [owner, licenseId] of licensees) {
-      const { balance } = await licet.escrow.accountOf(licenseId);
-      await licet.escrow.connect(owner).thaw(licenseId, balance);
-    }
-    for (const [owner, operatorId] of operators) {
-      if ((await licet.escrow.bonusOf(operatorId)) > 0n) await licet.escrow.payBonus(operatorId);
-      const { shares } = await licet.staking.positionOf(operatorId, await owner.getAddress());
-      await licet.staking.connect(owner).thaw(operatorId, shares);
-    }
-    await time.increase(Math.max(LICENSEE_THAW, STAKE_THAW) + 1);
-    for (const [owner, licenseId] of licensees) {
-      if ((await licet.escrow.accountOf(licenseId)).thawing > 0n) {
-        await licet.escrow.connect(owner).withdraw(licenseId, owner);
-      }
-    }
-    for (const [owner, operatorId] of operators) await licet.staking.connect(owner).withdraw(operatorId, owner);
-    for (const payee of [market.publisher, ...operators.map(([owner]) => owner)]) {
-      if ((await licet.escrow.earningsOf(payee)) > 0n) await licet.escrow.connect(payee).withdrawEarnings(payee);
-    }
-    if ((await licet.escrow.protocolFees()) > 0n) await licet.escrow.withdrawFees();
-    for (const payee of market.payees.slice(0, ATTESTORS.length)) {
-      if ((await licet.committee.incomeOf(payee)) > 0n) await licet.committee.connect(payee).withdraw(payee);
-    }
-  };
-
-  const expectNothingLeft = async () => {
-    expect(await licet.currency.balanceOf(licet.escrow), "left in the escrow").to.equal(0);
-    expect(await licet.currency.balanceOf(licet.staking), "left in the staking").to.equal(0);
-    expect(await licet.currency.balanceOf(licet.committee), "left in the committee").to.equal(0);
-  };
+  const expectNothingLeft = async () =>
+    expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, committee: 0n });
 
   it("pays everybody for a license's life, and ends with every unit where it belongs", async () => {
     const { publisher, licensee, operator, treasury, payees } = market;
@@ -128,7 +99,7 @@ describe("a market", () => {
 
     // All leave. The license outlives its money.
     const staked = market.stake;
-    await everybodyLeaves([[licensee, licenseId]], [[operator, market.operatorId]]);
+    await everybodyLeaves(market);
     const gained = (await Promise.all(people.map(money))).map((after, i) => after - before[i]);
     expect(gained.slice(0, 4)).to.deep.equal([share(3_000n), -usd(9), operated + staked + bonus, share(100n) - bonus]);
     expect(gained.slice(4, 6).reduce((sum, gain) => sum + gain, 0n)).to.equal(attested);
@@ -139,7 +110,7 @@ describe("a market", () => {
   });
 
   it("goes on when its publisher publishes, closes a plan, opens another and sells the model", async () => {
-    const { publisher, outsider, licensee, operator } = market;
+    const { publisher, outsider } = market;
     const { assets, licenses, escrow } = licet;
     const old = await buyLicense(market, usd(10));
 
@@ -173,18 +144,12 @@ describe("a market", () => {
     expect(await escrow.earningsOf(outsider)).to.equal((await escrow.splitOf(third.batchId)).publisher + usd(0.6));
     await escrow.connect(outsider).withdrawEarnings(outsider);
 
-    await everybodyLeaves(
-      [
-        [licensee, old],
-        [licensee, young],
-      ],
-      [[operator, 1]],
-    );
+    await everybodyLeaves(market);
     await expectNothingLeft();
   });
 
   it("serves many licensees by two operators, in parts, over weeks, and pays out to the unit", async () => {
-    const { licensee, operator, payees, publisher } = market;
+    const { operator, payees, publisher } = market;
     const { escrow, currency, staking } = licet;
     const rival = payees[5];
     const rivalId = await addOperator(market, rival, usd(77));
@@ -233,13 +198,7 @@ describe("a market", () => {
     const balances = accounts.reduce((sum, { balance }) => sum + balance, 0n);
     expect(await currency.balanceOf(escrow)).to.equal(balances + earned + (await escrow.protocolFees()));
 
-    await everybodyLeaves(
-      [...licenses, ...rivals].map((license) => [licensee, license]),
-      [
-        [operator, 1],
-        [rival, rivalId],
-      ],
-    );
+    await everybodyLeaves(market);
     await expectNothingLeft();
     expect(await currency.totalSupply()).to.equal(supply);
   });
@@ -269,12 +228,12 @@ describe("a market", () => {
     const { charged } = await licet.escrow.batchOf(batchId);
     expect(await licet.currency.balanceOf(licet.escrow)).to.equal(charged);
     await licet.committee.shareIncome(batchId);
-    await everybodyLeaves([], [[market.operator, 1]]);
+    await everybodyLeaves(market);
     await expectNothingLeft();
   });
 
   it("lets an operator who was slashed wait for its releases, stake anew, serve on, and leave", async () => {
-    const { operator, slasher, treasury, licensee } = market;
+    const { operator, slasher, treasury } = market;
     const { staking, escrow, currency } = licet;
     const licenseId = await buyLicense(market, usd(9_000));
     const { batchId } = await settle(market, [entryOf(licenseId, tokens(0, 2_000_000, 0))]);
@@ -300,7 +259,7 @@ describe("a market", () => {
 
     await staking.connect(treasury).withdrawProceeds(treasury);
     expect(await currency.balanceOf(treasury)).to.equal(usd(9_900));
-    await everybodyLeaves([[licensee, licenseId]], [[operator, 1]]);
+    await everybodyLeaves(market);
     await expectNothingLeft();
   });
 });

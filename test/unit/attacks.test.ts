@@ -1,4 +1,4 @@
-import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
+import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, Wallet, ZeroHash } from "ethers";
 import hre from "hardhat";
@@ -31,6 +31,7 @@ import {
   worth,
   type Market,
 } from "../support/market";
+import { heldBy, owedBy } from "../support/books";
 import { connectLicet, deployLicet } from "../../deploy/deploy";
 
 const WINDOW = 2 * DAY;
@@ -583,6 +584,7 @@ describe("attacks", () => {
       ["withdraw", () => escrow.connect(market.licensee).withdraw(licenseId, market.licensee)],
       ["withdrawEarnings", () => escrow.connect(market.operator).withdrawEarnings(market.operator)],
       ["withdrawFees", () => escrow.withdrawFees()],
+      ["payBonus", () => escrow.payBonus(1)],
       ["collectAttestorShare", () => market.licet.committee.shareIncome(released)],
     ];
     for (const [name, act] of outer) {
@@ -597,6 +599,7 @@ describe("attacks", () => {
           abi.encodeFunctionData("settle", [header, "0x", "0x"]),
           abi.encodeFunctionData("release", [released]),
           abi.encodeFunctionData("collectAttestorShare", [released]),
+          abi.encodeFunctionData("payBonus", [1]),
           abi.encodeFunctionData("withdrawEarnings", [market.outsider.address]),
           abi.encodeFunctionData("withdrawFees"),
         ];
@@ -606,6 +609,38 @@ describe("attacks", () => {
         }
       });
     }
+
+    it("what moves no money can be called in the middle of what does, and no sum is wrong afterwards", async () => {
+      const planId = await addPlan(market, { minimumSpend: usd(10), upfrontPrice: usd(3) });
+      const { interface: abi } = escrow;
+      const [, wayIn, wayOut] = outer;
+      for (const [, act] of [wayIn, wayOut]) {
+        const other = await buyLicense(market, usd(30), { planId });
+        await escrow.connect(market.licensee).setCap(other, 200);
+        await escrow.connect(market.licensee).changeService(other, 1, true);
+        await time.increaseTo((await escrow.accountOf(other)).expiresAt);
+        const due = await takeSnapshot();
+        for (const name of ["releaseUpfront", "renew", "applyCapCut", "applyServiceChange", "closeTerm"] as const) {
+          if (name === "closeTerm") await time.increase(WAIT);
+          await currency.arm(escrow, abi.encodeFunctionData(name as "renew", [other]));
+          await act();
+          expect(await heldBy(market)).to.deep.equal(await owedBy(market));
+          await due.restore();
+        }
+      }
+    });
+
+    it("stake can't be moved in the middle of a bonus, beyond what is there", async () => {
+      const { staking } = market.licet;
+      const { shares } = await staking.poolOf(1);
+      await staking.connect(market.operator).thaw(1, shares);
+      await time.increase(STAKE_THAW + 1);
+      await currency.arm(staking, staking.interface.encodeFunctionData("withdraw", [1, market.outsider.address]));
+      // The currency holds no stake: who may withdraw is who calls.
+      await expect(escrow.payBonus(1))
+        .to.be.revertedWithCustomError(staking, "ThawEmpty")
+        .withArgs(1, await currency.getAddress());
+    });
 
     it("stake can't be moved in the middle of a stake's move", async () => {
       const { staking } = market.licet;
@@ -618,6 +653,15 @@ describe("attacks", () => {
         await currency.arm(staking, data);
         await expect(owner.addStake(1, usd(1))).to.be.revertedWithCustomError(staking, "ReentrancyGuardReentrantCall");
       }
+    });
+
+    it("a bonus that arrives in the middle of a stake's move isn't taken for stake", async () => {
+      const { staking } = market.licet;
+      const bonus = await escrow.bonusOf(1);
+      await currency.arm(escrow, escrow.interface.encodeFunctionData("payBonus", [1]));
+      await expect(staking.connect(market.operator).addStake(1, usd(1)))
+        .to.be.revertedWithCustomError(staking, "TransferIncomplete")
+        .withArgs(usd(1), usd(1) + bonus);
     });
 
     it("a committee's income can't be withdrawn in the middle of its withdrawal", async () => {

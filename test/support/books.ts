@@ -1,0 +1,125 @@
+import { time } from "@nomicfoundation/hardhat-network-helpers";
+import hre from "hardhat";
+import { BatchStatus, DAY, LicenseStatus, STOP_GRACE, WAIT, type Market } from "./market";
+
+const LONGEST_HOLD = 30 * DAY;
+const STAKE_THAW = 32 * DAY;
+
+const numbers = (count: bigint): number[] => Array.from({ length: Number(count) }, (_, i) => i + 1);
+const sum = (amounts: bigint[]): bigint => amounts.reduce((total, amount) => total + amount, 0n);
+
+async function batchIdsOf({ licet }: Market): Promise<string[]> {
+  const settled = await licet.escrow.queryFilter(licet.escrow.filters.BatchSettled());
+  return settled.map(({ args }) => args.batchId);
+}
+
+/** What each contract that holds money owes to whom it may concern, added up: what its balance must be. */
+export async function owedBy(market: Market): Promise<{ escrow: bigint; staking: bigint; committee: bigint }> {
+  const { escrow, staking, committee, licenses, operators } = market.licet;
+  const people = await hre.ethers.getSigners();
+  const ofEach = async <T>(keys: T[], amountOf: (key: T) => Promise<bigint>) =>
+    sum(await Promise.all(keys.map(amountOf)));
+  const ids = numbers(await licenses.licenseCount());
+  const operatorIds = numbers(await operators.operatorCount());
+
+  const waiting = async (batchId: string) => {
+    const { status, charged } = await escrow.batchOf(batchId);
+    if (status === BigInt(BatchStatus.Held)) return charged;
+    return status === BigInt(BatchStatus.Released) ? (await escrow.splitOf(batchId)).attestor : 0n;
+  };
+  return {
+    escrow: sum([
+      await ofEach(ids, async (id) => (await escrow.accountOf(id)).balance),
+      await ofEach(ids, async (id) => (await escrow.upfrontOf(id)).amount),
+      await ofEach(await batchIdsOf(market), waiting),
+      await ofEach(people, (person) => escrow.earningsOf(person)),
+      await ofEach(operatorIds, (operatorId) => escrow.bonusOf(operatorId)),
+      await escrow.protocolFees(),
+    ]),
+    staking: sum([
+      await ofEach(operatorIds, async (operatorId) => (await staking.poolOf(operatorId)).stake),
+      await ofEach(people, (person) => staking.proceedsOf(person)),
+    ]),
+    committee: await ofEach(people, (person) => committee.incomeOf(person)),
+  };
+}
+
+/** What each contract that holds money has. */
+export async function heldBy({ licet }: Market): Promise<{ escrow: bigint; staking: bigint; committee: bigint }> {
+  const { currency, escrow, staking, committee } = licet;
+  const [ofEscrow, ofStaking, ofCommittee] = await Promise.all(
+    [escrow, staking, committee].map((contract) => currency.balanceOf(contract)),
+  );
+  return { escrow: ofEscrow, staking: ofStaking, committee: ofCommittee };
+}
+
+/** Ends every license, and has everybody take out what is theirs, whoever they are. Nothing stays behind. */
+export async function everybodyLeaves(market: Market): Promise<void> {
+  const { escrow, licenses, operators } = market.licet;
+  const ids = numbers(await licenses.licenseCount());
+  const operatorIds = numbers(await operators.operatorCount());
+  for (const id of ids) await endLicense(market, id);
+  await time.increase(STOP_GRACE + WAIT + LONGEST_HOLD + 1);
+  for (const id of ids) await closeLicense(market, id);
+  for (const batchId of await batchIdsOf(market)) await payBatch(market, batchId);
+  for (const operatorId of operatorIds) {
+    if ((await escrow.bonusOf(operatorId)) > 0n) await escrow.payBonus(operatorId);
+  }
+  await leaveWithBalances(market, ids, operatorIds);
+  await leaveWithIncome(market);
+}
+
+const signerOf = (address: string) => hre.ethers.getSigner(address);
+
+async function endLicense({ licet: { escrow, licenses } }: Market, id: number): Promise<void> {
+  const asOwner = escrow.connect(await signerOf(await licenses.ownerOf(id)));
+  const { Locked, Movable, Running, Lapsed } = LicenseStatus;
+  const is = async (...statuses: number[]) => statuses.includes(Number(await escrow.statusOf(id)));
+  if (await is(Locked, Movable)) await asOwner.unlock(id);
+  if (await is(Running, Lapsed)) await asOwner.end(id);
+}
+
+async function closeLicense({ licet: { escrow, licenses } }: Market, id: number): Promise<void> {
+  const { planId } = await escrow.accountOf(id);
+  const { minimumSpend } = await licenses.termsOf(planId);
+  while (minimumSpend > 0n && (await escrow.statusOf(id)) !== BigInt(LicenseStatus.Closed)) await escrow.closeTerm(id);
+  if ((await escrow.upfrontOf(id)).amount > 0n) await escrow.releaseUpfront(id);
+}
+
+async function payBatch({ licet: { escrow, committee } }: Market, batchId: string): Promise<void> {
+  const status = async () => Number(await escrow.batchStatusOf(batchId));
+  if ((await status()) === BatchStatus.Releasable) await escrow.release(batchId);
+  if ((await status()) === BatchStatus.Released) await committee.shareIncome(batchId);
+}
+
+async function leaveWithBalances(market: Market, ids: number[], operatorIds: number[]): Promise<void> {
+  const { escrow, staking, licenses, operators } = market.licet;
+  for (const id of ids) {
+    const asOwner = escrow.connect(await signerOf(await licenses.ownerOf(id)));
+    const { balance } = await escrow.accountOf(id);
+    await asOwner.thaw(id, balance);
+  }
+  for (const operatorId of operatorIds) {
+    const owner = await signerOf(await operators.ownerOf(operatorId));
+    await staking.connect(owner).thaw(operatorId, (await staking.positionOf(operatorId, owner)).shares);
+  }
+  await time.increase(STAKE_THAW + 1);
+  for (const id of ids) {
+    const owner = await signerOf(await licenses.ownerOf(id));
+    if ((await escrow.accountOf(id)).thawing > 0n) await escrow.connect(owner).withdraw(id, owner);
+  }
+  for (const operatorId of operatorIds) {
+    const owner = await signerOf(await operators.ownerOf(operatorId));
+    const { thaw } = await staking.positionOf(operatorId, owner);
+    if (thaw.amount > 0n) await staking.connect(owner).withdraw(operatorId, owner);
+  }
+}
+
+async function leaveWithIncome({ licet: { escrow, staking, committee } }: Market): Promise<void> {
+  for (const person of await hre.ethers.getSigners()) {
+    if ((await escrow.earningsOf(person)) > 0n) await escrow.connect(person).withdrawEarnings(person);
+    if ((await staking.proceedsOf(person)) > 0n) await staking.connect(person).withdrawProceeds(person);
+    if ((await committee.incomeOf(person)) > 0n) await committee.connect(person).withdraw(person);
+  }
+  if ((await escrow.protocolFees()) > 0n) await escrow.withdrawFees();
+}
