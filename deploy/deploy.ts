@@ -22,8 +22,8 @@ import type { Signer } from "ethers";
 const HOUR = 3600;
 const DAY = 24 * HOUR;
 
-/** Chains on which a test currency may be made. */
-const LOCAL_CHAIN_IDS = new Set([31337n, 1337n]);
+/** Whether a chain is one of a machine's own, where a test currency may be made and the clock be moved. */
+export const isLocalChain = (chainId: bigint): boolean => chainId === 31337n || chainId === 1337n;
 
 export interface DeploymentParameters {
   /** An ERC-20 of at most 8 decimals; none on a local chain makes a test currency. */
@@ -63,7 +63,7 @@ export async function deployLicet(
   const { ethers, ignition } = hre;
   const { chainId } = await ethers.provider.getNetwork();
   const block = (await ethers.provider.getBlockNumber()) + 1;
-  if (LOCAL_CHAIN_IDS.has(chainId)) forgetJournal(hre, chainId);
+  if (isLocalChain(chainId)) forgetJournal(hre, chainId);
 
   const testCurrency = parameters.currency === undefined ? await deployTestCurrency(hre, chainId) : undefined;
   const currency = parameters.currency ?? testCurrency!;
@@ -98,7 +98,7 @@ function forgetJournal({ config }: HardhatRuntimeEnvironment, chainId: bigint): 
 }
 
 async function deployTestCurrency(hre: HardhatRuntimeEnvironment, chainId: bigint): Promise<string> {
-  if (!LOCAL_CHAIN_IDS.has(chainId)) {
+  if (!isLocalChain(chainId)) {
     throw new Problem(`Chain ${chainId} is not a local one: name the currency of the market (an ERC-20's address).`);
   }
   const { currency } = await hre.ignition.deploy(Currency);

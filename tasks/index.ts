@@ -1,6 +1,7 @@
 import "./attestor";
 import "./batch";
 import "./bench";
+import "./chain";
 import "./committee";
 import "./currency";
 import "./demo";

@@ -7,6 +7,7 @@ import { ContractFactory, HDNodeWallet, id, keccak256, Mnemonic, ZeroHash } from
 import hre from "hardhat";
 import { HardhatContext } from "hardhat/internal/context";
 import { ArgumentsParser } from "hardhat/internal/cli/ArgumentsParser";
+import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { addressBookPath } from "../../deploy/addressBook";
@@ -15,6 +16,7 @@ import { batchDigest, decodeBearer, headerToJson } from "../../oracle/protocol/m
 import type { BatchHeader } from "../../oracle/protocol/types";
 import { Store } from "../../oracle/store/store";
 import { committeeProof } from "../../oracle/settler/attestorPool";
+import { waitOnChain } from "../../tasks/chain";
 import { EXAMPLES } from "../../tasks/support";
 import { entryOf, HOUR } from "../support/market";
 import { NETWORK, TaskBench } from "../support/taskBench";
@@ -199,6 +201,16 @@ describe("tasks", function () {
     bad("status --account -1", /--account must be a whole number from 0 to \d+; it is "-1"/);
     bad("status --verbosely", /Unrecognized param --verbosely/);
 
+    good("chain:wait --for 1m", { time: /^20/ });
+    bad("chain:wait --for soon", /--for must be a length of time such as .* it is "soon"/);
+    it("chain:wait moves no clock but a local chain's", async () => {
+      const provider = { getNetwork: async () => ({ chainId: 1n }) };
+      const elsewhere = { ethers: { provider } } as unknown as HardhatRuntimeEnvironment;
+      await expect(waitOnChain(elsewhere, { for: 60 })).to.be.rejectedWith(
+        "Chain 1 is not a local one: its time passes",
+      );
+    });
+
     good("attestor:show", { threshold: "2 of 3" });
     bad(`attestor:show --attestor ${addressOf(9)}`, /no committee is there/);
     bad("attestor:show --attestor nobody", /--attestor must be an address/);
@@ -299,7 +311,7 @@ describe("tasks", function () {
 
     good(`plan:create --asset 1 --terms models/lic380k-plan.json ${text} ${PUBLISHER}`, {
       plan: 1,
-      "rate of outputTokens": usd("3"),
+      "rate of a million outputTokens": usd("3"),
       hold: "1 hour",
       "discount for availability": ["10 % below 99 %", "25 % below 90 %"],
     });
