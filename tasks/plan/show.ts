@@ -21,7 +21,7 @@ export function describeTerms(terms: PlanTermsStructOutput, money: Money): TaskR
   return {
     asset: Number(terms.assetId),
     attestor: terms.attestor,
-    ...Object.fromEntries(METERS.map((meter) => [`rate of ${meter}`, money.of(terms.rates[meter])])),
+    ...Object.fromEntries(METERS.map((meter) => [`rate of a million ${meter}`, money.of(terms.rates[meter])])),
     "publisher's share": percentOf(terms.publisherBps),
     "attestors' share": percentOf(terms.attestorBps),
     hold: periodOf(terms.holdPeriod),

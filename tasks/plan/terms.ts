@@ -6,7 +6,7 @@ import type { PlanTermsStruct } from "../../typechain-types/contracts/LicenseReg
 import { parsePeriod, Problem, type Money } from "../support";
 
 /** All that a plan's file may say: money in whole units of the currency, times like 30d, shares in percent. */
-const TERMS = [
+export const PLAN_FIELDS = [
   /** Price of a million units of each meter; a meter that isn't named is free. */
   "rates",
   /** Of the charge before discounts; the operator gets the rest after the protocol fee. */
@@ -45,7 +45,7 @@ export function planTermsOf(
   money: Money,
   fixed: Pick<PlanTermsStruct, "assetId" | "attestor" | "licenseTextHash">,
 ): PlanTermsStruct {
-  const plan = fieldsOf(file, "The plan", TERMS);
+  const plan = fieldsOf(file, "The plan", PLAN_FIELDS);
   const rates = fieldsOf(plan.rates ?? {}, "rates", METERS);
   const [available, scarcelyAvailable] = tiersOf(plan.availability, "availability", "floorPercent");
   const [slow, verySlow] = tiersOf(plan.timeToFirstToken, "timeToFirstToken", "ceilingMs");
