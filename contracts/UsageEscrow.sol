@@ -232,11 +232,12 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
     /// @inheritdoc IUsageEscrow
     function renew(LicenseId licenseId) external {
+        if (_book.asides[licenseId].endedAt != 0) closeTerm(licenseId);
         _book.renew(licenseId);
     }
 
     /// @inheritdoc IUsageEscrow
-    function closeTerm(LicenseId licenseId) external returns (uint256 charged) {
+    function closeTerm(LicenseId licenseId) public returns (uint256 charged) {
         AssetId assetId;
         uint256 endedAt;
         (assetId, endedAt, charged) = _book.closeTerm(licenseId);

@@ -247,7 +247,6 @@ interface IUsageEscrow {
     error StakeThawTooShort(uint256 thawPeriod, uint256 shortest);
     error SummaryInvalid(uint256 count, uint256 availabilityBps);
     error TermClosedBefore(LicenseId licenseId);
-    error TermNotClosed(LicenseId licenseId);
     error TermOpen(LicenseId licenseId, uint256 closableAt);
     error TermTooShort(uint256 termPeriod, uint256 shortest);
     error ThawAboveBalance(LicenseId licenseId, uint256 amount, uint256 balance);
@@ -341,7 +340,7 @@ interface IUsageEscrow {
 
     /// @notice Starts the next term of a license whose plan has a minimum and whose term is over, if what isn't on its way out
     /// covers the next minimum. Anyone may call this within an epoch of the term's end, unless a recall takes effect in
-    /// either term; its owner at any time: later than that, the term starts anew.
+    /// either term; its owner at any time: later than that, the term starts anew. Closes the term before, if that waits for it.
     function renew(LicenseId licenseId) external;
 
     /// @notice Closes the oldest term that is over and not closed, once all use of it has settled or could have: charges what

@@ -213,7 +213,7 @@ library LicenseDesk {
     }
 
     /// @dev Anyone may renew in time, which goes on where the term ended; its owner later, too, which starts a term now.
-    /// At most one term that is over waits beside the running one.
+    /// No other term may be waiting aside to be closed.
     function renew(LicenseBook storage book, LicenseId licenseId) external {
         _requireStatus(book, licenseId, LAPSED);
         Account account = book.accounts[licenseId];
@@ -227,7 +227,6 @@ library LicenseDesk {
         uint256 taken = book.thaws[licenseId].amount;
         if (!account.isClosed()) {
             Aside storage aside = book.asides[licenseId];
-            require(aside.endedAt == 0, IUsageEscrow.TermNotClosed(licenseId));
             taken += _shortfallOf(plan, account.spent(), endedAt);
             // The account's own fields, of 32 and 56 bits.
             (aside.endedAt, aside.endedSpent) = (uint40(endedAt), uint56(account.spent()));

@@ -120,7 +120,6 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
     "A batch of {count} receipts with an availability of {availabilityBps:percent} is none: it has at least one receipt and at " +
     "most 100 %",
   TermClosedBefore: "The last term of license {licenseId} was closed before: nothing more is due",
-  TermNotClosed: "A term of license {licenseId} that is over must be closed first, with `license:close`",
   TermOpen: "The term of license {licenseId} can be closed after {closableAt:time}, when all use of it has settled",
   TermTooShort:
     "A plan with a minimum spend needs a term of at least {shortest:period}, in which its use can settle; this one has " +

@@ -585,15 +585,15 @@ describe("UsageEscrow", () => {
     });
 
     describe("when the term before the one that is over isn't closed", () => {
-      it("reverts with TermNotClosed, and renews once it is", async () => {
+      it("closes it, and so renews term after term", async () => {
         await time.increaseTo(expiresAt);
         await renew();
+        await escrow.deposit(licenseId, usd(1_000));
         await time.increaseTo(expiresAt + TERM);
-        await expect(renew()).to.be.revertedWithCustomError(escrow, "TermNotClosed").withArgs(licenseId);
-        await escrow.closeTerm(licenseId);
-        await escrow.deposit(licenseId, usd(1));
-        await renew();
-        expect((await accountOf()).term).to.equal(2);
+        await expect(renew())
+          .to.emit(escrow, "TermClosed")
+          .withArgs(licenseId, expiresAt, MINIMUM, MINIMUM / 100n);
+        expect(await accountOf()).to.include({ term: 2n, endedAt: BigInt(expiresAt + TERM) });
       });
     });
 

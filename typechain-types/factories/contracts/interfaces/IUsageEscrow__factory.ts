@@ -596,17 +596,6 @@ const _abi = [
         name: "licenseId",
         type: "uint64",
       },
-    ],
-    name: "TermNotClosed",
-    type: "error",
-  },
-  {
-    inputs: [
-      {
-        internalType: "LicenseId",
-        name: "licenseId",
-        type: "uint64",
-      },
       {
         internalType: "uint256",
         name: "closableAt",
