@@ -22,22 +22,15 @@ describe("the documents", function () {
 
   describe("that are paths", () => {
     let bench: TaskBench;
-    let untouched: string;
     /** Sections whose commands were run on the chain as it is. */
     let done: Set<string>;
+    /** The chain after the deployment, with which every page begins: it is made once. */
+    let deployed: { by: string; snapshot: string } | undefined;
 
     before(async () => {
       bench = await TaskBench.start();
     });
     after(() => bench.close());
-
-    const onOneChain = () => {
-      before(async () => {
-        done = new Set();
-        untouched = (await bench.provider.send("evm_snapshot", [])) as string;
-      });
-      after(() => bench.provider.send("evm_revert", [untouched]));
-    };
 
     /** Runs a page's commands from the top to the end of a section, but for those that were run. */
     async function goTo(page: Page, anchor: string): Promise<void> {
@@ -62,14 +55,22 @@ describe("the documents", function () {
       const [npx, hardhat, task, ...words] = wordsOf(command);
       expect([npx, hardhat], command).to.deep.equal(["npx", "hardhat"]);
       expect(words.slice(0, 2), command).to.deep.equal(NETWORK_AS_WRITTEN);
-      const { exitCode, stderr, stdout } = await bench.run([task, ...words.slice(2)]);
+      if (command === deployed?.by) await bench.provider.send("evm_revert", [deployed.snapshot]);
+      else await runTask([task, ...words.slice(2)], command);
+      if (task === "deploy") deployed = { by: command, snapshot: await bench.provider.send("evm_snapshot", []) };
+    }
+
+    async function runTask(words: string[], command: string): Promise<void> {
+      const { exitCode, stderr, stdout } = await bench.run(words);
       expect({ exitCode, stderr }, command).to.deep.equal({ exitCode: 0, stderr: "" });
       expect(stdout, command).not.to.equal("");
     }
 
     for (const page of PATHS) {
       describe(page.file, () => {
-        onOneChain();
+        before(() => {
+          done = new Set();
+        });
 
         for (const { heading, anchor, commands } of page.sections.filter(({ commands }) => commands.length > 0)) {
           it(`${heading}: its ${commands.length} commands work`, () => goTo(page, anchor));
@@ -78,8 +79,6 @@ describe("the documents", function () {
     }
 
     describe("README.md", () => {
-      onOneChain();
-
       const { commands } = readPage("README.md").sections.find(({ heading }) => heading === README_COMMANDS)!;
       it(`${README_COMMANDS}: its ${commands.length} commands work`, async () => {
         expect(commands).not.to.deep.equal([]);
