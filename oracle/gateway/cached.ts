@@ -4,6 +4,8 @@ interface Held<Value> {
   value: Value;
   /** When it was read, or failed to be. */
   triedAt: number;
+  /** Whether it failed to be. */
+  isStale: boolean;
 }
 
 export interface CacheTimes {
@@ -17,8 +19,9 @@ export interface CacheTimes {
 const CAPACITY = 10_000;
 
 /**
- * Remembers what was read for a while. When reading fails or takes too long, the last value serves for as long again: a
- * chain that halts or hangs must not stop requests that are within their limits. A key is read once at a time.
+ * Remembers what was read for a while. When reading fails or takes too long, the last value serves on, and nobody waits for
+ * the next attempts until one succeeds: a chain that halts or hangs must not stop requests that are within their limits. A
+ * key is read once at a time.
  */
 export class Cached<Key, Value> {
   private readonly held = new Map<Key, Held<Value>>();
@@ -38,15 +41,18 @@ export class Cached<Key, Value> {
   async get(key: Key): Promise<Value> {
     const held = this.held.get(key);
     if (held !== undefined && performance.now() - held.triedAt < this.times.maxAgeMs) return held.value;
-    try {
-      return await (this.reading.get(key) ?? this.readAnew(key));
-    } catch (cause) {
-      const last = this.held.get(key);
-      if (last === undefined) throw cause;
-      this.onStale(key, cause);
-      last.triedAt = performance.now();
-      return last.value;
-    }
+    const reading = (this.reading.get(key) ?? this.readAnew(key)).catch((cause) => this.lastInstead(key, cause));
+    if (held?.isStale !== true) return reading;
+    reading.catch(() => undefined);
+    return held.value;
+  }
+
+  private lastInstead(key: Key, cause: unknown): Value {
+    const last = this.held.get(key);
+    if (last === undefined) throw cause;
+    this.onStale(key, cause);
+    this.held.set(key, { ...last, triedAt: performance.now(), isStale: true });
+    return last.value;
   }
 
   /** What was read last, however long ago; undefined if nothing is remembered. */
@@ -73,7 +79,7 @@ export class Cached<Key, Value> {
 
   private hold(key: Key, value: Value): void {
     this.held.delete(key);
-    this.held.set(key, { value, triedAt: performance.now() });
+    this.held.set(key, { value, triedAt: performance.now(), isStale: false });
     if (this.held.size > CAPACITY) this.held.delete(this.held.keys().next().value as Key);
   }
 }

@@ -13,7 +13,7 @@ import { ApiError, parseCompletion, type CompletionKind, type CompletionRequest,
 import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { steadyClock } from "../chain/steadyClock";
 import type { Store } from "../store/store";
-import { Upstream, type ModelConfig } from "./upstream";
+import { nameAt, Upstream, type ModelConfig } from "./upstream";
 
 export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
   /** Private key, in hex, of one of the operator's signing keys. */
@@ -79,6 +79,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   await recoverOpenRequests(store, signer, await now(), log);
 
   const upstream = new Upstream();
+  await warnOfUpstreams(config.models, upstream, log);
   const admission = new Admission(config, chain, store, address, log, onTermOver);
   const running = new Set<Promise<void>>();
   const { requestTimeoutMs } = config;
@@ -127,6 +128,21 @@ async function requireVersions(models: ModelConfig[], chain: Chain): Promise<voi
       throw new Problem(`Model ${id}: version ${versionId} ${found}; the config says ${assetId}, ${manifestHash}.`);
     }
   }
+}
+
+/** They may come up later, and some can't be asked for their models: nothing of it stops the gateway. */
+async function warnOfUpstreams(models: ModelConfig[], upstream: Upstream, log: Log): Promise<void> {
+  await Promise.all(
+    models.map(async (model) => {
+      const { id, upstreamUrl } = model;
+      const names = await upstream.modelNames(model);
+      if (names === null) log.warn("upstream can't be asked for its models: does it run?", { model: id, upstreamUrl });
+      else if (!names.includes(nameAt(model))) {
+        const fields = { model: id, upstreamUrl, upstreamModel: nameAt(model), served: names };
+        log.error("upstream doesn't serve the model by that name: set upstreamModel", fields);
+      }
+    }),
+  );
 }
 
 /** Gives every request that a crash left open a receipt of zero use, so that sequences have no gaps and nobody pays for it. */

@@ -22,7 +22,7 @@ export class UpstreamUnreachable extends Error {
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
-const TOKENIZE_TIMEOUT_MS = 2_000;
+const ASK_TIMEOUT_MS = 2_000;
 const NEVER_CONNECTED = new Set([
   "ECONNREFUSED",
   "ENOTFOUND",
@@ -80,6 +80,20 @@ export class Upstream {
     return templated || this.countTokens(model, promptText(completion));
   }
 
+  /** What the server calls its models; null if it can't be asked. */
+  async modelNames(model: ModelConfig): Promise<string[] | null> {
+    try {
+      const { statusCode, body } = await request(urlOf(model, "/v1/models"), {
+        dispatcher: this.agent,
+        signal: AbortSignal.timeout(ASK_TIMEOUT_MS),
+      });
+      const answer = (await body.json()) as { data?: { id?: unknown }[] } | null;
+      return statusCode === 200 && Array.isArray(answer?.data) ? answer.data.map(({ id }) => String(id)) : null;
+    } catch {
+      return null;
+    }
+  }
+
   close(): Promise<void> {
     return this.agent.destroy();
   }
@@ -92,7 +106,7 @@ export class Upstream {
         headers: { "content-type": "application/json" },
         body: JSON.stringify({ model: nameAt(model), ...what }),
         dispatcher: this.agent,
-        signal: AbortSignal.timeout(TOKENIZE_TIMEOUT_MS),
+        signal: AbortSignal.timeout(ASK_TIMEOUT_MS),
       });
       const answer = (await body.json()) as { tokens?: unknown };
       const tokens = Array.isArray(answer) ? answer : answer.tokens;
@@ -122,7 +136,8 @@ function urlOf(model: ModelConfig, path: string): string {
   return model.upstreamUrl.replace(/\/+$/, "") + path;
 }
 
-function nameAt(model: ModelConfig): string {
+/** What the server behind a model calls it. */
+export function nameAt(model: ModelConfig): string {
   return model.upstreamModel ?? model.id;
 }
 

@@ -20,6 +20,8 @@ export const USAGE = { prompt_tokens: 30, completion_tokens: 4, total_tokens: 34
 export class FakeUpstream {
   script: Script = whole();
   readonly received: Received[] = [];
+  /** What it calls its models. */
+  names = ["writer", "other-v2"];
   /** How many tokens `/tokenize` finds in a text; without it, the server has no such thing. */
   tokenizer: ((text: string) => number) | null = null;
   /** Completions whose caller hung up before the answer was complete. */
@@ -50,6 +52,7 @@ export class FakeUpstream {
   }
 
   private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.method === "GET") return sendJson(response, 200, { data: this.names.map((id) => ({ id })) });
     const pieces = [];
     for await (const piece of request) pieces.push(piece);
     const body = JSON.parse(Buffer.concat(pieces).toString()) as Json;
