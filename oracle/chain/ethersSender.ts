@@ -40,8 +40,9 @@ export function createSender(
   }
 
   /** With the account's next nonce. */
-  async function sign(populated: Promise<TransactionRequest>): Promise<SignedTransaction> {
+  async function sign(populated: Promise<TransactionRequest>, replaced?: string): Promise<SignedTransaction> {
     const call = await populated;
+    const before = replaced === undefined ? null : Transaction.from(replaced);
     const [nonce, fees, { chainId }, gas] = await Promise.all([
       provider.getTransactionCount(signer, "latest"),
       provider.getFeeData(),
@@ -54,8 +55,8 @@ export function createSender(
       chainId,
       nonce,
       gasLimit: gasLimitFor(gas),
-      maxFeePerGas: fees.maxFeePerGas,
-      maxPriorityFeePerGas: fees.maxPriorityFeePerGas,
+      maxFeePerGas: atLeast(fees.maxFeePerGas, before?.maxFeePerGas),
+      maxPriorityFeePerGas: atLeast(fees.maxPriorityFeePerGas, before?.maxPriorityFeePerGas),
     });
     return { raw, hash: Transaction.from(raw).hash! };
   }
@@ -88,7 +89,14 @@ export function createSender(
       return statusName("BatchStatus", status) !== "None";
     },
 
-    signSettle: (header, entries, proof) => sign(escrow.settle.populateTransaction(header, entries, proof)),
+    signSettle: (header, entries, proof, replaced) =>
+      sign(escrow.settle.populateTransaction(header, entries, proof), replaced),
+
+    async isOutpriced(raw) {
+      const { maxFeePerGas } = Transaction.from(raw);
+      const fee = (await provider.getBlock("latest"))?.baseFeePerGas ?? null;
+      return fee !== null && maxFeePerGas !== null && maxFeePerGas < fee;
+    },
 
     signRenewal: (licenseId) => sign(escrow.renew.populateTransaction(licenseId)),
 
@@ -113,4 +121,13 @@ export function createSender(
       throw new Error(`Transaction ${hash} isn't final after ${timeoutMs} ms: it stays submitted and is followed up`);
     },
   };
+}
+
+/** Nodes take a transaction in another's place only if it pays a tenth more. */
+const REPLACEMENT_PERMILLE = 1_125n;
+
+function atLeast(fee: bigint | null, before: bigint | null | undefined): bigint | null {
+  if (before === undefined || before === null) return fee;
+  const raised = (before * REPLACEMENT_PERMILLE) / 1_000n + 1n;
+  return fee !== null && fee > raised ? fee : raised;
 }

@@ -5,8 +5,8 @@
  *   drafted ──> attested ──> submitted ──> settled
  *      └───────────┴────────────┴────────> expired, once the window is over
  *
- * The transaction is stored before it is sent, and a stored one is sent again as it is: one nonce can't pay twice. What
- * goes wrong is classed by what to do about it, in the outcome's status.
+ * The transaction is stored before it is sent, and a stored one is sent again as it is, or replaced by one of the same
+ * nonce where fees have risen above its own: one nonce can't pay twice. What goes wrong is classed by what to do about it, in the outcome's status.
  */
 import { computeAddress, getAddress } from "ethers";
 import type { AttestationRequest } from "../attestor/batchFacts";
@@ -40,8 +40,10 @@ export interface SettlementSender {
   preview(header: BatchHeader, entries: string): Promise<Outcome[]>;
   /** Whether the batch is settled in a block with at least so many confirmations; 1 is the latest block. */
   isSettled(batchId: string, confirmations: number): Promise<boolean>;
-  /** Signs, with the account's next nonce, and doesn't send. */
-  signSettle(header: BatchHeader, entries: string, proof: string): Promise<SignedTransaction>;
+  /** Signs, with the account's next nonce, and doesn't send. It pays so much more than `replaced` that it can take its place. */
+  signSettle(header: BatchHeader, entries: string, proof: string, replaced?: string): Promise<SignedTransaction>;
+  /** Whether the chain's fees have risen above what a transaction may pay: no block takes it then. */
+  isOutpriced(raw: string): Promise<boolean>;
   /** Sends. A transaction that is known already, or whose nonce was used, is no error. */
   broadcast(raw: string): Promise<void>;
   /** Waits until the fate has so many confirmations. @throws if that takes too long */
@@ -417,7 +419,7 @@ export class Settler {
       const { header } = this.load(batchId);
       if ((await this.isTooLate(header)) && !(await sender.isSettled(batchId, 1))) return this.abandon(batchId);
 
-      const { raw, hash } = (attempt === 0 && this.storedTransaction(batchId)) || (await this.sign(batchId));
+      const { raw, hash } = await this.transactionFor(batchId, attempt);
       await sender.broadcast(raw);
       const fate = await sender.waitFor(hash, confirmations);
       if (fate === "confirmed") return this.finish(batchId);
@@ -426,17 +428,21 @@ export class Settler {
     throw new NotYet(`${MOST_ATTEMPTS} transactions failed`);
   }
 
-  private storedTransaction(batchId: string): SignedTransaction | null {
-    const { rawTransaction, transactionHash } = this.load(batchId);
-    return rawTransaction && transactionHash ? { raw: rawTransaction, hash: transactionHash } : null;
+  /** The stored one, as long as that can still be mined. */
+  private async transactionFor(batchId: string, attempt: number): Promise<SignedTransaction> {
+    const { rawTransaction: raw, transactionHash: hash } = this.load(batchId);
+    if (attempt > 0 || raw === null || hash === null) return this.sign(batchId);
+    if (!(await this.deps.sender.isOutpriced(raw))) return { raw, hash };
+    this.deps.log.warn("Fees have risen above the transaction's: it is replaced", { batchId, hash });
+    return this.sign(batchId, raw);
   }
 
-  private async sign(batchId: string): Promise<SignedTransaction> {
+  private async sign(batchId: string, replaced?: string): Promise<SignedTransaction> {
     const { sender, store, log } = this.deps;
     const { header, entries, proof } = this.load(batchId);
     if (proof === null) throw new Error(`Batch ${batchId} has no proof: it was never attested`);
     this.warnOfUncharged(batchId, entries, await sender.preview(header, entries));
-    const transaction = await sender.signSettle(header, entries, proof);
+    const transaction = await sender.signSettle(header, entries, proof, replaced);
     store.markSubmitted(batchId, transaction.raw, transaction.hash);
     log.info("Batch submitted", { batchId, hash: transaction.hash });
     return transaction;

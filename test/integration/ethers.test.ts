@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { time } from "@nomicfoundation/hardhat-network-helpers";
-import { id, parseEther, Wallet, type TransactionRequest } from "ethers";
+import { id, parseEther, toBeHex, Transaction, Wallet, type TransactionRequest } from "ethers";
 import hre from "hardhat";
 import type { Chain } from "../../oracle/chain/chain";
 import { connectChain } from "../../oracle/chain/ethersChain";
@@ -402,6 +402,23 @@ describe("createSender", () => {
     await sender.broadcast(raw);
     expect(await sender.waitFor(hash, 1)).to.equal("confirmed");
     expect((await market.licet.escrow.accountOf(license)).term).to.equal(1n);
+  });
+
+  it("replaces a transaction that fees have outpriced", async () => {
+    const { header, entries, proof } = await attestedBatch();
+    const cheap = await sender.signSettle(header, entries, proof);
+    expect(await sender.isOutpriced(cheap.raw)).to.equal(false);
+    const { maxFeePerGas, maxPriorityFeePerGas, nonce } = Transaction.from(cheap.raw);
+    await hre.network.provider.send("hardhat_setNextBlockBaseFeePerGas", [toBeHex(maxFeePerGas! * 2n)]);
+    await hre.network.provider.send("hardhat_mine", ["0x1"]);
+    expect(await sender.isOutpriced(cheap.raw)).to.equal(true);
+
+    const dear = await sender.signSettle(header, entries, proof, cheap.raw);
+    const replacement = Transaction.from(dear.raw);
+    expect(replacement.nonce).to.equal(nonce);
+    expect(replacement.maxPriorityFeePerGas! * 10n >= maxPriorityFeePerGas! * 11n).to.equal(true);
+    await sender.broadcast(dear.raw);
+    expect(await sender.waitFor(dear.hash, 1)).to.equal("confirmed");
   });
 
   it("says whose account can't pay for gas", async () => {

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { AbiCoder, computeAddress, getAddress, id, keccak256, toBeHex, ZeroHash } from "ethers";
+import { AbiCoder, computeAddress, getAddress, id, keccak256, toBeHex, toUtf8String, ZeroHash } from "ethers";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
@@ -648,6 +648,22 @@ describe("settler", function () {
         expect(only(await settle()).status).to.equal("settled");
         expect(new Set(world.escrow.sent).size).to.equal(1);
         expect(world.escrow.paid).to.have.length(1);
+      });
+    });
+
+    describe("when fees have risen above the transaction's", () => {
+      it("has another take its place, and settles once", async () => {
+        await world.serve();
+        world.escrow.isLossy = true;
+        await settle();
+        world.escrow.isLossy = false;
+        const [cheap] = world.escrow.sent;
+        world.escrow.outpriced.add(cheap);
+        expect(only(await settle()).status).to.equal("settled");
+        expect(world.escrow.sent).to.have.length(2);
+        expect(JSON.parse(toUtf8String(world.escrow.sent[1]))).to.include({ nonce: 0, replaced: cheap });
+        expect(world.escrow.paid).to.have.length(1);
+        expect(world.messages()).to.include("Fees have risen above the transaction's: it is replaced");
       });
     });
 

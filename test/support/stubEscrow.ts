@@ -14,6 +14,7 @@ interface Transaction {
   epochEnd: number;
   proof: string;
   isRenewal?: boolean;
+  replaced?: string;
 }
 
 interface Mined extends Transaction {
@@ -36,6 +37,8 @@ export class StubEscrow implements SettlementSender {
   readonly statuses = new Map<bigint, EntryStatusName>();
   /** While true, what is broadcast gets lost. */
   isLossy = false;
+  /** Transactions that are too cheap by now. */
+  readonly outpriced = new Set<string>();
   /** Blocks that come after each transaction. */
   blocksAfter = 10;
   private readonly mined: Mined[] = [];
@@ -61,13 +64,17 @@ export class StubEscrow implements SettlementSender {
     return this.mined.some((tx) => tx.batchId === batchId && !tx.reverted && this.isDeep(tx, confirmations));
   }
 
-  async signSettle(header: BatchHeader, _entries: string, proof: string) {
+  async signSettle(header: BatchHeader, _entries: string, proof: string, replaced?: string) {
     const { sequence, epochStart, epochEnd } = header;
     const batchId = batchDigest(DOMAIN, header);
     const nonce = this.nonce + this.pool.length;
-    const tx: Transaction = { nonce, batchId, sequence: Number(sequence), epochStart, epochEnd, proof };
+    const tx: Transaction = { nonce, batchId, sequence: Number(sequence), epochStart, epochEnd, proof, replaced };
     const raw = hexlify(toUtf8Bytes(JSON.stringify(tx)));
     return { raw, hash: keccak256(raw) };
+  }
+
+  async isOutpriced(raw: string): Promise<boolean> {
+    return this.outpriced.has(raw);
   }
 
   async signRenewal(licenseId: bigint) {
