@@ -3,8 +3,15 @@ import { isError } from "ethers";
 /** A transaction takes what it was estimated at and a fifth more: what it reads may change until it is mined. */
 const MARGIN_PERCENT = 120n;
 
+/** The most that a transaction may ask for, by EIP-7825. */
+const MOST_GAS = 16_777_216n;
+
 /** The gas limit for a transaction that was estimated at `estimated`. */
-export const gasLimitFor = (estimated: bigint): bigint => (estimated * MARGIN_PERCENT) / 100n;
+export function gasLimitFor(estimated: bigint): bigint {
+  const wanted = (estimated * MARGIN_PERCENT) / 100n;
+  const most = estimated > MOST_GAS ? estimated : MOST_GAS;
+  return wanted < most ? wanted : most;
+}
 
 /** What nodes say of an account that can't pay. */
 const CANT_PAY = /insufficient funds|enough funds/i;

@@ -2,7 +2,7 @@ import { getBytes, hexlify } from "ethers";
 import { addUsage, metersOverUint32, sumUsage, usageBy, usageOf, zeroUsage } from "./meters";
 import { METERS, type Entry, type Receipt, type Usage } from "./types";
 
-/** Most entries of a batch, so that settling one stays below the gas that a transaction may use. */
+/** The most entries that the escrow takes in a batch. */
 export const MAX_ENTRIES = 2_000;
 const ENTRY_BYTES = 28;
 const OUTCOME_BYTES = 8;

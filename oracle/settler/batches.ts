@@ -1,6 +1,6 @@
 /** From receipts to a batch. Pure: settler and attestors compute the same header from the same receipts. */
 import { keccak256 } from "ethers";
-import { entriesOf, MAX_ENTRIES, packEntries } from "../protocol/entries";
+import { entriesOf, packEntries } from "../protocol/entries";
 import type { ServiceLevel } from "../attestor/measure";
 import { addUsage, metersOverUint32, sumUsage, zeroUsage } from "../protocol/meters";
 import type { BatchHeader, Epoch, Lane, Receipt, Usage } from "../protocol/types";
@@ -62,7 +62,11 @@ export interface BatchLimits {
   receipts: number;
 }
 
-export const BATCH_LIMITS: BatchLimits = { licenses: MAX_ENTRIES, receipts: 100_000 };
+/**
+ * So few licenses that a transaction may settle them (16,777,216 gas, by EIP-7825) even if each has something aside, which
+ * takes up to 12,888.
+ */
+export const BATCH_LIMITS: BatchLimits = { licenses: 1_200, receipts: 100_000 };
 
 /**
  * The epoch of a lane's next batch, of which there are these receipts. It is the wanted one, but

@@ -73,6 +73,11 @@ describe("batches", () => {
       expect(firstPart([a, b, c, d])).to.deep.equal([a, b, c, d]);
     });
 
+    it("takes no more licenses than a transaction can settle, whatever they have aside", () => {
+      const many = Array.from({ length: 2_000 }, (_, i) => receiptOf(BigInt(i + 1), 1n));
+      expect(firstPart(many)).to.have.length(1_200);
+    });
+
     it("takes no license in part when there are too many receipts", () => {
       const [a, b, c] = [receiptOf(1n, 1n), receiptOf(2n, 1n), receiptOf(2n, 2n)];
       expect(firstPart([a, b, c], { licenses: 9, receipts: 2 })).to.deep.equal([a]);

@@ -6,6 +6,7 @@ import { packEntries, packOutcomes, totalOf, unpackOutcomes } from "../../oracle
 import { batchDigest } from "../../oracle/protocol/messages";
 import { UINT32_MAX, usageBy, zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Entry } from "../../oracle/protocol/types";
+import { BATCH_LIMITS } from "../../oracle/settler/batches";
 import {
   addOperator,
   addPlan,
@@ -35,7 +36,7 @@ const WINDOW = 2 * DAY;
 const PRICE = 100n + 1_000n + 1_500n;
 const ENTRY_BYTES = 28;
 /** Licenses with something aside cost more: the settler makes no larger parts. */
-const LATE_PART = 1_200n;
+const LATE_PART = BigInt(BATCH_LIMITS.licenses);
 
 describe("UsageEscrow", () => {
   let market: Market;
