@@ -2,6 +2,7 @@ import { VoidSigner, ZeroAddress, type Signer } from "ethers";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { readAddressBook, type AddressBook } from "../../deploy/addressBook";
 import { connectLicet, type Licet } from "../../deploy/deploy";
+import { pendingTime } from "../../oracle/chain/ethersChain";
 import { Money } from "./money";
 import { send } from "./send";
 import { Problem } from "../../oracle/problem";
@@ -78,15 +79,9 @@ export async function moneyOf({ currency }: Licet): Promise<Money> {
   return new Money(symbol, Number(decimals));
 }
 
-/** The time of the block to come, in Unix seconds: on a chain that makes blocks on demand, the latest one's may be long past. */
-export async function timeOf(hre: HardhatRuntimeEnvironment): Promise<number> {
-  const pending = (await hre.ethers.provider.send("eth_getBlockByNumber", ["pending", false])) as PendingBlock | null;
-  if (pending !== null) return Number(pending.timestamp);
-  return (await hre.ethers.provider.getBlock("latest"))!.timestamp;
-}
-
-interface PendingBlock {
-  timestamp: string;
+/** The chain's time, in Unix seconds: of the block to come, or of the latest where the node doesn't tell of that. */
+export async function timeOf({ ethers }: HardhatRuntimeEnvironment): Promise<number> {
+  return (await pendingTime(ethers.provider)) ?? (await ethers.provider.getBlock("latest"))!.timestamp;
 }
 
 /** Gives the spender an allowance of exactly `units`, where it has less. */
