@@ -65,11 +65,13 @@ interface IAssetRegistry is IERC721 {
     /// @notice From a recall to its effect, in seconds.
     function NOTICE_PERIOD() external view returns (uint256);
 
+    /// @notice How many assets there are; they are numbered from 1.
     function assetCount() external view returns (uint256);
 
     /// @notice How many versions an asset has; they are numbered from 1.
     function versionCountOf(AssetId assetId) external view returns (uint32);
 
+    /// @notice A version as it was published, and when its recall takes effect. Reverts for one that doesn't exist.
     function versionOf(VersionId versionId) external view returns (Version memory);
 
     /// @notice The version that a manifest was published as, or zero.
@@ -79,6 +81,7 @@ interface IAssetRegistry is IERC721 {
     /// @return Zero for a version that doesn't exist
     function usableUntil(VersionId versionId) external view returns (uint40);
 
+    /// @notice Whether a version may be used now.
     function statusOf(VersionId versionId) external view returns (VersionStatus);
 
     /// @notice How many recalls of an asset's versions take effect from `from` on and before `to`, in Unix seconds.

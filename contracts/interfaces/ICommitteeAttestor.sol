@@ -72,6 +72,7 @@ interface ICommitteeAttestor is IAttestor {
     /// @notice A committee by its number; no members if it doesn't exist.
     function rotationOf(uint256 number) external view returns (Rotation memory);
 
+    /// @notice Whether a committee's signatures count now.
     function statusOf(uint256 number) external view returns (RotationStatus);
 
     /// @notice What the present committee signs to announce `members` and `threshold` as its next one, by EIP-712.

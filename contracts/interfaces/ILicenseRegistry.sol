@@ -108,20 +108,23 @@ interface ILicenseRegistry is IERC721 {
     /// @notice Stops sales under a plan for ever. Licenses that were bought run on.
     function closePlan(PlanId planId) external;
 
-    /// @notice Mints a license. UsageEscrow alone may call this, once it has opened the account.
+    /// @notice Mints a license, for which UsageEscrow, which alone may call this, opens the account.
     function mint(address to, PlanId planId) external returns (LicenseId licenseId);
 
     /// @notice Lets a license be transferred after `movableAt`, in Unix seconds, or not at all for 0. UsageEscrow alone may
     /// call this. A transfer ends it.
     function setMovable(LicenseId licenseId, uint40 movableAt) external;
 
+    /// @notice Where the models are that plans are for.
     function ASSETS() external view returns (IAssetRegistry);
 
     /// @notice The longest hold that a plan may have, in seconds.
     function LONGEST_HOLD() external view returns (uint256);
 
+    /// @notice How many plans there are; they are numbered from 1.
     function planCount() external view returns (uint256);
 
+    /// @notice How many licenses there are; they are numbered from 1.
     function licenseCount() external view returns (uint256);
 
     /// @notice A plan's terms. Reverts for a plan that doesn't exist.
@@ -130,10 +133,12 @@ interface ILicenseRegistry is IERC721 {
     /// @notice A plan's shares: a part of its terms that is cheap to read. All zero for a plan that doesn't exist.
     function sharesOf(PlanId planId) external view returns (PlanShares memory);
 
+    /// @notice What was sold under a plan; all zero for a plan that doesn't exist.
     /// @return sold How many licenses were sold
     /// @return closed Whether sales have ended
     function salesOf(PlanId planId) external view returns (uint32 sold, bool closed);
 
+    /// @notice Whether a plan sells licenses.
     function statusOf(PlanId planId) external view returns (PlanStatus);
 
     /// @notice The time after which a license may be transferred, in Unix seconds; 0 if it may not.

@@ -65,18 +65,24 @@ interface IOperatorRegistry {
     /// its prices, shares and attestor.
     function setServed(OperatorId operatorId, PlanId planId, bool served) external;
 
+    /// @notice How many operators there are; they are numbered from 1.
     function operatorCount() external view returns (uint256);
 
+    /// @notice An operator's record. Reverts for an operator that doesn't exist.
     function operatorOf(OperatorId operatorId) external view returns (Operator memory);
 
+    /// @notice Whose an operator is. Reverts for an operator that doesn't exist.
     function ownerOf(OperatorId operatorId) external view returns (address);
 
+    /// @notice A signing key's dates; all zero for a key that was never added.
     function keyOf(OperatorId operatorId, address key) external view returns (SigningKey memory);
 
+    /// @notice Whether a key may sign for an operator now.
     function statusOf(OperatorId operatorId, address key) external view returns (KeyStatus);
 
     /// @notice Whether `key` could sign for the operator at `time` (Unix seconds) and has not been revoked since.
     function isSigningKey(OperatorId operatorId, address key, uint256 time) external view returns (bool);
 
+    /// @notice Whether licenses of a plan may choose an operator.
     function serves(OperatorId operatorId, PlanId planId) external view returns (bool);
 }

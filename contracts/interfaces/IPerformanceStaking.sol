@@ -117,21 +117,28 @@ interface IPerformanceStaking {
     /// @notice Sends what slashes have left for the caller to `to`.
     function withdrawProceeds(address to) external returns (uint256 amount);
 
+    /// @notice The currency of all stake.
     function CURRENCY() external view returns (IERC20);
 
+    /// @notice Where the operators are whose pools these are.
     function OPERATORS() external view returns (IOperatorRegistry);
 
     /// @notice The wait before stake may leave, in seconds.
     function THAW_PERIOD() external view returns (uint256);
 
+    /// @notice Who gets what repeated breaches cost.
     function TREASURY() external view returns (address);
 
+    /// @notice Whether an operator is backed by stake, or in jail.
     function statusOf(OperatorId operatorId) external view returns (OperatorStatus);
 
+    /// @notice An operator's breaches under a plan; all zero before the first.
     function breachesOf(OperatorId operatorId, PlanId planId) external view returns (Breaches memory);
 
+    /// @notice What backs an operator; all zero if nothing ever did.
     function poolOf(OperatorId operatorId) external view returns (Pool memory);
 
+    /// @notice What of an operator's pool is a holder's; all zero if nothing is.
     function positionOf(OperatorId operatorId, address holder) external view returns (Position memory);
 
     /// @notice The stake that isn't thawing, in currency units, rounded down.
@@ -146,5 +153,6 @@ interface IPerformanceStaking {
     /// @notice The worth of `shares` of a pool, in currency units, rounded down.
     function worthOf(OperatorId operatorId, uint256 shares) external view returns (uint256);
 
+    /// @notice What slashes have left for somebody and isn't withdrawn yet, in currency units.
     function proceedsOf(address beneficiary) external view returns (uint256);
 }

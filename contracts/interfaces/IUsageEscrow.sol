@@ -312,7 +312,7 @@ interface IUsageEscrow {
     /// @notice Puts an announced operator and road in force, after the wait. Anyone may call this.
     function applyServiceChange(LicenseId licenseId) external;
 
-    /// @notice Says whether a license starts another term when its term ends. Binds from the running term's end on.
+    /// @notice Says whether a license whose plan has a minimum may start another term. Binds from the running term's end on.
     function setRenewal(LicenseId licenseId, bool renews) external;
 
     /// @notice Stops new use of a license, so that it may be transferred once all use so far has settled or could have.
@@ -396,28 +396,40 @@ interface IUsageEscrow {
 
     // Views
 
+    /// @notice The market's only currency.
     function CURRENCY() external view returns (IERC20);
 
+    /// @notice Where the models are that plans are for.
     function ASSETS() external view returns (IAssetRegistry);
 
+    /// @notice Where plans are, and the tokens of the licenses that have accounts here.
     function LICENSES() external view returns (ILicenseRegistry);
 
+    /// @notice Where the operators are that licenses choose.
     function OPERATORS() external view returns (IOperatorRegistry);
 
+    /// @notice Where the stake is that backs what operators charge.
     function STAKING() external view returns (IPerformanceStaking);
 
+    /// @notice A batch's id: the EIP-712 digest of its header, which attestors sign.
     function batchIdOf(BatchHeader calldata header) external view returns (bytes32);
 
+    /// @notice What is kept of a batch; all zero for one that hasn't settled.
     function batchOf(bytes32 batchId) external view returns (Batch memory);
 
+    /// @notice How a batch's charge is divided, or will be at its release; all zero for one that hasn't settled.
     function splitOf(bytes32 batchId) external view returns (Split memory);
 
+    /// @notice The last batch of a lane; all zero before the first.
     function laneOf(OperatorId operatorId, PlanId planId, VersionId versionId) external view returns (Lane memory);
 
+    /// @notice A license's account; all zero for a license that was never bought.
     function accountOf(LicenseId licenseId) external view returns (AccountView memory);
 
+    /// @notice What a license is up to now.
     function statusOf(LicenseId licenseId) external view returns (LicenseStatus);
 
+    /// @notice What a batch is up to now.
     function batchStatusOf(bytes32 batchId) external view returns (BatchStatus);
 
     /// @notice What a withdrawal must leave, in currency units: what is missing to the minimum of the running term, and of
@@ -433,15 +445,19 @@ interface IUsageEscrow {
     /// @notice The cap that a code stands for, in currency units; the highest number for 0, which is none.
     function capOf(uint8 capCode) external view returns (uint256);
 
+    /// @notice What a payee has earned and not yet withdrawn, in currency units.
     function earningsOf(address payee) external view returns (uint256);
 
     /// @notice What waits for the treasury, in currency units.
     function protocolFees() external view returns (uint64);
 
+    /// @notice The protocol fee of what settles from now on, in basis points of the charge before discounts.
     function feeBps() external view returns (uint16);
 
+    /// @notice The most that the escrow may hold after a purchase or a deposit, in currency units.
     function depositCeiling() external view returns (uint64);
 
+    /// @notice Until when purchases and deposits are stopped, or were last, in Unix seconds; 0 if they never were.
     function pausedUntil() external view returns (uint40);
 
     /// @notice The longest epoch, in seconds.
