@@ -5,7 +5,7 @@ import { gasLimitFor, lacksEther } from "./gas";
 import { refusalOf } from "./refusal";
 import { AS_OF_NOW, statusName } from "./statuses";
 import { unpackOutcomes } from "../protocol/entries";
-import { ChainRefusal, type SettlementSender, type SignedTransaction, type TransactionFate } from "../settler/settler";
+import { ChainRefusal, type SettlementSender, type SignedTransaction, type TransactionFate } from "../settler/sender";
 
 export interface SenderConfig {
   escrow: string;

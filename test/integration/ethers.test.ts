@@ -6,7 +6,7 @@ import type { Chain } from "../../oracle/chain/chain";
 import { connectChain } from "../../oracle/chain/ethersChain";
 import { createSender } from "../../oracle/chain/ethersSender";
 import { unpackOutcomes } from "../../oracle/protocol/entries";
-import { ChainRefusal, type SettlementSender } from "../../oracle/settler/settler";
+import { ChainRefusal, type SettlementSender } from "../../oracle/settler/sender";
 import {
   addPlan,
   ATTESTORS,

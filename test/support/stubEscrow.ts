@@ -2,7 +2,7 @@ import { hexlify, keccak256, toUtf8Bytes, toUtf8String } from "ethers";
 import { batchDigest } from "../../oracle/protocol/messages";
 import { type EntryStatusName, type Outcome, unpackEntries } from "../../oracle/protocol/entries";
 import type { BatchHeader } from "../../oracle/protocol/types";
-import { ChainRefusal, type SettlementSender, type TransactionFate } from "../../oracle/settler/settler";
+import { ChainRefusal, type SettlementSender, type TransactionFate } from "../../oracle/settler/sender";
 import { DOMAIN } from "./fakeMessages";
 import type { StubChain } from "./stubChain";
 
