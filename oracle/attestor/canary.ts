@@ -4,8 +4,8 @@
  */
 import { createParser } from "eventsource-parser";
 import type { Chain, LicenseState } from "../chain/chain";
-import { worstCost, worstUsage } from "../gateway/ledger";
 import { unservable } from "../gateway/unservable";
+import { worstCost, worstUsage } from "../gateway/worstCase";
 import type { Log } from "../log";
 import { decodeBearer, grantDigest } from "../protocol/messages";
 import type { Lane, SignedGrant } from "../protocol/types";

@@ -2,7 +2,7 @@ import { ZeroAddress } from "ethers";
 import { Cached } from "./cached";
 import type { Chain, LicenseState, PlanState } from "../chain/chain";
 import { withDeadline } from "../chain/deadline";
-import { isRefusal, Ledger, worstCost, type Refusal, type Reservation } from "./ledger";
+import { isRefusal, Ledger, type Refusal, type Reservation } from "./ledger";
 import type { Log } from "../log";
 import { dateOf } from "../problem";
 import { decodeBearer, grantDigest, MalformedMessage } from "../protocol/messages";
@@ -11,6 +11,7 @@ import type { Lane, SignedGrant, Usage } from "../protocol/types";
 import type { Store } from "../store/store";
 import { unservable } from "./unservable";
 import type { ModelConfig } from "./upstream";
+import { worstCost } from "./worstCase";
 
 /** Who sent a request: a grant whose signature, generation and time are good, and the license that it is of. */
 export interface Caller {

@@ -3,7 +3,6 @@ import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, ty
 import { Admission, type AdmissionConfig, type Caller } from "./admission";
 import type { Chain } from "../chain/chain";
 import { Exchange, type ExchangeDeps } from "./exchange";
-import { worstUsage } from "./ledger";
 import { listen, receivingWithin, type Place } from "../listen";
 import type { Log } from "../log";
 import { Problem } from "../problem";
@@ -14,6 +13,7 @@ import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { steadyClock } from "../chain/steadyClock";
 import type { Store } from "../store/store";
 import { nameAt, Upstream, type ModelConfig } from "./upstream";
+import { worstUsage } from "./worstCase";
 
 export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
   /** Private key, in hex, of one of the operator's signing keys. */

@@ -1,6 +1,4 @@
-import { costOf } from "../protocol/meters";
 import type { LicenseState } from "../chain/chain";
-import type { Usage } from "../protocol/types";
 
 type LicenseLimits = Pick<LicenseState, "licenseId" | "balance" | "thawing" | "owed" | "spent" | "cap">;
 
@@ -130,35 +128,4 @@ function refusalBy(
   const rest = allowed - used - reserved;
   const available = rest < 0n ? 0n : rest;
   return needed <= available ? null : { limit, needed, available, reserved };
-}
-
-/** What bounds a request's usage before it is served. */
-export interface RequestBounds {
-  /** UTF-8 bytes of everything that becomes prompt: no tokenizer makes more tokens than bytes of them. */
-  promptBytes: number;
-  /** Tokens that the model's chat template may add. */
-  templateTokens: number;
-  /** Most tokens of one answer, and how many answers are asked for. */
-  maxTokens: number;
-  choices: number;
-  timeoutMs: number;
-  /** GPUs of the replica. */
-  gpus: number;
-}
-
-/** The most that a request can use. Its input counts as not cached. */
-export function worstUsage(bounds: RequestBounds): Usage {
-  return {
-    requests: 1n,
-    inputTokens: BigInt(bounds.promptBytes + bounds.templateTokens),
-    cachedInputTokens: 0n,
-    outputTokens: BigInt(bounds.maxTokens) * BigInt(bounds.choices),
-    computeMs: BigInt(bounds.timeoutMs) * BigInt(bounds.gpus),
-  };
-}
-
-/** What that costs, whatever part of the input turns out to be cached, in units of the currency. */
-export function worstCost(worst: Usage, rates: Usage): bigint {
-  const cachedIsDearer = rates.cachedInputTokens > rates.inputTokens;
-  return costOf(worst, cachedIsDearer ? { ...rates, inputTokens: rates.cachedInputTokens } : rates);
 }

@@ -1,6 +1,7 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { isRefusal, Ledger, worstCost, worstUsage, type Reservation } from "../../oracle/gateway/ledger";
+import { isRefusal, Ledger, type Reservation } from "../../oracle/gateway/ledger";
+import { worstCost, worstUsage } from "../../oracle/gateway/worstCase";
 import { costOf } from "../../oracle/protocol/meters";
 import { anyUsage, usage } from "../support/fakeMessages";
 
