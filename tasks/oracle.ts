@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import { task } from "hardhat/config";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { readAddressBook } from "../deploy/addressBook";
-import { ConfigError, parseConfig, type OracleConfig } from "../oracle/config";
+import { parseConfig, type OracleConfig } from "../oracle/config";
+import { ConfigError } from "../oracle/configSection";
 import { runOracle } from "../oracle/main";
 import { addExample, explain, Problem } from "./support";
 

@@ -1,6 +1,7 @@
 import { expect } from "chai";
 import { id } from "ethers";
-import { ConfigError, parseConfig } from "../../oracle/config";
+import { parseConfig } from "../../oracle/config";
+import { ConfigError } from "../../oracle/configSection";
 import { encodeBearer } from "../../oracle/protocol/messages";
 import { grantWith } from "../support/fakeMessages";
 
