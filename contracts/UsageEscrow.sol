@@ -232,7 +232,8 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
     /// @inheritdoc IUsageEscrow
     function renew(LicenseId licenseId) external {
-        if (_book.asides[licenseId].endedAt != 0) closeTerm(licenseId);
+        bool isOver = block.timestamp >= _book.accounts[licenseId].expiresAt();
+        if (isOver && _book.asides[licenseId].endedAt != 0) closeTerm(licenseId);
         _book.renew(licenseId);
     }
 

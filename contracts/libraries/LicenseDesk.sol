@@ -380,15 +380,6 @@ library LicenseDesk {
             );
     }
 
-    /// @dev An operator that a license under the plan may choose.
-    function _requireEligible(OperatorId operatorId, PlanId planId) private view {
-        require(_escrow().OPERATORS().serves(operatorId, planId), IUsageEscrow.PlanNotServed(operatorId, planId));
-        require(
-            _escrow().STAKING().statusOf(operatorId) != OperatorStatus.Jailed,
-            IUsageEscrow.OperatorInJail(operatorId)
-        );
-    }
-
     // Internals
 
     /// @dev Whose code this is, too: its storage, and its constants.
@@ -431,6 +422,15 @@ library LicenseDesk {
     /// @dev Of a license that exists.
     function _isOwner(LicenseId licenseId) private view returns (bool) {
         return _escrow().LICENSES().ownerOf(LicenseId.unwrap(licenseId)) == msg.sender;
+    }
+
+    /// @dev An operator that a license under the plan may choose.
+    function _requireEligible(OperatorId operatorId, PlanId planId) private view {
+        require(_escrow().OPERATORS().serves(operatorId, planId), IUsageEscrow.PlanNotServed(operatorId, planId));
+        require(
+            _escrow().STAKING().statusOf(operatorId) != OperatorStatus.Jailed,
+            IUsageEscrow.OperatorInJail(operatorId)
+        );
     }
 
     /// @dev `allowed` has a bit for each status.
