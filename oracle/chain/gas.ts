@@ -4,7 +4,7 @@ import { isError } from "ethers";
 const MARGIN_PERCENT = 120n;
 
 /** The most that a transaction may ask for, by EIP-7825. */
-const MOST_GAS = 16_777_216n;
+export const MOST_GAS = 16_777_216n;
 
 /** The gas limit for a transaction that was estimated at `estimated`. */
 export function gasLimitFor(estimated: bigint): bigint {

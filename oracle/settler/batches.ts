@@ -63,10 +63,10 @@ export interface BatchLimits {
 }
 
 /**
- * So few licenses that a transaction may settle them (16,777,216 gas, by EIP-7825) even if each has something aside, which
- * takes up to 12,888.
+ * So few licenses that a transaction may settle them, its gas limit's margin included, even if all are late use of an ended
+ * term, which takes up to 13,078 gas each.
  */
-export const BATCH_LIMITS: BatchLimits = { licenses: 1_200, receipts: 100_000 };
+export const BATCH_LIMITS: BatchLimits = { licenses: 1_000, receipts: 100_000 };
 
 /**
  * The epoch of a lane's next batch, of which there are these receipts. It is the wanted one, but
