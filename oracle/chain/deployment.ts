@@ -1,7 +1,8 @@
 /** From an address book to the deployment that it means, or a sentence that says why there is none. */
 import type { Chain } from "./chain";
 import { withDeadline } from "./deadline";
-import { connectChain, isAnswer, type Clock, type RpcProvider } from "./ethersChain";
+import { connectChain, type Clock, type RpcProvider } from "./ethersChain";
+import { isAnswer } from "./smartAccount";
 import type { Log } from "../log";
 import { Problem, reasonOf } from "../problem";
 

@@ -1,4 +1,4 @@
-import { Contract, dataLength, getAddress, isError, type ContractRunner, type Provider } from "ethers";
+import { dataLength, getAddress, type ContractRunner, type Provider } from "ethers";
 import {
   AssetRegistry__factory,
   CommitteeAttestor__factory,
@@ -22,6 +22,7 @@ import type {
   VersionState,
 } from "./chain";
 import { capCodeToRespect, licenseStateOf, type AccountView, type PlanTerms } from "./licenseState";
+import { isSignedByAccount } from "./smartAccount";
 import { statusName } from "./statuses";
 import { domainOf, recoverSigner } from "../protocol/messages";
 import { usageBy } from "../protocol/meters";
@@ -42,8 +43,6 @@ export interface ChainConfig {
   clock: Clock;
 }
 
-const ERC1271 = ["function isValidSignature(bytes32 hash, bytes signature) view returns (bytes4)"];
-const ERC1271_MAGIC = "0x1626ba7e";
 const ADDRESS_BYTES = 20;
 
 /** The deployment of an escrow, read through ethers. Everything else is found from the escrow's address. */
@@ -175,14 +174,7 @@ class EthersChain implements Chain {
     // The key's own signature counts whatever code the account has: an EIP-7702 delegation can't unsay it.
     if (isRecoveredFrom(account, digest, signature)) return true;
     if ((await this.provider.getCode(account)) === "0x") return false;
-    const wallet = new Contract(account, ERC1271, { provider: this.provider });
-    return wallet.isValidSignature(digest, signature).then(
-      (answer: string) => answer === ERC1271_MAGIC,
-      (error) => {
-        if (isAnswer(error)) return false;
-        throw error;
-      },
-    );
+    return isSignedByAccount(this.provider, account, digest, signature);
   }
 
   async committees(attestor: string): Promise<Committees> {
@@ -214,11 +206,6 @@ export async function pendingTime(provider: RpcProvider): Promise<number | null>
   // A pending block has no number, which ethers' own `getBlock` doesn't bear.
   const pending = (await provider.send("eth_getBlockByNumber", ["pending", false])) as { timestamp: string } | null;
   return pending && Number(pending.timestamp);
-}
-
-/** Whether a contract itself refused, or isn't made for the question; a chain that can't be asked is no answer. */
-export function isAnswer(error: Error): boolean {
-  return isError(error, "CALL_EXCEPTION") || isError(error, "BAD_DATA") || /revert/i.test(error.message);
 }
 
 type Rotation = Awaited<ReturnType<CommitteeAttestor["rotationOf"]>>;

@@ -31,10 +31,6 @@ export function licenseStateOf({
   now,
   epochPeriod,
 }: LicenseFacts): LicenseState {
-  const expiresAt = Number(account.expiresAt);
-  const renewal = renewalOf(account, plan);
-  // Use counts in the term in which its epoch started: for an epoch after a term's end, the ended term's cap may still bind.
-  const startsAnew = renewal === "settled" && now >= expiresAt + epochPeriod;
   return {
     licenseId,
     owner,
@@ -44,11 +40,11 @@ export function licenseStateOf({
     balance: account.balance,
     thawing: account.thawing < account.balance ? account.thawing : account.balance,
     owed,
-    spent: startsAnew ? 0n : account.spent,
+    spent: spentAt(now, account, plan, epochPeriod),
     cap: lowerCap(plan.cap, ownCap),
-    expiresAt,
+    expiresAt: Number(account.expiresAt),
     countsFrom: countsFromOf(account, plan),
-    renewal,
+    renewal: renewalOf(account, plan),
     onVoucherRoad: account.onVoucherRoad,
     stop: account.stoppedAt === 0n ? null : account.isEnded ? "ended" : "locked",
     serviceChange: serviceChangeOf(account),
@@ -58,6 +54,15 @@ export function licenseStateOf({
 /** A lower cap that was announced is respected at once, though it is in force only later. */
 export function capCodeToRespect({ capCode, capCutCode }: AccountView): bigint {
   return capCutCode === 0n ? capCode : capCutCode;
+}
+
+/** Use counts in the term in which its epoch started: for an epoch after a term's end, the ended term's cap may still bind. */
+function spentAt(now: number, account: AccountView, plan: PlanTerms, epochPeriod: number): bigint {
+  const { spent, expiresAt, endedAt, endedSpent } = account;
+  const isEpochOver = (termEnd: bigint) => now >= Number(termEnd) + epochPeriod;
+  if (renewalOf(account, plan) === "settled" && isEpochOver(expiresAt)) return 0n;
+  const isOfBoth = endedAt > 0n && endedAt === expiresAt - plan.termPeriod && !isEpochOver(endedAt);
+  return isOfBoth && endedSpent > spent ? endedSpent : spent;
 }
 
 function renewalOf({ renews }: AccountView, { renewable, minimumSpend }: PlanTerms): Renewal {

@@ -31,7 +31,7 @@ export interface SettlerConfig extends AttestorsConfig {
   confirmations: number;
   /** Length of the epochs that `settleDue` cuts time into, from 1970 on; the chain's longest if left out. */
   epochSeconds?: number;
-  /** 1,200 if left out; fewer where blocks are small. */
+  /** 1,000 if left out; fewer where blocks are small. */
   licensesPerBatch?: number;
   /** 100,000 if left out. Attestors' limit on a request, 256 MiB if they don't say otherwise, must hold them. */
   receiptsPerBatch?: number;

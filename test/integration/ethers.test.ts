@@ -1,11 +1,13 @@
 import { expect } from "chai";
 import { time } from "@nomicfoundation/hardhat-network-helpers";
-import { id, parseEther, toBeHex, Transaction, Wallet, type TransactionRequest } from "ethers";
+import { id, makeError, parseEther, toBeHex, Transaction, Wallet, type TransactionRequest } from "ethers";
 import hre from "hardhat";
 import type { Chain } from "../../oracle/chain/chain";
 import { connectChain } from "../../oracle/chain/ethersChain";
 import { createSender } from "../../oracle/chain/ethersSender";
+import { isAnswer } from "../../oracle/chain/smartAccount";
 import { unpackOutcomes } from "../../oracle/protocol/entries";
+import { committeeProof } from "../../oracle/settler/attestorPool";
 import { ChainRefusal, type SettlementSender } from "../../oracle/settler/sender";
 import {
   addPlan,
@@ -131,10 +133,21 @@ describe("connectChain", () => {
       await settle(market, [entryOf(own, { requests: 20_000n })], { planId: 2 });
       const { spent } = await stateOf();
       await renew();
-      expect(await stateOf()).to.include({ owed: MINIMUM - spent, spent: 0n, countsFrom: 0 });
+      expect(await stateOf()).to.include({ owed: MINIMUM - spent, countsFrom: 0 });
       await time.increase(3 * DAY + 1);
       await market.licet.escrow.closeTerm(own);
       expect((await stateOf()).owed).to.equal(0n);
+    });
+
+    it("counts what its last term spent while use may still be that term's, so that no cap is free", async () => {
+      await settle(market, [entryOf(own, { requests: 20_000n })], { planId: 2 });
+      const { spent, expiresAt } = await stateOf();
+      await renew();
+      expect(spent).to.be.above(0n);
+      await time.setNextBlockTimestamp(expiresAt + DAY - 1);
+      expect((await stateOf()).spent).to.equal(spent);
+      await time.setNextBlockTimestamp(expiresAt + DAY);
+      expect((await stateOf()).spent).to.equal(0n);
     });
 
     it("owes nothing for a term that a recall freed", async () => {
@@ -292,6 +305,26 @@ describe("connectChain", () => {
     expect(await chain.isSignatureOf(wallet.address, digest, signature)).to.equal(true);
   });
 
+  for (const [title, code] of [
+    ["loops", "0x5b600056"],
+    ["runs into an invalid opcode", "0xfe"],
+    ["answers too much", "0x620100006000f3"],
+    ["answers too little", "0x60016000f3"],
+    ["says nothing", "0x00"],
+  ]) {
+    it(`takes an account that ${title} for one that says no`, async () => {
+      const account = Wallet.createRandom().address;
+      await hre.network.provider.send("hardhat_setCode", [account, code]);
+      expect(await chain.isSignatureOf(account, id("x"), `0x${"11".repeat(65)}`)).to.equal(false);
+    });
+  }
+
+  it("takes a node that has been asked too often for none that says no", async () => {
+    const error = { code: -32005, message: "rate limit exceeded" };
+    const info = { error };
+    expect(isAnswer(makeError("missing revert data", "CALL_EXCEPTION", { info, data: null } as never))).to.equal(false);
+  });
+
   it("doesn't take a chain that can't be asked for an account that says no", async () => {
     const account = await (
       await hre.ethers.deployContract("SmartWallet", [Wallet.createRandom().address])
@@ -395,13 +428,34 @@ describe("createSender", () => {
 
   it("renews a license whose term is over, and says why the escrow wouldn't", async () => {
     const planId = await addPlan(market, { minimumSpend: usd(20) });
-    const license = await buyLicense(market, usd(50), { planId });
+    const license = await buyLicense(market, usd(100), { planId });
     await expect(sender.signRenewal(license)).to.be.rejectedWith(ChainRefusal, "License 1 is running");
-    await time.increase(30 * DAY);
-    const { raw, hash } = await sender.signRenewal(license);
-    await sender.broadcast(raw);
-    expect(await sender.waitFor(hash, 1)).to.equal("confirmed");
-    expect((await market.licet.escrow.accountOf(license)).term).to.equal(1n);
+    for (const term of [1n, 2n]) {
+      await time.increaseTo((await market.licet.escrow.accountOf(license)).expiresAt);
+      const { raw, hash } = await sender.signRenewal(license);
+      await sender.broadcast(raw);
+      expect(await sender.waitFor(hash, 1)).to.equal("confirmed");
+      expect((await market.licet.escrow.accountOf(license)).term).to.equal(term);
+    }
+  });
+
+  it("tells whose signatures count, and whether the committee takes them", async () => {
+    const committee = await market.licet.committee.getAddress();
+    const digest = id("a batch");
+    const [first, ...others] = ATTESTORS.map(({ address: signer, signingKey }) => ({
+      signer,
+      signature: signingKey.sign(digest).serialized,
+    }));
+    const vouches = (signatures = others) => sender.vouches(committee, digest, committeeProof(signatures));
+    expect(await sender.counts(digest, first)).to.equal(true);
+    expect(await vouches([first, ...others])).to.equal(true);
+
+    const other = await hre.ethers.deployContract("SmartWallet", [Wallet.createRandom().address]);
+    await hre.network.provider.send("hardhat_setCode", [first.signer, await provider.getCode(other)]);
+    expect(await sender.counts(digest, first)).to.equal(false);
+    expect(await vouches([first, ...others])).to.equal(false);
+    expect(await vouches()).to.equal(true);
+    expect(await sender.vouches(committee, digest, "0x1234")).to.equal(false);
   });
 
   it("replaces a transaction that fees have outpriced", async () => {
