@@ -28,6 +28,13 @@ const MOST_SKIPPED = 2n ** 32n;
 /** What an attestor remembers of the batches that it signed before. */
 export type Memory = Pick<Store, "attestedBatch" | "attestedSince" | "seenReceipt" | "seenRequest" | "attestedCost">;
 
+/** While another batch may still settle, that one stands in the way, and no receipt that is in both is at fault. */
+const NO_MEMORY: Pick<Memory, "seenReceipt" | "seenRequest" | "attestedCost"> = {
+  seenReceipt: () => null,
+  seenRequest: () => null,
+  attestedCost: () => 0n,
+};
+
 /**
  * The committee as whose member `self` judges a batch: the one whose members measured for it, of the present one and the
  * former, whose signatures count for a window more. Null if it is in neither.
@@ -43,14 +50,16 @@ export function committeeFor(
 
 /** All reasons why the committee's member `self` can't vouch for a batch; none if it can. */
 export function refusalsOf(facts: BatchFacts, memory: Memory, committee: Committee, self: string): Refusal[] {
+  const guarded = [...guardReasons(facts, memory)];
   const ofBatch = [
     ...laneReasons(facts, committee),
     ...epochReasons(facts),
-    ...guardReasons(facts, memory),
+    ...guarded,
     ...summaryReasons(facts),
     ...measurementReasons(facts, committee, self),
   ];
-  return [...ofBatch.map((reason) => ({ reason, receiptHash: null })), ...receiptRefusals(facts, memory)];
+  const ofReceipts = receiptRefusals(facts, guarded.length > 0 ? NO_MEMORY : memory);
+  return [...ofBatch.map((reason) => ({ reason, receiptHash: null })), ...ofReceipts];
 }
 
 // The batch as a whole
@@ -177,7 +186,7 @@ function misplaced({ measurement }: CheckedMeasurement): string {
 
 // Each receipt
 
-function receiptRefusals(facts: BatchFacts, memory: Memory): Refusal[] {
+function receiptRefusals(facts: BatchFacts, memory: typeof NO_MEMORY): Refusal[] {
   const followReasons = chainReasons(facts, memory);
   const capReasons = grantCapReasons(facts, memory);
   return facts.receipts.flatMap((checked) => {
@@ -269,7 +278,7 @@ function* grantReasons({ grants }: BatchFacts, receipt: Receipt): Iterable<strin
 type ReasonsOf = (checked: CheckedReceipt) => Iterable<string>;
 
 /** Numbers and requests are used once, and each receipt names the one before it: in the batch, or in our memory. */
-function chainReasons({ batchId, receipts }: BatchFacts, memory: Memory): ReasonsOf {
+function chainReasons({ batchId, receipts }: BatchFacts, memory: typeof NO_MEMORY): ReasonsOf {
   const numberOf = ({ operatorId, licenseId }: Receipt, sequence: bigint) => `${operatorId}/${licenseId}/${sequence}`;
   const byNumber = firstBy(receipts, ({ receipt }) => numberOf(receipt, receipt.sequence));
   const byRequest = firstBy(receipts, ({ receipt }) => receipt.requestId);
@@ -307,7 +316,7 @@ function firstBy<T>(items: T[], keyOf: (item: T) => string): Map<string, T> {
 }
 
 /** What a grant's receipts cost, over all batches, stays within its cap. The receipts that come first fill it. */
-function grantCapReasons({ batchId, grants }: BatchFacts, memory: Memory): ReasonsOf {
+function grantCapReasons({ batchId, grants }: BatchFacts, memory: typeof NO_MEMORY): ReasonsOf {
   const spent = new Map<string, bigint>();
 
   return function* ({ receipt: { grantHash }, cost }) {

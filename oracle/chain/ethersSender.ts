@@ -1,8 +1,9 @@
 import { isError, Transaction, type Provider, type Signer, type TransactionRequest } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
-import { UsageEscrow__factory } from "../../typechain-types";
+import { CommitteeAttestor__factory, UsageEscrow__factory } from "../../typechain-types";
 import { gasLimitFor, lacksEther } from "./gas";
 import { refusalOf } from "./refusal";
+import { isAnswer, isSignedByAccount } from "./smartAccount";
 import { AS_OF_NOW, statusName } from "./statuses";
 import { unpackOutcomes } from "../protocol/entries";
 import { ChainRefusal, type SettlementSender, type SignedTransaction, type TransactionFate } from "../settler/sender";
@@ -77,6 +78,19 @@ export function createSender(
   }
 
   return {
+    async counts(digest, { signer, signature }) {
+      return (await provider.getCode(signer)) === "0x" || isSignedByAccount(provider, signer, digest, signature);
+    },
+
+    async vouches(committee, digest, proof) {
+      const attestor = CommitteeAttestor__factory.connect(committee, { provider });
+      const signers = await attestor.vouches(digest, proof, AS_OF_NOW).catch((error: Error) => {
+        if (isAnswer(error)) return 0n;
+        throw error;
+      });
+      return signers > 0n;
+    },
+
     async preview(header, entries) {
       const { outcomes } = await escrow.previewSettle(header, entries, AS_OF_NOW).catch(explain);
       return unpackOutcomes(outcomes);

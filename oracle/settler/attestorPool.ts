@@ -32,9 +32,10 @@ export interface MemberRefusal extends AttestationRefusal {
 
 /** How the members took a batch. */
 export interface CommitteeAnswer {
+  /** By all who signed it, now or before. */
   signed: Attestation[];
   refused: MemberRefusal[];
-  /** How many could still sign: those who measured for the batch and didn't refuse it. */
+  /** How many signed or could still: those who measured for the batch and didn't refuse it. */
   possible: number;
   /** How many aren't needed: a receipt that more members refuse gets through with no batch. */
   spare: number;
@@ -73,21 +74,32 @@ export class AttestorPool {
     );
   }
 
-  /** Asks the members who measured for the batch to sign it: no other would. */
-  async attest(request: AttestationRequest, committee: Committee): Promise<CommitteeAnswer> {
+  /** Asks the members who measured for the batch, and haven't signed it, to sign it: no other would. */
+  async attest(
+    request: AttestationRequest,
+    committee: Committee,
+    before: readonly Attestation[] = [],
+  ): Promise<CommitteeAnswer> {
     const batchId = batchDigest(this.domain, request.header);
     const measured = this.signersOf(request.measurements);
     const members = this.membersOf(committee);
-    const asked = members.filter(({ address }) => measured.includes(address));
+    const known = before.filter(({ signer }) => committee.members.includes(signer));
+    const asked = members.filter(
+      ({ address }) => measured.includes(address) && !known.some(({ signer }) => signer === address),
+    );
     const answers = await this.ask<Attestation | MemberRefusal>(asked, async ({ address, url }) => {
       const answer = await requestAttestation(url, request, this.config.attestorTimeoutMs);
       if ("refusals" in answer) return { attestor: address, ...answer };
       requireSigner(address, batchId, answer.signature);
       return { signer: address, signature: answer.signature };
     });
-    const signed = answers.filter((answer) => "signature" in answer);
     const refused = answers.filter((answer) => "refusals" in answer);
-    return { signed, refused, possible: asked.length - refused.length, spare: members.length - committee.threshold };
+    return {
+      signed: [...known, ...answers.filter((answer) => "signature" in answer)],
+      refused,
+      possible: known.length + asked.length - refused.length,
+      spare: members.length - committee.threshold,
+    };
   }
 
   /** Who doesn't answer as it should is logged and left out. */

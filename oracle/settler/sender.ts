@@ -1,4 +1,5 @@
 /** What a settler asks of the chain beside reading it. */
+import type { Attestation } from "../attestor/attestorApi";
 import type { Outcome } from "../protocol/entries";
 import type { BatchHeader } from "../protocol/types";
 
@@ -17,6 +18,10 @@ export interface SignedTransaction {
 
 /** All methods throw if the chain can't be reached. */
 export interface SettlementSender {
+  /** Whether a member's signature counts on the chain: of a key that was given code (EIP-7702), that code decides. */
+  counts(digest: string, signature: Attestation): Promise<boolean>;
+  /** Whether the committee's contract takes a proof for a digest. */
+  vouches(committee: string, digest: string, proof: string): Promise<boolean>;
   /** What settling the batch now would do with each entry. @throws ChainRefusal if the escrow wouldn't settle it */
   preview(header: BatchHeader, entries: string): Promise<Outcome[]>;
   /** Whether the batch is settled in a block with at least so many confirmations; 1 is the latest block. */

@@ -2,6 +2,7 @@
  * The settler: turns an ended epoch's receipts into batches, has attestors vouch for them, and sees each through to a
  * final settlement. Every step is stored before the next begins, so that it can die anywhere and go on from there:
  *
+ *      ┌───────────┬────────────┐ its proof isn't taken any more
  *   drafted ──> attested ──> submitted ──> settled
  *      └───────────┴────────────┴────────> expired, once the window is over
  *
@@ -9,6 +10,7 @@
  * nonce where fees have risen above its own: one nonce can't pay twice. What goes wrong is classed by what to do about it, in the outcome's status.
  */
 import { computeAddress, getAddress } from "ethers";
+import type { Attestation } from "../attestor/attestorApi";
 import type { AttestationRequest } from "../attestor/batchFacts";
 import { AttestorPool, type AttestorsConfig, committeeProof, type CommitteeAnswer } from "./attestorPool";
 import { BATCH_LIMITS, type BatchLimits, firstPart, headerOf, nextEpoch, summarize } from "./batches";
@@ -60,6 +62,15 @@ export interface SettlementOutcome {
 /** How often a transaction is sent in one go before the settler leaves it for the next. */
 const MOST_ATTEMPTS = 3;
 
+/**
+ * How often a draft that can't get enough signatures is asked for again before it is taken back: who refuses may only be a
+ * block behind, and who signed it signs no other.
+ */
+const MOST_TRIES = 5;
+
+/** How long members must have refused a receipt, in seconds, until it is void. */
+const REFUSAL_PERIOD = 3_600;
+
 /** How many entries a log line lists. */
 const MOST_LISTED = 100;
 
@@ -73,6 +84,15 @@ interface Part {
   seen: number;
 }
 
+/** A receipt with which a draft got no quorum. */
+interface Refused {
+  /** Unix seconds. */
+  since: number;
+  times: number;
+  /** The members who refused it last. */
+  by: string;
+}
+
 /** Something that is needed isn't there at the moment. */
 class NotYet extends Error {}
 
@@ -81,6 +101,10 @@ export class Settler {
   private readonly limits: BatchLimits;
   private last: Promise<unknown> = Promise.resolve();
   private readonly toRenew = new Set<bigint>();
+  /** How often drafts couldn't get enough signatures, by batch id. */
+  private readonly tries = new Map<string, number>();
+  /** By hash. */
+  private readonly refused = new Map<string, Refused>();
 
   constructor(
     private readonly deps: SettlerDeps,
@@ -234,10 +258,21 @@ export class Settler {
     const epoch = nextEpoch(left, wanted, last, this.limits);
     if (epoch.epochStart < wanted.epochStart || epoch.epochEnd > wanted.epochEnd) {
       const inEpoch = store.unbatched(lane, epoch);
-      return { epoch, receipts: firstPart(inEpoch, this.limits), span: epoch, seen: inEpoch.length };
+      return { epoch, receipts: this.partOf(inEpoch), span: epoch, seen: inEpoch.length };
     }
     const inEpoch = left.filter(({ receipt }) => isWithin(epoch, receipt.finishedAt));
-    return { epoch, receipts: firstPart(inEpoch, this.limits), span: wanted, seen: left.length };
+    return { epoch, receipts: this.partOf(inEpoch), span: wanted, seen: left.length };
+  }
+
+  /** Of receipts that members refused, only where there are no others, and only those that the same members refused. */
+  private partOf(receipts: StoredReceipt[]): StoredReceipt[] {
+    const refusersOf = ({ hash }: StoredReceipt) => this.refused.get(hash)?.by ?? "";
+    const [first] = receipts.map(refusersOf).sort();
+    const part = firstPart(
+      receipts.filter((receipt) => refusersOf(receipt) === first),
+      this.limits,
+    );
+    return part.length > 0 ? part : firstPart(receipts, this.limits);
   }
 
   /** Tells failures apart by what is to be done about them, and logs them. */
@@ -325,25 +360,53 @@ export class Settler {
 
   /** Gathers a committee's signatures. A draft that can't get enough any more is taken back. */
   private async attest(batchId: string): Promise<void> {
-    const { store, log } = this.deps;
+    const { chain, store, log } = this.deps;
     const request = this.attestationRequest(batchId);
     const committee = await this.committeeOf(request);
     if (committee === null) {
       store.discardDraft(batchId);
       throw new NotYet("The committee that measured for the draft isn't in force any more: it was taken back");
     }
-    const answer = await this.attestors.attest(request, committee);
-    const { signed, refused, possible } = answer;
-    if (signed.length >= committee.threshold) {
-      store.markAttested(batchId, committeeProof(signed));
-      log.info("Batch attested", { batchId, signers: signed.map(({ signer }) => signer) });
-      return;
-    }
+    const answer = await this.attestors.attest(request, committee, store.signaturesOf(batchId));
+    const { signed, refused } = answer;
+    store.saveSignatures(batchId, signed);
+    if (signed.length >= committee.threshold) return this.prove(batchId, committee, signed);
+
     refused.forEach((refusal) => log.warn("Attestor refused the batch", { batchId, ...refusal }));
-    if (possible < committee.threshold) this.takeBack(batchId, answer);
+    if (this.isLost(batchId, answer, committee)) this.takeBack(batchId, answer, await chain.now());
     throw new NotYet(
       `${signed.length} attestors signed and ${refused.length} refused; ${committee.threshold} are needed`,
     );
+  }
+
+  /** One signature that doesn't count would spoil the whole proof. */
+  private async prove(batchId: string, { address, threshold }: Committee, signed: Attestation[]): Promise<void> {
+    const { sender, store, log } = this.deps;
+    const areGood = await Promise.all(signed.map((signature) => sender.counts(batchId, signature)));
+    const counted = signed.filter((_, i) => areGood[i]);
+    signed
+      .filter((_, i) => !areGood[i])
+      .forEach(({ signer }) => log.warn("Signature doesn't count, as its key was given code", { batchId, signer }));
+    const proof = committeeProof(counted);
+    if (counted.length < threshold || !(await sender.vouches(address, batchId, proof))) {
+      throw new NotYet(
+        `The committee ${address} doesn't take the signatures of ${counted.length} attestors; ${threshold} are needed`,
+      );
+    }
+    store.markAttested(batchId, proof);
+    log.info("Batch attested", { batchId, signers: counted.map(({ signer }) => signer) });
+  }
+
+  /**
+   * Whether a draft gets no quorum and another might. Who signed it, or may have, signs no other while it may still settle:
+   * without those who refuse it being enough themselves, another would fare no better.
+   */
+  private isLost(batchId: string, { signed, refused, possible }: CommitteeAnswer, { threshold }: Committee): boolean {
+    if (possible >= threshold) return false;
+    if (possible === 0) return true;
+    const tries = (this.tries.get(batchId) ?? 0) + 1;
+    this.tries.set(batchId, tries);
+    return tries >= MOST_TRIES && (signed.length === 0 || refused.length >= threshold);
   }
 
   /** Whose members measured for a draft; null if that is none whose signatures count. */
@@ -368,15 +431,24 @@ export class Settler {
     return signed;
   }
 
-  /** Receipts that so many refuse that no batch with them gets through are void; the others are free for another draft. */
-  private takeBack(batchId: string, { refused, spare }: CommitteeAnswer): void {
+  /**
+   * Its receipts are free for another draft, of which those that a member refused are left out. What so many refuse for long
+   * that no batch with it gets through is void.
+   */
+  private takeBack(batchId: string, { refused, spare }: CommitteeAnswer, now: number): void {
     const { store, log } = this.deps;
-    const refusedBy = refused.map(({ receipts }) => new Set(receipts));
-    const hopeless = store
-      .receiptsOf(batchId)
-      .map(({ hash }) => hash)
-      .filter((hash) => refusedBy.filter((receipts) => receipts.has(hash)).length > spare);
+    const hopeless: string[] = [];
+    for (const { hash } of store.receiptsOf(batchId)) {
+      const refusers = refused.filter(({ receipts }) => receipts.includes(hash)).map(({ attestor }) => attestor);
+      if (refusers.length === 0) continue;
+      const { since, times } = this.refused.get(hash) ?? { since: now, times: 0 };
+      this.refused.set(hash, { since, times: times + 1, by: refusers.sort().join() });
+      const isForLong = times + 1 >= MOST_TRIES && now >= since + REFUSAL_PERIOD;
+      if (refusers.length > spare && isForLong) hopeless.push(hash);
+    }
     store.discardDraft(batchId, hopeless);
+    hopeless.forEach((hash) => this.refused.delete(hash));
+    this.tries.delete(batchId);
     log.warn("Draft taken back", { batchId, voidReceipts: hopeless });
   }
 
@@ -411,6 +483,12 @@ export class Settler {
     const { sender, store, log } = this.deps;
     const { header, entries, proof } = this.load(batchId);
     if (proof === null) throw new Error(`Batch ${batchId} has no proof: it was never attested`);
+    if (!(await sender.vouches(this.config.committee, batchId, proof))) {
+      store.markUnproven(batchId);
+      throw new NotYet(
+        `The committee ${this.config.committee} doesn't take the batch's proof any more: it needs another`,
+      );
+    }
     this.warnOfUncharged(batchId, entries, await sender.preview(header, entries));
     const transaction = await sender.signSettle(header, entries, proof, replaced);
     store.markSubmitted(batchId, transaction.raw, transaction.hash);
@@ -431,6 +509,7 @@ export class Settler {
   private finish(batchId: string): SettlementOutcome {
     const { header } = this.load(batchId);
     this.deps.store.markSettled(batchId);
+    this.forget(batchId);
     this.deps.log.info("Batch settled", { batchId });
     return { lane: laneOf(header), batchId, status: "settled", reason: null };
   }
@@ -439,8 +518,14 @@ export class Settler {
     const { header } = this.load(batchId);
     const reason = windowIsOver(header);
     this.deps.store.markExpired(batchId);
+    this.forget(batchId);
     this.deps.log.error("Batch abandoned", { batchId, receipts: header.count, reason });
     return { lane: laneOf(header), batchId, status: "abandoned", reason };
+  }
+
+  private forget(batchId: string): void {
+    this.tries.delete(batchId);
+    this.deps.store.receiptsOf(batchId).forEach(({ hash }) => this.refused.delete(hash));
   }
 
   private abandonReceipts(lane: Lane, span: Epoch, reason: string): SettlementOutcome {

@@ -1,5 +1,6 @@
 import type { DatabaseSyncInstance, StatementSyncInstance } from "@photostructure/sqlite";
 import { ZeroHash } from "ethers";
+import type { Attestation } from "../attestor/attestorApi";
 import { GroupCommit, inTransaction } from "./groupCommit";
 import {
   headerFromJson,
@@ -131,7 +132,8 @@ type SqlValue = string | number | bigint | null | Uint8Array;
 type Row = Record<string, SqlValue>;
 
 /** Which states a batch may come from to reach another; an expired or settled one goes nowhere. */
-const BATCH_EDGES: Record<Exclude<BatchState, "drafted">, BatchState[]> = {
+const BATCH_EDGES: Record<BatchState, BatchState[]> = {
+  drafted: ["attested", "submitted"],
   attested: ["drafted"],
   submitted: ["attested", "submitted"],
   settled: ["attested", "submitted"],
@@ -442,9 +444,29 @@ export class Store {
     );
   }
 
+  /** Keeps what members signed of a batch, so that nobody need sign it at the same time as the others. */
+  saveSignatures(batchId: string, signatures: Attestation[]): void {
+    this.transaction(() => {
+      for (const { signer, signature } of signatures) {
+        this.run("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?)", [batchId, signer, signature]);
+      }
+    });
+  }
+
+  signaturesOf(batchId: string): Attestation[] {
+    return this.rows("SELECT signer, signature FROM signatures WHERE batch_id = ? ORDER BY signer", [batchId]).map(
+      ({ signer, signature }) => ({ signer: signer as string, signature: signature as string }),
+    );
+  }
+
   /** The `mark…` methods throw StoreConflict unless the batch is in a state from which it may get there. */
   markAttested(batchId: string, proof: string): void {
     this.mark(batchId, "attested", { proof });
+  }
+
+  /** Where its proof isn't taken any more: it needs other signatures. */
+  markUnproven(batchId: string): void {
+    this.mark(batchId, "drafted", {});
   }
 
   /** Before a transaction is sent, and again for each that replaces it. */
@@ -483,7 +505,7 @@ export class Store {
     return this.run(`UPDATE receipts SET state = 'void' WHERE ${condition}`, values);
   }
 
-  private mark(batchId: string, to: keyof typeof BATCH_EDGES, fields: Record<string, string>): void {
+  private mark(batchId: string, to: BatchState, fields: Record<string, string>): void {
     const assignments = ["state = ?", ...Object.keys(fields).map((field) => `${field} = ?`)].join(", ");
     const from = BATCH_EDGES[to];
     const changes = this.run(

@@ -116,4 +116,12 @@ export const MIGRATIONS = [
   ALTER TABLE receipts ADD COLUMN signer TEXT;
   CREATE INDEX receipts_unbatched_by_signer ON receipts (operator_id, signer) WHERE state = 'unbatched';
   `,
+  `
+  CREATE TABLE signatures (
+    batch_id TEXT NOT NULL REFERENCES batches,
+    signer TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    PRIMARY KEY (batch_id, signer)
+  ) STRICT;
+  `,
 ];

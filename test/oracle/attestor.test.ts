@@ -843,6 +843,13 @@ describe("attestor", () => {
         expect(refusals[0]).to.contain("was signed for sequence 1 and may still settle; 2 has to wait for it");
       });
 
+      it("holds that against no receipt that is in both", async () => {
+        await signatureFor(requestOf(parts()));
+        const { refusals, receipts } = await refusalOf(requestOf({ ...parts(), header: { sequence: 2n } }));
+        expect(refusals).to.have.length(1);
+        expect(receipts).to.deep.equal([]);
+      });
+
       it("goes on with a later sequence once the window of a batch that never settled is over", async () => {
         await signatureFor(requestOf(parts()));
         const { epochStart, epochEnd } = EPOCH;

@@ -103,6 +103,20 @@ describe("attestorPool", () => {
       expect(await pool.attest(request, COMMITTEE)).to.deep.equal({ signed: [], refused: [], possible: 3, spare: 1 });
     });
 
+    it("doesn't ask again who signed it before, and leaves out who isn't a member", async () => {
+      answer = { status: 503, body: {} };
+      const before = [KEYS.attestors[0], KEYS.outsider].map((key) => ({
+        signer: computeAddress(key),
+        signature: signDigest(key, batchId),
+      }));
+      expect(await pool.attest(request, COMMITTEE, before))
+        .to.include({ possible: 3 })
+        .and.to.deep.include({
+          signed: before.slice(0, 1),
+        });
+      expect(lines.join()).not.to.contain("503");
+    });
+
     it("asks only those who measured for the batch", async () => {
       answer = { status: 200, body: { signer: COMMITTEE.members[0], signature: signDigest(ours, batchId) } };
       const { signed, possible } = await pool.attest(

@@ -598,19 +598,123 @@ describe("settler", function () {
         expect(only(await settle()).status).to.equal("settled");
       });
 
-      it("voids a receipt that no committee would let through, and settles the others", async () => {
+      /** Has a member refuse the receipts of a license, until the function that it gives is called. */
+      const refuseLicense = (member: number, licenseId: bigint) => {
+        const store = world.attestorStores[member];
+        const seenReceipt = store.seenReceipt.bind(store);
+        store.seenReceipt = (operatorId, asked, sequence) =>
+          asked === licenseId
+            ? { hash: id("h"), previousHash: ZeroHash, batchId: id("b") }
+            : seenReceipt(operatorId, asked, sequence);
+        return () => (store.seenReceipt = seenReceipt);
+      };
+      const tryAgain = async (times: number, config: Partial<SettlerConfig> = {}) => {
+        const settler = world.settler(config);
+        const outcomes: SettlementOutcome[] = [];
+        for (let i = 0; i < times; i++) outcomes.push(...(await settler.settle(LANE, EPOCH)));
+        return outcomes;
+      };
+
+      it("leaves out a receipt that no committee lets through, and voids it only after an hour", async () => {
         const [good, bad] = [await world.serve(7n), await world.serve(8n, EPOCH.epochStart + 20, KEYS.outsider)];
-        expect(only(await settle()).status).to.equal("retry");
-        expect([world.stateOf(good), world.stateOf(bad)]).to.deep.equal(["unbatched", "void"]);
-        expect(only(await settle()).status).to.equal("settled");
-        expect([world.stateOf(good), world.stateOf(bad)]).to.deep.equal(["settled", "void"]);
+        const settler = world.settler();
+        const states = async () => {
+          await settler.settle(LANE, EPOCH);
+          return [world.stateOf(good), world.stateOf(bad)];
+        };
+        expect(await states()).to.deep.equal(["unbatched", "unbatched"]);
+        for (let i = 0; i < 5; i++) expect(await states()).to.deep.equal(["settled", "unbatched"]);
+        world.chain.time += 3_599;
+        expect(await states()).to.deep.equal(["settled", "unbatched"]);
+        world.chain.time += 1;
+        expect(await states()).to.deep.equal(["settled", "void"]);
+        expect(await settler.settle(LANE, EPOCH)).to.deep.equal([]);
       });
 
-      it("doesn't void what a single attestor refuses", async () => {
+      it("doesn't void what many refuse at first, however long ago, and not again", async () => {
         const requestId = await world.serve();
-        world.attestorStores[0].seenRequest = () => ({ hash: id("h"), previousHash: ZeroHash, batchId: id("b") });
-        expect(only(await settle({ attestors: world.endpoints(2) })).status).to.equal("retry");
+        const restore = [0, 1, 2].map((member) => refuseLicense(member, 7n));
+        const settler = world.settler();
+        await settler.settle(LANE, EPOCH);
+        world.chain.time += 3_600;
+        await settler.settle(LANE, EPOCH);
+        restore.forEach((undo) => undo());
         expect(world.stateOf(requestId)).to.equal("unbatched");
+        expect(only(await settler.settle(LANE, EPOCH)).status).to.equal("settled");
+      });
+
+      it("asks again for a draft that one signed and another refused, which may only be a block behind", async () => {
+        const served = [await world.serve(7n), await world.serve(8n)];
+        const restore = refuseLicense(2, 8n);
+        const config = { attestors: world.endpoints(1) };
+        const tried = await tryAgain(8, config);
+        expect(new Set(tried.map(({ status }) => status))).to.deep.equal(new Set(["retry"]));
+        expect(served.map((requestId) => world.stateOf(requestId))).to.deep.equal(["batched", "batched"]);
+        restore();
+        const { status, batchId } = only(await settle(config));
+        expect({ status, batchId }).to.deep.equal({ status: "settled", batchId: tried[0].batchId });
+        expect(world.messages()).not.to.include("Draft taken back");
+      });
+
+      it("keeps what one signed until another signs, too", async () => {
+        await world.serve();
+        const restore = refuseLicense(2, 7n);
+        await settle({ attestors: world.endpoints(1) });
+        restore();
+        expect(only(await settle({ attestors: world.endpoints(0, 1) })).status).to.equal("settled");
+      });
+
+      it("leaves out what those refuse who are enough for another draft, after several tries", async () => {
+        const [good, bad] = [await world.serve(7n), await world.serve(8n)];
+        const restore = [1, 2].map((member) => refuseLicense(member, 8n));
+        const settler = world.settler();
+        const states = async () => {
+          await settler.settle(LANE, EPOCH);
+          return [world.stateOf(good), world.stateOf(bad)];
+        };
+        for (let i = 1; i < 5; i++) expect(await states()).to.deep.equal(["batched", "batched"]);
+        expect(await states()).to.deep.equal(["unbatched", "unbatched"]);
+        expect(await states()).to.deep.equal(["settled", "unbatched"]);
+        restore.forEach((undo) => undo());
+        expect(await states()).to.deep.equal(["settled", "settled"]);
+      });
+    });
+
+    describe("when a member's key was given code that spoils its signatures", () => {
+      const [spoiler, ...others] = COMMITTEE.members;
+      const signersOf = (batchId: string) => {
+        const [signers] = AbiCoder.defaultAbiCoder().decode(["bytes[]", "bytes[]"], world.store.batch(batchId)!.proof!);
+        return [...signers].map((signer: string) => getAddress(signer)).sort();
+      };
+
+      it("leaves it out of the proof", async () => {
+        await world.serve();
+        world.escrow.spoilers.add(spoiler);
+        const { status, batchId } = only(await settle());
+        expect(status).to.equal("settled");
+        expect(signersOf(batchId!)).to.deep.equal([...others].sort());
+      });
+
+      it("waits for another if too few are left", async () => {
+        await world.serve();
+        world.escrow.spoilers.add(spoiler).add(others[0]);
+        const { status, reason } = only(await settle());
+        expect(status).to.equal("retry");
+        expect(reason).to.contain("doesn't take the signatures of 1 attestors; 2 are needed");
+        world.escrow.spoilers.delete(spoiler);
+        expect(only(await settle()).status).to.equal("settled");
+      });
+
+      it("proves a batch anew that was attested before", async () => {
+        await world.serve();
+        world.escrow.refusal = "no";
+        const { batchId } = only(await settle());
+        expect(world.batches("attested")).to.have.length(1);
+        world.escrow.refusal = null;
+        world.escrow.spoilers.add(spoiler);
+        expect(only(await settle()).reason).to.contain("doesn't take the batch's proof any more");
+        expect(only(await settle())).to.include({ status: "settled", batchId });
+        expect(signersOf(batchId!)).to.deep.equal([...others].sort());
       });
     });
 

@@ -109,7 +109,7 @@ describe("Store", () => {
       const db = new DatabaseSync(newer);
       db.exec("PRAGMA user_version = 99");
       db.close();
-      expect(() => new Store(newer)).to.throw(Problem, "has schema 99, this program knows 3: update Licet.");
+      expect(() => new Store(newer)).to.throw(Problem, "has schema 99, this program knows 4: update Licet.");
     });
 
     it("writes ahead, so that a backup can be taken while it is in use", () => {
