@@ -132,12 +132,14 @@ class EthersChain implements Chain {
   async generationAt(licenseId: bigint, at: number): Promise<number> {
     const { escrow } = this.connected;
     const raised = await escrow.queryFilter(escrow.filters.GenerationRaised(licenseId), this.config.fromBlock);
-    // The moment asked for is recent: from the last raise backwards it is soon found.
-    for (const event of raised.reverse()) {
-      const { timestamp } = await event.getBlock();
-      if (timestamp <= at) return Number(event.args.generation);
+    let [first, last] = [0, raised.length];
+    while (first < last) {
+      const middle = (first + last) >> 1;
+      const { timestamp } = await raised[middle].getBlock();
+      if (timestamp <= at) first = middle + 1;
+      else last = middle;
     }
-    return 0;
+    return first === 0 ? 0 : Number(raised[first - 1].args.generation);
   }
 
   async plan(planId: number): Promise<PlanState | null> {

@@ -249,6 +249,26 @@ describe("connectChain", () => {
     expect(await chain.generationAt(license, raisedAt)).to.equal(1);
   });
 
+  it("tells it of many that were raised by looking at a few blocks", async () => {
+    const raisedAt: number[] = [];
+    for (let i = 0; i < 40; i++) {
+      await market.licet.escrow.connect(market.licensee).raiseGeneration(license);
+      raisedAt.push(await time.latest());
+    }
+    const getBlock = provider.getBlock.bind(provider);
+    let blocks = 0;
+    provider.getBlock = (...args) => (blocks++, getBlock(...args));
+    try {
+      for (const generation of [1, 7, 40]) {
+        blocks = 0;
+        expect(await chain.generationAt(license, raisedAt[generation - 1])).to.equal(generation);
+        expect(blocks).to.be.within(1, 6);
+      }
+    } finally {
+      provider.getBlock = getBlock;
+    }
+  });
+
   it("tells plans, versions and operators, and null for what isn't there", async () => {
     const plan = await chain.plan(1);
     expect(plan).to.include({ planId: 1, assetId: 1, attestor: await market.licet.committee.getAddress() });
