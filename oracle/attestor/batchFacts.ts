@@ -15,6 +15,9 @@ import { costOf, zeroUsage } from "../protocol/meters";
 import { readEach } from "../chain/parallel";
 import type { BatchHeader, Measurement, SignedGrant, SignedMeasurement, SignedReceipt, Usage } from "../protocol/types";
 
+/** How long what had begun when a generation was raised may take to end, in seconds, as when a license is stopped. */
+const STOP_GRACE = 3_600;
+
 /** What a settler asks an attestor to sign, with all that the header rests on. */
 export interface AttestationRequest {
   header: BatchHeader;
@@ -44,8 +47,8 @@ export interface CheckedGrant extends SignedGrant {
 }
 
 export interface CheckedLicense extends LicenseState {
-  /** Its generation when the epoch began. */
-  generationAtStart: number;
+  /** The first generation whose requests may have ended in the epoch. */
+  firstGeneration: number;
 }
 
 export interface CheckedMeasurement {
@@ -128,7 +131,7 @@ async function readLicenses(
   const read = await readEach(licenseIds, async (licenseId) => {
     const license = await chain.license(licenseId);
     if (license === null) return [];
-    return [{ ...license, generationAtStart: await chain.generationAt(licenseId, header.epochStart) }];
+    return [{ ...license, firstGeneration: await chain.generationAt(licenseId, header.epochStart - STOP_GRACE) }];
   });
   return new Map(read.flat().map((license) => [license.licenseId, license]));
 }

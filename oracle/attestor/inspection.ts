@@ -242,14 +242,14 @@ function* licenseReasons({ header, licenses }: BatchFacts, receipt: Receipt): It
     yield "is of a license that doesn't exist";
     return;
   }
-  const { planId, operatorId, generation, generationAtStart } = license;
+  const { planId, operatorId, generation, firstGeneration } = license;
   if (planId !== header.planId) yield `is of a license under plan ${planId}, the batch under ${header.planId}`;
   if (operatorId !== header.operatorId) {
     yield `is of a license of operator ${operatorId}, the batch of ${header.operatorId}`;
   }
   // A generation that was raised within the epoch ends the grants before it only when the epoch ends.
-  if (receipt.generation < generationAtStart || receipt.generation > generation) {
-    yield `is of generation ${receipt.generation}; the license's was ${generationAtStart} to ${generation} in the epoch`;
+  if (receipt.generation < firstGeneration || receipt.generation > generation) {
+    yield `is of generation ${receipt.generation}; the license's was ${firstGeneration} to ${generation} from an hour before the epoch on`;
   }
 }
 

@@ -627,12 +627,12 @@ describe("attestor", () => {
       only("one under another plan", withLicense({ planId: 9 }), "is of a license under plan 9, the batch under 3");
       only("one of another operator", withLicense({ operatorId: 9 }), "is of a license of operator 9, the batch of 2");
       only(
-        "a generation that ended before the epoch",
+        "a generation that ended an hour before the epoch",
         () => {
-          chain.generations.set(8n, [{ at: EPOCH.epochStart, generation: 2 }]);
+          chain.generations.set(8n, [{ at: EPOCH.epochStart - 3_600, generation: 2 }]);
           return withLicense({ generation: 2 })();
         },
-        "is of generation 1; the license's was 2 to 2 in the epoch",
+        "is of generation 1; the license's was 2 to 2 from an hour before the epoch on",
       );
       only(
         "a generation that doesn't exist yet",
@@ -642,6 +642,11 @@ describe("attestor", () => {
         },
         "is of generation 2; the license's was 1 to 1",
       );
+
+      it("takes a generation that ended just before the epoch, when what is in it was running", async () => {
+        chain.generations.get(8n)!.push({ at: EPOCH.epochStart - 3_599, generation: 2 });
+        await signatureFor(withLicense({ generation: 2 })());
+      });
 
       it("takes a generation that ended within the epoch", async () => {
         chain.generations.get(8n)!.push({ at: EPOCH.epochStart + 1, generation: 2 });
