@@ -279,12 +279,18 @@ export function encodeBearer({ grant, signature }: SignedGrant): string {
   return Buffer.concat([packed, hexBytes("signature", signature)]).toString("base64url");
 }
 
+/** Even a smart account's of several keys is shorter; attestors are sent it with each batch. */
+const MOST_SIGNATURE_BYTES = 2_048;
+
 /** The grant in an API key; its signature isn't checked. Throws MalformedMessage unless the token is exactly what `encodeBearer` gives. */
 export function decodeBearer(token: string): SignedGrant {
   if (!/^[A-Za-z0-9_-]+$/.test(token)) throw new MalformedMessage("API key must be base64url without padding");
   const bytes = Buffer.from(token, "base64url");
   if (bytes.length <= GRANT_BYTES) {
     throw new MalformedMessage(`API key is cut short: a grant and its signature have over ${GRANT_BYTES} bytes`);
+  }
+  if (bytes.length > GRANT_BYTES + MOST_SIGNATURE_BYTES) {
+    throw new MalformedMessage(`API key is too long: a grant's signature has at most ${MOST_SIGNATURE_BYTES} bytes`);
   }
   if (bytes.toString("base64url") !== token) throw new MalformedMessage("API key ends in stray bits: copy it whole");
   return {

@@ -157,6 +157,12 @@ describe("messages", () => {
       expect(() => decodeBearer("c2hvcnQ")).to.throw("cut short");
     });
 
+    it("are refused with a signature that is longer than any account needs", () => {
+      const token = (bytes: number) => encodeBearer({ grant: grantWith(), signature: `0x${"ab".repeat(bytes)}` });
+      expect(decodeBearer(token(2_048)).signature).to.have.length(2 + 2 * 2_048);
+      expect(() => decodeBearer(token(2_049))).to.throw(MalformedMessage, "at most 2048 bytes");
+    });
+
     it("are refused with a license that can't be, and that no store could keep", () => {
       const token = (licenseId: bigint) => encodeBearer({ grant: grantWith({ licenseId }), signature: "0xabcd" });
       expect(decodeBearer(token(2n ** 63n - 1n)).grant.licenseId).to.equal(2n ** 63n - 1n);
