@@ -43,6 +43,8 @@ export interface AdmissionConfig {
 }
 
 const PLANS_NEVER_CHANGE = Infinity;
+/** How much later than its time a request's receipt may come: the model's connection, and a busy machine, take some. */
+const LATE_SECONDS = 30;
 const VERIFIED_CAPACITY = 10_000;
 
 /** Decides who may use a model while its receipts would count, and keeps the books of what running and unsettled requests may cost. */
@@ -231,7 +233,7 @@ export class Admission {
 
   /** When a request that begins now is done at the latest, Unix seconds. */
   private latestEnd(now: number): number {
-    return now + Math.ceil(this.config.requestTimeoutMs / 1_000);
+    return now + Math.ceil(this.config.requestTimeoutMs / 1_000) + LATE_SECONDS;
   }
 
   private async planOf(license: LicenseState, model: ModelConfig): Promise<PlanState> {
