@@ -119,10 +119,11 @@ function createServer(
     return signedMeasurementToJson(await signMeasurement(deps, privateKey, lane, epoch));
   });
 
-  // Only the operator proposes: whoever else has some of its receipts could use its lane's numbers up.
+  // Only the operator proposes, and under the committee's plans: whoever else has some of its receipts could use its lane's
+  // numbers up, and anybody can be an operator of some plan.
   const admit = async (request: FastifyRequest, reply: FastifyReply) => {
     const batch = proposedBatchFromText(request.headers[PROPOSAL_HEADER]);
-    const problem = await proposalProblem(deps.chain, batch);
+    const problem = await proposalProblem(deps.chain, batch, committee);
     if (problem !== null) return reply.code(422).send(refusalOf([{ reason: problem, receiptHash: null }]));
     const giveBack = intake.take(request.headers["content-length"]);
     if (reply.raw.closed) giveBack();

@@ -1,5 +1,5 @@
 /** What an attestor finds out before it judges a batch: who signed what, and what the chain says of everybody named. */
-import type { TypedDataDomain } from "ethers";
+import { getAddress, type TypedDataDomain } from "ethers";
 import { byLicenseAndSequence, type HashedReceipt } from "../settler/batches";
 import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "../chain/chain";
 import {
@@ -79,18 +79,28 @@ export interface BatchFacts {
 }
 
 /**
- * Why a proposal isn't the operator's; null if it is, by one of the keys that it has now.
+ * Why a proposal isn't one for the committee, by the operator; null if it is, signed by one of the keys that it has now.
  * @throws if the chain can't be read
  */
 export async function proposalProblem(
   chain: Chain,
   { header, proposal }: Pick<AttestationRequest, "header" | "proposal">,
+  committee: string,
 ): Promise<string | null> {
   const signer = signerOf(proposalDigest(chain.domain, { batchId: batchDigest(chain.domain, header) }), proposal);
   if ("problem" in signer) return `The proposal isn't signed: ${signer.problem}`;
   const now = await chain.now();
-  if (await chain.isSigningKey(header.operatorId, signer.address, now)) return null;
-  return `The proposal is signed by ${signer.address}, not a key of operator ${header.operatorId} at ${now}`;
+  if (!(await chain.isSigningKey(header.operatorId, signer.address, now))) {
+    return `The proposal is signed by ${signer.address}, not a key of operator ${header.operatorId} at ${now}`;
+  }
+  return planProblem(header, await chain.plan(header.planId), committee);
+}
+
+/** Why a batch's plan isn't one that the committee vouches for; null if it is. */
+export function planProblem({ planId }: BatchHeader, plan: PlanState | null, committee: string): string | null {
+  if (plan === null) return `Plan ${planId} doesn't exist`;
+  if (getAddress(plan.attestor) === getAddress(committee)) return null;
+  return `Plan ${planId} names the attestor ${plan.attestor}, not our committee ${committee}`;
 }
 
 /** @throws if the chain can't be read */

@@ -4,7 +4,7 @@
  */
 import { ZeroAddress, ZeroHash } from "ethers";
 import { type BatchSummary, summarize } from "../settler/batches";
-import type { BatchFacts, CheckedMeasurement, CheckedReceipt, Signer } from "./batchFacts";
+import { type BatchFacts, type CheckedMeasurement, type CheckedReceipt, planProblem, type Signer } from "./batchFacts";
 import type { Committee, Committees } from "../chain/chain";
 import { medianOf } from "./measure";
 import { isWithin } from "../protocol/epochs";
@@ -70,10 +70,8 @@ function* laneReasons({ header, operator, plan, version, lane }: BatchFacts, com
     yield `The evidence hash is ${header.evidenceHash}; operator ${header.operatorId} has ${operator.evidenceHash} on record`;
   }
 
-  if (plan === null) yield `Plan ${header.planId} doesn't exist`;
-  else if (plan.attestor !== committee.address) {
-    yield `Plan ${header.planId} names the attestor ${plan.attestor}, not our committee ${committee.address}`;
-  }
+  const unfit = planProblem(header, plan, committee.address);
+  if (unfit !== null) yield unfit;
 
   if (version === null) yield `Version ${header.versionId} doesn't exist`;
   else if (plan !== null && version.assetId !== plan.assetId) {

@@ -273,6 +273,16 @@ describe("attestor", () => {
           .and.to.contain(`signed by ${OUTSIDER}, not a key of operator 2`);
       });
 
+      it("is nothing of a batch under another committee's plan, or none", async () => {
+        const proposed = proposedBatchToText(requestOf(parts()));
+        chain.plans.set(LANE.planId, { ...chain.plans.get(LANE.planId)!, attestor: OUTSIDER });
+        expect(await answerTo(proposed, "Content-Length: 200000000"))
+          .to.match(/^HTTP\/1.1 422 /)
+          .and.to.contain(`Plan 3 names the attestor ${OUTSIDER}, not our committee`);
+        chain.plans.delete(LANE.planId);
+        expect(await answerTo(proposed, "Content-Length: 200000000")).to.contain("Plan 3 doesn't exist");
+      });
+
       it("is nothing without a proposal", async () => {
         expect(await answerTo("", "Content-Length: 200000000")).to.match(/^HTTP\/1.1 400 /);
         expect(await answerTo("e30", "Content-Length: 200000000")).to.match(/^HTTP\/1.1 400 [^]*Batch must be/);
