@@ -1,3 +1,5 @@
+import { reasonOf } from "./problem";
+
 type Level = "debug" | "info" | "warn" | "error";
 type Fields = Record<string, unknown>;
 
@@ -21,7 +23,7 @@ export function createLog(
 ): Log {
   const at = (level: Level) => (message: string, fields?: Fields) => {
     if (LEVELS.indexOf(level) < LEVELS.indexOf(least)) return;
-    write(JSON.stringify({ time: new Date().toISOString(), level, message, ...common, ...fields }, plain));
+    write(lineOf({ time: new Date().toISOString(), level, message }, { ...common, ...fields }));
   };
   return {
     debug: at("debug"),
@@ -32,8 +34,19 @@ export function createLog(
   };
 }
 
+/** What can't be written down must not stop what it tells about. */
+function lineOf(event: Fields, fields: Fields): string {
+  try {
+    return JSON.stringify({ ...event, ...fields }, plain);
+  } catch (cause) {
+    return JSON.stringify({ ...event, unwritable: reasonOf(cause) });
+  }
+}
+
 function plain(_key: string, value: unknown): unknown {
   if (typeof value === "bigint") return value.toString();
-  if (value instanceof Error) return { name: value.name, message: value.message, cause: value.cause };
+  if (value instanceof Error) {
+    return { name: value.name, message: value.message || reasonOf(value), cause: value.cause };
+  }
   return value;
 }

@@ -34,6 +34,22 @@ describe("createLog", () => {
     });
   });
 
+  it("tells an error without words by its code, or by what it is made of", () => {
+    const refused = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+    const log = createLog("info", (line) => lines.push(line));
+    log.warn("down", { cause: new AggregateError([refused]) });
+    log.warn("down", { cause: Object.assign(new Error(), { code: "ENOENT" }) });
+    expect(written().map(({ cause }) => cause.message)).to.deep.equal(["connect ECONNREFUSED", "ENOENT"]);
+  });
+
+  it("writes a line even where a field can't be written", () => {
+    const circle: { itself?: object } = {};
+    circle.itself = circle;
+    createLog("info", (line) => lines.push(line)).warn("odd", { circle });
+    expect(written()[0]).to.include({ level: "warn", message: "odd" });
+    expect(written()[0].unwritable).to.contain("circular");
+  });
+
   it("adds common fields to each line", () => {
     createLog("info", (line) => lines.push(line))
       .with({ part: "gateway" })
