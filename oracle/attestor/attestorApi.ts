@@ -35,6 +35,8 @@ export interface AttestationRefusal {
   refusals: string[];
   /** The hashes of the receipts that it refuses, whatever batch they come in. */
   receipts: string[];
+  /** Whether it would read a smaller batch. */
+  isTooLarge?: true;
 }
 
 /** @throws Error unless the attestor answers in time with a measurement; its signature isn't checked here */
@@ -60,6 +62,8 @@ export async function requestAttestation(
   const response = await post(url + ATTESTATIONS_PATH, evidenceToJson(request), timeoutMs, headers);
   if (response.ok) return attestationFromJson(await jsonOf(response));
   if (response.status === 422) return refusalFromJson(await jsonOf(response));
+  if (response.status === 413)
+    return { refusals: [(await unexpected(response)).message], receipts: [], isTooLarge: true };
   throw await unexpected(response);
 }
 

@@ -433,7 +433,7 @@ export class Settler {
 
   /**
    * Its receipts are free for another draft, of which those that a member refused are left out. What so many refuse for long
-   * that no batch with it gets through is void.
+   * that no batch with it gets through is void. Where one found the draft too large to read, later ones are half as large.
    */
   private takeBack(batchId: string, { refused, spare }: CommitteeAnswer, now: number): void {
     const { store, log } = this.deps;
@@ -446,6 +446,7 @@ export class Settler {
       const isForLong = times + 1 >= MOST_TRIES && now >= since + REFUSAL_PERIOD;
       if (refusers.length > spare && isForLong) hopeless.push(hash);
     }
+    if (refused.some(({ isTooLarge }) => isTooLarge)) this.limits.receipts = half(this.load(batchId).header.count);
     store.discardDraft(batchId, hopeless);
     hopeless.forEach((hash) => this.refused.delete(hash));
     this.tries.delete(batchId);
@@ -547,6 +548,11 @@ export class Settler {
     if (batch === null) throw new Error(`The store lacks batch ${batchId}`);
     return batch;
   }
+}
+
+/** Half of a count, and at least one. */
+function half(count: bigint): number {
+  return Math.max(1, Number(count / 2n));
 }
 
 /** All time before a moment. */

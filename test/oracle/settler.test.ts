@@ -656,6 +656,23 @@ describe("settler", function () {
         expect(world.messages()).not.to.include("Draft taken back");
       });
 
+      it("makes batches smaller that attestors find too large to read", async () => {
+        await Promise.all(world.attestors.map((attestor) => attestor.close()));
+        world.attestors = await Promise.all(
+          KEYS.attestors.map((privateKey, i) =>
+            startAttestor(
+              { privateKey, committee: COMMITTEE.address, bodyLimit: 8_192 },
+              { chain: world.chain, store: world.attestorStores[i], log: silent },
+            ),
+          ),
+        );
+        const served: string[] = [];
+        for (let i = 0; i < 8; i++) served.push(await world.serve(7n, EPOCH.epochStart + i));
+        const outcomes = await tryAgain(4);
+        expect(outcomes[0]).to.include({ status: "retry" });
+        expect(new Set(served.map((requestId) => world.stateOf(requestId)))).to.deep.equal(new Set(["settled"]));
+      });
+
       it("keeps what one signed until another signs, too", async () => {
         await world.serve();
         const restore = refuseLicense(2, 7n);
