@@ -530,7 +530,7 @@ describe("UsageCharge", () => {
             });
           });
         }),
-        { numRuns: 40 },
+        { numRuns: 20 },
       );
       const { UnknownLicense, ...rest } = EntryStatus;
       expect(statuses.size).to.equal(Object.keys(rest).length);
