@@ -797,6 +797,15 @@ describe("PerformanceStaking", () => {
   });
 
   describe("previewCharge", () => {
+    it("takes no slash off for a breach on a day that was punished", async () => {
+      await breachOn([20_000, 20_001, 20_002]);
+      const most = usd(9_900) - 3n;
+      await staking.previewCharge(chargeOf(most, { day: 20_001, breached: true }));
+      await expect(staking.previewCharge(chargeOf(most + 1n, { day: 20_001, breached: true })))
+        .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
+        .withArgs(operatorId, usd(9_900) + 1n, usd(9_900));
+    });
+
     it("agrees with charge on any breach, whatever came before and whatever is in flight", async () => {
       const anyCharge = fc.record({
         day: fc.integer({ min: 20_000, max: 20_012 }),
