@@ -107,7 +107,7 @@ contract AttacksTest is Market {
             bytes memory refusal = abi.encodeWithSelector(
                 IAccessManager.AccessManagerUnauthorizedAccount.selector,
                 GOVERNOR,
-                authority.ADMIN_ROLE()
+                ADMIN_ROLE
             );
             _mustRefuse(GOVERNOR, address(authority), act, refusal);
             _pass(GOVERNANCE_DELAY);

@@ -2,10 +2,11 @@
 pragma solidity 0.8.30;
 
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
+import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
 import {BatchHeader, BatchStatus, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {Bps} from "../../contracts/libraries/Bps.sol";
 import {LicenseId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
-import {License} from "./Model.sol";
+import {License, Model, Term} from "./Model.sol";
 import {Market} from "./Market.sol";
 
 /// @title What everybody is owed, kept beside the contracts and compared with them
@@ -22,6 +23,7 @@ abstract contract Ledger is Market {
         uint256 releasableAt;
         uint48 signers;
         bool earnsBonus;
+        /// None, Held, Released or Collected.
         BatchStatus status;
     }
 
@@ -52,11 +54,27 @@ abstract contract Ledger is Market {
         uint256 punishedThrough;
     }
 
+    struct Sales {
+        uint256 sold;
+        bool closed;
+    }
+
+    /// @dev A committee: the numbers of its attestors in `attestorKeys`, in its order.
+    struct Rotation {
+        uint256[] members;
+        uint256 threshold;
+        uint256 since;
+    }
+
     /// @dev Currency units over the life of the market.
     struct Flows {
         uint256 deposited;
         uint256 refunded;
         uint256 charged;
+        uint256 closed;
+        uint256 upfrontsPaid;
+        uint256 upfrontsReturned;
+        uint256 upfrontsReleased;
         uint256 toOperators;
         uint256 toPublishers;
         uint256 toAttestors;
@@ -68,21 +86,30 @@ abstract contract Ledger is Market {
         uint256 incomePaid;
     }
 
+    /// @dev What came of the calls, and how often the rarer things happened.
     struct Tally {
-        uint256 attempts;
         uint256 landed;
+        uint256 refused;
+        uint256 idle;
         uint256 attacks;
         uint256 settlements;
         uint256 charges;
         uint256 releases;
         uint256 collections;
         uint256 withdrawals;
+        uint256 renewals;
+        uint256 closings;
+        uint256 sales;
+        uint256 recalls;
+        uint256 rotations;
         uint256 jailings;
         uint256 governed;
     }
 
     /// @dev Of license `i + 1`.
     License[] internal ledger;
+    /// @dev Licenses that have money or may be charged.
+    uint256[] internal live;
     Batch[] internal batches;
     mapping(bytes32 batchId => bool) internal settled;
     mapping(bytes32 key => Lane) internal lanes;
@@ -90,9 +117,21 @@ abstract contract Ledger is Market {
     mapping(uint256 operator => mapping(uint256 plan => Breaches)) internal breaches;
     /// @dev Plans that an operator doesn't serve any more.
     mapping(uint256 operator => mapping(uint256 plan => bool)) internal refused;
+    mapping(uint256 plan => Sales) internal sales;
+    /// @dev When version `i + 1` was recalled; 0 is never.
+    uint256[] internal recalledAt;
+    /// @dev The same without those that weren't, in their order.
+    uint256[] internal recalls;
+    /// @dev Of `committee`.
+    Rotation[] internal rotations;
+    uint256 internal rotationNonce;
+    /// @dev A plan of the model's that no operator serves; 0 is none.
+    uint256 internal trapPlan;
 
-    /// @dev What waits in the escrow: balances; charges that are held; attestors' shares not collected; earnings; fees.
+    /// @dev What waits in the escrow: balances; upfront prices; charges that are held; attestors' shares not collected;
+    /// earnings; fees.
     uint256 internal balances;
+    uint256 internal upfronts;
     uint256 internal held;
     uint256 internal uncollected;
     uint256 internal earned;
@@ -108,22 +147,39 @@ abstract contract Ledger is Market {
     Flows internal flows;
     Tally internal tally;
 
-    /// @dev Everything that always holds, between any two calls.
-    function _requireAll() internal view {
+    constructor() {
+        for (uint256 i; i < FIRST_VERSIONS; ++i) recalledAt.push();
+        Rotation storage first = rotations.push();
+        for (uint256 i; i < 3; ++i) first.members.push(i);
+        (first.threshold, first.since) = (2, clock);
+    }
+
+    /// @dev What holds between any two calls: every sum, both pools, and one of each of the many in turn. A handler has looked at
+    /// what it touched.
+    function _requireSums() internal view virtual {
+        uint256 turn = _calls();
         _requireSolvency();
-        for (uint256 i; i < ledger.length; ++i) _requireAccount(i + 1);
-        uint256 turn = tally.attempts + tally.attacks;
-        _requireLane(1 + (turn % OPERATORS), 1 + (turn % PLANS), 1 + ((turn / 6) % VERSIONS));
-        if (batches.length > 0) _requireBatch(batches[turn % batches.length]);
-        for (uint256 i = 1; i <= OPERATORS; ++i) _requirePool(i);
         _requireConservation();
+        for (uint256 i = 1; i <= OPERATORS; ++i) _requirePool(i);
+        _requireAccount(1 + (turn % ledger.length));
+        _requireLicense(1 + (turn % ledger.length));
+        _requireLane(1 + (turn % OPERATORS), 1 + (turn % plans.length), 1 + ((turn / 6) % recalledAt.length));
+        if (batches.length > 0) _requireBatch(batches[turn % batches.length]);
         require(escrow.feeBps() <= Bps.MAX_FEE, "11: the fee is above its bound");
+    }
+
+    /// @dev Whether everything is as it should be that may still change.
+    function _requireAll() internal view virtual {
+        _requireSums();
+        for (uint256 i; i < live.length; ++i) _requireAccount(live[i]);
+        for (uint256 i; i < live.length; ++i) _requireLicense(live[i]);
+        _requirePayees();
+        for (uint256 i; i <= rotations.length; ++i) _requireRotation(i);
     }
 
     function _requireSolvency() internal view {
         require(
-            currency.balanceOf(address(escrow)) ==
-                balances + held + uncollected + earned + fees + _bonuses() + donations[address(escrow)],
+            currency.balanceOf(address(escrow)) == _escrowed() + donations[address(escrow)],
             "1: the escrow holds more or less than it owes"
         );
         uint256 stakes = pools[1].stake + pools[2].stake;
@@ -141,27 +197,67 @@ abstract contract Ledger is Market {
 
     function _requireAccount(uint256 id) internal view {
         License memory license = ledger[id - 1];
-        IUsageEscrow.AccountView memory account = escrow.accountOf(LicenseId.wrap(uint64(id)));
+        IUsageEscrow.AccountView memory account = escrow.accountOf(_id(id));
         require(account.balance == license.balance, "2: a balance isn't what was paid in less what was due");
-        require(account.spent == license.spent, "2: a license's spending differs from what was charged in its term");
-        require(account.term == license.term && account.expiresAt == license.termEndsAt, "2: a term is another one");
         require(
-            PlanId.unwrap(account.planId) == license.plan && OperatorId.unwrap(account.operatorId) == license.operator,
-            "2: a license has another plan or operator"
+            account.spent == license.term.spent && account.endedSpent == license.earlier.spent,
+            "2: a license's spending differs from what was charged in its term"
+        );
+        require(
+            account.term == license.term.number &&
+                account.expiresAt == license.term.endsAt &&
+                account.endedAt == license.earlier.endsAt &&
+                account.isClosed != license.term.open,
+            "2: a term is another one"
+        );
+        require(
+            PlanId.unwrap(account.planId) == license.plan &&
+                OperatorId.unwrap(account.operatorId) == license.operator &&
+                account.onVoucherRoad == license.onVoucherRoad,
+            "2: a license has another plan, operator or road"
+        );
+        require(
+            OperatorId.unwrap(account.nextOperatorId) == license.nextOperator &&
+                account.nextOnVoucherRoad == license.nextOnVoucherRoad &&
+                account.serviceChangeReadyAt == license.serviceReadyAt,
+            "2: an announced operator or road is another one"
         );
         require(account.capCode == license.capCode, "2: a licensee's cap is another one");
         require(
             account.capCutCode == license.capCutCode && account.capCutReadyAt == license.capCutReadyAt,
             "2: an announced cap is another one"
         );
-        require(account.generation == license.generation && !account.onVoucherRoad, "2: an account was disturbed");
+        require(
+            account.stoppedAt == license.stoppedAt && account.isEnded == license.ended,
+            "2: a license was stopped at another time"
+        );
+        require(
+            account.generation == license.generation && account.renews == license.renews,
+            "10: a generation or a renewal is another one"
+        );
         require(
             account.thawing == license.thawing && account.thawReadyAt == license.thawReadyAt,
             "4: a thaw is another one"
         );
     }
 
+    /// @dev What a license's account doesn't say.
+    function _requireLicense(uint256 id) internal view {
+        License storage license = ledger[id - 1];
+        require(licenses.ownerOf(id) == license.owner, "4: a license has another owner");
+        require(licenses.movableAt(_id(id)) == license.movableAt, "4: a license may be moved at another time");
+        require(escrow.committedOf(_id(id)) == _committed(id), "4: what is committed isn't what terms still owe");
+        IUsageEscrow.Upfront memory upfront = escrow.upfrontOf(_id(id));
+        require(
+            upfront.amount == license.upfront &&
+                upfront.paidAt == license.upfrontPaidAt &&
+                upfront.feeBps == license.upfrontFeeBps,
+            "7: an upfront price isn't what was paid"
+        );
+    }
+
     function _requireLane(uint256 operator, uint256 plan, uint256 version) internal view {
+        if (plan == trapPlan) return;
         Lane memory lane = lanes[_laneKey(operator, plan, version)];
         IUsageEscrow.Lane memory actual = escrow.laneOf(
             OperatorId.wrap(uint24(operator)),
@@ -177,7 +273,7 @@ abstract contract Ledger is Market {
         );
     }
 
-    function _requireBatch(Batch memory batch) internal view {
+    function _requireBatch(Batch storage batch) internal view {
         IUsageEscrow.Batch memory actual = escrow.batchOf(batch.id);
         require(actual.status == batch.status, "9: a batch's status is another one");
         require(
@@ -204,7 +300,7 @@ abstract contract Ledger is Market {
         );
         require(
             actual.jailedUntil == pool.jailedUntil && actual.jailings == pool.jailings,
-            "9: an operator is in jail for another time than its breaches earned"
+            "6: an operator is in jail for another time than its breaches earned"
         );
         require(escrow.bonusOf(OperatorId.wrap(uint24(operator))) == pool.bonus, "7: a bonus went elsewhere");
         require(
@@ -213,11 +309,39 @@ abstract contract Ledger is Market {
         );
     }
 
+    /// @dev One committee of those that were announced, or the next one that wasn't.
+    function _requireRotation(uint256 number) internal view {
+        require(committee.presentRotation() == _presentRotation(), "10: another committee is in force");
+        require(committee.rotationNonce() == rotationNonce, "10: a committee was announced once too often");
+        ICommitteeAttestor.Rotation memory actual = committee.rotationOf(number);
+        Rotation memory rotation;
+        if (number < rotations.length) rotation = rotations[number];
+        require(
+            actual.threshold == rotation.threshold &&
+                actual.since == rotation.since &&
+                actual.members.length == rotation.members.length,
+            "10: a committee isn't the one that was announced"
+        );
+        for (uint256 i; i < rotation.members.length; ++i) {
+            require(
+                keccak256(abi.encode(actual.members[i])) == keccak256(abi.encode(_member(rotation.members[i]))),
+                "10: a committee has another member"
+            );
+        }
+    }
+
     /// @dev Nothing is made and nothing is lost on the way from a deposit to its payees.
     function _requireConservation() internal view {
-        require(flows.deposited == balances + flows.refunded + flows.charged, "7: deposits went elsewhere");
         require(
-            flows.charged ==
+            flows.deposited + flows.upfrontsReturned == balances + flows.refunded + flows.charged + flows.closed,
+            "7: deposits went elsewhere"
+        );
+        require(
+            flows.upfrontsPaid == upfronts + flows.upfrontsReturned + flows.upfrontsReleased,
+            "7: upfront prices went elsewhere"
+        );
+        require(
+            flows.charged + flows.closed + flows.upfrontsReleased ==
                 held + flows.toOperators + flows.toPublishers + flows.toAttestors + flows.toTreasury + flows.toPools,
             "7: charges weren't divided whole"
         );
@@ -228,6 +352,9 @@ abstract contract Ledger is Market {
             "7: attestors' income went elsewhere"
         );
         require(flows.toTreasury == fees + flows.feesPaid && fees == escrow.protocolFees(), "7: fees went elsewhere");
+    }
+
+    function _requirePayees() internal view {
         for (uint256 i; i < 2; ++i) {
             require(
                 escrow.earningsOf(operatorOwners[i]) == earnings[operatorOwners[i]] &&
@@ -235,10 +362,11 @@ abstract contract Ledger is Market {
                 "7: a payee's earnings aren't its shares"
             );
         }
-        for (uint256 i; i < 4; ++i) {
-            address attestor = i < 3 ? address(committee) : address(lone);
+        for (uint256 i; i < ATTESTORS; ++i) {
+            address payee = attestorPayees[i];
+            address attestor = address(_attestorOf(i));
             require(
-                (i < 3 ? committee : lone).incomeOf(attestorPayees[i]) == incomeOf[attestor][attestorPayees[i]],
+                _attestorOf(i).incomeOf(payee) == incomeOf[attestor][payee],
                 "7: an attestor's income isn't its part of what it signed"
             );
         }
@@ -247,11 +375,11 @@ abstract contract Ledger is Market {
     /// @dev All that users own, as the contracts have it.
     function _money() internal view returns (bytes32 digest) {
         for (uint256 i = 1; i <= ledger.length; ++i) {
-            digest = keccak256(abi.encode(digest, escrow.accountOf(LicenseId.wrap(uint64(i)))));
+            digest = keccak256(abi.encode(digest, escrow.accountOf(_id(i)), escrow.upfrontOf(_id(i))));
         }
         for (uint256 i; i < OPERATORS; ++i) {
             OperatorId operator = OperatorId.wrap(uint24(i + 1));
-            digest = keccak256(abi.encode(digest, staking.poolOf(operator)));
+            digest = keccak256(abi.encode(digest, staking.poolOf(operator), escrow.bonusOf(operator)));
             digest = keccak256(abi.encode(digest, staking.positionOf(operator, operatorOwners[i])));
             digest = keccak256(abi.encode(digest, escrow.earningsOf(operatorOwners[i])));
             digest = keccak256(abi.encode(digest, escrow.earningsOf(publishers[i])));
@@ -274,10 +402,27 @@ abstract contract Ledger is Market {
             );
     }
 
+    /// @dev What the escrow owes.
+    function _escrowed() internal view returns (uint256) {
+        return balances + upfronts + held + uncollected + earned + fees + _bonuses();
+    }
+
+    function _committed(uint256 id) internal view returns (uint256) {
+        License storage license = ledger[id - 1];
+        return Model.committed(license, plans[license.plan - 1].minimumSpend, recalls);
+    }
+
     /// @dev The worth of shares of a pool: all of them are all the stake; one unit and a thousand shares are nobody's.
     function _worth(Pool memory pool, uint256 shares) internal pure returns (uint256) {
         if (shares == pool.shares) return pool.stake;
         return (shares * (pool.stake + 1)) / (pool.shares + 1_000);
+    }
+
+    /// @dev The active stake once the pool was slashed for a third breach, if it is.
+    function _activeAfter(uint256 operator, bool jails) internal view returns (uint256) {
+        Pool memory pool = pools[operator];
+        if (jails) pool.stake -= pool.stake / 100;
+        return _worth(pool, pool.shares - pool.thawingShares);
     }
 
     function _bonuses() internal view returns (uint256) {
@@ -297,9 +442,31 @@ abstract contract Ledger is Market {
         return count >= 3;
     }
 
-    function _active(uint256 operator) internal view returns (uint256) {
-        Pool memory pool = pools[operator];
-        return _worth(pool, pool.shares - pool.thawingShares);
+    /// @dev The last committee whose time has come.
+    function _presentRotation() internal view returns (uint256 number) {
+        for (uint256 i; i < rotations.length; ++i) {
+            if (rotations[i].since <= clock) number = i;
+        }
+    }
+
+    /// @dev Whether a committee's signatures count: the one in force, and for a window the one before.
+    function _counts(uint256 number) internal view returns (bool) {
+        uint256 present = _presentRotation();
+        return number == present || (number + 1 == present && clock <= rotations[present].since + WINDOW);
+    }
+
+    /// @dev Where an attestor's income waits.
+    function _attestorOf(uint256 attestor) internal view returns (ICommitteeAttestor) {
+        return attestor == 3 ? lone : committee;
+    }
+
+    function _isLone(uint256 plan) internal view returns (bool) {
+        return address(plans[plan - 1].attestor) == address(lone);
+    }
+
+    /// @dev Calls of everybody so far.
+    function _calls() internal view returns (uint256) {
+        return tally.landed + tally.refused + tally.idle + tally.attacks;
     }
 
     function _laneKey(uint256 operator, uint256 plan, uint256 version) internal pure returns (bytes32) {
@@ -308,5 +475,9 @@ abstract contract Ledger is Market {
 
     function _versionId(uint256 version) internal pure returns (VersionId) {
         return VersionId.wrap(uint64((1 << 32) | version));
+    }
+
+    function _id(uint256 id) internal pure returns (LicenseId) {
+        return LicenseId.wrap(uint64(id));
     }
 }

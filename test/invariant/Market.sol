@@ -1,39 +1,39 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-import {AssetRegistry} from "../../contracts/AssetRegistry.sol";
-import {Authority} from "../../contracts/Authority.sol";
-import {CommitteeAttestor} from "../../contracts/CommitteeAttestor.sol";
-import {LicenseRegistry} from "../../contracts/LicenseRegistry.sol";
-import {OperatorRegistry} from "../../contracts/OperatorRegistry.sol";
-import {PerformanceStaking} from "../../contracts/PerformanceStaking.sol";
-import {UsageEscrow} from "../../contracts/UsageEscrow.sol";
+import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
+import {IAccessManager} from "@openzeppelin/contracts/access/manager/IAccessManager.sol";
+import {IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {IAttestor} from "../../contracts/interfaces/IAttestor.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
-import {PlanTerms, Rates, ServiceLevels} from "../../contracts/interfaces/ILicenseRegistry.sol";
-import {BatchHeader} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {ILicenseRegistry, PlanTerms, Rates, ServiceLevels} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {IOperatorRegistry} from "../../contracts/interfaces/IOperatorRegistry.sol";
+import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
+import {BatchHeader, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {TestCurrency} from "../../contracts/mocks/TestCurrency.sol";
 import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
 import {Model, Usage} from "./Model.sol";
 import {VM} from "./Vm.sol";
 
 /// @title A whole market, wired as `deploy/modules/Licet.ts` wires one
-/// @dev One model in two versions, three plans of it, two operators, two committees (two of three; one of one).
+/// @dev One model in two versions, five plans of it, two operators, two committees (two of three; one of one).
 abstract contract Market {
+    uint64 internal constant ADMIN_ROLE = 0;
     uint64 internal constant GUARDIAN_ROLE = 1;
     uint64 internal constant GOVERNOR_ROLE = 2;
     uint64 internal constant ESCROW_ROLE = 3;
     uint64 internal constant SLASHER_ROLE = 4;
 
-    uint256 internal constant EPOCH = 1 days;
-    uint256 internal constant WINDOW = 2 days;
+    uint256 internal constant EPOCH = Model.EPOCH;
+    uint256 internal constant WINDOW = Model.WINDOW;
+    uint256 internal constant WAIT = Model.WAIT;
     uint256 internal constant STAKE_THAW = 32 days;
     uint32 internal constant GOVERNANCE_DELAY = 2 days;
     uint256 internal constant USD = 1e6;
 
-    uint256 internal constant PLANS = 3;
     uint256 internal constant OPERATORS = 2;
-    uint256 internal constant VERSIONS = 2;
+    uint256 internal constant FIRST_VERSIONS = 2;
+    uint256 internal constant ATTESTORS = 6;
 
     address internal constant GOVERNOR = address(0xA001);
     address internal constant GUARDIAN = address(0xA002);
@@ -45,16 +45,16 @@ abstract contract Market {
     address internal constant DEPUTY = address(0xA008);
 
     TestCurrency internal currency;
-    Authority internal authority;
-    AssetRegistry internal assets;
-    LicenseRegistry internal licenses;
-    OperatorRegistry internal operators;
-    PerformanceStaking internal staking;
-    UsageEscrow internal escrow;
-    /// @dev The attestor of plans 1 and 2.
-    CommitteeAttestor internal committee;
-    /// @dev The attestor of plan 3.
-    CommitteeAttestor internal lone;
+    IAccessManager internal authority;
+    IAssetRegistry internal assets;
+    ILicenseRegistry internal licenses;
+    IOperatorRegistry internal operators;
+    IPerformanceStaking internal staking;
+    IUsageEscrow internal escrow;
+    /// @dev The attestor of plans 1, 2 and 4. Its committee changes.
+    ICommitteeAttestor internal committee;
+    /// @dev The attestor of plans 3 and 5: one attestor for ever.
+    ICommitteeAttestor internal lone;
 
     address[] internal licensees;
     uint256[] internal licenseeKeys;
@@ -62,7 +62,8 @@ abstract contract Market {
     address[] internal operatorOwners;
     /// @dev They sell the model to each other.
     address[] internal publishers;
-    /// @dev Of `committee`, in its order; the last key is the one of `lone`.
+    /// @dev The first three are the first members of `committee`; the fourth is `lone`; the others may follow those.
+    address[] internal attestors;
     uint256[] internal attestorKeys;
     address[] internal attestorPayees;
 
@@ -85,8 +86,9 @@ abstract contract Market {
             licenseeKeys.push(0x11CE << (8 * i));
             licensees.push(VM.addr(0x11CE << (8 * i)));
         }
-        for (uint256 i = 1; i <= 4; ++i) {
+        for (uint256 i = 1; i <= ATTESTORS; ++i) {
             attestorKeys.push(0xA77E << (8 * i));
+            attestors.push(VM.addr(0xA77E << (8 * i)));
             attestorPayees.push(address(uint160(0xB000 + i)));
         }
         for (uint256 i = 1; i <= 2; ++i) {
@@ -97,32 +99,40 @@ abstract contract Market {
 
     function _deploy() private {
         currency = new TestCurrency();
-        authority = new Authority(address(this));
-        assets = new AssetRegistry();
-        licenses = new LicenseRegistry(address(authority), assets);
-        operators = new OperatorRegistry();
-        staking = new PerformanceStaking(address(authority), currency, operators, TREASURY, STAKE_THAW);
-        escrow = new UsageEscrow(
-            UsageEscrow.Deployment({
-                authority: address(authority),
-                currency: currency,
-                licenses: licenses,
-                operators: operators,
-                staking: staking,
-                treasury: TREASURY,
-                epochPeriod: EPOCH,
-                windowPeriod: WINDOW,
-                feeBps: 100,
-                depositCeiling: uint64(1_000 * USD)
-            })
+        authority = IAccessManager(VM.deployCode("Authority.sol:Authority", abi.encode(address(this))));
+        assets = IAssetRegistry(VM.deployCode("AssetRegistry.sol:AssetRegistry"));
+        licenses = ILicenseRegistry(
+            VM.deployCode("LicenseRegistry.sol:LicenseRegistry", abi.encode(authority, assets))
+        );
+        operators = IOperatorRegistry(VM.deployCode("OperatorRegistry.sol:OperatorRegistry"));
+        staking = IPerformanceStaking(
+            VM.deployCode(
+                "PerformanceStaking.sol:PerformanceStaking",
+                abi.encode(authority, currency, operators, TREASURY, STAKE_THAW)
+            )
+        );
+        uint256 fee = 100;
+        escrow = IUsageEscrow(
+            VM.deployCode(
+                "UsageEscrow.sol:UsageEscrow",
+                abi.encode(authority, currency, licenses, operators, staking, TREASURY, EPOCH, WINDOW, fee, 1_000 * USD)
+            )
         );
 
         ICommitteeAttestor.Member[] memory members = new ICommitteeAttestor.Member[](3);
         for (uint256 i; i < 3; ++i) members[i] = _member(i);
-        committee = new CommitteeAttestor(escrow, members, 2);
+        committee = _committee(members, 2);
         members = new ICommitteeAttestor.Member[](1);
         members[0] = _member(3);
-        lone = new CommitteeAttestor(escrow, members, 1);
+        lone = _committee(members, 1);
+    }
+
+    function _committee(
+        ICommitteeAttestor.Member[] memory members,
+        uint64 threshold
+    ) private returns (ICommitteeAttestor) {
+        bytes memory arguments = abi.encode(escrow, members, threshold);
+        return ICommitteeAttestor(VM.deployCode("CommitteeAttestor.sol:CommitteeAttestor", arguments));
     }
 
     function _seal() private {
@@ -137,24 +147,21 @@ abstract contract Market {
         authority.grantRole(GUARDIAN_ROLE, GUARDIAN, 0);
         authority.grantRole(GOVERNOR_ROLE, GOVERNOR, GOVERNANCE_DELAY);
         authority.setRoleAdmin(GUARDIAN_ROLE, GOVERNOR_ROLE);
-        authority.renounceRole(authority.ADMIN_ROLE(), address(this));
+        authority.renounceRole(ADMIN_ROLE, address(this));
     }
 
     function _offer() private {
         VM.prank(publishers[0]);
         assets.register("ipfs://model");
-        for (uint256 i = 1; i <= VERSIONS; ++i) {
-            VM.prank(publishers[0]);
-            assets.publish(AssetId.wrap(1), bytes32(i), 0, "ipfs://version");
-        }
+        for (uint256 i = 1; i <= FIRST_VERSIONS; ++i) _publish(i);
         for (uint256 i; i < OPERATORS; ++i) {
             VM.prank(operatorOwners[i]);
             operators.register("https://operator", "");
         }
 
-        // Renews, has no cap of its own, and an uneven split.
+        // Renews, has no cap of its own, an uneven split, and may be sold.
         PlanTerms memory terms = _terms(committee, 2 days, true, 0);
-        terms.holdPeriod = 3 days;
+        (terms.holdPeriod, terms.transferable) = (3 days, true);
         (terms.publisherBps, terms.attestorBps) = (3_033, 217);
         _create(terms);
         // Renews every day under a cap; its severest discount is all that the operator has.
@@ -162,10 +169,20 @@ abstract contract Market {
         terms.holdPeriod = 1 hours;
         (terms.publisherBps, terms.attestorBps) = (6_000, 500);
         _create(terms);
-        // Ends for good after half a year; its attestor is another one.
-        terms = _terms(lone, 180 days, false, 60 * uint56(USD));
+        // Ends for good after three weeks; its attestor is another one, its hold the longest.
+        terms = _terms(lone, 21 days, false, 60 * uint56(USD));
         terms.holdPeriod = 30 days;
         (terms.publisherBps, terms.attestorBps) = (1_000, 1_111);
+        _create(terms);
+        // A subscription with a price at its door, which may be sold.
+        terms = _terms(committee, 10 days, true, 40 * uint56(USD));
+        (terms.holdPeriod, terms.upfrontPrice, terms.minimumSpend) = (5 days, uint56(3 * USD + 1), uint56(5 * USD));
+        (terms.publisherBps, terms.attestorBps, terms.transferable) = (4_000, 333, true);
+        _create(terms);
+        // A minimum once, for a few.
+        terms = _terms(lone, 4 days, false, 0);
+        (terms.holdPeriod, terms.minimumSpend, terms.supply) = (1 days, uint56(4 * USD), 8);
+        (terms.publisherBps, terms.attestorBps, terms.transferable) = (2_500, 100, true);
         _create(terms);
     }
 
@@ -185,15 +202,22 @@ abstract contract Market {
         terms.cap = cap;
     }
 
-    function _create(PlanTerms memory terms) private {
+    /// @dev The model's owner publishes its next version.
+    function _publish(uint256 version) internal {
+        VM.prank(assets.ownerOf(1));
+        assets.publish(AssetId.wrap(1), bytes32(version), 0, "ipfs://version");
+    }
+
+    /// @dev The model's owner offers a plan, and all operators serve it.
+    function _create(PlanTerms memory terms) internal {
         plans.push(terms);
-        VM.prank(publishers[0]);
+        VM.prank(assets.ownerOf(1));
         PlanId id = licenses.createPlan(terms);
         for (uint256 i = 1; i <= OPERATORS; ++i) _serve(i, id, true);
     }
 
-    function _member(uint256 i) private view returns (ICommitteeAttestor.Member memory) {
-        return ICommitteeAttestor.Member(abi.encodePacked(VM.addr(attestorKeys[i])), attestorPayees[i]);
+    function _member(uint256 i) internal view returns (ICommitteeAttestor.Member memory) {
+        return ICommitteeAttestor.Member(abi.encodePacked(attestors[i]), attestorPayees[i]);
     }
 
     function _restrict(address target, uint64 role, bytes4 first, bytes4 second) private {
@@ -237,7 +261,7 @@ abstract contract Market {
     function _loneProof(bytes32 digest) internal view returns (bytes memory) {
         bytes[] memory signers = new bytes[](1);
         bytes[] memory signatures = new bytes[](1);
-        signers[0] = abi.encodePacked(VM.addr(attestorKeys[3]));
+        signers[0] = abi.encodePacked(attestors[3]);
         (uint8 v, bytes32 r, bytes32 s) = VM.sign(attestorKeys[3], digest);
         signatures[0] = abi.encodePacked(r, s, v);
         return abi.encode(signers, signatures);

@@ -2,7 +2,7 @@
 pragma solidity 0.8.30;
 
 import {PlanTerms, Rates, ServiceLevels} from "../../contracts/interfaces/ILicenseRegistry.sol";
-import {EntryStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {EntryStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 
 /// @dev A license's account with a field for each thing, as large as it likes.
 struct License {
@@ -10,18 +10,43 @@ struct License {
     address owner;
     uint256 plan;
     uint256 operator;
+    bool onVoucherRoad;
     uint256 balance;
-    uint256 spent;
     uint256 capCode;
     /// A lower cap that was announced, and when it may be put in force.
     uint256 capCutCode;
     uint256 capCutReadyAt;
-    uint256 term;
-    uint256 termStartedAt;
-    uint256 termEndsAt;
+    /// An operator and a road that were announced, and when they may be put in force.
+    uint256 nextOperator;
+    bool nextOnVoucherRoad;
+    uint256 serviceReadyAt;
     uint256 generation;
     uint256 thawing;
     uint256 thawReadyAt;
+    /// What the thaw has to bring at least: what was free when it was announced, less what was charged since.
+    uint256 promised;
+    bool renews;
+    /// The running term, or the one that ran last.
+    Term term;
+    /// The one before, while nobody has closed it.
+    Term earlier;
+    /// From when on its use isn't charged, for a transfer or for ever; 0 is never.
+    uint256 stoppedAt;
+    bool ended;
+    /// After when it may be transferred; 0 is never.
+    uint256 movableAt;
+    uint256 upfront;
+    uint256 upfrontPaidAt;
+    uint256 upfrontFeeBps;
+}
+
+/// @dev A term of a license: open until nothing can be owed for it any more.
+struct Term {
+    bool open;
+    uint256 number;
+    uint256 startedAt;
+    uint256 endsAt;
+    uint256 spent;
 }
 
 /// @dev What a batch says of one license.
@@ -52,11 +77,19 @@ struct Shares {
     uint256 bonus;
 }
 
-/// @title What DESIGN §5 says of money, written a second time: from the text, not from the contracts
+/// @title What DESIGN §5 says of money and of time, written a second time: from the text, not from the contracts
 /// @dev Plain fields, loops where the contracts have formulas, nothing packed and nothing unchecked.
 library Model {
     uint256 internal constant UNIT = 1e6;
     uint256 internal constant MOST_SPENT = 2 ** 56 - 1;
+    uint256 internal constant EPOCH = 1 days;
+    uint256 internal constant WINDOW = 2 days;
+    /// @dev How long use of the running epoch may still settle.
+    uint256 internal constant WAIT = EPOCH + WINDOW;
+    /// @dev How long what had begun before a stop may still end.
+    uint256 internal constant GRACE = 1 hours;
+    /// @dev From a recall to its effect.
+    uint256 internal constant NOTICE = 7 days;
 
     /// @dev The dearest discount of all tiers that a measurement misses.
     function discountOf(
@@ -74,6 +107,15 @@ library Model {
         for (uint256 i; i < 4; ++i) {
             if (earned[i] > discount) discount = earned[i];
         }
+    }
+
+    /// @dev Whether a plan's service levels can cost its operator anything.
+    function hasDiscounts(ServiceLevels memory levels) internal pure returns (bool) {
+        return
+            levels.availabilityDiscountBps > 0 ||
+            levels.severeAvailabilityDiscountBps > 0 ||
+            levels.ttftDiscountBps > 0 ||
+            levels.severeTtftDiscountBps > 0;
     }
 
     /// @dev A licensee's own cap, in currency units; the highest number is none.
@@ -105,6 +147,28 @@ library Model {
             );
     }
 
+    /// @dev The first term of a license that is bought now.
+    function firstTerm(PlanTerms memory terms, uint256 time) internal pure returns (Term memory) {
+        return Term({open: true, number: 0, startedAt: time, endsAt: time + terms.termPeriod, spent: 0});
+    }
+
+    /// @dev The term that follows another one, from `start` on.
+    function nextTerm(Term memory term, PlanTerms memory terms, uint256 start) internal pure returns (Term memory) {
+        return
+            Term({
+                open: true,
+                number: (term.number + 1) % 2 ** 16,
+                startedAt: start,
+                endsAt: start + terms.termPeriod,
+                spent: 0
+            });
+    }
+
+    /// @dev Without a minimum a license starts its terms by being used.
+    function renewsItself(PlanTerms memory terms) internal pure returns (bool) {
+        return terms.renewable && terms.minimumSpend == 0;
+    }
+
     /// @dev The license after one entry of a batch, what was charged and why not more.
     function charge(
         License memory license,
@@ -115,28 +179,24 @@ library Model {
         if (!license.bought) return (license, 0, EntryStatus.UnknownLicense);
         if (license.plan != claim.plan) return (license, 0, EntryStatus.WrongPlan);
         if (license.operator != claim.operator) return (license, 0, EntryStatus.WrongOperator);
+        if (license.onVoucherRoad) return (license, 0, EntryStatus.WrongRoad);
+        if (license.stoppedAt != 0 && claim.epochStart >= license.stoppedAt) return (license, 0, EntryStatus.Stopped);
 
-        if (license.term == 0 && license.termStartedAt >= claim.epochEnd) {
+        bool isEarlier = license.earlier.open && claim.epochStart < license.earlier.endsAt;
+        Term memory term = isEarlier ? license.earlier : license.term;
+        if (claim.epochStart >= term.endsAt && !renewsItself(terms)) {
             return (license, 0, EntryStatus.TermNotRunning);
         }
-        if (license.term > 0 && license.termStartedAt > claim.epochStart) {
-            return (license, 0, EntryStatus.TermNotRunning);
-        }
-        if (claim.epochStart >= license.termEndsAt && !terms.renewable) {
-            return (license, 0, EntryStatus.TermNotRunning);
-        }
-        while (claim.epochStart >= license.termEndsAt) {
-            license.term += 1;
-            license.spent = 0;
-            license.termStartedAt = license.termEndsAt;
-            license.termEndsAt += terms.termPeriod;
-        }
+        // The first term takes the epoch in which the license was bought.
+        bool began = term.number == 0 ? claim.epochEnd > term.startedAt : claim.epochStart >= term.startedAt;
+        if (!began) return (license, 0, EntryStatus.TermNotRunning);
+        while (claim.epochStart >= term.endsAt) term = nextTerm(term, terms, term.endsAt);
 
         amount = priceOf(terms.rates, usage, claim.discountBps);
         uint256 cap = capOf(license.capCode);
         if (terms.cap != 0 && terms.cap < cap) cap = terms.cap;
         if (MOST_SPENT < cap) cap = MOST_SPENT;
-        uint256 room = license.spent < cap ? cap - license.spent : 0;
+        uint256 room = term.spent < cap ? cap - term.spent : 0;
         if (amount > room) {
             amount = room;
             status = EntryStatus.CapReached;
@@ -145,9 +205,63 @@ library Model {
             amount = license.balance;
             status = EntryStatus.BalanceExhausted;
         }
-        license.spent += amount;
+        term.spent += amount;
         license.balance -= amount;
+        license.promised -= license.promised < amount ? license.promised : amount;
+        if (isEarlier) license.earlier = term;
+        else license.term = term;
         return (license, amount, status);
+    }
+
+    /// @dev What is missing to the minimum of a term: nothing once a recall is announced in it that takes effect in it.
+    /// @param recalls When versions of the model were recalled
+    function missing(Term memory term, uint256 minimum, uint256[] storage recalls) internal view returns (uint256) {
+        if (!term.open || term.spent >= minimum) return 0;
+        for (uint256 i; i < recalls.length; ++i) {
+            if (recalls[i] >= term.startedAt && recalls[i] + NOTICE < term.endsAt) return 0;
+        }
+        return minimum - term.spent;
+    }
+
+    /// @dev What a withdrawal must leave.
+    function committed(
+        License storage license,
+        uint256 minimum,
+        uint256[] storage recalls
+    ) internal view returns (uint256) {
+        if (minimum == 0) return 0;
+        return missing(license.earlier, minimum, recalls) + missing(license.term, minimum, recalls);
+    }
+
+    /// @dev After when the oldest open term may be closed: no use of it can settle any more.
+    function closableAt(License storage license) internal view returns (uint256) {
+        if (license.earlier.open) return license.earlier.endsAt + WAIT;
+        bool stopsFirst = license.ended && license.stoppedAt < license.term.endsAt;
+        return (stopsFirst ? license.stoppedAt : license.term.endsAt) + WAIT;
+    }
+
+    /// @dev docs/states.md in words.
+    function statusOf(
+        License storage license,
+        PlanTerms storage terms,
+        uint256 time
+    ) internal view returns (LicenseStatus) {
+        if (license.stoppedAt != 0 && !license.ended) {
+            bool isMovable = license.movableAt != 0 && time > license.movableAt;
+            return isMovable ? LicenseStatus.Movable : LicenseStatus.Locked;
+        }
+        bool hasMinimum = terms.minimumSpend > 0;
+        bool renewsWithUse = terms.renewable && !hasMinimum;
+        if (!license.ended) {
+            if (time < license.term.endsAt || renewsWithUse) return LicenseStatus.Running;
+            if (terms.renewable && license.renews) return LicenseStatus.Lapsed;
+        }
+        if (hasMinimum) {
+            return license.term.open || license.earlier.open ? LicenseStatus.Ended : LicenseStatus.Closed;
+        }
+        uint256 lastUse = license.term.endsAt;
+        if (license.ended && (renewsWithUse || license.stoppedAt < lastUse)) lastUse = license.stoppedAt;
+        return time > lastUse + WAIT ? LicenseStatus.Closed : LicenseStatus.Ended;
     }
 
     /// @dev Bps of the gross to all but the operator, who gets the rest; a bonus is half of the fee.
@@ -167,14 +281,5 @@ library Model {
             shares.bonus = shares.fee / 2;
             shares.fee -= shares.bonus;
         }
-    }
-
-    /// @dev Whether a plan's service levels can cost its operator anything.
-    function hasDiscounts(ServiceLevels memory levels) internal pure returns (bool) {
-        return
-            levels.availabilityDiscountBps > 0 ||
-            levels.severeAvailabilityDiscountBps > 0 ||
-            levels.ttftDiscountBps > 0 ||
-            levels.severeTtftDiscountBps > 0;
     }
 }

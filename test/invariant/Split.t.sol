@@ -11,22 +11,25 @@ import {VM} from "./Vm.sol";
 /// @title Any charge under any plan that may be offered, divided to the last unit
 contract SplitTest is Market {
     address private constant LICENSEE = address(0xF001);
+    uint64 private constant STAKE = 2 ** 60;
 
     function setUp() external {
         _govern(address(escrow), abi.encodeCall(escrow.raiseDepositCeiling, (type(uint64).max)));
-        _mint(operatorOwners[0], type(uint64).max, address(staking));
+        _mint(operatorOwners[0], STAKE, address(staking));
         VM.prank(operatorOwners[0]);
-        staking.addStake(OperatorId.wrap(1), type(uint64).max);
+        staking.addStake(OperatorId.wrap(1), STAKE);
     }
 
     /// @dev Shares and discount up to all that there is, a fee up to its bound, and a charge up to what a term can count.
+    /// Service is as good as the plan promises, or as bad as can be.
     function testFuzz_ASplitIsExact(
         uint56 charged,
         uint16 publisherBps,
         uint16 attestorBps,
         uint16 discountBps,
         uint16 feeBps,
-        bool atTheBound
+        bool atTheBound,
+        bool isGood
     ) external {
         publisherBps %= 9_501;
         attestorBps = uint16(attestorBps % (9_501 - publisherBps));
@@ -35,19 +38,21 @@ contract SplitTest is Market {
         feeBps = atTheBound ? 500 : feeBps % 501;
         _govern(address(escrow), abi.encodeCall(escrow.setFee, (feeBps)));
 
-        bytes32 batchId = _charge(charged, publisherBps, attestorBps, discountBps);
         PlanTerms memory terms = _plan(publisherBps, attestorBps, discountBps);
-        Shares memory due = Model.split(charged, discountBps, feeBps, terms, false);
+        bytes32 batchId = _charge(charged, terms, isGood);
+        bool earnsBonus = isGood && Model.hasDiscounts(terms.levels);
+        Shares memory due = Model.split(charged, isGood ? 0 : discountBps, feeBps, terms, earnsBonus);
         IUsageEscrow.Split memory split = escrow.splitOf(batchId);
         require(
             split.operator == due.operator &&
                 split.publisher == due.publisher &&
                 split.attestor == due.attestor &&
-                split.fee == due.fee,
+                split.fee == due.fee &&
+                split.bonus == due.bonus,
             "7: a share isn't its part of the gross"
         );
         require(
-            split.operator + split.publisher + split.attestor + split.fee == charged,
+            split.operator + split.publisher + split.attestor + split.fee + split.bonus == charged,
             "7: a split doesn't sum to what was split"
         );
 
@@ -73,14 +78,9 @@ contract SplitTest is Market {
     }
 
     /// @dev Settles a batch that takes the whole balance of a license, which is `charged`.
-    function _charge(
-        uint56 charged,
-        uint16 publisherBps,
-        uint16 attestorBps,
-        uint16 discountBps
-    ) private returns (bytes32) {
+    function _charge(uint56 charged, PlanTerms memory terms, bool isGood) private returns (bytes32) {
         VM.prank(publishers[0]);
-        PlanId plan = licenses.createPlan(_plan(publisherBps, attestorBps, discountBps));
+        PlanId plan = licenses.createPlan(terms);
         _serve(1, plan, true);
         _mint(LICENSEE, charged, address(escrow));
         VM.prank(LICENSEE);
@@ -90,7 +90,7 @@ contract SplitTest is Market {
         uint32 most = type(uint32).max;
         Usage memory usage = Usage(LicenseId.unwrap(id), most, most, most, most, most);
         (BatchHeader memory header, bytes memory entries) = _batchOf(plan, usage, clock - 1 hours, clock);
-        header.availabilityBps = 0;
+        header.availabilityBps = isGood ? 10_000 : 0;
         return escrow.settle(header, entries, _loneProof(escrow.batchIdOf(header)));
     }
 
@@ -98,6 +98,10 @@ contract SplitTest is Market {
         _take(operatorOwners[0], due.operator);
         _take(publishers[0], due.publisher);
         if (due.fee > 0) require(escrow.withdrawFees() == due.fee, "7: the treasury wasn't paid its share");
+        if (due.bonus > 0) {
+            require(escrow.payBonus(OperatorId.wrap(1)) == due.bonus, "7: a pool wasn't paid its share");
+            require(staking.poolOf(OperatorId.wrap(1)).stake == STAKE + due.bonus, "7: a bonus isn't in its pool");
+        }
         if (due.attestor > 0) {
             VM.prank(attestorPayees[3]);
             require(lone.withdraw(OUTSIDER) == due.attestor, "7: an attestor wasn't paid its share");

@@ -5,9 +5,20 @@ pragma solidity 0.8.30;
 interface Vm {
     function addr(uint256 key) external pure returns (address);
 
+    /// @dev Deploys a contract as the project compiles it, so that no test needs to be compiled again when it changes.
+    function deployCode(string calldata artifact) external returns (address);
+
+    function deployCode(string calldata artifact, bytes calldata arguments) external returns (address);
+
+    function envOr(string calldata name, uint256 fallback_) external view returns (uint256);
+
     function prank(address sender) external;
 
+    function setEnv(string calldata name, string calldata value) external;
+
     function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
+
+    function toString(uint256 value) external pure returns (string memory);
 
     function warp(uint256 time) external;
 }
@@ -18,4 +29,11 @@ Vm constant VM = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
 struct FuzzSelector {
     address addr;
     bytes4[] selectors;
+}
+
+/// @dev Prints a line, where forge shows what tests print.
+function say(string memory line) view {
+    address console = 0x000000000000000000636F6e736F6c652e6c6f67;
+    (bool heard, ) = console.staticcall(abi.encodeWithSignature("log(string)", line));
+    require(heard, "forge has no console");
 }

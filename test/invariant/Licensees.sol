@@ -1,0 +1,768 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {PlanStatus} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {ILicenseRegistry, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {IUsageEscrow, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {LicenseId, OperatorId, PlanId} from "../../contracts/types/Ids.sol";
+import {License, Model} from "./Model.sol";
+import {Settlers} from "./Settlers.sol";
+import {Machine, Verb} from "./Statuses.sol";
+import {VM} from "./Vm.sol";
+
+/// @title Licenses: bought, funded, used up, changed, sold, renewed, ended, emptied
+abstract contract Licensees is Settlers {
+    uint256 internal constant MOST_LICENSES = 12;
+    uint256 internal constant MOST_IN_USE = 8;
+
+    // Sets of statuses, a bit each.
+    uint256 private constant RUNNING = 1 << uint8(LicenseStatus.Running);
+    uint256 private constant LAPSED = 1 << uint8(LicenseStatus.Lapsed);
+    uint256 private constant LOCKED = (1 << uint8(LicenseStatus.Locked)) | (1 << uint8(LicenseStatus.Movable));
+    uint256 private constant OVER = (1 << uint8(LicenseStatus.Ended)) | (1 << uint8(LicenseStatus.Closed));
+    uint256 private constant IN_USE = RUNNING | LAPSED;
+
+    // Buying and funding
+
+    function buy(uint256 seed) external attempt(seed) {
+        if (_isCrowded()) return _deposit(_licenseThat(_isNotOver), _draw(40 * USD) + 1);
+        _buy(_anyPlan(), _anyOperator(), _draw(3), _draw(60 * USD));
+    }
+
+    function deposit(uint256 seed) external attempt(seed) {
+        _deposit(_licenseThat(_isNotOver), _draw(60 * USD) + 1);
+    }
+
+    function depositByPermit(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_isNotOver);
+        uint256 amount = _affordable(_draw(60 * USD) + 1);
+        uint256 payer = _draw(3);
+        currency.mint(licensees[payer], amount);
+        (uint8 v, bytes32 r, bytes32 s) = _permit(payer, amount);
+        // Somebody may have used the permit before: that does no harm.
+        if (_draw(4) == 0) {
+            currency.permit(licensees[payer], address(escrow), amount, type(uint256).max, v, r, s);
+        }
+        bytes memory call = abi.encodeCall(
+            escrow.depositWithPermit,
+            (_id(id), uint64(amount), type(uint256).max, v, r, s)
+        );
+        _fund(id, amount, licensees[payer], call);
+    }
+
+    /// @dev To the publisher after the hold, by anybody; into the account as soon as a version was recalled.
+    function releaseUpfront(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_hasUpfront);
+        if (!_hasUpfront(id) && _draw(8) != 0) return _settle(_draft(false));
+        License storage license = ledger[id - 1];
+        uint256 releasableAt = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
+        if (clock < releasableAt && !_isUpfrontReturned(id) && _draw(3) != 0) {
+            _pass(releasableAt - clock - 1);
+            _releaseUpfront(id);
+            _pass(1);
+        }
+        _releaseUpfront(id);
+    }
+
+    // A licensee's own
+
+    function setCap(uint256 seed) external attempt(seed) {
+        uint256 id = _anyLicense();
+        uint8 code = _draw(3) == 0 ? 0 : uint8(_draw(2) == 0 ? _draw(256) : _draw(24));
+        require(escrow.capOf(code) == Model.capOf(code), "2: a code stands for another cap");
+        _setCap(id, code);
+    }
+
+    /// @dev By anybody, the second after its wait at the soonest.
+    function applyCapCut(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_hasCapCut);
+        if (!_hasCapCut(id) && _draw(4) != 0) return _setCap(id, 1);
+        uint256 readyAt = ledger[id - 1].capCutReadyAt;
+        if (readyAt >= clock) {
+            if (_draw(2) == 0) _pass(readyAt - clock);
+            _applyCapCut(id);
+            _pass(readyAt + 1 - clock);
+        }
+        _applyCapCut(id);
+    }
+
+    function raiseGeneration(uint256 seed) external attempt(seed) {
+        uint256 id = _anyLicense();
+        bytes memory call = abi.encodeCall(escrow.raiseGeneration, (_id(id)));
+        Refusals memory none;
+        bytes memory result = _doTo(id, Verb.Nothing, ledger[id - 1].owner, call, none, "10: a generation");
+        uint256 generation = ++ledger[id - 1].generation;
+        require(abi.decode(result, (uint256)) == generation, "10: a generation didn't rise by one");
+    }
+
+    function changeService(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_isInUse);
+        // Those on the voucher road mostly come back from it.
+        bool onVoucherRoad = ledger[id - 1].onVoucherRoad ? _draw(8) == 0 : _draw(6) == 0;
+        _changeService(id, _anyOperator(), onVoucherRoad);
+    }
+
+    /// @dev By anybody, the second after its wait at the soonest.
+    function applyServiceChange(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_hasServiceChange);
+        if (!_hasServiceChange(id) && _draw(8) != 0) {
+            id = _licenseThat(_isInUse);
+            return _changeService(id, 3 - ledger[id - 1].operator, false);
+        }
+        uint256 readyAt = ledger[id - 1].serviceReadyAt;
+        if (readyAt >= clock) {
+            if (_draw(2) == 0) _pass(readyAt - clock);
+            _applyServiceChange(id);
+            _pass(readyAt + 1 - clock);
+        }
+        _applyServiceChange(id);
+    }
+
+    function setRenewal(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_hasMinimum);
+        if (!_hasMinimum(id) && _draw(4) != 0) return _settle(_draft(false));
+        _setRenewal(id, _draw(3) != 0);
+    }
+
+    function lock(uint256 seed) external attempt(seed) {
+        _lockOne(_draw(4) != 0);
+    }
+
+    function unlock(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_isLocked);
+        if (!_isLocked(id) && _draw(4) != 0) return _lockOne(true);
+        _unlock(id);
+    }
+
+    /// @dev To another licensee, mostly as soon as it may be.
+    function sell(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_isLocked);
+        if (!_isLocked(id) && _draw(8) != 0) return _lockOne(true);
+        // Who bought it mostly means to use it.
+        if (ledger[id - 1].movableAt == 0 && _draw(4) != 0) return _unlock(id);
+        uint256 movableAt = ledger[id - 1].movableAt;
+        if (movableAt >= clock) {
+            if (_draw(2) == 0) _pass(movableAt - clock);
+            _sell(id, licensees[_draw(3)]);
+            if (_draw(4) != 0) _pass(movableAt + 1 - clock);
+        }
+        _sell(id, licensees[_draw(3)]);
+    }
+
+    /// @dev Mostly those that stand in the way of new ones.
+    function end(uint256 seed) external attempt(seed) {
+        if (_isCrowded()) return _end(_licenseThat(_isInUse));
+        _buy(_anyPlan(), _anyOperator(), _draw(3), _draw(60 * USD));
+    }
+
+    function thaw(uint256 seed) external attempt(seed) {
+        uint256 id = _anyLicense();
+        License storage license = ledger[id - 1];
+        uint256 amount = _draw(3) == 0 ? license.balance : _draw(license.balance + 1);
+        if (_draw(16) == 0) ++amount;
+        _thaw(id, amount);
+    }
+
+    /// @dev A thaw that is ready is paid whatever else goes on; one that isn't is paid the second after it is.
+    function withdraw(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_isThawing);
+        if (!_isThawing(id) && _draw(4) != 0) return _thaw(_licenseThat(_isRich), USD);
+        uint256 readyAt = ledger[id - 1].thawReadyAt;
+        if (readyAt >= clock) {
+            if (_draw(4) == 0) _pass(readyAt - clock);
+            if (_draw(2) == 0) _withdraw(id);
+            _pass(readyAt + 1 - clock);
+        }
+        _withdraw(id);
+    }
+
+    /// @dev What is neither spent nor committed comes back within one thaw, whatever others do about it meanwhile.
+    function leave(uint256 seed) external attempt(seed) {
+        uint256 id = live.length < MOST_LICENSES ? _licenseThat(_isRich) : _licenseThat(_isLeft);
+        License storage license = ledger[id - 1];
+        if (_isIn(id, LOCKED)) _unlock(id);
+        uint256 free = license.balance - _min(_committed(id), license.balance);
+        _thaw(id, license.balance);
+        if (_draw(3) == 0) _pass(WAIT / 2);
+        if (_draw(2) == 0) _renew(id, OUTSIDER);
+        if (_draw(2) == 0) _closeTerm(id);
+        _pass(license.thawReadyAt + 1 - clock);
+        if (_draw(2) == 0) _renew(id, OUTSIDER);
+        if (_draw(2) == 0) _closeTerm(id);
+        uint256 before = license.balance;
+        _withdraw(id);
+        require(before - license.balance >= free, "4: money that was free didn't come back within one thaw");
+    }
+
+    // Terms
+
+    /// @dev By anybody in time, by its owner also later; funded for it, mostly.
+    function renew(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_isRenewable);
+        if (!_isRenewable(id) && _draw(8) != 0) return _settle(_draft(false));
+        License storage license = ledger[id - 1];
+        uint256 endsAt = license.term.endsAt;
+        if (clock < endsAt && _draw(8) != 0) _pass(endsAt - clock + (_draw(2) == 0 ? 0 : _draw(2 * EPOCH)));
+        if (clock < endsAt + EPOCH && _draw(8) == 0) _pass(endsAt + EPOCH - clock);
+        uint256 minimum = plans[license.plan - 1].minimumSpend;
+        uint256 taken = license.thawing + _committed(id) + minimum;
+        if (taken > license.balance && _draw(4) != 0) _deposit(id, taken - license.balance);
+        _renew(id, _draw(clock > endsAt + EPOCH ? 6 : 2) != 0 ? license.owner : _anybody());
+    }
+
+    /// @dev By anybody, the second after nothing can settle any more at the soonest.
+    function closeTerm(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_isClosable);
+        if (!_isClosable(id) && _draw(4) != 0) return _settle(_draft(false));
+        uint256 closableAt = Model.closableAt(ledger[id - 1]);
+        bool isSoon = closableAt >= clock && closableAt < clock + 2 * WAIT && _hasMinimum(id);
+        if (isSoon) {
+            if (_draw(2) == 0) _pass(closableAt - clock);
+            _closeTerm(id);
+            _pass(closableAt + 1 - clock);
+        }
+        _closeTerm(id);
+    }
+
+    // What the acts above are made of
+
+    function _buy(uint256 plan, uint256 operator, uint256 owner, uint256 amount) internal {
+        PlanTerms memory terms = plans[plan - 1];
+        uint8 code = _draw(2) == 0 ? 0 : uint8(_draw(24));
+        if (amount < terms.minimumSpend && _draw(8) != 0) amount += terms.minimumSpend;
+        uint256 room = _room();
+        if (amount + terms.upfrontPrice > room && room >= terms.minimumSpend + terms.upfrontPrice && _draw(6) != 0) {
+            amount = room - terms.upfrontPrice;
+        }
+        uint256 price = amount + terms.upfrontPrice;
+        Refusals memory refusals = _purchaseRefusals(plan, operator, amount);
+        address payer = _anybody();
+        _mint(payer, price, address(escrow));
+        bytes memory call = abi.encodeCall(
+            escrow.buy,
+            (PlanId.wrap(uint32(plan)), OperatorId.wrap(uint24(operator)), licensees[owner], code, uint64(amount))
+        );
+        _watch(Machine.Plan, plan);
+        bytes memory result = _do(payer, address(escrow), call, refusals, "2: a purchase");
+        if (refusals.count > 0) return;
+        _see(Machine.Plan, plan, Verb.Buy);
+
+        License storage license = ledger.push();
+        uint256 id = ledger.length;
+        require(abi.decode(result, (uint256)) == id, "2: a license's id was used before");
+        require(licenses.ownerOf(id) == licensees[owner], "2: a license went to another one");
+        _see(Machine.License, id, Verb.Buy);
+        live.push(id);
+        (license.bought, license.owner, license.renews) = (true, licensees[owner], true);
+        (license.plan, license.operator, license.capCode) = (plan, operator, code);
+        license.term = Model.firstTerm(terms, clock);
+        if (terms.upfrontPrice > 0) {
+            (license.upfront, license.upfrontPaidAt) = (terms.upfrontPrice, clock);
+            license.upfrontFeeBps = escrow.feeBps();
+            upfronts += terms.upfrontPrice;
+            flows.upfrontsPaid += terms.upfrontPrice;
+        }
+        ++sales[plan].sold;
+        _credit(id, amount);
+    }
+
+    function _purchaseRefusals(
+        uint256 plan,
+        uint256 operator,
+        uint256 amount
+    ) private view returns (Refusals memory refusals) {
+        PlanTerms memory terms = plans[plan - 1];
+        _unlessPaused(refusals);
+        _unlessEligible(refusals, operator, plan);
+        _unlessCovered(refusals, amount, terms.minimumSpend);
+        PlanStatus status = _planStatus(plan);
+        _unless(
+            refusals,
+            status != PlanStatus.Closed,
+            abi.encodeWithSelector(ILicenseRegistry.PlanIsClosed.selector, plan)
+        );
+        _unless(
+            refusals,
+            terms.supply == 0 || sales[plan].sold < terms.supply,
+            abi.encodeWithSelector(ILicenseRegistry.PlanSoldOut.selector, plan, terms.supply)
+        );
+        _unlessRoom(refusals, amount + terms.upfrontPrice);
+    }
+
+    function _deposit(uint256 id, uint256 amount) internal {
+        amount = _affordable(amount);
+        address payer = _anybody();
+        _mint(payer, amount, address(escrow));
+        _fund(id, amount, payer, abi.encodeCall(escrow.deposit, (_id(id), uint64(amount))));
+    }
+
+    function _fund(uint256 id, uint256 amount, address payer, bytes memory call) private {
+        Refusals memory refusals;
+        _unlessPaused(refusals);
+        _unless(refusals, amount > 0, abi.encodeWithSelector(IUsageEscrow.AmountZero.selector));
+        _unlessIn(refusals, id, IN_USE | LOCKED);
+        _unlessRoom(refusals, amount);
+        _doTo(id, Verb.Nothing, payer, call, refusals, "4: a deposit");
+        if (refusals.count == 0) _credit(id, amount);
+    }
+
+    function _credit(uint256 id, uint256 amount) private {
+        ledger[id - 1].balance += amount;
+        balances += amount;
+        flows.deposited += amount;
+    }
+
+    /// @dev A higher cap is in force at once; a lower one is announced.
+    function _setCap(uint256 id, uint8 code) internal {
+        License storage license = ledger[id - 1];
+        Refusals memory none;
+        _doTo(id, Verb.Nothing, license.owner, abi.encodeCall(escrow.setCap, (_id(id), code)), none, "2: a cap");
+        if (Model.capOf(code) < Model.capOf(license.capCode)) {
+            (license.capCutCode, license.capCutReadyAt) = (code, clock + WAIT);
+        } else {
+            (license.capCode, license.capCutCode, license.capCutReadyAt) = (code, 0, 0);
+        }
+    }
+
+    function _applyCapCut(uint256 id) internal {
+        License storage license = ledger[id - 1];
+        Refusals memory refusals;
+        _unless(refusals, license.capCutCode > 0, abi.encodeWithSelector(IUsageEscrow.CapCutNone.selector, id));
+        _unless(
+            refusals,
+            clock > license.capCutReadyAt,
+            abi.encodeWithSelector(IUsageEscrow.CapCutRunning.selector, id, license.capCutReadyAt)
+        );
+        bytes memory call = abi.encodeCall(escrow.applyCapCut, (_id(id)));
+        _doTo(id, Verb.Nothing, _anybody(), call, refusals, "2: a lower cap");
+        if (refusals.count > 0) return;
+        (license.capCode, license.capCutCode, license.capCutReadyAt) = (license.capCutCode, 0, 0);
+    }
+
+    /// @dev Naming what is takes back what was announced.
+    function _changeService(uint256 id, uint256 operator, bool onVoucherRoad) internal {
+        License storage license = ledger[id - 1];
+        Refusals memory refusals;
+        _unlessIn(refusals, id, IN_USE);
+        if (operator != license.operator) _unlessEligible(refusals, operator, license.plan);
+        bytes memory call = abi.encodeCall(
+            escrow.changeService,
+            (_id(id), OperatorId.wrap(uint24(operator)), onVoucherRoad)
+        );
+        _doTo(id, Verb.Nothing, license.owner, call, refusals, "2: a change of operator");
+        if (refusals.count > 0) return;
+        bool isNew = operator != license.operator || onVoucherRoad != license.onVoucherRoad;
+        _announceService(license, isNew ? operator : 0, isNew && onVoucherRoad, isNew ? clock + WAIT : 0);
+    }
+
+    function _applyServiceChange(uint256 id) internal {
+        License storage license = ledger[id - 1];
+        Refusals memory refusals;
+        _unless(
+            refusals,
+            license.serviceReadyAt > 0,
+            abi.encodeWithSelector(IUsageEscrow.ServiceChangeNone.selector, id)
+        );
+        _unless(
+            refusals,
+            clock > license.serviceReadyAt,
+            abi.encodeWithSelector(IUsageEscrow.ServiceChangeRunning.selector, id, license.serviceReadyAt)
+        );
+        bool isNew = license.serviceReadyAt > 0 && license.nextOperator != license.operator;
+        if (isNew) _unlessEligible(refusals, license.nextOperator, license.plan);
+        bytes memory call = abi.encodeCall(escrow.applyServiceChange, (_id(id)));
+        _doTo(id, Verb.Nothing, _anybody(), call, refusals, "2: another operator");
+        if (refusals.count > 0) return;
+        (license.operator, license.onVoucherRoad) = (license.nextOperator, license.nextOnVoucherRoad);
+        _announceService(license, 0, false, 0);
+    }
+
+    function _announceService(License storage license, uint256 operator, bool onVoucherRoad, uint256 readyAt) private {
+        (license.nextOperator, license.nextOnVoucherRoad) = (operator, onVoucherRoad);
+        license.serviceReadyAt = readyAt;
+    }
+
+    function _setRenewal(uint256 id, bool renews) internal {
+        License storage license = ledger[id - 1];
+        Refusals memory refusals;
+        _unlessIn(refusals, id, IN_USE | LOCKED);
+        _unlessMinimum(refusals, id);
+        bytes memory call = abi.encodeCall(escrow.setRenewal, (_id(id), renews));
+        _doTo(id, Verb.SetRenewal, license.owner, call, refusals, "4: a choice to renew");
+        if (refusals.count == 0) license.renews = renews;
+    }
+
+    /// @dev A thaw that is open is taken back first, if it shall be.
+    function _lockOne(bool takesBack) private {
+        uint256 id = _licenseThat(_isLockable);
+        if (takesBack && ledger[id - 1].thawing > 0) _thaw(id, 0);
+        _lock(id);
+    }
+
+    function _lock(uint256 id) internal {
+        License storage license = ledger[id - 1];
+        Refusals memory refusals;
+        _unlessIn(refusals, id, IN_USE);
+        _unless(
+            refusals,
+            plans[license.plan - 1].transferable,
+            abi.encodeWithSelector(IUsageEscrow.LicenseNotTransferable.selector, id)
+        );
+        _unless(
+            refusals,
+            license.thawing == 0,
+            abi.encodeWithSelector(IUsageEscrow.ThawOpen.selector, id, license.thawing)
+        );
+        _doTo(id, Verb.Lock, license.owner, abi.encodeCall(escrow.lock, (_id(id))), refusals, "4: a lock");
+        if (refusals.count > 0) return;
+        license.stoppedAt = clock + Model.GRACE;
+        license.movableAt = license.stoppedAt + WAIT;
+        _announceService(license, 0, false, 0);
+    }
+
+    function _unlock(uint256 id) internal {
+        License storage license = ledger[id - 1];
+        Refusals memory refusals;
+        _unlessIn(refusals, id, LOCKED);
+        _doTo(id, Verb.Unlock, license.owner, abi.encodeCall(escrow.unlock, (_id(id))), refusals, "4: an unlocking");
+        if (refusals.count == 0) (license.stoppedAt, license.movableAt) = (0, 0);
+    }
+
+    /// @dev A transfer needs a lock whose wait is over, and uses it up.
+    function _sell(uint256 id, address to) internal {
+        License storage license = ledger[id - 1];
+        Refusals memory refusals;
+        _unless(
+            refusals,
+            license.movableAt > 0 && clock > license.movableAt,
+            abi.encodeWithSelector(ILicenseRegistry.LicenseNotMovable.selector, id, license.movableAt)
+        );
+        bytes memory call = abi.encodeCall(licenses.transferFrom, (license.owner, to, id));
+        _watch(Machine.License, id);
+        _do(license.owner, address(licenses), call, refusals, "4: a sale");
+        if (refusals.count > 0) return;
+        _see(Machine.License, id, Verb.Transfer);
+        (license.owner, license.movableAt) = (to, 0);
+        ++tally.sales;
+    }
+
+    function _end(uint256 id) internal {
+        License storage license = ledger[id - 1];
+        Refusals memory refusals;
+        _unlessIn(refusals, id, IN_USE);
+        _doTo(id, Verb.End, license.owner, abi.encodeCall(escrow.end, (_id(id))), refusals, "4: an end");
+        if (refusals.count == 0) (license.ended, license.stoppedAt) = (true, clock + Model.GRACE);
+    }
+
+    function _thaw(uint256 id, uint256 amount) internal {
+        License storage license = ledger[id - 1];
+        Refusals memory refusals;
+        _unlessIn(refusals, id, IN_USE | OVER);
+        _unless(
+            refusals,
+            amount <= license.balance,
+            abi.encodeWithSelector(IUsageEscrow.ThawAboveBalance.selector, id, amount, license.balance)
+        );
+        bytes memory call = abi.encodeCall(escrow.thaw, (_id(id), uint64(amount)));
+        _doTo(id, Verb.Nothing, license.owner, call, refusals, "4: a thaw");
+        if (refusals.count > 0) return;
+        (license.thawing, license.thawReadyAt) = (amount, clock + WAIT);
+        license.promised = _min(amount, license.balance - _min(_committed(id), license.balance));
+    }
+
+    /// @dev What has thawed and isn't committed; the rest of it stays ready, as far as there is a balance for it.
+    function _withdraw(uint256 id) internal {
+        License storage license = ledger[id - 1];
+        uint256 committed = _committed(id);
+        uint256 due = _min(license.thawing, license.balance - _min(committed, license.balance));
+        Refusals memory refusals;
+        _unless(refusals, license.thawing > 0, abi.encodeWithSelector(IUsageEscrow.ThawEmpty.selector, id));
+        _unless(
+            refusals,
+            clock > license.thawReadyAt,
+            abi.encodeWithSelector(IUsageEscrow.ThawRunning.selector, id, license.thawReadyAt)
+        );
+        _unless(
+            refusals,
+            due > 0 || license.balance == 0,
+            abi.encodeWithSelector(IUsageEscrow.ThawCommitted.selector, id, license.balance, committed)
+        );
+        require(due >= license.promised, "4: what was free when it was announced was taken for something else");
+        bytes memory call = abi.encodeCall(escrow.withdraw, (_id(id), WALLET));
+        bytes memory result = _doTo(id, Verb.Nothing, license.owner, call, refusals, "4: a withdrawal");
+        if (refusals.count > 0) return;
+        _requireReceived(abi.decode(result, (uint256)), WALLET, due);
+        license.balance -= due;
+        license.thawing = _min(license.thawing - due, license.balance);
+        if (license.thawing == 0) license.thawReadyAt = 0;
+        license.promised = 0;
+        balances -= due;
+        flows.refunded += due;
+    }
+
+    /// @dev In time it goes on where the term ended; later it starts anew, and only for its owner. A term that still waits
+    /// beside it is closed first.
+    function _renew(uint256 id, address sender) internal {
+        License storage license = ledger[id - 1];
+        bool isInTime = clock <= license.term.endsAt + EPOCH;
+        uint256 start = isInTime ? license.term.endsAt : clock;
+        uint256 minimum = plans[license.plan - 1].minimumSpend;
+        uint256 due = _min(Model.missing(license.earlier, minimum, recalls), license.balance);
+        uint256 taken = due + license.thawing + Model.missing(license.term, minimum, recalls);
+        Refusals memory refusals;
+        _unlessIn(refusals, id, LAPSED);
+        _unlessForSender(refusals, id, sender, isInTime, start);
+        if (license.earlier.open) _unlessClosable(refusals, id);
+        _unlessCovered(refusals, license.balance - _min(taken, license.balance), minimum);
+        _doTo(id, Verb.Renew, sender, abi.encodeCall(escrow.renew, (_id(id))), refusals, "4: a renewal");
+        if (refusals.count > 0) return;
+        if (license.earlier.open) _bookClosing(id, due);
+        if (license.term.open) license.earlier = license.term;
+        license.term = Model.nextTerm(license.term, plans[license.plan - 1], start);
+        require(_committed(id) + license.thawing <= license.balance, "4: a renewal took what is on its way out");
+        ++tally.renewals;
+    }
+
+    /// @dev A renewal is everybody's in time, unless a recall takes effect in either term, and its owner's at any time.
+    function _unlessForSender(
+        Refusals memory refusals,
+        uint256 id,
+        address sender,
+        bool isInTime,
+        uint256 start
+    ) private view {
+        License storage license = ledger[id - 1];
+        uint256 stop = start + plans[license.plan - 1].termPeriod;
+        bool isForAll = isInTime && !_isRecalled(license.term.startedAt, stop);
+        _unless(
+            refusals,
+            isForAll || sender == license.owner,
+            abi.encodeWithSelector(IUsageEscrow.RenewalForOwner.selector, id)
+        );
+    }
+
+    /// @dev What is missing to the minimum, as far as the balance goes, is the publisher's, less the protocol's fee.
+    function _closeTerm(uint256 id) internal {
+        License storage license = ledger[id - 1];
+        uint256 minimum = plans[license.plan - 1].minimumSpend;
+        bool isEarlier = license.earlier.open;
+        Refusals memory refusals;
+        _unless(refusals, minimum > 0, abi.encodeWithSelector(IUsageEscrow.MinimumNone.selector, id));
+        _unless(
+            refusals,
+            isEarlier || license.term.open,
+            abi.encodeWithSelector(IUsageEscrow.TermClosedBefore.selector, id)
+        );
+        _unlessClosable(refusals, id);
+        uint256 due = Model.missing(isEarlier ? license.earlier : license.term, minimum, recalls);
+        due = _min(due, license.balance);
+        bytes memory call = abi.encodeCall(escrow.closeTerm, (_id(id)));
+        bytes memory result = _doTo(id, Verb.CloseTerm, _anybody(), call, refusals, "2: a closing");
+        if (refusals.count > 0) return;
+        require(abi.decode(result, (uint256)) == due, "2: a closing charged more or less than the minimum's rest");
+        _bookClosing(id, due);
+    }
+
+    /// @dev Of the oldest term that is open.
+    function _bookClosing(uint256 id, uint256 due) private {
+        License storage license = ledger[id - 1];
+        license.balance -= due;
+        balances -= due;
+        flows.closed += due;
+        _payPublisher(due, escrow.feeBps());
+        if (license.earlier.open) delete license.earlier;
+        else license.term.open = false;
+        ++tally.closings;
+    }
+
+    function _releaseUpfront(uint256 id) internal {
+        License storage license = ledger[id - 1];
+        uint256 price = license.upfront;
+        uint256 releasableAt = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
+        bool isReturned = _isUpfrontReturned(id);
+        Refusals memory refusals;
+        _unless(refusals, price > 0, abi.encodeWithSelector(IUsageEscrow.UpfrontNone.selector, id));
+        _unless(
+            refusals,
+            isReturned || clock >= releasableAt,
+            abi.encodeWithSelector(IUsageEscrow.UpfrontHeld.selector, id, releasableAt)
+        );
+        bytes memory call = abi.encodeCall(escrow.releaseUpfront, (_id(id)));
+        _doTo(id, Verb.Nothing, _anybody(), call, refusals, "7: an upfront price");
+        if (refusals.count > 0) return;
+        upfronts -= price;
+        if (isReturned) {
+            license.balance += price;
+            balances += price;
+            flows.upfrontsReturned += price;
+        } else {
+            flows.upfrontsReleased += price;
+            _payPublisher(price, license.upfrontFeeBps);
+        }
+        (license.upfront, license.upfrontPaidAt, license.upfrontFeeBps) = (0, 0, 0);
+    }
+
+    function _payPublisher(uint256 amount, uint256 feeBps) private {
+        uint256 fee = (amount * feeBps) / 10_000;
+        _earn(assets.ownerOf(1), amount - fee);
+        fees += fee;
+        flows.toPublishers += amount - fee;
+        flows.toTreasury += fee;
+    }
+
+    // What they are refused for
+
+    function _unlessPaused(Refusals memory refusals) internal view {
+        uint256 until = escrow.pausedUntil();
+        _unless(refusals, clock >= until, abi.encodeWithSelector(IUsageEscrow.DepositsPaused.selector, until));
+    }
+
+    function _unlessEligible(Refusals memory refusals, uint256 operator, uint256 plan) internal view {
+        _unless(
+            refusals,
+            !refused[operator][plan],
+            abi.encodeWithSelector(IUsageEscrow.PlanNotServed.selector, operator, plan)
+        );
+        _unless(
+            refusals,
+            clock >= pools[operator].jailedUntil,
+            abi.encodeWithSelector(IUsageEscrow.OperatorInJail.selector, operator)
+        );
+    }
+
+    function _unlessCovered(Refusals memory refusals, uint256 available, uint256 minimum) private pure {
+        _unless(
+            refusals,
+            available >= minimum,
+            abi.encodeWithSelector(IUsageEscrow.MinimumNotCovered.selector, available, minimum)
+        );
+    }
+
+    function _unlessClosable(Refusals memory refusals, uint256 id) private view {
+        uint256 closableAt = Model.closableAt(ledger[id - 1]);
+        _unless(refusals, clock > closableAt, abi.encodeWithSelector(IUsageEscrow.TermOpen.selector, id, closableAt));
+    }
+
+    function _unlessMinimum(Refusals memory refusals, uint256 id) private view {
+        _unless(refusals, _hasMinimum(id), abi.encodeWithSelector(IUsageEscrow.MinimumNone.selector, id));
+    }
+
+    function _unlessRoom(Refusals memory refusals, uint256 amount) private view {
+        bytes4 selector = IUsageEscrow.DepositCeilingReached.selector;
+        uint256 holding = currency.balanceOf(address(escrow));
+        _unless(refusals, amount <= _room(), abi.encodeWithSelector(selector, holding, escrow.depositCeiling()));
+    }
+
+    // What they look for
+
+    function _isIn(uint256 id, uint256 statuses) internal view returns (bool) {
+        return (statuses >> uint8(_licenseStatus(id))) & 1 == 1;
+    }
+
+    function _isInUse(uint256 id) internal view returns (bool) {
+        return _isIn(id, IN_USE);
+    }
+
+    function _isLocked(uint256 id) internal view returns (bool) {
+        return _isIn(id, LOCKED);
+    }
+
+    function _isNotOver(uint256 id) internal view returns (bool) {
+        return _isIn(id, IN_USE | LOCKED);
+    }
+
+    function _isLockable(uint256 id) internal view returns (bool) {
+        return plans[ledger[id - 1].plan - 1].transferable && _isInUse(id);
+    }
+
+    function _isRich(uint256 id) internal view returns (bool) {
+        return ledger[id - 1].balance > _committed(id);
+    }
+
+    function _isLeft(uint256 id) internal view returns (bool) {
+        return _isIn(id, OVER) && _isRich(id);
+    }
+
+    function _isThawing(uint256 id) internal view returns (bool) {
+        return ledger[id - 1].thawing > 0;
+    }
+
+    function _hasCapCut(uint256 id) internal view returns (bool) {
+        return ledger[id - 1].capCutCode > 0;
+    }
+
+    function _hasServiceChange(uint256 id) internal view returns (bool) {
+        return ledger[id - 1].serviceReadyAt > 0;
+    }
+
+    function _hasUpfront(uint256 id) internal view returns (bool) {
+        return ledger[id - 1].upfront > 0;
+    }
+
+    function _hasMinimum(uint256 id) internal view returns (bool) {
+        return plans[ledger[id - 1].plan - 1].minimumSpend > 0;
+    }
+
+    function _isRenewable(uint256 id) internal view returns (bool) {
+        License storage license = ledger[id - 1];
+        return _hasMinimum(id) && plans[license.plan - 1].renewable && license.renews && _isInUse(id);
+    }
+
+    function _isClosable(uint256 id) internal view returns (bool) {
+        License storage license = ledger[id - 1];
+        bool isOpen = license.earlier.open || license.term.open;
+        return _hasMinimum(id) && isOpen && Model.closableAt(license) < clock + WAIT;
+    }
+
+    function _isUpfrontReturned(uint256 id) internal view returns (bool) {
+        License storage license = ledger[id - 1];
+        if (license.upfront == 0) return false;
+        uint256 end_ = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
+        return _isRecalled(license.upfrontPaidAt + Model.NOTICE, end_ + Model.NOTICE);
+    }
+
+    function _isCrowded() internal view returns (bool) {
+        uint256 inUse;
+        for (uint256 i; i < live.length; ++i) {
+            if (_isNotOver(live[i])) ++inUse;
+        }
+        return inUse >= MOST_IN_USE || live.length >= MOST_LICENSES;
+    }
+
+    /// @dev Whether a recall takes effect from `start` on and before `stop`.
+    function _isRecalled(uint256 start, uint256 stop) internal view returns (bool) {
+        for (uint256 i; i < recalls.length; ++i) {
+            if (recalls[i] + Model.NOTICE >= start && recalls[i] + Model.NOTICE < stop) return true;
+        }
+        return false;
+    }
+
+    /// @dev What the deposit ceiling leaves room for, which donations and uncollected income take as well.
+    function _room() internal view returns (uint256) {
+        uint256 holding = _escrowed() + donations[address(escrow)];
+        uint256 ceiling = escrow.depositCeiling();
+        return holding < ceiling ? ceiling - holding : 0;
+    }
+
+    /// @dev Mostly what there is room for.
+    function _affordable(uint256 amount) internal returns (uint256) {
+        uint256 room = _room();
+        return amount > room && room > 0 && _draw(6) != 0 ? room : amount;
+    }
+
+    function _min(uint256 a, uint256 b) internal pure returns (uint256) {
+        return a < b ? a : b;
+    }
+
+    function _permit(uint256 payer, uint256 amount) private view returns (uint8, bytes32, bytes32) {
+        bytes32 typehash = keccak256(
+            "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
+        );
+        uint256 nonce = currency.nonces(licensees[payer]);
+        bytes32 structHash = keccak256(
+            abi.encode(typehash, licensees[payer], address(escrow), amount, nonce, type(uint256).max)
+        );
+        bytes32 digest = keccak256(abi.encodePacked("\x19\x01", currency.DOMAIN_SEPARATOR(), structHash));
+        return VM.sign(licenseeKeys[payer], digest);
+    }
+}

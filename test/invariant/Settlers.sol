@@ -1,0 +1,801 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {VersionStatus} from "../../contracts/interfaces/IAssetRegistry.sol";
+import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
+import {PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
+import {
+    BatchHeader,
+    BatchStatus,
+    EntryStatus,
+    IUsageEscrow,
+    LicenseStatus
+} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
+import {Claim, License, Model, Shares, Usage} from "./Model.sol";
+import {Stage} from "./Stage.sol";
+import {Machine, Verb} from "./Statuses.sol";
+import {VM} from "./Vm.sol";
+
+/// @title Batches: what attestors sign, what anybody settles and releases, and the stake behind it
+abstract contract Settlers is Stage {
+    uint256 internal constant MOST_ENTRIES = 12;
+    /// @dev Of the first, and only, member of `lone`.
+    uint256 internal constant LONE = 1 << 3;
+
+    /// @dev The signers are attestors, a bit each by their numbers in `attestorKeys`.
+    struct Draft {
+        BatchHeader header;
+        Usage[] usages;
+        bytes entries;
+        bytes proof;
+        bytes32 id;
+        uint256 signers;
+    }
+
+    /// @dev What a batch should come to.
+    struct Forecast {
+        uint256 discountBps;
+        uint256 charged;
+        /// Whether its service is a breach, and whether that jails the operator.
+        bool breaches;
+        bool jails;
+        uint256[] amounts;
+        EntryStatus[] statuses;
+        License[] after_;
+    }
+
+    // Settlement
+
+    function settle(uint256 seed) external attempt(seed) {
+        _settle(_draft(false));
+    }
+
+    /// @dev The next part of an epoch that settled in part.
+    function settlePart(uint256 seed) external attempt(seed) {
+        _settle(_draft(true));
+    }
+
+    /// @dev Within the window's last minute, its last second included.
+    function settleLate(uint256 seed) external attempt(seed) {
+        Draft memory draft = _draft(false);
+        _pass(draft.header.epochEnd + WINDOW - clock - (_draw(2) == 0 ? 0 : _draw(60)));
+        _settle(draft);
+    }
+
+    /// @dev An operator below its plan's levels for some days in a row.
+    function serveBadly(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_isChargeable);
+        uint16 availabilityBps = uint16(9_899 - _draw(2) * 900);
+        for (uint256 i = _draw(4); i < 4; ++i) {
+            _pass(18 hours + _draw(12 hours));
+            _chargeOne(id, ledger[id - 1].operator, clock - 1 - _draw(6 hours), clock, availabilityBps);
+        }
+    }
+
+    /// @dev Those that may be, or one that may not yet.
+    function release(uint256 seed) external attempt(seed) {
+        for (uint256 n = _draw(4); n > 0; --n) {
+            uint256 due = _batchThat(BatchStatus.Releasable);
+            if (due < batches.length) _release(due);
+        }
+        uint256 i = _batchThat(BatchStatus.Releasable);
+        if (i == batches.length) i = _batchThat(BatchStatus.Held);
+        if (i == batches.length) return _settle(_draft(false));
+        if (clock < batches[i].releasableAt) {
+            if (_draw(2) == 0) _pass(batches[i].releasableAt - clock - 1);
+            _release(i);
+            if (_draw(3) == 0) _pass(batches[i].releasableAt - clock);
+        }
+        _release(i);
+    }
+
+    function collect(uint256 seed) external attempt(seed) {
+        for (uint256 n = 1 + _draw(4); n > 0; --n) {
+            uint256 i = _batchThat(BatchStatus.Released);
+            if (i == batches.length) return _settle(_draft(false));
+            _collect(i);
+        }
+    }
+
+    function payBonus(uint256 seed) external attempt(seed) {
+        uint256 operator = _anyOperator();
+        if (pools[operator].bonus == 0) operator = 3 - operator;
+        _payBonus(operator);
+    }
+
+    // Stake
+
+    function addStake(uint256 seed) external attempt(seed) {
+        _addStake(_anyOperator(), _draw(50 * USD) + 1);
+    }
+
+    function thawStake(uint256 seed) external attempt(seed) {
+        uint256 operator = _anyOperator();
+        Pool storage pool = pools[operator];
+        uint256 shares = _draw(8) == 0 ? pool.shares : _draw(pool.shares / 2 + 1);
+        _thawStake(operator, shares);
+    }
+
+    function withdrawStake(uint256 seed) external attempt(seed) {
+        uint256 operator = _anyOperator();
+        if (pools[operator].thawingShares == 0) operator = 3 - operator;
+        Pool storage pool = pools[operator];
+        if (pool.thawingShares == 0 && _draw(8) != 0) return _thawStake(operator, pool.shares / 4);
+        if (pool.thawingShares > 0 && pool.thawReadyAt >= clock) {
+            if (_draw(4) == 0) _pass(pool.thawReadyAt - clock);
+            _withdrawStake(operator);
+            if (_draw(4) == 0) _pass(pool.thawReadyAt + 1 - clock);
+        }
+        _withdrawStake(operator);
+    }
+
+    function slash(uint256 seed) external attempt(seed) {
+        uint256 operator = _anyOperator();
+        // Now and then everything, and more than there is.
+        uint256 amount = _draw(64) == 0 ? pools[operator].stake + _draw(USD) : _draw(pools[operator].stake / 4 + 1);
+        _slash(operator, amount);
+    }
+
+    // What the acts above are made of
+
+    function _settle(Draft memory draft) internal {
+        BatchHeader memory header = draft.header;
+        uint256 operator = OperatorId.unwrap(header.operatorId);
+        Forecast memory forecast = _forecast(draft);
+        uint256 due = pools[operator].inFlight + forecast.charged;
+        // An operator mostly sees to it that its stake covers what it settles, and a slash for it.
+        if (forecast.charged > 0 && due > _activeAfter(operator, forecast.jails) && _draw(8) != 0) {
+            uint256 missing = due - _activeAfter(operator, forecast.jails);
+            _addStake(operator, missing + missing / 50 + _draw(10 * USD) + 1_000);
+        }
+
+        Refusals memory refusals;
+        uint256 active = _activeAfter(operator, forecast.jails);
+        // A batch that charges nothing raises nothing.
+        _unless(
+            refusals,
+            forecast.charged == 0 || due <= active,
+            abi.encodeWithSelector(IPerformanceStaking.InFlightAboveActiveStake.selector, operator, due, active)
+        );
+        uint256 usableUntil = _usableUntil(header.versionId);
+        _unless(
+            refusals,
+            header.epochEnd <= usableUntil,
+            abi.encodeWithSelector(
+                IUsageEscrow.VersionNotUsable.selector,
+                header.versionId,
+                usableUntil,
+                header.epochEnd
+            )
+        );
+        _requirePreview(draft, forecast, refusals);
+        uint48 note = _noteOf(PlanId.unwrap(header.planId), draft.signers);
+        address attestor = address(plans[PlanId.unwrap(header.planId) - 1].attestor);
+        _unless(
+            refusals,
+            note != 0,
+            abi.encodeWithSelector(IUsageEscrow.BatchNotVouchedFor.selector, draft.id, attestor)
+        );
+
+        _watch(Machine.Operator, operator);
+        bytes memory call = abi.encodeCall(escrow.settle, (header, draft.entries, draft.proof));
+        bytes memory result = _do(_anybody(), address(escrow), call, refusals, "3: a settlement");
+        if (refusals.count > 0) return;
+        require(abi.decode(result, (bytes32)) == draft.id && !settled[draft.id], "3: a batch settled twice");
+        _book(draft, forecast, note);
+        _see(Machine.Operator, operator, Verb.Settle);
+        _see(Machine.Batch, batches.length - 1, Verb.Settle);
+    }
+
+    /// @dev What a settled batch leaves in the ledger.
+    function _book(Draft memory draft, Forecast memory forecast, uint48 note) private {
+        BatchHeader memory header = draft.header;
+        uint256 operator = OperatorId.unwrap(header.operatorId);
+        uint256 plan = PlanId.unwrap(header.planId);
+        for (uint256 i; i < draft.usages.length; ++i) {
+            uint256 id = draft.usages[i].licenseId;
+            if (id > ledger.length) continue;
+            _requireNoOvercharge(ledger[id - 1], forecast.after_[i], header, forecast.amounts[i]);
+            ledger[id - 1] = forecast.after_[i];
+            _requireAccount(id);
+        }
+
+        if (forecast.breaches) _breach(operator, plan, header.epochStart / EPOCH, forecast.jails);
+        settled[draft.id] = true;
+        batches.push(
+            Batch({
+                id: draft.id,
+                header: header,
+                entries: draft.entries,
+                proof: draft.proof,
+                charged: forecast.charged,
+                discountBps: forecast.discountBps,
+                feeBps: escrow.feeBps(),
+                releasableAt: clock + plans[plan - 1].holdPeriod,
+                signers: note,
+                earnsBonus: _earnsBonus(operator, plans[plan - 1], header, forecast.discountBps),
+                status: BatchStatus.Held
+            })
+        );
+        uint256 version = uint32(VersionId.unwrap(header.versionId));
+        lanes[_laneKey(operator, plan, version)] = Lane(
+            header.sequence,
+            header.epochStart,
+            header.epochEnd,
+            uint64(draft.usages[draft.usages.length - 1].licenseId)
+        );
+        _requireLane(operator, plan, version);
+        _requireBatch(batches[batches.length - 1]);
+
+        balances -= forecast.charged;
+        held += forecast.charged;
+        flows.charged += forecast.charged;
+        pools[operator].inFlight += forecast.charged;
+        ++tally.settlements;
+        if (forecast.charged > 0) {
+            pools[operator].shortfall = 0;
+            uint256 inFlight = staking.poolOf(header.operatorId).inFlight;
+            require(inFlight <= staking.activeStakeOf(header.operatorId), "5: in flight is above the active stake");
+            ++tally.charges;
+        }
+    }
+
+    /// @dev The limits themselves, whatever the model made of them.
+    function _requireNoOvercharge(
+        License memory before,
+        License memory after_,
+        BatchHeader memory header,
+        uint256 amount
+    ) private view {
+        require(amount <= before.balance, "2: a license was charged beyond its balance");
+        if (amount == 0) return;
+        PlanTerms memory terms = plans[before.plan - 1];
+        uint256 most = after_.term.spent > after_.earlier.spent ? after_.term.spent : after_.earlier.spent;
+        require(terms.cap == 0 || most <= terms.cap, "2: a license was charged beyond its plan's cap");
+        uint256 own = Model.capOf(before.capCode);
+        bool isWithin = header.epochStart < before.earlier.endsAt || after_.term.spent <= own;
+        require(isWithin, "2: a license was charged beyond its owner's cap");
+        require(terms.renewable || after_.term.number == 0, "2: a license was charged beyond its term");
+        require(before.operator == OperatorId.unwrap(header.operatorId), "2: another operator charged a license");
+        require(before.plan == PlanId.unwrap(header.planId), "2: another plan's batch charged a license");
+        require(!before.onVoucherRoad, "2: a batch charged a license that is on the voucher road");
+        bool isBeforeStop = before.stoppedAt == 0 || header.epochStart < before.stoppedAt;
+        require(isBeforeStop, "2: a license was charged for use after a lock or an end");
+        require(
+            header.epochEnd <= _usableUntil(header.versionId),
+            "2: a license was charged for an epoch that ended after a recall took effect"
+        );
+    }
+
+    /// @dev `previewSettle` says what `settle` will do, entry by entry.
+    function _requirePreview(Draft memory draft, Forecast memory forecast, Refusals memory refusals) private {
+        bytes memory call = abi.encodeCall(escrow.previewSettle, (draft.header, draft.entries));
+        bytes memory result = _do(OUTSIDER, address(escrow), call, refusals, "3: a preview");
+        if (refusals.count > 0) return;
+        (uint256 charged, uint256 discountBps, bytes memory outcomes) = abi.decode(result, (uint256, uint256, bytes));
+        require(charged == forecast.charged, "2: a batch charges more or less than its entries' prices");
+        require(discountBps == forecast.discountBps, "2: a batch's discount isn't what its service earned");
+        require(outcomes.length == 8 * forecast.amounts.length, "2: an entry has no outcome");
+        for (uint256 i; i < forecast.amounts.length; ++i) {
+            uint64 outcome;
+            for (uint256 j; j < 8; ++j) outcome = (outcome << 8) | uint8(outcomes[8 * i + j]);
+            require(outcome >> 8 == forecast.amounts[i], "2: an entry was charged more or less than its price");
+            require(uint8(outcome) == uint8(forecast.statuses[i]), "2: an entry's status isn't what became of it");
+        }
+    }
+
+    /// @dev A day of bad service; the third of seven costs a hundredth of the pool and seven days in jail, and each jail
+    /// is twice as long as the last unless ninety days went by since.
+    function _breach(uint256 operator, uint256 plan, uint256 day, bool jails) private {
+        Breaches storage record = breaches[operator][plan];
+        if (day <= record.punishedThrough) return;
+        record.on[day] = true;
+        if (day > record.lastDay) record.lastDay = day;
+        if (!jails) return;
+        record.punishedThrough = record.lastDay;
+        Pool storage pool = pools[operator];
+        uint256 due = pool.stake / 100;
+        pool.stake -= due;
+        proceeds[TREASURY] += due;
+        if (clock >= pool.jailedUntil + 90 days) pool.jailings = 0;
+        pool.jailedUntil = clock + 7 days * 2 ** pool.jailings;
+        if (pool.jailings < 8) ++pool.jailings;
+        ++tally.jailings;
+        _requireSlashed(operator, TREASURY);
+    }
+
+    /// @dev Service that was measured, was as good as a plan promised that it costs something to break, by who isn't in jail.
+    function _earnsBonus(
+        uint256 operator,
+        PlanTerms memory terms,
+        BatchHeader memory header,
+        uint256 discountBps
+    ) private view returns (bool) {
+        return
+            discountBps == 0 &&
+            header.samples >= 20 &&
+            Model.hasDiscounts(terms.levels) &&
+            clock >= pools[operator].jailedUntil;
+    }
+
+    function _release(uint256 i) internal {
+        Batch storage batch = batches[i];
+        PlanTerms memory terms = plans[PlanId.unwrap(batch.header.planId) - 1];
+        uint256 operator = OperatorId.unwrap(batch.header.operatorId);
+        Shares memory shares = Model.split(batch.charged, batch.discountBps, batch.feeBps, terms, batch.earnsBonus);
+        IUsageEscrow.Split memory split = escrow.splitOf(batch.id);
+        require(
+            keccak256(abi.encode(split)) ==
+                keccak256(abi.encode(shares.operator, shares.publisher, shares.attestor, shares.fee, shares.bonus)),
+            "7: a share isn't its part of the gross"
+        );
+        require(
+            split.operator + split.publisher + split.attestor + split.fee + split.bonus == batch.charged,
+            "7: a split doesn't sum to what was split"
+        );
+
+        Refusals memory refusals;
+        bytes4 selector = IUsageEscrow.HoldRunning.selector;
+        _unless(refusals, clock >= batch.releasableAt, abi.encodeWithSelector(selector, batch.id, batch.releasableAt));
+        _watch(Machine.Batch, i);
+        _do(_anybody(), address(escrow), abi.encodeCall(escrow.release, (batch.id)), refusals, "9: a release");
+        if (refusals.count > 0) return;
+        batch.status = BatchStatus.Released;
+        _see(Machine.Batch, i, Verb.Release);
+        _requireBatch(batch);
+
+        held -= batch.charged;
+        _earn(operatorOwners[operator - 1], shares.operator);
+        _earn(assets.ownerOf(1), shares.publisher);
+        fees += shares.fee;
+        uncollected += shares.attestor;
+        flows.toOperators += shares.operator;
+        flows.toPublishers += shares.publisher;
+        flows.toAttestors += shares.attestor;
+        flows.toTreasury += shares.fee;
+        flows.toPools += shares.bonus;
+        Pool storage pool = pools[operator];
+        pool.bonus += shares.bonus;
+        pool.inFlight -= batch.charged;
+        pool.shortfall -= pool.shortfall < batch.charged ? pool.shortfall : batch.charged;
+        ++tally.releases;
+    }
+
+    /// @dev In equal parts to those who signed; what doesn't divide goes to the first of them.
+    function _collect(uint256 i) internal {
+        Batch storage batch = batches[i];
+        uint256 plan = PlanId.unwrap(batch.header.planId);
+        uint256 share = Model
+            .split(batch.charged, batch.discountBps, batch.feeBps, plans[plan - 1], batch.earnsBonus)
+            .attestor;
+        address attestor = address(plans[plan - 1].attestor);
+        _watch(Machine.Batch, i);
+        bytes memory call = abi.encodeCall(ICommitteeAttestor.shareIncome, (batch.id));
+        bytes memory result = _mustLand(_anybody(), attestor, call, "7: a collection");
+        require(abi.decode(result, (uint256)) == share, "7: an attestor's share isn't its part of the gross");
+        batch.status = BatchStatus.Collected;
+        _see(Machine.Batch, i, Verb.ShareIncome);
+        _requireBatch(batch);
+
+        uint256[] memory signers = _signersOf(plan, batch.signers);
+        uint256 part = share / signers.length;
+        for (uint256 j; j < signers.length; ++j) {
+            uint256 first = j == 0 ? share - part * signers.length : 0;
+            incomeOf[attestor][attestorPayees[signers[j]]] += part + first;
+        }
+        uncollected -= share;
+        incomes[attestor] += share;
+        ++tally.collections;
+    }
+
+    /// @dev Into the pool, where it is everybody's who backs the operator.
+    function _payBonus(uint256 operator) internal {
+        Pool storage pool = pools[operator];
+        OperatorId id = OperatorId.wrap(uint24(operator));
+        Refusals memory refusals;
+        _unless(refusals, pool.bonus > 0, abi.encodeWithSelector(IUsageEscrow.BonusNone.selector, operator));
+        _watch(Machine.Operator, operator);
+        bytes memory call = abi.encodeCall(escrow.payBonus, (id));
+        bytes memory result = _do(_anybody(), address(escrow), call, refusals, "7: a bonus");
+        if (refusals.count > 0) return;
+        _see(Machine.Operator, operator, Verb.PayBonus);
+        require(abi.decode(result, (uint256)) == pool.bonus, "7: a bonus isn't half of the fees");
+        pool.stake += pool.bonus;
+        pool.shortfall -= pool.shortfall < pool.bonus ? pool.shortfall : pool.bonus;
+        flows.bonusesPaid += pool.bonus;
+        pool.bonus = 0;
+    }
+
+    function _earn(address payee, uint256 amount) internal {
+        earnings[payee] += amount;
+        earned += amount;
+    }
+
+    function _addStake(uint256 operator, uint256 amount) internal {
+        Pool storage pool = pools[operator];
+        address owner = operatorOwners[operator - 1];
+        uint256 shares = (amount * (pool.shares + 1_000)) / (pool.stake + 1);
+        // A pool that was slashed to nothing and joined again a few times runs out of shares.
+        if (pool.shares + shares > type(uint128).max) return;
+        _mint(owner, amount, address(staking));
+        Refusals memory refusals;
+        _unless(refusals, shares > 0, abi.encodeWithSelector(IPerformanceStaking.StakeTooSmall.selector, amount));
+        bytes memory call = abi.encodeCall(staking.addStake, (OperatorId.wrap(uint24(operator)), uint64(amount)));
+        _watch(Machine.Operator, operator);
+        bytes memory result = _do(owner, address(staking), call, refusals, "6: a stake");
+        if (refusals.count > 0) return;
+        _see(Machine.Operator, operator, Verb.AddStake);
+        require(abi.decode(result, (uint256)) == shares, "6: shares misjudged");
+        pool.stake += amount;
+        pool.shares += shares;
+        pool.shortfall -= pool.shortfall < amount ? pool.shortfall : amount;
+    }
+
+    function _thawStake(uint256 operator, uint256 shares) internal {
+        Pool storage pool = pools[operator];
+        bytes memory call = abi.encodeCall(staking.thaw, (OperatorId.wrap(uint24(operator)), uint128(shares)));
+        _mustLand(operatorOwners[operator - 1], address(staking), call, "5: a thaw of stake");
+        (pool.thawingShares, pool.thawReadyAt) = (shares, clock + STAKE_THAW);
+    }
+
+    function _withdrawStake(uint256 operator) internal {
+        Pool storage pool = pools[operator];
+        address owner = operatorOwners[operator - 1];
+        uint256 due = _worth(pool, pool.thawingShares);
+        Refusals memory refusals;
+        _unless(
+            refusals,
+            pool.thawingShares > 0,
+            abi.encodeWithSelector(IPerformanceStaking.ThawEmpty.selector, operator, owner)
+        );
+        _unless(
+            refusals,
+            clock > pool.thawReadyAt,
+            abi.encodeWithSelector(IPerformanceStaking.StakeStillThawing.selector, operator, pool.thawReadyAt)
+        );
+        _unless(
+            refusals,
+            pool.stake - due >= pool.inFlight,
+            abi.encodeWithSelector(
+                IPerformanceStaking.StakeBelowInFlight.selector,
+                operator,
+                pool.stake - due,
+                pool.inFlight
+            )
+        );
+        _requireProRata(operator, pool.thawingShares);
+        bytes memory call = abi.encodeCall(staking.withdraw, (OperatorId.wrap(uint24(operator)), WALLET));
+        _watch(Machine.Operator, operator);
+        bytes memory result = _do(owner, address(staking), call, refusals, "5: a withdrawal of stake");
+        if (refusals.count > 0) return;
+        _see(Machine.Operator, operator, Verb.Withdraw);
+        _requireReceived(abi.decode(result, (uint256)), WALLET, due);
+        pool.stake -= due;
+        pool.shares -= pool.thawingShares;
+        (pool.thawingShares, pool.thawReadyAt, pool.shortfall) = (0, 0, 0);
+        require(
+            staking.poolOf(OperatorId.wrap(uint24(operator))).stake >= pool.inFlight,
+            "5: stake left that was in flight"
+        );
+    }
+
+    function _slash(uint256 operator, uint256 amount) internal {
+        Pool storage pool = pools[operator];
+        uint256 due = amount < pool.stake ? amount : pool.stake;
+        bytes memory call = abi.encodeCall(staking.slash, (OperatorId.wrap(uint24(operator)), amount, BENEFICIARY));
+        _watch(Machine.Operator, operator);
+        bytes memory result = _mustLand(SLASHER, address(staking), call, "6: a slash");
+        _see(Machine.Operator, operator, Verb.Slash);
+        require(abi.decode(result, (uint256)) == due, "6: a slash took more or less than it could");
+        pool.stake -= due;
+        proceeds[BENEFICIARY] += due;
+        pool.shortfall = pool.inFlight > pool.stake ? pool.inFlight - pool.stake : 0;
+        _requireSlashed(operator, BENEFICIARY);
+    }
+
+    /// @dev Everybody bore it alike, and its beneficiary has it.
+    function _requireSlashed(uint256 operator, address beneficiary) private view {
+        Pool storage pool = pools[operator];
+        require(staking.proceedsOf(beneficiary) == proceeds[beneficiary], "6: a slash's proceeds went elsewhere");
+        _requireProRata(operator, pool.thawingShares);
+        _requireProRata(operator, pool.shares - pool.thawingShares);
+    }
+
+    /// @dev Shares are worth their part of the stake, give or take two units that rounding and nobody's shares take.
+    function _requireProRata(uint256 operator, uint256 shares) private view {
+        Pool memory pool = pools[operator];
+        uint256 worth = staking.worthOf(OperatorId.wrap(uint24(operator)), shares);
+        uint256 exact = shares * pool.stake;
+        uint256 margin = 2 * pool.shares;
+        require(worth * pool.shares <= exact + margin, "6: shares are worth more than their part of the stake");
+        require(exact <= worth * pool.shares + margin, "6: shares bore more than their part of a slash");
+    }
+
+    // Batches
+
+    /// @dev The next batch of some lane: of an epoch that has just ended, or (`part`) of the lane's last one. Mostly a lane that
+    /// has licenses.
+    function _draft(bool part) internal returns (Draft memory draft) {
+        uint256 operator = _anyOperator();
+        uint256 plan = _anyPlan();
+        if (_draw(4) != 0) {
+            License storage license = ledger[_licenseThat(_isChargeable) - 1];
+            (operator, plan) = (license.operator, license.plan);
+        }
+        draft = _draftOf(operator, plan, part);
+    }
+
+    function _draftOf(uint256 operator, uint256 plan, bool part) internal returns (Draft memory draft) {
+        uint256 version = _anyVersion();
+        Lane memory lane = lanes[_laneKey(operator, plan, version)];
+        BatchHeader memory header = draft.header;
+        uint256 first = 1;
+        if (part && lane.sequence > 0 && lane.lastLicense < ledger.length && clock <= lane.epochEnd + WINDOW) {
+            first = lane.lastLicense + 1;
+            (header.epochStart, header.epochEnd) = (lane.epochStart, lane.epochEnd);
+        } else {
+            _pass(1 minutes + _draw(4 hours));
+            (header.epochStart, header.epochEnd) = _epochAfter(lane.epochEnd);
+        }
+        header.operatorId = OperatorId.wrap(uint24(operator));
+        header.planId = PlanId.wrap(uint32(plan));
+        header.versionId = _versionId(version);
+        // Numbers that were signed for and never settled stay unused.
+        header.sequence = lane.sequence + 1 + uint64(_draw(8) == 0 ? _draw(3) : 0);
+        header.root = bytes32(_draw(type(uint256).max));
+        header.count = 1;
+        _measure(header);
+        draft.usages = _usages(first, plan, operator);
+        draft.signers = _quorum(plan);
+        _seal(draft);
+    }
+
+    /// @dev A batch of an operator that charges one license a dollar, if its lane isn't past that epoch.
+    function _chargeOne(uint256 id, uint256 operator, uint256 start, uint256 end, uint16 availabilityBps) internal {
+        uint256 plan = ledger[id - 1].plan;
+        uint256 version = _anyVersion();
+        Lane memory lane = lanes[_laneKey(operator, plan, version)];
+        if (lane.epochEnd > start || clock > end + WINDOW) return;
+        Draft memory draft;
+        BatchHeader memory header = draft.header;
+        header.operatorId = OperatorId.wrap(uint24(operator));
+        header.planId = PlanId.wrap(uint32(plan));
+        header.versionId = _versionId(version);
+        header.sequence = lane.sequence + 1;
+        (header.epochStart, header.epochEnd) = (uint40(start), uint40(end));
+        (header.count, header.availabilityBps, header.samples) = (1, availabilityBps, 60);
+        draft.usages = new Usage[](1);
+        draft.usages[0] = Usage(id, 0, uint32(USD), 0, 0, 0);
+        draft.signers = _quorum(plan);
+        _seal(draft);
+        _settle(draft);
+    }
+
+    /// @dev Whether use of now may be charged to a license.
+    function _isChargeable(uint256 id) internal view returns (bool) {
+        License storage license = ledger[id - 1];
+        return license.balance > 0 && !license.onVoucherRoad && _licenseStatus(id) == LicenseStatus.Running;
+    }
+
+    /// @dev Mostly one that may be used.
+    function _anyVersion() internal returns (uint256) {
+        uint256 count = recalledAt.length;
+        uint256 start = _draw(count);
+        if (_draw(12) == 0) return start + 1;
+        for (uint256 i; i < count; ++i) {
+            uint256 version = 1 + ((start + i) % count);
+            if (_versionStatus(version) == VersionStatus.Usable) return version;
+        }
+        return start + 1;
+    }
+
+    /// @dev Up to a day long, and up to half a day old.
+    function _epochAfter(uint256 last) private returns (uint40 start, uint40 end) {
+        uint256 endsAt = clock - _draw(_draw(4) == 0 ? 12 hours : 1 minutes);
+        if (endsAt <= last) endsAt = clock;
+        uint256 startsAt = endsAt - _draw(_draw(4) == 0 ? EPOCH : 6 hours) - 1;
+        if (_draw(8) == 0) startsAt = endsAt - EPOCH;
+        return (uint40(startsAt < last ? last : startsAt), uint40(endsAt));
+    }
+
+    /// @dev Service that is good for most of the batches, and bad in some way for the others.
+    function _measure(BatchHeader memory header) private {
+        (header.availabilityBps, header.p95TtftMs, header.samples) = (10_000, 300, 60);
+        uint256 kind = _draw(16);
+        if (kind == 0) header.availabilityBps = 9_899;
+        if (kind == 1) header.availabilityBps = 8_999;
+        if (kind == 2) header.p95TtftMs = 801;
+        if (kind == 3) header.p95TtftMs = 3_001;
+        if (kind == 4) (header.availabilityBps, header.samples) = (0, 19);
+        if (kind == 5) (header.availabilityBps, header.p95TtftMs, header.samples) = (9_000, 3_000, 20);
+        if (kind == 6) header.samples = 20;
+    }
+
+    /// @dev Ascending from `first`: mostly the lane's own licenses, some of others', now and then one never bought.
+    function _usages(uint256 first, uint256 plan, uint256 operator) private returns (Usage[] memory usages) {
+        uint256 most = _draw(MOST_ENTRIES) + 1;
+        usages = new Usage[](most);
+        uint256 count;
+        for (uint256 i; i < live.length && count < most; ++i) {
+            License storage license = ledger[live[i] - 1];
+            bool own = license.plan == plan && license.operator == operator;
+            if (live[i] < first || _draw(own ? 8 : 16) >= (own ? 7 : 1)) continue;
+            // Who can't be charged is mostly left out.
+            if (!own || _isChargeable(live[i]) || _draw(4) == 0) usages[count++] = _usage(live[i]);
+        }
+        if (count == 0 || (count < most && _draw(8) == 0)) {
+            usages[count++] = _usage(_draw(4) == 0 ? type(uint64).max : ledger.length + 1 + _draw(1_000));
+        }
+        assembly ("memory-safe") {
+            mstore(usages, count)
+        }
+    }
+
+    /// @dev Up to about two USD worth; now and then nothing, or as much as an entry can hold.
+    function _usage(uint256 id) private returns (Usage memory) {
+        uint256 kind = _draw(48);
+        uint256 most = type(uint32).max;
+        if (kind == 0) return Usage(id, most, most, most, most, most);
+        if (kind == 1) return Usage(id, 0, 0, 0, 0, 0);
+        return Usage(id, _draw(100), _draw(600_000), _draw(400_000), _draw(300_000), _draw(5_000_000));
+    }
+
+    /// @dev Packs the entries, sums them and has the signers sign.
+    function _seal(Draft memory draft) internal view {
+        BatchHeader memory header = draft.header;
+        _total(draft);
+        header.entriesHash = keccak256(draft.entries);
+        draft.id = escrow.batchIdOf(header);
+        draft.proof = _proof(draft.id, draft.signers);
+    }
+
+    function _total(Draft memory draft) internal pure {
+        BatchHeader memory header = draft.header;
+        (header.requests, header.inputTokens, header.cachedInputTokens) = (0, 0, 0);
+        (header.outputTokens, header.computeMs) = (0, 0);
+        draft.entries = "";
+        for (uint256 i; i < draft.usages.length; ++i) {
+            Usage memory usage = draft.usages[i];
+            header.requests += uint64(usage.requests);
+            header.inputTokens += uint64(usage.inputTokens);
+            header.cachedInputTokens += uint64(usage.cachedInputTokens);
+            header.outputTokens += uint64(usage.outputTokens);
+            header.computeMs += uint64(usage.computeMs);
+            draft.entries = abi.encodePacked(draft.entries, Model.packed(usage));
+        }
+    }
+
+    function _forecast(Draft memory draft) internal view returns (Forecast memory forecast) {
+        BatchHeader memory header = draft.header;
+        PlanTerms memory terms = plans[PlanId.unwrap(header.planId) - 1];
+        uint256 count = draft.usages.length;
+        Claim memory claim = Claim({
+            plan: PlanId.unwrap(header.planId),
+            operator: OperatorId.unwrap(header.operatorId),
+            epochStart: header.epochStart,
+            epochEnd: header.epochEnd,
+            discountBps: Model.discountOf(terms.levels, header.availabilityBps, header.p95TtftMs, header.samples)
+        });
+        forecast.discountBps = claim.discountBps;
+        forecast.amounts = new uint256[](count);
+        forecast.statuses = new EntryStatus[](count);
+        forecast.after_ = new License[](count);
+        for (uint256 i; i < count; ++i) {
+            License memory license;
+            uint256 id = draft.usages[i].licenseId;
+            if (id <= ledger.length) license = ledger[id - 1];
+            (forecast.after_[i], forecast.amounts[i], forecast.statuses[i]) = Model.charge(
+                license,
+                terms,
+                claim,
+                draft.usages[i]
+            );
+            forecast.charged += forecast.amounts[i];
+        }
+        // Bad service that nobody pays for is no breach.
+        forecast.breaches = claim.discountBps > 0 && forecast.charged > 0;
+        forecast.jails = forecast.breaches && _isThird(claim.operator, claim.plan, claim.epochStart / EPOCH);
+    }
+
+    /// @dev A batch of that status from a random one on, or the number of batches if there is none.
+    function _batchThat(BatchStatus status) internal returns (uint256) {
+        uint256 count = batches.length;
+        uint256 start = _draw(count);
+        for (uint256 i; i < count; ++i) {
+            if (_batchStatus((start + i) % count) == status) return (start + i) % count;
+        }
+        return count;
+    }
+
+    /// @dev Until when use of a version may be charged.
+    function _usableUntil(VersionId versionId) internal view returns (uint256) {
+        uint256 at = recalledAt[uint32(VersionId.unwrap(versionId)) - 1];
+        return at == 0 ? type(uint40).max : at + Model.NOTICE;
+    }
+
+    // Attestors
+
+    /// @dev Enough attestors of a plan to vouch for a batch: of the committee in force, or now and then of the one before, whose
+    /// time may be over.
+    function _quorum(uint256 plan) internal returns (uint256) {
+        if (_isLone(plan)) return LONE;
+        uint256 present = _presentRotation();
+        return _quorumOf(present > 0 && _draw(8) == 0 ? present - 1 : present);
+    }
+
+    /// @dev As many members of a committee as it asks for, or some more.
+    function _quorumOf(uint256 number) internal returns (uint256 signers) {
+        Rotation memory rotation = rotations[number];
+        uint256 start = _draw(rotation.members.length);
+        for (uint256 i; i < rotation.members.length; ++i) {
+            if (i < rotation.threshold || _draw(3) == 0) {
+                signers |= 1 << rotation.members[(start + i) % rotation.members.length];
+            }
+        }
+    }
+
+    /// @dev The note by which an attestor says who signed: all of one committee whose signatures count, the one in force if
+    /// it can be that. Zero is that it doesn't vouch.
+    function _noteOf(uint256 plan, uint256 signers) internal view returns (uint48 note) {
+        if (_isLone(plan)) return signers == LONE ? 1 : 0;
+        uint256 present = _presentRotation();
+        note = _noteOfRotation(present, signers);
+        if (note == 0 && present > 0 && _counts(present - 1)) note = _noteOfRotation(present - 1, signers);
+    }
+
+    function _noteOfRotation(uint256 number, uint256 signers) internal view returns (uint48) {
+        Rotation memory rotation = rotations[number];
+        uint256 bits;
+        uint256 count;
+        for (uint256 i; i < rotation.members.length; ++i) {
+            if ((signers >> rotation.members[i]) & 1 == 0) continue;
+            bits |= 1 << i;
+            signers ^= 1 << rotation.members[i];
+            ++count;
+        }
+        return signers == 0 && count >= rotation.threshold ? uint48((number << 32) | bits) : 0;
+    }
+
+    /// @dev The attestors of a note, in their committee's order.
+    function _signersOf(uint256 plan, uint48 note) internal view returns (uint256[] memory signers) {
+        uint256[] memory members = rotations[note >> 32].members;
+        if (_isLone(plan)) {
+            members = new uint256[](1);
+            members[0] = 3;
+        }
+        uint256 count;
+        signers = new uint256[](members.length);
+        for (uint256 i; i < members.length; ++i) {
+            if ((note >> i) & 1 == 1) signers[count++] = members[i];
+        }
+        assembly ("memory-safe") {
+            mstore(signers, count)
+        }
+    }
+
+    /// @dev The proof by the attestors of a bit field, signers ascending by their hash.
+    function _proof(bytes32 digest, uint256 mask) internal view returns (bytes memory) {
+        uint256[] memory signing = new uint256[](ATTESTORS);
+        uint256 count;
+        for (uint256 i; i < ATTESTORS; ++i) {
+            if ((mask >> i) & 1 == 0) continue;
+            uint256 at = count++;
+            for (; at > 0 && _rank(signing[at - 1]) > _rank(i); --at) signing[at] = signing[at - 1];
+            signing[at] = i;
+        }
+        bytes[] memory signers = new bytes[](count);
+        bytes[] memory signatures = new bytes[](count);
+        for (uint256 i; i < count; ++i) {
+            signers[i] = abi.encodePacked(attestors[signing[i]]);
+            (uint8 v, bytes32 r, bytes32 s) = VM.sign(attestorKeys[signing[i]], digest);
+            signatures[i] = abi.encodePacked(r, s, v);
+        }
+        return abi.encode(signers, signatures);
+    }
+
+    function _rank(uint256 attestor) private view returns (bytes32) {
+        return keccak256(abi.encodePacked(attestors[attestor]));
+    }
+}
