@@ -136,7 +136,7 @@ describe("bad input", () => {
         gateway(model({ upstreamUrl: "http://a/v1/" })),
         /must be the server's root, without \/v1/,
       ],
-      ["an upstream that is a path", gateway(model({ upstreamUrl: "/tmp/x" })), /must be a URL such as http/],
+      ["an upstream that is a path", gateway(model({ upstreamUrl: "/models/x" })), /must be a URL such as http/],
       ["an upstream with a query", gateway(model({ upstreamUrl: "http://a/?k=v" })), /must be a URL such as http/],
       ["a version beyond all ids", gateway(model({ versionId: String(2n ** 63n) })), /must be an id in quotes/],
       [
