@@ -62,8 +62,6 @@ export type { EIP712 } from "./@openzeppelin/contracts/utils/cryptography/EIP712
 export { EIP712__factory } from "./factories/@openzeppelin/contracts/utils/cryptography/EIP712__factory";
 export type { MessageHashUtils } from "./@openzeppelin/contracts/utils/cryptography/MessageHashUtils";
 export { MessageHashUtils__factory } from "./factories/@openzeppelin/contracts/utils/cryptography/MessageHashUtils__factory";
-export type { MultiSignerERC7913 } from "./@openzeppelin/contracts/utils/cryptography/signers/MultiSignerERC7913";
-export { MultiSignerERC7913__factory } from "./factories/@openzeppelin/contracts/utils/cryptography/signers/MultiSignerERC7913__factory";
 export type { Errors } from "./@openzeppelin/contracts/utils/Errors";
 export { Errors__factory } from "./factories/@openzeppelin/contracts/utils/Errors__factory";
 export type { ERC165 } from "./@openzeppelin/contracts/utils/introspection/ERC165";
