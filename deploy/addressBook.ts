@@ -14,6 +14,7 @@ export interface AddressBook {
     LicenseRegistry: string;
     OperatorRegistry: string;
     PerformanceStaking: string;
+    RevenueWaterfall: string;
     UsageEscrow: string;
     CommitteeAttestor: string;
   };

@@ -13,6 +13,7 @@ import {
   LicenseRegistry__factory,
   OperatorRegistry__factory,
   PerformanceStaking__factory,
+  RevenueWaterfall__factory,
   TestCurrency__factory,
   UsageEscrow__factory,
   type TestCurrency,
@@ -84,6 +85,7 @@ export async function deployLicet(
       LicenseRegistry: await licet.licenses.getAddress(),
       OperatorRegistry: await licet.operators.getAddress(),
       PerformanceStaking: await licet.staking.getAddress(),
+      RevenueWaterfall: await licet.waterfall.getAddress(),
       UsageEscrow: escrow,
       CommitteeAttestor: await attestor.committee.getAddress(),
     },
@@ -115,6 +117,7 @@ export function connectLicet(book: AddressBook, runner: Signer) {
     licenses: LicenseRegistry__factory.connect(contracts.LicenseRegistry, runner),
     operators: OperatorRegistry__factory.connect(contracts.OperatorRegistry, runner),
     staking: PerformanceStaking__factory.connect(contracts.PerformanceStaking, runner),
+    waterfall: RevenueWaterfall__factory.connect(contracts.RevenueWaterfall, runner),
     escrow: UsageEscrow__factory.connect(contracts.UsageEscrow, runner),
     committee: CommitteeAttestor__factory.connect(contracts.CommitteeAttestor, runner),
   };

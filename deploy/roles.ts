@@ -11,7 +11,7 @@ export const ROLES = {
   GUARDIAN: 1n,
   /** May set the protocol fee within its bound and raise the deposit ceiling, after a delay. */
   GOVERNOR: 2n,
-  /** UsageEscrow alone: mints licenses and moves operators' in-flight income. */
+  /** UsageEscrow alone: mints licenses, moves operators' in-flight income and credits assets'. */
   ESCROW: 3n,
   /** Contracts alone: slashes stake. No contract does so in this release. */
   SLASHER: 4n,
@@ -22,7 +22,7 @@ export type RoleName = keyof typeof ROLES;
 export const roleNameOf = (id: bigint): string =>
   Object.entries(ROLES).find(([, role]) => role === id)?.[0] ?? `number ${id}`;
 
-export type ManagedContract = "LicenseRegistry" | "PerformanceStaking" | "UsageEscrow";
+export type ManagedContract = "LicenseRegistry" | "PerformanceStaking" | "RevenueWaterfall" | "UsageEscrow";
 
 /** Functions that only a role may call, by signature. */
 export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions: string[] }[] = [
@@ -34,6 +34,7 @@ export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions:
     role: "ESCROW",
     functions: ["charge((uint24,uint32,uint256,uint256,bool))", "release(uint24,uint256)", "addBonus(uint24,uint256)"],
   },
+  { contract: "RevenueWaterfall", role: "ESCROW", functions: ["credit(uint32,uint256)"] },
   { contract: "PerformanceStaking", role: "SLASHER", functions: ["slash(uint24,uint256,address)"] },
 ];
 

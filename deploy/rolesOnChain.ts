@@ -4,10 +4,10 @@ import type { Licet } from "./deploy";
 import { APPOINTED_BY, RESTRICTED, roleNameOf, ROLES, type ManagedContract, type RoleName } from "./roles";
 
 /** The contracts that ask the authority who may call them. */
-export const MANAGED: ManagedContract[] = ["LicenseRegistry", "PerformanceStaking", "UsageEscrow"];
+export const MANAGED: ManagedContract[] = ["LicenseRegistry", "PerformanceStaking", "RevenueWaterfall", "UsageEscrow"];
 
-export const managedContract = ({ licenses, staking, escrow }: Licet, name: ManagedContract) =>
-  ({ LicenseRegistry: licenses, PerformanceStaking: staking, UsageEscrow: escrow })[name];
+export const managedContract = ({ licenses, staking, waterfall, escrow }: Licet, name: ManagedContract) =>
+  ({ LicenseRegistry: licenses, PerformanceStaking: staking, RevenueWaterfall: waterfall, UsageEscrow: escrow })[name];
 
 /** Functions of a contract that change state. */
 export function changingFunctions(abi: BaseContract["interface"]): FunctionFragment[] {

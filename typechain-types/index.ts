@@ -100,6 +100,8 @@ export type { IOperatorRegistry } from "./contracts/interfaces/IOperatorRegistry
 export { IOperatorRegistry__factory } from "./factories/contracts/interfaces/IOperatorRegistry__factory";
 export type { IPerformanceStaking } from "./contracts/interfaces/IPerformanceStaking";
 export { IPerformanceStaking__factory } from "./factories/contracts/interfaces/IPerformanceStaking__factory";
+export type { IRevenueWaterfall } from "./contracts/interfaces/IRevenueWaterfall";
+export { IRevenueWaterfall__factory } from "./factories/contracts/interfaces/IRevenueWaterfall__factory";
 export type { IUsageEscrow } from "./contracts/interfaces/IUsageEscrow";
 export { IUsageEscrow__factory } from "./factories/contracts/interfaces/IUsageEscrow__factory";
 export type { LicenseDesk } from "./contracts/libraries/LicenseDesk";
@@ -142,5 +144,7 @@ export type { OperatorRegistry } from "./contracts/OperatorRegistry";
 export { OperatorRegistry__factory } from "./factories/contracts/OperatorRegistry__factory";
 export type { PerformanceStaking } from "./contracts/PerformanceStaking";
 export { PerformanceStaking__factory } from "./factories/contracts/PerformanceStaking__factory";
+export type { RevenueWaterfall } from "./contracts/RevenueWaterfall";
+export { RevenueWaterfall__factory } from "./factories/contracts/RevenueWaterfall__factory";
 export type { UsageEscrow } from "./contracts/UsageEscrow";
 export { UsageEscrow__factory } from "./factories/contracts/UsageEscrow__factory";

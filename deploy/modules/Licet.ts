@@ -22,6 +22,7 @@ export default buildModule("Licet", (m) => {
     treasury,
     m.getParameter<number>("stakeThawPeriod"),
   ]);
+  const waterfall = m.contract("RevenueWaterfall", [authority, currency, assets]);
   const desk = m.library("LicenseDesk");
   const escrow = m.contract(
     "UsageEscrow",
@@ -42,7 +43,12 @@ export default buildModule("Licet", (m) => {
     { libraries: { LicenseDesk: desk } },
   );
 
-  const managed = { LicenseRegistry: licenses, PerformanceStaking: staking, UsageEscrow: escrow };
+  const managed = {
+    LicenseRegistry: licenses,
+    PerformanceStaking: staking,
+    RevenueWaterfall: waterfall,
+    UsageEscrow: escrow,
+  };
   const restrictions = RESTRICTED.map(({ contract, role, functions }) =>
     m.call(
       authority,
@@ -67,5 +73,5 @@ export default buildModule("Licet", (m) => {
     after: [...restrictions, ...grants, ...appointments],
   });
 
-  return { authority, assets, licenses, operators, staking, escrow };
+  return { authority, assets, licenses, operators, staking, waterfall, escrow };
 });

@@ -20,6 +20,7 @@ const CALLED: Record<string, string> = {
   ILicenseRegistry: "licenses",
   IOperatorRegistry: "operators",
   IPerformanceStaking: "staking",
+  IRevenueWaterfall: "waterfall",
   IUsageEscrow: "escrow",
   TestCurrency: "currency",
 };

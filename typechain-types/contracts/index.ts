@@ -13,4 +13,5 @@ export type { CommitteeAttestor } from "./CommitteeAttestor";
 export type { LicenseRegistry } from "./LicenseRegistry";
 export type { OperatorRegistry } from "./OperatorRegistry";
 export type { PerformanceStaking } from "./PerformanceStaking";
+export type { RevenueWaterfall } from "./RevenueWaterfall";
 export type { UsageEscrow } from "./UsageEscrow";

@@ -7,4 +7,5 @@ export type { ICommitteeAttestor } from "./ICommitteeAttestor";
 export type { ILicenseRegistry } from "./ILicenseRegistry";
 export type { IOperatorRegistry } from "./IOperatorRegistry";
 export type { IPerformanceStaking } from "./IPerformanceStaking";
+export type { IRevenueWaterfall } from "./IRevenueWaterfall";
 export type { IUsageEscrow } from "./IUsageEscrow";

@@ -10,4 +10,5 @@ export { CommitteeAttestor__factory } from "./CommitteeAttestor__factory";
 export { LicenseRegistry__factory } from "./LicenseRegistry__factory";
 export { OperatorRegistry__factory } from "./OperatorRegistry__factory";
 export { PerformanceStaking__factory } from "./PerformanceStaking__factory";
+export { RevenueWaterfall__factory } from "./RevenueWaterfall__factory";
 export { UsageEscrow__factory } from "./UsageEscrow__factory";

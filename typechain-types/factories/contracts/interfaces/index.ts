@@ -7,4 +7,5 @@ export { ICommitteeAttestor__factory } from "./ICommitteeAttestor__factory";
 export { ILicenseRegistry__factory } from "./ILicenseRegistry__factory";
 export { IOperatorRegistry__factory } from "./IOperatorRegistry__factory";
 export { IPerformanceStaking__factory } from "./IPerformanceStaking__factory";
+export { IRevenueWaterfall__factory } from "./IRevenueWaterfall__factory";
 export { IUsageEscrow__factory } from "./IUsageEscrow__factory";

@@ -1,0 +1,47 @@
+import { impersonateAccount, loadFixture, setBalance } from "@nomicfoundation/hardhat-network-helpers";
+import { expect } from "chai";
+import hre from "hardhat";
+import { deployMarket, usd, type Market } from "../support/market";
+
+describe("RevenueWaterfall", () => {
+  let market: Market;
+  let waterfall: Market["licet"]["waterfall"];
+
+  beforeEach(async () => {
+    market = await loadFixture(deployWithEscrow);
+    waterfall = market.licet.waterfall;
+  });
+
+  const asEscrow = async () => waterfall.connect(await hre.ethers.getSigner(await market.licet.escrow.getAddress()));
+
+  describe("credit", () => {
+    describe("when the caller isn't UsageEscrow", () => {
+      it("reverts with AccessManagedUnauthorized", async () => {
+        await expect(waterfall.connect(market.outsider).credit(1, usd(5)))
+          .to.be.revertedWithCustomError(waterfall, "AccessManagedUnauthorized")
+          .withArgs(market.outsider.address);
+      });
+    });
+
+    describe("when all is well", () => {
+      it("adds to the asset's pot and emits IncomeCredited", async () => {
+        await (await asEscrow()).credit(1, usd(5));
+        await expect((await asEscrow()).credit(1, usd(2)))
+          .to.emit(waterfall, "IncomeCredited")
+          .withArgs(1, 0, usd(2));
+
+        expect(await waterfall.potOf(1)).to.equal(usd(7));
+        expect(await waterfall.potOf(2)).to.equal(0);
+      });
+    });
+  });
+});
+
+/** A market where UsageEscrow can call by itself. */
+async function deployWithEscrow(): Promise<Market> {
+  const market = await deployMarket();
+  const escrow = await market.licet.escrow.getAddress();
+  await impersonateAccount(escrow);
+  await setBalance(escrow, 10n ** 18n);
+  return market;
+}
