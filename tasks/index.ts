@@ -10,6 +10,7 @@ import "./earnings";
 import "./engine";
 import "./license";
 import "./model";
+import "./mutate";
 import "./operator";
 import "./oracle";
 import "./plan";
