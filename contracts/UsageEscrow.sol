@@ -14,7 +14,14 @@ import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
 import {ILicenseRegistry, PlanShares, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
 import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking} from "./interfaces/IPerformanceStaking.sol";
-import {BatchHeader, BatchStatus, EntryStatus, IUsageEscrow, LicenseStatus} from "./interfaces/IUsageEscrow.sol";
+import {
+    BatchHeader,
+    BatchStatus,
+    EntryStatus,
+    IUsageEscrow,
+    LicenseStatus,
+    Purchase
+} from "./interfaces/IUsageEscrow.sol";
 import {BatchHash} from "./libraries/BatchHash.sol";
 import {Bps} from "./libraries/Bps.sol";
 import {ServiceLevelMath} from "./libraries/ServiceLevelMath.sol";
@@ -125,16 +132,10 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     // Buying and funding
 
     /// @inheritdoc IUsageEscrow
-    function buy(
-        PlanId planId,
-        OperatorId operatorId,
-        address to,
-        uint8 capCode,
-        uint64 amount
-    ) external nonReentrant returns (LicenseId licenseId) {
+    function buy(Purchase calldata purchase) external nonReentrant returns (LicenseId licenseId) {
         _requireNotPaused();
         uint256 price;
-        (licenseId, price) = _book.open(planId, operatorId, to, capCode, amount);
+        (licenseId, price) = _book.open(purchase);
         _collect(price);
     }
 

@@ -41,6 +41,22 @@ struct BatchHeader {
     bytes32 evidenceHash;
 }
 
+/// @dev What somebody wants to buy, and the most that it may cost.
+struct Purchase {
+    PlanId planId;
+    OperatorId operatorId;
+    /// Whose the license will be.
+    address to;
+    /// The licensee's own cap a term (see `IUsageEscrow.capOf`); 0 is none.
+    uint8 capCode;
+    /// Currency units that fund the license: they cover at least the plan's minimum.
+    uint64 amount;
+    /// Currency units that the payer pays at most in all: the plan's upfront price and `amount`.
+    uint64 maxPrice;
+    /// Unix seconds until which it counts, inclusive.
+    uint40 deadline;
+}
+
 /// @dev What became of one entry of a batch. Only the first three charge anything.
 enum EntryStatus {
     Charged,
@@ -159,6 +175,7 @@ interface IUsageEscrow {
         PlanId indexed planId,
         OperatorId indexed operatorId,
         address owner,
+        uint8 capCode,
         uint256 expiresAt
     );
     event UpfrontPaid(LicenseId indexed licenseId, uint256 amount, uint256 releasableAt);
@@ -220,6 +237,7 @@ interface IUsageEscrow {
     error CallerNotOwner(LicenseId licenseId, address caller);
     error CeilingNotRaised(uint256 ceiling, uint256 current);
     error CurrencyDecimalsUnsupported(uint8 decimals, uint8 most);
+    error DeadlinePassed(uint256 deadline, uint256 time);
     error DepositCeilingReached(uint256 held, uint256 ceiling);
     error DepositsPaused(uint256 until);
     error EarningsEmpty(address payee);
@@ -240,6 +258,7 @@ interface IUsageEscrow {
     error PlanNotServed(OperatorId operatorId, PlanId planId);
     error PauseTooSoon(uint256 allowedAt);
     error PeriodOutOfRange(uint256 period, uint256 shortest, uint256 longest);
+    error PriceAboveLimit(uint256 price, uint256 limit);
     error RenewalForOwner(LicenseId licenseId);
     error ServiceChangeNone(LicenseId licenseId);
     error ServiceChangeRunning(LicenseId licenseId, uint256 readyAt);
@@ -265,16 +284,8 @@ interface IUsageEscrow {
 
     // Buying and funding
 
-    /// @notice Buys a license under a plan for `to`, served by `operatorId`: the caller pays the upfront price and `amount`,
-    /// which funds it and covers at least the plan's minimum.
-    /// @param capCode The licensee's own cap a term (see `capOf`); 0 is none
-    function buy(
-        PlanId planId,
-        OperatorId operatorId,
-        address to,
-        uint8 capCode,
-        uint64 amount
-    ) external returns (LicenseId licenseId);
+    /// @notice Buys a license with the caller's currency: the plan's upfront price and what funds it.
+    function buy(Purchase calldata purchase) external returns (LicenseId licenseId);
 
     /// @notice Funds a license, anyone's, with the caller's currency.
     function deposit(LicenseId licenseId, uint64 amount) external;

@@ -4,7 +4,7 @@ pragma solidity 0.8.30;
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {ILicenseRegistry, PlanTerms} from "../interfaces/ILicenseRegistry.sol";
 import {OperatorStatus} from "../interfaces/IPerformanceStaking.sol";
-import {IUsageEscrow, LicenseStatus} from "../interfaces/IUsageEscrow.sol";
+import {IUsageEscrow, LicenseStatus, Purchase} from "../interfaces/IUsageEscrow.sol";
 import {Account, AccountLib, Aside} from "../types/Account.sol";
 import {AssetId, LicenseId, OperatorId, PlanId} from "../types/Ids.sol";
 import {Thaw} from "./Thaw.sol";
@@ -38,18 +38,18 @@ library LicenseDesk {
 
     // Buying and funding
 
-    /// @return licenseId The new license, whose account has `amount`
-    /// @return price What the caller has to pay for it, in currency units
+    /// @return licenseId The new license, whose account has the purchase's amount
+    /// @return price What the payer has to pay for it, in currency units
     function open(
         LicenseBook storage book,
-        PlanId planId,
-        OperatorId operatorId,
-        address to,
-        uint8 capCode,
-        uint64 amount
+        Purchase calldata purchase
     ) external returns (LicenseId licenseId, uint256 price) {
+        (PlanId planId, OperatorId operatorId, uint64 amount) = (purchase.planId, purchase.operatorId, purchase.amount);
+        require(block.timestamp <= purchase.deadline, IUsageEscrow.DeadlinePassed(purchase.deadline, block.timestamp));
         ILicenseRegistry licenses = _escrow().LICENSES();
         PlanTerms memory plan = licenses.termsOf(planId);
+        price = uint256(plan.upfrontPrice) + amount;
+        require(price <= purchase.maxPrice, IUsageEscrow.PriceAboveLimit(price, purchase.maxPrice));
         _requireEligible(operatorId, planId);
         if (plan.minimumSpend > 0) {
             uint256 shortest = _waitPeriod();
@@ -57,15 +57,16 @@ library LicenseDesk {
             require(amount >= plan.minimumSpend, IUsageEscrow.MinimumNotCovered(amount, plan.minimumSpend));
         }
 
-        licenseId = licenses.mint(to, planId);
+        licenseId = licenses.mint(purchase.to, planId);
         uint256 expiresAt = block.timestamp + plan.termPeriod;
-        book.accounts[licenseId] = AccountLib.opened(planId, operatorId, expiresAt, capCode).withBalance(amount);
+        book.accounts[licenseId] = AccountLib.opened(planId, operatorId, expiresAt, purchase.capCode).withBalance(
+            amount
+        );
 
-        emit IUsageEscrow.LicenseBought(licenseId, planId, operatorId, to, expiresAt);
+        emit IUsageEscrow.LicenseBought(licenseId, planId, operatorId, purchase.to, purchase.capCode, expiresAt);
 
         if (plan.upfrontPrice > 0) _holdUpfront(book, licenseId, plan);
         if (amount > 0) emit IUsageEscrow.Deposited(licenseId, msg.sender, amount);
-        price = uint256(plan.upfrontPrice) + amount;
     }
 
     function credit(LicenseBook storage book, LicenseId licenseId, uint64 amount) external {

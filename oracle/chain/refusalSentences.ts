@@ -81,6 +81,7 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   CeilingNotRaised: "The deposit ceiling is {current:money} and can only be raised, and not set to {ceiling:money}",
   CurrencyDecimalsUnsupported:
     "The currency has {decimals} decimals, and a market's currency may have at most {most}: choose another",
+  DeadlinePassed: "This counted until {deadline:time}, and it is {time:time}: do it anew, with a later deadline",
   DepositCeilingReached:
     "The escrow holds {held:money} of the {ceiling:money} that it may hold: deposit less, or ask governance to raise the ceiling",
   DepositsPaused: "Purchases and deposits are paused until {until:time}: try again then",
@@ -106,6 +107,8 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   PlanNotServed: "Operator {operatorId} doesn't serve plan {planId}: choose one that does, with `operator:show`",
   PauseTooSoon: "Deposits may be paused again from {allowedAt:time} on",
   PeriodOutOfRange: "A period of {period:period} isn't within {shortest:period} and {longest:period}",
+  PriceAboveLimit:
+    "It costs {price:money} in all, and you pay at most {limit:money}: look at the plan's price, or raise your limit",
   RenewalForOwner:
     "License {licenseId} can be renewed by its owner alone: its term ended longer than an epoch ago, or a version was recalled",
   ServiceChangeNone:

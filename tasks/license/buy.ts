@@ -8,11 +8,15 @@ import {
   licenseId,
   operatorId,
   optional,
+  parsePeriod,
+  period,
   planId,
+  Problem,
   requireFunds,
   send,
   sendingTask,
   text,
+  timeOf,
   type Session,
   type TaskRecord,
 } from "../support";
@@ -27,7 +31,14 @@ export interface BuyLicense {
   cap?: string;
   /** First deposit. */
   fund?: string;
+  /** The most to pay in all; what it costs now, if it isn't named. */
+  maxPrice?: string;
+  /** How long the purchase counts, in seconds. */
+  deadline?: number;
 }
+
+/** Long enough for a transaction to be mined. */
+const DEADLINE = "1h";
 
 /** Buys a license under a plan, served by an operator, and funds it. */
 export async function buyLicense(session: Session, args: BuyLicense): Promise<TaskRecord & { license: bigint }> {
@@ -36,12 +47,26 @@ export async function buyLicense(session: Session, args: BuyLicense): Promise<Ta
   const capCode = args.cap === undefined ? 0 : capCodeOf(args.cap);
   const { upfrontPrice } = await licenses.termsOf(args.plan);
   const price = upfrontPrice + units;
+  const maxPrice = args.maxPrice === undefined ? price : session.money.parse(args.maxPrice, "--max-price");
+  if (price > maxPrice) {
+    const [cost, most] = [price, maxPrice].map((amount) => session.money.textOf(amount));
+    throw new Problem(`It costs ${cost} in all, more than the --max-price of ${most}: nothing was bought.`);
+  }
   if (price > 0n) {
     await requireFunds(session, price);
     await allow(session, await escrow.getAddress(), price);
   }
   const to = args.to ?? session.signer.address;
-  const bought = eventOf(await send(escrow.buy, args.plan, args.operator, to, capCode, units), "LicenseBought");
+  const purchase = {
+    planId: args.plan,
+    operatorId: args.operator,
+    to,
+    capCode,
+    amount: units,
+    maxPrice,
+    deadline: (await timeOf(session.hre)) + (args.deadline ?? parsePeriod(DEADLINE, "--deadline")),
+  };
+  const bought = eventOf(await send(escrow.buy, purchase), "LicenseBought");
   return {
     license: bought.licenseId as bigint,
     plan: args.plan,
@@ -106,6 +131,8 @@ sendingTask("license:buy", {
     to: optional(address("Who will own it (default: you)")),
     cap: optional(text("Your own cap a term, in whole units of the currency, rounded down to one of 255 steps")),
     fund: optional(text("First deposit, such as 25 or 12.5")),
+    maxPrice: optional(text("The most to pay in all, such as 30 (default: what it costs now)")),
+    deadline: optional(period("How long the purchase counts, such as 10m or 1h"), DEADLINE),
   },
   act: buyLicense,
 });

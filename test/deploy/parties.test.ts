@@ -12,6 +12,7 @@ import {
   entryOf,
   planTerms,
   proofBy,
+  purchaseOf,
   settle,
   usd,
   WAIT,
@@ -115,7 +116,7 @@ const PARTIES: Record<string, Record<string, Party>> = {
     ),
   },
   UsageEscrow: {
-    buy: anybody(({ market }, by) => market.licet.escrow.connect(by).buy(1, 1, KEY, 0, 0)),
+    buy: anybody(({ market }, by) => market.licet.escrow.connect(by).buy(purchaseOf(market, { to: KEY }))),
     deposit: anybody(({ market, waiting }, by) => market.licet.escrow.connect(by).deposit(waiting, 1)),
     depositWithPermit: anybody(({ market, waiting }, by) =>
       market.licet.escrow.connect(by).depositWithPermit(waiting, 1, 0, 27, id("r"), id("s")),

@@ -431,9 +431,14 @@ describe("tasks", function () {
       funded: usd("25"),
     });
     good(`license:buy --plan 2 --operator 1 --fund 12 ${LICENSEE}`, { license: "2", "upfront price": usd("5") });
-    good(`license:buy --plan 2 --operator 1 --fund 30 ${LICENSEE}`, { license: "3" });
+    good(`license:buy --plan 2 --operator 1 --fund 30 --max-price 35 --deadline 10m ${LICENSEE}`, { license: "3" });
     bad("license:buy --operator 1", /The '--plan' parameter of task 'license:buy' expects a value/);
     bad("license:buy --plan 5000000000 --operator 1", /--plan must be .* 4294967295; it is "5000000000"/);
+    bad(
+      `license:buy --plan 2 --operator 1 --fund 10 --max-price 14.9 ${LICENSEE}`,
+      /It costs 15\.0 TUSD .* in all, more than the --max-price of 14\.9 TUSD/,
+    );
+    bad(`license:buy --plan 1 --operator 1 --deadline soon ${LICENSEE}`, /--deadline must be a length of time/);
     bad("license:buy --plan 9 --operator 1", /There is no plan 9 \(PlanUnknown\)/);
     bad(`license:buy --plan 1 --operator 7 ${LICENSEE}`, /Operator 7 doesn't serve plan 1: choose one that does/);
     bad(`license:buy --plan 2 --operator 2 --fund 20 ${LICENSEE}`, /Operator 2 doesn't serve plan 2/);

@@ -4,7 +4,7 @@ import hre from "hardhat";
 import { FloorMarket__factory, type FloorMarket } from "../../typechain-types";
 import { totalOf, packEntries } from "../../oracle/protocol/entries";
 import type { BatchHeader, Entry } from "../../oracle/protocol/types";
-import { ATTESTORS, deployMarket, HOUR, proofBy, usd, type Market } from "./market";
+import { ATTESTORS, deployMarket, HOUR, proofBy, purchaseOf, usd, type Market } from "./market";
 
 /** One figure of a benchmark, beside what the same money costs to move without any rules. */
 export interface Measurement {
@@ -52,14 +52,14 @@ export async function measureGas(): Promise<Measurement[]> {
   };
 
   // The first of a kind sets up totals and counters that every later one finds; that is paid once a market.
-  await escrow.connect(licensee).buy(1, 1, licensee, 0, usd(50));
+  await escrow.connect(licensee).buy(purchaseOf(market, { amount: usd(50) }));
   await floor.buy(TERMS);
   await floor.deposit(1, usd(50));
-  await record("license.buy", escrow.connect(licensee).buy(1, 1, licensee, 17, 0), floor.buy(TERMS));
+  await record("license.buy", escrow.connect(licensee).buy(purchaseOf(market, { capCode: 17 })), floor.buy(TERMS));
   await record("escrow.deposit", escrow.connect(licensee).deposit(2, usd(50)), floor.deposit(2, usd(50)));
 
   for (let licenseId = 3; licenseId <= 200; licenseId++) {
-    await escrow.connect(licensee).buy(1, 1, licensee, 0, usd(50));
+    await escrow.connect(licensee).buy(purchaseOf(market, { amount: usd(50) }));
     await floor.buy(TERMS);
     await floor.deposit(licenseId, usd(50));
   }

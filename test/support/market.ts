@@ -212,19 +212,36 @@ export async function addOperator(market: Market, owner: Signer, stake: bigint):
 }
 
 export interface Purchase {
-  capCode: number;
   planId: number;
   operatorId: number;
   /** Whose the license is. */
   to: string;
+  capCode: number;
+  amount: bigint;
+  /** Currency units that it may cost in all. */
+  maxPrice: bigint;
+  /** Unix seconds, inclusive. */
+  deadline: number;
 }
+
+/** The most that a purchase's limits can say: none. */
+export const NO_LIMITS = { maxPrice: 2n ** 64n - 1n, deadline: 2 ** 40 - 1 };
+
+/** The purchase of a license of the market's plan for the licensee, unfunded and without limits, but for `changes`. */
+export const purchaseOf = ({ planId, operatorId, licensee }: Market, changes: Partial<Purchase> = {}): Purchase => ({
+  planId,
+  operatorId,
+  to: licensee.address,
+  capCode: 0,
+  amount: 0n,
+  ...NO_LIMITS,
+  ...changes,
+});
 
 /** Has the licensee buy a license of the market's plan, funded with `amount`. */
 export async function buyLicense(market: Market, amount: bigint, changes: Partial<Purchase> = {}): Promise<bigint> {
   const { escrow, licenses } = market.licet;
-  const { licensee } = market;
-  const { planId, operatorId, to, capCode } = { ...market, to: licensee.address, capCode: 0, ...changes };
-  await escrow.connect(licensee).buy(planId, operatorId, to, capCode, amount);
+  await escrow.connect(market.licensee).buy(purchaseOf(market, { amount, ...changes }));
   return licenses.licenseCount();
 }
 

@@ -11,10 +11,12 @@ import {
   deployMarket,
   entryOf,
   LicenseStatus,
+  purchaseOf,
   settle,
   structOf,
   usd,
   type Market,
+  type Purchase,
 } from "../support/market";
 
 const PAUSE = 7 * DAY;
@@ -47,8 +49,7 @@ describe("UsageEscrow", () => {
   };
 
   describe("buy", () => {
-    const buy = ({ planId = 1, operatorId = 1, to = market.licensee.address, capCode = 0, amount = 0n } = {}) =>
-      escrow.buy(planId, operatorId, to, capCode, amount);
+    const buy = (changes: Partial<Purchase> = {}) => escrow.buy(purchaseOf(market, changes));
 
     describe("when purchases are paused", () => {
       it("reverts with DepositsPaused", async () => {
@@ -59,11 +60,33 @@ describe("UsageEscrow", () => {
       });
     });
 
+    describe("when the deadline has passed", () => {
+      it("reverts with DeadlinePassed: its own second is in time", async () => {
+        const deadline = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(deadline);
+        await buy({ deadline });
+        await time.setNextBlockTimestamp(deadline + 1);
+        await expect(buy({ deadline }))
+          .to.be.revertedWithCustomError(escrow, "DeadlinePassed")
+          .withArgs(deadline, deadline + 1);
+      });
+    });
+
     describe("when there is no such plan", () => {
       it("reverts with PlanUnknown", async () => {
         await expect(buy({ planId: 2 }))
           .to.be.revertedWithCustomError(market.licet.licenses, "PlanUnknown")
           .withArgs(2);
+      });
+    });
+
+    describe("when upfront price and amount are more than the buyer would pay", () => {
+      it("reverts with PriceAboveLimit", async () => {
+        const planId = await addPlan(market, { upfrontPrice: usd(7) });
+        await expect(buy({ planId, amount: usd(5), maxPrice: usd(12) - 1n }))
+          .to.be.revertedWithCustomError(escrow, "PriceAboveLimit")
+          .withArgs(usd(12), usd(12) - 1n);
+        await buy({ planId, amount: usd(5), maxPrice: usd(12) });
       });
     });
 
@@ -182,11 +205,11 @@ describe("UsageEscrow", () => {
       it("emits LicenseMinted, LicenseBought and Deposited", async () => {
         const now = (await time.latest()) + 10;
         await time.setNextBlockTimestamp(now);
-        await expect(buy({ to: market.outsider.address, amount: usd(5) }))
+        await expect(buy({ to: market.outsider.address, capCode: 17, amount: usd(5) }))
           .to.emit(market.licet.licenses, "LicenseMinted")
           .withArgs(1, 1, market.outsider.address)
           .and.to.emit(escrow, "LicenseBought")
-          .withArgs(1, 1, 1, market.outsider.address, now + 30 * DAY)
+          .withArgs(1, 1, 1, market.outsider.address, 17, now + 30 * DAY)
           .and.to.emit(escrow, "Deposited")
           .withArgs(1, market.licensee.address, usd(5));
       });

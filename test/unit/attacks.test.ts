@@ -24,6 +24,7 @@ import {
   OperatorStatus,
   planTerms,
   proofBy,
+  purchaseOf,
   settle,
   STOP_GRACE,
   usd,
@@ -579,7 +580,7 @@ describe("attacks", () => {
     });
 
     const outer: [string, () => Promise<unknown>][] = [
-      ["buy", () => escrow.connect(market.licensee).buy(1, 1, market.licensee, 0, usd(1))],
+      ["buy", () => escrow.connect(market.licensee).buy(purchaseOf(market, { amount: usd(1) }))],
       ["deposit", () => escrow.connect(market.licensee).deposit(licenseId, usd(1))],
       ["withdraw", () => escrow.connect(market.licensee).withdraw(licenseId, market.licensee)],
       ["withdrawEarnings", () => escrow.connect(market.operator).withdrawEarnings(market.operator)],
@@ -592,7 +593,7 @@ describe("attacks", () => {
         const { interface: abi } = escrow;
         const header = { ...zeroHeader, entriesHash: id("") };
         const calls = [
-          abi.encodeFunctionData("buy", [1, 1, market.outsider.address, 0, 1]),
+          abi.encodeFunctionData("buy", [purchaseOf(market, { amount: 1n })]),
           abi.encodeFunctionData("deposit", [licenseId, 1]),
           abi.encodeFunctionData("depositWithPermit", [licenseId, 1, 0, 27, id("r"), id("s")]),
           abi.encodeFunctionData("withdraw", [licenseId, market.outsider.address]),

@@ -16,6 +16,7 @@ import {
   DAY,
   deployMarket,
   HOUR,
+  purchaseOf,
   settle,
   usd,
   WAIT,
@@ -88,7 +89,7 @@ describe("liars", () => {
       await currency.sayNo();
       for (const act of [
         () => escrow.connect(market.licensee).deposit(licenseId, 1),
-        () => escrow.connect(market.licensee).buy(1, 1, market.licensee, 0, 1),
+        () => escrow.connect(market.licensee).buy(purchaseOf(market, { amount: 1n })),
         () => escrow.connect(market.licensee).withdraw(licenseId, market.licensee),
         () => staking.connect(market.operator).addStake(1, 1),
       ]) {

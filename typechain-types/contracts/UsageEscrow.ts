@@ -84,6 +84,34 @@ export type BatchHeaderStructOutput = [
   evidenceHash: string;
 };
 
+export type PurchaseStruct = {
+  planId: BigNumberish;
+  operatorId: BigNumberish;
+  to: AddressLike;
+  capCode: BigNumberish;
+  amount: BigNumberish;
+  maxPrice: BigNumberish;
+  deadline: BigNumberish;
+};
+
+export type PurchaseStructOutput = [
+  planId: bigint,
+  operatorId: bigint,
+  to: string,
+  capCode: bigint,
+  amount: bigint,
+  maxPrice: bigint,
+  deadline: bigint
+] & {
+  planId: bigint;
+  operatorId: bigint;
+  to: string;
+  capCode: bigint;
+  amount: bigint;
+  maxPrice: bigint;
+  deadline: bigint;
+};
+
 export declare namespace UsageEscrow {
   export type DeploymentStruct = {
     authority: AddressLike;
@@ -439,16 +467,7 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "bonusOf",
     values: [BigNumberish]
   ): string;
-  encodeFunctionData(
-    functionFragment: "buy",
-    values: [
-      BigNumberish,
-      BigNumberish,
-      AddressLike,
-      BigNumberish,
-      BigNumberish
-    ]
-  ): string;
+  encodeFunctionData(functionFragment: "buy", values: [PurchaseStruct]): string;
   encodeFunctionData(functionFragment: "capOf", values: [BigNumberish]): string;
   encodeFunctionData(
     functionFragment: "changeService",
@@ -949,6 +968,7 @@ export namespace LicenseBoughtEvent {
     planId: BigNumberish,
     operatorId: BigNumberish,
     owner: AddressLike,
+    capCode: BigNumberish,
     expiresAt: BigNumberish
   ];
   export type OutputTuple = [
@@ -956,6 +976,7 @@ export namespace LicenseBoughtEvent {
     planId: bigint,
     operatorId: bigint,
     owner: string,
+    capCode: bigint,
     expiresAt: bigint
   ];
   export interface OutputObject {
@@ -963,6 +984,7 @@ export namespace LicenseBoughtEvent {
     planId: bigint;
     operatorId: bigint;
     owner: string;
+    capCode: bigint;
     expiresAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -1336,17 +1358,7 @@ export interface UsageEscrow extends BaseContract {
 
   bonusOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
-  buy: TypedContractMethod<
-    [
-      planId: BigNumberish,
-      operatorId: BigNumberish,
-      to: AddressLike,
-      capCode: BigNumberish,
-      amount: BigNumberish
-    ],
-    [bigint],
-    "nonpayable"
-  >;
+  buy: TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
 
   capOf: TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
 
@@ -1607,17 +1619,7 @@ export interface UsageEscrow extends BaseContract {
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "buy"
-  ): TypedContractMethod<
-    [
-      planId: BigNumberish,
-      operatorId: BigNumberish,
-      to: AddressLike,
-      capCode: BigNumberish,
-      amount: BigNumberish
-    ],
-    [bigint],
-    "nonpayable"
-  >;
+  ): TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
   getFunction(
     nameOrSignature: "capOf"
   ): TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
@@ -2163,7 +2165,7 @@ export interface UsageEscrow extends BaseContract {
       GenerationRaisedEvent.OutputObject
     >;
 
-    "LicenseBought(uint64,uint32,uint24,address,uint256)": TypedContractEvent<
+    "LicenseBought(uint64,uint32,uint24,address,uint8,uint256)": TypedContractEvent<
       LicenseBoughtEvent.InputTuple,
       LicenseBoughtEvent.OutputTuple,
       LicenseBoughtEvent.OutputObject

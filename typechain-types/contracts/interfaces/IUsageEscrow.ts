@@ -84,6 +84,34 @@ export type BatchHeaderStructOutput = [
   evidenceHash: string;
 };
 
+export type PurchaseStruct = {
+  planId: BigNumberish;
+  operatorId: BigNumberish;
+  to: AddressLike;
+  capCode: BigNumberish;
+  amount: BigNumberish;
+  maxPrice: BigNumberish;
+  deadline: BigNumberish;
+};
+
+export type PurchaseStructOutput = [
+  planId: bigint,
+  operatorId: bigint,
+  to: string,
+  capCode: bigint,
+  amount: bigint,
+  maxPrice: bigint,
+  deadline: bigint
+] & {
+  planId: bigint;
+  operatorId: bigint;
+  to: string;
+  capCode: bigint;
+  amount: bigint;
+  maxPrice: bigint;
+  deadline: bigint;
+};
+
 export declare namespace IUsageEscrow {
   export type SplitStruct = {
     operator: BigNumberish;
@@ -371,16 +399,7 @@ export interface IUsageEscrowInterface extends Interface {
     functionFragment: "bonusOf",
     values: [BigNumberish]
   ): string;
-  encodeFunctionData(
-    functionFragment: "buy",
-    values: [
-      BigNumberish,
-      BigNumberish,
-      AddressLike,
-      BigNumberish,
-      BigNumberish
-    ]
-  ): string;
+  encodeFunctionData(functionFragment: "buy", values: [PurchaseStruct]): string;
   encodeFunctionData(functionFragment: "capOf", values: [BigNumberish]): string;
   encodeFunctionData(
     functionFragment: "changeService",
@@ -817,6 +836,7 @@ export namespace LicenseBoughtEvent {
     planId: BigNumberish,
     operatorId: BigNumberish,
     owner: AddressLike,
+    capCode: BigNumberish,
     expiresAt: BigNumberish
   ];
   export type OutputTuple = [
@@ -824,6 +844,7 @@ export namespace LicenseBoughtEvent {
     planId: bigint,
     operatorId: bigint,
     owner: string,
+    capCode: bigint,
     expiresAt: bigint
   ];
   export interface OutputObject {
@@ -831,6 +852,7 @@ export namespace LicenseBoughtEvent {
     planId: bigint;
     operatorId: bigint;
     owner: string;
+    capCode: bigint;
     expiresAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -1192,17 +1214,7 @@ export interface IUsageEscrow extends BaseContract {
 
   bonusOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
-  buy: TypedContractMethod<
-    [
-      planId: BigNumberish,
-      operatorId: BigNumberish,
-      to: AddressLike,
-      capCode: BigNumberish,
-      amount: BigNumberish
-    ],
-    [bigint],
-    "nonpayable"
-  >;
+  buy: TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
 
   capOf: TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
 
@@ -1421,17 +1433,7 @@ export interface IUsageEscrow extends BaseContract {
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "buy"
-  ): TypedContractMethod<
-    [
-      planId: BigNumberish,
-      operatorId: BigNumberish,
-      to: AddressLike,
-      capCode: BigNumberish,
-      amount: BigNumberish
-    ],
-    [bigint],
-    "nonpayable"
-  >;
+  ): TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
   getFunction(
     nameOrSignature: "capOf"
   ): TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
@@ -1918,7 +1920,7 @@ export interface IUsageEscrow extends BaseContract {
       GenerationRaisedEvent.OutputObject
     >;
 
-    "LicenseBought(uint64,uint32,uint24,address,uint256)": TypedContractEvent<
+    "LicenseBought(uint64,uint32,uint24,address,uint8,uint256)": TypedContractEvent<
       LicenseBoughtEvent.InputTuple,
       LicenseBoughtEvent.OutputTuple,
       LicenseBoughtEvent.OutputObject

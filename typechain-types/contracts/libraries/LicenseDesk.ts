@@ -113,6 +113,7 @@ export namespace LicenseBoughtEvent {
     planId: BigNumberish,
     operatorId: BigNumberish,
     owner: AddressLike,
+    capCode: BigNumberish,
     expiresAt: BigNumberish
   ];
   export type OutputTuple = [
@@ -120,6 +121,7 @@ export namespace LicenseBoughtEvent {
     planId: bigint,
     operatorId: bigint,
     owner: string,
+    capCode: bigint,
     expiresAt: bigint
   ];
   export interface OutputObject {
@@ -127,6 +129,7 @@ export namespace LicenseBoughtEvent {
     planId: bigint;
     operatorId: bigint;
     owner: string;
+    capCode: bigint;
     expiresAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -509,7 +512,7 @@ export interface LicenseDesk extends BaseContract {
       GenerationRaisedEvent.OutputObject
     >;
 
-    "LicenseBought(uint64,uint32,uint24,address,uint256)": TypedContractEvent<
+    "LicenseBought(uint64,uint32,uint24,address,uint8,uint256)": TypedContractEvent<
       LicenseBoughtEvent.InputTuple,
       LicenseBoughtEvent.OutputTuple,
       LicenseBoughtEvent.OutputObject

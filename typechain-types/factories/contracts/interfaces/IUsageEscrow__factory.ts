@@ -211,6 +211,22 @@ const _abi = [
     inputs: [
       {
         internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "time",
+        type: "uint256",
+      },
+    ],
+    name: "DeadlinePassed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
         name: "held",
         type: "uint256",
       },
@@ -495,6 +511,22 @@ const _abi = [
       },
     ],
     name: "PlanNotServed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "price",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "limit",
+        type: "uint256",
+      },
+    ],
+    name: "PriceAboveLimit",
     type: "error",
   },
   {
@@ -1128,6 +1160,12 @@ const _abi = [
         internalType: "address",
         name: "owner",
         type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "uint8",
+        name: "capCode",
+        type: "uint8",
       },
       {
         indexed: false,
@@ -1925,29 +1963,46 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "PlanId",
-        name: "planId",
-        type: "uint32",
-      },
-      {
-        internalType: "OperatorId",
-        name: "operatorId",
-        type: "uint24",
-      },
-      {
-        internalType: "address",
-        name: "to",
-        type: "address",
-      },
-      {
-        internalType: "uint8",
-        name: "capCode",
-        type: "uint8",
-      },
-      {
-        internalType: "uint64",
-        name: "amount",
-        type: "uint64",
+        components: [
+          {
+            internalType: "PlanId",
+            name: "planId",
+            type: "uint32",
+          },
+          {
+            internalType: "OperatorId",
+            name: "operatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "address",
+            name: "to",
+            type: "address",
+          },
+          {
+            internalType: "uint8",
+            name: "capCode",
+            type: "uint8",
+          },
+          {
+            internalType: "uint64",
+            name: "amount",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "maxPrice",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "deadline",
+            type: "uint40",
+          },
+        ],
+        internalType: "struct Purchase",
+        name: "purchase",
+        type: "tuple",
       },
     ],
     name: "buy",
