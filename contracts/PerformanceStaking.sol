@@ -21,7 +21,7 @@ import {OperatorId, PlanId} from "./types/Ids.sol";
 /// CURE_PERIOD went by since.
 /// ALWAYS: after income is put in flight, in flight ≤ active stake; after a withdrawal, in flight ≤ stake.
 /// WHO: an operator's owner stakes, thaws and withdraws; UsageEscrow moves in-flight income,
-/// notes breaches and pays bonuses; contracts with the role slash.
+/// notes breaches and pays income; contracts with the role slash.
 /// ASSUMES a currency that moves what it is told to move, and UsageEscrow to lower in flight by what it raised.
 /// UNITS AND ROUNDING: money in currency units; shares and their worth round down, so that the pool gains the fraction.
 contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGuardTransient {
@@ -137,16 +137,21 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
     }
 
     /// @inheritdoc IPerformanceStaking
-    function release(OperatorId operatorId, uint256 amount) external restricted {
+    function release(
+        OperatorId operatorId,
+        uint256 amount,
+        uint256 income
+    ) external restricted returns (uint256 forPool) {
         _pools[operatorId].inFlight -= amount.toUint64();
+        return poolShareOf(operatorId, income);
     }
 
     /// @inheritdoc IPerformanceStaking
-    function addBonus(OperatorId operatorId, uint256 amount) external restricted {
+    function addIncome(OperatorId operatorId, uint256 amount) external restricted {
         Pool storage pool = _pools[operatorId];
         pool.stake = (pool.stake + amount).toUint64();
 
-        emit BonusAdded(operatorId, amount);
+        emit IncomeAdded(operatorId, amount);
     }
 
     /// @inheritdoc IPerformanceStaking
@@ -214,6 +219,11 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
     function headroomOf(OperatorId operatorId) external view returns (uint256) {
         Pool storage pool = _pools[operatorId];
         return Math.saturatingSub(_activeStakeOf(pool), pool.inFlight);
+    }
+
+    /// @inheritdoc IPerformanceStaking
+    function poolShareOf(OperatorId, uint256) public pure returns (uint256) {
+        return 0;
     }
 
     /// @inheritdoc IPerformanceStaking

@@ -325,7 +325,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
         emit BatchReleased(batchId, split);
 
-        STAKING.release(batch.operatorId, batch.charged);
+        STAKING.release(batch.operatorId, batch.charged, split.operator);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -352,7 +352,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
         emit BonusPaid(operatorId, amount);
 
-        STAKING.addBonus(operatorId, amount);
+        STAKING.addIncome(operatorId, amount);
         CURRENCY.safeTransfer(address(STAKING), amount);
     }
 

@@ -32,7 +32,11 @@ export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions:
   {
     contract: "PerformanceStaking",
     role: "ESCROW",
-    functions: ["charge((uint24,uint32,uint256,uint256,bool))", "release(uint24,uint256)", "addBonus(uint24,uint256)"],
+    functions: [
+      "charge((uint24,uint32,uint256,uint256,bool))",
+      "release(uint24,uint256,uint256)",
+      "addIncome(uint24,uint256)",
+    ],
   },
   { contract: "RevenueWaterfall", role: "ESCROW", functions: ["credit(uint32,uint256)"] },
   { contract: "PerformanceStaking", role: "SLASHER", functions: ["slash(uint24,uint256,address)"] },

@@ -71,7 +71,7 @@ interface IPerformanceStaking {
     );
     event BreachRecorded(OperatorId indexed operatorId, PlanId indexed planId, uint256 day);
     event OperatorJailed(OperatorId indexed operatorId, PlanId indexed planId, uint256 until);
-    event BonusAdded(OperatorId indexed operatorId, uint256 amount);
+    event IncomeAdded(OperatorId indexed operatorId, uint256 amount);
     event StakeSlashed(OperatorId indexed operatorId, address indexed beneficiary, uint256 amount);
     event ProceedsWithdrawn(address indexed beneficiary, address indexed to, uint256 amount);
 
@@ -105,10 +105,13 @@ interface IPerformanceStaking {
     function charge(Charge calldata charged) external returns (bool jailed);
 
     /// @notice Takes from an operator's in-flight income what was released. UsageEscrow alone may call this.
-    function release(OperatorId operatorId, uint256 amount) external;
+    /// @param income What of it is the operator's, before its pool's part
+    /// @return forPool The pool's part of that: `poolShareOf(operatorId, income)`
+    function release(OperatorId operatorId, uint256 amount, uint256 income) external returns (uint256 forPool);
 
-    /// @notice Adds to an operator's pool a bonus that the caller sends. UsageEscrow alone may call this.
-    function addBonus(OperatorId operatorId, uint256 amount) external;
+    /// @notice Adds to an operator's pool income that the caller sends: its part of releases, and bonuses. UsageEscrow alone
+    /// may call this.
+    function addIncome(OperatorId operatorId, uint256 amount) external;
 
     /// @notice Takes `amount`, or all if there is less, from everyone who backs the operator, thawing stake included,
     /// for `beneficiary` to withdraw. Only contracts hold the role for this.
@@ -149,6 +152,9 @@ interface IPerformanceStaking {
 
     /// @notice How much more income may be in flight, in currency units.
     function headroomOf(OperatorId operatorId) external view returns (uint256);
+
+    /// @notice What of an operator's `income` is its pool's, in currency units: what its commission leaves, rounded down.
+    function poolShareOf(OperatorId operatorId, uint256 income) external view returns (uint256);
 
     /// @notice The worth of `shares` of a pool, in currency units, rounded down.
     function worthOf(OperatorId operatorId, uint256 shares) external view returns (uint256);

@@ -46,7 +46,7 @@ describe("PerformanceStaking", () => {
     ...changes,
   });
   const charge = async (amount: bigint, changes = {}) => (await asEscrow()).charge(chargeOf(amount, changes));
-  const release = async (amount: bigint) => (await asEscrow()).release(operatorId, amount);
+  const release = async (amount: bigint) => (await asEscrow()).release(operatorId, amount, 0);
   const thawAndWait = async (shares: bigint) => {
     await staking.thaw(operatorId, shares);
     await time.increase(THAW + 1);
@@ -583,11 +583,11 @@ describe("PerformanceStaking", () => {
     });
   });
 
-  describe("addBonus", () => {
+  describe("addIncome", () => {
     describe("when the caller isn't the escrow", () => {
       it("reverts with AccessManagedUnauthorized", async () => {
         for (const caller of [market.operator, market.slasher, market.governor]) {
-          await expect(staking.connect(caller).addBonus(operatorId, 1))
+          await expect(staking.connect(caller).addIncome(operatorId, 1))
             .to.be.revertedWithCustomError(staking, "AccessManagedUnauthorized")
             .withArgs(caller.address);
         }
@@ -596,7 +596,7 @@ describe("PerformanceStaking", () => {
 
     describe("when the pool would be wider than its 64 bits", () => {
       it("reverts", async () => {
-        await expect((await asEscrow()).addBonus(operatorId, 2n ** 64n)).to.be.revertedWithCustomError(
+        await expect((await asEscrow()).addIncome(operatorId, 2n ** 64n)).to.be.revertedWithCustomError(
           staking,
           "SafeCastOverflowedUintDowncast",
         );
@@ -605,14 +605,14 @@ describe("PerformanceStaking", () => {
 
     describe("when all is well", () => {
       it("adds to the stake, and makes no shares", async () => {
-        await (await asEscrow()).addBonus(operatorId, usd(10));
+        await (await asEscrow()).addIncome(operatorId, usd(10));
         expect(await staking.poolOf(operatorId)).to.deep.equal([stake + usd(10), 0, allShares, 0, 0, 0]);
         expect(await staking.worthOf(operatorId, allShares)).to.equal(stake + usd(10));
       });
 
-      it("emits BonusAdded", async () => {
-        await expect((await asEscrow()).addBonus(operatorId, usd(10)))
-          .to.emit(staking, "BonusAdded")
+      it("emits IncomeAdded", async () => {
+        await expect((await asEscrow()).addIncome(operatorId, usd(10)))
+          .to.emit(staking, "IncomeAdded")
           .withArgs(operatorId, usd(10));
       });
     });
@@ -636,7 +636,7 @@ describe("PerformanceStaking", () => {
   describe("release", () => {
     describe("when the caller isn't the escrow", () => {
       it("reverts with AccessManagedUnauthorized", async () => {
-        await expect(staking.release(operatorId, 1))
+        await expect(staking.release(operatorId, 1, 0))
           .to.be.revertedWithCustomError(staking, "AccessManagedUnauthorized")
           .withArgs(market.operator.address);
       });

@@ -258,12 +258,12 @@ describe("UsageEscrow", () => {
         await expect(escrow.payBonus(1)).to.be.revertedWithCustomError(escrow, "BonusNone").withArgs(1);
       });
 
-      it("emits BonusPaid and BonusAdded, and returns the amount", async () => {
+      it("emits BonusPaid and IncomeAdded, and returns the amount", async () => {
         expect(await escrow.payBonus.staticCall(1)).to.equal(usd(0.05));
         await expect(escrow.payBonus(1))
           .to.emit(escrow, "BonusPaid")
           .withArgs(1, usd(0.05))
-          .and.to.emit(market.licet.staking, "BonusAdded")
+          .and.to.emit(market.licet.staking, "IncomeAdded")
           .withArgs(1, usd(0.05));
       });
     });

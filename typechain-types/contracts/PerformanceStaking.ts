@@ -110,7 +110,7 @@ export interface PerformanceStakingInterface extends Interface {
       | "THAW_PERIOD"
       | "TREASURY"
       | "activeStakeOf"
-      | "addBonus"
+      | "addIncome"
       | "addStake"
       | "authority"
       | "breachesOf"
@@ -118,6 +118,7 @@ export interface PerformanceStakingInterface extends Interface {
       | "headroomOf"
       | "isConsumingScheduledOp"
       | "poolOf"
+      | "poolShareOf"
       | "positionOf"
       | "previewCharge"
       | "proceedsOf"
@@ -134,8 +135,8 @@ export interface PerformanceStakingInterface extends Interface {
   getEvent(
     nameOrSignatureOrTopic:
       | "AuthorityUpdated"
-      | "BonusAdded"
       | "BreachRecorded"
+      | "IncomeAdded"
       | "OperatorJailed"
       | "ProceedsWithdrawn"
       | "StakeAdded"
@@ -169,7 +170,7 @@ export interface PerformanceStakingInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
-    functionFragment: "addBonus",
+    functionFragment: "addIncome",
     values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
@@ -198,6 +199,10 @@ export interface PerformanceStakingInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "poolShareOf",
+    values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "positionOf",
     values: [BigNumberish, AddressLike]
   ): string;
@@ -211,7 +216,7 @@ export interface PerformanceStakingInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "release",
-    values: [BigNumberish, BigNumberish]
+    values: [BigNumberish, BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "setAuthority",
@@ -266,7 +271,7 @@ export interface PerformanceStakingInterface extends Interface {
     functionFragment: "activeStakeOf",
     data: BytesLike
   ): Result;
-  decodeFunctionResult(functionFragment: "addBonus", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "addIncome", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "addStake", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "breachesOf", data: BytesLike): Result;
@@ -277,6 +282,10 @@ export interface PerformanceStakingInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "poolOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "poolShareOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "positionOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "previewCharge",
@@ -311,19 +320,6 @@ export namespace AuthorityUpdatedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
-export namespace BonusAddedEvent {
-  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
-  export type OutputTuple = [operatorId: bigint, amount: bigint];
-  export interface OutputObject {
-    operatorId: bigint;
-    amount: bigint;
-  }
-  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
-  export type Filter = TypedDeferredTopicFilter<Event>;
-  export type Log = TypedEventLog<Event>;
-  export type LogDescription = TypedLogDescription<Event>;
-}
-
 export namespace BreachRecordedEvent {
   export type InputTuple = [
     operatorId: BigNumberish,
@@ -335,6 +331,19 @@ export namespace BreachRecordedEvent {
     operatorId: bigint;
     planId: bigint;
     day: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace IncomeAddedEvent {
+  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [operatorId: bigint, amount: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -543,7 +552,7 @@ export interface PerformanceStaking extends BaseContract {
     "view"
   >;
 
-  addBonus: TypedContractMethod<
+  addIncome: TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
@@ -579,6 +588,12 @@ export interface PerformanceStaking extends BaseContract {
     "view"
   >;
 
+  poolShareOf: TypedContractMethod<
+    [arg0: BigNumberish, arg1: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   positionOf: TypedContractMethod<
     [operatorId: BigNumberish, holder: AddressLike],
     [IPerformanceStaking.PositionStructOutput],
@@ -594,8 +609,8 @@ export interface PerformanceStaking extends BaseContract {
   proceedsOf: TypedContractMethod<[beneficiary: AddressLike], [bigint], "view">;
 
   release: TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
+    [operatorId: BigNumberish, amount: BigNumberish, income: BigNumberish],
+    [bigint],
     "nonpayable"
   >;
 
@@ -669,7 +684,7 @@ export interface PerformanceStaking extends BaseContract {
     nameOrSignature: "activeStakeOf"
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
-    nameOrSignature: "addBonus"
+    nameOrSignature: "addIncome"
   ): TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish],
     [void],
@@ -713,6 +728,13 @@ export interface PerformanceStaking extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "poolShareOf"
+  ): TypedContractMethod<
+    [arg0: BigNumberish, arg1: BigNumberish],
+    [bigint],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "positionOf"
   ): TypedContractMethod<
     [operatorId: BigNumberish, holder: AddressLike],
@@ -732,8 +754,8 @@ export interface PerformanceStaking extends BaseContract {
   getFunction(
     nameOrSignature: "release"
   ): TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
+    [operatorId: BigNumberish, amount: BigNumberish, income: BigNumberish],
+    [bigint],
     "nonpayable"
   >;
   getFunction(
@@ -782,18 +804,18 @@ export interface PerformanceStaking extends BaseContract {
     AuthorityUpdatedEvent.OutputObject
   >;
   getEvent(
-    key: "BonusAdded"
-  ): TypedContractEvent<
-    BonusAddedEvent.InputTuple,
-    BonusAddedEvent.OutputTuple,
-    BonusAddedEvent.OutputObject
-  >;
-  getEvent(
     key: "BreachRecorded"
   ): TypedContractEvent<
     BreachRecordedEvent.InputTuple,
     BreachRecordedEvent.OutputTuple,
     BreachRecordedEvent.OutputObject
+  >;
+  getEvent(
+    key: "IncomeAdded"
+  ): TypedContractEvent<
+    IncomeAddedEvent.InputTuple,
+    IncomeAddedEvent.OutputTuple,
+    IncomeAddedEvent.OutputObject
   >;
   getEvent(
     key: "OperatorJailed"
@@ -850,17 +872,6 @@ export interface PerformanceStaking extends BaseContract {
       AuthorityUpdatedEvent.OutputObject
     >;
 
-    "BonusAdded(uint24,uint256)": TypedContractEvent<
-      BonusAddedEvent.InputTuple,
-      BonusAddedEvent.OutputTuple,
-      BonusAddedEvent.OutputObject
-    >;
-    BonusAdded: TypedContractEvent<
-      BonusAddedEvent.InputTuple,
-      BonusAddedEvent.OutputTuple,
-      BonusAddedEvent.OutputObject
-    >;
-
     "BreachRecorded(uint24,uint32,uint256)": TypedContractEvent<
       BreachRecordedEvent.InputTuple,
       BreachRecordedEvent.OutputTuple,
@@ -870,6 +881,17 @@ export interface PerformanceStaking extends BaseContract {
       BreachRecordedEvent.InputTuple,
       BreachRecordedEvent.OutputTuple,
       BreachRecordedEvent.OutputObject
+    >;
+
+    "IncomeAdded(uint24,uint256)": TypedContractEvent<
+      IncomeAddedEvent.InputTuple,
+      IncomeAddedEvent.OutputTuple,
+      IncomeAddedEvent.OutputObject
+    >;
+    IncomeAdded: TypedContractEvent<
+      IncomeAddedEvent.InputTuple,
+      IncomeAddedEvent.OutputTuple,
+      IncomeAddedEvent.OutputObject
     >;
 
     "OperatorJailed(uint24,uint32,uint256)": TypedContractEvent<

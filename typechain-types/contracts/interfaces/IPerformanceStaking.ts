@@ -106,12 +106,13 @@ export interface IPerformanceStakingInterface extends Interface {
       | "THAW_PERIOD"
       | "TREASURY"
       | "activeStakeOf"
-      | "addBonus"
+      | "addIncome"
       | "addStake"
       | "breachesOf"
       | "charge"
       | "headroomOf"
       | "poolOf"
+      | "poolShareOf"
       | "positionOf"
       | "previewCharge"
       | "proceedsOf"
@@ -126,8 +127,8 @@ export interface IPerformanceStakingInterface extends Interface {
 
   getEvent(
     nameOrSignatureOrTopic:
-      | "BonusAdded"
       | "BreachRecorded"
+      | "IncomeAdded"
       | "OperatorJailed"
       | "ProceedsWithdrawn"
       | "StakeAdded"
@@ -148,7 +149,7 @@ export interface IPerformanceStakingInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
-    functionFragment: "addBonus",
+    functionFragment: "addIncome",
     values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
@@ -172,6 +173,10 @@ export interface IPerformanceStakingInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "poolShareOf",
+    values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "positionOf",
     values: [BigNumberish, AddressLike]
   ): string;
@@ -185,7 +190,7 @@ export interface IPerformanceStakingInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "release",
-    values: [BigNumberish, BigNumberish]
+    values: [BigNumberish, BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "slash",
@@ -223,12 +228,16 @@ export interface IPerformanceStakingInterface extends Interface {
     functionFragment: "activeStakeOf",
     data: BytesLike
   ): Result;
-  decodeFunctionResult(functionFragment: "addBonus", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "addIncome", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "addStake", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "breachesOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "charge", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "headroomOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "poolOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "poolShareOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "positionOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "previewCharge",
@@ -247,19 +256,6 @@ export interface IPerformanceStakingInterface extends Interface {
   decodeFunctionResult(functionFragment: "worthOf", data: BytesLike): Result;
 }
 
-export namespace BonusAddedEvent {
-  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
-  export type OutputTuple = [operatorId: bigint, amount: bigint];
-  export interface OutputObject {
-    operatorId: bigint;
-    amount: bigint;
-  }
-  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
-  export type Filter = TypedDeferredTopicFilter<Event>;
-  export type Log = TypedEventLog<Event>;
-  export type LogDescription = TypedLogDescription<Event>;
-}
-
 export namespace BreachRecordedEvent {
   export type InputTuple = [
     operatorId: BigNumberish,
@@ -271,6 +267,19 @@ export namespace BreachRecordedEvent {
     operatorId: bigint;
     planId: bigint;
     day: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace IncomeAddedEvent {
+  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [operatorId: bigint, amount: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -471,7 +480,7 @@ export interface IPerformanceStaking extends BaseContract {
     "view"
   >;
 
-  addBonus: TypedContractMethod<
+  addIncome: TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
@@ -503,6 +512,12 @@ export interface IPerformanceStaking extends BaseContract {
     "view"
   >;
 
+  poolShareOf: TypedContractMethod<
+    [operatorId: BigNumberish, income: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   positionOf: TypedContractMethod<
     [operatorId: BigNumberish, holder: AddressLike],
     [IPerformanceStaking.PositionStructOutput],
@@ -518,8 +533,8 @@ export interface IPerformanceStaking extends BaseContract {
   proceedsOf: TypedContractMethod<[beneficiary: AddressLike], [bigint], "view">;
 
   release: TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
+    [operatorId: BigNumberish, amount: BigNumberish, income: BigNumberish],
+    [bigint],
     "nonpayable"
   >;
 
@@ -575,7 +590,7 @@ export interface IPerformanceStaking extends BaseContract {
     nameOrSignature: "activeStakeOf"
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
-    nameOrSignature: "addBonus"
+    nameOrSignature: "addIncome"
   ): TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish],
     [void],
@@ -613,6 +628,13 @@ export interface IPerformanceStaking extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "poolShareOf"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, income: BigNumberish],
+    [bigint],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "positionOf"
   ): TypedContractMethod<
     [operatorId: BigNumberish, holder: AddressLike],
@@ -632,8 +654,8 @@ export interface IPerformanceStaking extends BaseContract {
   getFunction(
     nameOrSignature: "release"
   ): TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
-    [void],
+    [operatorId: BigNumberish, amount: BigNumberish, income: BigNumberish],
+    [bigint],
     "nonpayable"
   >;
   getFunction(
@@ -672,18 +694,18 @@ export interface IPerformanceStaking extends BaseContract {
   >;
 
   getEvent(
-    key: "BonusAdded"
-  ): TypedContractEvent<
-    BonusAddedEvent.InputTuple,
-    BonusAddedEvent.OutputTuple,
-    BonusAddedEvent.OutputObject
-  >;
-  getEvent(
     key: "BreachRecorded"
   ): TypedContractEvent<
     BreachRecordedEvent.InputTuple,
     BreachRecordedEvent.OutputTuple,
     BreachRecordedEvent.OutputObject
+  >;
+  getEvent(
+    key: "IncomeAdded"
+  ): TypedContractEvent<
+    IncomeAddedEvent.InputTuple,
+    IncomeAddedEvent.OutputTuple,
+    IncomeAddedEvent.OutputObject
   >;
   getEvent(
     key: "OperatorJailed"
@@ -729,17 +751,6 @@ export interface IPerformanceStaking extends BaseContract {
   >;
 
   filters: {
-    "BonusAdded(uint24,uint256)": TypedContractEvent<
-      BonusAddedEvent.InputTuple,
-      BonusAddedEvent.OutputTuple,
-      BonusAddedEvent.OutputObject
-    >;
-    BonusAdded: TypedContractEvent<
-      BonusAddedEvent.InputTuple,
-      BonusAddedEvent.OutputTuple,
-      BonusAddedEvent.OutputObject
-    >;
-
     "BreachRecorded(uint24,uint32,uint256)": TypedContractEvent<
       BreachRecordedEvent.InputTuple,
       BreachRecordedEvent.OutputTuple,
@@ -749,6 +760,17 @@ export interface IPerformanceStaking extends BaseContract {
       BreachRecordedEvent.InputTuple,
       BreachRecordedEvent.OutputTuple,
       BreachRecordedEvent.OutputObject
+    >;
+
+    "IncomeAdded(uint24,uint256)": TypedContractEvent<
+      IncomeAddedEvent.InputTuple,
+      IncomeAddedEvent.OutputTuple,
+      IncomeAddedEvent.OutputObject
+    >;
+    IncomeAdded: TypedContractEvent<
+      IncomeAddedEvent.InputTuple,
+      IncomeAddedEvent.OutputTuple,
+      IncomeAddedEvent.OutputObject
     >;
 
     "OperatorJailed(uint24,uint32,uint256)": TypedContractEvent<

@@ -183,25 +183,6 @@ const _abi = [
         type: "uint24",
       },
       {
-        indexed: false,
-        internalType: "uint256",
-        name: "amount",
-        type: "uint256",
-      },
-    ],
-    name: "BonusAdded",
-    type: "event",
-  },
-  {
-    anonymous: false,
-    inputs: [
-      {
-        indexed: true,
-        internalType: "OperatorId",
-        name: "operatorId",
-        type: "uint24",
-      },
-      {
         indexed: true,
         internalType: "PlanId",
         name: "planId",
@@ -215,6 +196,25 @@ const _abi = [
       },
     ],
     name: "BreachRecorded",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "IncomeAdded",
     type: "event",
   },
   {
@@ -475,7 +475,7 @@ const _abi = [
         type: "uint256",
       },
     ],
-    name: "addBonus",
+    name: "addIncome",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",
@@ -669,6 +669,30 @@ const _abi = [
         type: "uint24",
       },
       {
+        internalType: "uint256",
+        name: "income",
+        type: "uint256",
+      },
+    ],
+    name: "poolShareOf",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
         internalType: "address",
         name: "holder",
         type: "address",
@@ -780,9 +804,20 @@ const _abi = [
         name: "amount",
         type: "uint256",
       },
+      {
+        internalType: "uint256",
+        name: "income",
+        type: "uint256",
+      },
     ],
     name: "release",
-    outputs: [],
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "forPool",
+        type: "uint256",
+      },
+    ],
     stateMutability: "nonpayable",
     type: "function",
   },
