@@ -14,6 +14,7 @@ import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
 import {ILicenseRegistry, PlanShares, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
 import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking} from "./interfaces/IPerformanceStaking.sol";
+import {IRevenueWaterfall} from "./interfaces/IRevenueWaterfall.sol";
 import {
     BatchHeader,
     BatchStatus,
@@ -33,17 +34,17 @@ import {Account, AccountLib, Aside} from "./types/Account.sol";
 import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "./types/Ids.sol";
 
 /// @title The escrow
-/// @notice HOLDS all money of licensees, and what was charged to it until its payees fetch it: its balance is the sum of
-/// all accounts' balances, all upfront prices and batches' charges that wait (held; then the attestor's share until
-/// collected), all earnings, the operators' bonuses and the protocol's fees. What somebody sends it unasked belongs to nobody.
+/// @notice HOLDS all money of licensees, and what was charged to it until its payees fetch it: it owes (`totalOwed`) all
+/// accounts' balances, all upfront prices and batches' charges that wait (held; then the attestor's share until collected),
+/// the operators' and the assets' income and the protocol's fees. What somebody sends it unasked belongs to nobody.
 /// STATES, drawn in docs/states.md, are derived from facts and time: `statusOf` a license, `batchStatusOf` a batch. An account
 /// opens at purchase and stays for ever, so that nothing can be late for its money.
 /// WHO: anybody buys, funds anyone, settles what a plan's attestor vouches for, renews and closes terms, and releases what is
 /// due; a license's owner alone sets its cap, operator, road and renewal, locks and ends it, ends its grants and takes its
-/// money out; payees fetch their own. Governance sets a bounded fee, raises the ceiling, and pauses purchases and deposits for
-/// a bounded time: nothing else.
-/// ASSUMES a currency that moves what it is told to move (checked on the way in), and attestors that are right: a plan
-/// names its own, and caps, window and hold bound what a wrong one can do.
+/// money out; an operator's owner fetches its earnings; the rest goes where it belongs, whoever sends it. Governance sets a
+/// bounded fee, raises the ceiling, and pauses purchases and deposits for a bounded time: nothing else.
+/// ASSUMES a currency that moves what it is told to move (while it is short of what is owed, no more money comes in), and
+/// attestors that are right: a plan names its own, and caps, window and hold bound what a wrong one can do.
 /// UNITS AND ROUNDING: money in currency units, times in Unix seconds. A price rounds down to the payer's gain; a split's
 /// remainder is the operator's.
 contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTransient {
@@ -65,6 +66,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     ILicenseRegistry public immutable LICENSES;
     IOperatorRegistry public immutable OPERATORS;
     IPerformanceStaking public immutable STAKING;
+    IRevenueWaterfall public immutable WATERFALL;
     address public immutable TREASURY;
     uint256 public immutable EPOCH_PERIOD;
     uint256 public immutable WINDOW_PERIOD;
@@ -74,17 +76,18 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     /// @dev One whole unit of the currency.
     uint256 private immutable UNIT;
 
+    // One word, so that money that comes in reads and writes no other, and a release writes one slot less.
     uint16 public feeBps;
     uint64 public depositCeiling;
     uint40 public pausedUntil;
-    /// @dev Currency units that wait for the treasury: in this word, so that a release writes one slot less.
     uint64 public protocolFees;
+    uint64 public totalOwed;
 
     LicenseBook private _book;
     mapping(bytes32 lane => Lane) private _lanes;
     mapping(bytes32 batchId => Batch) private _batches;
-    mapping(address payee => uint256) public earningsOf;
-    mapping(OperatorId operatorId => uint256) public bonusOf;
+    mapping(OperatorId operatorId => OperatorIncome) private _operatorIncomes;
+    mapping(AssetId assetId => uint256) public assetIncomeOf;
 
     struct Deployment {
         address authority;
@@ -92,6 +95,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         ILicenseRegistry licenses;
         IOperatorRegistry operators;
         IPerformanceStaking staking;
+        IRevenueWaterfall waterfall;
         address treasury;
         uint256 epochPeriod;
         uint256 windowPeriod;
@@ -111,6 +115,10 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
                 d.staking.TREASURY() == d.treasury,
             StakingOfAnotherMarket(address(d.staking))
         );
+        require(
+            d.waterfall.CURRENCY() == d.currency && d.waterfall.ASSETS() == d.licenses.ASSETS(),
+            WaterfallOfAnotherMarket(address(d.waterfall))
+        );
         uint256 stakeThaw = d.staking.THAW_PERIOD();
         uint256 shortestThaw = d.licenses.LONGEST_HOLD() + d.windowPeriod;
         require(stakeThaw >= shortestThaw, StakeThawTooShort(stakeThaw, shortestThaw));
@@ -120,6 +128,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         ASSETS = d.licenses.ASSETS();
         OPERATORS = d.operators;
         STAKING = d.staking;
+        WATERFALL = d.waterfall;
         TREASURY = d.treasury;
         EPOCH_PERIOD = d.epochPeriod;
         WINDOW_PERIOD = d.windowPeriod;
@@ -163,9 +172,9 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         (AssetId assetId, uint256 amount, uint256 bps) = _book.takeUpfront(licenseId);
         if (amount == 0) return;
 
-        (address publisher, uint256 fee) = _payPublisher(assetId, amount, bps);
+        uint256 fee = _creditAsset(assetId, amount, bps);
 
-        emit UpfrontReleased(licenseId, publisher, amount - fee, fee);
+        emit UpfrontReleased(licenseId, assetId, amount - fee, fee);
     }
 
     // A licensee's own
@@ -226,7 +235,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
         emit Withdrawn(licenseId, to, amount);
 
-        CURRENCY.safeTransfer(to, amount);
+        _send(to, amount);
     }
 
     // Terms
@@ -243,9 +252,9 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         AssetId assetId;
         uint256 endedAt;
         (assetId, endedAt, charged) = _book.closeTerm(licenseId);
-        (, uint256 fee) = _payPublisher(assetId, charged, feeBps);
+        uint256 fee = _creditAsset(assetId, charged, feeBps);
 
-        emit TermClosed(licenseId, endedAt, charged, fee);
+        emit TermClosed(licenseId, assetId, endedAt, charged, fee);
     }
 
     // Settlement
@@ -286,6 +295,8 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
             header.planId,
             header.versionId,
             header.sequence,
+            header.epochStart,
+            header.epochEnd,
             header.root,
             charged,
             discountBps,
@@ -317,15 +328,13 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         PlanShares memory shares = LICENSES.sharesOf(batch.planId);
         Split memory split = _split(batch, shares);
         _batches[batchId].status = BatchStatus.Released;
-        earningsOf[OPERATORS.ownerOf(batch.operatorId)] += split.operator;
-        earningsOf[ASSETS.ownerOf(AssetId.unwrap(shares.assetId))] += split.publisher;
-        // At most the batch's charge, and all charges together are at most what the escrow may hold: 64 bits.
+        assetIncomeOf[shares.assetId] += split.publisher;
+        // All that is owed has 64 bits, and this is a part of it.
         protocolFees += uint64(split.fee);
-        if (split.bonus > 0) bonusOf[batch.operatorId] += split.bonus;
+        uint256 forPool = STAKING.release(batch.operatorId, batch.charged, split.operator);
+        _creditOperator(batch.operatorId, split.operator - forPool, forPool + split.bonus);
 
-        emit BatchReleased(batchId, split);
-
-        STAKING.release(batch.operatorId, batch.charged, split.operator);
+        emit BatchReleased(batchId, batch.operatorId, shares.assetId, split, forPool);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -340,44 +349,58 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
         emit AttestorShareCollected(batchId, msg.sender, amount);
 
-        CURRENCY.safeTransfer(msg.sender, amount);
+        _send(msg.sender, amount);
     }
 
     /// @inheritdoc IUsageEscrow
-    function payBonus(OperatorId operatorId) external nonReentrant returns (uint256 amount) {
-        amount = bonusOf[operatorId];
-        require(amount > 0, BonusNone(operatorId));
+    function payPool(OperatorId operatorId) external nonReentrant returns (uint256 amount) {
+        amount = _operatorIncomes[operatorId].forPool;
+        require(amount > 0, PoolIncomeEmpty(operatorId));
 
-        delete bonusOf[operatorId];
+        _operatorIncomes[operatorId].forPool = 0;
 
-        emit BonusPaid(operatorId, amount);
+        emit PoolPaid(operatorId, amount);
 
         STAKING.addIncome(operatorId, amount);
-        CURRENCY.safeTransfer(address(STAKING), amount);
+        _send(address(STAKING), amount);
     }
 
     /// @inheritdoc IUsageEscrow
-    function withdrawEarnings(address to) external nonReentrant returns (uint256 amount) {
-        amount = earningsOf[msg.sender];
-        require(amount > 0, EarningsEmpty(msg.sender));
+    function payAsset(AssetId assetId) external nonReentrant returns (uint256 amount) {
+        amount = assetIncomeOf[assetId];
+        require(amount > 0, AssetIncomeEmpty(assetId));
 
-        delete earningsOf[msg.sender];
+        delete assetIncomeOf[assetId];
 
-        emit EarningsWithdrawn(msg.sender, to, amount);
+        emit AssetPaid(assetId, amount);
 
-        CURRENCY.safeTransfer(to, amount);
+        WATERFALL.credit(assetId, amount);
+        _send(address(WATERFALL), amount);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function withdrawEarnings(OperatorId operatorId, address to) external nonReentrant returns (uint256 amount) {
+        require(OPERATORS.ownerOf(operatorId) == msg.sender, CallerNotOperator(operatorId, msg.sender));
+        amount = _operatorIncomes[operatorId].earnings;
+        require(amount > 0, EarningsEmpty(operatorId));
+
+        _operatorIncomes[operatorId].earnings = 0;
+
+        emit EarningsWithdrawn(operatorId, to, amount);
+
+        _send(to, amount);
     }
 
     /// @inheritdoc IUsageEscrow
     function withdrawFees() external nonReentrant returns (uint256 amount) {
         amount = protocolFees;
-        require(amount > 0, EarningsEmpty(TREASURY));
+        require(amount > 0, FeesEmpty());
 
         protocolFees = 0;
 
-        emit EarningsWithdrawn(TREASURY, TREASURY, amount);
+        emit FeesWithdrawn(TREASURY, amount);
 
-        CURRENCY.safeTransfer(TREASURY, amount);
+        _send(TREASURY, amount);
     }
 
     // Administration
@@ -468,6 +491,11 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     }
 
     /// @inheritdoc IUsageEscrow
+    function operatorIncomeOf(OperatorId operatorId) external view returns (OperatorIncome memory) {
+        return _operatorIncomes[operatorId];
+    }
+
+    /// @inheritdoc IUsageEscrow
     function capOf(uint8 capCode) external view returns (uint256) {
         return AccountLib.capOf(capCode, UNIT);
     }
@@ -480,27 +508,43 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         _collect(amount);
     }
 
-    /// @dev Takes `amount` from the caller, under the ceiling; the whole of it must arrive.
+    /// @dev Takes `amount` from the caller, under the ceiling. A currency that lets less arrive than it was told to, or whose
+    /// balances shrink, is short of what is owed then.
     function _collect(uint256 amount) private {
         if (amount == 0) return;
-        uint256 held = CURRENCY.balanceOf(address(this));
-        require(held + amount <= depositCeiling, DepositCeilingReached(held, depositCeiling));
+        uint256 owed = totalOwed + amount;
+        require(owed <= depositCeiling, DepositCeilingReached(totalOwed, depositCeiling));
+        // At most the ceiling, which has 64 bits.
+        totalOwed = uint64(owed);
+
         CURRENCY.safeTransferFrom(msg.sender, address(this), amount);
-        uint256 received = CURRENCY.balanceOf(address(this)) - held;
-        require(received == amount, TransferIncomplete(amount, received));
+
+        uint256 held = CURRENCY.balanceOf(address(this));
+        require(held >= owed, CurrencyShort(held, owed));
     }
 
-    /// @dev Credits `amount`, less the protocol fee, to the owner of a model.
-    function _payPublisher(
-        AssetId assetId,
-        uint256 amount,
-        uint256 bps
-    ) private returns (address publisher, uint256 fee) {
-        publisher = ASSETS.ownerOf(AssetId.unwrap(assetId));
+    /// @dev Pays out a part of what is owed.
+    function _send(address to, uint256 amount) private {
+        totalOwed -= uint64(amount);
+        CURRENCY.safeTransfer(to, amount);
+    }
+
+    /// @dev Credits `amount`, less the protocol fee, to an asset.
+    function _creditAsset(AssetId assetId, uint256 amount, uint256 bps) private returns (uint256 fee) {
         fee = Bps.share(amount, bps);
-        earningsOf[publisher] += amount - fee;
-        // At most what the escrow may hold: 64 bits.
+        assetIncomeOf[assetId] += amount - fee;
+        // All that is owed has 64 bits, and this is a part of it.
         protocolFees += uint64(fee);
+    }
+
+    function _creditOperator(OperatorId operatorId, uint256 earnings, uint256 forPool) private {
+        OperatorIncome memory income = _operatorIncomes[operatorId];
+        // All that is owed has 64 bits, and these are parts of it.
+        unchecked {
+            income.earnings += uint64(earnings);
+            income.forPool += uint64(forPool);
+        }
+        _operatorIncomes[operatorId] = income;
     }
 
     function _requireSettleable(
@@ -589,7 +633,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
                     : tariff.chargeTo(account, entry);
                 accounts[i] = account;
                 charged += amount;
-                outcomes.put(i, amount, status);
+                outcomes.put(i, licenseId, amount, uint256(status));
             }
         }
         (uint256 evenSigned, uint256 oddSigned) = UsageEntryLib.lanesOf(header);

@@ -48,6 +48,7 @@ export const OPEN: Record<string, string[]> = {
   LicenseRegistry: ["createPlan", "closePlan", "approve", "setApprovalForAll", "transferFrom", "safeTransferFrom"],
   OperatorRegistry: ["register", "describe", "addKey", "revokeKey", "setServed"],
   PerformanceStaking: ["addStake", "thaw", "withdraw", "withdrawProceeds"],
+  RevenueWaterfall: ["distribute", "withdraw"],
   UsageEscrow: [
     "buy",
     "deposit",
@@ -69,7 +70,8 @@ export const OPEN: Record<string, string[]> = {
     "settle",
     "release",
     "collectAttestorShare",
-    "payBonus",
+    "payPool",
+    "payAsset",
     "withdrawEarnings",
     "withdrawFees",
   ],

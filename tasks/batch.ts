@@ -83,9 +83,9 @@ export async function settleBatch(session: Session, { file }: { file: string }):
   const { charged, discountBps, outcomes } = await escrow.previewSettle(header, entries, AS_OF_NOW);
   await send(escrow.settle, header, entries, proof);
   const found = unpackOutcomes(outcomes);
-  const incomplete = unpackEntries(entries).flatMap(({ licenseId }, i) =>
-    found[i].status === "Charged" ? [] : [{ license: licenseId, ...found[i], charged: money.of(found[i].charged) }],
-  );
+  const incomplete = found
+    .filter(({ status }) => status !== "Charged")
+    .map(({ licenseId, charged, status }) => ({ license: licenseId, charged: money.of(charged), status }));
   return {
     batch,
     charged: money.of(charged),

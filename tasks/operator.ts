@@ -154,12 +154,12 @@ export async function describeOperator({ licet }: Session, args: DescribeOperato
   return { operator, ...said };
 }
 
-/** Sends the bonuses of an operator's batches to its pool. */
-export async function payBonus(
+/** Sends what an operator's pool has earned to it. */
+export async function payPool(
   { licet, money }: Session,
   { operator }: { operator: number },
 ): Promise<TaskRecord & { added: Amount }> {
-  const { amount } = eventOf(await send(licet.escrow.payBonus, operator), "BonusPaid");
+  const { amount } = eventOf(await send(licet.escrow.payPool, operator), "PoolPaid");
   return { operator, added: money.of(amount) };
 }
 
@@ -218,9 +218,9 @@ sendingTask("operator:describe", {
   act: describeOperator,
 });
 
-sendingTask("operator:bonus", {
-  about: "Sends the bonuses of an operator's good batches to its stake; anybody may",
+sendingTask("operator:pool", {
+  about: "Sends what an operator's pool has earned, bonuses and its part of the income, to its stake; anybody may",
   example: "--operator 1",
   parameters: { operator: operatorId() },
-  act: payBonus,
+  act: payPool,
 });

@@ -3,12 +3,12 @@ import { dateOf, readingTask, timeOf, type Session, type TaskRecord } from "./su
 
 /** A deployment as it is: where its contracts are, what it is set to, and how much there is of everything. */
 export async function showStatus({ hre, book, licet, money }: Session): Promise<TaskRecord> {
-  const { assets, licenses, operators, staking, escrow, currency } = licet;
+  const { assets, licenses, operators, staking, escrow } = licet;
   const { provider } = hre.ethers;
-  const [block, now, held, ceiling, fee, fees, pausedUntil, epoch, window, thaw, treasury] = await Promise.all([
+  const [block, now, owed, ceiling, fee, fees, pausedUntil, epoch, window, thaw, treasury] = await Promise.all([
     provider.getBlockNumber(),
     timeOf(hre),
-    currency.balanceOf(escrow),
+    escrow.totalOwed(),
     escrow.depositCeiling(),
     escrow.feeBps(),
     escrow.protocolFees(),
@@ -38,9 +38,9 @@ export async function showStatus({ hre, book, licet, money }: Session): Promise<
     "thaw of stake": periodOf(thaw),
     "protocol fee": percentOf(fee),
     "fees for the treasury": money.of(fees),
-    "held by the escrow": money.of(held),
+    "owed by the escrow": money.of(owed),
     "deposit ceiling": money.of(ceiling),
-    "of it used": percentOf(ceiling === 0n ? 0n : (held * 10_000n) / ceiling),
+    "of it used": percentOf(ceiling === 0n ? 0n : (owed * 10_000n) / ceiling),
     "purchases and deposits": pausedUntil > BigInt(now) ? `paused until ${dateOf(pausedUntil).toISOString()}` : "open",
     models,
     plans,

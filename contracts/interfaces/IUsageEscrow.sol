@@ -7,6 +7,7 @@ import {IAssetRegistry} from "./IAssetRegistry.sol";
 import {ILicenseRegistry} from "./ILicenseRegistry.sol";
 import {IOperatorRegistry} from "./IOperatorRegistry.sol";
 import {IPerformanceStaking} from "./IPerformanceStaking.sol";
+import {IRevenueWaterfall} from "./IRevenueWaterfall.sol";
 
 /// @dev What attestors sign, by EIP-712, as `Batch`. A lane is the (operator, plan, version) that sequences count in.
 struct BatchHeader {
@@ -160,14 +161,23 @@ interface IUsageEscrow {
         uint16 feeBps;
     }
 
-    /// @dev How a batch's charge is divided, in currency units.
+    /// @dev How a charge is divided, in currency units.
     struct Split {
+        /// What of it is for the operator's pool, the pool's shares and the commission say when it is paid.
         uint256 operator;
         uint256 publisher;
         uint256 attestor;
         uint256 fee;
         /// For the operator's pool, out of the fee.
         uint256 bonus;
+    }
+
+    /// @dev What waits for an operator, in currency units.
+    struct OperatorIncome {
+        /// For its owner.
+        uint64 earnings;
+        /// For its pool: income's part, and bonuses.
+        uint64 forPool;
     }
 
     event LicenseBought(
@@ -179,7 +189,8 @@ interface IUsageEscrow {
         uint256 expiresAt
     );
     event UpfrontPaid(LicenseId indexed licenseId, uint256 amount, uint256 releasableAt);
-    event UpfrontReleased(LicenseId indexed licenseId, address indexed publisher, uint256 amount, uint256 fee);
+    /// @param amount For the asset
+    event UpfrontReleased(LicenseId indexed licenseId, AssetId indexed assetId, uint256 amount, uint256 fee);
     event UpfrontReturned(LicenseId indexed licenseId, uint256 amount);
     event Deposited(LicenseId indexed licenseId, address indexed payer, uint256 amount);
     event CapSet(LicenseId indexed licenseId, uint8 capCode);
@@ -193,30 +204,48 @@ interface IUsageEscrow {
     event ServiceChanged(LicenseId indexed licenseId, OperatorId indexed operatorId, bool onVoucherRoad);
     event RenewalSet(LicenseId indexed licenseId, bool renews);
     event TermRenewed(LicenseId indexed licenseId, uint256 term, uint256 expiresAt);
-    event TermClosed(LicenseId indexed licenseId, uint256 endedAt, uint256 charged, uint256 fee);
-    event LicenseLocked(LicenseId indexed licenseId, uint256 movableAt);
+    /// @param charged For the asset, but for the fee
+    event TermClosed(
+        LicenseId indexed licenseId,
+        AssetId indexed assetId,
+        uint256 endedAt,
+        uint256 charged,
+        uint256 fee
+    );
+    event LicenseLocked(LicenseId indexed licenseId, uint256 stoppedAt, uint256 movableAt);
     event LicenseUnlocked(LicenseId indexed licenseId);
-    event LicenseEnded(LicenseId indexed licenseId);
+    event LicenseEnded(LicenseId indexed licenseId, uint256 stoppedAt);
     event GenerationRaised(LicenseId indexed licenseId, uint16 generation);
     event ThawStarted(LicenseId indexed licenseId, uint256 amount, uint256 readyAt);
     event Withdrawn(LicenseId indexed licenseId, address indexed to, uint256 amount);
 
-    /// @param outcomes Eight bytes an entry, in entry order: charged (56 bits), EntryStatus (8 bits)
+    /// @param outcomes Sixteen bytes an entry, in entry order: licenseId (64 bits), charged (56 bits), EntryStatus (8 bits)
     event BatchSettled(
         bytes32 indexed batchId,
         OperatorId indexed operatorId,
         PlanId indexed planId,
         VersionId versionId,
         uint64 sequence,
+        uint40 epochStart,
+        uint40 epochEnd,
         bytes32 root,
         uint256 charged,
         uint256 discountBps,
         bytes outcomes
     );
-    event BatchReleased(bytes32 indexed batchId, Split split);
+    /// @param forPool What of the operator's share its pool gets, besides the bonus
+    event BatchReleased(
+        bytes32 indexed batchId,
+        OperatorId indexed operatorId,
+        AssetId indexed assetId,
+        Split split,
+        uint256 forPool
+    );
     event AttestorShareCollected(bytes32 indexed batchId, address indexed attestor, uint256 amount);
-    event BonusPaid(OperatorId indexed operatorId, uint256 amount);
-    event EarningsWithdrawn(address indexed payee, address indexed to, uint256 amount);
+    event PoolPaid(OperatorId indexed operatorId, uint256 amount);
+    event AssetPaid(AssetId indexed assetId, uint256 amount);
+    event EarningsWithdrawn(OperatorId indexed operatorId, address indexed to, uint256 amount);
+    event FeesWithdrawn(address indexed treasury, uint256 amount);
 
     event DepositCeilingRaised(uint64 ceiling);
     event FeeSet(uint16 feeBps);
@@ -224,8 +253,8 @@ interface IUsageEscrow {
     event Unpaused();
 
     error AmountZero();
+    error AssetIncomeEmpty(AssetId assetId);
     error BatchNotHeld(bytes32 batchId, BatchStatus status);
-    error BonusNone(OperatorId operatorId);
     error BatchNotReleased(bytes32 batchId, BatchStatus status);
     error BatchNotVouchedFor(bytes32 batchId, address attestor);
     error BatchOutOfSequence(uint256 sequence, uint256 last);
@@ -234,13 +263,15 @@ interface IUsageEscrow {
     error CapCutNone(LicenseId licenseId);
     error CapCutRunning(LicenseId licenseId, uint256 readyAt);
     error CallerNotAttestor(bytes32 batchId, address caller);
+    error CallerNotOperator(OperatorId operatorId, address caller);
     error CallerNotOwner(LicenseId licenseId, address caller);
     error CeilingNotRaised(uint256 ceiling, uint256 current);
     error CurrencyDecimalsUnsupported(uint8 decimals, uint8 most);
+    error CurrencyShort(uint256 held, uint256 owed);
     error DeadlinePassed(uint256 deadline, uint256 time);
-    error DepositCeilingReached(uint256 held, uint256 ceiling);
+    error DepositCeilingReached(uint256 owed, uint256 ceiling);
     error DepositsPaused(uint256 until);
-    error EarningsEmpty(address payee);
+    error EarningsEmpty(OperatorId operatorId);
     error EntriesMalformed(uint256 length);
     error EntriesMismatch(bytes32 actual, bytes32 signed);
     error EntriesOutOfOrder(uint256 licenseId, uint256 previous);
@@ -248,6 +279,7 @@ interface IUsageEscrow {
     error EpochNotEnded(uint256 epochEnd, uint256 time);
     error EpochOverlaps(uint256 epochStart, uint256 previousEnd);
     error FeeAboveBound(uint256 feeBps, uint256 bound);
+    error FeesEmpty();
     error GenerationExhausted(LicenseId licenseId);
     error HoldRunning(bytes32 batchId, uint256 releasableAt);
     error LicenseNotTransferable(LicenseId licenseId);
@@ -258,6 +290,7 @@ interface IUsageEscrow {
     error PlanNotServed(OperatorId operatorId, PlanId planId);
     error PauseTooSoon(uint256 allowedAt);
     error PeriodOutOfRange(uint256 period, uint256 shortest, uint256 longest);
+    error PoolIncomeEmpty(OperatorId operatorId);
     error PriceAboveLimit(uint256 price, uint256 limit);
     error RenewalForOwner(LicenseId licenseId);
     error ServiceChangeNone(LicenseId licenseId);
@@ -274,12 +307,12 @@ interface IUsageEscrow {
     error ThawOpen(LicenseId licenseId, uint256 amount);
     error ThawRunning(LicenseId licenseId, uint256 readyAt);
     error TotalsMismatch();
-    error TransferIncomplete(uint256 expected, uint256 received);
     error TreasuryZero();
     error UpfrontHeld(LicenseId licenseId, uint256 releasableAt);
     error UpfrontNone(LicenseId licenseId);
     error VersionNotOfModel(VersionId versionId, AssetId assetId);
     error VersionNotUsable(VersionId versionId, uint256 usableUntil, uint256 epochEnd);
+    error WaterfallOfAnotherMarket(address waterfall);
     error WindowClosed(uint256 closedAt, uint256 time);
 
     // Buying and funding
@@ -382,11 +415,14 @@ interface IUsageEscrow {
     /// @notice Sends the attestor's share of a released batch to the attestor, who calls this.
     function collectAttestorShare(bytes32 batchId) external returns (uint256 amount, uint48 signers);
 
-    /// @notice Sends the bonuses of an operator's released batches to its pool. Anyone may call this.
-    function payBonus(OperatorId operatorId) external returns (uint256 amount);
+    /// @notice Sends what an operator's pool has earned there. Anyone may call this.
+    function payPool(OperatorId operatorId) external returns (uint256 amount);
 
-    /// @notice Sends all that the caller has earned to `to`.
-    function withdrawEarnings(address to) external returns (uint256 amount);
+    /// @notice Sends what an asset has earned to its pot in the waterfall. Anyone may call this.
+    function payAsset(AssetId assetId) external returns (uint256 amount);
+
+    /// @notice Sends all that an operator has earned to `to`, on its owner's word.
+    function withdrawEarnings(OperatorId operatorId, address to) external returns (uint256 amount);
 
     /// @notice Sends the protocol's fees to the treasury. Anyone may call this.
     function withdrawFees() external returns (uint256 amount);
@@ -396,7 +432,7 @@ interface IUsageEscrow {
     /// @notice Sets the protocol fee, at most MAX_FEE_BPS, for batches that settle from now on.
     function setFee(uint16 feeBps) external;
 
-    /// @notice Raises how much the escrow may hold.
+    /// @notice Raises how much the escrow may owe.
     function raiseDepositCeiling(uint64 ceiling) external;
 
     /// @notice Stops purchases and deposits for PAUSE_PERIOD. Can't be repeated before as long again has passed.
@@ -421,6 +457,9 @@ interface IUsageEscrow {
 
     /// @notice Where the stake is that backs what operators charge.
     function STAKING() external view returns (IPerformanceStaking);
+
+    /// @notice Where the pots are that assets' income runs through.
+    function WATERFALL() external view returns (IRevenueWaterfall);
 
     /// @notice A batch's id: the EIP-712 digest of its header, which attestors sign.
     function batchIdOf(BatchHeader calldata header) external view returns (bytes32);
@@ -450,14 +489,17 @@ interface IUsageEscrow {
     /// @notice The upfront price that waits; all zero if none does.
     function upfrontOf(LicenseId licenseId) external view returns (Upfront memory);
 
-    /// @notice Bonuses that wait for `payBonus`, in currency units.
-    function bonusOf(OperatorId operatorId) external view returns (uint256);
-
     /// @notice The cap that a code stands for, in currency units; the highest number for 0, which is none.
     function capOf(uint8 capCode) external view returns (uint256);
 
-    /// @notice What a payee has earned and not yet withdrawn, in currency units.
-    function earningsOf(address payee) external view returns (uint256);
+    /// @notice What waits for an operator's owner and its pool; all zero if nothing does.
+    function operatorIncomeOf(OperatorId operatorId) external view returns (OperatorIncome memory);
+
+    /// @notice What an asset has earned and waits for `payAsset`, in currency units.
+    function assetIncomeOf(AssetId assetId) external view returns (uint256);
+
+    /// @notice What the escrow owes to all together, in currency units: it holds at least as much.
+    function totalOwed() external view returns (uint64);
 
     /// @notice What waits for the treasury, in currency units.
     function protocolFees() external view returns (uint64);
@@ -465,7 +507,7 @@ interface IUsageEscrow {
     /// @notice The protocol fee of what settles from now on, in basis points of the charge before discounts.
     function feeBps() external view returns (uint16);
 
-    /// @notice The most that the escrow may hold after a purchase or a deposit, in currency units.
+    /// @notice The most that the escrow may owe after a purchase or a deposit, in currency units.
     function depositCeiling() external view returns (uint64);
 
     /// @notice Until when purchases and deposits are stopped, or were last, in Unix seconds; 0 if they never were.

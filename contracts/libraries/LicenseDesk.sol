@@ -162,9 +162,10 @@ library LicenseDesk {
 
         delete book.serviceChanges[licenseId];
         // Timestamps and waits of at most weeks stay far below 2^40.
-        uint40 movableAt = uint40(_stop(book, licenseId, account, false) + _waitPeriod());
+        uint256 stoppedAt = _stop(book, licenseId, account, false);
+        uint40 movableAt = uint40(stoppedAt + _waitPeriod());
 
-        emit IUsageEscrow.LicenseLocked(licenseId, movableAt);
+        emit IUsageEscrow.LicenseLocked(licenseId, stoppedAt, movableAt);
 
         _escrow().LICENSES().setMovable(licenseId, movableAt);
     }
@@ -186,9 +187,9 @@ library LicenseDesk {
         Account account = _ownAccount(book, licenseId);
         _requireStatus(book, licenseId, IN_USE);
 
-        _stop(book, licenseId, account, true);
+        uint256 stoppedAt = _stop(book, licenseId, account, true);
 
-        emit IUsageEscrow.LicenseEnded(licenseId);
+        emit IUsageEscrow.LicenseEnded(licenseId, stoppedAt);
     }
 
     function raiseGeneration(LicenseBook storage book, LicenseId licenseId) external returns (uint16 generation) {
@@ -242,7 +243,7 @@ library LicenseDesk {
         emit IUsageEscrow.TermRenewed(licenseId, account.term(), expiresAt);
     }
 
-    /// @return assetId The model, to whose owner the charge goes
+    /// @return assetId The model, to whose income the charge goes
     /// @return endedAt When the term ended
     /// @return charged What was taken from the account
     function closeTerm(
@@ -306,7 +307,7 @@ library LicenseDesk {
     }
 
     /// @dev Takes an upfront price that is due, or gives it back to the account.
-    /// @return assetId The model, to whose owner it goes
+    /// @return assetId The model, to whose income it goes
     /// @return amount What goes there: nothing if it was given back
     /// @return feeBps The protocol fee when it was paid
     function takeUpfront(

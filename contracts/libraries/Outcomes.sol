@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-import {EntryStatus} from "../interfaces/IUsageEscrow.sol";
-
-/// @dev What became of a batch's entries, eight bytes each: charged (56 bits), status (8 bits).
+/// @dev What became of what was to be charged, sixteen bytes each: licenseId (64 bits), charged (56 bits), status (8 bits).
 library Outcomes {
-    uint256 internal constant SIZE = 8;
+    uint256 internal constant SIZE = 16;
 
     /// @dev Room for `count` outcomes, and for the rest of the word that `put` writes with the last of them.
     function reserve(uint256 count) internal pure returns (bytes memory outcomes) {
@@ -16,12 +14,21 @@ library Outcomes {
         }
     }
 
-    /// @dev Writes the outcome of the `index`-th entry, and zeros over the next three: outcomes are put in order.
-    /// `amount` has at most 56 bits.
-    function put(bytes memory outcomes, uint256 index, uint256 amount, EntryStatus status) internal pure {
+    /// @dev Writes the `index`-th outcome, and zeros over the next one: outcomes are put in order. `licenseId` has at most 64
+    /// bits, `amount` 56, and `status` 8.
+    function put(
+        bytes memory outcomes,
+        uint256 index,
+        uint256 licenseId,
+        uint256 amount,
+        uint256 status
+    ) internal pure {
         // `index` is below the count that was reserved, with a word's room at each.
         assembly ("memory-safe") {
-            mstore(add(add(outcomes, 0x20), mul(index, SIZE)), shl(192, or(shl(8, amount), status)))
+            mstore(
+                add(add(outcomes, 0x20), mul(index, SIZE)),
+                or(shl(192, licenseId), or(shl(136, amount), shl(128, status)))
+            )
         }
     }
 
@@ -29,7 +36,7 @@ library Outcomes {
     function amountAt(bytes memory outcomes, uint256 index) internal pure returns (uint256 amount) {
         // `index` is below the count that was reserved, with a word's room at each.
         assembly ("memory-safe") {
-            amount := shr(200, mload(add(add(outcomes, 0x20), mul(index, SIZE))))
+            amount := shr(200, shl(64, mload(add(add(outcomes, 0x20), mul(index, SIZE)))))
         }
     }
 }

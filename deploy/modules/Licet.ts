@@ -33,6 +33,7 @@ export default buildModule("Licet", (m) => {
         licenses,
         operators,
         staking,
+        waterfall,
         treasury,
         epochPeriod: m.getParameter<number>("epochPeriod"),
         windowPeriod: m.getParameter<number>("windowPeriod"),

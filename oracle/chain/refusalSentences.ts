@@ -66,11 +66,11 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
 
   // UsageEscrow
   AmountZero: "The amount is 0: name a larger one",
+  AssetIncomeEmpty: "Asset {assetId} has earned nothing that isn't in its pot yet: releases bring income",
   BatchNotHeld: "Batch {batchId} is {status:batch}: only a batch that is held can be released",
   BatchNotReleased: "Batch {batchId} is {status:batch}: the attestor's share is due once it is released, and once only",
   BatchNotVouchedFor:
     "The proof doesn't vouch for batch {batchId}: too few members of the committee {attestor} signed it, or another one",
-  BonusNone: "No bonus waits for operator {operatorId}: releases of batches that met their plan's levels bring one",
   BatchOutOfSequence: "A batch of number {last} has settled in its lane, so one of number {sequence} comes too late",
   BatchSettledBefore: "Batch {batchId} has settled before: nothing is charged twice",
   BalanceAboveLimit: "License {licenseId} would hold {balance:money}, more than an account can: deposit less",
@@ -81,11 +81,13 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   CeilingNotRaised: "The deposit ceiling is {current:money} and can only be raised, and not set to {ceiling:money}",
   CurrencyDecimalsUnsupported:
     "The currency has {decimals} decimals, and a market's currency may have at most {most}: choose another",
+  CurrencyShort:
+    "The escrow would hold {held:money} and owe {owed:money}: the currency takes fees or lets balances shrink, and can't be used",
   DeadlinePassed: "This counted until {deadline:time}, and it is {time:time}: do it anew, with a later deadline",
   DepositCeilingReached:
-    "The escrow holds {held:money} of the {ceiling:money} that it may hold: deposit less, or ask governance to raise the ceiling",
+    "The escrow owes {owed:money} of the {ceiling:money} that it may owe: deposit less, or ask governance to raise the ceiling",
   DepositsPaused: "Purchases and deposits are paused until {until:time}: try again then",
-  EarningsEmpty: "{payee} has earned nothing that isn't withdrawn yet",
+  EarningsEmpty: "Operator {operatorId} has earned nothing that isn't withdrawn yet",
   EntriesMalformed: "Entries of {length} bytes are none: a batch has 1 to 2,000 entries of 28 bytes each",
   EntriesMismatch: "The entries' hash is {actual}, and the header says {signed}: settle the entries that were signed",
   EntriesOutOfOrder: "License {licenseId} comes after license {previous}: entries must ascend by license",
@@ -95,6 +97,7 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   EpochOverlaps:
     "The epoch starts on {epochStart:time}, and the lane's last one ended on {previousEnd:time}: they overlap",
   FeeAboveBound: "A protocol fee of {feeBps:percent} is above its bound of {bound:percent}",
+  FeesEmpty: "No fees wait for the treasury",
   GenerationExhausted: "All generations of license {licenseId} are used up: buy another",
   HoldRunning: "Batch {batchId} is held until {releasableAt:time}: release it from then on",
   LicenseNotTransferable: "License {licenseId} can't be transferred: its plan doesn't allow it",
@@ -107,6 +110,7 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   PlanNotServed: "Operator {operatorId} doesn't serve plan {planId}: choose one that does, with `operator:show`",
   PauseTooSoon: "Deposits may be paused again from {allowedAt:time} on",
   PeriodOutOfRange: "A period of {period:period} isn't within {shortest:period} and {longest:period}",
+  PoolIncomeEmpty: "Nothing waits for the pool of operator {operatorId}: releases bring it income and bonuses",
   PriceAboveLimit:
     "It costs {price:money} in all, and you pay at most {limit:money}: look at the plan's price, or raise your limit",
   RenewalForOwner:
@@ -145,7 +149,12 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   VersionNotOfModel: "{versionId:Version} isn't one of asset {assetId}, the plan's model",
   VersionNotUsable:
     "{versionId:Version} can't be charged for after {usableUntil:time}, and the epoch ends on {epochEnd:time}",
+  WaterfallOfAnotherMarket: "The waterfall {waterfall} is of another currency or another registry of assets",
   WindowClosed: "The batch could settle until {closedAt:time}, and it is {time:time}: it is never charged",
+
+  // RevenueWaterfall
+  ClaimableEmpty: "{payee} has nothing to withdraw: distributions bring it",
+  PotEmpty: "The pot of asset {assetId} is empty: its income comes by `payAsset`",
 
   // CommitteeAttestor
   CommitteeEmpty: "A committee needs members: name some",

@@ -5,7 +5,7 @@ import { METERS, type Entry, type Receipt, type Usage } from "./types";
 /** The most entries that the escrow takes in a batch. */
 export const MAX_ENTRIES = 2_000;
 const ENTRY_BYTES = 28;
-const OUTCOME_BYTES = 8;
+const OUTCOME_BYTES = 16;
 
 /** What settlement did with an entry. */
 export const EntryStatus = {
@@ -27,6 +27,7 @@ export type EntryStatusName = keyof typeof EntryStatus;
 const STATUS_NAMES = Object.keys(EntryStatus) as EntryStatusName[];
 
 export interface Outcome {
+  licenseId: bigint;
   /** Units of the currency. */
   charged: bigint;
   status: EntryStatusName;
@@ -77,9 +78,10 @@ export function unpackEntries(packed: string): Entry[] {
 
 export function packOutcomes(outcomes: readonly Outcome[]): string {
   const packed = Buffer.alloc(outcomes.length * OUTCOME_BYTES);
-  outcomes.forEach(({ charged, status }, i) =>
-    packed.writeBigUInt64BE((charged << 8n) | BigInt(EntryStatus[status]), i * OUTCOME_BYTES),
-  );
+  outcomes.forEach(({ licenseId, charged, status }, i) => {
+    packed.writeBigUInt64BE(licenseId, i * OUTCOME_BYTES);
+    packed.writeBigUInt64BE((charged << 8n) | BigInt(EntryStatus[status]), i * OUTCOME_BYTES + 8);
+  });
   return hexlify(packed);
 }
 
@@ -88,7 +90,11 @@ export function unpackOutcomes(packed: string): Outcome[] {
   return records("outcomes", packed, OUTCOME_BYTES).map((record) => {
     const code = record[OUTCOME_BYTES - 1];
     if (code >= STATUS_NAMES.length) throw new RangeError(`${code} is no entry status`);
-    return { charged: record.readBigUInt64BE(0) >> 8n, status: STATUS_NAMES[code] };
+    return {
+      licenseId: record.readBigUInt64BE(0),
+      charged: record.readBigUInt64BE(8) >> 8n,
+      status: STATUS_NAMES[code],
+    };
   });
 }
 

@@ -17,7 +17,7 @@ import { BATCH_LIMITS, type BatchLimits, firstPart, headerOf, nextEpoch, summari
 import type { Chain, Committee, LaneState } from "../chain/chain";
 import type { Log } from "../log";
 import { medianOf } from "../attestor/measure";
-import { type Outcome, unpackEntries } from "../protocol/entries";
+import type { Outcome } from "../protocol/entries";
 import { epochAt, isWithin } from "../protocol/epochs";
 import { batchDigest, proposalDigest, signDigest } from "../protocol/messages";
 import type { Epoch, Lane, SignedGrant, SignedMeasurement } from "../protocol/types";
@@ -490,17 +490,15 @@ export class Settler {
         `The committee ${this.config.committee} doesn't take the batch's proof any more: it needs another`,
       );
     }
-    this.warnOfUncharged(batchId, entries, await sender.preview(header, entries));
+    this.warnOfUncharged(batchId, await sender.preview(header, entries));
     const transaction = await sender.signSettle(header, entries, proof, replaced);
     store.markSubmitted(batchId, transaction.raw, transaction.hash);
     log.info("Batch submitted", { batchId, hash: transaction.hash });
     return transaction;
   }
 
-  private warnOfUncharged(batchId: string, entries: string, outcomes: Outcome[]): void {
-    const uncharged = unpackEntries(entries)
-      .map(({ licenseId }, i) => ({ licenseId, ...outcomes[i] }))
-      .filter(({ status }) => status !== "Charged");
+  private warnOfUncharged(batchId: string, outcomes: Outcome[]): void {
+    const uncharged = outcomes.filter(({ status }) => status !== "Charged");
     if (uncharged.length === 0) return;
     this.deps.log.warn("Entries aren't charged in full", { batchId, entries: uncharged.slice(0, MOST_LISTED) });
   }

@@ -1,7 +1,7 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { releaseBatch } from "../batch";
 import { withdrawEarnings } from "../earnings";
-import { payBonus } from "../operator";
+import { payPool } from "../operator";
 import { textOf, type Session } from "../support";
 import { HOUR, type Cast } from "./cast";
 import type { Settled } from "./epochs";
@@ -44,7 +44,7 @@ export async function payOut(narrator: Narrator, { cast, operator }: Market): Pr
     const earned = await gainOf(session, () => withdrawEarnings(session, {}));
     narrator.check(`the ${name} withdraws ${textOf(session.money.of(earned))}`, earned > 0n);
   }
-  const bonus = await payBonus(cast.outsider, { operator });
+  const bonus = await payPool(cast.outsider, { operator });
   narrator.check(`the operator's stake gets its bonus of ${textOf(bonus.added)}`, bonus.added.units > 0n);
   const fees = await gainOf(cast.treasury, async () => (await cast.outsider.licet.escrow.withdrawFees()).wait());
   narrator.check(`the treasury gets ${textOf(cast.treasury.money.of(fees))}`, fees > 0n);
@@ -92,8 +92,9 @@ async function gainOf(session: Session, act: () => Promise<unknown>): Promise<bi
 /** Every unit is in somebody's hand, and none in a contract. */
 export async function accountForAll(narrator: Narrator, { cast }: Market): Promise<void> {
   const { currency } = cast.outsider.licet;
-  const { UsageEscrow, PerformanceStaking, CommitteeAttestor } = cast.book.contracts;
-  for (const [name, address] of Object.entries({ UsageEscrow, PerformanceStaking, CommitteeAttestor })) {
+  const { UsageEscrow, PerformanceStaking, RevenueWaterfall, CommitteeAttestor } = cast.book.contracts;
+  const holders = { UsageEscrow, PerformanceStaking, RevenueWaterfall, CommitteeAttestor };
+  for (const [name, address] of Object.entries(holders)) {
     narrator.checkEqual(`units left in ${name}`, await currency.balanceOf(address), 0n);
   }
   let held = 0n;

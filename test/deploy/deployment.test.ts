@@ -37,7 +37,7 @@ describe("deployment", () => {
 
   describe("UsageEscrow's constructor", () => {
     const deploy = async (changes: Record<string, unknown> = {}) => {
-      const { authority, currency, licenses, operators, staking } = market.licet;
+      const { authority, currency, licenses, operators, staking, waterfall } = market.licet;
       const desk = await hre.ethers.deployContract("LicenseDesk");
       const deployment = {
         authority: await authority.getAddress(),
@@ -45,6 +45,7 @@ describe("deployment", () => {
         licenses: await licenses.getAddress(),
         operators: await operators.getAddress(),
         staking: await staking.getAddress(),
+        waterfall: await waterfall.getAddress(),
         treasury: market.treasury.address,
         epochPeriod: DAY,
         windowPeriod: 2 * DAY,
@@ -69,9 +70,9 @@ describe("deployment", () => {
 
       it("takes 8, and none, and measures the licensees' caps in whole units of them", async () => {
         for (const decimals of [8, 0]) {
-          const currency = await hre.ethers.deployContract("CurrencyOfDecimals", [decimals]);
-          const staking = await stakingWith({ currency: await currency.getAddress() });
-          const escrow = await deploy({ currency: await currency.getAddress(), staking });
+          const currency = await (await hre.ethers.deployContract("CurrencyOfDecimals", [decimals])).getAddress();
+          const staking = await stakingWith({ currency });
+          const escrow = await deploy({ currency, staking, waterfall: await waterfallWith({ currency }) });
           expect(await escrow.getFunction("capOf")(1)).to.equal(9n * 10n ** BigInt(decimals));
         }
       });
@@ -135,6 +136,29 @@ describe("deployment", () => {
       });
     });
 
+    const waterfallWith = async (changes: { currency?: string; assets?: string }) => {
+      const { authority, currency, assets } = market.licet;
+      const waterfall = await hre.ethers.deployContract("RevenueWaterfall", [
+        await authority.getAddress(),
+        changes.currency ?? (await currency.getAddress()),
+        changes.assets ?? (await assets.getAddress()),
+      ]);
+      return waterfall.getAddress();
+    };
+
+    describe("when the waterfall is of another market", () => {
+      it("reverts with WaterfallOfAnotherMarket", async () => {
+        const currency = await (await hre.ethers.deployContract("TestCurrency")).getAddress();
+        const assets = await (await hre.ethers.deployContract("AssetRegistry")).getAddress();
+        for (const changes of [{ currency }, { assets }]) {
+          const waterfall = await waterfallWith(changes);
+          await expect(deploy({ waterfall }))
+            .to.be.revertedWithCustomError(market.licet.escrow, "WaterfallOfAnotherMarket")
+            .withArgs(waterfall);
+        }
+      });
+    });
+
     describe("when stake could leave before what it secures may be released", () => {
       it("reverts with StakeThawTooShort", async () => {
         const shortest = 32 * DAY;
@@ -177,12 +201,15 @@ describe("deployment", () => {
     });
 
     it("wires each contract to those that it calls", async () => {
-      const { escrow, licenses, operators, staking, assets, currency, committee } = market.licet;
+      const { escrow, licenses, operators, staking, waterfall, assets, currency, committee } = market.licet;
       expect(await escrow.CURRENCY()).to.equal(await currency.getAddress());
       expect(await escrow.ASSETS()).to.equal(await assets.getAddress());
       expect(await escrow.LICENSES()).to.equal(await licenses.getAddress());
       expect(await escrow.OPERATORS()).to.equal(await operators.getAddress());
       expect(await escrow.STAKING()).to.equal(await staking.getAddress());
+      expect(await escrow.WATERFALL()).to.equal(await waterfall.getAddress());
+      expect(await waterfall.CURRENCY()).to.equal(await currency.getAddress());
+      expect(await waterfall.ASSETS()).to.equal(await assets.getAddress());
       expect(await escrow.TREASURY()).to.equal(market.treasury.address);
       expect(await licenses.ASSETS()).to.equal(await assets.getAddress());
       expect(await staking.CURRENCY()).to.equal(await currency.getAddress());

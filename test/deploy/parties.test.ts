@@ -115,6 +115,13 @@ const PARTIES: Record<string, Record<string, Party>> = {
       market.licet.staking.connect(by).withdrawProceeds(by),
     ),
   },
+  RevenueWaterfall: {
+    distribute: anybody(async ({ market }, by) => {
+      await market.licet.escrow.payAsset(1);
+      return market.licet.waterfall.connect(by).distribute(1);
+    }),
+    withdraw: earnerOnly("ClaimableEmpty")(({ market }, by) => market.licet.waterfall.connect(by).withdraw(by)),
+  },
   UsageEscrow: {
     buy: anybody(({ market }, by) => market.licet.escrow.connect(by).buy(purchaseOf(market, { to: KEY }))),
     deposit: anybody(({ market, waiting }, by) => market.licet.escrow.connect(by).deposit(waiting, 1)),
@@ -151,10 +158,9 @@ const PARTIES: Record<string, Record<string, Party>> = {
     collectAttestorShare: only("the plan's attestor", "CallerNotAttestor", ({ released }, by) => [released, by])(
       ({ market, released }, by) => market.licet.escrow.connect(by).collectAttestorShare(released),
     ),
-    payBonus: anybody(({ market }, by) => market.licet.escrow.connect(by).payBonus(1)),
-    withdrawEarnings: earnerOnly("EarningsEmpty")(({ market }, by) =>
-      market.licet.escrow.connect(by).withdrawEarnings(by),
-    ),
+    payPool: anybody(({ market }, by) => market.licet.escrow.connect(by).payPool(1)),
+    payAsset: anybody(({ market }, by) => market.licet.escrow.connect(by).payAsset(1)),
+    withdrawEarnings: operatorOnly(({ market }, by) => market.licet.escrow.connect(by).withdrawEarnings(1, by)),
     withdrawFees: anybody(({ market }, by) => market.licet.escrow.connect(by).withdrawFees()),
   },
   CommitteeAttestor: {
@@ -222,6 +228,7 @@ describe("parties", () => {
             LicenseRegistry: licet.licenses,
             OperatorRegistry: licet.operators,
             PerformanceStaking: licet.staking,
+            RevenueWaterfall: licet.waterfall,
             UsageEscrow: licet.escrow,
             CommitteeAttestor: licet.committee,
           }[contract]!;

@@ -105,6 +105,6 @@ describe("an attestor", () => {
 
     await expectEvenBooks();
     await everybodyLeaves(market);
-    expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, committee: 0n });
+    expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, waterfall: 0n, committee: 0n });
   });
 });

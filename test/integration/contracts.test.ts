@@ -1,7 +1,6 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, ZeroHash, type Signer } from "ethers";
-import { unpackOutcomes } from "../../oracle/protocol/entries";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Entry, Usage } from "../../oracle/protocol/types";
 import { everybodyLeaves, heldBy } from "../support/books";
@@ -11,6 +10,7 @@ import {
   ATTESTORS,
   batchOf,
   buyLicense,
+  chargesIn,
   DAY,
   deployMarket,
   entryOf,
@@ -47,7 +47,7 @@ describe("a market", () => {
   const money = (of: Signer) => licet.currency.balanceOf(of);
   const outcomesOf = async (batchId: string) => {
     const [event] = await licet.escrow.queryFilter(licet.escrow.filters.BatchSettled(batchId));
-    return unpackOutcomes(event.args.outcomes);
+    return chargesIn(event.args.outcomes);
   };
   const releaseAndShare = async (...batchIds: string[]) => {
     await time.increase(HOLD);
@@ -58,7 +58,7 @@ describe("a market", () => {
   };
 
   const expectNothingLeft = async () =>
-    expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, committee: 0n });
+    expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, waterfall: 0n, committee: 0n });
 
   it("pays everybody for a license's life, and ends with every unit where it belongs", async () => {
     const { publisher, licensee, operator, treasury, payees } = market;
@@ -89,13 +89,12 @@ describe("a market", () => {
     await releaseAndShare(good.batchId, slow.batchId);
     const gross = (rest * 10_000n) / 9_000n;
     const share = (bps: bigint) => (price * bps) / 10_000n + (gross * bps) / 10_000n;
-    expect(await escrow.earningsOf(publisher)).to.equal(share(3_000n));
+    expect(await escrow.assetIncomeOf(market.assetId)).to.equal(share(3_000n));
     const bonus = price / 100n / 2n;
-    expect(await escrow.bonusOf(market.operatorId)).to.equal(bonus);
     expect(await escrow.protocolFees()).to.equal(share(100n) - bonus);
     const attested = share(200n);
     const operated = usd(9) - share(3_000n) - share(100n) - attested;
-    expect(await escrow.earningsOf(operator)).to.equal(operated);
+    expect(await escrow.operatorIncomeOf(market.operatorId)).to.deep.equal([operated, bonus]);
 
     // All leave. The license outlives its money.
     const staked = market.stake;
@@ -111,7 +110,7 @@ describe("a market", () => {
 
   it("goes on when its publisher publishes, closes a plan, opens another and sells the model", async () => {
     const { publisher, outsider } = market;
-    const { assets, licenses, escrow } = licet;
+    const { assets, licenses, escrow, waterfall } = licet;
     const old = await buyLicense(market, usd(10));
 
     // A new version is charged under the same plan, in a lane of its own.
@@ -135,21 +134,26 @@ describe("a market", () => {
     const fourth = await settle(market, [entryOf(young, tokens(0, 1_000, 0))], { planId: dearer });
     expect((await escrow.batchOf(fourth.batchId)).charged).to.equal(usd(2));
 
-    // The model is sold: its income goes to the buyer from then on.
+    // The model is sold: what wasn't distributed before goes to the buyer.
     await releaseAndShare(first.batchId, second.batchId);
-    const soFar = await escrow.earningsOf(publisher);
+    const soFar = await escrow.assetIncomeOf(1);
+    await escrow.payAsset(1);
+    await waterfall.distribute(1);
     await assets.connect(publisher).transferFrom(publisher, outsider, 1);
     await releaseAndShare(third.batchId, fourth.batchId);
-    expect(await escrow.earningsOf(publisher)).to.equal(soFar);
-    expect(await escrow.earningsOf(outsider)).to.equal((await escrow.splitOf(third.batchId)).publisher + usd(0.6));
-    await escrow.connect(outsider).withdrawEarnings(outsider);
+    const later = (await escrow.splitOf(third.batchId)).publisher + usd(0.6);
+    await escrow.payAsset(1);
+    await waterfall.distribute(1);
+    expect(await waterfall.claimableOf(publisher)).to.equal(soFar);
+    expect(await waterfall.claimableOf(outsider)).to.equal(later);
+    await waterfall.connect(outsider).withdraw(outsider);
 
     await everybodyLeaves(market);
     await expectNothingLeft();
   });
 
   it("serves many licensees by two operators, in parts, over weeks, and pays out to the unit", async () => {
-    const { operator, payees, publisher } = market;
+    const { payees } = market;
     const { escrow, currency, staking } = licet;
     const rival = payees[5];
     const rivalId = await addOperator(market, rival, usd(77));
@@ -192,9 +196,9 @@ describe("a market", () => {
     expect(accounts.map(({ term }) => term)).to.deep.equal(accounts.map(() => 1n));
     expect((await staking.poolOf(1)).inFlight).to.equal(0);
     expect((await staking.poolOf(rivalId)).inFlight).to.equal(0);
-    const owed = [publisher, operator, rival].map((payee) => escrow.earningsOf(payee));
-    owed.push(escrow.bonusOf(1), escrow.bonusOf(rivalId));
-    const earned = (await Promise.all(owed)).reduce((sum, amount) => sum + amount, 0n);
+    const incomes = [await escrow.operatorIncomeOf(1), await escrow.operatorIncomeOf(rivalId)];
+    const served = incomes.reduce((sum, { earnings, forPool }) => sum + earnings + forPool, 0n);
+    const earned = served + (await escrow.assetIncomeOf(1));
     const balances = accounts.reduce((sum, { balance }) => sum + balance, 0n);
     expect(await currency.balanceOf(escrow)).to.equal(balances + earned + (await escrow.protocolFees()));
 

@@ -396,7 +396,9 @@ describe("createSender", () => {
 
   it("settles: previews, signs, broadcasts once or twice, and is told the fate", async () => {
     const { header, entries, batchId, proof } = await attestedBatch();
-    expect(await sender.preview(header, entries)).to.deep.equal([{ charged: 2_600n, status: "Charged" }]);
+    expect(await sender.preview(header, entries)).to.deep.equal([
+      { licenseId: 1n, charged: 2_600n, status: "Charged" },
+    ]);
     expect(await sender.isSettled(batchId, 1)).to.equal(false);
     const { raw, hash } = await sender.signSettle(header, entries, proof);
     await sender.broadcast(raw);
@@ -443,7 +445,7 @@ describe("createSender", () => {
     expect(outcomes).to.be.instanceOf(ChainRefusal);
     const now = await time.latest();
     const later = { ...header, epochStart: now - HOUR, epochEnd: now };
-    expect(await sender.preview(later, entries)).to.deep.equal([{ charged: 0n, status: "WrongRoad" }]);
+    expect(await sender.preview(later, entries)).to.deep.equal([{ licenseId: 1n, charged: 0n, status: "WrongRoad" }]);
   });
 
   it("renews a license whose term is over, and says why the escrow wouldn't", async () => {

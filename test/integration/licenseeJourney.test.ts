@@ -103,7 +103,7 @@ describe("a licensee", () => {
     expect(await currency.balanceOf(licensee)).to.equal(atFirst - usd(120) + usd(29));
     await expectEvenBooks();
     await everybodyLeaves(market);
-    expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, committee: 0n });
+    expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, waterfall: 0n, committee: 0n });
     // The friend's and the rival's money came in anew.
     expect(await currency.totalSupply()).to.equal(supply + usd(80) + usd(500));
   });

@@ -34,10 +34,14 @@ describe("a publisher", () => {
 
   it("lives on upfront prices, shares of use and minimums, recalls a version, and sells the model", async () => {
     const { publisher, licensee, outsider } = market;
-    const { assets, licenses, escrow, committee, currency } = market.licet;
+    const { assets, licenses, escrow, waterfall, committee, currency } = market.licet;
     const supply = await currency.totalSupply();
     const expectEvenBooks = async () => expect(await heldBy(market)).to.deep.equal(await owedBy(market));
-    const earned = () => escrow.earningsOf(publisher);
+    const earned = () => escrow.assetIncomeOf(market.assetId);
+    const distribute = async () => {
+      await escrow.payAsset(market.assetId);
+      await waterfall.distribute(market.assetId);
+    };
 
     // It offers a subscription: 20 upfront, at least 100 a month, two of them.
     const planId = await addPlan(market, { upfrontPrice: usd(20), minimumSpend: usd(100), supply: 2 });
@@ -69,11 +73,8 @@ describe("a publisher", () => {
     await escrow.connect(publisher).closeTerm(busy);
     expect(await earned()).to.equal(usd(51) + usd(39.6) + usd(59.4));
     await expectEvenBooks();
-    await expect(escrow.connect(publisher).withdrawEarnings(publisher)).to.changeTokenBalance(
-      currency,
-      publisher,
-      usd(150),
-    );
+    await distribute();
+    await expect(waterfall.connect(publisher).withdraw(publisher)).to.changeTokenBalance(currency, publisher, usd(150));
 
     // A flaw turns up: the version is recalled, and a better one published. Whoever has just bought gets the price back.
     const another = await addPlan(market, { upfrontPrice: usd(20), minimumSpend: usd(100) });
@@ -107,9 +108,10 @@ describe("a publisher", () => {
     expect(await earned()).to.equal(0);
     expect(await escrow.statusOf(busy)).to.equal(LicenseStatus.Lapsed);
 
-    // It sells the model: what is released from then on is the buyer's.
+    // It sells the model: what isn't distributed yet is the buyer's.
     await escrow.release(last.batchId);
     expect(await earned()).to.equal(usd(3));
+    await distribute();
     await assets.connect(publisher).transferFrom(publisher, outsider, 1);
     await expect(licenses.connect(publisher).createPlan(planTerms(1, await committee.getAddress())))
       .to.be.revertedWithCustomError(licenses, "CallerNotPublisher")
@@ -118,12 +120,14 @@ describe("a publisher", () => {
     const afterSale = await settle(market, [entryOf(busy)], { planId, versionId: mended });
     await time.increase(3 * DAY);
     await escrow.release(afterSale.batchId);
-    expect(await escrow.earningsOf(outsider)).to.equal((await escrow.splitOf(afterSale.batchId)).publisher);
-    expect(await earned()).to.equal(usd(3));
+    await distribute();
+    const { publisher: sold } = await escrow.splitOf(afterSale.batchId);
+    expect(await waterfall.claimableOf(outsider)).to.equal(sold);
+    expect(await waterfall.claimableOf(publisher)).to.equal(usd(3));
 
     await expectEvenBooks();
     await everybodyLeaves(market);
-    expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, committee: 0n });
+    expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, waterfall: 0n, committee: 0n });
     expect(await currency.totalSupply()).to.equal(supply);
     expect(await committee.incomeOf(publisher)).to.equal(0);
   });

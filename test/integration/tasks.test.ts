@@ -575,13 +575,13 @@ describe("tasks", function () {
     bad("batch:release --batch $batch", /is collected: only a batch that is held can be released/);
     bad(`batch:release --batch ${id("none")}`, /is unknown: only a batch that is held can be released/);
 
-    good(`earnings:withdraw ${PUBLISHER}`, { "from charges": usd("0.0753"), to: addressOf(1) });
+    good(`earnings:withdraw ${PUBLISHER}`, { "from models": usd("0.0753"), to: addressOf(1) });
     good(`earnings:withdraw --account 6 --to ${addressOf(9)}`, { "from attesting": usd("0.00251"), to: addressOf(9) });
     bad(`earnings:withdraw ${PUBLISHER}`, /has nothing to withdraw: releases bring earnings/);
     bad(`earnings:withdraw ${OPERATOR} --to 0x12`, /--to must be an address/);
-    good("operator:bonus --operator 1", { added: usd("0.001255") });
-    bad("operator:bonus --operator 1", /No bonus waits for operator 1/);
-    bad("operator:bonus --operator 9", /No bonus waits for operator 9/);
+    good("operator:pool --operator 1", { added: usd("0.001255") });
+    bad("operator:pool --operator 1", /Nothing waits for the pool of operator 1/);
+    bad("operator:pool --operator 9", /Nothing waits for the pool of operator 9/);
 
     good("license:upfront --license 2", { price: usd("5"), goes: "to the publisher" });
     bad("license:upfront --license 2", /No upfront price of license 2 waits/);

@@ -90,12 +90,15 @@ describe("entries", () => {
   });
 
   describe("outcomes", () => {
-    it("are 56 bits of charge and 8 of status", () => {
-      expect(packOutcomes([{ charged: 258n, status: "CapReached" }])).to.equal("0x" + "0000000000010202");
+    it("are 64 bits of license, 56 of charge and 8 of status", () => {
+      expect(packOutcomes([{ licenseId: 7n, charged: 258n, status: "CapReached" }])).to.equal(
+        "0x" + "0000000000000007" + "0000000000010202",
+      );
     });
 
     it("survive packing", () => {
       const anyOutcome = fc.record({
+        licenseId: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
         charged: fc.bigInt({ min: 0n, max: 2n ** 56n - 1n }),
         status: fc.constantFrom(...(Object.keys(EntryStatus) as EntryStatusName[])),
       });
@@ -107,8 +110,11 @@ describe("entries", () => {
     });
 
     it("name every status by its number on chain", () => {
-      expect(unpackOutcomes("0x0000000000000008")).to.deep.equal([{ charged: 0n, status: "Stopped" }]);
-      expect(() => unpackOutcomes("0x0000000000000009")).to.throw(RangeError, "9 is no entry status");
+      const license = "0x" + "0000000000000009";
+      expect(unpackOutcomes(license + "0000000000000008")).to.deep.equal([
+        { licenseId: 9n, charged: 0n, status: "Stopped" },
+      ]);
+      expect(() => unpackOutcomes(license + "0000000000000009")).to.throw(RangeError, "9 is no entry status");
     });
   });
 });

@@ -1,4 +1,5 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
+import { expect } from "chai";
 import hre from "hardhat";
 import { BatchStatus, DAY, LicenseStatus, STOP_GRACE, WAIT, type Market } from "./market";
 
@@ -13,58 +14,70 @@ async function batchIdsOf({ licet }: Market): Promise<string[]> {
   return settled.map(({ args }) => args.batchId);
 }
 
+/** Currency units, by the contract that holds them. */
+export type Held = Record<"escrow" | "staking" | "waterfall" | "committee", bigint>;
+
 /** What each contract that holds money owes to whom it may concern, added up: what its balance must be. */
-export async function owedBy(market: Market): Promise<{ escrow: bigint; staking: bigint; committee: bigint }> {
-  const { escrow, staking, committee, licenses, operators } = market.licet;
+export async function owedBy(market: Market): Promise<Held> {
+  const { escrow, staking, waterfall, committee, assets, licenses, operators } = market.licet;
   const people = await hre.ethers.getSigners();
   const ofEach = async <T>(keys: T[], amountOf: (key: T) => Promise<bigint>) =>
     sum(await Promise.all(keys.map(amountOf)));
   const ids = numbers(await licenses.licenseCount());
   const operatorIds = numbers(await operators.operatorCount());
+  const assetIds = numbers(await assets.assetCount());
 
   const waiting = async (batchId: string) => {
     const { status, charged } = await escrow.batchOf(batchId);
     if (status === BigInt(BatchStatus.Held)) return charged;
     return status === BigInt(BatchStatus.Released) ? (await escrow.splitOf(batchId)).attestor : 0n;
   };
-  return {
+  const owed = {
     escrow: sum([
       await ofEach(ids, async (id) => (await escrow.accountOf(id)).balance),
       await ofEach(ids, async (id) => (await escrow.upfrontOf(id)).amount),
       await ofEach(await batchIdsOf(market), waiting),
-      await ofEach(people, (person) => escrow.earningsOf(person)),
-      await ofEach(operatorIds, (operatorId) => escrow.bonusOf(operatorId)),
+      await ofEach(operatorIds, async (operatorId) => {
+        const { earnings, forPool } = await escrow.operatorIncomeOf(operatorId);
+        return earnings + forPool;
+      }),
+      await ofEach(assetIds, (assetId) => escrow.assetIncomeOf(assetId)),
       await escrow.protocolFees(),
     ]),
     staking: sum([
       await ofEach(operatorIds, async (operatorId) => (await staking.poolOf(operatorId)).stake),
       await ofEach(people, (person) => staking.proceedsOf(person)),
     ]),
+    waterfall: sum([
+      await ofEach(assetIds, (assetId) => waterfall.potOf(assetId)),
+      await ofEach(people, (person) => waterfall.claimableOf(person)),
+    ]),
     committee: await ofEach(people, (person) => committee.incomeOf(person)),
   };
+  expect(await escrow.totalOwed(), "what the escrow says that it owes").to.equal(owed.escrow);
+  return owed;
 }
 
 /** What each contract that holds money has. */
-export async function heldBy({ licet }: Market): Promise<{ escrow: bigint; staking: bigint; committee: bigint }> {
-  const { currency, escrow, staking, committee } = licet;
-  const [ofEscrow, ofStaking, ofCommittee] = await Promise.all(
-    [escrow, staking, committee].map((contract) => currency.balanceOf(contract)),
+export async function heldBy({ licet }: Market): Promise<Held> {
+  const { currency, escrow, staking, waterfall, committee } = licet;
+  const [ofEscrow, ofStaking, ofWaterfall, ofCommittee] = await Promise.all(
+    [escrow, staking, waterfall, committee].map((contract) => currency.balanceOf(contract)),
   );
-  return { escrow: ofEscrow, staking: ofStaking, committee: ofCommittee };
+  return { escrow: ofEscrow, staking: ofStaking, waterfall: ofWaterfall, committee: ofCommittee };
 }
 
 /** Ends every license, and has everybody take out what is theirs, whoever they are. Nothing stays behind. */
 export async function everybodyLeaves(market: Market): Promise<void> {
-  const { escrow, licenses, operators } = market.licet;
+  const { licenses, operators, assets } = market.licet;
   const ids = numbers(await licenses.licenseCount());
   const operatorIds = numbers(await operators.operatorCount());
   for (const id of ids) await endLicense(market, id);
   await time.increase(STOP_GRACE + WAIT + LONGEST_HOLD + 1);
   for (const id of ids) await closeLicense(market, id);
   for (const batchId of await batchIdsOf(market)) await payBatch(market, batchId);
-  for (const operatorId of operatorIds) {
-    if ((await escrow.bonusOf(operatorId)) > 0n) await escrow.payBonus(operatorId);
-  }
+  for (const operatorId of operatorIds) await payOperator(market, operatorId);
+  for (const assetId of numbers(await assets.assetCount())) await payAsset(market, assetId);
   await leaveWithBalances(market, ids, operatorIds);
   await leaveWithIncome(market);
 }
@@ -92,6 +105,18 @@ async function payBatch({ licet: { escrow, committee } }: Market, batchId: strin
   if ((await status()) === BatchStatus.Released) await committee.shareIncome(batchId);
 }
 
+async function payOperator({ licet: { escrow, operators } }: Market, operatorId: number): Promise<void> {
+  const { earnings, forPool } = await escrow.operatorIncomeOf(operatorId);
+  const owner = await signerOf(await operators.ownerOf(operatorId));
+  if (earnings > 0n) await escrow.connect(owner).withdrawEarnings(operatorId, owner);
+  if (forPool > 0n) await escrow.payPool(operatorId);
+}
+
+async function payAsset({ licet: { escrow, waterfall } }: Market, assetId: number): Promise<void> {
+  if ((await escrow.assetIncomeOf(assetId)) > 0n) await escrow.payAsset(assetId);
+  if ((await waterfall.potOf(assetId)) > 0n) await waterfall.distribute(assetId);
+}
+
 async function leaveWithBalances(market: Market, ids: number[], operatorIds: number[]): Promise<void> {
   const { escrow, staking, licenses, operators } = market.licet;
   for (const id of ids) {
@@ -115,9 +140,9 @@ async function leaveWithBalances(market: Market, ids: number[], operatorIds: num
   }
 }
 
-async function leaveWithIncome({ licet: { escrow, staking, committee } }: Market): Promise<void> {
+async function leaveWithIncome({ licet: { escrow, staking, waterfall, committee } }: Market): Promise<void> {
   for (const person of await hre.ethers.getSigners()) {
-    if ((await escrow.earningsOf(person)) > 0n) await escrow.connect(person).withdrawEarnings(person);
+    if ((await waterfall.claimableOf(person)) > 0n) await waterfall.connect(person).withdraw(person);
     if ((await staking.proceedsOf(person)) > 0n) await staking.connect(person).withdrawProceeds(person);
     if ((await committee.incomeOf(person)) > 0n) await committee.connect(person).withdraw(person);
   }

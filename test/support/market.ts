@@ -8,7 +8,7 @@ import {
   type DeploymentParameters,
   type Licet,
 } from "../../deploy/deploy";
-import { packEntries, totalOf } from "../../oracle/protocol/entries";
+import { packEntries, totalOf, unpackOutcomes } from "../../oracle/protocol/entries";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Entry, Usage } from "../../oracle/protocol/types";
 
@@ -310,6 +310,10 @@ export function proofBy(digest: BytesLike, attestors: Wallet[] = ATTESTORS.slice
     ],
   );
 }
+
+/** What packed outcomes say of the charges, but for whose they are. */
+export const chargesIn = (outcomes: string) =>
+  unpackOutcomes(outcomes).map(({ charged, status }) => ({ charged, status }));
 
 /** Lets an hour of use pass and settles it. */
 export async function settle(market: Market, entries: Entry[], changes: Partial<BatchHeader> = {}, sender?: Signer) {

@@ -66,6 +66,7 @@ export class StubEscrow implements SettlementSender {
     const last = this.chain.lastBatch.sequence;
     if (header.sequence <= last) throw new ChainRefusal(`BatchOutOfSequence(${header.sequence}, ${last})`);
     return unpackEntries(entries).map(({ licenseId }) => ({
+      licenseId,
       charged: 1n,
       status: this.statuses.get(licenseId) ?? "Charged",
     }));

@@ -2,11 +2,12 @@ import { loadFixture } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import fc from "fast-check";
 import hre from "hardhat";
-import { EntryStatus, packOutcomes, type EntryStatusName } from "../../oracle/protocol/entries";
+import { EntryStatus, packOutcomes, type EntryStatusName, type Outcome } from "../../oracle/protocol/entries";
 import { OutcomesHarness__factory, type OutcomesHarness } from "../../typechain-types";
 
 const anyOutcomes = fc.array(
   fc.record({
+    licenseId: fc.oneof(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), fc.constantFrom(0n, 2n ** 64n - 1n)),
     charged: fc.oneof(fc.bigInt({ min: 0n, max: 2n ** 56n - 1n }), fc.constantFrom(0n, 2n ** 56n - 1n)),
     status: fc.constantFrom(...(Object.keys(EntryStatus) as EntryStatusName[])),
   }),
@@ -25,8 +26,9 @@ describe("Outcomes", () => {
     library = await loadFixture(deploy);
   });
 
-  const pack = (outcomes: { charged: bigint; status: EntryStatusName }[]) =>
+  const pack = (outcomes: Outcome[]) =>
     library.pack(
+      outcomes.map(({ licenseId }) => licenseId),
       outcomes.map(({ charged }) => charged),
       outcomes.map(({ status }) => EntryStatus[status]),
     );
@@ -49,7 +51,9 @@ describe("Outcomes", () => {
 
   it("write over nothing that stands behind them in memory", async () => {
     for (const count of [0, 1, 2, 3, 4, 5, 8]) {
-      const { neighbour } = await pack(Array.from({ length: count }, () => ({ charged: 1n, status: "Charged" })));
+      const { neighbour } = await pack(
+        Array.from({ length: count }, () => ({ licenseId: 1n, charged: 1n, status: "Charged" })),
+      );
       expect(neighbour, `${count} outcomes`).to.deep.equal([2n ** 256n - 1n]);
     }
   });

@@ -35,6 +35,41 @@ describe("RevenueWaterfall", () => {
       });
     });
   });
+
+  describe("distribute", () => {
+    it("reverts with PotEmpty where nothing waits", async () => {
+      await expect(waterfall.distribute(1)).to.be.revertedWithCustomError(waterfall, "PotEmpty").withArgs(1);
+    });
+
+    it("moves the pot to its owner's claims and emits PotDistributed", async () => {
+      await (await asEscrow()).credit(1, usd(5));
+      await expect(waterfall.distribute(1))
+        .to.emit(waterfall, "PotDistributed")
+        .withArgs(1, market.publisher.address, usd(5));
+      expect(await waterfall.potOf(1)).to.equal(0);
+      expect(await waterfall.claimableOf(market.publisher)).to.equal(usd(5));
+    });
+  });
+
+  describe("withdraw", () => {
+    it("reverts with ClaimableEmpty where nothing is the caller's", async () => {
+      await expect(waterfall.connect(market.outsider).withdraw(market.outsider))
+        .to.be.revertedWithCustomError(waterfall, "ClaimableEmpty")
+        .withArgs(market.outsider.address);
+    });
+
+    it("sends all that is the caller's, once, and emits Withdrawn", async () => {
+      await (await asEscrow()).credit(1, usd(5));
+      await market.licet.currency.mint(waterfall, usd(5));
+      await waterfall.distribute(1);
+      const withdraw = () => waterfall.connect(market.publisher).withdraw(market.outsider);
+      await expect(withdraw())
+        .to.emit(waterfall, "Withdrawn")
+        .withArgs(market.publisher.address, market.outsider.address, usd(5));
+      expect(await market.licet.currency.balanceOf(market.outsider)).to.equal(usd(5));
+      await expect(withdraw()).to.be.revertedWithCustomError(waterfall, "ClaimableEmpty");
+    });
+  });
 });
 
 /** A market where UsageEscrow can call by itself. */

@@ -384,7 +384,7 @@ describe("UsageEscrow", () => {
         await time.setNextBlockTimestamp(now);
         await expect(escrow.lock(licenseId))
           .to.emit(escrow, "LicenseLocked")
-          .withArgs(licenseId, movableAt)
+          .withArgs(licenseId, now + STOP_GRACE, movableAt)
           .and.to.emit(market.licet.licenses, "LicenseMovable")
           .withArgs(licenseId, movableAt);
       });
@@ -490,7 +490,11 @@ describe("UsageEscrow", () => {
       });
 
       it("emits LicenseEnded", async () => {
-        await expect(escrow.end(licenseId)).to.emit(escrow, "LicenseEnded").withArgs(licenseId);
+        const now = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(now);
+        await expect(escrow.end(licenseId))
+          .to.emit(escrow, "LicenseEnded")
+          .withArgs(licenseId, now + STOP_GRACE);
       });
 
       it("refuses deposits and renewal, and lets money out, less what the term still owes", async () => {
@@ -592,7 +596,7 @@ describe("UsageEscrow", () => {
         await time.increaseTo(expiresAt + TERM);
         await expect(renew())
           .to.emit(escrow, "TermClosed")
-          .withArgs(licenseId, expiresAt, MINIMUM, MINIMUM / 100n);
+          .withArgs(licenseId, market.assetId, expiresAt, MINIMUM, MINIMUM / 100n);
         expect(await accountOf()).to.include({ term: 2n, endedAt: BigInt(expiresAt + TERM) });
       });
     });
@@ -672,7 +676,7 @@ describe("UsageEscrow", () => {
   });
 
   describe("closeTerm", () => {
-    const earned = () => escrow.earningsOf(market.publisher);
+    const earned = () => escrow.assetIncomeOf(market.assetId);
 
     describe("when there is no such license", () => {
       it("reverts with LicenseStatusUnfit", async () => {
@@ -782,15 +786,14 @@ describe("UsageEscrow", () => {
         await time.increaseTo(expiresAt + WAIT + 1);
         await expect(escrow.closeTerm(licenseId))
           .to.emit(escrow, "TermClosed")
-          .withArgs(licenseId, expiresAt, usd(60), usd(0.6));
+          .withArgs(licenseId, market.assetId, expiresAt, usd(60), usd(0.6));
       });
 
-      it("pays the model's owner of the day", async () => {
+      it("pays the model, whoever owns it", async () => {
         await market.licet.assets.connect(market.publisher).transferFrom(market.publisher, market.outsider, 1);
         await time.increaseTo(expiresAt + WAIT + 1);
         await escrow.closeTerm(licenseId);
-        expect(await escrow.earningsOf(market.outsider)).to.equal(usd(99));
-        expect(await earned()).to.equal(0);
+        expect(await earned()).to.equal(usd(99));
       });
     });
 
@@ -798,7 +801,9 @@ describe("UsageEscrow", () => {
       it("charges nothing", async () => {
         await settle(market, [worth(licenseId, 100)], { planId });
         await time.increaseTo(expiresAt + WAIT + 1);
-        await expect(escrow.closeTerm(licenseId)).to.emit(escrow, "TermClosed").withArgs(licenseId, expiresAt, 0, 0);
+        await expect(escrow.closeTerm(licenseId))
+          .to.emit(escrow, "TermClosed")
+          .withArgs(licenseId, market.assetId, expiresAt, 0, 0);
         expect(await balanceOf()).to.equal(usd(200));
       });
     });
@@ -815,7 +820,7 @@ describe("UsageEscrow", () => {
         await time.increaseTo(expiresAt + TERM + WAIT + 1);
         await expect(escrow.closeTerm(licenseId))
           .to.emit(escrow, "TermClosed")
-          .withArgs(licenseId, expiresAt + TERM, usd(30), usd(0.3));
+          .withArgs(licenseId, market.assetId, expiresAt + TERM, usd(30), usd(0.3));
         expect(await balanceOf()).to.equal(0);
       });
     });

@@ -84,15 +84,15 @@ describe("UsageEscrow", () => {
     });
 
     describe("when all is well", () => {
-      it("credits operator, publisher and the protocol, and moves no money", async () => {
+      it("credits operator, model and the protocol, and moves no money", async () => {
         const batchId = await charge(usd(10));
         await time.increase(HOLD);
         await expect(escrow.release(batchId)).to.changeTokenBalance(market.licet.currency, escrow, 0);
 
-        expect(await escrow.earningsOf(market.operator)).to.equal(usd(6.7));
-        expect(await escrow.earningsOf(market.publisher)).to.equal(usd(3));
+        expect(await escrow.operatorIncomeOf(1)).to.deep.equal([usd(6.7), 0]);
+        expect(await escrow.assetIncomeOf(1)).to.equal(usd(3));
         expect(await escrow.protocolFees()).to.equal(usd(0.1));
-        expect(await escrow.earningsOf(market.treasury)).to.equal(0);
+        expect(await escrow.totalOwed()).to.equal(usd(50));
       });
 
       it("takes the charge out of flight", async () => {
@@ -116,16 +116,7 @@ describe("UsageEscrow", () => {
         await time.increase(HOLD);
         await expect(escrow.release(batchId))
           .to.emit(escrow, "BatchReleased")
-          .withArgs(batchId, [usd(6.7), usd(3), usd(0.2), usd(0.1), 0]);
-      });
-
-      it("pays the model's owner of the day of the release", async () => {
-        const batchId = await charge(usd(10));
-        await market.licet.assets.connect(market.publisher).transferFrom(market.publisher, market.outsider, 1);
-        await time.increase(HOLD);
-        await escrow.release(batchId);
-        expect(await escrow.earningsOf(market.outsider)).to.equal(usd(3));
-        expect(await escrow.earningsOf(market.publisher)).to.equal(0);
+          .withArgs(batchId, 1, 1, [usd(6.7), usd(3), usd(0.2), usd(0.1), 0], 0);
       });
 
       it("releases a batch that charged nothing", async () => {
@@ -220,27 +211,27 @@ describe("UsageEscrow", () => {
       expect((await escrow.batchOf(await charge(usd(1), good))).earnsBonus).to.equal(true);
     });
 
-    it("waits for payBonus from its batch's release on, and is no fee of the protocol's", async () => {
+    it("waits for payPool from its batch's release on, and is no fee of the protocol's", async () => {
       const batchId = await charge(usd(10), good);
-      expect(await escrow.bonusOf(1)).to.equal(0);
+      expect(await escrow.operatorIncomeOf(1)).to.deep.equal([0, 0]);
       await time.increase(HOLD);
       await expect(escrow.release(batchId))
         .to.emit(escrow, "BatchReleased")
-        .withArgs(batchId, [usd(6.7), usd(3), usd(0.2), usd(0.05), usd(0.05)]);
-      expect(await escrow.bonusOf(1)).to.equal(usd(0.05));
+        .withArgs(batchId, 1, 1, [usd(6.7), usd(3), usd(0.2), usd(0.05), usd(0.05)], 0);
+      expect((await escrow.operatorIncomeOf(1)).forPool).to.equal(usd(0.05));
       expect(await escrow.protocolFees()).to.equal(usd(0.05));
       await chargeAndRelease(usd(10), good);
-      expect(await escrow.bonusOf(1)).to.equal(usd(0.1));
+      expect((await escrow.operatorIncomeOf(1)).forPool).to.equal(usd(0.1));
     });
   });
 
-  describe("payBonus", () => {
-    describe("when there is none", () => {
-      it("reverts with BonusNone", async () => {
+  describe("payPool", () => {
+    describe("when nothing waits", () => {
+      it("reverts with PoolIncomeEmpty", async () => {
         await chargeAndRelease(usd(10));
         for (const operatorId of [1, 9]) {
-          await expect(escrow.payBonus(operatorId))
-            .to.be.revertedWithCustomError(escrow, "BonusNone")
+          await expect(escrow.payPool(operatorId))
+            .to.be.revertedWithCustomError(escrow, "PoolIncomeEmpty")
             .withArgs(operatorId);
         }
       });
@@ -253,18 +244,57 @@ describe("UsageEscrow", () => {
 
       it("sends it to the staking, as stake of the operator's pool, whoever calls, once", async () => {
         const { staking, currency } = market.licet;
-        await expect(escrow.payBonus(1)).to.changeTokenBalances(currency, [escrow, staking], [-usd(0.05), usd(0.05)]);
+        await expect(escrow.payPool(1)).to.changeTokenBalances(currency, [escrow, staking], [-usd(0.05), usd(0.05)]);
         expect((await staking.poolOf(1)).stake).to.equal(market.stake + usd(0.05));
-        await expect(escrow.payBonus(1)).to.be.revertedWithCustomError(escrow, "BonusNone").withArgs(1);
+        expect(await escrow.operatorIncomeOf(1)).to.deep.equal([usd(6.7), 0]);
+        expect(await escrow.totalOwed()).to.equal(usd(50) - usd(0.05));
+        await expect(escrow.payPool(1)).to.be.revertedWithCustomError(escrow, "PoolIncomeEmpty").withArgs(1);
       });
 
-      it("emits BonusPaid and IncomeAdded, and returns the amount", async () => {
-        expect(await escrow.payBonus.staticCall(1)).to.equal(usd(0.05));
-        await expect(escrow.payBonus(1))
-          .to.emit(escrow, "BonusPaid")
+      it("emits PoolPaid and IncomeAdded, and returns the amount", async () => {
+        expect(await escrow.payPool.staticCall(1)).to.equal(usd(0.05));
+        await expect(escrow.payPool(1))
+          .to.emit(escrow, "PoolPaid")
           .withArgs(1, usd(0.05))
           .and.to.emit(market.licet.staking, "IncomeAdded")
           .withArgs(1, usd(0.05));
+      });
+    });
+  });
+
+  describe("payAsset", () => {
+    describe("when nothing waits", () => {
+      it("reverts with AssetIncomeEmpty", async () => {
+        await charge(usd(10));
+        for (const assetId of [1, 9]) {
+          await expect(escrow.payAsset(assetId))
+            .to.be.revertedWithCustomError(escrow, "AssetIncomeEmpty")
+            .withArgs(assetId);
+        }
+      });
+    });
+
+    describe("when all is well", () => {
+      beforeEach(async () => {
+        await chargeAndRelease(usd(10));
+      });
+
+      it("sends it to the asset's pot in the waterfall, whoever calls, once", async () => {
+        const { waterfall, currency } = market.licet;
+        await expect(escrow.payAsset(1)).to.changeTokenBalances(currency, [escrow, waterfall], [-usd(3), usd(3)]);
+        expect(await waterfall.potOf(1)).to.equal(usd(3));
+        expect(await escrow.assetIncomeOf(1)).to.equal(0);
+        expect(await escrow.totalOwed()).to.equal(usd(50) - usd(3));
+        await expect(escrow.payAsset(1)).to.be.revertedWithCustomError(escrow, "AssetIncomeEmpty").withArgs(1);
+      });
+
+      it("emits AssetPaid and IncomeCredited, and returns the amount", async () => {
+        expect(await escrow.payAsset.staticCall(1)).to.equal(usd(3));
+        await expect(escrow.payAsset(1))
+          .to.emit(escrow, "AssetPaid")
+          .withArgs(1, usd(3))
+          .and.to.emit(market.licet.waterfall, "IncomeCredited")
+          .withArgs(1, 0, usd(3));
       });
     });
   });
@@ -306,12 +336,11 @@ describe("UsageEscrow", () => {
     });
 
     describe("when all is well", () => {
-      it("credits the model's owner of the day, less the fee of the day of the purchase, and moves no money", async () => {
+      it("credits the model, less the fee of the day of the purchase, and moves no money", async () => {
         await escrow.connect(market.governor).setFee(500);
-        await market.licet.assets.connect(market.publisher).transferFrom(market.publisher, market.outsider, 1);
         await time.increase(HOLD);
         await expect(escrow.releaseUpfront(licenseId)).to.changeTokenBalance(market.licet.currency, escrow, 0);
-        expect(await escrow.earningsOf(market.outsider)).to.equal(usd(6.93));
+        expect(await escrow.assetIncomeOf(1)).to.equal(usd(6.93));
         expect(await escrow.protocolFees()).to.equal(usd(0.07));
         expect(await escrow.upfrontOf(licenseId)).to.deep.equal([0, 0, 0]);
         expect(await balance()).to.equal(usd(5));
@@ -321,7 +350,7 @@ describe("UsageEscrow", () => {
         await time.increase(HOLD);
         await expect(escrow.releaseUpfront(licenseId))
           .to.emit(escrow, "UpfrontReleased")
-          .withArgs(licenseId, market.publisher.address, usd(6.93), usd(0.07));
+          .withArgs(licenseId, market.assetId, usd(6.93), usd(0.07));
       });
     });
 
@@ -333,7 +362,7 @@ describe("UsageEscrow", () => {
         await expect(released).not.to.emit(escrow, "UpfrontReleased");
         expect(await balance()).to.equal(usd(5) + PRICE);
         expect(await escrow.upfrontOf(licenseId)).to.deep.equal([0, 0, 0]);
-        expect([await escrow.earningsOf(market.publisher), await escrow.protocolFees()]).to.deep.equal([0, 0]);
+        expect([await escrow.assetIncomeOf(1), await escrow.protocolFees()]).to.deep.equal([0, 0]);
       });
 
       it("returns it long after, too, if nobody came before", async () => {
@@ -505,13 +534,23 @@ describe("UsageEscrow", () => {
   });
 
   describe("withdrawEarnings", () => {
-    const withdraw = (by: Signer, to: Signer) => escrow.connect(by).withdrawEarnings(to);
+    const withdraw = (by: Signer, to: Signer) => escrow.connect(by).withdrawEarnings(1, to);
 
-    describe("when the caller earned nothing", () => {
-      it("reverts with EarningsEmpty", async () => {
+    describe("when the caller isn't the operator's owner", () => {
+      it("reverts with CallerNotOperator", async () => {
+        await chargeAndRelease(usd(10));
         await expect(withdraw(market.outsider, market.outsider))
+          .to.be.revertedWithCustomError(escrow, "CallerNotOperator")
+          .withArgs(1, market.outsider.address);
+      });
+    });
+
+    describe("when the operator earned nothing", () => {
+      it("reverts with EarningsEmpty", async () => {
+        await charge(usd(10));
+        await expect(withdraw(market.operator, market.operator))
           .to.be.revertedWithCustomError(escrow, "EarningsEmpty")
-          .withArgs(market.outsider.address);
+          .withArgs(1);
       });
     });
 
@@ -521,7 +560,7 @@ describe("UsageEscrow", () => {
         await chargeAndRelease(usd(5));
       });
 
-      it("sends the earnings of all batches to whom the payee says, once", async () => {
+      it("sends the earnings of all batches to whom the owner says, once", async () => {
         await expect(withdraw(market.operator, market.outsider)).to.changeTokenBalances(
           market.licet.currency,
           [escrow, market.outsider],
@@ -529,24 +568,23 @@ describe("UsageEscrow", () => {
         );
         await expect(withdraw(market.operator, market.outsider))
           .to.be.revertedWithCustomError(escrow, "EarningsEmpty")
-          .withArgs(market.operator.address);
-        expect(await escrow.earningsOf(market.publisher)).to.equal(usd(4.5));
+          .withArgs(1);
+        expect(await escrow.assetIncomeOf(1)).to.equal(usd(4.5));
+        expect(await escrow.totalOwed()).to.equal(usd(50) - usd(10.05));
       });
 
       it("emits EarningsWithdrawn", async () => {
-        await expect(withdraw(market.publisher, market.outsider))
+        await expect(withdraw(market.operator, market.outsider))
           .to.emit(escrow, "EarningsWithdrawn")
-          .withArgs(market.publisher.address, market.outsider.address, usd(4.5));
+          .withArgs(1, market.outsider.address, usd(10.05));
       });
     });
   });
 
   describe("withdrawFees", () => {
     describe("when there are none", () => {
-      it("reverts with EarningsEmpty of the treasury", async () => {
-        await expect(escrow.withdrawFees())
-          .to.be.revertedWithCustomError(escrow, "EarningsEmpty")
-          .withArgs(market.treasury.address);
+      it("reverts with FeesEmpty", async () => {
+        await expect(escrow.withdrawFees()).to.be.revertedWithCustomError(escrow, "FeesEmpty");
       });
     });
 
@@ -562,15 +600,13 @@ describe("UsageEscrow", () => {
           [escrow, market.treasury],
           [-usd(0.15), usd(0.15)],
         );
-        await expect(escrow.withdrawFees())
-          .to.be.revertedWithCustomError(escrow, "EarningsEmpty")
-          .withArgs(market.treasury.address);
+        await expect(escrow.withdrawFees()).to.be.revertedWithCustomError(escrow, "FeesEmpty");
       });
 
-      it("emits EarningsWithdrawn", async () => {
+      it("emits FeesWithdrawn", async () => {
         await expect(escrow.withdrawFees())
-          .to.emit(escrow, "EarningsWithdrawn")
-          .withArgs(market.treasury.address, market.treasury.address, usd(0.15));
+          .to.emit(escrow, "FeesWithdrawn")
+          .withArgs(market.treasury.address, usd(0.15));
       });
     });
   });

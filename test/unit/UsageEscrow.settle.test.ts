@@ -3,7 +3,7 @@ import { expect } from "chai";
 import { id, keccak256, Wallet, ZeroHash } from "ethers";
 import fc from "fast-check";
 import { gasLimitFor, MOST_GAS } from "../../oracle/chain/gas";
-import { packEntries, packOutcomes, totalOf, unpackOutcomes } from "../../oracle/protocol/entries";
+import { packEntries, packOutcomes, totalOf } from "../../oracle/protocol/entries";
 import { batchDigest } from "../../oracle/protocol/messages";
 import { UINT32_MAX, usageBy, zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Entry } from "../../oracle/protocol/types";
@@ -14,6 +14,7 @@ import {
   ATTESTORS,
   batchOf,
   buyLicense,
+  chargesIn,
   DAY,
   deployMarket,
   domainOf,
@@ -66,7 +67,7 @@ describe("UsageEscrow", () => {
   const outcomesOf = async (transaction: Awaited<ReturnType<typeof submit>>) => {
     const receipt = await transaction.wait();
     const logs = receipt!.logs.map((log) => escrow.interface.parseLog(log));
-    return unpackOutcomes(logs.find((log) => log?.name === "BatchSettled")!.args.outcomes);
+    return chargesIn(logs.find((log) => log?.name === "BatchSettled")!.args.outcomes);
   };
 
   /** Asserts that settle reverts so with a batch that its attestors signed, and previewSettle, too. */
@@ -499,12 +500,14 @@ describe("UsageEscrow", () => {
             1,
             market.versionId,
             1,
+            batch.header.epochStart,
+            batch.header.epochEnd,
             batch.header.root,
             charged + 100n,
             1_000,
             packOutcomes([
-              { charged, status: "Charged" },
-              { charged: 100n, status: "BalanceExhausted" },
+              { licenseId, charged, status: "Charged" },
+              { licenseId: second, charged: 100n, status: "BalanceExhausted" },
             ]),
           );
       });
@@ -629,7 +632,7 @@ describe("UsageEscrow", () => {
         const batch = await batchOf(market, [worth(own, dollars)], { planId, epochStart, epochEnd, ...changes });
         const { outcomes } = await escrow.previewSettle(batch.header, batch.entries);
         const [outcome] = await outcomesOf(await submit(batch));
-        expect(unpackOutcomes(outcomes)).to.deep.equal([outcome]);
+        expect(chargesIn(outcomes)).to.deep.equal([outcome]);
         return outcome;
       };
       const termsOf = async () => {
@@ -692,7 +695,7 @@ describe("UsageEscrow", () => {
       it("says of another plan what it says of any license, with a term aside", async () => {
         await renew();
         const { header, entries } = await batchOf(market, [worth(own, 5)], { planId: 1 });
-        expect(unpackOutcomes((await escrow.previewSettle(header, entries)).outcomes)).to.deep.equal([
+        expect(chargesIn((await escrow.previewSettle(header, entries)).outcomes)).to.deep.equal([
           { charged: 0n, status: "WrongPlan" },
         ]);
       });
@@ -714,7 +717,7 @@ describe("UsageEscrow", () => {
         const batch = await batchOf(market, [worth(own, 5)], { planId, epochStart, epochEnd, ...changes });
         const { outcomes } = await escrow.previewSettle(batch.header, batch.entries);
         const [outcome] = await outcomesOf(await submit(batch));
-        expect(unpackOutcomes(outcomes)).to.deep.equal([outcome]);
+        expect(chargesIn(outcomes)).to.deep.equal([outcome]);
         return outcome;
       };
 
@@ -873,7 +876,9 @@ describe("UsageEscrow", () => {
 
           const settled = await escrow.batchOf(await escrow.batchIdOf(batch.header));
           const outcomes = await outcomesOf(transaction);
-          expect(preview.outcomes).to.equal(packOutcomes(outcomes));
+          expect(preview.outcomes).to.equal(
+            packOutcomes(outcomes.map((outcome, i) => ({ licenseId: sorted[i].licenseId, ...outcome }))),
+          );
           expect([preview.charged, preview.discountBps]).to.deep.equal([settled.charged, settled.discountBps]);
           expect(outcomes.reduce((sum, { charged }) => sum + charged, 0n)).to.equal(settled.charged);
           const after = await Promise.all(sorted.map(({ licenseId: license }) => escrow.accountOf(license)));

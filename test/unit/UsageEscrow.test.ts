@@ -338,7 +338,7 @@ describe("UsageEscrow", () => {
       });
     });
 
-    describe("when the escrow would hold more than its ceiling", () => {
+    describe("when the escrow would owe more than its ceiling", () => {
       it("reverts with DepositCeilingReached", async () => {
         const ceiling = await escrow.depositCeiling();
         await currency.mint(market.outsider, ceiling);
@@ -348,7 +348,13 @@ describe("UsageEscrow", () => {
           .to.be.revertedWithCustomError(escrow, "DepositCeilingReached")
           .withArgs(usd(10), ceiling);
         await escrow.connect(market.outsider).deposit(licenseId, rest);
-        expect(await currency.balanceOf(escrow)).to.equal(ceiling);
+        expect(await escrow.totalOwed()).to.equal(ceiling);
+      });
+
+      it("doesn't count what somebody sent it unasked", async () => {
+        await currency.mint(escrow, (await escrow.depositCeiling()) - usd(10));
+        await escrow.deposit(licenseId, usd(1));
+        expect(await escrow.totalOwed()).to.equal(usd(11));
       });
     });
 
@@ -361,7 +367,7 @@ describe("UsageEscrow", () => {
     });
 
     describe("when the currency takes a toll on the way", () => {
-      it("reverts with TransferIncomplete", async () => {
+      it("reverts with CurrencyShort", async () => {
         const tolled = await loadFixture(deployWithTolls);
         const id = await buyLicense(tolled, 0n);
         await FeeOnTransferCurrency__factory.connect(
@@ -369,8 +375,8 @@ describe("UsageEscrow", () => {
           tolled.deployer,
         ).takeToll(3);
         await expect(tolled.licet.escrow.connect(tolled.licensee).deposit(id, usd(5)))
-          .to.be.revertedWithCustomError(escrow, "TransferIncomplete")
-          .withArgs(usd(5), usd(5) - 3n);
+          .to.be.revertedWithCustomError(escrow, "CurrencyShort")
+          .withArgs(usd(5) - 3n, usd(5));
       });
     });
 

@@ -2,7 +2,6 @@ import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-networ
 import { expect } from "chai";
 import { id, Wallet, ZeroHash } from "ethers";
 import hre from "hardhat";
-import { unpackOutcomes } from "../../oracle/protocol/entries";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import {
   AttestorThatAlwaysVouches__factory,
@@ -15,6 +14,7 @@ import {
   ATTESTORS,
   batchOf,
   buyLicense,
+  chargesIn,
   DAY,
   deployMarket,
   deploymentParameters,
@@ -51,7 +51,7 @@ describe("attacks", () => {
 
   const outcomesOf = async (batchId: string) => {
     const [event] = await escrow.queryFilter(escrow.filters.BatchSettled(batchId));
-    return unpackOutcomes(event.args.outcomes);
+    return chargesIn(event.args.outcomes);
   };
 
   describe("on a licensee's money", () => {
@@ -129,7 +129,9 @@ describe("attacks", () => {
     it("a donation to the escrow changes nobody's balance and buys nothing", async () => {
       await market.licet.currency.mint(escrow, usd(1_000));
       expect((await escrow.accountOf(licenseId)).balance).to.equal(usd(100));
-      await expect(escrow.withdrawEarnings(market.outsider)).to.be.revertedWithCustomError(escrow, "EarningsEmpty");
+      await expect(escrow.withdrawEarnings(1, market.outsider))
+        .to.be.revertedWithCustomError(escrow, "CallerNotOperator")
+        .withArgs(1, market.outsider.address);
     });
   });
 
@@ -230,9 +232,13 @@ describe("attacks", () => {
       const { batchId } = await settle(market, [worth(licenseId, 50)], {}, market.outsider);
       await time.increase(3 * DAY);
       await escrow.connect(market.payees[7]).release(batchId);
-      expect(await escrow.earningsOf(market.outsider)).to.equal(0);
-      expect(await escrow.earningsOf(market.payees[7])).to.equal(0);
-      expect(await escrow.earningsOf(market.operator)).to.equal(usd(33.5));
+      expect((await escrow.operatorIncomeOf(1)).earnings).to.equal(usd(33.5));
+      expect(await escrow.assetIncomeOf(1)).to.equal(usd(15));
+      for (const stranger of [market.outsider, market.payees[7]]) {
+        await expect(escrow.connect(stranger).withdrawEarnings(1, stranger))
+          .to.be.revertedWithCustomError(escrow, "CallerNotOperator")
+          .withArgs(1, stranger.address);
+      }
     });
 
     it("one attestor can't speak for the committee with a second key of its own", async () => {
@@ -374,7 +380,7 @@ describe("attacks", () => {
       await leaveWith(usd(200));
       await time.increaseTo((await expiryOf(licenseId)) + WAIT + 1);
       await escrow.closeTerm(licenseId);
-      expect(await escrow.earningsOf(market.publisher)).to.equal(usd(99));
+      expect(await escrow.assetIncomeOf(1)).to.equal(usd(99));
       expect(await balanceOf(licenseId)).to.equal(0);
     });
 
@@ -452,7 +458,7 @@ describe("attacks", () => {
           .withArgs(licenseId);
       }
       await escrow.connect(market.publisher).closeTerm(licenseId);
-      expect(await escrow.earningsOf(market.publisher)).to.equal(0);
+      expect(await escrow.assetIncomeOf(1)).to.equal(0);
       await leaveWith(usd(300));
     });
 
@@ -524,7 +530,7 @@ describe("attacks", () => {
 
   describe("by pausing", () => {
     it("nobody is kept from what is theirs: settlement, release, thaws and all withdrawals go on", async () => {
-      const { committee, staking } = market.licet;
+      const { committee, staking, waterfall } = market.licet;
       const owner = escrow.connect(market.licensee);
       await escrow.connect(market.guardian).pause();
 
@@ -536,8 +542,11 @@ describe("attacks", () => {
       await escrow.release(batchId);
       await committee.shareIncome(batchId);
       await committee.connect(market.payees[0]).withdraw(market.payees[0]);
-      await escrow.connect(market.operator).withdrawEarnings(market.operator);
-      await escrow.connect(market.publisher).withdrawEarnings(market.publisher);
+      await escrow.connect(market.operator).withdrawEarnings(1, market.operator);
+      await escrow.payPool(1);
+      await escrow.payAsset(1);
+      await waterfall.distribute(1);
+      await waterfall.connect(market.publisher).withdraw(market.publisher);
       await escrow.withdrawFees();
       await owner.withdraw(licenseId, market.licensee);
       await staking.connect(market.operator).addStake(1, usd(1));
@@ -583,9 +592,10 @@ describe("attacks", () => {
       ["buy", () => escrow.connect(market.licensee).buy(purchaseOf(market, { amount: usd(1) }))],
       ["deposit", () => escrow.connect(market.licensee).deposit(licenseId, usd(1))],
       ["withdraw", () => escrow.connect(market.licensee).withdraw(licenseId, market.licensee)],
-      ["withdrawEarnings", () => escrow.connect(market.operator).withdrawEarnings(market.operator)],
+      ["withdrawEarnings", () => escrow.connect(market.operator).withdrawEarnings(1, market.operator)],
       ["withdrawFees", () => escrow.withdrawFees()],
-      ["payBonus", () => escrow.payBonus(1)],
+      ["payPool", () => escrow.payPool(1)],
+      ["payAsset", () => escrow.payAsset(1)],
       ["collectAttestorShare", () => market.licet.committee.shareIncome(released)],
     ];
     for (const [name, act] of outer) {
@@ -600,8 +610,9 @@ describe("attacks", () => {
           abi.encodeFunctionData("settle", [header, "0x", "0x"]),
           abi.encodeFunctionData("release", [released]),
           abi.encodeFunctionData("collectAttestorShare", [released]),
-          abi.encodeFunctionData("payBonus", [1]),
-          abi.encodeFunctionData("withdrawEarnings", [market.outsider.address]),
+          abi.encodeFunctionData("payPool", [1]),
+          abi.encodeFunctionData("payAsset", [1]),
+          abi.encodeFunctionData("withdrawEarnings", [1, market.outsider.address]),
           abi.encodeFunctionData("withdrawFees"),
         ];
         for (const data of calls) {
@@ -638,7 +649,7 @@ describe("attacks", () => {
       await time.increase(STAKE_THAW + 1);
       await currency.arm(staking, staking.interface.encodeFunctionData("withdraw", [1, market.outsider.address]));
       // The currency holds no stake: who may withdraw is who calls.
-      await expect(escrow.payBonus(1))
+      await expect(escrow.payPool(1))
         .to.be.revertedWithCustomError(staking, "ThawEmpty")
         .withArgs(1, await currency.getAddress());
     });
@@ -658,8 +669,8 @@ describe("attacks", () => {
 
     it("a bonus that arrives in the middle of a stake's move isn't taken for stake", async () => {
       const { staking } = market.licet;
-      const bonus = await escrow.bonusOf(1);
-      await currency.arm(escrow, escrow.interface.encodeFunctionData("payBonus", [1]));
+      const { forPool: bonus } = await escrow.operatorIncomeOf(1);
+      await currency.arm(escrow, escrow.interface.encodeFunctionData("payPool", [1]));
       await expect(staking.connect(market.operator).addStake(1, usd(1)))
         .to.be.revertedWithCustomError(staking, "TransferIncomplete")
         .withArgs(usd(1), usd(1) + bonus);

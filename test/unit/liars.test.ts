@@ -41,15 +41,21 @@ describe("liars", () => {
       await time.increase(WAIT + 1);
       await escrow.release(batchId);
       await market.licet.committee.shareIncome(batchId);
+      await escrow.payAsset(1);
+      await market.licet.waterfall.distribute(1);
     });
 
     const exits: [string, () => Market["licensee"], () => Promise<unknown>][] = [
       ["the licensee", () => market.licensee, () => escrow.connect(market.licensee).withdraw(1, market.licensee)],
-      ["the operator", () => market.operator, () => escrow.connect(market.operator).withdrawEarnings(market.operator)],
+      [
+        "the operator",
+        () => market.operator,
+        () => escrow.connect(market.operator).withdrawEarnings(1, market.operator),
+      ],
       [
         "the publisher",
         () => market.publisher,
-        () => escrow.connect(market.publisher).withdrawEarnings(market.publisher),
+        () => market.licet.waterfall.connect(market.publisher).withdraw(market.publisher),
       ],
       ["the treasury", () => market.treasury, () => escrow.withdrawFees()],
       [
@@ -65,7 +71,7 @@ describe("liars", () => {
         for (const [other, , leave] of exits) {
           if (other !== who) await leave();
         }
-        await escrow.payBonus(1);
+        await escrow.payPool(1);
       });
     }
 
@@ -73,7 +79,7 @@ describe("liars", () => {
       const elsewhere = market.payees[9];
       for (const account of [market.licensee, market.operator]) await currency.blockAccount(account);
       await escrow.connect(market.licensee).withdraw(1, elsewhere);
-      await escrow.connect(market.operator).withdrawEarnings(elsewhere);
+      await escrow.connect(market.operator).withdrawEarnings(1, elsewhere);
       expect(await currency.balanceOf(elsewhere)).to.equal(usd(40) + usd(6.7));
     });
   });

@@ -29,22 +29,37 @@ export interface RevenueWaterfallInterface extends Interface {
       | "ASSETS"
       | "CURRENCY"
       | "authority"
+      | "claimableOf"
       | "credit"
+      | "distribute"
       | "isConsumingScheduledOp"
       | "potOf"
       | "setAuthority"
+      | "withdraw"
   ): FunctionFragment;
 
   getEvent(
-    nameOrSignatureOrTopic: "AuthorityUpdated" | "IncomeCredited"
+    nameOrSignatureOrTopic:
+      | "AuthorityUpdated"
+      | "IncomeCredited"
+      | "PotDistributed"
+      | "Withdrawn"
   ): EventFragment;
 
   encodeFunctionData(functionFragment: "ASSETS", values?: undefined): string;
   encodeFunctionData(functionFragment: "CURRENCY", values?: undefined): string;
   encodeFunctionData(functionFragment: "authority", values?: undefined): string;
   encodeFunctionData(
+    functionFragment: "claimableOf",
+    values: [AddressLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "credit",
     values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "distribute",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "isConsumingScheduledOp",
@@ -55,11 +70,20 @@ export interface RevenueWaterfallInterface extends Interface {
     functionFragment: "setAuthority",
     values: [AddressLike]
   ): string;
+  encodeFunctionData(
+    functionFragment: "withdraw",
+    values: [AddressLike]
+  ): string;
 
   decodeFunctionResult(functionFragment: "ASSETS", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "CURRENCY", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "claimableOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "credit", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "distribute", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "isConsumingScheduledOp",
     data: BytesLike
@@ -69,6 +93,7 @@ export interface RevenueWaterfallInterface extends Interface {
     functionFragment: "setAuthority",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
 }
 
 export namespace AuthorityUpdatedEvent {
@@ -93,6 +118,42 @@ export namespace IncomeCreditedEvent {
   export interface OutputObject {
     assetId: bigint;
     sourceId: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PotDistributedEvent {
+  export type InputTuple = [
+    assetId: BigNumberish,
+    owner: AddressLike,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [assetId: bigint, owner: string, amount: bigint];
+  export interface OutputObject {
+    assetId: bigint;
+    owner: string;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace WithdrawnEvent {
+  export type InputTuple = [
+    payee: AddressLike,
+    to: AddressLike,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [payee: string, to: string, amount: bigint];
+  export interface OutputObject {
+    payee: string;
+    to: string;
     amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -150,8 +211,16 @@ export interface RevenueWaterfall extends BaseContract {
 
   authority: TypedContractMethod<[], [string], "view">;
 
+  claimableOf: TypedContractMethod<[payee: AddressLike], [bigint], "view">;
+
   credit: TypedContractMethod<
     [assetId: BigNumberish, amount: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
+  distribute: TypedContractMethod<
+    [assetId: BigNumberish],
     [void],
     "nonpayable"
   >;
@@ -165,6 +234,8 @@ export interface RevenueWaterfall extends BaseContract {
     [void],
     "nonpayable"
   >;
+
+  withdraw: TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
 
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
@@ -180,12 +251,18 @@ export interface RevenueWaterfall extends BaseContract {
     nameOrSignature: "authority"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
+    nameOrSignature: "claimableOf"
+  ): TypedContractMethod<[payee: AddressLike], [bigint], "view">;
+  getFunction(
     nameOrSignature: "credit"
   ): TypedContractMethod<
     [assetId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "distribute"
+  ): TypedContractMethod<[assetId: BigNumberish], [void], "nonpayable">;
   getFunction(
     nameOrSignature: "isConsumingScheduledOp"
   ): TypedContractMethod<[], [string], "view">;
@@ -195,6 +272,9 @@ export interface RevenueWaterfall extends BaseContract {
   getFunction(
     nameOrSignature: "setAuthority"
   ): TypedContractMethod<[newAuthority: AddressLike], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "withdraw"
+  ): TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
 
   getEvent(
     key: "AuthorityUpdated"
@@ -209,6 +289,20 @@ export interface RevenueWaterfall extends BaseContract {
     IncomeCreditedEvent.InputTuple,
     IncomeCreditedEvent.OutputTuple,
     IncomeCreditedEvent.OutputObject
+  >;
+  getEvent(
+    key: "PotDistributed"
+  ): TypedContractEvent<
+    PotDistributedEvent.InputTuple,
+    PotDistributedEvent.OutputTuple,
+    PotDistributedEvent.OutputObject
+  >;
+  getEvent(
+    key: "Withdrawn"
+  ): TypedContractEvent<
+    WithdrawnEvent.InputTuple,
+    WithdrawnEvent.OutputTuple,
+    WithdrawnEvent.OutputObject
   >;
 
   filters: {
@@ -232,6 +326,28 @@ export interface RevenueWaterfall extends BaseContract {
       IncomeCreditedEvent.InputTuple,
       IncomeCreditedEvent.OutputTuple,
       IncomeCreditedEvent.OutputObject
+    >;
+
+    "PotDistributed(uint32,address,uint256)": TypedContractEvent<
+      PotDistributedEvent.InputTuple,
+      PotDistributedEvent.OutputTuple,
+      PotDistributedEvent.OutputObject
+    >;
+    PotDistributed: TypedContractEvent<
+      PotDistributedEvent.InputTuple,
+      PotDistributedEvent.OutputTuple,
+      PotDistributedEvent.OutputObject
+    >;
+
+    "Withdrawn(address,address,uint256)": TypedContractEvent<
+      WithdrawnEvent.InputTuple,
+      WithdrawnEvent.OutputTuple,
+      WithdrawnEvent.OutputObject
+    >;
+    Withdrawn: TypedContractEvent<
+      WithdrawnEvent.InputTuple,
+      WithdrawnEvent.OutputTuple,
+      WithdrawnEvent.OutputObject
     >;
   };
 }

@@ -119,6 +119,7 @@ export declare namespace UsageEscrow {
     licenses: AddressLike;
     operators: AddressLike;
     staking: AddressLike;
+    waterfall: AddressLike;
     treasury: AddressLike;
     epochPeriod: BigNumberish;
     windowPeriod: BigNumberish;
@@ -132,6 +133,7 @@ export declare namespace UsageEscrow {
     licenses: string,
     operators: string,
     staking: string,
+    waterfall: string,
     treasury: string,
     epochPeriod: bigint,
     windowPeriod: bigint,
@@ -143,6 +145,7 @@ export declare namespace UsageEscrow {
     licenses: string;
     operators: string;
     staking: string;
+    waterfall: string;
     treasury: string;
     epochPeriod: bigint;
     windowPeriod: bigint;
@@ -300,6 +303,16 @@ export declare namespace IUsageEscrow {
     lastLicense: bigint;
   };
 
+  export type OperatorIncomeStruct = {
+    earnings: BigNumberish;
+    forPool: BigNumberish;
+  };
+
+  export type OperatorIncomeStructOutput = [
+    earnings: bigint,
+    forPool: bigint
+  ] & { earnings: bigint; forPool: bigint };
+
   export type UpfrontStruct = {
     amount: BigNumberish;
     paidAt: BigNumberish;
@@ -327,15 +340,16 @@ export interface UsageEscrowInterface extends Interface {
       | "PAUSE_PERIOD"
       | "STAKING"
       | "TREASURY"
+      | "WATERFALL"
       | "WINDOW_PERIOD"
       | "accountOf"
       | "applyCapCut"
       | "applyServiceChange"
+      | "assetIncomeOf"
       | "authority"
       | "batchIdOf"
       | "batchOf"
       | "batchStatusOf"
-      | "bonusOf"
       | "buy"
       | "capOf"
       | "changeService"
@@ -345,16 +359,17 @@ export interface UsageEscrowInterface extends Interface {
       | "deposit"
       | "depositCeiling"
       | "depositWithPermit"
-      | "earningsOf"
       | "eip712Domain"
       | "end"
       | "feeBps"
       | "isConsumingScheduledOp"
       | "laneOf"
       | "lock"
+      | "operatorIncomeOf"
       | "pause"
       | "pausedUntil"
-      | "payBonus"
+      | "payAsset"
+      | "payPool"
       | "previewSettle"
       | "protocolFees"
       | "raiseDepositCeiling"
@@ -370,6 +385,7 @@ export interface UsageEscrowInterface extends Interface {
       | "splitOf"
       | "statusOf"
       | "thaw"
+      | "totalOwed"
       | "unlock"
       | "unpause"
       | "upfrontOf"
@@ -380,11 +396,11 @@ export interface UsageEscrowInterface extends Interface {
 
   getEvent(
     nameOrSignatureOrTopic:
+      | "AssetPaid"
       | "AttestorShareCollected"
       | "AuthorityUpdated"
       | "BatchReleased"
       | "BatchSettled"
-      | "BonusPaid"
       | "CapCutStarted"
       | "CapSet"
       | "DepositCeilingRaised"
@@ -392,12 +408,14 @@ export interface UsageEscrowInterface extends Interface {
       | "EIP712DomainChanged"
       | "EarningsWithdrawn"
       | "FeeSet"
+      | "FeesWithdrawn"
       | "GenerationRaised"
       | "LicenseBought"
       | "LicenseEnded"
       | "LicenseLocked"
       | "LicenseUnlocked"
       | "Paused"
+      | "PoolPaid"
       | "RenewalSet"
       | "ServiceChangeStarted"
       | "ServiceChanged"
@@ -437,6 +455,7 @@ export interface UsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "STAKING", values?: undefined): string;
   encodeFunctionData(functionFragment: "TREASURY", values?: undefined): string;
+  encodeFunctionData(functionFragment: "WATERFALL", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "WINDOW_PERIOD",
     values?: undefined
@@ -453,6 +472,10 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "applyServiceChange",
     values: [BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "assetIncomeOf",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "authority", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "batchIdOf",
@@ -462,10 +485,6 @@ export interface UsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "batchStatusOf",
     values: [BytesLike]
-  ): string;
-  encodeFunctionData(
-    functionFragment: "bonusOf",
-    values: [BigNumberish]
   ): string;
   encodeFunctionData(functionFragment: "buy", values: [PurchaseStruct]): string;
   encodeFunctionData(functionFragment: "capOf", values: [BigNumberish]): string;
@@ -505,10 +524,6 @@ export interface UsageEscrowInterface extends Interface {
     ]
   ): string;
   encodeFunctionData(
-    functionFragment: "earningsOf",
-    values: [AddressLike]
-  ): string;
-  encodeFunctionData(
     functionFragment: "eip712Domain",
     values?: undefined
   ): string;
@@ -523,13 +538,21 @@ export interface UsageEscrowInterface extends Interface {
     values: [BigNumberish, BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(functionFragment: "lock", values: [BigNumberish]): string;
+  encodeFunctionData(
+    functionFragment: "operatorIncomeOf",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "pause", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "pausedUntil",
     values?: undefined
   ): string;
   encodeFunctionData(
-    functionFragment: "payBonus",
+    functionFragment: "payAsset",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "payPool",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
@@ -583,6 +606,7 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "thaw",
     values: [BigNumberish, BigNumberish]
   ): string;
+  encodeFunctionData(functionFragment: "totalOwed", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "unlock",
     values: [BigNumberish]
@@ -598,7 +622,7 @@ export interface UsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "withdrawEarnings",
-    values: [AddressLike]
+    values: [BigNumberish, AddressLike]
   ): string;
   encodeFunctionData(
     functionFragment: "withdrawFees",
@@ -631,6 +655,7 @@ export interface UsageEscrowInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "STAKING", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "TREASURY", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "WATERFALL", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "WINDOW_PERIOD",
     data: BytesLike
@@ -644,6 +669,10 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "applyServiceChange",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "assetIncomeOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "batchIdOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "batchOf", data: BytesLike): Result;
@@ -651,7 +680,6 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "batchStatusOf",
     data: BytesLike
   ): Result;
-  decodeFunctionResult(functionFragment: "bonusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buy", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "capOf", data: BytesLike): Result;
   decodeFunctionResult(
@@ -676,7 +704,6 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "depositWithPermit",
     data: BytesLike
   ): Result;
-  decodeFunctionResult(functionFragment: "earningsOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "eip712Domain",
     data: BytesLike
@@ -689,12 +716,17 @@ export interface UsageEscrowInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "laneOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "lock", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "operatorIncomeOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "pause", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "pausedUntil",
     data: BytesLike
   ): Result;
-  decodeFunctionResult(functionFragment: "payBonus", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "payAsset", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "payPool", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "previewSettle",
     data: BytesLike
@@ -728,6 +760,7 @@ export interface UsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "splitOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "thaw", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "totalOwed", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "unlock", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "unpause", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "upfrontOf", data: BytesLike): Result;
@@ -740,6 +773,19 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "withdrawFees",
     data: BytesLike
   ): Result;
+}
+
+export namespace AssetPaidEvent {
+  export type InputTuple = [assetId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [assetId: bigint, amount: bigint];
+  export interface OutputObject {
+    assetId: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
 }
 
 export namespace AttestorShareCollectedEvent {
@@ -775,15 +821,24 @@ export namespace AuthorityUpdatedEvent {
 export namespace BatchReleasedEvent {
   export type InputTuple = [
     batchId: BytesLike,
-    split: IUsageEscrow.SplitStruct
+    operatorId: BigNumberish,
+    assetId: BigNumberish,
+    split: IUsageEscrow.SplitStruct,
+    forPool: BigNumberish
   ];
   export type OutputTuple = [
     batchId: string,
-    split: IUsageEscrow.SplitStructOutput
+    operatorId: bigint,
+    assetId: bigint,
+    split: IUsageEscrow.SplitStructOutput,
+    forPool: bigint
   ];
   export interface OutputObject {
     batchId: string;
+    operatorId: bigint;
+    assetId: bigint;
     split: IUsageEscrow.SplitStructOutput;
+    forPool: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -798,6 +853,8 @@ export namespace BatchSettledEvent {
     planId: BigNumberish,
     versionId: BigNumberish,
     sequence: BigNumberish,
+    epochStart: BigNumberish,
+    epochEnd: BigNumberish,
     root: BytesLike,
     charged: BigNumberish,
     discountBps: BigNumberish,
@@ -809,6 +866,8 @@ export namespace BatchSettledEvent {
     planId: bigint,
     versionId: bigint,
     sequence: bigint,
+    epochStart: bigint,
+    epochEnd: bigint,
     root: string,
     charged: bigint,
     discountBps: bigint,
@@ -820,23 +879,12 @@ export namespace BatchSettledEvent {
     planId: bigint;
     versionId: bigint;
     sequence: bigint;
+    epochStart: bigint;
+    epochEnd: bigint;
     root: string;
     charged: bigint;
     discountBps: bigint;
     outcomes: string;
-  }
-  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
-  export type Filter = TypedDeferredTopicFilter<Event>;
-  export type Log = TypedEventLog<Event>;
-  export type LogDescription = TypedLogDescription<Event>;
-}
-
-export namespace BonusPaidEvent {
-  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
-  export type OutputTuple = [operatorId: bigint, amount: bigint];
-  export interface OutputObject {
-    operatorId: bigint;
-    amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -921,13 +969,13 @@ export namespace EIP712DomainChangedEvent {
 
 export namespace EarningsWithdrawnEvent {
   export type InputTuple = [
-    payee: AddressLike,
+    operatorId: BigNumberish,
     to: AddressLike,
     amount: BigNumberish
   ];
-  export type OutputTuple = [payee: string, to: string, amount: bigint];
+  export type OutputTuple = [operatorId: bigint, to: string, amount: bigint];
   export interface OutputObject {
-    payee: string;
+    operatorId: bigint;
     to: string;
     amount: bigint;
   }
@@ -942,6 +990,19 @@ export namespace FeeSetEvent {
   export type OutputTuple = [feeBps: bigint];
   export interface OutputObject {
     feeBps: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace FeesWithdrawnEvent {
+  export type InputTuple = [treasury: AddressLike, amount: BigNumberish];
+  export type OutputTuple = [treasury: string, amount: bigint];
+  export interface OutputObject {
+    treasury: string;
+    amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -994,10 +1055,11 @@ export namespace LicenseBoughtEvent {
 }
 
 export namespace LicenseEndedEvent {
-  export type InputTuple = [licenseId: BigNumberish];
-  export type OutputTuple = [licenseId: bigint];
+  export type InputTuple = [licenseId: BigNumberish, stoppedAt: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, stoppedAt: bigint];
   export interface OutputObject {
     licenseId: bigint;
+    stoppedAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -1006,10 +1068,19 @@ export namespace LicenseEndedEvent {
 }
 
 export namespace LicenseLockedEvent {
-  export type InputTuple = [licenseId: BigNumberish, movableAt: BigNumberish];
-  export type OutputTuple = [licenseId: bigint, movableAt: bigint];
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    stoppedAt: BigNumberish,
+    movableAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    stoppedAt: bigint,
+    movableAt: bigint
+  ];
   export interface OutputObject {
     licenseId: bigint;
+    stoppedAt: bigint;
     movableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -1035,6 +1106,19 @@ export namespace PausedEvent {
   export type OutputTuple = [until: bigint];
   export interface OutputObject {
     until: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PoolPaidEvent {
+  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [operatorId: bigint, amount: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -1105,18 +1189,21 @@ export namespace ServiceChangedEvent {
 export namespace TermClosedEvent {
   export type InputTuple = [
     licenseId: BigNumberish,
+    assetId: BigNumberish,
     endedAt: BigNumberish,
     charged: BigNumberish,
     fee: BigNumberish
   ];
   export type OutputTuple = [
     licenseId: bigint,
+    assetId: bigint,
     endedAt: bigint,
     charged: bigint,
     fee: bigint
   ];
   export interface OutputObject {
     licenseId: bigint;
+    assetId: bigint;
     endedAt: bigint;
     charged: bigint;
     fee: bigint;
@@ -1206,19 +1293,19 @@ export namespace UpfrontPaidEvent {
 export namespace UpfrontReleasedEvent {
   export type InputTuple = [
     licenseId: BigNumberish,
-    publisher: AddressLike,
+    assetId: BigNumberish,
     amount: BigNumberish,
     fee: BigNumberish
   ];
   export type OutputTuple = [
     licenseId: bigint,
-    publisher: string,
+    assetId: bigint,
     amount: bigint,
     fee: bigint
   ];
   export interface OutputObject {
     licenseId: bigint;
-    publisher: string;
+    assetId: bigint;
     amount: bigint;
     fee: bigint;
   }
@@ -1324,6 +1411,8 @@ export interface UsageEscrow extends BaseContract {
 
   TREASURY: TypedContractMethod<[], [string], "view">;
 
+  WATERFALL: TypedContractMethod<[], [string], "view">;
+
   WINDOW_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
   accountOf: TypedContractMethod<
@@ -1344,6 +1433,8 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  assetIncomeOf: TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
+
   authority: TypedContractMethod<[], [string], "view">;
 
   batchIdOf: TypedContractMethod<[header: BatchHeaderStruct], [string], "view">;
@@ -1355,8 +1446,6 @@ export interface UsageEscrow extends BaseContract {
   >;
 
   batchStatusOf: TypedContractMethod<[batchId: BytesLike], [bigint], "view">;
-
-  bonusOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
   buy: TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
 
@@ -1403,8 +1492,6 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
-  earningsOf: TypedContractMethod<[payee: AddressLike], [bigint], "view">;
-
   eip712Domain: TypedContractMethod<
     [],
     [
@@ -1435,11 +1522,23 @@ export interface UsageEscrow extends BaseContract {
 
   lock: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
 
+  operatorIncomeOf: TypedContractMethod<
+    [operatorId: BigNumberish],
+    [IUsageEscrow.OperatorIncomeStructOutput],
+    "view"
+  >;
+
   pause: TypedContractMethod<[], [void], "nonpayable">;
 
   pausedUntil: TypedContractMethod<[], [bigint], "view">;
 
-  payBonus: TypedContractMethod<
+  payAsset: TypedContractMethod<
+    [assetId: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
+
+  payPool: TypedContractMethod<
     [operatorId: BigNumberish],
     [bigint],
     "nonpayable"
@@ -1521,6 +1620,8 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  totalOwed: TypedContractMethod<[], [bigint], "view">;
+
   unlock: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
 
   unpause: TypedContractMethod<[], [void], "nonpayable">;
@@ -1538,7 +1639,7 @@ export interface UsageEscrow extends BaseContract {
   >;
 
   withdrawEarnings: TypedContractMethod<
-    [to: AddressLike],
+    [operatorId: BigNumberish, to: AddressLike],
     [bigint],
     "nonpayable"
   >;
@@ -1583,6 +1684,9 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "TREASURY"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
+    nameOrSignature: "WATERFALL"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
     nameOrSignature: "WINDOW_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
@@ -1599,6 +1703,9 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "applyServiceChange"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "assetIncomeOf"
+  ): TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
+  getFunction(
     nameOrSignature: "authority"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
@@ -1614,9 +1721,6 @@ export interface UsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "batchStatusOf"
   ): TypedContractMethod<[batchId: BytesLike], [bigint], "view">;
-  getFunction(
-    nameOrSignature: "bonusOf"
-  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "buy"
   ): TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
@@ -1668,9 +1772,6 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "earningsOf"
-  ): TypedContractMethod<[payee: AddressLike], [bigint], "view">;
-  getFunction(
     nameOrSignature: "eip712Domain"
   ): TypedContractMethod<
     [],
@@ -1707,13 +1808,23 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "lock"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "operatorIncomeOf"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish],
+    [IUsageEscrow.OperatorIncomeStructOutput],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "pause"
   ): TypedContractMethod<[], [void], "nonpayable">;
   getFunction(
     nameOrSignature: "pausedUntil"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
-    nameOrSignature: "payBonus"
+    nameOrSignature: "payAsset"
+  ): TypedContractMethod<[assetId: BigNumberish], [bigint], "nonpayable">;
+  getFunction(
+    nameOrSignature: "payPool"
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "nonpayable">;
   getFunction(
     nameOrSignature: "previewSettle"
@@ -1791,6 +1902,9 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "totalOwed"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "unlock"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
@@ -1812,11 +1926,22 @@ export interface UsageEscrow extends BaseContract {
   >;
   getFunction(
     nameOrSignature: "withdrawEarnings"
-  ): TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, to: AddressLike],
+    [bigint],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "withdrawFees"
   ): TypedContractMethod<[], [bigint], "nonpayable">;
 
+  getEvent(
+    key: "AssetPaid"
+  ): TypedContractEvent<
+    AssetPaidEvent.InputTuple,
+    AssetPaidEvent.OutputTuple,
+    AssetPaidEvent.OutputObject
+  >;
   getEvent(
     key: "AttestorShareCollected"
   ): TypedContractEvent<
@@ -1844,13 +1969,6 @@ export interface UsageEscrow extends BaseContract {
     BatchSettledEvent.InputTuple,
     BatchSettledEvent.OutputTuple,
     BatchSettledEvent.OutputObject
-  >;
-  getEvent(
-    key: "BonusPaid"
-  ): TypedContractEvent<
-    BonusPaidEvent.InputTuple,
-    BonusPaidEvent.OutputTuple,
-    BonusPaidEvent.OutputObject
   >;
   getEvent(
     key: "CapCutStarted"
@@ -1902,6 +2020,13 @@ export interface UsageEscrow extends BaseContract {
     FeeSetEvent.OutputObject
   >;
   getEvent(
+    key: "FeesWithdrawn"
+  ): TypedContractEvent<
+    FeesWithdrawnEvent.InputTuple,
+    FeesWithdrawnEvent.OutputTuple,
+    FeesWithdrawnEvent.OutputObject
+  >;
+  getEvent(
     key: "GenerationRaised"
   ): TypedContractEvent<
     GenerationRaisedEvent.InputTuple,
@@ -1942,6 +2067,13 @@ export interface UsageEscrow extends BaseContract {
     PausedEvent.InputTuple,
     PausedEvent.OutputTuple,
     PausedEvent.OutputObject
+  >;
+  getEvent(
+    key: "PoolPaid"
+  ): TypedContractEvent<
+    PoolPaidEvent.InputTuple,
+    PoolPaidEvent.OutputTuple,
+    PoolPaidEvent.OutputObject
   >;
   getEvent(
     key: "RenewalSet"
@@ -2022,6 +2154,17 @@ export interface UsageEscrow extends BaseContract {
   >;
 
   filters: {
+    "AssetPaid(uint32,uint256)": TypedContractEvent<
+      AssetPaidEvent.InputTuple,
+      AssetPaidEvent.OutputTuple,
+      AssetPaidEvent.OutputObject
+    >;
+    AssetPaid: TypedContractEvent<
+      AssetPaidEvent.InputTuple,
+      AssetPaidEvent.OutputTuple,
+      AssetPaidEvent.OutputObject
+    >;
+
     "AttestorShareCollected(bytes32,address,uint256)": TypedContractEvent<
       AttestorShareCollectedEvent.InputTuple,
       AttestorShareCollectedEvent.OutputTuple,
@@ -2044,7 +2187,7 @@ export interface UsageEscrow extends BaseContract {
       AuthorityUpdatedEvent.OutputObject
     >;
 
-    "BatchReleased(bytes32,tuple)": TypedContractEvent<
+    "BatchReleased(bytes32,uint24,uint32,tuple,uint256)": TypedContractEvent<
       BatchReleasedEvent.InputTuple,
       BatchReleasedEvent.OutputTuple,
       BatchReleasedEvent.OutputObject
@@ -2055,7 +2198,7 @@ export interface UsageEscrow extends BaseContract {
       BatchReleasedEvent.OutputObject
     >;
 
-    "BatchSettled(bytes32,uint24,uint32,uint64,uint64,bytes32,uint256,uint256,bytes)": TypedContractEvent<
+    "BatchSettled(bytes32,uint24,uint32,uint64,uint64,uint40,uint40,bytes32,uint256,uint256,bytes)": TypedContractEvent<
       BatchSettledEvent.InputTuple,
       BatchSettledEvent.OutputTuple,
       BatchSettledEvent.OutputObject
@@ -2064,17 +2207,6 @@ export interface UsageEscrow extends BaseContract {
       BatchSettledEvent.InputTuple,
       BatchSettledEvent.OutputTuple,
       BatchSettledEvent.OutputObject
-    >;
-
-    "BonusPaid(uint24,uint256)": TypedContractEvent<
-      BonusPaidEvent.InputTuple,
-      BonusPaidEvent.OutputTuple,
-      BonusPaidEvent.OutputObject
-    >;
-    BonusPaid: TypedContractEvent<
-      BonusPaidEvent.InputTuple,
-      BonusPaidEvent.OutputTuple,
-      BonusPaidEvent.OutputObject
     >;
 
     "CapCutStarted(uint64,uint8,uint256)": TypedContractEvent<
@@ -2132,7 +2264,7 @@ export interface UsageEscrow extends BaseContract {
       EIP712DomainChangedEvent.OutputObject
     >;
 
-    "EarningsWithdrawn(address,address,uint256)": TypedContractEvent<
+    "EarningsWithdrawn(uint24,address,uint256)": TypedContractEvent<
       EarningsWithdrawnEvent.InputTuple,
       EarningsWithdrawnEvent.OutputTuple,
       EarningsWithdrawnEvent.OutputObject
@@ -2152,6 +2284,17 @@ export interface UsageEscrow extends BaseContract {
       FeeSetEvent.InputTuple,
       FeeSetEvent.OutputTuple,
       FeeSetEvent.OutputObject
+    >;
+
+    "FeesWithdrawn(address,uint256)": TypedContractEvent<
+      FeesWithdrawnEvent.InputTuple,
+      FeesWithdrawnEvent.OutputTuple,
+      FeesWithdrawnEvent.OutputObject
+    >;
+    FeesWithdrawn: TypedContractEvent<
+      FeesWithdrawnEvent.InputTuple,
+      FeesWithdrawnEvent.OutputTuple,
+      FeesWithdrawnEvent.OutputObject
     >;
 
     "GenerationRaised(uint64,uint16)": TypedContractEvent<
@@ -2176,7 +2319,7 @@ export interface UsageEscrow extends BaseContract {
       LicenseBoughtEvent.OutputObject
     >;
 
-    "LicenseEnded(uint64)": TypedContractEvent<
+    "LicenseEnded(uint64,uint256)": TypedContractEvent<
       LicenseEndedEvent.InputTuple,
       LicenseEndedEvent.OutputTuple,
       LicenseEndedEvent.OutputObject
@@ -2187,7 +2330,7 @@ export interface UsageEscrow extends BaseContract {
       LicenseEndedEvent.OutputObject
     >;
 
-    "LicenseLocked(uint64,uint256)": TypedContractEvent<
+    "LicenseLocked(uint64,uint256,uint256)": TypedContractEvent<
       LicenseLockedEvent.InputTuple,
       LicenseLockedEvent.OutputTuple,
       LicenseLockedEvent.OutputObject
@@ -2218,6 +2361,17 @@ export interface UsageEscrow extends BaseContract {
       PausedEvent.InputTuple,
       PausedEvent.OutputTuple,
       PausedEvent.OutputObject
+    >;
+
+    "PoolPaid(uint24,uint256)": TypedContractEvent<
+      PoolPaidEvent.InputTuple,
+      PoolPaidEvent.OutputTuple,
+      PoolPaidEvent.OutputObject
+    >;
+    PoolPaid: TypedContractEvent<
+      PoolPaidEvent.InputTuple,
+      PoolPaidEvent.OutputTuple,
+      PoolPaidEvent.OutputObject
     >;
 
     "RenewalSet(uint64,bool)": TypedContractEvent<
@@ -2253,7 +2407,7 @@ export interface UsageEscrow extends BaseContract {
       ServiceChangedEvent.OutputObject
     >;
 
-    "TermClosed(uint64,uint256,uint256,uint256)": TypedContractEvent<
+    "TermClosed(uint64,uint32,uint256,uint256,uint256)": TypedContractEvent<
       TermClosedEvent.InputTuple,
       TermClosedEvent.OutputTuple,
       TermClosedEvent.OutputObject
@@ -2308,7 +2462,7 @@ export interface UsageEscrow extends BaseContract {
       UpfrontPaidEvent.OutputObject
     >;
 
-    "UpfrontReleased(uint64,address,uint256,uint256)": TypedContractEvent<
+    "UpfrontReleased(uint64,uint32,uint256,uint256)": TypedContractEvent<
       UpfrontReleasedEvent.InputTuple,
       UpfrontReleasedEvent.OutputTuple,
       UpfrontReleasedEvent.OutputObject

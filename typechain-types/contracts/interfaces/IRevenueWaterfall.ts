@@ -9,6 +9,7 @@ import type {
   Result,
   Interface,
   EventFragment,
+  AddressLike,
   ContractRunner,
   ContractMethod,
   Listener,
@@ -23,18 +24,51 @@ import type {
 } from "../../common";
 
 export interface IRevenueWaterfallInterface extends Interface {
-  getFunction(nameOrSignature: "credit" | "potOf"): FunctionFragment;
+  getFunction(
+    nameOrSignature:
+      | "ASSETS"
+      | "CURRENCY"
+      | "claimableOf"
+      | "credit"
+      | "distribute"
+      | "potOf"
+      | "withdraw"
+  ): FunctionFragment;
 
-  getEvent(nameOrSignatureOrTopic: "IncomeCredited"): EventFragment;
+  getEvent(
+    nameOrSignatureOrTopic: "IncomeCredited" | "PotDistributed" | "Withdrawn"
+  ): EventFragment;
 
+  encodeFunctionData(functionFragment: "ASSETS", values?: undefined): string;
+  encodeFunctionData(functionFragment: "CURRENCY", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "claimableOf",
+    values: [AddressLike]
+  ): string;
   encodeFunctionData(
     functionFragment: "credit",
     values: [BigNumberish, BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "distribute",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "potOf", values: [BigNumberish]): string;
+  encodeFunctionData(
+    functionFragment: "withdraw",
+    values: [AddressLike]
+  ): string;
 
+  decodeFunctionResult(functionFragment: "ASSETS", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "CURRENCY", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "claimableOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "credit", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "distribute", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "potOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
 }
 
 export namespace IncomeCreditedEvent {
@@ -47,6 +81,42 @@ export namespace IncomeCreditedEvent {
   export interface OutputObject {
     assetId: bigint;
     sourceId: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PotDistributedEvent {
+  export type InputTuple = [
+    assetId: BigNumberish,
+    owner: AddressLike,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [assetId: bigint, owner: string, amount: bigint];
+  export interface OutputObject {
+    assetId: bigint;
+    owner: string;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace WithdrawnEvent {
+  export type InputTuple = [
+    payee: AddressLike,
+    to: AddressLike,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [payee: string, to: string, amount: bigint];
+  export interface OutputObject {
+    payee: string;
+    to: string;
     amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -98,18 +168,41 @@ export interface IRevenueWaterfall extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  ASSETS: TypedContractMethod<[], [string], "view">;
+
+  CURRENCY: TypedContractMethod<[], [string], "view">;
+
+  claimableOf: TypedContractMethod<[payee: AddressLike], [bigint], "view">;
+
   credit: TypedContractMethod<
     [assetId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
   >;
 
+  distribute: TypedContractMethod<
+    [assetId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
   potOf: TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
+
+  withdraw: TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
 
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
   ): T;
 
+  getFunction(
+    nameOrSignature: "ASSETS"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "CURRENCY"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "claimableOf"
+  ): TypedContractMethod<[payee: AddressLike], [bigint], "view">;
   getFunction(
     nameOrSignature: "credit"
   ): TypedContractMethod<
@@ -118,8 +211,14 @@ export interface IRevenueWaterfall extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "distribute"
+  ): TypedContractMethod<[assetId: BigNumberish], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "potOf"
   ): TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "withdraw"
+  ): TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
 
   getEvent(
     key: "IncomeCredited"
@@ -127,6 +226,20 @@ export interface IRevenueWaterfall extends BaseContract {
     IncomeCreditedEvent.InputTuple,
     IncomeCreditedEvent.OutputTuple,
     IncomeCreditedEvent.OutputObject
+  >;
+  getEvent(
+    key: "PotDistributed"
+  ): TypedContractEvent<
+    PotDistributedEvent.InputTuple,
+    PotDistributedEvent.OutputTuple,
+    PotDistributedEvent.OutputObject
+  >;
+  getEvent(
+    key: "Withdrawn"
+  ): TypedContractEvent<
+    WithdrawnEvent.InputTuple,
+    WithdrawnEvent.OutputTuple,
+    WithdrawnEvent.OutputObject
   >;
 
   filters: {
@@ -139,6 +252,28 @@ export interface IRevenueWaterfall extends BaseContract {
       IncomeCreditedEvent.InputTuple,
       IncomeCreditedEvent.OutputTuple,
       IncomeCreditedEvent.OutputObject
+    >;
+
+    "PotDistributed(uint32,address,uint256)": TypedContractEvent<
+      PotDistributedEvent.InputTuple,
+      PotDistributedEvent.OutputTuple,
+      PotDistributedEvent.OutputObject
+    >;
+    PotDistributed: TypedContractEvent<
+      PotDistributedEvent.InputTuple,
+      PotDistributedEvent.OutputTuple,
+      PotDistributedEvent.OutputObject
+    >;
+
+    "Withdrawn(address,address,uint256)": TypedContractEvent<
+      WithdrawnEvent.InputTuple,
+      WithdrawnEvent.OutputTuple,
+      WithdrawnEvent.OutputObject
+    >;
+    Withdrawn: TypedContractEvent<
+      WithdrawnEvent.InputTuple,
+      WithdrawnEvent.OutputTuple,
+      WithdrawnEvent.OutputObject
     >;
   };
 }

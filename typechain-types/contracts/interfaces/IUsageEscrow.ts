@@ -261,6 +261,16 @@ export declare namespace IUsageEscrow {
     lastLicense: bigint;
   };
 
+  export type OperatorIncomeStruct = {
+    earnings: BigNumberish;
+    forPool: BigNumberish;
+  };
+
+  export type OperatorIncomeStructOutput = [
+    earnings: bigint,
+    forPool: bigint
+  ] & { earnings: bigint; forPool: bigint };
+
   export type UpfrontStruct = {
     amount: BigNumberish;
     paidAt: BigNumberish;
@@ -283,14 +293,15 @@ export interface IUsageEscrowInterface extends Interface {
       | "LICENSES"
       | "OPERATORS"
       | "STAKING"
+      | "WATERFALL"
       | "WINDOW_PERIOD"
       | "accountOf"
       | "applyCapCut"
       | "applyServiceChange"
+      | "assetIncomeOf"
       | "batchIdOf"
       | "batchOf"
       | "batchStatusOf"
-      | "bonusOf"
       | "buy"
       | "capOf"
       | "changeService"
@@ -300,14 +311,15 @@ export interface IUsageEscrowInterface extends Interface {
       | "deposit"
       | "depositCeiling"
       | "depositWithPermit"
-      | "earningsOf"
       | "end"
       | "feeBps"
       | "laneOf"
       | "lock"
+      | "operatorIncomeOf"
       | "pause"
       | "pausedUntil"
-      | "payBonus"
+      | "payAsset"
+      | "payPool"
       | "previewSettle"
       | "protocolFees"
       | "raiseDepositCeiling"
@@ -322,6 +334,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "splitOf"
       | "statusOf"
       | "thaw"
+      | "totalOwed"
       | "unlock"
       | "unpause"
       | "upfrontOf"
@@ -332,22 +345,24 @@ export interface IUsageEscrowInterface extends Interface {
 
   getEvent(
     nameOrSignatureOrTopic:
+      | "AssetPaid"
       | "AttestorShareCollected"
       | "BatchReleased"
       | "BatchSettled"
-      | "BonusPaid"
       | "CapCutStarted"
       | "CapSet"
       | "DepositCeilingRaised"
       | "Deposited"
       | "EarningsWithdrawn"
       | "FeeSet"
+      | "FeesWithdrawn"
       | "GenerationRaised"
       | "LicenseBought"
       | "LicenseEnded"
       | "LicenseLocked"
       | "LicenseUnlocked"
       | "Paused"
+      | "PoolPaid"
       | "RenewalSet"
       | "ServiceChangeStarted"
       | "ServiceChanged"
@@ -370,6 +385,7 @@ export interface IUsageEscrowInterface extends Interface {
   encodeFunctionData(functionFragment: "LICENSES", values?: undefined): string;
   encodeFunctionData(functionFragment: "OPERATORS", values?: undefined): string;
   encodeFunctionData(functionFragment: "STAKING", values?: undefined): string;
+  encodeFunctionData(functionFragment: "WATERFALL", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "WINDOW_PERIOD",
     values?: undefined
@@ -387,6 +403,10 @@ export interface IUsageEscrowInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "assetIncomeOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "batchIdOf",
     values: [BatchHeaderStruct]
   ): string;
@@ -394,10 +414,6 @@ export interface IUsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "batchStatusOf",
     values: [BytesLike]
-  ): string;
-  encodeFunctionData(
-    functionFragment: "bonusOf",
-    values: [BigNumberish]
   ): string;
   encodeFunctionData(functionFragment: "buy", values: [PurchaseStruct]): string;
   encodeFunctionData(functionFragment: "capOf", values: [BigNumberish]): string;
@@ -436,10 +452,6 @@ export interface IUsageEscrowInterface extends Interface {
       BytesLike
     ]
   ): string;
-  encodeFunctionData(
-    functionFragment: "earningsOf",
-    values: [AddressLike]
-  ): string;
   encodeFunctionData(functionFragment: "end", values: [BigNumberish]): string;
   encodeFunctionData(functionFragment: "feeBps", values?: undefined): string;
   encodeFunctionData(
@@ -447,13 +459,21 @@ export interface IUsageEscrowInterface extends Interface {
     values: [BigNumberish, BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(functionFragment: "lock", values: [BigNumberish]): string;
+  encodeFunctionData(
+    functionFragment: "operatorIncomeOf",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "pause", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "pausedUntil",
     values?: undefined
   ): string;
   encodeFunctionData(
-    functionFragment: "payBonus",
+    functionFragment: "payAsset",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "payPool",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
@@ -503,6 +523,7 @@ export interface IUsageEscrowInterface extends Interface {
     functionFragment: "thaw",
     values: [BigNumberish, BigNumberish]
   ): string;
+  encodeFunctionData(functionFragment: "totalOwed", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "unlock",
     values: [BigNumberish]
@@ -518,7 +539,7 @@ export interface IUsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "withdrawEarnings",
-    values: [AddressLike]
+    values: [BigNumberish, AddressLike]
   ): string;
   encodeFunctionData(
     functionFragment: "withdrawFees",
@@ -534,6 +555,7 @@ export interface IUsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "LICENSES", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "OPERATORS", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "STAKING", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "WATERFALL", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "WINDOW_PERIOD",
     data: BytesLike
@@ -547,13 +569,16 @@ export interface IUsageEscrowInterface extends Interface {
     functionFragment: "applyServiceChange",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "assetIncomeOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "batchIdOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "batchOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "batchStatusOf",
     data: BytesLike
   ): Result;
-  decodeFunctionResult(functionFragment: "bonusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buy", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "capOf", data: BytesLike): Result;
   decodeFunctionResult(
@@ -578,17 +603,21 @@ export interface IUsageEscrowInterface extends Interface {
     functionFragment: "depositWithPermit",
     data: BytesLike
   ): Result;
-  decodeFunctionResult(functionFragment: "earningsOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "end", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "feeBps", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "laneOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "lock", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "operatorIncomeOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "pause", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "pausedUntil",
     data: BytesLike
   ): Result;
-  decodeFunctionResult(functionFragment: "payBonus", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "payAsset", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "payPool", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "previewSettle",
     data: BytesLike
@@ -618,6 +647,7 @@ export interface IUsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "splitOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "thaw", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "totalOwed", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "unlock", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "unpause", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "upfrontOf", data: BytesLike): Result;
@@ -630,6 +660,19 @@ export interface IUsageEscrowInterface extends Interface {
     functionFragment: "withdrawFees",
     data: BytesLike
   ): Result;
+}
+
+export namespace AssetPaidEvent {
+  export type InputTuple = [assetId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [assetId: bigint, amount: bigint];
+  export interface OutputObject {
+    assetId: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
 }
 
 export namespace AttestorShareCollectedEvent {
@@ -653,15 +696,24 @@ export namespace AttestorShareCollectedEvent {
 export namespace BatchReleasedEvent {
   export type InputTuple = [
     batchId: BytesLike,
-    split: IUsageEscrow.SplitStruct
+    operatorId: BigNumberish,
+    assetId: BigNumberish,
+    split: IUsageEscrow.SplitStruct,
+    forPool: BigNumberish
   ];
   export type OutputTuple = [
     batchId: string,
-    split: IUsageEscrow.SplitStructOutput
+    operatorId: bigint,
+    assetId: bigint,
+    split: IUsageEscrow.SplitStructOutput,
+    forPool: bigint
   ];
   export interface OutputObject {
     batchId: string;
+    operatorId: bigint;
+    assetId: bigint;
     split: IUsageEscrow.SplitStructOutput;
+    forPool: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -676,6 +728,8 @@ export namespace BatchSettledEvent {
     planId: BigNumberish,
     versionId: BigNumberish,
     sequence: BigNumberish,
+    epochStart: BigNumberish,
+    epochEnd: BigNumberish,
     root: BytesLike,
     charged: BigNumberish,
     discountBps: BigNumberish,
@@ -687,6 +741,8 @@ export namespace BatchSettledEvent {
     planId: bigint,
     versionId: bigint,
     sequence: bigint,
+    epochStart: bigint,
+    epochEnd: bigint,
     root: string,
     charged: bigint,
     discountBps: bigint,
@@ -698,23 +754,12 @@ export namespace BatchSettledEvent {
     planId: bigint;
     versionId: bigint;
     sequence: bigint;
+    epochStart: bigint;
+    epochEnd: bigint;
     root: string;
     charged: bigint;
     discountBps: bigint;
     outcomes: string;
-  }
-  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
-  export type Filter = TypedDeferredTopicFilter<Event>;
-  export type Log = TypedEventLog<Event>;
-  export type LogDescription = TypedLogDescription<Event>;
-}
-
-export namespace BonusPaidEvent {
-  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
-  export type OutputTuple = [operatorId: bigint, amount: bigint];
-  export interface OutputObject {
-    operatorId: bigint;
-    amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -789,13 +834,13 @@ export namespace DepositedEvent {
 
 export namespace EarningsWithdrawnEvent {
   export type InputTuple = [
-    payee: AddressLike,
+    operatorId: BigNumberish,
     to: AddressLike,
     amount: BigNumberish
   ];
-  export type OutputTuple = [payee: string, to: string, amount: bigint];
+  export type OutputTuple = [operatorId: bigint, to: string, amount: bigint];
   export interface OutputObject {
-    payee: string;
+    operatorId: bigint;
     to: string;
     amount: bigint;
   }
@@ -810,6 +855,19 @@ export namespace FeeSetEvent {
   export type OutputTuple = [feeBps: bigint];
   export interface OutputObject {
     feeBps: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace FeesWithdrawnEvent {
+  export type InputTuple = [treasury: AddressLike, amount: BigNumberish];
+  export type OutputTuple = [treasury: string, amount: bigint];
+  export interface OutputObject {
+    treasury: string;
+    amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -862,10 +920,11 @@ export namespace LicenseBoughtEvent {
 }
 
 export namespace LicenseEndedEvent {
-  export type InputTuple = [licenseId: BigNumberish];
-  export type OutputTuple = [licenseId: bigint];
+  export type InputTuple = [licenseId: BigNumberish, stoppedAt: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, stoppedAt: bigint];
   export interface OutputObject {
     licenseId: bigint;
+    stoppedAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -874,10 +933,19 @@ export namespace LicenseEndedEvent {
 }
 
 export namespace LicenseLockedEvent {
-  export type InputTuple = [licenseId: BigNumberish, movableAt: BigNumberish];
-  export type OutputTuple = [licenseId: bigint, movableAt: bigint];
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    stoppedAt: BigNumberish,
+    movableAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    stoppedAt: bigint,
+    movableAt: bigint
+  ];
   export interface OutputObject {
     licenseId: bigint;
+    stoppedAt: bigint;
     movableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -903,6 +971,19 @@ export namespace PausedEvent {
   export type OutputTuple = [until: bigint];
   export interface OutputObject {
     until: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PoolPaidEvent {
+  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [operatorId: bigint, amount: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -973,18 +1054,21 @@ export namespace ServiceChangedEvent {
 export namespace TermClosedEvent {
   export type InputTuple = [
     licenseId: BigNumberish,
+    assetId: BigNumberish,
     endedAt: BigNumberish,
     charged: BigNumberish,
     fee: BigNumberish
   ];
   export type OutputTuple = [
     licenseId: bigint,
+    assetId: bigint,
     endedAt: bigint,
     charged: bigint,
     fee: bigint
   ];
   export interface OutputObject {
     licenseId: bigint;
+    assetId: bigint;
     endedAt: bigint;
     charged: bigint;
     fee: bigint;
@@ -1074,19 +1158,19 @@ export namespace UpfrontPaidEvent {
 export namespace UpfrontReleasedEvent {
   export type InputTuple = [
     licenseId: BigNumberish,
-    publisher: AddressLike,
+    assetId: BigNumberish,
     amount: BigNumberish,
     fee: BigNumberish
   ];
   export type OutputTuple = [
     licenseId: bigint,
-    publisher: string,
+    assetId: bigint,
     amount: bigint,
     fee: bigint
   ];
   export interface OutputObject {
     licenseId: bigint;
-    publisher: string;
+    assetId: bigint;
     amount: bigint;
     fee: bigint;
   }
@@ -1182,6 +1266,8 @@ export interface IUsageEscrow extends BaseContract {
 
   STAKING: TypedContractMethod<[], [string], "view">;
 
+  WATERFALL: TypedContractMethod<[], [string], "view">;
+
   WINDOW_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
   accountOf: TypedContractMethod<
@@ -1202,6 +1288,8 @@ export interface IUsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  assetIncomeOf: TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
+
   batchIdOf: TypedContractMethod<[header: BatchHeaderStruct], [string], "view">;
 
   batchOf: TypedContractMethod<
@@ -1211,8 +1299,6 @@ export interface IUsageEscrow extends BaseContract {
   >;
 
   batchStatusOf: TypedContractMethod<[batchId: BytesLike], [bigint], "view">;
-
-  bonusOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
   buy: TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
 
@@ -1259,8 +1345,6 @@ export interface IUsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
-  earningsOf: TypedContractMethod<[payee: AddressLike], [bigint], "view">;
-
   end: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
 
   feeBps: TypedContractMethod<[], [bigint], "view">;
@@ -1273,11 +1357,23 @@ export interface IUsageEscrow extends BaseContract {
 
   lock: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
 
+  operatorIncomeOf: TypedContractMethod<
+    [operatorId: BigNumberish],
+    [IUsageEscrow.OperatorIncomeStructOutput],
+    "view"
+  >;
+
   pause: TypedContractMethod<[], [void], "nonpayable">;
 
   pausedUntil: TypedContractMethod<[], [bigint], "view">;
 
-  payBonus: TypedContractMethod<
+  payAsset: TypedContractMethod<
+    [assetId: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
+
+  payPool: TypedContractMethod<
     [operatorId: BigNumberish],
     [bigint],
     "nonpayable"
@@ -1353,6 +1449,8 @@ export interface IUsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  totalOwed: TypedContractMethod<[], [bigint], "view">;
+
   unlock: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
 
   unpause: TypedContractMethod<[], [void], "nonpayable">;
@@ -1370,7 +1468,7 @@ export interface IUsageEscrow extends BaseContract {
   >;
 
   withdrawEarnings: TypedContractMethod<
-    [to: AddressLike],
+    [operatorId: BigNumberish, to: AddressLike],
     [bigint],
     "nonpayable"
   >;
@@ -1400,6 +1498,9 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "STAKING"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
+    nameOrSignature: "WATERFALL"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
     nameOrSignature: "WINDOW_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
@@ -1416,6 +1517,9 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "applyServiceChange"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "assetIncomeOf"
+  ): TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
+  getFunction(
     nameOrSignature: "batchIdOf"
   ): TypedContractMethod<[header: BatchHeaderStruct], [string], "view">;
   getFunction(
@@ -1428,9 +1532,6 @@ export interface IUsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "batchStatusOf"
   ): TypedContractMethod<[batchId: BytesLike], [bigint], "view">;
-  getFunction(
-    nameOrSignature: "bonusOf"
-  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "buy"
   ): TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
@@ -1482,9 +1583,6 @@ export interface IUsageEscrow extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "earningsOf"
-  ): TypedContractMethod<[payee: AddressLike], [bigint], "view">;
-  getFunction(
     nameOrSignature: "end"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
@@ -1501,13 +1599,23 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "lock"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "operatorIncomeOf"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish],
+    [IUsageEscrow.OperatorIncomeStructOutput],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "pause"
   ): TypedContractMethod<[], [void], "nonpayable">;
   getFunction(
     nameOrSignature: "pausedUntil"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
-    nameOrSignature: "payBonus"
+    nameOrSignature: "payAsset"
+  ): TypedContractMethod<[assetId: BigNumberish], [bigint], "nonpayable">;
+  getFunction(
+    nameOrSignature: "payPool"
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "nonpayable">;
   getFunction(
     nameOrSignature: "previewSettle"
@@ -1582,6 +1690,9 @@ export interface IUsageEscrow extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "totalOwed"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "unlock"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
@@ -1603,11 +1714,22 @@ export interface IUsageEscrow extends BaseContract {
   >;
   getFunction(
     nameOrSignature: "withdrawEarnings"
-  ): TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, to: AddressLike],
+    [bigint],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "withdrawFees"
   ): TypedContractMethod<[], [bigint], "nonpayable">;
 
+  getEvent(
+    key: "AssetPaid"
+  ): TypedContractEvent<
+    AssetPaidEvent.InputTuple,
+    AssetPaidEvent.OutputTuple,
+    AssetPaidEvent.OutputObject
+  >;
   getEvent(
     key: "AttestorShareCollected"
   ): TypedContractEvent<
@@ -1628,13 +1750,6 @@ export interface IUsageEscrow extends BaseContract {
     BatchSettledEvent.InputTuple,
     BatchSettledEvent.OutputTuple,
     BatchSettledEvent.OutputObject
-  >;
-  getEvent(
-    key: "BonusPaid"
-  ): TypedContractEvent<
-    BonusPaidEvent.InputTuple,
-    BonusPaidEvent.OutputTuple,
-    BonusPaidEvent.OutputObject
   >;
   getEvent(
     key: "CapCutStarted"
@@ -1679,6 +1794,13 @@ export interface IUsageEscrow extends BaseContract {
     FeeSetEvent.OutputObject
   >;
   getEvent(
+    key: "FeesWithdrawn"
+  ): TypedContractEvent<
+    FeesWithdrawnEvent.InputTuple,
+    FeesWithdrawnEvent.OutputTuple,
+    FeesWithdrawnEvent.OutputObject
+  >;
+  getEvent(
     key: "GenerationRaised"
   ): TypedContractEvent<
     GenerationRaisedEvent.InputTuple,
@@ -1719,6 +1841,13 @@ export interface IUsageEscrow extends BaseContract {
     PausedEvent.InputTuple,
     PausedEvent.OutputTuple,
     PausedEvent.OutputObject
+  >;
+  getEvent(
+    key: "PoolPaid"
+  ): TypedContractEvent<
+    PoolPaidEvent.InputTuple,
+    PoolPaidEvent.OutputTuple,
+    PoolPaidEvent.OutputObject
   >;
   getEvent(
     key: "RenewalSet"
@@ -1799,6 +1928,17 @@ export interface IUsageEscrow extends BaseContract {
   >;
 
   filters: {
+    "AssetPaid(uint32,uint256)": TypedContractEvent<
+      AssetPaidEvent.InputTuple,
+      AssetPaidEvent.OutputTuple,
+      AssetPaidEvent.OutputObject
+    >;
+    AssetPaid: TypedContractEvent<
+      AssetPaidEvent.InputTuple,
+      AssetPaidEvent.OutputTuple,
+      AssetPaidEvent.OutputObject
+    >;
+
     "AttestorShareCollected(bytes32,address,uint256)": TypedContractEvent<
       AttestorShareCollectedEvent.InputTuple,
       AttestorShareCollectedEvent.OutputTuple,
@@ -1810,7 +1950,7 @@ export interface IUsageEscrow extends BaseContract {
       AttestorShareCollectedEvent.OutputObject
     >;
 
-    "BatchReleased(bytes32,tuple)": TypedContractEvent<
+    "BatchReleased(bytes32,uint24,uint32,tuple,uint256)": TypedContractEvent<
       BatchReleasedEvent.InputTuple,
       BatchReleasedEvent.OutputTuple,
       BatchReleasedEvent.OutputObject
@@ -1821,7 +1961,7 @@ export interface IUsageEscrow extends BaseContract {
       BatchReleasedEvent.OutputObject
     >;
 
-    "BatchSettled(bytes32,uint24,uint32,uint64,uint64,bytes32,uint256,uint256,bytes)": TypedContractEvent<
+    "BatchSettled(bytes32,uint24,uint32,uint64,uint64,uint40,uint40,bytes32,uint256,uint256,bytes)": TypedContractEvent<
       BatchSettledEvent.InputTuple,
       BatchSettledEvent.OutputTuple,
       BatchSettledEvent.OutputObject
@@ -1830,17 +1970,6 @@ export interface IUsageEscrow extends BaseContract {
       BatchSettledEvent.InputTuple,
       BatchSettledEvent.OutputTuple,
       BatchSettledEvent.OutputObject
-    >;
-
-    "BonusPaid(uint24,uint256)": TypedContractEvent<
-      BonusPaidEvent.InputTuple,
-      BonusPaidEvent.OutputTuple,
-      BonusPaidEvent.OutputObject
-    >;
-    BonusPaid: TypedContractEvent<
-      BonusPaidEvent.InputTuple,
-      BonusPaidEvent.OutputTuple,
-      BonusPaidEvent.OutputObject
     >;
 
     "CapCutStarted(uint64,uint8,uint256)": TypedContractEvent<
@@ -1887,7 +2016,7 @@ export interface IUsageEscrow extends BaseContract {
       DepositedEvent.OutputObject
     >;
 
-    "EarningsWithdrawn(address,address,uint256)": TypedContractEvent<
+    "EarningsWithdrawn(uint24,address,uint256)": TypedContractEvent<
       EarningsWithdrawnEvent.InputTuple,
       EarningsWithdrawnEvent.OutputTuple,
       EarningsWithdrawnEvent.OutputObject
@@ -1907,6 +2036,17 @@ export interface IUsageEscrow extends BaseContract {
       FeeSetEvent.InputTuple,
       FeeSetEvent.OutputTuple,
       FeeSetEvent.OutputObject
+    >;
+
+    "FeesWithdrawn(address,uint256)": TypedContractEvent<
+      FeesWithdrawnEvent.InputTuple,
+      FeesWithdrawnEvent.OutputTuple,
+      FeesWithdrawnEvent.OutputObject
+    >;
+    FeesWithdrawn: TypedContractEvent<
+      FeesWithdrawnEvent.InputTuple,
+      FeesWithdrawnEvent.OutputTuple,
+      FeesWithdrawnEvent.OutputObject
     >;
 
     "GenerationRaised(uint64,uint16)": TypedContractEvent<
@@ -1931,7 +2071,7 @@ export interface IUsageEscrow extends BaseContract {
       LicenseBoughtEvent.OutputObject
     >;
 
-    "LicenseEnded(uint64)": TypedContractEvent<
+    "LicenseEnded(uint64,uint256)": TypedContractEvent<
       LicenseEndedEvent.InputTuple,
       LicenseEndedEvent.OutputTuple,
       LicenseEndedEvent.OutputObject
@@ -1942,7 +2082,7 @@ export interface IUsageEscrow extends BaseContract {
       LicenseEndedEvent.OutputObject
     >;
 
-    "LicenseLocked(uint64,uint256)": TypedContractEvent<
+    "LicenseLocked(uint64,uint256,uint256)": TypedContractEvent<
       LicenseLockedEvent.InputTuple,
       LicenseLockedEvent.OutputTuple,
       LicenseLockedEvent.OutputObject
@@ -1973,6 +2113,17 @@ export interface IUsageEscrow extends BaseContract {
       PausedEvent.InputTuple,
       PausedEvent.OutputTuple,
       PausedEvent.OutputObject
+    >;
+
+    "PoolPaid(uint24,uint256)": TypedContractEvent<
+      PoolPaidEvent.InputTuple,
+      PoolPaidEvent.OutputTuple,
+      PoolPaidEvent.OutputObject
+    >;
+    PoolPaid: TypedContractEvent<
+      PoolPaidEvent.InputTuple,
+      PoolPaidEvent.OutputTuple,
+      PoolPaidEvent.OutputObject
     >;
 
     "RenewalSet(uint64,bool)": TypedContractEvent<
@@ -2008,7 +2159,7 @@ export interface IUsageEscrow extends BaseContract {
       ServiceChangedEvent.OutputObject
     >;
 
-    "TermClosed(uint64,uint256,uint256,uint256)": TypedContractEvent<
+    "TermClosed(uint64,uint32,uint256,uint256,uint256)": TypedContractEvent<
       TermClosedEvent.InputTuple,
       TermClosedEvent.OutputTuple,
       TermClosedEvent.OutputObject
@@ -2063,7 +2214,7 @@ export interface IUsageEscrow extends BaseContract {
       UpfrontPaidEvent.OutputObject
     >;
 
-    "UpfrontReleased(uint64,address,uint256,uint256)": TypedContractEvent<
+    "UpfrontReleased(uint64,uint32,uint256,uint256)": TypedContractEvent<
       UpfrontReleasedEvent.InputTuple,
       UpfrontReleasedEvent.OutputTuple,
       UpfrontReleasedEvent.OutputObject

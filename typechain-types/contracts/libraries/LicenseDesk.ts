@@ -139,10 +139,11 @@ export namespace LicenseBoughtEvent {
 }
 
 export namespace LicenseEndedEvent {
-  export type InputTuple = [licenseId: BigNumberish];
-  export type OutputTuple = [licenseId: bigint];
+  export type InputTuple = [licenseId: BigNumberish, stoppedAt: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, stoppedAt: bigint];
   export interface OutputObject {
     licenseId: bigint;
+    stoppedAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -151,10 +152,19 @@ export namespace LicenseEndedEvent {
 }
 
 export namespace LicenseLockedEvent {
-  export type InputTuple = [licenseId: BigNumberish, movableAt: BigNumberish];
-  export type OutputTuple = [licenseId: bigint, movableAt: bigint];
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    stoppedAt: BigNumberish,
+    movableAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    stoppedAt: bigint,
+    movableAt: bigint
+  ];
   export interface OutputObject {
     licenseId: bigint;
+    stoppedAt: bigint;
     movableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -523,7 +533,7 @@ export interface LicenseDesk extends BaseContract {
       LicenseBoughtEvent.OutputObject
     >;
 
-    "LicenseEnded(uint64)": TypedContractEvent<
+    "LicenseEnded(uint64,uint256)": TypedContractEvent<
       LicenseEndedEvent.InputTuple,
       LicenseEndedEvent.OutputTuple,
       LicenseEndedEvent.OutputObject
@@ -534,7 +544,7 @@ export interface LicenseDesk extends BaseContract {
       LicenseEndedEvent.OutputObject
     >;
 
-    "LicenseLocked(uint64,uint256)": TypedContractEvent<
+    "LicenseLocked(uint64,uint256,uint256)": TypedContractEvent<
       LicenseLockedEvent.InputTuple,
       LicenseLockedEvent.OutputTuple,
       LicenseLockedEvent.OutputObject

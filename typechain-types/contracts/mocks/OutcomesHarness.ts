@@ -25,7 +25,7 @@ export interface OutcomesHarnessInterface extends Interface {
 
   encodeFunctionData(
     functionFragment: "pack",
-    values: [BigNumberish[], BigNumberish[]]
+    values: [BigNumberish[], BigNumberish[], BigNumberish[]]
   ): string;
 
   decodeFunctionResult(functionFragment: "pack", data: BytesLike): Result;
@@ -75,7 +75,11 @@ export interface OutcomesHarness extends BaseContract {
   ): Promise<this>;
 
   pack: TypedContractMethod<
-    [charged: BigNumberish[], statuses: BigNumberish[]],
+    [
+      licenseIds: BigNumberish[],
+      charged: BigNumberish[],
+      statuses: BigNumberish[]
+    ],
     [
       [string, bigint[], bigint[]] & {
         packed: string;
@@ -93,7 +97,11 @@ export interface OutcomesHarness extends BaseContract {
   getFunction(
     nameOrSignature: "pack"
   ): TypedContractMethod<
-    [charged: BigNumberish[], statuses: BigNumberish[]],
+    [
+      licenseIds: BigNumberish[],
+      charged: BigNumberish[],
+      statuses: BigNumberish[]
+    ],
     [
       [string, bigint[], bigint[]] & {
         packed: string;

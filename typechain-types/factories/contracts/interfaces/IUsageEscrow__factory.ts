@@ -17,6 +17,17 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "AssetIncomeEmpty",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "LicenseId",
         name: "licenseId",
         type: "uint64",
@@ -108,17 +119,6 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "OperatorId",
-        name: "operatorId",
-        type: "uint24",
-      },
-    ],
-    name: "BonusNone",
-    type: "error",
-  },
-  {
-    inputs: [
-      {
         internalType: "bytes32",
         name: "batchId",
         type: "bytes32",
@@ -130,6 +130,22 @@ const _abi = [
       },
     ],
     name: "CallerNotAttestor",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "address",
+        name: "caller",
+        type: "address",
+      },
+    ],
+    name: "CallerNotOperator",
     type: "error",
   },
   {
@@ -211,6 +227,22 @@ const _abi = [
     inputs: [
       {
         internalType: "uint256",
+        name: "held",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "owed",
+        type: "uint256",
+      },
+    ],
+    name: "CurrencyShort",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
         name: "deadline",
         type: "uint256",
       },
@@ -227,7 +259,7 @@ const _abi = [
     inputs: [
       {
         internalType: "uint256",
-        name: "held",
+        name: "owed",
         type: "uint256",
       },
       {
@@ -253,9 +285,9 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "address",
-        name: "payee",
-        type: "address",
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
       },
     ],
     name: "EarningsEmpty",
@@ -371,6 +403,11 @@ const _abi = [
       },
     ],
     name: "FeeAboveBound",
+    type: "error",
+  },
+  {
+    inputs: [],
+    name: "FeesEmpty",
     type: "error",
   },
   {
@@ -511,6 +548,17 @@ const _abi = [
       },
     ],
     name: "PlanNotServed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "PoolIncomeEmpty",
     type: "error",
   },
   {
@@ -744,22 +792,6 @@ const _abi = [
     type: "error",
   },
   {
-    inputs: [
-      {
-        internalType: "uint256",
-        name: "expected",
-        type: "uint256",
-      },
-      {
-        internalType: "uint256",
-        name: "received",
-        type: "uint256",
-      },
-    ],
-    name: "TransferIncomplete",
-    type: "error",
-  },
-  {
     inputs: [],
     name: "TreasuryZero",
     type: "error",
@@ -831,6 +863,17 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "address",
+        name: "waterfall",
+        type: "address",
+      },
+    ],
+    name: "WaterfallOfAnotherMarket",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint256",
         name: "closedAt",
         type: "uint256",
@@ -843,6 +886,25 @@ const _abi = [
     ],
     name: "WindowClosed",
     type: "error",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "AssetPaid",
+    type: "event",
   },
   {
     anonymous: false,
@@ -879,6 +941,18 @@ const _abi = [
         type: "bytes32",
       },
       {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
         components: [
           {
             internalType: "uint256",
@@ -910,6 +984,12 @@ const _abi = [
         internalType: "struct IUsageEscrow.Split",
         name: "split",
         type: "tuple",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "forPool",
+        type: "uint256",
       },
     ],
     name: "BatchReleased",
@@ -950,6 +1030,18 @@ const _abi = [
       },
       {
         indexed: false,
+        internalType: "uint40",
+        name: "epochStart",
+        type: "uint40",
+      },
+      {
+        indexed: false,
+        internalType: "uint40",
+        name: "epochEnd",
+        type: "uint40",
+      },
+      {
+        indexed: false,
         internalType: "bytes32",
         name: "root",
         type: "bytes32",
@@ -974,25 +1066,6 @@ const _abi = [
       },
     ],
     name: "BatchSettled",
-    type: "event",
-  },
-  {
-    anonymous: false,
-    inputs: [
-      {
-        indexed: true,
-        internalType: "OperatorId",
-        name: "operatorId",
-        type: "uint24",
-      },
-      {
-        indexed: false,
-        internalType: "uint256",
-        name: "amount",
-        type: "uint256",
-      },
-    ],
-    name: "BonusPaid",
     type: "event",
   },
   {
@@ -1082,9 +1155,9 @@ const _abi = [
     inputs: [
       {
         indexed: true,
-        internalType: "address",
-        name: "payee",
-        type: "address",
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
       },
       {
         indexed: true,
@@ -1113,6 +1186,25 @@ const _abi = [
       },
     ],
     name: "FeeSet",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "address",
+        name: "treasury",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "FeesWithdrawn",
     type: "event",
   },
   {
@@ -1186,6 +1278,12 @@ const _abi = [
         name: "licenseId",
         type: "uint64",
       },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "stoppedAt",
+        type: "uint256",
+      },
     ],
     name: "LicenseEnded",
     type: "event",
@@ -1198,6 +1296,12 @@ const _abi = [
         internalType: "LicenseId",
         name: "licenseId",
         type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "stoppedAt",
+        type: "uint256",
       },
       {
         indexed: false,
@@ -1233,6 +1337,25 @@ const _abi = [
       },
     ],
     name: "Paused",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "PoolPaid",
     type: "event",
   },
   {
@@ -1318,6 +1441,12 @@ const _abi = [
         internalType: "LicenseId",
         name: "licenseId",
         type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
       },
       {
         indexed: false,
@@ -1433,9 +1562,9 @@ const _abi = [
       },
       {
         indexed: true,
-        internalType: "address",
-        name: "publisher",
-        type: "address",
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
       },
       {
         indexed: false,
@@ -1568,6 +1697,19 @@ const _abi = [
     outputs: [
       {
         internalType: "contract IPerformanceStaking",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "WATERFALL",
+    outputs: [
+      {
+        internalType: "contract IRevenueWaterfall",
         name: "",
         type: "address",
       },
@@ -1743,6 +1885,25 @@ const _abi = [
     name: "applyServiceChange",
     outputs: [],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "assetIncomeOf",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {
@@ -1936,25 +2097,6 @@ const _abi = [
         internalType: "enum BatchStatus",
         name: "",
         type: "uint8",
-      },
-    ],
-    stateMutability: "view",
-    type: "function",
-  },
-  {
-    inputs: [
-      {
-        internalType: "OperatorId",
-        name: "operatorId",
-        type: "uint24",
-      },
-    ],
-    name: "bonusOf",
-    outputs: [
-      {
-        internalType: "uint256",
-        name: "",
-        type: "uint256",
       },
     ],
     stateMutability: "view",
@@ -2192,25 +2334,6 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "address",
-        name: "payee",
-        type: "address",
-      },
-    ],
-    name: "earningsOf",
-    outputs: [
-      {
-        internalType: "uint256",
-        name: "",
-        type: "uint256",
-      },
-    ],
-    stateMutability: "view",
-    type: "function",
-  },
-  {
-    inputs: [
-      {
         internalType: "LicenseId",
         name: "licenseId",
         type: "uint64",
@@ -2299,6 +2422,37 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "operatorIncomeOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "uint64",
+            name: "earnings",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "forPool",
+            type: "uint64",
+          },
+        ],
+        internalType: "struct IUsageEscrow.OperatorIncome",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "pause",
     outputs: [],
@@ -2321,12 +2475,31 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "payAsset",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "OperatorId",
         name: "operatorId",
         type: "uint24",
       },
     ],
-    name: "payBonus",
+    name: "payPool",
     outputs: [
       {
         internalType: "uint256",
@@ -2801,6 +2974,19 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [],
+    name: "totalOwed",
+    outputs: [
+      {
+        internalType: "uint64",
+        name: "",
+        type: "uint64",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [
       {
         internalType: "LicenseId",
@@ -2882,6 +3068,11 @@ const _abi = [
   },
   {
     inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
       {
         internalType: "address",
         name: "to",
