@@ -10,6 +10,7 @@ export interface AddressBook {
   contracts: {
     TestCurrency?: string;
     Authority: string;
+    Timelock: string;
     AssetRegistry: string;
     LicenseRegistry: string;
     OperatorRegistry: string;

@@ -15,6 +15,7 @@ import {
   PerformanceStaking__factory,
   RevenueWaterfall__factory,
   TestCurrency__factory,
+  Timelock__factory,
   UsageEscrow__factory,
   type TestCurrency,
 } from "../typechain-types";
@@ -30,11 +31,12 @@ export interface DeploymentParameters {
   /** An ERC-20 of at most 8 decimals; none on a local chain makes a test currency. */
   currency?: string;
   treasury: string;
+  /** Who schedules governance's acts, and may cancel them. */
   governor: string;
   guardian: string;
   /** A contract that may slash stake; the zero address for none. */
   slasher: string;
-  /** Seconds that the governor's acts wait. */
+  /** Seconds that governance's acts wait. */
   governanceDelay: number;
   epochPeriod: number;
   windowPeriod: number;
@@ -81,6 +83,7 @@ export async function deployLicet(
     contracts: {
       ...(testCurrency === undefined ? {} : { TestCurrency: testCurrency }),
       Authority: await licet.authority.getAddress(),
+      Timelock: await licet.timelock.getAddress(),
       AssetRegistry: await licet.assets.getAddress(),
       LicenseRegistry: await licet.licenses.getAddress(),
       OperatorRegistry: await licet.operators.getAddress(),
@@ -113,6 +116,7 @@ export function connectLicet(book: AddressBook, runner: Signer) {
   return {
     currency: TestCurrency__factory.connect(book.currency, runner) as TestCurrency,
     authority: Authority__factory.connect(contracts.Authority, runner),
+    timelock: Timelock__factory.connect(contracts.Timelock, runner),
     assets: AssetRegistry__factory.connect(contracts.AssetRegistry, runner),
     licenses: LicenseRegistry__factory.connect(contracts.LicenseRegistry, runner),
     operators: OperatorRegistry__factory.connect(contracts.OperatorRegistry, runner),

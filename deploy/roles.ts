@@ -9,7 +9,7 @@ export const ROLES = {
   ADMIN: 0n,
   /** May pause new purchases and deposits for a bounded time. */
   GUARDIAN: 1n,
-  /** May set the protocol fee within its bound and raise the deposit ceiling, after a delay. */
+  /** Timelock alone: sets the protocol fee within its bound, raises the deposit ceiling, appoints guardians. */
   GOVERNOR: 2n,
   /** UsageEscrow alone: mints licenses, moves operators' in-flight income and credits assets'. */
   ESCROW: 3n,
@@ -78,11 +78,26 @@ export const OPEN: Record<string, string[]> = {
   CommitteeAttestor: ["rotate", "shareIncome", "withdraw"],
 };
 
+/** Functions of Timelock, which keeps roles of its own, by who may call them. */
+export const TIMELOCK = {
+  PROPOSER: ["schedule", "scheduleBatch"],
+  CANCELLER: ["cancel"],
+  ITSELF: ["updateDelay", "grantRole", "revokeRole"],
+  ANYBODY: [
+    "execute",
+    "executeBatch",
+    "renounceRole",
+    "onERC721Received",
+    "onERC1155Received",
+    "onERC1155BatchReceived",
+  ],
+};
+
 /** Of every managed contract: only the authority itself may call it, on an admin's word, and there is no admin. */
 export const SEALED = ["setAuthority"];
 
 /**
  * Who appoints the holders of a role. A role that isn't named here is appointed by ADMIN: by nobody. A governor that could
- * appoint governors could appoint one whose acts don't wait.
+ * appoint governors could appoint one whose acts don't wait. Those who schedule governance's acts are Timelock's own affair.
  */
 export const APPOINTED_BY: { role: RoleName; by: RoleName }[] = [{ role: "GUARDIAN", by: "GOVERNOR" }];

@@ -1,5 +1,5 @@
 /** Compares what the chain's AccessManager says with the table in `roles.ts`. */
-import type { BaseContract, FunctionFragment } from "ethers";
+import { ZeroAddress, type BaseContract, type FunctionFragment } from "ethers";
 import type { Licet } from "./deploy";
 import { APPOINTED_BY, RESTRICTED, roleNameOf, ROLES, type ManagedContract, type RoleName } from "./roles";
 
@@ -31,6 +31,25 @@ export async function roleHolders({ authority }: Licet, from: number): Promise<R
   return Object.fromEntries(names.map((name, i) => [name, holders[i]])) as Record<RoleName, string[]>;
 }
 
+export type TimelockRole = "DEFAULT_ADMIN" | "PROPOSER" | "CANCELLER" | "EXECUTOR";
+
+/** Who holds each role of the timelock's own, by all grants and revocations since block `from`; the zero address is anybody. */
+export async function timelockHolders({ timelock }: Licet, from: number): Promise<Record<TimelockRole, string[]>> {
+  const holdersOf = async (role: string) => {
+    const granted = await timelock.queryFilter(timelock.filters.RoleGranted(role), from);
+    const accounts = [...new Set(granted.map(({ args }) => args.account))];
+    const areHolders = await Promise.all(accounts.map((account) => timelock.hasRole(role, account)));
+    return accounts.filter((_, i) => areHolders[i]);
+  };
+  const [DEFAULT_ADMIN, PROPOSER, CANCELLER, EXECUTOR] = await Promise.all([
+    timelock.DEFAULT_ADMIN_ROLE().then(holdersOf),
+    timelock.PROPOSER_ROLE().then(holdersOf),
+    timelock.CANCELLER_ROLE().then(holdersOf),
+    timelock.EXECUTOR_ROLE().then(holdersOf),
+  ]);
+  return { DEFAULT_ADMIN, PROPOSER, CANCELLER, EXECUTOR };
+}
+
 /** Every way in which the chain departs from the table, as a sentence; `from` is the deployment's first block. */
 export async function departuresFromRoles(licet: Licet, from: number): Promise<string[]> {
   const departures = await Promise.all([
@@ -38,6 +57,7 @@ export async function departuresFromRoles(licet: Licet, from: number): Promise<s
     ...(Object.keys(ROLES) as RoleName[]).map((role) => departuresOfRole(licet, role)),
     unknownRoles(licet, from),
     departuresOfHolders(licet, from),
+    departuresOfTimelock(licet, from),
   ]);
   return departures.flat();
 }
@@ -94,15 +114,33 @@ async function unknownRoles({ authority }: Licet, from: number): Promise<string[
 }
 
 async function departuresOfHolders(licet: Licet, from: number): Promise<string[]> {
-  const { ADMIN, ESCROW } = await roleHolders(licet, from);
-  const escrow = await licet.escrow.getAddress();
-  return [
-    ...ADMIN.map((holder) => `${holder} is an ADMIN, and could rewire everything`),
-    ...(ESCROW.length === 1 && ESCROW[0] === escrow
+  const holders = await roleHolders(licet, from);
+  const [escrow, timelock] = await Promise.all([licet.escrow.getAddress(), licet.timelock.getAddress()]);
+  const onlyHeldBy = (role: RoleName, holder: string) =>
+    isOnly(holders[role], holder)
       ? []
-      : [`ESCROW is held by ${ESCROW.join(", ") || "nobody"}, and the table says ${escrow}`]),
+      : [`${role} is held by ${holders[role].join(", ") || "nobody"}, and the table says ${holder}`];
+  return [
+    ...holders.ADMIN.map((holder) => `${holder} is an ADMIN, and could rewire everything`),
+    ...onlyHeldBy("ESCROW", escrow),
+    ...onlyHeldBy("GOVERNOR", timelock),
   ];
 }
+
+async function departuresOfTimelock(licet: Licet, from: number): Promise<string[]> {
+  const [{ DEFAULT_ADMIN, EXECUTOR }, timelock] = await Promise.all([
+    timelockHolders(licet, from),
+    licet.timelock.getAddress(),
+  ]);
+  return [
+    ...(isOnly(DEFAULT_ADMIN, timelock)
+      ? []
+      : [`the timelock's roles are given by ${DEFAULT_ADMIN.join(", ") || "nobody"}, and not by its own acts alone`]),
+    ...(EXECUTOR.includes(ZeroAddress) ? [] : [`what is ready can be executed only by ${EXECUTOR.join(", ")}`]),
+  ];
+}
+
+const isOnly = (holders: string[], holder: string): boolean => holders.length === 1 && holders[0] === holder;
 
 const roleOf = (contract: ManagedContract, signature: string): RoleName =>
   RESTRICTED.find((row) => row.contract === contract && row.functions.includes(signature))?.role ?? "ADMIN";

@@ -8,6 +8,7 @@ import "./demo";
 import "./deploy";
 import "./earnings";
 import "./engine";
+import "./governance";
 import "./license";
 import "./model";
 import "./mutate";

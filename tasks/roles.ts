@@ -1,13 +1,14 @@
-import { departuresFromRoles, roleHolders } from "../deploy/rolesOnChain";
+import { departuresFromRoles, roleHolders, timelockHolders } from "../deploy/rolesOnChain";
 import { readingTask, type Session, type TaskRecord } from "./support";
 
 /** Whether the chain's permissions are those of `deploy/roles.ts`, and who holds each role. */
 export async function checkRoles({ licet, book }: Session): Promise<TaskRecord & { departures: string[] }> {
-  const [holders, departures] = await Promise.all([
+  const [holders, { PROPOSER, CANCELLER }, departures] = await Promise.all([
     roleHolders(licet, book.block),
+    timelockHolders(licet, book.block),
     departuresFromRoles(licet, book.block),
   ]);
-  return { ...holders, departures };
+  return { ...holders, PROPOSER, CANCELLER, departures };
 }
 
 readingTask("roles:check", {

@@ -12,6 +12,10 @@ export default buildModule("Licet", (m) => {
   const treasury = m.getParameter<string>("treasury");
 
   const authority = m.contract("Authority", [deployer]);
+  const timelock = m.contract("Timelock", [
+    m.getParameter<number>("governanceDelay"),
+    m.getParameter<string>("governor"),
+  ]);
   const assets = m.contract("AssetRegistry");
   const licenses = m.contract("LicenseRegistry", [authority, assets]);
   const operators = m.contract("OperatorRegistry");
@@ -58,14 +62,11 @@ export default buildModule("Licet", (m) => {
       { id: `restrict_${contract}_to_${role}` },
     ),
   );
-  const governanceDelay = m.getParameter<number>("governanceDelay");
   const grants = [
     m.call(authority, "grantRole", [ROLES.ESCROW, escrow, 0], { id: "grant_ESCROW" }),
     m.call(authority, "grantRole", [ROLES.SLASHER, m.getParameter<string>("slasher"), 0], { id: "grant_SLASHER" }),
     m.call(authority, "grantRole", [ROLES.GUARDIAN, m.getParameter<string>("guardian"), 0], { id: "grant_GUARDIAN" }),
-    m.call(authority, "grantRole", [ROLES.GOVERNOR, m.getParameter<string>("governor"), governanceDelay], {
-      id: "grant_GOVERNOR",
-    }),
+    m.call(authority, "grantRole", [ROLES.GOVERNOR, timelock, 0], { id: "grant_GOVERNOR" }),
   ];
   const appointments = APPOINTED_BY.map(({ role, by }) =>
     m.call(authority, "setRoleAdmin", [ROLES[role], ROLES[by]], { id: `let_${by}_appoint_${role}`, after: grants }),
@@ -74,5 +75,5 @@ export default buildModule("Licet", (m) => {
     after: [...restrictions, ...grants, ...appointments],
   });
 
-  return { authority, assets, licenses, operators, staking, waterfall, escrow };
+  return { authority, timelock, assets, licenses, operators, staking, waterfall, escrow };
 });

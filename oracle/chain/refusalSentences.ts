@@ -186,6 +186,20 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   AccessManagerUnauthorizedCancel: "{msgsender} may not cancel what {caller} scheduled for {target} ({selector})",
   AccessManagerUnauthorizedConsume: "Only {target} itself may say that an act that was scheduled for it is done",
 
+  // Timelock
+  AccessControlBadConfirmation: "A role is given up by naming one's own address, and no other",
+  AccessControlUnauthorizedAccount:
+    "{account} doesn't hold the role {neededRole} of the timelock: `roles:check` says who does",
+  DelayOutOfRange:
+    "Governance's delay can only be lengthened, to at most {longest:period}: it is {shortest:period} now, and {delay:period} isn't between them",
+  TimelockInsufficientDelay: "A delay of {delay:period} is too short: an act waits for at least {minDelay:period}",
+  TimelockInvalidOperationLength:
+    "Of the acts' {targets} targets, {payloads} calls and {values} values there must be as many of each",
+  TimelockUnauthorizedCaller: "{caller} isn't the timelock itself: schedule it as an act of governance",
+  TimelockUnexecutedPredecessor: "The act {predecessorId} must be done before this one",
+  TimelockUnexpectedOperationState:
+    "The act {operationId} isn't in the state that this takes: `governance:show` says what waits, and what is ready",
+
   // The currency
   AuthorizationExpired: "The authorization was valid until {validBefore:time}: sign a new one",
   AuthorizationNotYetValid: "The authorization is valid after {validAfter:time}: wait until then",

@@ -75,6 +75,14 @@ export function parseBytes(value: unknown, name: string): string {
   throw new Problem(`${name} must be bytes (0x and an even number of hex digits); it is ${JSON.stringify(value)}.`);
 }
 
+/** A percentage with at most two decimals, as basis points. */
+export const percent = (about: string): Parameter<number> =>
+  required(about, (value, name) => {
+    const bps = /^\d{1,3}(\.\d{1,2})?$/.test(value) ? Math.round(Number(value) * 100) : NaN;
+    if (bps <= 10_000) return bps;
+    throw new Problem(`${name} must be between 0 and 100 with at most two decimals; it is "${value}".`);
+  });
+
 /** A length of time, as seconds. */
 export const period = (about: string): Parameter<number> => required(about, parsePeriod);
 

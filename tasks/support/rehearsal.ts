@@ -2,7 +2,7 @@
  * A dry run plays a task on a copy of the chain: Hardhat's network in memory, forked from the node's latest block. There the
  * task's transactions follow on each other as they would, and nothing reaches the chain itself.
  */
-import { Interface, type ParamType, type Provider, type TransactionReceipt, type TransactionResponse } from "ethers";
+import { Interface, type ParamType, type Provider, type TransactionReceipt } from "ethers";
 import { HardhatContext } from "hardhat/internal/context";
 import { Environment } from "hardhat/internal/core/runtime-environment";
 import { ProviderWrapper } from "hardhat/plugins";
@@ -134,7 +134,7 @@ async function describe(provider: Provider, hash: string, book: AddressBook, mon
   const target = receipt!.contractAddress ?? receipt!.to!;
   return new Rehearsed(
     nameOf(target, book),
-    receipt!.contractAddress === null ? callOf(transaction!, book) : "constructor",
+    receipt!.contractAddress === null ? callOf(transaction!.data, book) : "constructor",
     receipt!.gasUsed,
     movesIn(receipt!, book, money),
   );
@@ -147,7 +147,11 @@ const functions = new Interface(
   ),
 );
 
-function callOf({ data }: TransactionResponse, book: AddressBook): string {
+/** A call for people: contract, function and arguments. */
+export const describeCall = (target: string, data: string, book: AddressBook): string =>
+  `${nameOf(target, book)}.${callOf(data, book)}`;
+
+function callOf(data: string, book: AddressBook): string {
   const parsed = functions.parseTransaction({ data });
   if (parsed === null) return data.slice(0, 10);
   const values = parsed.fragment.inputs.map((input, i) => `${input.name} ${sayArgument(input, parsed.args[i], book)}`);

@@ -18,11 +18,11 @@ export class CallFailed extends Error {
  * Sends a transaction and waits until it is mined.
  * @throws CallFailed if the chain would refuse it: nothing is sent then
  */
-export async function send<Args extends unknown[], Returned>(
-  method: TypedContractMethod<Args, Returned, "nonpayable">,
+export async function send<Args extends unknown[], Returned, Mutability extends "nonpayable" | "payable">(
+  method: TypedContractMethod<Args, Returned, Mutability>,
   ...args: Args
 ): Promise<ContractTransactionReceipt> {
-  type Call = ContractMethodArgs<Args, "nonpayable">;
+  type Call = ContractMethodArgs<Args, Mutability>;
   try {
     const gasLimit = gasLimitFor(await method.estimateGas(...(args as Call)));
     const transaction = await method(...([...args, { gasLimit }] as unknown as Call));

@@ -4,7 +4,7 @@ import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { type FunctionFragment, Interface, type InterfaceAbi, type ParamType, type Signer } from "ethers";
 import hre from "hardhat";
-import { OPEN, RESTRICTED, ROLES, SEALED, type ManagedContract, type RoleName } from "../../deploy/roles";
+import { OPEN, RESTRICTED, ROLES, SEALED, TIMELOCK, type ManagedContract, type RoleName } from "../../deploy/roles";
 import {
   changingFunctions,
   departuresFromRoles,
@@ -37,6 +37,9 @@ function partsOf(contract: string, fragment: FunctionFragment): string[] {
     ...(isRestricted ? ["restricted"] : []),
     ...(OPEN[contract]?.includes(fragment.name) ? ["open"] : []),
     ...((MANAGED as string[]).includes(contract) && SEALED.includes(fragment.name) ? ["sealed"] : []),
+    ...(contract === "Timelock"
+      ? Object.entries(TIMELOCK).flatMap(([who, functions]) => (functions.includes(fragment.name) ? [who] : []))
+      : []),
   ];
 }
 
@@ -70,6 +73,7 @@ describe("roles", () => {
   const everybody = () => [
     market.deployer,
     market.governor,
+    market.proposer,
     market.guardian,
     market.treasury,
     market.slasher,
@@ -100,6 +104,8 @@ describe("roles", () => {
         const names = changingFunctions(await abiOf(contract)).map(({ name }) => name);
         expect(names).to.include.members(functions);
       }
+      const names = changingFunctions(await abiOf("Timelock")).map(({ name }) => name);
+      expect(names).to.include.members(Object.values(TIMELOCK).flat());
     });
 
     it("would miss no new function", async () => {
@@ -133,6 +139,7 @@ describe("roles", () => {
         "role 77 was handed out, and isn't in the table",
         `${market.deployer.address} is an ADMIN, and could rewire everything`,
         `ESCROW is held by nobody, and the table says ${escrow}`,
+        `GOVERNOR is held by nobody, and the table says ${market.governor.address}`,
       ]);
     });
 
@@ -154,6 +161,23 @@ describe("roles", () => {
         "what GOVERNOR schedules can be cancelled by GUARDIAN",
         "GUARDIAN is granted with a delay of 60 seconds",
         `ESCROW is held by ${market.outsider.address}, and the table says ${await escrow.getAddress()}`,
+      ]);
+    });
+
+    it("is told of another timelock: here, of one that an admin rules and one alone executes", async () => {
+      const { deployer, proposer, outsider } = market;
+      const timelocks = "@openzeppelin/contracts/governance/TimelockController.sol:TimelockController";
+      const another = (await hre.ethers.deployContract(timelocks, [
+        0,
+        [proposer.address],
+        [outsider.address],
+        deployer.address,
+      ])) as unknown as typeof market.licet.timelock;
+      const at = await another.getAddress();
+      expect(await departuresFromRoles({ ...market.licet, timelock: another }, 0)).to.deep.equal([
+        `GOVERNOR is held by ${market.governor.address}, and the table says ${at}`,
+        `the timelock's roles are given by ${at}, ${deployer.address}, and not by its own acts alone`,
+        `what is ready can be executed only by ${outsider.address}`,
       ]);
     });
 
@@ -242,45 +266,16 @@ describe("roles", () => {
   });
 
   describe("the governor's acts", () => {
-    beforeEach(async () => {
-      market = await loadFixture(deployWithDelay);
-      authority = market.licet.authority;
+    it("need no delay of the authority's own: Timelock has made them wait", async () => {
+      const [isMember, delay] = await authority.hasRole(ROLES.GOVERNOR, market.governor);
+      expect({ isMember, delay }).to.deep.equal({ isMember: true, delay: 0n });
     });
+  });
 
-    it("wait for the delay that the deployment named", async () => {
-      const { escrow } = market.licet;
-      const data = escrow.interface.encodeFunctionData("setFee", [300]);
-      await expect(escrow.connect(market.governor).setFee(300)).to.be.revertedWithCustomError(
-        authority,
-        "AccessManagerNotScheduled",
-      );
-
-      await authority.connect(market.governor).schedule(escrow, data, 0);
-      const readyAt = (await time.latest()) + 2 * DAY;
-      await time.setNextBlockTimestamp(readyAt - 1);
-      await expect(authority.connect(market.governor).execute(escrow, data)).to.be.revertedWithCustomError(
-        authority,
-        "AccessManagerNotReady",
-      );
-      await time.setNextBlockTimestamp(readyAt);
-      await authority.connect(market.governor).execute(escrow, data);
-      expect(await escrow.feeBps()).to.equal(300);
-    });
-
-    it("wait for it when they appoint, too", async () => {
-      await expect(
-        authority.connect(market.governor).grantRole(ROLES.GUARDIAN, market.outsider, 0),
-      ).to.be.revertedWithCustomError(authority, "AccessManagerNotScheduled");
-    });
-
-    it("need no delay of the guardian, who may only pause", async () => {
+  describe("the guardian's", () => {
+    it("need no delay: it may only pause", async () => {
       await market.licet.escrow.connect(market.guardian).pause();
       expect(await market.licet.escrow.pausedUntil()).to.be.greaterThan(await time.latest());
     });
   });
 });
-
-/** A market whose governor's acts wait two days. */
-async function deployWithDelay(): Promise<Market> {
-  return deployMarket({ governanceDelay: 2 * DAY });
-}

@@ -159,6 +159,7 @@ describe("tasks", function () {
     const noBook = /no readable address book at .*deploy first, with `npx hardhat deploy --network node`/;
     bad("status", noBook);
     bad("roles:check", noBook);
+    bad("governance:show", noBook);
     bad("attestor:show", noBook);
     bad("license:show --license 1", noBook);
     bad("currency:mint --amount 5 --dry-run", noBook);
@@ -188,7 +189,7 @@ describe("tasks", function () {
       UsageEscrow: /^0x/,
       "address book": /node\.json$/,
     });
-    good("roles:check", { departures: [], ADMIN: [], GOVERNOR: [addressOf(0)] });
+    good("roles:check", { departures: [], ADMIN: [], PROPOSER: [addressOf(0)], GUARDIAN: [addressOf(0)] });
     good("status", {
       network: NETWORK,
       "deposit ceiling": usd("100000"),
@@ -230,6 +231,74 @@ describe("tasks", function () {
       `currency:mint --amount 5 --to 0x${"0".repeat(40)}`,
       /--to must be somebody's address: nobody has the zero address/,
     );
+  });
+
+  describe("governance", () => {
+    const GOVERNOR = "--account 0";
+    const remember = (record: Record) => {
+      facts.act = String(record.id);
+    };
+    const pending = (...statuses: string[]) =>
+      good("governance:show", { delay: "2 days", proposers: [addressOf(0)] }, ({ acts }) => {
+        expect((acts as Record[]).map(({ status }) => status)).to.deep.equal(statuses);
+      });
+
+    pending();
+    bad("governance:schedule", /Say one of --fee, --ceiling, --guardian, --proposer, --delay/);
+    bad("governance:schedule --fee 1 --ceiling 5", /Say one of --fee, --ceiling/);
+    bad("governance:schedule --fee 1.234", /--fee must be between 0 and 100 with at most two decimals; it is "1\.234"/);
+    bad("governance:schedule --fee 101", /--fee must be between 0 and 100/);
+    bad("governance:schedule --ceiling much", /--ceiling must be an amount of TUSD such as 12\.5; it is "much"/);
+    bad(`governance:schedule --guardian ${addressOf(0)}`, /it is the only guardian already/);
+    bad(`governance:schedule --proposer ${addressOf(0)}`, /it is the only one already/);
+    bad(`governance:schedule --fee 2 ${OUTSIDER}`, /0x\w+ doesn't hold the role 0x\w+ of the timelock/);
+
+    good(
+      "governance:schedule --fee 5.01",
+      {
+        status: "Waiting",
+        act: /^UsageEscrow\.setFee\(\w+ 501\)$/,
+        "can be executed from": /^20/,
+      },
+      remember,
+    );
+    bad("governance:execute --id $act", /isn't in the state that this takes/);
+    bad(`governance:cancel --id $act ${OUTSIDER}`, /doesn't hold the role/);
+    bad(`governance:cancel --id ${ZeroHash}`, /no such act was scheduled/);
+    bad("governance:execute --id 5", /--id must be 32 bytes/);
+    later("governance's delay", 2 * DAY);
+    bad("governance:execute --id $act", /A protocol fee of 5\.01 % is above its bound of 5 % \(FeeAboveBound\)/);
+    good("governance:cancel --id $act", { status: "Cancelled" });
+    bad("governance:cancel --id $act", /isn't in the state that this takes/);
+
+    good("governance:schedule --ceiling 200000", { status: "Waiting" }, remember);
+    good(`governance:schedule --guardian ${addressOf(9)}`, {
+      act: [
+        `Authority.revokeRole(roleId 1, account ${addressOf(0)})`,
+        `Authority.grantRole(roleId 1, account ${addressOf(9)}, executionDelay 0)`,
+      ],
+    });
+    good(`governance:schedule --proposer ${addressOf(1)}`, { status: "Waiting" });
+    good("governance:schedule --delay 1d", { act: ["Timelock.updateDelay(newDelay 86400)"] }, (record) => {
+      facts.shortening = String(record.id);
+    });
+    pending("Waiting", "Waiting", "Waiting", "Waiting");
+    later("governance's delay", 2 * DAY);
+    pending("Ready", "Ready", "Ready", "Ready");
+    good(`governance:execute --id $act ${OUTSIDER}`, { status: "Done" });
+    bad("governance:execute --id $act", /isn't in the state that this takes/);
+    bad(
+      "governance:execute --id $shortening",
+      /Governance's delay can only be lengthened, to at most 30 days: .* 1 day/,
+    );
+    good("governance:cancel --id $shortening", { status: "Cancelled" });
+    good("status", { "deposit ceiling": usd("200000") });
+
+    good(`governance:pause ${GOVERNOR}`, { "purchases and deposits": "paused", until: /^20/ });
+    bad(`governance:pause ${GOVERNOR}`, /\(PauseTooSoon\)/);
+    bad(`governance:pause ${OUTSIDER}`, /doesn't hold the role that this takes/);
+    bad(`governance:unpause ${OUTSIDER}`, /doesn't hold the role that this takes/);
+    good(`governance:unpause ${GOVERNOR}`, { "purchases and deposits": "open" });
   });
 
   describe("models", () => {

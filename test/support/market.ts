@@ -1,5 +1,15 @@
-import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
-import { AbiCoder, getBytes, id, keccak256, Wallet, type BytesLike, type Result, type Signer } from "ethers";
+import { loadFixture, setBalance, time } from "@nomicfoundation/hardhat-network-helpers";
+import {
+  AbiCoder,
+  getBytes,
+  id,
+  keccak256,
+  parseEther,
+  Wallet,
+  type BytesLike,
+  type Result,
+  type Signer,
+} from "ethers";
 import hre from "hardhat";
 import {
   connectLicet,
@@ -45,15 +55,17 @@ export const ATTESTORS = ["attestor one", "attestor two", "attestor three"].map(
 
 /** The people of a market, each with test currency where they need it. */
 export async function namedActors() {
-  const [deployer, governor, guardian, treasury, slasher, publisher, licensee, operator, outsider, ...payees] =
+  const [deployer, proposer, guardian, treasury, slasher, publisher, licensee, operator, outsider, ...payees] =
     await hre.ethers.getSigners();
-  return { deployer, governor, guardian, treasury, slasher, publisher, licensee, operator, outsider, payees };
+  return { deployer, proposer, guardian, treasury, slasher, publisher, licensee, operator, outsider, payees };
 }
 
 export type Actors = Awaited<ReturnType<typeof namedActors>>;
 
 export interface Market extends Actors {
   licet: Licet;
+  /** The timelock, as it acts once the delay of what `proposer` scheduled is over. */
+  governor: Signer & { address: string };
   /** The model that everybody deals in, its published version, a plan and an operator who serves it. */
   assetId: number;
   versionId: bigint;
@@ -141,10 +153,9 @@ export function deploymentParameters(
   return {
     ...DEFAULT_PARAMETERS,
     treasury: actors.treasury.address,
-    governor: actors.governor.address,
+    governor: actors.proposer.address,
     guardian: actors.guardian.address,
     slasher: actors.slasher.address,
-    governanceDelay: 0,
     committee: {
       members: ATTESTORS.map(({ address }, i) => ({ signer: address, payee: actors.payees[i].address })),
       threshold: 2,
@@ -161,7 +172,9 @@ export async function deployMarket(changes: Partial<DeploymentParameters> = {}):
   const actors = await namedActors();
   const { deployer, publisher, licensee, operator } = actors;
   const licet = connectLicet(await deployLicet(hre, deploymentParameters(actors, changes)), deployer);
-  const { currency, assets, licenses, operators, staking, escrow, committee } = licet;
+  const { currency, assets, licenses, operators, staking, escrow, committee, timelock } = licet;
+  const governor = await hre.ethers.getImpersonatedSigner(await timelock.getAddress());
+  await setBalance(governor.address, parseEther("100"));
 
   await assets.connect(publisher).register("ipfs://model");
   await assets.connect(publisher).publish(1, id("manifest"), id("weights"), "ipfs://version-1");
@@ -177,7 +190,7 @@ export async function deployMarket(changes: Partial<DeploymentParameters> = {}):
   await currency.mint(licensee.address, usd(100_000));
   await currency.connect(licensee).approve(escrow, usd(100_000));
 
-  return { ...actors, licet, assetId: 1, versionId: (1n << 32n) | 1n, planId: 1, operatorId: 1, stake };
+  return { ...actors, governor, licet, assetId: 1, versionId: (1n << 32n) | 1n, planId: 1, operatorId: 1, stake };
 }
 
 export const freshMarket = (): Promise<Market> => loadFixture(deployMarket);

@@ -14,4 +14,5 @@ export type { LicenseRegistry } from "./LicenseRegistry";
 export type { OperatorRegistry } from "./OperatorRegistry";
 export type { PerformanceStaking } from "./PerformanceStaking";
 export type { RevenueWaterfall } from "./RevenueWaterfall";
+export type { Timelock } from "./Timelock";
 export type { UsageEscrow } from "./UsageEscrow";

@@ -11,4 +11,5 @@ export { LicenseRegistry__factory } from "./LicenseRegistry__factory";
 export { OperatorRegistry__factory } from "./OperatorRegistry__factory";
 export { PerformanceStaking__factory } from "./PerformanceStaking__factory";
 export { RevenueWaterfall__factory } from "./RevenueWaterfall__factory";
+export { Timelock__factory } from "./Timelock__factory";
 export { UsageEscrow__factory } from "./UsageEscrow__factory";

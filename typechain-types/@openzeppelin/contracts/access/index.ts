@@ -3,3 +3,5 @@
 /* eslint-disable */
 import type * as manager from "./manager";
 export type { manager };
+export type { AccessControl } from "./AccessControl";
+export type { IAccessControl } from "./IAccessControl";

@@ -2,3 +2,5 @@
 /* tslint:disable */
 /* eslint-disable */
 export * as manager from "./manager";
+export { AccessControl__factory } from "./AccessControl__factory";
+export { IAccessControl__factory } from "./IAccessControl__factory";
