@@ -3,9 +3,19 @@ pragma solidity 0.8.30;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {ERC721} from "@openzeppelin/contracts/token/ERC721/ERC721.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
-import {ILicenseRegistry, PlanShares, PlanStatus, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
+import {
+    ILicenseRegistry,
+    Offer,
+    PlanShares,
+    PlanStatus,
+    PlanTerms,
+    ServiceLevels
+} from "./interfaces/ILicenseRegistry.sol";
 import {Bps} from "./libraries/Bps.sol";
+import {OfferHash} from "./libraries/OfferHash.sol";
 import {ServiceLevelMath} from "./libraries/ServiceLevelMath.sol";
 import {AssetId, LicenseId, PlanId} from "./types/Ids.sol";
 
@@ -13,11 +23,13 @@ import {AssetId, LicenseId, PlanId} from "./types/Ids.sol";
 /// @notice HOLDS no money. A plan is immutable from its creation; a license is an ERC-721 token.
 /// STATES of a plan: open → sold out → closed, or closed at any time. A license lives for ever; whether it runs, and when it
 /// may change hands, is a matter of its account in UsageEscrow.
-/// WHO: a model's owner, or whom the owner approved, creates and closes its plans; UsageEscrow alone mints, and says when a
+/// WHO: a model's owner, or whom the owner approved, creates and closes its plans; anybody has a plan created that the
+/// owner has signed an offer of, whose licenses are for one buyer alone; UsageEscrow alone mints, and says when a
 /// license may be transferred; a license's owner, or whom the owner approved, then transfers it.
 /// ASSUMES that AssetRegistry tells owners truthfully, and that UsageEscrow mints only what it opened an account for.
 /// Terms that nothing enforces yet are refused (`TermUnsupported`), so that no plan promises what it can't keep.
-contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
+contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
+    using OfferHash for Offer;
     using ServiceLevelMath for ServiceLevels;
 
     uint256 public constant SHORTEST_TERM = 1 days;
@@ -29,6 +41,8 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
     struct Sales {
         uint32 sold;
         bool closed;
+        /// Whose its licenses must be; anybody's for zero.
+        address buyer;
     }
 
     IAssetRegistry public immutable ASSETS;
@@ -36,31 +50,55 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
     uint256 public planCount;
     uint256 public licenseCount;
     mapping(PlanId planId => PlanTerms) private _terms;
-    mapping(PlanId planId => Sales) public salesOf;
+    mapping(PlanId planId => Sales) private _sales;
+    mapping(bytes32 offerHash => bool) public isOfferUsed;
     mapping(LicenseId licenseId => uint40) public movableAt;
 
-    constructor(address authority, IAssetRegistry assets) ERC721("Licet License", "LICET-L") AccessManaged(authority) {
+    constructor(
+        address authority,
+        IAssetRegistry assets
+    ) ERC721("Licet License", "LICET-L") AccessManaged(authority) EIP712("Licet LicenseRegistry", "1") {
         ASSETS = assets;
     }
 
     /// @inheritdoc ILicenseRegistry
     function createPlan(PlanTerms calldata terms) external returns (PlanId planId) {
-        require(ASSETS.isController(terms.assetId, msg.sender), CallerNotPublisher(terms.assetId, msg.sender));
-        _requireSupported(terms);
-        _requireCoherent(terms);
+        _requireController(terms.assetId);
 
-        // Creating 2^32 plans would take more gas than 10^12 blocks have.
-        planId = PlanId.wrap(uint32(++planCount));
-        _terms[planId] = terms;
+        return _create(terms);
+    }
 
-        emit PlanCreated(planId, terms.assetId, terms);
+    /// @inheritdoc ILicenseRegistry
+    function acceptOffer(Offer calldata offer, bytes calldata signature) external returns (PlanId planId) {
+        bytes32 hash = offerHash(offer);
+        require(!isOfferUsed[hash], OfferUsedBefore(hash));
+        require(block.timestamp <= offer.deadline, OfferExpired(offer.deadline, block.timestamp));
+        require(offer.buyer != address(0), BuyerZero());
+        address owner = ASSETS.ownerOf(AssetId.unwrap(offer.terms.assetId));
+        require(SignatureChecker.isValidSignatureNowCalldata(owner, hash, signature), OfferNotSigned(hash, owner));
+
+        isOfferUsed[hash] = true;
+        planId = _create(offer.terms);
+        _sales[planId].buyer = offer.buyer;
+
+        emit OfferAccepted(hash, planId, offer.buyer);
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function withdrawOffer(Offer calldata offer) external {
+        _requireController(offer.terms.assetId);
+        bytes32 hash = offerHash(offer);
+        require(!isOfferUsed[hash], OfferUsedBefore(hash));
+
+        isOfferUsed[hash] = true;
+
+        emit OfferWithdrawn(hash, offer.terms.assetId);
     }
 
     /// @inheritdoc ILicenseRegistry
     function closePlan(PlanId planId) external {
-        AssetId assetId = termsOf(planId).assetId;
-        require(ASSETS.isController(assetId, msg.sender), CallerNotPublisher(assetId, msg.sender));
-        Sales storage sales = salesOf[planId];
+        _requireController(termsOf(planId).assetId);
+        Sales storage sales = _sales[planId];
         require(!sales.closed, PlanIsClosed(planId));
 
         sales.closed = true;
@@ -71,11 +109,12 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
     /// @inheritdoc ILicenseRegistry
     function mint(address to, PlanId planId) external restricted returns (LicenseId licenseId) {
         uint256 supply = termsOf(planId).supply;
-        Sales storage sales = salesOf[planId];
+        Sales memory sales = _sales[planId];
         require(!sales.closed, PlanIsClosed(planId));
         require(supply == 0 || sales.sold < supply, PlanSoldOut(planId, supply));
+        require(sales.buyer == address(0) || sales.buyer == to, PlanForAnother(planId, sales.buyer, to));
 
-        ++sales.sold;
+        ++_sales[planId].sold;
         uint256 tokenId = ++licenseCount;
         // Minting 2^64 licenses can't happen.
         licenseId = LicenseId.wrap(uint64(tokenId));
@@ -94,7 +133,7 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
     /// @inheritdoc ILicenseRegistry
     function statusOf(PlanId planId) external view returns (PlanStatus) {
         PlanTerms storage terms = _terms[planId];
-        Sales memory sales = salesOf[planId];
+        Sales memory sales = _sales[planId];
         if (AssetId.unwrap(terms.assetId) == 0) return PlanStatus.None;
         if (sales.closed) return PlanStatus.Closed;
         return terms.supply != 0 && sales.sold >= terms.supply ? PlanStatus.SoldOut : PlanStatus.Open;
@@ -110,6 +149,37 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged {
     function sharesOf(PlanId planId) external view returns (PlanShares memory) {
         PlanTerms storage terms = _terms[planId];
         return PlanShares(terms.assetId, terms.attestor, terms.publisherBps, terms.attestorBps);
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function salesOf(PlanId planId) external view returns (uint32 sold, bool closed) {
+        Sales memory sales = _sales[planId];
+        return (sales.sold, sales.closed);
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function buyerOf(PlanId planId) external view returns (address) {
+        return _sales[planId].buyer;
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function offerHash(Offer calldata offer) public view returns (bytes32) {
+        return _hashTypedDataV4(offer.structHashOf());
+    }
+
+    function _create(PlanTerms calldata terms) private returns (PlanId planId) {
+        _requireSupported(terms);
+        _requireCoherent(terms);
+
+        // Creating 2^32 plans would take more gas than 10^12 blocks have.
+        planId = PlanId.wrap(uint32(++planCount));
+        _terms[planId] = terms;
+
+        emit PlanCreated(planId, terms.assetId, terms);
+    }
+
+    function _requireController(AssetId assetId) private view {
+        require(ASSETS.isController(assetId, msg.sender), CallerNotPublisher(assetId, msg.sender));
     }
 
     /// @dev A transfer needs a lock whose wait is over, and uses it up: what may be charged at that very second comes first.

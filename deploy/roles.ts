@@ -45,7 +45,16 @@ export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions:
 /** Functions that anybody may call, or that check inline who is a party, by name. */
 export const OPEN: Record<string, string[]> = {
   AssetRegistry: ["register", "publish", "recall", "approve", "setApprovalForAll", "transferFrom", "safeTransferFrom"],
-  LicenseRegistry: ["createPlan", "closePlan", "approve", "setApprovalForAll", "transferFrom", "safeTransferFrom"],
+  LicenseRegistry: [
+    "createPlan",
+    "acceptOffer",
+    "withdrawOffer",
+    "closePlan",
+    "approve",
+    "setApprovalForAll",
+    "transferFrom",
+    "safeTransferFrom",
+  ],
   OperatorRegistry: ["register", "describe", "addKey", "revokeKey", "setServed"],
   PerformanceStaking: ["addStake", "thaw", "withdraw", "withdrawProceeds"],
   RevenueWaterfall: ["distribute", "withdraw"],

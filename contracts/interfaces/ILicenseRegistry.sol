@@ -64,6 +64,17 @@ struct PlanTerms {
     bytes32 licenseTextHash;
 }
 
+/// @dev A plan for one buyer, which the model's owner signs by EIP-712, as `Offer`.
+struct Offer {
+    PlanTerms terms;
+    /// The only one whose its licenses may be when they are bought.
+    address buyer;
+    /// Makes one offer differ from the next that is like it.
+    uint256 salt;
+    /// Unix seconds until which it can be accepted, inclusive.
+    uint256 deadline;
+}
+
 /// @dev Who gets a share of a plan's charges besides the operator, who gets the rest.
 struct PlanShares {
     AssetId assetId;
@@ -82,17 +93,25 @@ enum PlanStatus {
 /// @title The registry of plans (immutable terms for a model) and of the licenses bought under them
 interface ILicenseRegistry is IERC721 {
     event PlanCreated(PlanId indexed planId, AssetId indexed assetId, PlanTerms terms);
+    /// @dev The plan that `PlanCreated` tells of is for `buyer` alone.
+    event OfferAccepted(bytes32 indexed offerHash, PlanId indexed planId, address indexed buyer);
+    event OfferWithdrawn(bytes32 indexed offerHash, AssetId indexed assetId);
     event PlanClosed(PlanId indexed planId);
     event LicenseMinted(LicenseId indexed licenseId, PlanId indexed planId, address indexed owner);
     event LicenseMovable(LicenseId indexed licenseId, uint256 movableAt);
 
     error AttestorNotContract(address attestor);
+    error BuyerZero();
     error CallerNotPublisher(AssetId assetId, address caller);
     error DiscountAboveOperatorShare(uint256 discountBps, uint256 operatorBps);
     error HoldPeriodOutOfRange(uint256 holdPeriod, uint256 shortest, uint256 longest);
     /// @dev `movableAt` is 0 for a license that isn't locked.
     error LicenseNotMovable(LicenseId licenseId, uint256 movableAt);
     error MinimumAboveCap(uint256 minimumSpend, uint256 cap);
+    error OfferExpired(uint256 deadline, uint256 time);
+    error OfferNotSigned(bytes32 offerHash, address owner);
+    error OfferUsedBefore(bytes32 offerHash);
+    error PlanForAnother(PlanId planId, address buyer, address to);
     error PlanIsClosed(PlanId planId);
     error PlanSoldOut(PlanId planId, uint256 supply);
     error PlanUnknown(PlanId planId);
@@ -104,6 +123,13 @@ interface ILicenseRegistry is IERC721 {
 
     /// @notice Offers licenses of a model on the given terms, by its owner or whom the owner approved.
     function createPlan(PlanTerms calldata terms) external returns (PlanId planId);
+
+    /// @notice Creates the plan of an offer that the model's owner of now has signed, once. Anyone may call this.
+    /// @param signature The owner's: of its key, or what it takes as a smart account (ERC-1271)
+    function acceptOffer(Offer calldata offer, bytes calldata signature) external returns (PlanId planId);
+
+    /// @notice Makes an offer void that wasn't accepted, by the model's owner or whom the owner approved.
+    function withdrawOffer(Offer calldata offer) external;
 
     /// @notice Stops sales under a plan for ever. Licenses that were bought run on.
     function closePlan(PlanId planId) external;
@@ -137,6 +163,15 @@ interface ILicenseRegistry is IERC721 {
     /// @return sold How many licenses were sold
     /// @return closed Whether sales have ended
     function salesOf(PlanId planId) external view returns (uint32 sold, bool closed);
+
+    /// @notice The only one whose licenses of a plan may be when they are bought; zero if they may be anybody's.
+    function buyerOf(PlanId planId) external view returns (address);
+
+    /// @notice What a model's owner signs to make an offer.
+    function offerHash(Offer calldata offer) external view returns (bytes32);
+
+    /// @notice Whether an offer was accepted or withdrawn.
+    function isOfferUsed(bytes32 offerHash) external view returns (bool);
 
     /// @notice Whether a plan sells licenses.
     function statusOf(PlanId planId) external view returns (PlanStatus);

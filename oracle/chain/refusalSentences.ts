@@ -16,6 +16,7 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
 
   // LicenseRegistry
   AttestorNotContract: "No contract is at {attestor}, so it can't vouch for batches: name an attestor's contract",
+  BuyerZero: "An offer is for one buyer: name one",
   CallerNotPublisher:
     "Asset {assetId} isn't {caller}'s, and its owner alone says on what terms it is licensed: act as its owner",
   DiscountAboveOperatorShare:
@@ -27,6 +28,10 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
     "`license:transfer`",
   MinimumAboveCap:
     "The minimum of {minimumSpend:money} a term is more than the cap of {cap:money}: lower the one or raise the other",
+  OfferExpired: "The offer could be accepted until {deadline:time}, and it is {time:time}: ask for a new one",
+  OfferNotSigned: "The offer {offerHash} isn't signed by {owner}, whose the model is now: ask its owner for one",
+  OfferUsedBefore: "The offer {offerHash} was accepted or withdrawn before: ask for a new one",
+  PlanForAnother: "Plan {planId} is an offer to {buyer} alone, and not to {to}: choose another",
   PlanIsClosed: "Plan {planId} is closed and sells no more licenses: choose another",
   PlanSoldOut: "Plan {planId} has sold all of its {supply} licenses: choose another",
   PlanUnknown: "There is no plan {planId}",

@@ -1,5 +1,6 @@
 import { keccak256 } from "ethers";
 import { readFileSync } from "node:fs";
+import type { PlanTermsStruct } from "../../typechain-types/contracts/LicenseRegistry";
 import {
   address,
   assetId,
@@ -15,7 +16,8 @@ import {
 import { describeTerms } from "./show";
 import { planTermsOf } from "./terms";
 
-export interface CreatePlan {
+/** What a plan's terms are made of. */
+export interface TermsArguments {
   asset: number;
   /** A JSON file of the terms, as people write them. */
   terms: string;
@@ -25,26 +27,30 @@ export interface CreatePlan {
   attestor?: string;
 }
 
-/** Offers licenses of a model on the terms of a file. */
-export async function createPlan(session: Session, args: CreatePlan): Promise<TaskRecord & { plan: number }> {
-  const { licenses } = session.licet;
-  const terms = planTermsOf(readJson(args.terms, "--terms"), session.money, {
+export const termsFrom = ({ money, book }: Session, args: TermsArguments): PlanTermsStruct =>
+  planTermsOf(readJson(args.terms, "--terms"), money, {
     assetId: args.asset,
-    attestor: args.attestor ?? session.book.contracts.CommitteeAttestor,
+    attestor: args.attestor ?? book.contracts.CommitteeAttestor,
     licenseTextHash: keccak256(readFileSync(args.licenseText)),
   });
-  const { planId } = eventOf(await send(licenses.createPlan, terms), "PlanCreated");
+
+/** Offers licenses of a model on the terms of a file. */
+export async function createPlan(session: Session, args: TermsArguments): Promise<TaskRecord & { plan: number }> {
+  const { licenses } = session.licet;
+  const { planId } = eventOf(await send(licenses.createPlan, termsFrom(session, args)), "PlanCreated");
   return { plan: Number(planId), ...describeTerms(await licenses.termsOf(planId), session.money) };
 }
+
+export const TERMS_PARAMETERS = {
+  asset: assetId(),
+  terms: text("A JSON file of the terms, such as models/lic380k-plan.json"),
+  licenseText: text("The file of the license text that people read"),
+  attestor: optional(address("Address of the attestor (default: the deployment's committee)")),
+};
 
 sendingTask("plan:create", {
   about: "Offers licenses of your model",
   example: "--asset 1 --terms models/lic380k-plan.json --license-text models/lic380k/LICENSE",
-  parameters: {
-    asset: assetId(),
-    terms: text("A JSON file of the terms, such as models/lic380k-plan.json"),
-    licenseText: text("The file of the license text that people read"),
-    attestor: optional(address("Address of the attestor (default: the deployment's committee)")),
-  },
+  parameters: TERMS_PARAMETERS,
   act: createPlan,
 });

@@ -1,3 +1,4 @@
 export * from "./close";
 export * from "./create";
+export * from "./offer";
 export * from "./show";

@@ -1,3 +1,4 @@
+import { ZeroAddress } from "ethers";
 import { percentOf, periodOf } from "../../oracle/chain/refusal";
 import { statusName } from "../../oracle/chain/statuses";
 import { METERS } from "../../oracle/protocol/types";
@@ -7,12 +8,19 @@ import { planId, readingTask, type Money, type Session, type TaskRecord } from "
 /** A plan: its terms, and what was sold under it. */
 export async function showPlan({ licet, money }: Session, { plan }: { plan: number }): Promise<TaskRecord> {
   const { licenses } = licet;
-  const [terms, { sold }, status] = await Promise.all([
+  const [terms, { sold }, buyer, status] = await Promise.all([
     licenses.termsOf(plan),
     licenses.salesOf(plan),
+    licenses.buyerOf(plan),
     licenses.statusOf(plan),
   ]);
-  return { plan, status: statusName("PlanStatus", status), sold, ...describeTerms(terms, money) };
+  return {
+    plan,
+    status: statusName("PlanStatus", status),
+    sold,
+    buyer: buyer === ZeroAddress ? "anybody" : buyer,
+    ...describeTerms(terms, money),
+  };
 }
 
 /** The terms of a plan, for people. */

@@ -14,6 +14,7 @@ import {
   proofBy,
   purchaseOf,
   settle,
+  signOffer,
   usd,
   WAIT,
   worth,
@@ -42,6 +43,12 @@ interface Party {
   act: (ready: Ready, by: Signer) => Promise<unknown>;
   /** With which error a stranger is refused, and its arguments; none where a stranger may. */
   refusal?: { error: string; args: (ready: Ready, caller: string) => unknown[] };
+}
+
+/** A plan that nobody has offered yet. */
+async function offerOf({ assetId, licet }: Market) {
+  const terms = planTerms(assetId, await licet.committee.getAddress());
+  return { terms, buyer: KEY, salt: 1, deadline: 2n ** 40n };
 }
 
 const anybody = (act: Party["act"]): Party => ({ who: "anybody", act });
@@ -78,6 +85,13 @@ const PARTIES: Record<string, Record<string, Party>> = {
     createPlan: only("the model's owner, or whom it approved", "CallerNotPublisher", (_, by) => [1, by])(
       async ({ market }, by) =>
         market.licet.licenses.connect(by).createPlan(planTerms(1, await market.licet.committee.getAddress())),
+    ),
+    acceptOffer: anybody(async ({ market }, by) => {
+      const offer = await offerOf(market);
+      return market.licet.licenses.connect(by).acceptOffer(offer, await signOffer(market, offer));
+    }),
+    withdrawOffer: only("the model's owner, or whom it approved", "CallerNotPublisher", (_, by) => [1, by])(
+      async ({ market }, by) => market.licet.licenses.connect(by).withdrawOffer(await offerOf(market)),
     ),
     closePlan: only("the model's owner, or whom it approved", "CallerNotPublisher", (_, by) => [1, by])(
       ({ market }, by) => market.licet.licenses.connect(by).closePlan(1),

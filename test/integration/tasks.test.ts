@@ -424,8 +424,28 @@ describe("tasks", function () {
       /No contract is at 0x/,
     );
 
-    good("plan:show --plan 1", { status: "Open", sold: "0", term: "30 days" });
+    good("plan:show --plan 1", { status: "Open", sold: "0", buyer: "anybody", term: "30 days" });
     bad("plan:show --plan 9", /There is no plan 9 \(PlanUnknown\)/);
+
+    const offer = `plan:offer --asset 1 --terms $folder/dear.json ${text} --buyer ${addressOf(5)}`;
+    good(`${offer} --valid 10d --out $folder/offer.json ${PUBLISHER}`, {
+      buyer: addressOf(5),
+      "can be accepted until": /^20/,
+      hash: /^0x\w{64}$/,
+    });
+    good(`${offer} --out $folder/offer2.json ${PUBLISHER}`, {});
+    bad(`${offer} --out $folder/offer3.json ${LICENSEE}`, /Model 1 is 0x\w+'s, whose signature alone makes an offer/);
+    bad(`${offer} --valid never --out $folder/offer3.json`, /--valid must be a length of time/);
+    good(`plan:withdraw --file $folder/offer2.json ${PUBLISHER}`, { asset: "1", status: "Withdrawn" });
+    bad(`plan:withdraw --file $folder/offer.json ${LICENSEE}`, /its owner alone says on what terms/);
+    good(`plan:accept --file $folder/offer.json ${OUTSIDER}`, {
+      plan: 3,
+      buyer: addressOf(5),
+      "upfront price": usd("5"),
+    });
+    bad(`plan:accept --file $folder/offer.json ${OUTSIDER}`, /The offer 0x\w+ was accepted or withdrawn before/);
+    bad(`plan:accept --file $folder/dear.json ${OUTSIDER}`, /dear\.json is no offer/);
+    good("plan:show --plan 3", { status: "Open", buyer: addressOf(5) });
     bad("plan:show --plan 1.5", /--plan must be a whole number from 1 to 4294967295; it is "1\.5"/);
   });
 
@@ -772,7 +792,7 @@ describe("tasks", function () {
     later("the thaw of stake", 30 * DAY);
     good(`stake:withdraw --operator 2 ${OTHER_OPERATOR}`, { withdrawn: usd("100"), to: addressOf(4) });
     good("stake:show --operator 2", { stake: usd("400.5") });
-    good("status", { models: "1", plans: "2", licenses: "3", operators: "2" });
+    good("status", { models: "1", plans: "3", licenses: "3", operators: "2" });
     good("model:show --asset 1", {}, ({ versions }) => {
       expect((versions as Record[]).map(({ status }) => status)).to.deep.equal(["Usable", "Recalled"]);
     });

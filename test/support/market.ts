@@ -9,6 +9,7 @@ import {
   type BytesLike,
   type Result,
   type Signer,
+  type TypedDataDomain,
 } from "ethers";
 import hre from "hardhat";
 import {
@@ -20,6 +21,7 @@ import {
 } from "../../deploy/deploy";
 import { packEntries, totalOf, unpackOutcomes } from "../../oracle/protocol/entries";
 import { zeroUsage } from "../../oracle/protocol/meters";
+import { OFFER_TYPES, offerDomainOf } from "../../oracle/protocol/offers";
 import type { BatchHeader, Entry, Usage } from "../../oracle/protocol/types";
 
 export const HOUR = 3600;
@@ -208,6 +210,18 @@ export async function addPlan(market: Market, changes: Partial<PlanTerms> = {}):
   const planId = Number(await licenses.planCount());
   await operators.connect(market.operator).setServed(market.operatorId, planId, true);
   return planId;
+}
+
+/** The signature of an offer by the model's owner, or by another; `changes` say what is different about its domain. */
+export async function signOffer(
+  { licet, publisher }: Market,
+  offer: object,
+  by: Signer = publisher,
+  changes: TypedDataDomain = {},
+): Promise<string> {
+  const { chainId } = await hre.ethers.provider.getNetwork();
+  const domain = offerDomainOf(chainId, await licet.licenses.getAddress());
+  return by.signTypedData({ ...domain, ...changes }, OFFER_TYPES, offer);
 }
 
 /** Another operator who serves the market's plan, owned by `owner`, with `stake`. */

@@ -14,8 +14,10 @@ import {
   deployMarket,
   entryOf,
   HOUR,
+  planTerms,
   proofBy,
   settle,
+  signOffer,
   usd,
   type Batch,
   type Market,
@@ -64,6 +66,13 @@ const toExpiry: Step = async ({ licet }, licenseId) =>
   time.increaseTo((await licet.escrow.accountOf(licenseId)).expiresAt);
 const nearExpiry: Step = async ({ licet }, licenseId) =>
   time.increaseTo((await licet.escrow.accountOf(licenseId)).expiresAt - BigInt(HOUR));
+
+/** Has a plan created that the model's owner offers to the licensee. */
+async function offerPlan(market: Market): Promise<unknown> {
+  const terms = planTerms(market.assetId, await market.licet.committee.getAddress(), { supply: 1 });
+  const offer = { terms, buyer: market.licensee.address, salt: 1, deadline: (await time.latest()) + DAY };
+  return market.licet.licenses.acceptOffer(offer, await signOffer(market, offer));
+}
 
 const pass = (seconds: number) => () => time.increase(seconds);
 
@@ -122,6 +131,7 @@ describe(DOCUMENT, () => {
     },
     acts: {
       createPlan: [(market) => addPlan(market, { supply: 1 })],
+      acceptOffer: [offerPlan],
       buy: [(market, planId) => buyLicense(market, 0n, { planId })],
       closePlan: [({ licet, publisher }, planId) => licet.licenses.connect(publisher).closePlan(planId)],
       time: [pass(30 * DAY)],

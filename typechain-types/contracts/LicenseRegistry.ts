@@ -137,6 +137,25 @@ export type PlanTermsStructOutput = [
   licenseTextHash: string;
 };
 
+export type OfferStruct = {
+  terms: PlanTermsStruct;
+  buyer: AddressLike;
+  salt: BigNumberish;
+  deadline: BigNumberish;
+};
+
+export type OfferStructOutput = [
+  terms: PlanTermsStructOutput,
+  buyer: string,
+  salt: bigint,
+  deadline: bigint
+] & {
+  terms: PlanTermsStructOutput;
+  buyer: string;
+  salt: bigint;
+  deadline: bigint;
+};
+
 export type PlanSharesStruct = {
   assetId: BigNumberish;
   attestor: AddressLike;
@@ -164,18 +183,23 @@ export interface LicenseRegistryInterface extends Interface {
       | "LONGEST_TERM"
       | "SHORTEST_HOLD"
       | "SHORTEST_TERM"
+      | "acceptOffer"
       | "approve"
       | "authority"
       | "balanceOf"
+      | "buyerOf"
       | "closePlan"
       | "createPlan"
+      | "eip712Domain"
       | "getApproved"
       | "isApprovedForAll"
       | "isConsumingScheduledOp"
+      | "isOfferUsed"
       | "licenseCount"
       | "mint"
       | "movableAt"
       | "name"
+      | "offerHash"
       | "ownerOf"
       | "planCount"
       | "safeTransferFrom(address,address,uint256)"
@@ -191,6 +215,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "termsOf"
       | "tokenURI"
       | "transferFrom"
+      | "withdrawOffer"
   ): FunctionFragment;
 
   getEvent(
@@ -198,8 +223,11 @@ export interface LicenseRegistryInterface extends Interface {
       | "Approval"
       | "ApprovalForAll"
       | "AuthorityUpdated"
+      | "EIP712DomainChanged"
       | "LicenseMinted"
       | "LicenseMovable"
+      | "OfferAccepted"
+      | "OfferWithdrawn"
       | "PlanClosed"
       | "PlanCreated"
       | "Transfer"
@@ -223,6 +251,10 @@ export interface LicenseRegistryInterface extends Interface {
     values?: undefined
   ): string;
   encodeFunctionData(
+    functionFragment: "acceptOffer",
+    values: [OfferStruct, BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "approve",
     values: [AddressLike, BigNumberish]
   ): string;
@@ -232,12 +264,20 @@ export interface LicenseRegistryInterface extends Interface {
     values: [AddressLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "buyerOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "closePlan",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "createPlan",
     values: [PlanTermsStruct]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "eip712Domain",
+    values?: undefined
   ): string;
   encodeFunctionData(
     functionFragment: "getApproved",
@@ -252,6 +292,10 @@ export interface LicenseRegistryInterface extends Interface {
     values?: undefined
   ): string;
   encodeFunctionData(
+    functionFragment: "isOfferUsed",
+    values: [BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "licenseCount",
     values?: undefined
   ): string;
@@ -264,6 +308,10 @@ export interface LicenseRegistryInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(functionFragment: "name", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "offerHash",
+    values: [OfferStruct]
+  ): string;
   encodeFunctionData(
     functionFragment: "ownerOf",
     values: [BigNumberish]
@@ -318,6 +366,10 @@ export interface LicenseRegistryInterface extends Interface {
     functionFragment: "transferFrom",
     values: [AddressLike, AddressLike, BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "withdrawOffer",
+    values: [OfferStruct]
+  ): string;
 
   decodeFunctionResult(functionFragment: "ASSETS", data: BytesLike): Result;
   decodeFunctionResult(
@@ -336,11 +388,20 @@ export interface LicenseRegistryInterface extends Interface {
     functionFragment: "SHORTEST_TERM",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "acceptOffer",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "buyerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "closePlan", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "createPlan", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "eip712Domain",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "getApproved",
     data: BytesLike
@@ -354,12 +415,17 @@ export interface LicenseRegistryInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
+    functionFragment: "isOfferUsed",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
     functionFragment: "licenseCount",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "mint", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "movableAt", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "name", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "offerHash", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "planCount", data: BytesLike): Result;
   decodeFunctionResult(
@@ -391,6 +457,10 @@ export interface LicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "tokenURI", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "transferFrom",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "withdrawOffer",
     data: BytesLike
   ): Result;
 }
@@ -447,6 +517,16 @@ export namespace AuthorityUpdatedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace EIP712DomainChangedEvent {
+  export type InputTuple = [];
+  export type OutputTuple = [];
+  export interface OutputObject {}
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export namespace LicenseMintedEvent {
   export type InputTuple = [
     licenseId: BigNumberish,
@@ -471,6 +551,37 @@ export namespace LicenseMovableEvent {
   export interface OutputObject {
     licenseId: bigint;
     movableAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace OfferAcceptedEvent {
+  export type InputTuple = [
+    offerHash: BytesLike,
+    planId: BigNumberish,
+    buyer: AddressLike
+  ];
+  export type OutputTuple = [offerHash: string, planId: bigint, buyer: string];
+  export interface OutputObject {
+    offerHash: string;
+    planId: bigint;
+    buyer: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace OfferWithdrawnEvent {
+  export type InputTuple = [offerHash: BytesLike, assetId: BigNumberish];
+  export type OutputTuple = [offerHash: string, assetId: bigint];
+  export interface OutputObject {
+    offerHash: string;
+    assetId: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -583,6 +694,12 @@ export interface LicenseRegistry extends BaseContract {
 
   SHORTEST_TERM: TypedContractMethod<[], [bigint], "view">;
 
+  acceptOffer: TypedContractMethod<
+    [offer: OfferStruct, signature: BytesLike],
+    [bigint],
+    "nonpayable"
+  >;
+
   approve: TypedContractMethod<
     [to: AddressLike, tokenId: BigNumberish],
     [void],
@@ -593,12 +710,30 @@ export interface LicenseRegistry extends BaseContract {
 
   balanceOf: TypedContractMethod<[owner: AddressLike], [bigint], "view">;
 
+  buyerOf: TypedContractMethod<[planId: BigNumberish], [string], "view">;
+
   closePlan: TypedContractMethod<[planId: BigNumberish], [void], "nonpayable">;
 
   createPlan: TypedContractMethod<
     [terms: PlanTermsStruct],
     [bigint],
     "nonpayable"
+  >;
+
+  eip712Domain: TypedContractMethod<
+    [],
+    [
+      [string, string, string, bigint, string, string, bigint[]] & {
+        fields: string;
+        name: string;
+        version: string;
+        chainId: bigint;
+        verifyingContract: string;
+        salt: string;
+        extensions: bigint[];
+      }
+    ],
+    "view"
   >;
 
   getApproved: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
@@ -611,6 +746,8 @@ export interface LicenseRegistry extends BaseContract {
 
   isConsumingScheduledOp: TypedContractMethod<[], [string], "view">;
 
+  isOfferUsed: TypedContractMethod<[offerHash: BytesLike], [boolean], "view">;
+
   licenseCount: TypedContractMethod<[], [bigint], "view">;
 
   mint: TypedContractMethod<
@@ -622,6 +759,8 @@ export interface LicenseRegistry extends BaseContract {
   movableAt: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
 
   name: TypedContractMethod<[], [string], "view">;
+
+  offerHash: TypedContractMethod<[offer: OfferStruct], [string], "view">;
 
   ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
@@ -698,6 +837,12 @@ export interface LicenseRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  withdrawOffer: TypedContractMethod<
+    [offer: OfferStruct],
+    [void],
+    "nonpayable"
+  >;
+
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
   ): T;
@@ -718,6 +863,13 @@ export interface LicenseRegistry extends BaseContract {
     nameOrSignature: "SHORTEST_TERM"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "acceptOffer"
+  ): TypedContractMethod<
+    [offer: OfferStruct, signature: BytesLike],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "approve"
   ): TypedContractMethod<
     [to: AddressLike, tokenId: BigNumberish],
@@ -731,11 +883,31 @@ export interface LicenseRegistry extends BaseContract {
     nameOrSignature: "balanceOf"
   ): TypedContractMethod<[owner: AddressLike], [bigint], "view">;
   getFunction(
+    nameOrSignature: "buyerOf"
+  ): TypedContractMethod<[planId: BigNumberish], [string], "view">;
+  getFunction(
     nameOrSignature: "closePlan"
   ): TypedContractMethod<[planId: BigNumberish], [void], "nonpayable">;
   getFunction(
     nameOrSignature: "createPlan"
   ): TypedContractMethod<[terms: PlanTermsStruct], [bigint], "nonpayable">;
+  getFunction(
+    nameOrSignature: "eip712Domain"
+  ): TypedContractMethod<
+    [],
+    [
+      [string, string, string, bigint, string, string, bigint[]] & {
+        fields: string;
+        name: string;
+        version: string;
+        chainId: bigint;
+        verifyingContract: string;
+        salt: string;
+        extensions: bigint[];
+      }
+    ],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "getApproved"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
@@ -749,6 +921,9 @@ export interface LicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "isConsumingScheduledOp"
   ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "isOfferUsed"
+  ): TypedContractMethod<[offerHash: BytesLike], [boolean], "view">;
   getFunction(
     nameOrSignature: "licenseCount"
   ): TypedContractMethod<[], [bigint], "view">;
@@ -765,6 +940,9 @@ export interface LicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "name"
   ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "offerHash"
+  ): TypedContractMethod<[offer: OfferStruct], [string], "view">;
   getFunction(
     nameOrSignature: "ownerOf"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
@@ -847,6 +1025,9 @@ export interface LicenseRegistry extends BaseContract {
     [void],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "withdrawOffer"
+  ): TypedContractMethod<[offer: OfferStruct], [void], "nonpayable">;
 
   getEvent(
     key: "Approval"
@@ -870,6 +1051,13 @@ export interface LicenseRegistry extends BaseContract {
     AuthorityUpdatedEvent.OutputObject
   >;
   getEvent(
+    key: "EIP712DomainChanged"
+  ): TypedContractEvent<
+    EIP712DomainChangedEvent.InputTuple,
+    EIP712DomainChangedEvent.OutputTuple,
+    EIP712DomainChangedEvent.OutputObject
+  >;
+  getEvent(
     key: "LicenseMinted"
   ): TypedContractEvent<
     LicenseMintedEvent.InputTuple,
@@ -882,6 +1070,20 @@ export interface LicenseRegistry extends BaseContract {
     LicenseMovableEvent.InputTuple,
     LicenseMovableEvent.OutputTuple,
     LicenseMovableEvent.OutputObject
+  >;
+  getEvent(
+    key: "OfferAccepted"
+  ): TypedContractEvent<
+    OfferAcceptedEvent.InputTuple,
+    OfferAcceptedEvent.OutputTuple,
+    OfferAcceptedEvent.OutputObject
+  >;
+  getEvent(
+    key: "OfferWithdrawn"
+  ): TypedContractEvent<
+    OfferWithdrawnEvent.InputTuple,
+    OfferWithdrawnEvent.OutputTuple,
+    OfferWithdrawnEvent.OutputObject
   >;
   getEvent(
     key: "PlanClosed"
@@ -939,6 +1141,17 @@ export interface LicenseRegistry extends BaseContract {
       AuthorityUpdatedEvent.OutputObject
     >;
 
+    "EIP712DomainChanged()": TypedContractEvent<
+      EIP712DomainChangedEvent.InputTuple,
+      EIP712DomainChangedEvent.OutputTuple,
+      EIP712DomainChangedEvent.OutputObject
+    >;
+    EIP712DomainChanged: TypedContractEvent<
+      EIP712DomainChangedEvent.InputTuple,
+      EIP712DomainChangedEvent.OutputTuple,
+      EIP712DomainChangedEvent.OutputObject
+    >;
+
     "LicenseMinted(uint64,uint32,address)": TypedContractEvent<
       LicenseMintedEvent.InputTuple,
       LicenseMintedEvent.OutputTuple,
@@ -959,6 +1172,28 @@ export interface LicenseRegistry extends BaseContract {
       LicenseMovableEvent.InputTuple,
       LicenseMovableEvent.OutputTuple,
       LicenseMovableEvent.OutputObject
+    >;
+
+    "OfferAccepted(bytes32,uint32,address)": TypedContractEvent<
+      OfferAcceptedEvent.InputTuple,
+      OfferAcceptedEvent.OutputTuple,
+      OfferAcceptedEvent.OutputObject
+    >;
+    OfferAccepted: TypedContractEvent<
+      OfferAcceptedEvent.InputTuple,
+      OfferAcceptedEvent.OutputTuple,
+      OfferAcceptedEvent.OutputObject
+    >;
+
+    "OfferWithdrawn(bytes32,uint32)": TypedContractEvent<
+      OfferWithdrawnEvent.InputTuple,
+      OfferWithdrawnEvent.OutputTuple,
+      OfferWithdrawnEvent.OutputObject
+    >;
+    OfferWithdrawn: TypedContractEvent<
+      OfferWithdrawnEvent.InputTuple,
+      OfferWithdrawnEvent.OutputTuple,
+      OfferWithdrawnEvent.OutputObject
     >;
 
     "PlanClosed(uint32)": TypedContractEvent<

@@ -137,6 +137,25 @@ export type PlanTermsStructOutput = [
   licenseTextHash: string;
 };
 
+export type OfferStruct = {
+  terms: PlanTermsStruct;
+  buyer: AddressLike;
+  salt: BigNumberish;
+  deadline: BigNumberish;
+};
+
+export type OfferStructOutput = [
+  terms: PlanTermsStructOutput,
+  buyer: string,
+  salt: bigint,
+  deadline: bigint
+] & {
+  terms: PlanTermsStructOutput;
+  buyer: string;
+  salt: bigint;
+  deadline: bigint;
+};
+
 export type PlanSharesStruct = {
   assetId: BigNumberish;
   attestor: AddressLike;
@@ -161,15 +180,19 @@ export interface ILicenseRegistryInterface extends Interface {
     nameOrSignature:
       | "ASSETS"
       | "LONGEST_HOLD"
+      | "acceptOffer"
       | "approve"
       | "balanceOf"
+      | "buyerOf"
       | "closePlan"
       | "createPlan"
       | "getApproved"
       | "isApprovedForAll"
+      | "isOfferUsed"
       | "licenseCount"
       | "mint"
       | "movableAt"
+      | "offerHash"
       | "ownerOf"
       | "planCount"
       | "safeTransferFrom(address,address,uint256)"
@@ -182,6 +205,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "supportsInterface"
       | "termsOf"
       | "transferFrom"
+      | "withdrawOffer"
   ): FunctionFragment;
 
   getEvent(
@@ -190,6 +214,8 @@ export interface ILicenseRegistryInterface extends Interface {
       | "ApprovalForAll"
       | "LicenseMinted"
       | "LicenseMovable"
+      | "OfferAccepted"
+      | "OfferWithdrawn"
       | "PlanClosed"
       | "PlanCreated"
       | "Transfer"
@@ -201,12 +227,20 @@ export interface ILicenseRegistryInterface extends Interface {
     values?: undefined
   ): string;
   encodeFunctionData(
+    functionFragment: "acceptOffer",
+    values: [OfferStruct, BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "approve",
     values: [AddressLike, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "balanceOf",
     values: [AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "buyerOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "closePlan",
@@ -225,6 +259,10 @@ export interface ILicenseRegistryInterface extends Interface {
     values: [AddressLike, AddressLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "isOfferUsed",
+    values: [BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "licenseCount",
     values?: undefined
   ): string;
@@ -235,6 +273,10 @@ export interface ILicenseRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "movableAt",
     values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "offerHash",
+    values: [OfferStruct]
   ): string;
   encodeFunctionData(
     functionFragment: "ownerOf",
@@ -281,14 +323,23 @@ export interface ILicenseRegistryInterface extends Interface {
     functionFragment: "transferFrom",
     values: [AddressLike, AddressLike, BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "withdrawOffer",
+    values: [OfferStruct]
+  ): string;
 
   decodeFunctionResult(functionFragment: "ASSETS", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "LONGEST_HOLD",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "acceptOffer",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "buyerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "closePlan", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "createPlan", data: BytesLike): Result;
   decodeFunctionResult(
@@ -300,11 +351,16 @@ export interface ILicenseRegistryInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
+    functionFragment: "isOfferUsed",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
     functionFragment: "licenseCount",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "mint", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "movableAt", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "offerHash", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "planCount", data: BytesLike): Result;
   decodeFunctionResult(
@@ -330,6 +386,10 @@ export interface ILicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "termsOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "transferFrom",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "withdrawOffer",
     data: BytesLike
   ): Result;
 }
@@ -398,6 +458,37 @@ export namespace LicenseMovableEvent {
   export interface OutputObject {
     licenseId: bigint;
     movableAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace OfferAcceptedEvent {
+  export type InputTuple = [
+    offerHash: BytesLike,
+    planId: BigNumberish,
+    buyer: AddressLike
+  ];
+  export type OutputTuple = [offerHash: string, planId: bigint, buyer: string];
+  export interface OutputObject {
+    offerHash: string;
+    planId: bigint;
+    buyer: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace OfferWithdrawnEvent {
+  export type InputTuple = [offerHash: BytesLike, assetId: BigNumberish];
+  export type OutputTuple = [offerHash: string, assetId: bigint];
+  export interface OutputObject {
+    offerHash: string;
+    assetId: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -504,6 +595,12 @@ export interface ILicenseRegistry extends BaseContract {
 
   LONGEST_HOLD: TypedContractMethod<[], [bigint], "view">;
 
+  acceptOffer: TypedContractMethod<
+    [offer: OfferStruct, signature: BytesLike],
+    [bigint],
+    "nonpayable"
+  >;
+
   approve: TypedContractMethod<
     [to: AddressLike, tokenId: BigNumberish],
     [void],
@@ -511,6 +608,8 @@ export interface ILicenseRegistry extends BaseContract {
   >;
 
   balanceOf: TypedContractMethod<[owner: AddressLike], [bigint], "view">;
+
+  buyerOf: TypedContractMethod<[planId: BigNumberish], [string], "view">;
 
   closePlan: TypedContractMethod<[planId: BigNumberish], [void], "nonpayable">;
 
@@ -528,6 +627,8 @@ export interface ILicenseRegistry extends BaseContract {
     "view"
   >;
 
+  isOfferUsed: TypedContractMethod<[offerHash: BytesLike], [boolean], "view">;
+
   licenseCount: TypedContractMethod<[], [bigint], "view">;
 
   mint: TypedContractMethod<
@@ -537,6 +638,8 @@ export interface ILicenseRegistry extends BaseContract {
   >;
 
   movableAt: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
+
+  offerHash: TypedContractMethod<[offer: OfferStruct], [string], "view">;
 
   ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
@@ -603,6 +706,12 @@ export interface ILicenseRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  withdrawOffer: TypedContractMethod<
+    [offer: OfferStruct],
+    [void],
+    "nonpayable"
+  >;
+
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
   ): T;
@@ -614,6 +723,13 @@ export interface ILicenseRegistry extends BaseContract {
     nameOrSignature: "LONGEST_HOLD"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "acceptOffer"
+  ): TypedContractMethod<
+    [offer: OfferStruct, signature: BytesLike],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "approve"
   ): TypedContractMethod<
     [to: AddressLike, tokenId: BigNumberish],
@@ -623,6 +739,9 @@ export interface ILicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "balanceOf"
   ): TypedContractMethod<[owner: AddressLike], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "buyerOf"
+  ): TypedContractMethod<[planId: BigNumberish], [string], "view">;
   getFunction(
     nameOrSignature: "closePlan"
   ): TypedContractMethod<[planId: BigNumberish], [void], "nonpayable">;
@@ -640,6 +759,9 @@ export interface ILicenseRegistry extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "isOfferUsed"
+  ): TypedContractMethod<[offerHash: BytesLike], [boolean], "view">;
+  getFunction(
     nameOrSignature: "licenseCount"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
@@ -652,6 +774,9 @@ export interface ILicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "movableAt"
   ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "offerHash"
+  ): TypedContractMethod<[offer: OfferStruct], [string], "view">;
   getFunction(
     nameOrSignature: "ownerOf"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
@@ -725,6 +850,9 @@ export interface ILicenseRegistry extends BaseContract {
     [void],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "withdrawOffer"
+  ): TypedContractMethod<[offer: OfferStruct], [void], "nonpayable">;
 
   getEvent(
     key: "Approval"
@@ -753,6 +881,20 @@ export interface ILicenseRegistry extends BaseContract {
     LicenseMovableEvent.InputTuple,
     LicenseMovableEvent.OutputTuple,
     LicenseMovableEvent.OutputObject
+  >;
+  getEvent(
+    key: "OfferAccepted"
+  ): TypedContractEvent<
+    OfferAcceptedEvent.InputTuple,
+    OfferAcceptedEvent.OutputTuple,
+    OfferAcceptedEvent.OutputObject
+  >;
+  getEvent(
+    key: "OfferWithdrawn"
+  ): TypedContractEvent<
+    OfferWithdrawnEvent.InputTuple,
+    OfferWithdrawnEvent.OutputTuple,
+    OfferWithdrawnEvent.OutputObject
   >;
   getEvent(
     key: "PlanClosed"
@@ -819,6 +961,28 @@ export interface ILicenseRegistry extends BaseContract {
       LicenseMovableEvent.InputTuple,
       LicenseMovableEvent.OutputTuple,
       LicenseMovableEvent.OutputObject
+    >;
+
+    "OfferAccepted(bytes32,uint32,address)": TypedContractEvent<
+      OfferAcceptedEvent.InputTuple,
+      OfferAcceptedEvent.OutputTuple,
+      OfferAcceptedEvent.OutputObject
+    >;
+    OfferAccepted: TypedContractEvent<
+      OfferAcceptedEvent.InputTuple,
+      OfferAcceptedEvent.OutputTuple,
+      OfferAcceptedEvent.OutputObject
+    >;
+
+    "OfferWithdrawn(bytes32,uint32)": TypedContractEvent<
+      OfferWithdrawnEvent.InputTuple,
+      OfferWithdrawnEvent.OutputTuple,
+      OfferWithdrawnEvent.OutputObject
+    >;
+    OfferWithdrawn: TypedContractEvent<
+      OfferWithdrawnEvent.InputTuple,
+      OfferWithdrawnEvent.OutputTuple,
+      OfferWithdrawnEvent.OutputObject
     >;
 
     "PlanClosed(uint32)": TypedContractEvent<

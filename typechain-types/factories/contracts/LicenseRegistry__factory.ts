@@ -86,6 +86,11 @@ const _abi = [
     type: "error",
   },
   {
+    inputs: [],
+    name: "BuyerZero",
+    type: "error",
+  },
+  {
     inputs: [
       {
         internalType: "AssetId",
@@ -242,6 +247,11 @@ const _abi = [
     type: "error",
   },
   {
+    inputs: [],
+    name: "InvalidShortString",
+    type: "error",
+  },
+  {
     inputs: [
       {
         internalType: "LicenseId",
@@ -271,6 +281,70 @@ const _abi = [
       },
     ],
     name: "MinimumAboveCap",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "time",
+        type: "uint256",
+      },
+    ],
+    name: "OfferExpired",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+      {
+        internalType: "address",
+        name: "owner",
+        type: "address",
+      },
+    ],
+    name: "OfferNotSigned",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+    ],
+    name: "OfferUsedBefore",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "buyer",
+        type: "address",
+      },
+      {
+        internalType: "address",
+        name: "to",
+        type: "address",
+      },
+    ],
+    name: "PlanForAnother",
     type: "error",
   },
   {
@@ -388,6 +462,17 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "string",
+        name: "str",
+        type: "string",
+      },
+    ],
+    name: "StringTooLong",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint256",
         name: "termPeriod",
         type: "uint256",
@@ -482,6 +567,12 @@ const _abi = [
   },
   {
     anonymous: false,
+    inputs: [],
+    name: "EIP712DomainChanged",
+    type: "event",
+  },
+  {
+    anonymous: false,
     inputs: [
       {
         indexed: true,
@@ -522,6 +613,50 @@ const _abi = [
       },
     ],
     name: "LicenseMovable",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+      {
+        indexed: true,
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "buyer",
+        type: "address",
+      },
+    ],
+    name: "OfferAccepted",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "OfferWithdrawn",
     type: "event",
   },
   {
@@ -816,6 +951,213 @@ const _abi = [
   {
     inputs: [
       {
+        components: [
+          {
+            components: [
+              {
+                internalType: "AssetId",
+                name: "assetId",
+                type: "uint32",
+              },
+              {
+                internalType: "contract IAttestor",
+                name: "attestor",
+                type: "address",
+              },
+              {
+                internalType: "uint16",
+                name: "publisherBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint16",
+                name: "attestorBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint32",
+                name: "holdPeriod",
+                type: "uint32",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint48",
+                    name: "requests",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "inputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "cachedInputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "outputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "computeMs",
+                    type: "uint48",
+                  },
+                ],
+                internalType: "struct Rates",
+                name: "rates",
+                type: "tuple",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint16",
+                    name: "availabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "availabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "ttftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "ttftDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "severeTtftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeTtftDiscountBps",
+                    type: "uint16",
+                  },
+                ],
+                internalType: "struct ServiceLevels",
+                name: "levels",
+                type: "tuple",
+              },
+              {
+                internalType: "uint56",
+                name: "upfrontPrice",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "minimumSpend",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "cap",
+                type: "uint56",
+              },
+              {
+                internalType: "uint32",
+                name: "termPeriod",
+                type: "uint32",
+              },
+              {
+                internalType: "bool",
+                name: "renewable",
+                type: "bool",
+              },
+              {
+                internalType: "bool",
+                name: "transferable",
+                type: "bool",
+              },
+              {
+                internalType: "uint8",
+                name: "minEvidenceTier",
+                type: "uint8",
+              },
+              {
+                internalType: "uint32",
+                name: "permittedUses",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "supply",
+                type: "uint32",
+              },
+              {
+                internalType: "address",
+                name: "arbitrator",
+                type: "address",
+              },
+              {
+                internalType: "bytes32",
+                name: "licenseTextHash",
+                type: "bytes32",
+              },
+            ],
+            internalType: "struct PlanTerms",
+            name: "terms",
+            type: "tuple",
+          },
+          {
+            internalType: "address",
+            name: "buyer",
+            type: "address",
+          },
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct Offer",
+        name: "offer",
+        type: "tuple",
+      },
+      {
+        internalType: "bytes",
+        name: "signature",
+        type: "bytes",
+      },
+    ],
+    name: "acceptOffer",
+    outputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "to",
         type: "address",
@@ -858,6 +1200,25 @@ const _abi = [
         internalType: "uint256",
         name: "",
         type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    name: "buyerOf",
+    outputs: [
+      {
+        internalType: "address",
+        name: "",
+        type: "address",
       },
     ],
     stateMutability: "view",
@@ -1057,6 +1418,49 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [],
+    name: "eip712Domain",
+    outputs: [
+      {
+        internalType: "bytes1",
+        name: "fields",
+        type: "bytes1",
+      },
+      {
+        internalType: "string",
+        name: "name",
+        type: "string",
+      },
+      {
+        internalType: "string",
+        name: "version",
+        type: "string",
+      },
+      {
+        internalType: "uint256",
+        name: "chainId",
+        type: "uint256",
+      },
+      {
+        internalType: "address",
+        name: "verifyingContract",
+        type: "address",
+      },
+      {
+        internalType: "bytes32",
+        name: "salt",
+        type: "bytes32",
+      },
+      {
+        internalType: "uint256[]",
+        name: "extensions",
+        type: "uint256[]",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [
       {
         internalType: "uint256",
@@ -1107,6 +1511,25 @@ const _abi = [
         internalType: "bytes4",
         name: "",
         type: "bytes4",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+    ],
+    name: "isOfferUsed",
+    outputs: [
+      {
+        internalType: "bool",
+        name: "",
+        type: "bool",
       },
     ],
     stateMutability: "view",
@@ -1176,6 +1599,208 @@ const _abi = [
         internalType: "string",
         name: "",
         type: "string",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            components: [
+              {
+                internalType: "AssetId",
+                name: "assetId",
+                type: "uint32",
+              },
+              {
+                internalType: "contract IAttestor",
+                name: "attestor",
+                type: "address",
+              },
+              {
+                internalType: "uint16",
+                name: "publisherBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint16",
+                name: "attestorBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint32",
+                name: "holdPeriod",
+                type: "uint32",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint48",
+                    name: "requests",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "inputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "cachedInputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "outputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "computeMs",
+                    type: "uint48",
+                  },
+                ],
+                internalType: "struct Rates",
+                name: "rates",
+                type: "tuple",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint16",
+                    name: "availabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "availabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "ttftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "ttftDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "severeTtftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeTtftDiscountBps",
+                    type: "uint16",
+                  },
+                ],
+                internalType: "struct ServiceLevels",
+                name: "levels",
+                type: "tuple",
+              },
+              {
+                internalType: "uint56",
+                name: "upfrontPrice",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "minimumSpend",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "cap",
+                type: "uint56",
+              },
+              {
+                internalType: "uint32",
+                name: "termPeriod",
+                type: "uint32",
+              },
+              {
+                internalType: "bool",
+                name: "renewable",
+                type: "bool",
+              },
+              {
+                internalType: "bool",
+                name: "transferable",
+                type: "bool",
+              },
+              {
+                internalType: "uint8",
+                name: "minEvidenceTier",
+                type: "uint8",
+              },
+              {
+                internalType: "uint32",
+                name: "permittedUses",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "supply",
+                type: "uint32",
+              },
+              {
+                internalType: "address",
+                name: "arbitrator",
+                type: "address",
+              },
+              {
+                internalType: "bytes32",
+                name: "licenseTextHash",
+                type: "bytes32",
+              },
+            ],
+            internalType: "struct PlanTerms",
+            name: "terms",
+            type: "tuple",
+          },
+          {
+            internalType: "address",
+            name: "buyer",
+            type: "address",
+          },
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct Offer",
+        name: "offer",
+        type: "tuple",
+      },
+    ],
+    name: "offerHash",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "",
+        type: "bytes32",
       },
     ],
     stateMutability: "view",
@@ -1651,10 +2276,206 @@ const _abi = [
     stateMutability: "nonpayable",
     type: "function",
   },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            components: [
+              {
+                internalType: "AssetId",
+                name: "assetId",
+                type: "uint32",
+              },
+              {
+                internalType: "contract IAttestor",
+                name: "attestor",
+                type: "address",
+              },
+              {
+                internalType: "uint16",
+                name: "publisherBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint16",
+                name: "attestorBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint32",
+                name: "holdPeriod",
+                type: "uint32",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint48",
+                    name: "requests",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "inputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "cachedInputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "outputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "computeMs",
+                    type: "uint48",
+                  },
+                ],
+                internalType: "struct Rates",
+                name: "rates",
+                type: "tuple",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint16",
+                    name: "availabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "availabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "ttftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "ttftDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "severeTtftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeTtftDiscountBps",
+                    type: "uint16",
+                  },
+                ],
+                internalType: "struct ServiceLevels",
+                name: "levels",
+                type: "tuple",
+              },
+              {
+                internalType: "uint56",
+                name: "upfrontPrice",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "minimumSpend",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "cap",
+                type: "uint56",
+              },
+              {
+                internalType: "uint32",
+                name: "termPeriod",
+                type: "uint32",
+              },
+              {
+                internalType: "bool",
+                name: "renewable",
+                type: "bool",
+              },
+              {
+                internalType: "bool",
+                name: "transferable",
+                type: "bool",
+              },
+              {
+                internalType: "uint8",
+                name: "minEvidenceTier",
+                type: "uint8",
+              },
+              {
+                internalType: "uint32",
+                name: "permittedUses",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "supply",
+                type: "uint32",
+              },
+              {
+                internalType: "address",
+                name: "arbitrator",
+                type: "address",
+              },
+              {
+                internalType: "bytes32",
+                name: "licenseTextHash",
+                type: "bytes32",
+              },
+            ],
+            internalType: "struct PlanTerms",
+            name: "terms",
+            type: "tuple",
+          },
+          {
+            internalType: "address",
+            name: "buyer",
+            type: "address",
+          },
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct Offer",
+        name: "offer",
+        type: "tuple",
+      },
+    ],
+    name: "withdrawOffer",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
 ] as const;
 
 const _bytecode =
-  "0x60a06040523461039b57612c206040813803918261001c8161039f565b93849283398101031261039b5780516001600160a01b038116919082900361039b57602001516001600160a01b038116810361039b5761005c604061039f565b91600d83526c4c69636574204c6963656e736560981b6020840152610081604061039f565b6007815266131250d1550b5360ca1b602082015283516001600160401b0381116102af575f54600181811c91168015610391575b602082101461029157601f811161032f575b50602094601f82116001146102ce579481929394955f926102c3575b50508160011b915f199060031b1c1916175f555b8051906001600160401b0382116102af57600154600181811c911680156102a5575b602082101461029157601f811161022e575b50602090601f83116001146101b85791805f516020612c005f395f51905f5294926020945f926101ad575b50508160011b915f199060031b1c1916176001555b600680546001600160a01b03191682179055604051908152a160805260405161283b90816103c582396080518181816101d3015281816105bf01526117170152f35b015190505f80610156565b90601f1983169160015f52815f20925f5b81811061021657509260019285926020965f516020612c005f395f51905f529896106101fe575b505050811b0160015561016b565b01515f1960f88460031b161c191690555f80806101f0565b929360206001819287860151815501950193016101c9565b60015f527fb10e2d527612073b26eecdfd717e6a320cf44b4afac2b0732d9fcbe2b7fa0cf6601f840160051c81019160208510610287575b601f0160051c01905b81811061027c575061012b565b5f815560010161026f565b9091508190610266565b634e487b7160e01b5f52602260045260245ffd5b90607f1690610119565b634e487b7160e01b5f52604160045260245ffd5b015190505f806100e3565b601f198216955f8052805f20915f5b888110610317575083600195969798106102ff575b505050811b015f556100f7565b01515f1960f88460031b161c191690555f80806102f2565b919260206001819286850151815501940192016102dd565b5f80527f290decd9548b62a8d60345a988386fc84ba6bc95484008f6362f93160ef3e563601f830160051c81019160208410610387575b601f0160051c01905b81811061037c57506100c7565b5f815560010161036f565b9091508190610366565b90607f16906100b5565b5f80fd5b6040519190601f01601f191682016001600160401b038111838210176102af5760405256fe6080806040526004361015610012575f80fd5b5f905f3560e01c90816301ffc9a714611a8e5750806306fdde03146119d6578063081812fc1461199a578063095ea7b3146118b057806323b872dd146118995780632cb265261461187c5780632fbccc271461185f57806335bed555146117d9578063382d39bb146117bc57806342842e0e1461179357806345881915146117765780636352211e14611746578063699cc7f11461170257806370a08231146116b15780637a9e5e4b146116025780637b82ee2d146115ba5780637e7d8e8a1461159c5780638b8972ac146114e55780638eeda103146112ff5780638fb36037146112bb57806393a7b81b1461127c57806395d89b4114611174578063a22cb465146110c0578063b88d4fde14611037578063ba266eda14610570578063bf7e214f14610548578063c87b56dd146104ef578063d35e29d714610373578063e4926cde14610356578063e735f3e01461030e578063e985e9c5146102b65763f96ec9e01461017e575f80fd5b346102b35760203660031901126102b357610197611b99565b63ffffffff6101a582611d73565b516040516338648d9b60e11b8152911663ffffffff81166004830152336024830152602082806044810103817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156102a857610217928592610277575b5033916121cc565b63ffffffff811690818352600a602052640100000000604084209161024583549160ff8360201c1615612340565b64ff0000000019161790557f210d9fc2d83decd040e6dd2cd66571a0e024f4199a7e2134cfd007b11cb0f0348280a280f35b61029a91925060203d6020116102a1575b6102928183611c2e565b8101906121b4565b905f61020f565b503d610288565b6040513d86823e3d90fd5b80fd5b50346102b35760403660031901126102b35760406102d2611b1d565b916102db611b33565b9260018060a01b031681526005602052209060018060a01b03165f52602052602060ff60405f2054166040519015158152f35b50346102b35760203660031901126102b3576040809163ffffffff610331611b99565b168152600a602052205460ff82519163ffffffff8116835260201c1615156020820152f35b50346102b357806003193601126102b3576020604051610e108152f35b50346102b35760403660031901126102b35761038d611b1d565b906024359163ffffffff8316928381036104eb576103ab363361262d565b63ffffffff6101e06103bc83611d73565b01511690848452600a60205260408420916103e083549260ff8460201c1615612340565b801580156104dc575b156104c5575063ffffffff1663ffffffff81146104b157600163ffffffff91011663ffffffff198254161790556104216008546121f9565b60088190556001600160401b038116916001600160a01b03811691821561049d576001600160a01b03916104559190612395565b1661048957602093827f15659f76af6f8e323531d9dcad57420e713b2136533b77182377739c7a19ddd66040519580a48152f35b6339e3563760e11b83526004839052602483fd5b633250574960e11b85526004859052602485fd5b634e487b7160e01b84526011600452602484fd5b6311d5c94360e31b85526004869052602452604484fd5b508063ffffffff8316106103e9565b5f80fd5b346104eb5760203660031901126104eb5761050b600435612361565b505f60405161051b602082611c2e565b5261054460405161052d602082611c2e565b5f8152604051918291602083526020830190611af9565b0390f35b346104eb575f3660031901126104eb576006546040516001600160a01b039091168152602090f35b346104eb576103a03660031901126104eb576105bb602061058f61217a565b6040516338648d9b60e11b815263ffffffff909116600482015233602482015291829081906044820190565b03817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa801561102c5761060b915f9161100d575b50339061060561217a565b906121cc565b60ff61061561226d565b16610fd5576001600160a01b0361062a61227e565b16610fa2576001600160a01b0361063f612207565b163b156001600160a01b03610652612207565b1690610f90576201518063ffffffff61066961218d565b16101580610f75575b61067a61218d565b9015610f4d57610e1063ffffffff6106906121a1565b16101580610f33575b6106a16121a1565b9015610f0d5766ffffffffffffff6106b761223f565b16158015610ee9575b6106c8612256565b906106d161223f565b9015610ec85761ffff6106e261221d565b1661ffff6106ee61222e565b168101809111610e02576101f48101808211610e025761070c61221d565b61271061071761222e565b9211610ea557826107273661276f565b61ffff815116906127108211159182610e92575b5081610e76575b81610e56575b81610e3c575b5015610e1d5761ffff6107603661276f565b8160e081606084015116920151168082115f14610e1657505b16906101f319906127100301906127108211610e0257818111610ded576107a16007546121f9565b8060075563ffffffff81165f52600960205260405f2063ffffffff6107c461217a565b1663ffffffff198254161781556108046107dc612207565b8254640100000000600160c01b03191660209190911b640100000000600160c01b0316178255565b61080c61221d565b815461ffff60d01b61081c61222e565b60d01b169161ffff60c01b9060c01b169063ffffffff60c01b1916171781556108666108466121a1565b82546001600160e01b031660e09190911b6001600160e01b031916178255565b6001810165ffffffffffff60a4351660a435036104eb57805465ffffffffffff60c4351660c435036104eb5765ffffffffffff60e4351660e435036104eb5765ffffffffffff610104351661010435036104eb5765ffffffffffff610124351661012435036104eb576101043560901b65ffffffffffff60901b1660e43560601b65ffffffffffff60601b166001600160f01b031990921660a43565ffffffffffff161760c43560301b6bffffffffffff000000000000161791909117176101243560c01b65ffffffffffff60c01b161790556002810161ffff61014435908116908181036104eb575081546101643561ffff811681036104eb57610184359261ffff841684036104eb576101a4359261ffff841684036104eb576101c4359063ffffffff821682036104eb576101e4359361ffff851685036104eb57610204359563ffffffff871687036104eb576102243561ffff811681036104eb5760709790971b63ffffffff60701b1660609690961b61ffff60601b1673ffffffffffffffffffffffffffff000000000000199095166001600160a01b03199093169290921760109190911b63ffff0000161760209690961b65ffff00000000169590951760309590951b67ffff000000000000169490941760409490941b6bffffffff00000000000000001693909317929092179190911760909190911b61ffff60901b16179055600381016102443566ffffffffffffff811690036104eb5780546dffffffffffffff00000000000000610a9d612256565b60381b169066ffffffffffffff60701b610ab561223f565b60701b169163ffffffff60a81b610aca61218d565b60a81b16906102c43515156102c435036104eb576102e43515156102e435036104eb5760ff60d81b610afa61226d565b60d81b1660ff60d81b1966ffffffffffffff61024435166001600160c81b031995909516949094179190911761ffff60c81b191660ff60d01b199490941693909317171660ff60c81b6102c435151560c81b161760ff60d01b6102e435151560d01b161717815563ffffffff6103243590811690036104eb5780546001600160e01b03166103243560e01b6001600160e01b03191617905563ffffffff610344351661034435036104eb5760048101805463ffffffff19166103443563ffffffff16179055610bf9610bca61227e565b600483018054640100000000600160c01b03191660209290921b640100000000600160c01b0316919091179055565b60056103843591015563ffffffff610c0f61217a565b16906040519163ffffffff610c22611b99565b1683526024356001600160a01b038116908190036104eb57602084015260443561ffff81168091036104eb57604084015260643561ffff81168091036104eb57606084015260843563ffffffff81168091036104eb57608084015265ffffffffffff60a4351660a084015265ffffffffffff60c4351660c084015265ffffffffffff60e4351660e084015265ffffffffffff610104351661010084015265ffffffffffff6101243516610120840152610cde6101408401612295565b66ffffffffffffff61024435166102408401526102643566ffffffffffffff81168091036104eb576102608401526102843566ffffffffffffff81168091036104eb576102808401526102a43563ffffffff81168091036104eb576102a08401526102c43515156102c08401526102e43515156102e08401526103043560ff81168091036104eb5761030084015263ffffffff6103243581166103208501526103443516610340840152610364356001600160a01b03811693908490036104eb57602093610360820152610384356103808201527fb4e6e1912a7301d138dd0a73dd733c72f1089e071e05fbb47fd41cfb96ad73cc6103a063ffffffff851692a363ffffffff60405191168152f35b630bfeb0d560e21b5f5260045260245260445ffd5b634e487b7160e01b5f52601160045260245ffd5b9050610779565b604051636ade1bed60e01b815261010490610e3a60048201612295565bfd5b905061ffff60a08160e0840151169201511611158261074e565b905063ffffffff60c08201511663ffffffff608083015116111590610748565b905061ffff60608201511661ffff602083015116111590610742565b604082015161ffff16111591508361073b565b9061ffff809263840e928360e01b5f5216600452166024526101f460445260645ffd5b66ffffffffffffff809263240ae3dd60e01b5f52166004521660245260445ffd5b50610ef2612256565b66ffffffffffffff80610f0361223f565b16911611156106c0565b63ffffffff9063449e8f9760e01b5f5216600452610e1060245262278d0060445260645ffd5b5062278d0063ffffffff610f456121a1565b161115610699565b63ffffffff90631659e58160e31b5f5216600452620151806024526312cc030060445260645ffd5b506312cc030063ffffffff610f8861218d565b161115610672565b633eef7a0d60e01b5f5260045260245ffd5b6040516307ca86d760e41b815260206004820152600a60248201526930b93134ba3930ba37b960b11b6044820152606490fd5b6040516307ca86d760e41b815260206004820152600f60248201526e36b4b722bb34b232b731b2aa34b2b960891b6044820152606490fd5b611026915060203d6020116102a1576102928183611c2e565b826105fa565b6040513d5f823e3d90fd5b346104eb5760803660031901126104eb57611050611b1d565b611058611b33565b606435916001600160401b0383116104eb57366023840112156104eb5782600401359161108483611c4f565b926110926040519485611c2e565b80845236602482870101116104eb576020815f9260246110be980183880137850101526044359161203a565b005b346104eb5760403660031901126104eb576110d9611b1d565b602435908115158092036104eb573315611161576001600160a01b031690811561114e57335f52600560205260405f20825f5260205260405f2060ff1981541660ff83161790556040519081527f17307eab39ab6107e8899845ad3d59bd9653f200f220920489ca2b5937696c3160203392a3005b50630b61174360e31b5f5260045260245ffd5b63a9fbf51f60e01b5f525f60045260245ffd5b346104eb575f3660031901126104eb576040515f6001548060011c90600181168015611272575b60208310811461125e5782855290811561123a57506001146111dc575b610544836111c881850382611c2e565b604051918291602083526020830190611af9565b91905060015f527fb10e2d527612073b26eecdfd717e6a320cf44b4afac2b0732d9fcbe2b7fa0cf6915f905b808210611220575090915081016020016111c86111b8565b919260018160209254838588010152019101909291611208565b60ff191660208086019190915291151560051b840190910191506111c890506111b8565b634e487b7160e01b5f52602260045260245ffd5b91607f169161119b565b346104eb5760203660031901126104eb576001600160401b0361129d611b83565b165f52600b602052602064ffffffffff60405f205416604051908152f35b346104eb575f3660031901126104eb5760065460a01c60ff16156112f7576020638fb3603760e01b5b6040516001600160e01b03199091168152f35b60205f6112e4565b346104eb5760203660031901126104eb576103a061132361131e611b99565b611d73565b6102206040519163ffffffff815116835260018060a01b03602082015116602084015261ffff604082015116604084015261ffff606082015116606084015263ffffffff608082015116608084015265ffffffffffff608060a08301518281511660a08701528260208201511660c08701528260408201511660e08701528260608201511661010087015201511661012084015261ffff60e060c0830151828151166101408701528260208201511661016087015282604082015116610180870152826060820151166101a087015263ffffffff6080820151166101c08701528260a0820151166101e087015263ffffffff60c0820151166102008701520151168284015266ffffffffffffff60e08201511661024084015266ffffffffffffff6101008201511661026084015266ffffffffffffff6101208201511661028084015263ffffffff610140820151166102a084015261016081015115156102c084015261018081015115156102e084015260ff6101a08201511661030084015263ffffffff6101c08201511661032084015263ffffffff6101e08201511661034084015260018060a01b03610200820151166103608401520151610380820152f35b346104eb5760203660031901126104eb5763ffffffff611503611b99565b5f606060405161151281611bac565b8281528260208201528260408201520152165f526009602052608060405f205461ffff63ffffffff8216918160405161154a81611bac565b8481526020810160018060a01b038460201c1681528260606040840193828760c01c168552019460d01c16845260405195865260018060a01b0390511660208601525116604084015251166060820152f35b346104eb575f3660031901126104eb5760206040516312cc03008152f35b346104eb5760203660031901126104eb576115db6115d6611b99565b611ccb565b60405160048210156115ee576020918152f35b634e487b7160e01b5f52602160045260245ffd5b346104eb5760203660031901126104eb5761161b611b1d565b6006546001600160a01b038116330361169f57813b1561167e576001600160a01b0319166001600160a01b039091169081176006556040519081527f2f658b440c35314f52658ea8a740e05b284cdc84dc9ae01e891f21b8933e7cad90602090a1005b506361798f2f60e11b5f9081526001600160a01b0391909116600452602490fd5b62d1953b60e31b5f523360045260245ffd5b346104eb5760203660031901126104eb576001600160a01b036116d2611b1d565b1680156116ef575f526003602052602060405f2054604051908152f35b6322718ad960e21b5f525f60045260245ffd5b346104eb575f3660031901126104eb576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b346104eb5760203660031901126104eb576020611764600435612361565b6040516001600160a01b039091168152f35b346104eb575f3660031901126104eb576020604051620151808152f35b346104eb576110be6117a436611b49565b90604051926117b4602085611c2e565b5f845261203a565b346104eb575f3660031901126104eb576020600754604051908152f35b346104eb5760403660031901126104eb576117f2611b83565b6024359064ffffffffff82168092036104eb5760206001600160401b037fb1fc8906a4404b785ea6b6cbe8265af272bbd39c657b72fef4365dfc53aeec739261183b363361262d565b1692835f52600b825260405f208164ffffffffff19825416179055604051908152a2005b346104eb575f3660031901126104eb576020600854604051908152f35b346104eb575f3660031901126104eb57602060405162278d008152f35b346104eb576110be6118aa36611b49565b91611c6a565b346104eb5760403660031901126104eb576118c9611b1d565b6024356118d581612361565b33151580611987575b8061195a575b6119475781906001600160a01b0384811691167f8c5be1e5ebec7d5bd14f71427d1e84f3dd0314c0f7b2291e5b200ac8c7c3b9255f80a45f90815260046020526040902080546001600160a01b0319166001600160a01b03909216919091179055005b63a9fbf51f60e01b5f523360045260245ffd5b506001600160a01b0381165f90815260056020908152604080832033845290915290205460ff16156118e4565b506001600160a01b0381163314156118de565b346104eb5760203660031901126104eb576004356119b781612361565b505f526004602052602060018060a01b0360405f205416604051908152f35b346104eb575f3660031901126104eb576040515f5f548060011c90600181168015611a84575b60208310811461125e5782855290811561123a5750600114611a2857610544836111c881850382611c2e565b5f8080527f290decd9548b62a8d60345a988386fc84ba6bc95484008f6362f93160ef3e563939250905b808210611a6a575090915081016020016111c86111b8565b919260018160209254838588010152019101909291611a52565b91607f16916119fc565b346104eb5760203660031901126104eb576004359063ffffffff60e01b82168092036104eb576020916380ac58cd60e01b8114908115611ae8575b8115611ad7575b5015158152f35b6301ffc9a760e01b14905083611ad0565b635b5e139f60e01b81149150611ac9565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b600435906001600160a01b03821682036104eb57565b602435906001600160a01b03821682036104eb57565b60609060031901126104eb576004356001600160a01b03811681036104eb57906024356001600160a01b03811681036104eb579060443590565b600435906001600160401b03821682036104eb57565b6004359063ffffffff821682036104eb57565b608081019081106001600160401b03821117611bc757604052565b634e487b7160e01b5f52604160045260245ffd5b61024081019081106001600160401b03821117611bc757604052565b60a081019081106001600160401b03821117611bc757604052565b61010081019081106001600160401b03821117611bc757604052565b90601f801991011681019081106001600160401b03821117611bc757604052565b6001600160401b038111611bc757601f01601f191660200190565b91906001600160a01b03811615611cb857611c87908233916124cc565b6001600160a01b039081169216808303611ca057505050565b6364283d7b60e01b5f5260045260245260445260645ffd5b633250574960e11b5f525f60045260245ffd5b63ffffffff16805f52600960205260405f20905f52600a60205260405f20906040519160408301908382106001600160401b03831117611bc757602091604052549260ff63ffffffff851694858352831c161515918291015263ffffffff82541615611d6c57611d65576004015463ffffffff168015159182611d5a575b505015611d5557600290565b600190565b101590505f80611d49565b5050600390565b5050505f90565b63ffffffff905f610220604051611d8981611bdb565b828152826020820152826040820152826060820152826080820152604051611db081611bf7565b83815283602082015283604082015283606082015283608082015260a0820152604051611ddc81611c12565b8381528360208201528360408201528360608201528360808201528360a08201528360c08201528360e082015260c08201528260e08201528261010082015282610120820152826101408201528261016082015282610180820152826101a0820152826101c0820152826101e08201528261020082015201521690815f52600960205260405f2091600560405193611e7385611bdb565b805463ffffffff8116865260018060a01b038160201c16602087015261ffff8160c01c16604087015261ffff8160d01c16606087015260e01c6080860152604051611ebd81611bf7565b65ffffffffffff60018301548181168352818160301c166020840152818160601c166040840152818160901c16606084015260c01c16608082015260a0860152604051611f0981611c12565b61ffff60028301548181168352818160101c166020840152818160201c166040840152818160301c16606084015263ffffffff8160401c166080840152818160601c1660a084015263ffffffff8160701c1660c084015260901c1660e082015260c0860152600381015466ffffffffffffff811660e087015266ffffffffffffff8160381c1661010087015266ffffffffffffff8160701c1661012087015263ffffffff8160a81c1661014087015260ff8160c81c16151561016087015260ff8160d01c16151561018087015260ff8160d81c166101a087015260e01c6101c0860152600481015463ffffffff81166101e087015260018060a01b039060201c16610200860152015461022084015263ffffffff835116156120285750565b63b30aa62960e01b5f5260045260245ffd5b9291612047818386611c6a565b813b612054575b50505050565b604051630a85bd0160e11b81523360048201526001600160a01b039485166024820152604481019190915260806064820152921691906020908290819061209f906084830190611af9565b03815f865af15f9181612135575b5061210257503d156120fb573d6120c381611c4f565b906120d16040519283611c2e565b81523d5f602083013e5b805190816120f65782633250574960e11b5f5260045260245ffd5b602001fd5b60606120db565b6001600160e01b03191663757a42ff60e11b0161212357505f80808061204e565b633250574960e11b5f5260045260245ffd5b9091506020813d602011612172575b8161215160209383611c2e565b810103126104eb57516001600160e01b0319811681036104eb57905f6120ad565b3d9150612144565b60043563ffffffff811681036104eb5790565b6102a43563ffffffff811681036104eb5790565b60843563ffffffff811681036104eb5790565b908160209103126104eb575180151581036104eb5790565b156121d5575050565b63ffffffff9063358047a360e21b5f521660045260018060a01b031660245260445ffd5b5f198114610e025760010190565b6024356001600160a01b03811681036104eb5790565b60443561ffff811681036104eb5790565b60643561ffff811681036104eb5790565b6102843566ffffffffffffff811681036104eb5790565b6102643566ffffffffffffff811681036104eb5790565b6103043560ff811681036104eb5790565b610364356001600160a01b03811681036104eb5790565b6101443561ffff81168091036104eb5781526101643561ffff81168091036104eb5760208201526101843561ffff81168091036104eb5760408201526101a43561ffff81168091036104eb5760608201526101c43563ffffffff81168091036104eb5760808201526101e43561ffff81168091036104eb5760a08201526102043563ffffffff81168091036104eb5760c0820152610224359061ffff82168092036104eb5760e00152565b156123485750565b63ffffffff9063bf8e547b60e01b5f521660045260245ffd5b5f818152600260205260409020546001600160a01b0316908115612383575090565b637e27328960e01b5f5260045260245ffd5b5f828152600260205260409020546001600160a01b0316801593929182908515612499575b6001600160a01b031680612481575b815f52600260205260405f20816bffffffffffffffffffffffff60a01b825416179055827fddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef5f80a4809361247c57506001600160401b0316805f52600b60205264ffffffffff60405f20541680151580612473575b1561245d57505f52600b60205260405f2064ffffffffff198154169055565b906333448f5f60e01b5f5260045260245260445ffd5b5080421161243e565b925050565b805f52600360205260405f20600181540190556123c9565b5f82815260046020526040902080546001600160a01b0319169055825f52600360205260405f205f1981540190556123ba565b5f828152600260205260409020549093926001600160a01b039182169116801515806125a0575b5050818115948515612499576001600160a01b03168061248157815f52600260205260405f20816bffffffffffffffffffffffff60a01b825416179055827fddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef5f80a4809361247c57506001600160401b0316805f52600b60205264ffffffffff60405f20541680151580612473571561245d57505f52600b60205260405f2064ffffffffff198154169055565b806125de575b156125b157806124f3565b906125c95750637e27328960e01b5f5260045260245ffd5b63177e802f60e01b5f5260045260245260445ffd5b50808214801561260d575b806125a657505f838152600460205260409020546001600160a01b031681146125a6565b50815f52600560205260405f20815f5260205260ff60405f2054166125e9565b6006546001600160a01b0381169290600482106104eb575f5f9060405f815196602088019063b700961360e01b825260018060a01b03169788602482015230604482015263ffffffff60e01b833516606482015260648152612690608482611c2e565b828052826020525190895afa61275c575b156126ae575b5050505050565b63ffffffff161561274a5760ff60a01b1916600160a01b17600655823b156104eb576064925f9283604051958680958194634a63ebf760e11b83526004830152604060248301528060448301528084848401378181018301849052601f01601f191681010301925af1801561102c5761273a575b506006805460ff60a01b191690555f808080806126a7565b5f61274491611c2e565b5f612722565b8262d1953b60e31b5f5260045260245ffd5b50505f516020518060201c1502906126a1565b610100906101431901126104eb576040519061278a82611c12565b816101443561ffff811681036104eb5781526101643561ffff811681036104eb5760208201526101843561ffff811681036104eb5760408201526101a43561ffff811681036104eb5760608201526101c43563ffffffff811681036104eb5760808201526101e43561ffff811681036104eb5760a08201526102043563ffffffff811681036104eb5760c0820152610224359061ffff821682036104eb5760e0015256fea164736f6c634300081e000a2f658b440c35314f52658ea8a740e05b284cdc84dc9ae01e891f21b8933e7cad";
+  "0x61018080604052346104d6576040816137a7803803809161002082856104da565b8339810103126104d65780516001600160a01b03811691908290036104d65760200151906001600160a01b03821682036104d657604051906100636040836104da565b60158252602082017f4c69636574204c6963656e73655265676973747279000000000000000000000081526040519261009d6040856104da565b600184526020840192603160f81b84526040516100bb6040826104da565b600d81526c4c69636574204c6963656e736560981b6020820152604051906100e46040836104da565b6007825266131250d1550b5360ca1b60208301528051906001600160401b0382116103dd575f5490600182811c921680156104cc575b60208310146103bf5781601f84931161045f575b50602090601f83116001146103fc575f926103f1575b50508160011b915f199060031b1c1916175f555b8051906001600160401b0382116103dd57600154600181811c911680156103d3575b60208210146103bf57601f811161035c575b50602090601f83116001146102e65791805f5160206137875f395f51905f5294926020945f926102db575b50508160011b915f199060031b1c1916176001555b600680546001600160a01b03191682179055604051908152a16101ee816104fd565b610120526101fb846104fd565b61014052519020918260e05251902080610100524660a0526040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f8452604083015260608201524660808201523060a082015260a0815261026460c0826104da565b5190206080523060c0526101605260405161321e9081610569823960805181612fa3015260a0518161305a015260c05181612f6d015260e05181612ff20152610100518161301801526101205181610dce01526101405181610df70152610160518181816107530152818161103c01526120a70152f35b015190505f806101b7565b90601f1983169160015f52815f20925f5b81811061034457509260019285926020965f5160206137875f395f51905f5298961061032c575b505050811b016001556101cc565b01515f1960f88460031b161c191690555f808061031e565b929360206001819287860151815501950193016102f7565b60015f527fb10e2d527612073b26eecdfd717e6a320cf44b4afac2b0732d9fcbe2b7fa0cf6601f840160051c810191602085106103b5575b601f0160051c01905b8181106103aa575061018c565b5f815560010161039d565b9091508190610394565b634e487b7160e01b5f52602260045260245ffd5b90607f169061017a565b634e487b7160e01b5f52604160045260245ffd5b015190505f80610144565b5f8080528281209350601f198516905b818110610447575090846001959493921061042f575b505050811b015f55610158565b01515f1960f88460031b161c191690555f8080610422565b9293602060018192878601518155019501930161040c565b5f80529091507f290decd9548b62a8d60345a988386fc84ba6bc95484008f6362f93160ef3e563601f840160051c810191602085106104c2575b90601f859493920160051c01905b8181106104b4575061012e565b5f81558493506001016104a7565b9091508190610499565b91607f169161011a565b5f80fd5b601f909101601f19168101906001600160401b038211908210176103dd57604052565b601f815111610528576020815191015160208210610519571790565b5f198260200360031b1b161790565b604460209160405192839163305a27a960e01b83528160048401528051918291826024860152018484015e5f828201840152601f01601f19168101030190fdfe6080806040526004361015610012575f80fd5b5f905f3560e01c90816301ffc9a7146114b05750806302aa26df1461148157806306fdde03146113c9578063081812fc1461138d578063095ea7b3146112a35780631ec9b9da1461126357806323b872dd1461124c5780632cb265261461122f5780632fbccc271461121257806335bed5551461118c578063382d39bb1461116f57806342842e0e14611146578063458819151461112957806351ceec4b1461109b5780636352211e1461106b578063699cc7f1146110275780636fd3a0301461100057806370a0823114610faf5780637a9e5e4b14610f005780637b82ee2d14610ecc5780637e7d8e8a14610eae57806384b0196e14610db65780638b8972ac14610cff5780638eeda10314610b195780638fb3603714610ad557806393a7b81b14610a9657806395d89b411461098e578063a22cb465146108da578063ad0fd89a14610685578063b88d4fde146105fc578063ba266eda146105c2578063bf7e214f1461059a578063c87b56dd14610541578063d35e29d714610339578063e4926cde1461031c578063e735f3e0146102ac578063e985e9c5146102545763f96ec9e0146101c0575f80fd5b34610251576020366003190112610251576101d961156b565b6101f163ffffffff6101ea8361180c565b511661207b565b63ffffffff811690818352600c602052640100000000604084209161021f83549160ff8360201c1615611c2a565b64ff0000000019161790557f210d9fc2d83decd040e6dd2cd66571a0e024f4199a7e2134cfd007b11cb0f0348280a280f35b80fd5b503461025157604036600319011261025157604061027061153f565b91610279611555565b9260018060a01b031681526005602052209060018060a01b03165f52602052602060ff60405f2054166040519015158152f35b5034610251576020366003190112610251576040809163ffffffff6102cf61156b565b168152600c602052208151906102e48261162c565b5463ffffffff8116918281528360ff8360201c1615159283602084015260018060a01b039060281c1691015282519182526020820152f35b50346102515780600319360112610251576020604051610e108152f35b50346102515760403660031901126102515761035361153f565b906024359163ffffffff83169283810361053d576103713633611f39565b63ffffffff6101e06103828361180c565b015116848452600c602052604084206103d3604051916103a18361162c565b549363ffffffff8516835260ff8560201c161580156020850152604084019560018060a01b039060281c168652611c2a565b81801591821561052c575b5050156105155750516001600160a01b031680158015610503575b156104e35750828252600c6020526040822063ffffffff81541663ffffffff81146104cf57600163ffffffff91011663ffffffff1982541617905561043f600a54611c4b565b600a8190556001600160401b038116916001600160a01b0381169182156104bb576001600160a01b03916104739190611ca1565b166104a757602093827f15659f76af6f8e323531d9dcad57420e713b2136533b77182377739c7a19ddd66040519580a48152f35b6339e3563760e11b83526004839052602483fd5b633250574960e11b85526004859052602485fd5b634e487b7160e01b84526011600452602484fd5b606493637822266b60e11b845260045260245260018060a01b0316604452fd5b506001600160a01b03821681146103f9565b6311d5c94360e31b84526004859052602452604483fd5b5163ffffffff16109050815f6103de565b5f80fd5b3461053d57602036600319011261053d5761055d600435611c6d565b505f60405161056d60208261169a565b5261059660405161057f60208261169a565b5f815260405191829160208352602083019061151b565b0390f35b3461053d575f36600319011261053d576006546040516001600160a01b039091168152602090f35b3461053d576103a036600319011261053d576105e46105df611737565b61207b565b60206105ee612639565b63ffffffff60405191168152f35b3461053d57608036600319011261053d5761061561153f565b61061d611555565b606435916001600160401b03831161053d573660238401121561053d57826004013591610649836116bb565b92610657604051948561169a565b808452366024828701011161053d576020815f9260246106839801838801378501015260443591611aea565b005b3461053d573660031901610420811261053d576104001361053d57610404356001600160401b03811161053d573660238201121561053d5780600401356001600160401b03811161053d57366024828401011161053d576106ec6106e7612139565b612469565b90815f52600d6020526107078260ff60405f2054161561174a565b6103e4358042116108c457506001600160a01b03610723611ad3565b16156108b55763ffffffff610736611737565b6040516331a9108f60e11b815291166004820152926020846024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9384156108aa575f94610863575b5090602461079b9201838561248f565b1561084657806020915f52600d825260405f20600160ff198254161790556107c1612639565b63ffffffff6107ce611ad3565b91165f818152600c855260409020805465010000000000600160c81b03191660289390931b65010000000000600160c81b0316929092179091556001600160a01b03610818611ad3565b1681604051937fc0a8ab4f6462629fd333534128cac720aabf5f7981727a63e1ccc1730efa422b5f80a48152f35b6303c98b9b60e51b5f5260045260018060a01b031660245260445ffd5b9093506020813d6020116108a2575b8161087f6020938361169a565b8101031261053d5751906001600160a01b038216820361053d579092602461078b565b3d9150610872565b6040513d5f823e3d90fd5b63075799fd60e41b5f5260045ffd5b630940e5eb60e31b5f526004524260245260445ffd5b3461053d57604036600319011261053d576108f361153f565b6024359081151580920361053d57331561097b576001600160a01b031690811561096857335f52600560205260405f20825f5260205260405f2060ff1981541660ff83161790556040519081527f17307eab39ab6107e8899845ad3d59bd9653f200f220920489ca2b5937696c3160203392a3005b50630b61174360e31b5f5260045260245ffd5b63a9fbf51f60e01b5f525f60045260245ffd5b3461053d575f36600319011261053d576040515f6001548060011c90600181168015610a8c575b602083108114610a7857828552908115610a5457506001146109f6575b610596836109e28185038261169a565b60405191829160208352602083019061151b565b91905060015f527fb10e2d527612073b26eecdfd717e6a320cf44b4afac2b0732d9fcbe2b7fa0cf6915f905b808210610a3a575090915081016020016109e26109d2565b919260018160209254838588010152019101909291610a22565b60ff191660208086019190915291151560051b840190910191506109e290506109d2565b634e487b7160e01b5f52602260045260245ffd5b91607f16916109b5565b3461053d57602036600319011261053d576001600160401b03610ab76115c9565b165f52600e602052602064ffffffffff60405f205416604051908152f35b3461053d575f36600319011261053d5760065460a01c60ff1615610b11576020638fb3603760e01b5b6040516001600160e01b03199091168152f35b60205f610afe565b3461053d57602036600319011261053d576103a0610b3d610b3861156b565b61180c565b6102206040519163ffffffff815116835260018060a01b03602082015116602084015261ffff604082015116604084015261ffff606082015116606084015263ffffffff608082015116608084015265ffffffffffff608060a08301518281511660a08701528260208201511660c08701528260408201511660e08701528260608201511661010087015201511661012084015261ffff60e060c0830151828151166101408701528260208201511661016087015282604082015116610180870152826060820151166101a087015263ffffffff6080820151166101c08701528260a0820151166101e087015263ffffffff60c0820151166102008701520151168284015266ffffffffffffff60e08201511661024084015266ffffffffffffff6101008201511661026084015266ffffffffffffff6101208201511661028084015263ffffffff610140820151166102a084015261016081015115156102c084015261018081015115156102e084015260ff6101a08201511661030084015263ffffffff6101c08201511661032084015263ffffffff6101e08201511661034084015260018060a01b03610200820151166103608401520151610380820152f35b3461053d57602036600319011261053d5763ffffffff610d1d61156b565b5f6060604051610d2c816115fd565b8281528260208201528260408201520152165f52600b602052608060405f205461ffff63ffffffff82169181604051610d64816115fd565b8481526020810160018060a01b038460201c1681528260606040840193828760c01c168552019460d01c16845260405195865260018060a01b0390511660208601525116604084015251166060820152f35b3461053d575f36600319011261053d57610e52610df27f0000000000000000000000000000000000000000000000000000000000000000613080565b610e1b7f0000000000000000000000000000000000000000000000000000000000000000613080565b6020610e6060405192610e2e838561169a565b5f84525f368137604051958695600f60f81b875260e08588015260e087019061151b565b90858203604087015261151b565b4660608501523060808501525f60a085015283810360c08501528180845192838152019301915f5b828110610e9757505050500390f35b835185528695509381019392810192600101610e88565b3461053d575f36600319011261053d5760206040516312cc03008152f35b3461053d57602036600319011261053d576020610eef610eea61156b565b611764565b60405190610efc816115df565b8152f35b3461053d57602036600319011261053d57610f1961153f565b6006546001600160a01b0381163303610f9d57813b15610f7c576001600160a01b0319166001600160a01b039091169081176006556040519081527f2f658b440c35314f52658ea8a740e05b284cdc84dc9ae01e891f21b8933e7cad90602090a1005b506361798f2f60e11b5f9081526001600160a01b0391909116600452602490fd5b62d1953b60e31b5f523360045260245ffd5b3461053d57602036600319011261053d576001600160a01b03610fd061153f565b168015610fed575f526003602052602060405f2054604051908152f35b6322718ad960e21b5f525f60045260245ffd5b3461053d5761040036600319011261053d57602061101f6106e7612139565b604051908152f35b3461053d575f36600319011261053d576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b3461053d57602036600319011261053d576020611089600435611c6d565b6040516001600160a01b039091168152f35b3461053d5761040036600319011261053d576110b86105df611737565b6110c36106e7612139565b805f52600d6020526110dd8160ff60405f2054161561174a565b805f52600d60205260405f20600160ff1982541617905563ffffffff611101611737565b16907ff04eb0a7480bde59207e9fa82986eec81d1baef3986f076a5b0b2ac0e24110b15f80a3005b3461053d575f36600319011261053d576020604051620151808152f35b3461053d576106836111573661158f565b906040519261116760208561169a565b5f8452611aea565b3461053d575f36600319011261053d576020600954604051908152f35b3461053d57604036600319011261053d576111a56115c9565b6024359064ffffffffff821680920361053d5760206001600160401b037fb1fc8906a4404b785ea6b6cbe8265af272bbd39c657b72fef4365dfc53aeec73926111ee3633611f39565b1692835f52600e825260405f208164ffffffffff19825416179055604051908152a2005b3461053d575f36600319011261053d576020600a54604051908152f35b3461053d575f36600319011261053d57602060405162278d008152f35b3461053d5761068361125d3661158f565b916116d6565b3461053d57602036600319011261053d5763ffffffff61128161156b565b165f52600c602052602060018060a01b0360405f205460281c16604051908152f35b3461053d57604036600319011261053d576112bc61153f565b6024356112c881611c6d565b3315158061137a575b8061134d575b61133a5781906001600160a01b0384811691167f8c5be1e5ebec7d5bd14f71427d1e84f3dd0314c0f7b2291e5b200ac8c7c3b9255f80a45f90815260046020526040902080546001600160a01b0319166001600160a01b03909216919091179055005b63a9fbf51f60e01b5f523360045260245ffd5b506001600160a01b0381165f90815260056020908152604080832033845290915290205460ff16156112d7565b506001600160a01b0381163314156112d1565b3461053d57602036600319011261053d576004356113aa81611c6d565b505f526004602052602060018060a01b0360405f205416604051908152f35b3461053d575f36600319011261053d576040515f5f548060011c90600181168015611477575b602083108114610a7857828552908115610a54575060011461141b57610596836109e28185038261169a565b5f8080527f290decd9548b62a8d60345a988386fc84ba6bc95484008f6362f93160ef3e563939250905b80821061145d575090915081016020016109e26109d2565b919260018160209254838588010152019101909291611445565b91607f16916113ef565b3461053d57602036600319011261053d576004355f52600d602052602060ff60405f2054166040519015158152f35b3461053d57602036600319011261053d576004359063ffffffff60e01b821680920361053d576020916380ac58cd60e01b811490811561150a575b81156114f9575b5015158152f35b6301ffc9a760e01b149050836114f2565b635b5e139f60e01b811491506114eb565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b600435906001600160a01b038216820361053d57565b602435906001600160a01b038216820361053d57565b6004359063ffffffff8216820361053d57565b359063ffffffff8216820361053d57565b606090600319011261053d576004356001600160a01b038116810361053d57906024356001600160a01b038116810361053d579060443590565b600435906001600160401b038216820361053d57565b600411156115e957565b634e487b7160e01b5f52602160045260245ffd5b608081019081106001600160401b0382111761161857604052565b634e487b7160e01b5f52604160045260245ffd5b606081019081106001600160401b0382111761161857604052565b61024081019081106001600160401b0382111761161857604052565b60a081019081106001600160401b0382111761161857604052565b61010081019081106001600160401b0382111761161857604052565b90601f801991011681019081106001600160401b0382111761161857604052565b6001600160401b03811161161857601f01601f191660200190565b91906001600160a01b03811615611724576116f390823391611dd8565b6001600160a01b03908116921680830361170c57505050565b6364283d7b60e01b5f5260045260245260445260645ffd5b633250574960e11b5f525f60045260245ffd5b60043563ffffffff8116810361053d5790565b156117525750565b633f8e291560e11b5f5260045260245ffd5b63ffffffff16805f52600b60205260405f20905f52600c60205260405f2090604051916117908361162c565b5463ffffffff811692838152604060ff8360201c1615159283602084015260018060a01b039060281c1691015263ffffffff82541615611805576117fe576004015463ffffffff1680151591826117f3575b5050156117ee57600290565b600190565b101590505f806117e2565b5050600390565b5050505f90565b63ffffffff905f61022060405161182281611647565b82815282602082015282604082015282606082015282608082015260405161184981611663565b83815283602082015283604082015283606082015283608082015260a08201526040516118758161167e565b8381528360208201528360408201528360608201528360808201528360a08201528360c08201528360e082015260c08201528260e08201528261010082015282610120820152826101408201528261016082015282610180820152826101a0820152826101c0820152826101e08201528261020082015201521690815f52600b60205260405f209160056040519361190c85611647565b805463ffffffff8116865260018060a01b038160201c16602087015261ffff8160c01c16604087015261ffff8160d01c16606087015260e01c608086015260405161195681611663565b65ffffffffffff60018301548181168352818160301c166020840152818160601c166040840152818160901c16606084015260c01c16608082015260a08601526040516119a28161167e565b61ffff60028301548181168352818160101c166020840152818160201c166040840152818160301c16606084015263ffffffff8160401c166080840152818160601c1660a084015263ffffffff8160701c1660c084015260901c1660e082015260c0860152600381015466ffffffffffffff811660e087015266ffffffffffffff8160381c1661010087015266ffffffffffffff8160701c1661012087015263ffffffff8160a81c1661014087015260ff8160c81c16151561016087015260ff8160d01c16151561018087015260ff8160d81c166101a087015260e01c6101c0860152600481015463ffffffff81166101e087015260018060a01b039060201c16610200860152015461022084015263ffffffff83511615611ac15750565b63b30aa62960e01b5f5260045260245ffd5b6103a4356001600160a01b038116810361053d5790565b9291611af78183866116d6565b813b611b04575b50505050565b604051630a85bd0160e11b81523360048201526001600160a01b0394851660248201526044810191909152608060648201529216919060209082908190611b4f90608483019061151b565b03815f865af15f9181611be5575b50611bb257503d15611bab573d611b73816116bb565b90611b81604051928361169a565b81523d5f602083013e5b80519081611ba65782633250574960e11b5f5260045260245ffd5b602001fd5b6060611b8b565b6001600160e01b03191663757a42ff60e11b01611bd357505f808080611afe565b633250574960e11b5f5260045260245ffd5b9091506020813d602011611c22575b81611c016020938361169a565b8101031261053d57516001600160e01b03198116810361053d57905f611b5d565b3d9150611bf4565b15611c325750565b63ffffffff9063bf8e547b60e01b5f521660045260245ffd5b5f198114611c595760010190565b634e487b7160e01b5f52601160045260245ffd5b5f818152600260205260409020546001600160a01b0316908115611c8f575090565b637e27328960e01b5f5260045260245ffd5b5f828152600260205260409020546001600160a01b0316801593929182908515611da5575b6001600160a01b031680611d8d575b815f52600260205260405f20816bffffffffffffffffffffffff60a01b825416179055827fddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef5f80a48093611d8857506001600160401b0316805f52600e60205264ffffffffff60405f20541680151580611d7f575b15611d6957505f52600e60205260405f2064ffffffffff198154169055565b906333448f5f60e01b5f5260045260245260445ffd5b50804211611d4a565b925050565b805f52600360205260405f2060018154019055611cd5565b5f82815260046020526040902080546001600160a01b0319169055825f52600360205260405f205f198154019055611cc6565b5f828152600260205260409020549093926001600160a01b03918216911680151580611eac575b5050818115948515611da5576001600160a01b031680611d8d57815f52600260205260405f20816bffffffffffffffffffffffff60a01b825416179055827fddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef5f80a48093611d8857506001600160401b0316805f52600e60205264ffffffffff60405f20541680151580611d7f5715611d6957505f52600e60205260405f2064ffffffffff198154169055565b80611eea575b15611ebd5780611dff565b90611ed55750637e27328960e01b5f5260045260245ffd5b63177e802f60e01b5f5260045260245260445ffd5b508082148015611f19575b80611eb257505f838152600460205260409020546001600160a01b03168114611eb2565b50815f52600560205260405f20815f5260205260ff60405f205416611ef5565b6006546001600160a01b03811692906004821061053d575f5f9060405f815196602088019063b700961360e01b825260018060a01b03169788602482015230604482015263ffffffff60e01b833516606482015260648152611f9c60848261169a565b828052826020525190895afa612068575b15611fba575b5050505050565b63ffffffff16156120565760ff60a01b1916600160a01b17600655823b1561053d576064925f9283604051958680958194634a63ebf760e11b83526004830152604060248301528060448301528084848401378181018301849052601f01601f191681010301925af180156108aa57612046575b506006805460ff60a01b191690555f80808080611fb3565b5f6120509161169a565b5f61202e565b8262d1953b60e31b5f5260045260245ffd5b50505f516020518060201c150290611fad565b6040516338648d9b60e11b815263ffffffff9190911660048201819052336024830152906020816044817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156108aa575f916120fe575b50156120e85750565b63358047a360e21b5f526004523360245260445ffd5b90506020813d602011612131575b816121196020938361169a565b8101031261053d5751801515810361053d575f6120df565b3d915061210c565b60043563ffffffff81169081810361053d57506024356001600160a01b038116919082810361053d575060443561ffff81169081810361053d575060643561ffff81169081810361053d575060843563ffffffff81169081810361053d575060405160208101907fc7b9483b9196cff71c62ce42ba2f2ae64915b76321526b738a1a5968ee5eb88682526121d16040820160a4612542565b60c081526121e060e08261169a565b5190209160405160208101907f242bf1daee0c6a946df58bf1f95f3a5254dab6111e7f44fa34a8965c567debb5825261221e604082016101446125a2565b610120815261222f6101408261169a565b519020936040519660208801967f5217ad7a6181b0b8c601747d41cab33be8aea6ff4081b3382717244a34843724885260408901526060880152608087015260a086015260c085015260e084015261010083015261010082526122946101208361169a565b610244359066ffffffffffffff82169182810361053d5750610264359066ffffffffffffff82169182810361053d5750610284359266ffffffffffffff84169384810361053d57506102a4359063ffffffff82169182810361053d57506102c435918215159283810361053d57506102e4358015159081810361053d57506103043560ff81169081810361053d5750610324359063ffffffff82169182810361053d5750610344359263ffffffff84169384810361053d575061036435966001600160a01b0388169586890361053d5760409b6123f29b60209a508d519d8e8c81019b8c52015260608d015260808c015260a08b015260c08a015260e08901526101008801526101208701526101408601526103843561016086015261016085526123c16101808661169a565b60405194859383850197518091895e840190838201905f8252519283915e01015f815203601f19810183528261169a565b5190206103a4356001600160a01b0381169081810361053d57506040519060208201927f11cb446d492bdc78d24fa5f149c077678ece60656f77a6a75cc498edd93c109e8452604083015260608201526103c43560808201526103e43560a082015260a0815261246360c08261169a565b51902090565b604290612474612f6a565b906040519161190160f01b8352600283015260228201522090565b929190833b6124cc57906124a392916130be565b506124ad816115df565b1591826124b957505090565b6001600160a01b03918216911614919050565b6064835f946020969460405194630b135d3f60e11b8652600486015260406024860152816044860152838501378281018201859052601f01601f191601915afa630b135d3f60e11b5f5114601f3d11161690565b359061ffff8216820361053d57565b359065ffffffffffff8216820361053d57565b65ffffffffffff61259c608080938361255a8261252f565b1686528361256a6020830161252f565b1660208701528361257d6040830161252f565b166040870152836125906060830161252f565b1660608701520161252f565b16910152565b61ffff61259c60e08093836125b682612520565b168652836125c660208301612520565b166020870152836125d960408301612520565b166040870152836125ec60608301612520565b16606087015263ffffffff6126036080830161157e565b1660808701528361261660a08301612520565b1660a087015263ffffffff61262d60c0830161157e565b1660c087015201612520565b60ff6103043516610304350361053d5760ff6103043516612f3257610364356001600160a01b038116900361053d57610364356001600160a01b0316612eff576024356001600160a01b038116900361053d576024356001600160a01b03163b15612ee0576102a43563ffffffff811614158061053d576201518063ffffffff6102a4351610159081612ec7575b61053d5715612e9c5760843563ffffffff811614158061053d57610e1063ffffffff6084351610159081612e85575b61053d5715612e5d576102843566ffffffffffffff811614158061053d5766ffffffffffffff610284351615908115612e2f575b66ffffffffffffff6102643516610264350361053d5761053d5715612e005761ffff604435166044350361053d5761ffff606435166064350361053d5761ffff6064351661ffff60443516018061ffff6044351611611c59576101f48101808211611c595761271010612dd7576127a3366101446130f2565b61ffff815116906127108211159182612dc4575b5081612da8575b81612d88575b81612d6e575b5015612d4c5761ffff6127df366101446130f2565b8160e081606084015116920151168082115f14612d4557505b16906101f319906127100301906127108211611c5957818111612d3057505063ffffffff612827600954611c4b565b806009551690815f52600b60205260405f2063ffffffff600435166004350361053d5760043563ffffffff1660243560201b640100000000600160c01b03161760443560c01b61ffff60c01b161760643560d01b61ffff60d01b161760843560e01b6001600160e01b0319161781556001810160a43565ffffffffffff81169081810361053d575081549060c4359065ffffffffffff8216820361053d5760e4359065ffffffffffff8216820361053d57610104359265ffffffffffff8416840361053d576101243565ffffffffffff8116810361053d57806bffffffffffff000000000000915065ffffffffffff60c01b9060c01b169565ffffffffffff60c01b199365ffffffffffff60901b199171ffffffffffffffffffffffffffffffffffff191617169160301b1617169065ffffffffffff60601b9060601b16179065ffffffffffff60901b9060901b1617179055600281016101443561ffff81169081810361053d575081546101643561ffff8116810361053d57610184359261ffff8416840361053d576101a4359261ffff8416840361053d576101c4359063ffffffff8216820361053d576101e4359361ffff8516850361053d57610204359563ffffffff8716870361053d576102243561ffff8116810361053d5760709790971b63ffffffff60701b1660609690961b61ffff60601b1673ffffffffffffffffffffffffffff000000000000199095166001600160a01b03199093169290921760109190911b63ffff0000161760209690961b65ffff00000000169590951760309590951b67ffff000000000000169490941760409490941b6bffffffff00000000000000001693909317929092179190911760909190911b61ffff60901b161790556102443566ffffffffffffff8116900361053d5760038101546102c43515156102c4350361053d576102e43515156102e4350361053d576102e435151560d01b60ff60d01b166102c435151560c81b60ff60c81b166001600160e01b03199092166102443566ffffffffffffff16176102643560381b6dffffffffffffff0000000000000016176102843560701b66ffffffffffffff60701b16176102a43560a81b63ffffffff60a81b161791909117176103043560d81b60ff60d81b161760038201556103243563ffffffff8116900361053d576003810180546001600160e01b03166103243560e01b6001600160e01b03191617905563ffffffff6103443516610344350361053d576004810180546001600160c01b0319166103443563ffffffff16176103643560201b640100000000600160c01b031617905560056103843591015560405163ffffffff60043516815260018060a01b0360243516602082015261ffff60443516604082015261ffff60643516606082015263ffffffff608435166080820152612c4460a0820160a4612542565b612c5461014082016101446125a2565b66ffffffffffffff610244351661024082015266ffffffffffffff610264351661026082015266ffffffffffffff610284351661028082015263ffffffff6102a435166102a08201526102c43515156102c08201526102e43515156102e082015260ff610304351661030082015263ffffffff610324351661032082015263ffffffff610344351661034082015260018060a01b03610364351661036082015261038435610380820152827fb4e6e1912a7301d138dd0a73dd733c72f1089e071e05fbb47fd41cfb96ad73cc6103a063ffffffff6004351693a3565b630bfeb0d560e21b5f5260045260245260445ffd5b90506127f8565b604051636ade1bed60e01b815261010490612d6c600482016101446125a2565bfd5b905061ffff60a08160e0840151169201511611155f6127ca565b905063ffffffff60c08201511663ffffffff6080830151161115906127c4565b905061ffff60608201511661ffff6020830151161115906127be565b604082015161ffff16111591505f6127b7565b63840e928360e01b5f5261ffff6044351660045261ffff606435166024526101f460445260645ffd5b63240ae3dd60e01b5f5266ffffffffffffff610264351660045266ffffffffffffff610284351660245260445ffd5b50506102643566ffffffffffffff81169081810361053d57506102843566ffffffffffffff1610155f61272a565b63449e8f9760e01b5f5263ffffffff60843516600452610e1060245262278d0060445260645ffd5b505062278d0060843563ffffffff1611155f6126f6565b631659e58160e31b5f5263ffffffff6102a43516600452620151806024526312cc030060445260645ffd5b50506312cc03006102a43563ffffffff1611155f6126c7565b633eef7a0d60e01b5f908152602480356001600160a01b031660045290fd5b6040516307ca86d760e41b815260206004820152600a60248201526930b93134ba3930ba37b960b11b6044820152606490fd5b6040516307ca86d760e41b815260206004820152600f60248201526e36b4b722bb34b232b731b2aa34b2b960891b6044820152606490fd5b307f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03161480613057575b15612fc5577f000000000000000000000000000000000000000000000000000000000000000090565b60405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527f000000000000000000000000000000000000000000000000000000000000000060608201524660808201523060a082015260a0815261246360c08261169a565b507f00000000000000000000000000000000000000000000000000000000000000004614612f9c565b60ff811690601f82116130af576040519161309c60408461169a565b6020808452838101919036833783525290565b632cd44ac360e21b5f5260045ffd5b90604183036130e8576130e19250602081013591604082359201355f1a9061318f565b9192909190565b50505f9160029190565b91908261010091031261053d5760405161310b8161167e565b60e061318a81839561311c81612520565b855261312a60208201612520565b602086015261313b60408201612520565b604086015261314c60608201612520565b606086015261315d6080820161157e565b608086015261316e60a08201612520565b60a086015261317f60c0820161157e565b60c086015201612520565b910152565b91907f7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a08411613206579160209360809260ff5f9560405194855216868401526040830152606082015282805260015afa156108aa575f516001600160a01b038116156131fc57905f905f90565b505f906001905f90565b5050505f916003919056fea164736f6c634300081e000a2f658b440c35314f52658ea8a740e05b284cdc84dc9ae01e891f21b8933e7cad";
 
 type LicenseRegistryConstructorParams =
   | [signer?: Signer]

@@ -21,6 +21,11 @@ const _abi = [
     type: "error",
   },
   {
+    inputs: [],
+    name: "BuyerZero",
+    type: "error",
+  },
+  {
     inputs: [
       {
         internalType: "AssetId",
@@ -103,6 +108,70 @@ const _abi = [
       },
     ],
     name: "MinimumAboveCap",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "time",
+        type: "uint256",
+      },
+    ],
+    name: "OfferExpired",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+      {
+        internalType: "address",
+        name: "owner",
+        type: "address",
+      },
+    ],
+    name: "OfferNotSigned",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+    ],
+    name: "OfferUsedBefore",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "buyer",
+        type: "address",
+      },
+      {
+        internalType: "address",
+        name: "to",
+        type: "address",
+      },
+    ],
+    name: "PlanForAnother",
     type: "error",
   },
   {
@@ -341,6 +410,50 @@ const _abi = [
       },
     ],
     name: "LicenseMovable",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+      {
+        indexed: true,
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "buyer",
+        type: "address",
+      },
+    ],
+    name: "OfferAccepted",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "OfferWithdrawn",
     type: "event",
   },
   {
@@ -596,6 +709,213 @@ const _abi = [
   {
     inputs: [
       {
+        components: [
+          {
+            components: [
+              {
+                internalType: "AssetId",
+                name: "assetId",
+                type: "uint32",
+              },
+              {
+                internalType: "contract IAttestor",
+                name: "attestor",
+                type: "address",
+              },
+              {
+                internalType: "uint16",
+                name: "publisherBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint16",
+                name: "attestorBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint32",
+                name: "holdPeriod",
+                type: "uint32",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint48",
+                    name: "requests",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "inputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "cachedInputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "outputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "computeMs",
+                    type: "uint48",
+                  },
+                ],
+                internalType: "struct Rates",
+                name: "rates",
+                type: "tuple",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint16",
+                    name: "availabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "availabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "ttftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "ttftDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "severeTtftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeTtftDiscountBps",
+                    type: "uint16",
+                  },
+                ],
+                internalType: "struct ServiceLevels",
+                name: "levels",
+                type: "tuple",
+              },
+              {
+                internalType: "uint56",
+                name: "upfrontPrice",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "minimumSpend",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "cap",
+                type: "uint56",
+              },
+              {
+                internalType: "uint32",
+                name: "termPeriod",
+                type: "uint32",
+              },
+              {
+                internalType: "bool",
+                name: "renewable",
+                type: "bool",
+              },
+              {
+                internalType: "bool",
+                name: "transferable",
+                type: "bool",
+              },
+              {
+                internalType: "uint8",
+                name: "minEvidenceTier",
+                type: "uint8",
+              },
+              {
+                internalType: "uint32",
+                name: "permittedUses",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "supply",
+                type: "uint32",
+              },
+              {
+                internalType: "address",
+                name: "arbitrator",
+                type: "address",
+              },
+              {
+                internalType: "bytes32",
+                name: "licenseTextHash",
+                type: "bytes32",
+              },
+            ],
+            internalType: "struct PlanTerms",
+            name: "terms",
+            type: "tuple",
+          },
+          {
+            internalType: "address",
+            name: "buyer",
+            type: "address",
+          },
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct Offer",
+        name: "offer",
+        type: "tuple",
+      },
+      {
+        internalType: "bytes",
+        name: "signature",
+        type: "bytes",
+      },
+    ],
+    name: "acceptOffer",
+    outputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "to",
         type: "address",
@@ -625,6 +945,25 @@ const _abi = [
         internalType: "uint256",
         name: "balance",
         type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    name: "buyerOf",
+    outputs: [
+      {
+        internalType: "address",
+        name: "",
+        type: "address",
       },
     ],
     stateMutability: "view",
@@ -867,6 +1206,25 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+    ],
+    name: "isOfferUsed",
+    outputs: [
+      {
+        internalType: "bool",
+        name: "",
+        type: "bool",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "licenseCount",
     outputs: [
@@ -917,6 +1275,208 @@ const _abi = [
         internalType: "uint40",
         name: "",
         type: "uint40",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            components: [
+              {
+                internalType: "AssetId",
+                name: "assetId",
+                type: "uint32",
+              },
+              {
+                internalType: "contract IAttestor",
+                name: "attestor",
+                type: "address",
+              },
+              {
+                internalType: "uint16",
+                name: "publisherBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint16",
+                name: "attestorBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint32",
+                name: "holdPeriod",
+                type: "uint32",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint48",
+                    name: "requests",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "inputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "cachedInputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "outputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "computeMs",
+                    type: "uint48",
+                  },
+                ],
+                internalType: "struct Rates",
+                name: "rates",
+                type: "tuple",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint16",
+                    name: "availabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "availabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "ttftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "ttftDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "severeTtftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeTtftDiscountBps",
+                    type: "uint16",
+                  },
+                ],
+                internalType: "struct ServiceLevels",
+                name: "levels",
+                type: "tuple",
+              },
+              {
+                internalType: "uint56",
+                name: "upfrontPrice",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "minimumSpend",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "cap",
+                type: "uint56",
+              },
+              {
+                internalType: "uint32",
+                name: "termPeriod",
+                type: "uint32",
+              },
+              {
+                internalType: "bool",
+                name: "renewable",
+                type: "bool",
+              },
+              {
+                internalType: "bool",
+                name: "transferable",
+                type: "bool",
+              },
+              {
+                internalType: "uint8",
+                name: "minEvidenceTier",
+                type: "uint8",
+              },
+              {
+                internalType: "uint32",
+                name: "permittedUses",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "supply",
+                type: "uint32",
+              },
+              {
+                internalType: "address",
+                name: "arbitrator",
+                type: "address",
+              },
+              {
+                internalType: "bytes32",
+                name: "licenseTextHash",
+                type: "bytes32",
+              },
+            ],
+            internalType: "struct PlanTerms",
+            name: "terms",
+            type: "tuple",
+          },
+          {
+            internalType: "address",
+            name: "buyer",
+            type: "address",
+          },
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct Offer",
+        name: "offer",
+        type: "tuple",
+      },
+    ],
+    name: "offerHash",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "",
+        type: "bytes32",
       },
     ],
     stateMutability: "view",
@@ -1343,6 +1903,202 @@ const _abi = [
       },
     ],
     name: "transferFrom",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            components: [
+              {
+                internalType: "AssetId",
+                name: "assetId",
+                type: "uint32",
+              },
+              {
+                internalType: "contract IAttestor",
+                name: "attestor",
+                type: "address",
+              },
+              {
+                internalType: "uint16",
+                name: "publisherBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint16",
+                name: "attestorBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint32",
+                name: "holdPeriod",
+                type: "uint32",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint48",
+                    name: "requests",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "inputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "cachedInputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "outputTokens",
+                    type: "uint48",
+                  },
+                  {
+                    internalType: "uint48",
+                    name: "computeMs",
+                    type: "uint48",
+                  },
+                ],
+                internalType: "struct Rates",
+                name: "rates",
+                type: "tuple",
+              },
+              {
+                components: [
+                  {
+                    internalType: "uint16",
+                    name: "availabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "availabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityFloorBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeAvailabilityDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "ttftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "ttftDiscountBps",
+                    type: "uint16",
+                  },
+                  {
+                    internalType: "uint32",
+                    name: "severeTtftCeilingMs",
+                    type: "uint32",
+                  },
+                  {
+                    internalType: "uint16",
+                    name: "severeTtftDiscountBps",
+                    type: "uint16",
+                  },
+                ],
+                internalType: "struct ServiceLevels",
+                name: "levels",
+                type: "tuple",
+              },
+              {
+                internalType: "uint56",
+                name: "upfrontPrice",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "minimumSpend",
+                type: "uint56",
+              },
+              {
+                internalType: "uint56",
+                name: "cap",
+                type: "uint56",
+              },
+              {
+                internalType: "uint32",
+                name: "termPeriod",
+                type: "uint32",
+              },
+              {
+                internalType: "bool",
+                name: "renewable",
+                type: "bool",
+              },
+              {
+                internalType: "bool",
+                name: "transferable",
+                type: "bool",
+              },
+              {
+                internalType: "uint8",
+                name: "minEvidenceTier",
+                type: "uint8",
+              },
+              {
+                internalType: "uint32",
+                name: "permittedUses",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "supply",
+                type: "uint32",
+              },
+              {
+                internalType: "address",
+                name: "arbitrator",
+                type: "address",
+              },
+              {
+                internalType: "bytes32",
+                name: "licenseTextHash",
+                type: "bytes32",
+              },
+            ],
+            internalType: "struct PlanTerms",
+            name: "terms",
+            type: "tuple",
+          },
+          {
+            internalType: "address",
+            name: "buyer",
+            type: "address",
+          },
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct Offer",
+        name: "offer",
+        type: "tuple",
+      },
+    ],
+    name: "withdrawOffer",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",
