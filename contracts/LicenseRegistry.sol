@@ -202,6 +202,8 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
 
     /// @dev The operator is left a share that covers the largest discount, whatever fee governance may set.
     function _requireCoherent(PlanTerms calldata terms) private view {
+        uint256 forbidden = terms.permittedUses & ~ASSETS.assetOf(terms.assetId).permittedUses;
+        require(forbidden == 0, UsesNotPermitted(terms.assetId, forbidden));
         require(address(terms.attestor).code.length > 0, AttestorNotContract(address(terms.attestor)));
         require(
             terms.termPeriod >= SHORTEST_TERM && terms.termPeriod <= LONGEST_TERM,

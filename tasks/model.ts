@@ -56,9 +56,20 @@ export interface RegisteredModel {
 /** Hashes a folder, registers a model for it, and publishes the folder as the model's first version. */
 export async function registerModel(session: Session, args: RegisterModel): Promise<TaskRecord & RegisteredModel> {
   const manifest = await hashFolder(args.folder);
-  const { assetId } = eventOf(await send(session.licet.assets.register, args.uri), "AssetRegistered");
+  const { assetId } = eventOf(await send(session.licet.assets.register, rootModel(args.uri), []), "AssetRegistered");
   return publish(session, Number(assetId), manifest, args);
 }
+
+/** A model that came from nothing, and from which nobody else may derive. */
+const rootModel = (uri: string) => ({
+  kind: 0,
+  uri,
+  permittedUses: 2 ** 32 - 1,
+  policy: 0,
+  minShareBps: 0,
+  royaltyBps: 0,
+  parents: [],
+});
 
 export interface PublishVersion extends VersionOfFolder {
   asset: number;
@@ -79,7 +90,7 @@ async function publish(
   const hash = manifestHash(manifest);
   if (out !== undefined && !session.rehearsal) keep(manifest, out);
   const { versionId } = eventOf(
-    await send(session.licet.assets.publish, asset, hash, weightsCommitment ?? ZeroHash, versionUri),
+    await send(session.licet.assets.publish, asset, hash, weightsCommitment ?? ZeroHash, versionUri, ""),
     "VersionPublished",
   );
   return {

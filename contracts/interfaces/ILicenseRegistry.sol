@@ -54,7 +54,7 @@ struct PlanTerms {
     bool transferable;
     /// The least that the operator's evidence must show: 0 is signed receipts.
     uint8 minEvidenceTier;
-    /// Bit field of permitted uses, as the license text defines them.
+    /// Bit field of permitted uses, as in `IAssetRegistry.Asset`: no more than the asset permits.
     uint32 permittedUses;
     /// How many licenses may be sold; 0 is any number.
     uint32 supply;
@@ -120,6 +120,8 @@ interface ILicenseRegistry is IERC721 {
     error TermPeriodOutOfRange(uint256 termPeriod, uint256 shortest, uint256 longest);
     /// @dev A term that this release can't enforce is refused, not stored: `term` is the field that must be zero.
     error TermUnsupported(string term);
+    /// @dev `uses` are those of the plan that the asset doesn't permit.
+    error UsesNotPermitted(AssetId assetId, uint256 uses);
 
     /// @notice Offers licenses of a model on the given terms, by its owner or whom the owner approved.
     function createPlan(PlanTerms calldata terms) external returns (PlanId planId);

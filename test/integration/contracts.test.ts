@@ -114,7 +114,7 @@ describe("a market", () => {
     const old = await buyLicense(market, usd(10));
 
     // A new version is charged under the same plan, in a lane of its own.
-    await assets.connect(publisher).publish(1, id("manifest 2"), ZeroHash, "ipfs://version-2");
+    await assets.connect(publisher).publish(1, id("manifest 2"), ZeroHash, "ipfs://version-2", "");
     const versionId = await assets.versionOfManifest(1, id("manifest 2"));
     const first = await settle(market, [entryOf(old, tokens(0, 1_000, 0))]);
     const second = await settle(market, [entryOf(old, tokens(0, 1_000, 0))], { versionId });

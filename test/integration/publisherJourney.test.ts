@@ -80,7 +80,7 @@ describe("a publisher", () => {
     const another = await addPlan(market, { upfrontPrice: usd(20), minimumSpend: usd(100) });
     const unlucky = await buyLicense(market, usd(100), { planId: another });
     await assets.connect(publisher).recall(market.versionId);
-    await assets.connect(publisher).publish(1, id("mended"), ZeroHash, "ipfs://version-2");
+    await assets.connect(publisher).publish(1, id("mended"), ZeroHash, "ipfs://version-2", "");
     const mended = await assets.versionOfManifest(1, id("mended"));
     await escrow.releaseUpfront(unlucky);
     expect((await escrow.accountOf(unlucky)).balance).to.equal(usd(120));

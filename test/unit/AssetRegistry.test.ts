@@ -1,8 +1,34 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, ZeroHash } from "ethers";
-import { network } from "hardhat";
-import { deployMarket, HOUR, NOTICE, structOf, VersionStatus, type Market } from "../support/market";
+import {
+  id,
+  TypedDataEncoder,
+  ZeroAddress,
+  ZeroHash,
+  type FunctionFragment,
+  type Signer,
+  type TypedDataDomain,
+} from "ethers";
+import hre, { network } from "hardhat";
+import { DERIVATION_TYPES, derivationDomainOf } from "../../oracle/protocol/derivations";
+import type { IAssetRegistry } from "../../typechain-types/contracts/AssetRegistry";
+import {
+  addAsset,
+  AssetKind,
+  deployMarket,
+  DerivativePolicy,
+  HOUR,
+  NO_APPROVAL,
+  NOTICE,
+  registration,
+  Relation,
+  structOf,
+  VersionStatus,
+  type Market,
+} from "../support/market";
+
+type Edge = IAssetRegistry.EdgeStruct;
+type Derivation = IAssetRegistry.DerivationStruct;
 
 const versionId = (assetId: number, number: number) => (BigInt(assetId) << 32n) | BigInt(number);
 
@@ -15,41 +41,572 @@ describe("AssetRegistry", () => {
     assets = market.licet.assets;
   });
 
-  it("is an ERC-721 with metadata that may change (ERC-4906)", async () => {
+  it("is an ERC-721 with metadata that may change (ERC-4906) and royalties (ERC-2981)", async () => {
     expect([await assets.name(), await assets.symbol()]).to.deep.equal(["Licet Asset", "LICET-A"]);
-    expect(await assets.supportsInterface("0x80ac58cd")).to.equal(true);
-    expect(await assets.supportsInterface("0x49064906")).to.equal(true);
+    for (const id of ["0x80ac58cd", "0x5b5e139f", "0x49064906", "0x2a55205a", "0x01ffc9a7"]) {
+      expect(await assets.supportsInterface(id), id).to.equal(true);
+    }
+    expect(await assets.supportsInterface("0xffffffff")).to.equal(false);
   });
 
+  const edgeTo = (parentId: number, changes: Partial<Edge> = {}): Edge => ({
+    parentId,
+    relation: Relation.FineTunedFrom,
+    incomeBps: 1_000,
+    ...changes,
+  });
+  /** Has the outsider register an asset that came from the market's, of the publisher, or from `parents`. */
+  const derive = (
+    changes: Partial<IAssetRegistry.RegistrationStruct> = {},
+    approvals?: IAssetRegistry.DerivationApprovalStruct[],
+    by: Signer = market.outsider,
+  ) => {
+    const { parents, ...rest } = registration({ parents: [edgeTo(1)], ...changes });
+    return assets.connect(by).register({ ...rest, parents }, approvals ?? parents.map(() => NO_APPROVAL));
+  };
+  const setPolicy = (policy: number, minShareBps = 0) =>
+    assets.connect(market.publisher).setPolicy(1, policy, minShareBps);
+
   describe("register", () => {
+    const { Model, Adapter, Dataset } = AssetKind;
+
     describe("when the URI is empty", () => {
       it("reverts with AssetUriEmpty", async () => {
-        await expect(assets.register("")).to.be.revertedWithCustomError(assets, "AssetUriEmpty").withArgs();
+        await expect(derive({ uri: "" }))
+          .to.be.revertedWithCustomError(assets, "AssetUriEmpty")
+          .withArgs();
+      });
+    });
+
+    describe("when the royalty is above its bound", () => {
+      it("reverts with RoyaltyAboveBound, and allows the bound", async () => {
+        await expect(derive({ royaltyBps: 1_001 }))
+          .to.be.revertedWithCustomError(assets, "RoyaltyAboveBound")
+          .withArgs(1_001, 1_000);
+        await derive({ royaltyBps: 1_000 });
+      });
+    });
+
+    describe("when it has too many parents", () => {
+      it("reverts with ParentsAboveLimit, and allows as many as the limit", async () => {
+        for (let i = 0; i < 8; i++) await addAsset(market, market.publisher);
+        const parents = Array.from({ length: 9 }, (_, i) => edgeTo(i + 1));
+        await expect(derive({ parents })).to.be.revertedWithCustomError(assets, "ParentsAboveLimit").withArgs(9, 8);
+
+        await derive({ parents: parents.slice(1) });
+        expect(await assets.parentsOf(10)).to.have.length(8);
+      });
+    });
+
+    describe("when there isn't an approval for each parent", () => {
+      it("reverts with ApprovalsNotParallel", async () => {
+        for (const approvals of [[], [NO_APPROVAL, NO_APPROVAL]]) {
+          await expect(derive({}, approvals))
+            .to.be.revertedWithCustomError(assets, "ApprovalsNotParallel")
+            .withArgs(approvals.length, 1);
+        }
+      });
+    });
+
+    describe("when a parent doesn't exist", () => {
+      it("reverts with AssetUnknown: nor can an asset be its own parent, or its child's", async () => {
+        for (const parentId of [0, 2, 9]) {
+          await expect(derive({ parents: [edgeTo(parentId)] }))
+            .to.be.revertedWithCustomError(assets, "AssetUnknown")
+            .withArgs(parentId);
+        }
+      });
+    });
+
+    describe("when parents don't ascend", () => {
+      it("reverts with ParentsNotAscending, also for one that is named twice", async () => {
+        await addAsset(market, market.publisher);
+        await expect(derive({ parents: [edgeTo(2), edgeTo(1)] }))
+          .to.be.revertedWithCustomError(assets, "ParentsNotAscending")
+          .withArgs(1, 2);
+        await expect(derive({ parents: [edgeTo(1), edgeTo(1, { relation: Relation.MergedFrom })] }))
+          .to.be.revertedWithCustomError(assets, "ParentsNotAscending")
+          .withArgs(1, 1);
+      });
+    });
+
+    describe("when a relation doesn't fit the kinds", () => {
+      const fits: Record<keyof typeof Relation, [child: number, parent: number][]> = {
+        FineTunedFrom: [
+          [Model, Model],
+          [Model, Adapter],
+          [Adapter, Model],
+          [Adapter, Adapter],
+        ],
+        AdapterOf: [[Adapter, Model]],
+        DistilledFrom: everyPair(),
+        MergedFrom: everyPair(),
+        QuantizedFrom: [
+          [Model, Model],
+          [Model, Adapter],
+          [Adapter, Model],
+          [Adapter, Adapter],
+        ],
+        TrainedOn: [
+          [Model, Dataset],
+          [Adapter, Dataset],
+        ],
+        EvaluatedOn: [
+          [Model, Dataset],
+          [Adapter, Dataset],
+        ],
+      };
+
+      for (const [name, pairs] of Object.entries(fits)) {
+        it(`reverts with RelationUnfit: ${name}, of ${everyPair().length - pairs.length} pairs of kinds`, async () => {
+          const relation = Relation[name as keyof typeof Relation];
+          const parents: { [kind: number]: number } = {};
+          for (const kind of [Model, Adapter, Dataset]) {
+            parents[kind] = await addAsset(market, market.publisher, { kind });
+          }
+          for (const [child, parent] of everyPair()) {
+            const registered = derive({ kind: child, parents: [edgeTo(parents[parent], { relation })] });
+            if (pairs.some(([a, b]) => a === child && b === parent)) await registered;
+            else {
+              await expect(registered)
+                .to.be.revertedWithCustomError(assets, "RelationUnfit")
+                .withArgs(parents[parent], relation, child, parent);
+            }
+          }
+        });
+      }
+
+      function everyPair(): [child: number, parent: number][] {
+        return [Model, Adapter, Dataset].flatMap((child) =>
+          [Model, Adapter, Dataset].map((parent): [number, number] => [child, parent]),
+        );
+      }
+    });
+
+    describe("when it permits a use that a parent forbids", () => {
+      it("reverts with UsesNotPermitted, whoever registers, and allows what all parents do", async () => {
+        const strict = await addAsset(market, market.publisher, { permittedUses: 0b0110 });
+        const other = await addAsset(market, market.publisher, { permittedUses: 0b0011 });
+        const parents = [edgeTo(strict), edgeTo(other)];
+        for (const by of [market.outsider, market.publisher]) {
+          await expect(derive({ parents, permittedUses: 0b0111 }, undefined, by))
+            .to.be.revertedWithCustomError(assets, "UsesNotPermitted")
+            .withArgs(strict, 0b0001);
+          await expect(derive({ parents, permittedUses: 0b0110 }, undefined, by))
+            .to.be.revertedWithCustomError(assets, "UsesNotPermitted")
+            .withArgs(other, 0b0100);
+        }
+        await derive({ parents, permittedUses: 0b0010 });
+        await derive({ parents, permittedUses: 0 });
+      });
+    });
+
+    describe("when the parents share more than the whole", () => {
+      it("reverts with IncomeAboveWhole, and allows the whole", async () => {
+        await addAsset(market, market.publisher);
+        await expect(derive({ parents: [edgeTo(1, { incomeBps: 5_000 }), edgeTo(2, { incomeBps: 5_001 })] }))
+          .to.be.revertedWithCustomError(assets, "IncomeAboveWhole")
+          .withArgs(10_001);
+        await derive({ parents: [edgeTo(1, { incomeBps: 5_000 }), edgeTo(2, { incomeBps: 5_000 })] });
+      });
+    });
+
+    describe("when its minimum share is more than the whole", () => {
+      it("reverts with MinShareAboveWhole", async () => {
+        await expect(derive({ minShareBps: 10_001 }))
+          .to.be.revertedWithCustomError(assets, "MinShareAboveWhole")
+          .withArgs(10_001);
+      });
+    });
+
+    describe("when a parent's policy is closed", () => {
+      it("reverts with DerivativesClosed, but for who controls the parent", async () => {
+        await setPolicy(DerivativePolicy.Closed);
+        await expect(derive()).to.be.revertedWithCustomError(assets, "DerivativesClosed").withArgs(1);
+
+        await derive({}, undefined, market.publisher);
+        await assets.connect(market.publisher).approve(market.operator, 1);
+        await derive({ parents: [edgeTo(1, { incomeBps: 0 })] }, undefined, market.operator);
+        expect(await assets.assetCount()).to.equal(3);
+      });
+
+      it("reverts with DerivativesClosed with an approval, too: closing voids those that were signed", async () => {
+        const approval = await approve();
+        await setPolicy(DerivativePolicy.Closed);
+        await expect(derive({}, [approval]))
+          .to.be.revertedWithCustomError(assets, "DerivativesClosed")
+          .withArgs(1);
+      });
+    });
+
+    describe("when a parent's policy is open", () => {
+      it("reverts with IncomeShareBelowMinimum for less than it asks for", async () => {
+        await setPolicy(DerivativePolicy.Open, 1_001);
+        await expect(derive())
+          .to.be.revertedWithCustomError(assets, "IncomeShareBelowMinimum")
+          .withArgs(1, 1_000, 1_001);
+        await derive({ parents: [edgeTo(1, { incomeBps: 1_001 })] });
+      });
+
+      it("takes less with an approval, which it doesn't use up for as much as it asks for", async () => {
+        await setPolicy(DerivativePolicy.Open, 1_000);
+        const approval = await approve();
+        await derive({}, [approval]);
+        const cheap = await approve({ incomeBps: 999 });
+        await expect(derive({ parents: [edgeTo(1, { incomeBps: 999 })] }, [cheap])).to.emit(assets, "DerivationUsed");
+        expect(await assets.isDerivationUsed(await hashOf({}))).to.equal(false);
+      });
+    });
+
+    describe("when a parent's policy is by approval", () => {
+      beforeEach(async () => {
+        await setPolicy(DerivativePolicy.ByApproval);
+      });
+      const refused = (approval: IAssetRegistry.DerivationApprovalStruct, changes: Partial<Edge> = {}, by?: Signer) =>
+        expect(derive({ parents: [edgeTo(1, changes)] }, [approval], by)).to.be.revertedWithCustomError(
+          assets,
+          "DerivationNotApproved",
+        );
+
+      it("reverts with DerivationNotApproved without one", async () => {
+        await refused(NO_APPROVAL).withArgs(1, market.outsider.address);
+        await refused({ ...NO_APPROVAL, deadline: 2n ** 40n }).withArgs(1, market.outsider.address);
+      });
+
+      it("reverts with DerivationNotApproved for one of somebody else, or for anything else", async () => {
+        const { address } = market.outsider;
+        await refused(await approve({}, market.outsider)).withArgs(1, address);
+        await refused(await approve(), { incomeBps: 999 }).withArgs(1, address);
+        await refused(await approve(), { relation: Relation.QuantizedFrom }).withArgs(1, address);
+        await refused({ ...(await approve()), salt: 8 }).withArgs(1, address);
+        await refused({ ...(await approve()), deadline: 2n ** 40n }).withArgs(1, address);
+        await refused(await approve(), {}, market.operator).withArgs(1, market.operator.address);
+      });
+
+      it("reverts with DerivationNotApproved for one of another parent, chain or registry", async () => {
+        const sibling = await addAsset(market, market.publisher, { policy: DerivativePolicy.ByApproval });
+        const { address } = market.outsider;
+        await expect(derive({ parents: [edgeTo(sibling)] }, [await approve()]))
+          .to.be.revertedWithCustomError(assets, "DerivationNotApproved")
+          .withArgs(sibling, address);
+        await refused(await approve({}, market.publisher, { chainId: 1n })).withArgs(1, address);
+        await refused(await approve({}, market.publisher, { verifyingContract: address })).withArgs(1, address);
+      });
+
+      it("reverts with DerivationNotApproved for one of a former owner, and takes one of the present owner", async () => {
+        const approval = await approve();
+        await assets.connect(market.publisher).transferFrom(market.publisher, market.operator, 1);
+        await refused(approval).withArgs(1, market.outsider.address);
+        await derive({}, [await approve({}, market.operator)]);
+      });
+
+      it("reverts with DerivationExpired after its last second", async () => {
+        const deadline = (await time.latest()) + HOUR;
+        const approval = await approve({ deadline });
+        await time.setNextBlockTimestamp(deadline + 1);
+        await expect(derive({}, [approval]))
+          .to.be.revertedWithCustomError(assets, "DerivationExpired")
+          .withArgs(1, deadline);
+      });
+
+      it("takes it at its last second", async () => {
+        const deadline = (await time.latest()) + HOUR;
+        const approval = await approve({ deadline });
+        await time.setNextBlockTimestamp(deadline);
+        await derive({}, [approval]);
+      });
+
+      it("uses an approval up, and reverts with DerivationUsedBefore the second time", async () => {
+        const approval = await approve();
+        const digest = await hashOf({});
+        await expect(derive({}, [approval]))
+          .to.emit(assets, "DerivationUsed")
+          .withArgs(1, digest);
+        expect(await assets.isDerivationUsed(digest)).to.equal(true);
+        await expect(derive({}, [approval]))
+          .to.be.revertedWithCustomError(assets, "DerivationUsedBefore")
+          .withArgs(1, digest);
+        await derive({}, [await approve({ salt: 2 })]);
+      });
+
+      it("takes a smart account's (ERC-1271)", async () => {
+        const key = market.payees[0];
+        const wallet = await hre.ethers.deployContract("SmartWallet", [key.address]);
+        await assets.connect(market.publisher).transferFrom(market.publisher, wallet, 1);
+        await refused(await approve({}, market.publisher)).withArgs(1, market.outsider.address);
+        await derive({}, [await approve({}, key)]);
+      });
+
+      it("asks for each parent's", async () => {
+        const sibling = await addAsset(market, market.operator, { policy: DerivativePolicy.ByApproval });
+        const parents = [edgeTo(1), edgeTo(sibling)];
+        await expect(derive({ parents }, [await approve(), NO_APPROVAL]))
+          .to.be.revertedWithCustomError(assets, "DerivationNotApproved")
+          .withArgs(sibling, market.outsider.address);
+        await derive({ parents }, [await approve(), await approve({ parentId: sibling }, market.operator)]);
       });
     });
 
     describe("when all is well", () => {
+      const parents = [edgeTo(1, { incomeBps: 500 }), edgeTo(2, { relation: Relation.TrainedOn, incomeBps: 0 })];
+      const whole = {
+        kind: Adapter,
+        uri: "ipfs://adapter",
+        permittedUses: 0b11,
+        policy: DerivativePolicy.ByApproval,
+        minShareBps: 200,
+        royaltyBps: 250,
+        parents,
+      };
+
+      beforeEach(async () => {
+        await addAsset(market, market.operator, { kind: Dataset });
+      });
+
       it("mints the next token to the caller, with its URI", async () => {
-        await assets.connect(market.outsider).register("ipfs://second");
+        await derive(whole);
 
-        expect(await assets.assetCount()).to.equal(2);
-        expect(await assets.ownerOf(2)).to.equal(market.outsider.address);
-        expect(await assets.tokenURI(2)).to.equal("ipfs://second");
-        expect(await assets.versionCountOf(2)).to.equal(0);
+        expect(await assets.assetCount()).to.equal(3);
+        expect(await assets.ownerOf(3)).to.equal(market.outsider.address);
+        expect(await assets.tokenURI(3)).to.equal("ipfs://adapter");
+        expect(await assets.versionCountOf(3)).to.equal(0);
       });
 
-      it("emits AssetRegistered", async () => {
-        await expect(assets.connect(market.outsider).register("ipfs://second"))
+      it("keeps what it is, permits and came from", async () => {
+        await derive(whole);
+
+        expect(structOf(await assets.assetOf(3))).to.deep.equal({
+          kind: BigInt(Adapter),
+          policy: BigInt(DerivativePolicy.ByApproval),
+          minShareBps: 200n,
+          permittedUses: 0b11n,
+        });
+        expect((await assets.parentsOf(3)).map((edge) => [...edge])).to.deep.equal([
+          [1n, BigInt(Relation.FineTunedFrom), 500n],
+          [2n, BigInt(Relation.TrainedOn), 0n],
+        ]);
+        expect(await assets.royaltyInfo(3, 10_000)).to.deep.equal([market.outsider.address, 250n]);
+      });
+
+      it("emits AssetRegistered, AssetDerived for each parent, PolicySet and MetadataUpdate", async () => {
+        await expect(derive(whole))
           .to.emit(assets, "AssetRegistered")
-          .withArgs(2, market.outsider.address, "ipfs://second");
+          .withArgs(3, market.outsider.address, Adapter, "ipfs://adapter", 0b11, 250)
+          .and.to.emit(assets, "AssetDerived")
+          .withArgs(3, 1, Relation.FineTunedFrom, 500)
+          .and.to.emit(assets, "AssetDerived")
+          .withArgs(3, 2, Relation.TrainedOn, 0)
+          .and.to.emit(assets, "PolicySet")
+          .withArgs(3, DerivativePolicy.ByApproval, 200)
+          .and.to.emit(assets, "MetadataUpdate")
+          .withArgs(3);
       });
+    });
+  });
+
+  /** What the market's model's owner signs for the outsider. */
+  const derivation = (changes: Partial<Derivation> = {}): Derivation => ({
+    parentId: 1,
+    registrant: market.outsider.address,
+    relation: Relation.FineTunedFrom,
+    incomeBps: 1_000,
+    salt: 1,
+    deadline: 2n ** 39n,
+    ...changes,
+  });
+  const hashOf = (changes: Partial<Derivation>) => assets.derivationHash(derivation(changes));
+  const approve = async (
+    changes: Partial<Derivation> = {},
+    by: Signer = market.publisher,
+    domain: TypedDataDomain = {},
+  ): Promise<IAssetRegistry.DerivationApprovalStruct> => {
+    const message = derivation(changes);
+    const own = derivationDomainOf(31337n, await assets.getAddress());
+    const signature = await by.signTypedData({ ...own, ...domain }, DERIVATION_TYPES, message);
+    return { salt: message.salt, deadline: message.deadline, signature };
+  };
+
+  describe("derivationHash", () => {
+    it("is what ethers signs", async () => {
+      const domain = derivationDomainOf(31337n, await assets.getAddress());
+      expect(await hashOf({})).to.equal(TypedDataEncoder.hash(domain, DERIVATION_TYPES, derivation()));
+    });
+  });
+
+  describe("withdrawDerivation", () => {
+    const withdraw = (by: Signer = market.publisher, changes: Partial<Derivation> = {}) =>
+      assets.connect(by).withdrawDerivation(derivation(changes));
+
+    describe("when the caller is neither the parent's owner nor approved", () => {
+      it("reverts with CallerNotAssetOwner", async () => {
+        await expect(withdraw(market.outsider))
+          .to.be.revertedWithCustomError(assets, "CallerNotAssetOwner")
+          .withArgs(1, market.outsider.address);
+      });
+    });
+
+    describe("when it was used or taken back before", () => {
+      it("reverts with DerivationUsedBefore", async () => {
+        await withdraw();
+        await expect(withdraw())
+          .to.be.revertedWithCustomError(assets, "DerivationUsedBefore")
+          .withArgs(1, await hashOf({}));
+      });
+    });
+
+    describe("when all is well", () => {
+      it("voids the approval and no other, and emits DerivationWithdrawn", async () => {
+        await setPolicy(DerivativePolicy.ByApproval);
+        await expect(withdraw())
+          .to.emit(assets, "DerivationWithdrawn")
+          .withArgs(1, await hashOf({}));
+        await expect(derive({}, [await approve()]))
+          .to.be.revertedWithCustomError(assets, "DerivationUsedBefore")
+          .withArgs(1, await hashOf({}));
+        await derive({}, [await approve({ salt: 2 })]);
+      });
+    });
+  });
+
+  describe("describe", () => {
+    const redescribe = (by: Signer, uri = "ipfs://new") => assets.connect(by).describe(1, uri);
+
+    it("reverts with CallerNotAssetOwner for a stranger", async () => {
+      await expect(redescribe(market.outsider))
+        .to.be.revertedWithCustomError(assets, "CallerNotAssetOwner")
+        .withArgs(1, market.outsider.address);
+    });
+
+    it("reverts with AssetUriEmpty for nothing", async () => {
+      await expect(redescribe(market.publisher, "")).to.be.revertedWithCustomError(assets, "AssetUriEmpty").withArgs();
+    });
+
+    it("changes the metadata's address, and emits AssetDescribed and MetadataUpdate", async () => {
+      await expect(redescribe(market.publisher))
+        .to.emit(assets, "AssetDescribed")
+        .withArgs(1, "ipfs://new")
+        .and.to.emit(assets, "MetadataUpdate")
+        .withArgs(1);
+      expect(await assets.tokenURI(1)).to.equal("ipfs://new");
+    });
+  });
+
+  describe("setPolicy", () => {
+    it("reverts with CallerNotAssetOwner for a stranger", async () => {
+      await expect(assets.connect(market.outsider).setPolicy(1, DerivativePolicy.Open, 0))
+        .to.be.revertedWithCustomError(assets, "CallerNotAssetOwner")
+        .withArgs(1, market.outsider.address);
+    });
+
+    it("reverts with MinShareAboveWhole for more than the whole", async () => {
+      await expect(setPolicy(DerivativePolicy.Open, 10_001))
+        .to.be.revertedWithCustomError(assets, "MinShareAboveWhole")
+        .withArgs(10_001);
+    });
+
+    it("binds children from then on, and emits PolicySet", async () => {
+      await derive();
+      const before = await assets.parentsOf(2);
+      await expect(setPolicy(DerivativePolicy.Open, 5_000))
+        .to.emit(assets, "PolicySet")
+        .withArgs(1, DerivativePolicy.Open, 5_000);
+
+      expect(await assets.parentsOf(2)).to.deep.equal(before);
+      await expect(derive()).to.be.revertedWithCustomError(assets, "IncomeShareBelowMinimum");
+      const { kind, permittedUses } = await assets.assetOf(1);
+      expect([kind, permittedUses]).to.deep.equal([BigInt(AssetKind.Model), 2n ** 32n - 1n]);
+    });
+  });
+
+  describe("setRoyaltyReceiver", () => {
+    it("reverts with CallerNotRoyaltyReceiver for everybody but the present one, the token's buyer included", async () => {
+      await assets.connect(market.publisher).transferFrom(market.publisher, market.operator, 1);
+      for (const by of [market.operator, market.outsider]) {
+        await expect(assets.connect(by).setRoyaltyReceiver(1, by))
+          .to.be.revertedWithCustomError(assets, "CallerNotRoyaltyReceiver")
+          .withArgs(1, by.address);
+      }
+    });
+
+    it("reverts with ERC2981InvalidTokenRoyaltyReceiver for nobody", async () => {
+      await expect(assets.connect(market.publisher).setRoyaltyReceiver(1, ZeroAddress))
+        .to.be.revertedWithCustomError(assets, "ERC2981InvalidTokenRoyaltyReceiver")
+        .withArgs(1, ZeroAddress);
+    });
+
+    it("hands the royalty on, at the same rate, and emits RoyaltyReceiverSet", async () => {
+      await derive({ royaltyBps: 1_000 });
+      await expect(assets.connect(market.outsider).setRoyaltyReceiver(2, market.treasury))
+        .to.emit(assets, "RoyaltyReceiverSet")
+        .withArgs(2, market.treasury.address);
+      expect(await assets.royaltyInfo(2, 50_000)).to.deep.equal([market.treasury.address, 5_000n]);
+      await assets.connect(market.treasury).setRoyaltyReceiver(2, market.outsider);
+      expect(await assets.royaltyInfo(2, 50_000)).to.deep.equal([market.outsider.address, 5_000n]);
+    });
+  });
+
+  describe("royaltyInfo", () => {
+    it("is nothing for a token that doesn't exist", async () => {
+      expect(await assets.royaltyInfo(9, 10_000)).to.deep.equal([ZeroAddress, 0n]);
+    });
+  });
+
+  describe("assetOf", () => {
+    it("reverts with AssetUnknown for an asset that doesn't exist", async () => {
+      await expect(assets.assetOf(9)).to.be.revertedWithCustomError(assets, "AssetUnknown").withArgs(9);
+    });
+  });
+
+  describe("lineage, under attack", () => {
+    const share = async () => (await assets.parentsOf(2)).map(({ incomeBps }) => incomeBps);
+
+    beforeEach(async () => {
+      await derive();
+    });
+
+    it("gives the child's owner no way to lower what its parent gets: no function but `register` writes an edge", async () => {
+      const { publish, describe, setPolicy, setRoyaltyReceiver, recall } = assets.connect(market.outsider);
+      await publish(2, id("manifest"), ZeroHash, "ipfs://version", "");
+      await recall(versionId(2, 1));
+      await describe(2, "ipfs://other");
+      await setPolicy(2, DerivativePolicy.Closed, 0);
+      await setRoyaltyReceiver(2, market.licensee);
+      await assets.connect(market.outsider).transferFrom(market.outsider, market.licensee, 2);
+      expect(await share()).to.deep.equal([1_000n]);
+      const writers = assets.interface.fragments.filter(
+        (fragment) => fragment.type === "function" && fragment.format("full").includes("incomeBps"),
+      );
+      expect(writers.map((fragment) => (fragment as FunctionFragment).name)).to.have.members([
+        "register",
+        "parentsOf",
+        "derivationHash",
+        "withdrawDerivation",
+      ]);
+    });
+
+    it("gives the parent's owner no way to raise it", async () => {
+      await setPolicy(DerivativePolicy.Open, 10_000);
+      await setPolicy(DerivativePolicy.Closed, 0);
+      await assets.connect(market.publisher).transferFrom(market.publisher, market.licensee, 1);
+      expect(await share()).to.deep.equal([1_000n]);
+    });
+
+    it("lets the parent's owner take no more than its child named, however the two are ordered", async () => {
+      await setPolicy(DerivativePolicy.Open, 1_001);
+      await expect(derive()).to.be.revertedWithCustomError(assets, "IncomeShareBelowMinimum").withArgs(1, 1_000, 1_001);
+    });
+
+    it("can't be closed into a ring: whoever was there before can't have come from what is new", async () => {
+      await expect(derive({ parents: [edgeTo(2), edgeTo(3)] }))
+        .to.be.revertedWithCustomError(assets, "AssetUnknown")
+        .withArgs(3);
     });
   });
 
   describe("publish", () => {
     const manifest = id("manifest of version 2");
     const publish = (by = market.publisher, assetId = 1, manifestHash = manifest) =>
-      assets.connect(by).publish(assetId, manifestHash, id("weights 2"), "ipfs://version-2");
+      assets.connect(by).publish(assetId, manifestHash, id("weights 2"), "ipfs://version-2", "better at sums");
 
     describe("when the caller is neither the owner nor approved", () => {
       it("reverts with CallerNotAssetOwner", async () => {
@@ -85,8 +642,8 @@ describe("AssetRegistry", () => {
 
     describe("when the manifest was published before as a version of another asset", () => {
       it("publishes it under this asset, too", async () => {
-        await assets.connect(market.outsider).register("ipfs://copy");
-        await assets.connect(market.outsider).publish(2, id("manifest"), ZeroHash, "");
+        await addAsset(market, market.outsider);
+        await assets.connect(market.outsider).publish(2, id("manifest"), ZeroHash, "", "");
 
         expect(await assets.versionOfManifest(1, id("manifest"))).to.equal(versionId(1, 1));
         expect(await assets.versionOfManifest(2, id("manifest"))).to.equal(versionId(2, 1));
@@ -104,7 +661,9 @@ describe("AssetRegistry", () => {
           id("weights 2"),
           await time.latest(),
           0,
+          market.publisher.address,
           "ipfs://version-2",
+          "better at sums",
         ]);
         expect(await assets.versionOf(versionId(1, 1))).to.deep.equal(first);
       });
@@ -117,7 +676,15 @@ describe("AssetRegistry", () => {
       it("emits VersionPublished and MetadataUpdate", async () => {
         await expect(publish())
           .to.emit(assets, "VersionPublished")
-          .withArgs(1, versionId(1, 2), manifest, id("weights 2"), "ipfs://version-2")
+          .withArgs(
+            1,
+            versionId(1, 2),
+            manifest,
+            id("weights 2"),
+            market.publisher.address,
+            "ipfs://version-2",
+            "better at sums",
+          )
           .and.to.emit(assets, "MetadataUpdate")
           .withArgs(1);
       });
@@ -131,6 +698,7 @@ describe("AssetRegistry", () => {
         await publish(market.operator, 1, id("manifest 3"));
 
         expect(await assets.versionCountOf(1)).to.equal(3);
+        expect((await assets.versionOf(versionId(1, 3))).publishedBy).to.equal(market.operator.address);
       });
     });
 
@@ -197,9 +765,9 @@ describe("AssetRegistry", () => {
       });
 
       it("leaves other versions as they were, and takes new ones", async () => {
-        await assets.connect(market.publisher).publish(1, id("manifest 2"), ZeroHash, "");
+        await assets.connect(market.publisher).publish(1, id("manifest 2"), ZeroHash, "", "");
         await recall();
-        await assets.connect(market.publisher).publish(1, id("manifest 3"), ZeroHash, "");
+        await assets.connect(market.publisher).publish(1, id("manifest 3"), ZeroHash, "", "");
         for (const number of [2, 3]) {
           expect(await assets.statusOf(versionId(1, number))).to.equal(VersionStatus.Usable);
         }
@@ -244,7 +812,7 @@ describe("AssetRegistry", () => {
       const owner = assets.connect(market.publisher);
       const effects: number[] = [];
       for (const number of [2, 3, 4]) {
-        await owner.publish(1, id(`manifest ${number}`), ZeroHash, "");
+        await owner.publish(1, id(`manifest ${number}`), ZeroHash, "", "");
         await time.increase(HOUR);
         await owner.recall(versionId(1, number));
         effects.push((await time.latest()) + NOTICE);
@@ -271,9 +839,9 @@ describe("AssetRegistry", () => {
 
     it("counts those of the same second, and of its asset alone", async () => {
       const owner = assets.connect(market.publisher);
-      await owner.publish(1, id("manifest 2"), ZeroHash, "");
-      await assets.connect(market.outsider).register("ipfs://other");
-      await assets.connect(market.outsider).publish(2, id("manifest"), ZeroHash, "");
+      await owner.publish(1, id("manifest 2"), ZeroHash, "", "");
+      await addAsset(market, market.outsider);
+      await assets.connect(market.outsider).publish(2, id("manifest"), ZeroHash, "", "");
       await network.provider.send("evm_setAutomine", [false]);
       const sent = [await owner.recall(versionId(1, 1)), await owner.recall(versionId(1, 2))];
       await network.provider.send("evm_mine");

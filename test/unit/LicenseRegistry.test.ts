@@ -3,6 +3,7 @@ import { expect } from "chai";
 import type { ParamType } from "ethers";
 import hre from "hardhat";
 import {
+  addAsset,
   addPlan,
   buyLicense,
   DAY,
@@ -72,6 +73,17 @@ describe("LicenseRegistry", () => {
         });
       });
     }
+
+    describe("when it permits a use that the asset forbids", () => {
+      it("reverts with UsesNotPermitted, and allows what the asset does", async () => {
+        const assetId = await addAsset(market, market.publisher, { permittedUses: 0b0110 });
+        await expect(create({ assetId, permittedUses: 0b1111 }))
+          .to.be.revertedWithCustomError(licenses, "UsesNotPermitted")
+          .withArgs(assetId, 0b1001);
+        await create({ assetId, permittedUses: 0b0100 });
+        await create({ assetId, permittedUses: 0 });
+      });
+    });
 
     describe("when the attestor has no code", () => {
       it("reverts with AttestorNotContract", async () => {

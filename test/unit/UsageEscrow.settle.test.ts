@@ -22,6 +22,7 @@ import {
   HOUR,
   NOTICE,
   proofBy,
+  registration,
   settle,
   STOP_GRACE,
   structOf,
@@ -204,7 +205,7 @@ describe("UsageEscrow", () => {
 
       it("doesn't matter to another operator's lane, nor another version's", async () => {
         const operatorId = await addOperator(market, market.payees[4], usd(100));
-        await market.licet.assets.connect(market.publisher).publish(1, id("manifest 2"), ZeroHash, "");
+        await market.licet.assets.connect(market.publisher).publish(1, id("manifest 2"), ZeroHash, "", "");
         const batch = await nextBatch();
         const { epochStart, epochEnd } = batch.header;
         await submit(batch);
@@ -243,8 +244,8 @@ describe("UsageEscrow", () => {
 
     describe("when the version is another model's", () => {
       it("reverts with VersionNotOfModel", async () => {
-        await market.licet.assets.connect(market.outsider).register("ipfs://other");
-        await market.licet.assets.connect(market.outsider).publish(2, id("other manifest"), ZeroHash, "");
+        await market.licet.assets.connect(market.outsider).register(registration({ uri: "ipfs://other" }), []);
+        await market.licet.assets.connect(market.outsider).publish(2, id("other manifest"), ZeroHash, "", "");
         const versionId = (2n << 32n) | 1n;
         await expectRefused(await nextBatch({ versionId }), "VersionNotOfModel", [versionId, 1]);
       });

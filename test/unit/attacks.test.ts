@@ -25,6 +25,7 @@ import {
   planTerms,
   proofBy,
   purchaseOf,
+  registration,
   settle,
   STOP_GRACE,
   usd,
@@ -477,7 +478,7 @@ describe("attacks", () => {
 
     it("a decoy that is recalled before a sale frees nobody, and keeps no later recall from it", async () => {
       const { assets } = market.licet;
-      await assets.connect(market.publisher).publish(1, id("decoy"), ZeroHash, "");
+      await assets.connect(market.publisher).publish(1, id("decoy"), ZeroHash, "", "");
       await assets.connect(market.publisher).recall((1n << 32n) | 2n);
       const informed = await buyLicense(market, usd(100), { planId });
       expect(await escrow.committedOf(informed)).to.equal(usd(100));
@@ -756,8 +757,8 @@ describe("attacks", () => {
     /** A stranger's own model and plan, whose attestor vouches for whatever the stranger says. */
     const crookedPlan = async () => {
       const { assets, licenses } = market.licet;
-      await assets.connect(market.outsider).register("ipfs://bait");
-      await assets.connect(market.outsider).publish(2, id("bait"), ZeroHash, "");
+      await assets.connect(market.outsider).register(registration({ uri: "ipfs://bait" }), []);
+      await assets.connect(market.outsider).publish(2, id("bait"), ZeroHash, "", "");
       const attestor = await hre.ethers.deployContract("AttestorThatAlwaysVouches");
       await licenses.connect(market.outsider).createPlan(planTerms(2, await attestor.getAddress()));
       return Number(await licenses.planCount());

@@ -97,7 +97,7 @@ describe(DOCUMENT, () => {
     },
     acts: {
       publish: [
-        ({ licet, publisher }) => licet.assets.connect(publisher).publish(1, id("another"), id("w"), "ipfs://2"),
+        ({ licet, publisher }) => licet.assets.connect(publisher).publish(1, id("another"), id("w"), "ipfs://2", ""),
       ],
       recall: [recall],
       time: [pass(7 * DAY)],
