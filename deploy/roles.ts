@@ -44,7 +44,19 @@ export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions:
 
 /** Functions that anybody may call, or that check inline who is a party, by name. */
 export const OPEN: Record<string, string[]> = {
-  AssetRegistry: ["register", "publish", "recall", "approve", "setApprovalForAll", "transferFrom", "safeTransferFrom"],
+  AssetRegistry: [
+    "register",
+    "describe",
+    "setPolicy",
+    "setRoyaltyReceiver",
+    "withdrawDerivation",
+    "publish",
+    "recall",
+    "approve",
+    "setApprovalForAll",
+    "transferFrom",
+    "safeTransferFrom",
+  ],
   LicenseRegistry: [
     "createPlan",
     "acceptOffer",
@@ -57,7 +69,16 @@ export const OPEN: Record<string, string[]> = {
   ],
   OperatorRegistry: ["register", "describe", "addKey", "revokeKey", "setServed"],
   PerformanceStaking: ["addStake", "thaw", "withdraw", "withdrawProceeds"],
-  RevenueWaterfall: ["distribute", "withdraw"],
+  RevenueWaterfall: [
+    "addPayee",
+    "giveUp",
+    "distribute",
+    "withdraw",
+    "approve",
+    "setApprovalForAll",
+    "transferFrom",
+    "safeTransferFrom",
+  ],
   UsageEscrow: [
     "buy",
     "deposit",

@@ -3,7 +3,7 @@ pragma solidity 0.8.30;
 
 /// Identities. Each counts from 1, so that zero is always "none".
 
-/// @dev A model (later also an adapter or a dataset): a token of AssetRegistry.
+/// @dev A model, an adapter or a dataset: a token of AssetRegistry.
 type AssetId is uint32;
 
 /// @dev A published version: its asset's id in the upper 32 bits, its number within the asset in the lower 32.
@@ -15,15 +15,23 @@ type PlanId is uint32;
 /// @dev A license: a token of LicenseRegistry and an account of UsageEscrow.
 type LicenseId is uint64;
 
+/// @dev A payee of an asset: a token of RevenueWaterfall.
+type PayeeId is uint32;
+
 /// @dev An operator of OperatorRegistry and its pool in PerformanceStaking.
 type OperatorId is uint24;
 
 using {assetsEqual as ==} for AssetId global;
+using {payeesEqual as ==} for PayeeId global;
 using {plansDiffer as !=} for PlanId global;
 using {operatorsDiffer as !=} for OperatorId global;
 
 function assetsEqual(AssetId a, AssetId b) pure returns (bool) {
     return AssetId.unwrap(a) == AssetId.unwrap(b);
+}
+
+function payeesEqual(PayeeId a, PayeeId b) pure returns (bool) {
+    return PayeeId.unwrap(a) == PayeeId.unwrap(b);
 }
 
 function plansDiffer(PlanId a, PlanId b) pure returns (bool) {

@@ -3,7 +3,7 @@ import { roleNameOf } from "../../deploy/roles";
 import * as factories from "../../typechain-types";
 import { assetOf, numberOf } from "../protocol/versionId";
 import { REFUSAL_SENTENCES } from "./refusalSentences";
-import { statusName, type StatusName } from "./statuses";
+import { LINEAGE, statusName, type StatusName } from "./statuses";
 
 /** What amounts are of: without it they are said in smallest units. */
 export interface Currency {
@@ -56,6 +56,8 @@ export const WAYS: Record<string, (value: bigint, currency?: Currency) => string
   batch: (status) =>
     (statusName("BatchStatus", status) === "None" ? "unknown" : statusName("BatchStatus", status)).toLowerCase(),
   license: (status) => LICENSE_STATES[statusName("LicenseStatus", status)],
+  kind: (kind) => `a ${LINEAGE.AssetKind[Number(kind)].toLowerCase()}`,
+  relation: (relation) => LINEAGE.Relation[Number(relation)],
   waited: (time) => (time === 0n ? "not begun" : `over after ${timeOf(time)}`),
   role: roleNameOf,
 };

@@ -5,11 +5,33 @@
  */
 export const REFUSAL_SENTENCES: Record<string, string> = {
   // AssetRegistry
-  AssetUriEmpty: "A model needs the address of its metadata: name one",
+  ApprovalsNotParallel:
+    "{approvals} approvals stand beside {parents} parents: name one for each, all zero where none is needed",
+  AssetUnknown: "There is no asset {assetId}",
+  AssetUriEmpty: "An asset needs the address of its metadata: name one",
   CallerNotAssetOwner: "Asset {assetId} isn't {caller}'s: act as its owner, or have its owner approve {caller}",
+  CallerNotRoyaltyReceiver: "The royalty on sales of asset {assetId} isn't {caller}'s: act as its receiver",
+  DerivationExpired: "The approval of asset {parentId}'s owner counted until {deadline:time}: ask for a new one",
+  DerivationNotApproved:
+    "The owner of asset {parentId} didn't approve that {registrant} derives from it on these terms: ask for its approval",
+  DerivationUsedBefore: "The approval {digest} of asset {parentId}'s owner was used or taken back: ask for a new one",
+  DerivativesClosed: "Nothing may be derived from asset {parentId} but by its owner: its policy is closed",
+  IncomeAboveWhole:
+    "The parents' and payees' shares of the asset's income add up to {incomeBps:percent}, more than the whole: lower them",
+  IncomeShareBelowMinimum:
+    "Asset {parentId} asks for {minShareBps:percent} of the income of what comes from it, and not {incomeBps:percent}: give it " +
+    "as much, or ask for its owner's approval",
   ManifestHashZero: "A version of asset {assetId} needs the hash of its manifest: name one",
   ManifestPublishedBefore:
     "Asset {assetId} has published the manifest {manifestHash} before, as {versionId:version}: there is nothing new to publish",
+  MinShareAboveWhole: "A minimum share of {minShareBps:percent} is more than the whole: lower it",
+  ParentsAboveLimit: "An asset has at most {most} parents, and not {parents}",
+  ParentsNotAscending: "Parent {parentId} comes after parent {before}: name each once, ascending by id",
+  RelationUnfit:
+    "The asset would be {childKind:kind}, and its parent {parentId} is {parentKind:kind}: that isn't {relation:relation}",
+  RoyaltyAboveBound: "A royalty of {royaltyBps:percent} is above its bound of {bound:percent}: lower it",
+  UsesNotPermitted:
+    "Asset {assetId} doesn't permit the uses {uses} (a bit field), so nothing that comes from it, and no plan of it, can",
   VersionRecalledBefore:
     "{versionId:Version} was recalled before: that takes effect on {recallAt:time}, and can't be undone",
   VersionUnknown: "There is no {versionId:version}: see `model:show` for those that there are",
@@ -43,6 +65,11 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
     "{largestFeeBps:percent} are more than the whole, and leave the operator nothing: lower the shares",
   TermPeriodOutOfRange: "A term lasts {shortest:period} to {longest:period}, and not {termPeriod:period}",
   TermUnsupported: "This release can't enforce a plan's {term}: leave it out",
+
+  // RevenueWaterfall
+  IncomeShareZero: "A payee of asset {assetId} gets a share of its income: name one above 0",
+  PayeesAboveLimit: "Asset {assetId} has {most} payees, as many as it may: one must give up its share first",
+  PotEmpty: "The pot of asset {assetId} is empty: the escrow's payAsset and its children's distributions fill it",
 
   // OperatorRegistry
   CallerNotOperator: "Operator {operatorId} isn't {caller}'s: act as its owner",
@@ -157,14 +184,10 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   WaterfallOfAnotherMarket: "The waterfall {waterfall} is of another currency or another registry of assets",
   WindowClosed: "The batch could settle until {closedAt:time}, and it is {time:time}: it is never charged",
 
-  // RevenueWaterfall
-  ClaimableEmpty: "{payee} has nothing to withdraw: distributions bring it",
-  PotEmpty: "The pot of asset {assetId} is empty: its income comes by `payAsset`",
-
   // CommitteeAttestor
   CommitteeEmpty: "A committee needs members: name some",
   CommitteeTooLarge: "A committee of {members} members is too large: it has at most {most}",
-  IncomeEmpty: "{payee} has earned nothing by attesting that isn't withdrawn yet",
+  IncomeEmpty: "{payee} has earned nothing here that isn't withdrawn yet",
   PayeeZero: "The member {signer} must be paid to somebody: name its payee",
   RotationNotSigned:
     "The rotation {digest} isn't signed by as many of the present committee as must: gather more signatures",
@@ -226,7 +249,13 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   SafeERC20FailedOperation: "The currency {token} refused to move the money: look at what it holds against either side",
   SignatureInvalid: "The signature isn't {signer}'s",
 
-  // Tokens of AssetRegistry and LicenseRegistry
+  // Tokens of AssetRegistry, LicenseRegistry and RevenueWaterfall
+  ERC2981InvalidDefaultRoyalty: "A royalty of {numerator} in {denominator} is more than the whole",
+  ERC2981InvalidDefaultRoyaltyReceiver: "A royalty can't go to {receiver}: name another address",
+  ERC2981InvalidTokenRoyalty:
+    "A royalty of {numerator} in {denominator} on sales of token {tokenId} is more than the whole",
+  ERC2981InvalidTokenRoyaltyReceiver:
+    "The royalty on sales of token {tokenId} can't go to {receiver}: name another address",
   ERC721IncorrectOwner: "Token {tokenId} is {owner}'s, and not {sender}'s",
   ERC721InsufficientApproval:
     "Token {tokenId} isn't {operator}'s: act as its owner, or have its owner approve {operator}",

@@ -9,6 +9,13 @@ export const STATUSES = {
   RotationStatus: ["None", "Announced", "Present", "Former", "Past"],
 } as const;
 
+/** What assets are, how they came from one another, and who may derive from them, by the contracts' numbers. */
+export const LINEAGE = {
+  AssetKind: ["Model", "Adapter", "Dataset"],
+  Relation: ["FineTunedFrom", "AdapterOf", "DistilledFrom", "MergedFrom", "QuantizedFrom", "TrainedOn", "EvaluatedOn"],
+  DerivativePolicy: ["Closed", "Open", "ByApproval"],
+} as const;
+
 /** Statuses are a matter of time: they are asked for as of the block to come, since the latest may be long past. */
 export const AS_OF_NOW = { blockTag: "pending" } as const;
 

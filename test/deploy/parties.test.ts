@@ -7,12 +7,14 @@ import {
   addPlan,
   ATTESTORS,
   buyLicense,
+  creditAsset,
   DAY,
   deployMarket,
   entryOf,
   planTerms,
   proofBy,
   purchaseOf,
+  registration,
   settle,
   signOffer,
   usd,
@@ -67,8 +69,20 @@ const tokenOwnerOnly = (error: string, args: (ready: Ready, caller: string) => u
 /** Every function that no role guards: who may call it, and what a stranger is told. */
 const PARTIES: Record<string, Record<string, Party>> = {
   AssetRegistry: {
-    register: anybody(({ market }, by) => market.licet.assets.connect(by).register("ipfs://another")),
-    publish: publisherOnly(({ market }, by) => market.licet.assets.connect(by).publish(1, id("x"), ZeroHash, "")),
+    register: anybody(({ market }, by) =>
+      market.licet.assets.connect(by).register(registration({ uri: "ipfs://another" }), []),
+    ),
+    describe: publisherOnly(({ market }, by) => market.licet.assets.connect(by).describe(1, "ipfs://new")),
+    setPolicy: publisherOnly(({ market }, by) => market.licet.assets.connect(by).setPolicy(1, 0, 0)),
+    setRoyaltyReceiver: only("who receives the royalty", "CallerNotRoyaltyReceiver", (_, by) => [1, by])(
+      ({ market }, by) => market.licet.assets.connect(by).setRoyaltyReceiver(1, KEY),
+    ),
+    withdrawDerivation: publisherOnly(({ market }, by) =>
+      market.licet.assets
+        .connect(by)
+        .withdrawDerivation({ parentId: 1, registrant: KEY, relation: 0, incomeBps: 0, salt: 0, deadline: 1 }),
+    ),
+    publish: publisherOnly(({ market }, by) => market.licet.assets.connect(by).publish(1, id("x"), ZeroHash, "", "")),
     recall: publisherOnly(({ market }, by) => market.licet.assets.connect(by).recall(market.versionId)),
     approve: tokenOwnerOnly("ERC721InvalidApprover", (_, by) => [by])(({ market }, by) =>
       market.licet.assets.connect(by).approve(KEY, 1),
@@ -130,11 +144,22 @@ const PARTIES: Record<string, Record<string, Party>> = {
     ),
   },
   RevenueWaterfall: {
-    distribute: anybody(async ({ market }, by) => {
-      await market.licet.escrow.payAsset(1);
-      return market.licet.waterfall.connect(by).distribute(1);
-    }),
-    withdraw: earnerOnly("ClaimableEmpty")(({ market }, by) => market.licet.waterfall.connect(by).withdraw(by)),
+    addPayee: publisherOnly(({ market }, by) => market.licet.waterfall.connect(by).addPayee(1, KEY, 1)),
+    giveUp: tokenOwnerOnly("ERC721InsufficientApproval", (_, by) => [by, 1])(({ market }, by) =>
+      market.licet.waterfall.connect(by).giveUp(1),
+    ),
+    distribute: anybody(({ market }, by) => market.licet.waterfall.connect(by).distribute(1)),
+    withdraw: earnerOnly("IncomeEmpty")(({ market }, by) => market.licet.waterfall.connect(by).withdraw(by)),
+    approve: tokenOwnerOnly("ERC721InvalidApprover", (_, by) => [by])(({ market }, by) =>
+      market.licet.waterfall.connect(by).approve(KEY, 1),
+    ),
+    setApprovalForAll: anybody(({ market }, by) => market.licet.waterfall.connect(by).setApprovalForAll(KEY, true)),
+    transferFrom: tokenOwnerOnly("ERC721InsufficientApproval", (_, by) => [by, 1])(({ market }, by) =>
+      market.licet.waterfall.connect(by).transferFrom(market.publisher, KEY, 1),
+    ),
+    safeTransferFrom: tokenOwnerOnly("ERC721InsufficientApproval", (_, by) => [by, 1])(({ market }, by) =>
+      market.licet.waterfall.connect(by)["safeTransferFrom(address,address,uint256)"](market.publisher, KEY, 1),
+    ),
   },
   UsageEscrow: {
     buy: anybody(({ market }, by) => market.licet.escrow.connect(by).buy(purchaseOf(market, { to: KEY }))),
@@ -308,5 +333,7 @@ async function deployReady(): Promise<Ready> {
   const held = (await settle(market, [worth(waiting, 5)])).batchId;
   await time.increaseTo(expiresAt);
   await escrow.release(released);
+  await market.licet.waterfall.connect(market.publisher).addPayee(1, market.publisher, 1_000);
+  await creditAsset(market, 1, usd(1));
   return { market, lapsed, waiting, movable, held, released };
 }

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { refusalOf, sentenceFor, WAYS } from "../../oracle/chain/refusal";
 import { REFUSAL_SENTENCES } from "../../oracle/chain/refusalSentences";
-import { STATUSES } from "../../oracle/chain/statuses";
+import { LINEAGE, STATUSES } from "../../oracle/chain/statuses";
 import * as factories from "../../typechain-types";
 
 const root = path.join(__dirname, "../..");
@@ -166,7 +166,7 @@ describe("statuses", () => {
     .map((file) => readFileSync(path.join(root, "contracts/interfaces", file), "utf8"))
     .join("\n");
 
-  for (const [kind, names] of Object.entries(STATUSES)) {
+  for (const [kind, names] of Object.entries({ ...STATUSES, ...LINEAGE })) {
     it(`are the contracts' own: ${kind}`, () => {
       const declared = new RegExp(`enum ${kind} \\{([^}]*)\\}`).exec(sources);
       expect(declared?.[1].split(",").map((name) => name.trim())).to.deep.equal(names);

@@ -77,7 +77,8 @@ export async function everybodyLeaves(market: Market): Promise<void> {
   for (const id of ids) await closeLicense(market, id);
   for (const batchId of await batchIdsOf(market)) await payBatch(market, batchId);
   for (const operatorId of operatorIds) await payOperator(market, operatorId);
-  for (const assetId of numbers(await assets.assetCount())) await payAsset(market, assetId);
+  // Assets come after their parents: what the last ones earn runs on to the first.
+  for (const assetId of numbers(await assets.assetCount()).reverse()) await payAsset(market, assetId);
   await leaveWithBalances(market, ids, operatorIds);
   await leaveWithIncome(market);
 }

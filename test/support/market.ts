@@ -22,6 +22,7 @@ import {
 import { packEntries, totalOf, unpackOutcomes } from "../../oracle/protocol/entries";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import { OFFER_TYPES, offerDomainOf } from "../../oracle/protocol/offers";
+import type { IAssetRegistry } from "../../typechain-types/contracts/AssetRegistry";
 import type { BatchHeader, Entry, Usage } from "../../oracle/protocol/types";
 
 export const HOUR = 3600;
@@ -49,6 +50,18 @@ export const BatchStatus = { None: 0, Held: 1, Releasable: 2, Released: 3, Colle
 export const OperatorStatus = { Unstaked: 0, Active: 1, Jailed: 2 } as const;
 export const RotationStatus = { None: 0, Announced: 1, Present: 2, Former: 3, Past: 4 } as const;
 
+export const AssetKind = { Model: 0, Adapter: 1, Dataset: 2 } as const;
+export const Relation = {
+  FineTunedFrom: 0,
+  AdapterOf: 1,
+  DistilledFrom: 2,
+  MergedFrom: 3,
+  QuantizedFrom: 4,
+  TrainedOn: 5,
+  EvaluatedOn: 6,
+} as const;
+export const DerivativePolicy = { Closed: 0, Open: 1, ByApproval: 2 } as const;
+
 /** A struct that a call returned, as a plain object. */
 export const structOf = (returned: object) => (returned as unknown as Result).toObject(true);
 
@@ -75,6 +88,46 @@ export interface Market extends Actors {
   operatorId: number;
   /** Currency units of the operator's stake. */
   stake: bigint;
+}
+
+/** What an asset is registered as: a model that permits every use and everybody's derivatives, unless `changes` say otherwise. */
+export function registration(changes: Partial<IAssetRegistry.RegistrationStruct> = {}) {
+  return {
+    kind: AssetKind.Model,
+    uri: "ipfs://asset",
+    permittedUses: 2 ** 32 - 1,
+    policy: DerivativePolicy.Open,
+    minShareBps: 0,
+    royaltyBps: 0,
+    parents: [],
+    ...changes,
+  };
+}
+
+/** In the place of an approval that a derivation doesn't need. */
+export const NO_APPROVAL: IAssetRegistry.DerivationApprovalStruct = { salt: 0, deadline: 0, signature: "0x" };
+
+/** Registers an asset that came from `parents`, which must permit it. @returns its id */
+export async function addAsset(
+  { licet: { assets } }: Market,
+  by: Signer,
+  changes: Partial<IAssetRegistry.RegistrationStruct> = {},
+): Promise<number> {
+  const { parents, ...rest } = registration(changes);
+  await assets.connect(by).register(
+    { ...rest, parents },
+    parents.map(() => NO_APPROVAL),
+  );
+  return Number(await assets.assetCount());
+}
+
+/** Has UsageEscrow send an asset some income. */
+export async function creditAsset({ licet }: Market, assetId: number, amount: bigint): Promise<void> {
+  const { currency, escrow, waterfall } = licet;
+  const address = await escrow.getAddress();
+  await setBalance(address, 10n ** 18n);
+  await currency.mint(waterfall, amount);
+  await waterfall.connect(await hre.ethers.getImpersonatedSigner(address)).credit(assetId, amount);
 }
 
 /** Terms of a plan: what the demo asks for, unless `changes` say otherwise. */
@@ -178,8 +231,8 @@ export async function deployMarket(changes: Partial<DeploymentParameters> = {}):
   const governor = await hre.ethers.getImpersonatedSigner(await timelock.getAddress());
   await setBalance(governor.address, parseEther("100"));
 
-  await assets.connect(publisher).register("ipfs://model");
-  await assets.connect(publisher).publish(1, id("manifest"), id("weights"), "ipfs://version-1");
+  await assets.connect(publisher).register(registration({ uri: "ipfs://model" }), []);
+  await assets.connect(publisher).publish(1, id("manifest"), id("weights"), "ipfs://version-1", "");
   await licenses.connect(publisher).createPlan(planTerms(1, await committee.getAddress()));
 
   await operators.connect(operator).register("http://127.0.0.1:8080", "ipfs://operator");

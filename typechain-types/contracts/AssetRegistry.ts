@@ -24,12 +24,110 @@ import type {
 } from "../common";
 
 export declare namespace IAssetRegistry {
+  export type AssetStruct = {
+    kind: BigNumberish;
+    policy: BigNumberish;
+    minShareBps: BigNumberish;
+    permittedUses: BigNumberish;
+  };
+
+  export type AssetStructOutput = [
+    kind: bigint,
+    policy: bigint,
+    minShareBps: bigint,
+    permittedUses: bigint
+  ] & {
+    kind: bigint;
+    policy: bigint;
+    minShareBps: bigint;
+    permittedUses: bigint;
+  };
+
+  export type DerivationStruct = {
+    parentId: BigNumberish;
+    registrant: AddressLike;
+    relation: BigNumberish;
+    incomeBps: BigNumberish;
+    salt: BigNumberish;
+    deadline: BigNumberish;
+  };
+
+  export type DerivationStructOutput = [
+    parentId: bigint,
+    registrant: string,
+    relation: bigint,
+    incomeBps: bigint,
+    salt: bigint,
+    deadline: bigint
+  ] & {
+    parentId: bigint;
+    registrant: string;
+    relation: bigint;
+    incomeBps: bigint;
+    salt: bigint;
+    deadline: bigint;
+  };
+
+  export type EdgeStruct = {
+    parentId: BigNumberish;
+    relation: BigNumberish;
+    incomeBps: BigNumberish;
+  };
+
+  export type EdgeStructOutput = [
+    parentId: bigint,
+    relation: bigint,
+    incomeBps: bigint
+  ] & { parentId: bigint; relation: bigint; incomeBps: bigint };
+
+  export type RegistrationStruct = {
+    kind: BigNumberish;
+    uri: string;
+    permittedUses: BigNumberish;
+    policy: BigNumberish;
+    minShareBps: BigNumberish;
+    royaltyBps: BigNumberish;
+    parents: IAssetRegistry.EdgeStruct[];
+  };
+
+  export type RegistrationStructOutput = [
+    kind: bigint,
+    uri: string,
+    permittedUses: bigint,
+    policy: bigint,
+    minShareBps: bigint,
+    royaltyBps: bigint,
+    parents: IAssetRegistry.EdgeStructOutput[]
+  ] & {
+    kind: bigint;
+    uri: string;
+    permittedUses: bigint;
+    policy: bigint;
+    minShareBps: bigint;
+    royaltyBps: bigint;
+    parents: IAssetRegistry.EdgeStructOutput[];
+  };
+
+  export type DerivationApprovalStruct = {
+    salt: BigNumberish;
+    deadline: BigNumberish;
+    signature: BytesLike;
+  };
+
+  export type DerivationApprovalStructOutput = [
+    salt: bigint,
+    deadline: bigint,
+    signature: string
+  ] & { salt: bigint; deadline: bigint; signature: string };
+
   export type VersionStruct = {
     manifestHash: BytesLike;
     weightsCommitment: BytesLike;
     publishedAt: BigNumberish;
     recallAt: BigNumberish;
+    publishedBy: AddressLike;
     uri: string;
+    changes: string;
   };
 
   export type VersionStructOutput = [
@@ -37,35 +135,50 @@ export declare namespace IAssetRegistry {
     weightsCommitment: string,
     publishedAt: bigint,
     recallAt: bigint,
-    uri: string
+    publishedBy: string,
+    uri: string,
+    changes: string
   ] & {
     manifestHash: string;
     weightsCommitment: string;
     publishedAt: bigint;
     recallAt: bigint;
+    publishedBy: string;
     uri: string;
+    changes: string;
   };
 }
 
 export interface AssetRegistryInterface extends Interface {
   getFunction(
     nameOrSignature:
+      | "MAX_PARENTS"
+      | "MAX_ROYALTY"
       | "NOTICE_PERIOD"
       | "approve"
       | "assetCount"
+      | "assetOf"
       | "balanceOf"
+      | "derivationHash"
+      | "describe"
+      | "eip712Domain"
       | "getApproved"
       | "isApprovedForAll"
       | "isController"
+      | "isDerivationUsed"
       | "name"
       | "ownerOf"
+      | "parentsOf"
       | "publish"
       | "recall"
       | "recallsBetween"
       | "register"
+      | "royaltyInfo"
       | "safeTransferFrom(address,address,uint256)"
       | "safeTransferFrom(address,address,uint256,bytes)"
       | "setApprovalForAll"
+      | "setPolicy"
+      | "setRoyaltyReceiver"
       | "statusOf"
       | "supportsInterface"
       | "symbol"
@@ -75,20 +188,36 @@ export interface AssetRegistryInterface extends Interface {
       | "versionCountOf"
       | "versionOf"
       | "versionOfManifest"
+      | "withdrawDerivation"
   ): FunctionFragment;
 
   getEvent(
     nameOrSignatureOrTopic:
       | "Approval"
       | "ApprovalForAll"
+      | "AssetDerived"
+      | "AssetDescribed"
       | "AssetRegistered"
       | "BatchMetadataUpdate"
+      | "DerivationUsed"
+      | "DerivationWithdrawn"
+      | "EIP712DomainChanged"
       | "MetadataUpdate"
+      | "PolicySet"
+      | "RoyaltyReceiverSet"
       | "Transfer"
       | "VersionPublished"
       | "VersionRecalled"
   ): EventFragment;
 
+  encodeFunctionData(
+    functionFragment: "MAX_PARENTS",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "MAX_ROYALTY",
+    values?: undefined
+  ): string;
   encodeFunctionData(
     functionFragment: "NOTICE_PERIOD",
     values?: undefined
@@ -102,8 +231,24 @@ export interface AssetRegistryInterface extends Interface {
     values?: undefined
   ): string;
   encodeFunctionData(
+    functionFragment: "assetOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "balanceOf",
     values: [AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "derivationHash",
+    values: [IAssetRegistry.DerivationStruct]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "describe",
+    values: [BigNumberish, string]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "eip712Domain",
+    values?: undefined
   ): string;
   encodeFunctionData(
     functionFragment: "getApproved",
@@ -117,14 +262,22 @@ export interface AssetRegistryInterface extends Interface {
     functionFragment: "isController",
     values: [BigNumberish, AddressLike]
   ): string;
+  encodeFunctionData(
+    functionFragment: "isDerivationUsed",
+    values: [BytesLike]
+  ): string;
   encodeFunctionData(functionFragment: "name", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "ownerOf",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "parentsOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "publish",
-    values: [BigNumberish, BytesLike, BytesLike, string]
+    values: [BigNumberish, BytesLike, BytesLike, string, string]
   ): string;
   encodeFunctionData(
     functionFragment: "recall",
@@ -134,7 +287,17 @@ export interface AssetRegistryInterface extends Interface {
     functionFragment: "recallsBetween",
     values: [BigNumberish, BigNumberish, BigNumberish]
   ): string;
-  encodeFunctionData(functionFragment: "register", values: [string]): string;
+  encodeFunctionData(
+    functionFragment: "register",
+    values: [
+      IAssetRegistry.RegistrationStruct,
+      IAssetRegistry.DerivationApprovalStruct[]
+    ]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "royaltyInfo",
+    values: [BigNumberish, BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "safeTransferFrom(address,address,uint256)",
     values: [AddressLike, AddressLike, BigNumberish]
@@ -146,6 +309,14 @@ export interface AssetRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "setApprovalForAll",
     values: [AddressLike, boolean]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "setPolicy",
+    values: [BigNumberish, BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "setRoyaltyReceiver",
+    values: [BigNumberish, AddressLike]
   ): string;
   encodeFunctionData(
     functionFragment: "statusOf",
@@ -180,14 +351,36 @@ export interface AssetRegistryInterface extends Interface {
     functionFragment: "versionOfManifest",
     values: [BigNumberish, BytesLike]
   ): string;
+  encodeFunctionData(
+    functionFragment: "withdrawDerivation",
+    values: [IAssetRegistry.DerivationStruct]
+  ): string;
 
+  decodeFunctionResult(
+    functionFragment: "MAX_PARENTS",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "MAX_ROYALTY",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "NOTICE_PERIOD",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "assetCount", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "assetOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "derivationHash",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "describe", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "eip712Domain",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "getApproved",
     data: BytesLike
@@ -200,8 +393,13 @@ export interface AssetRegistryInterface extends Interface {
     functionFragment: "isController",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "isDerivationUsed",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "name", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "parentsOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "publish", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "recall", data: BytesLike): Result;
   decodeFunctionResult(
@@ -209,6 +407,10 @@ export interface AssetRegistryInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "register", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "royaltyInfo",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "safeTransferFrom(address,address,uint256)",
     data: BytesLike
@@ -219,6 +421,11 @@ export interface AssetRegistryInterface extends Interface {
   ): Result;
   decodeFunctionResult(
     functionFragment: "setApprovalForAll",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "setPolicy", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "setRoyaltyReceiver",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
@@ -243,6 +450,10 @@ export interface AssetRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "versionOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "versionOfManifest",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "withdrawDerivation",
     data: BytesLike
   ): Result;
 }
@@ -287,17 +498,68 @@ export namespace ApprovalForAllEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace AssetDerivedEvent {
+  export type InputTuple = [
+    assetId: BigNumberish,
+    parentId: BigNumberish,
+    relation: BigNumberish,
+    incomeBps: BigNumberish
+  ];
+  export type OutputTuple = [
+    assetId: bigint,
+    parentId: bigint,
+    relation: bigint,
+    incomeBps: bigint
+  ];
+  export interface OutputObject {
+    assetId: bigint;
+    parentId: bigint;
+    relation: bigint;
+    incomeBps: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace AssetDescribedEvent {
+  export type InputTuple = [assetId: BigNumberish, uri: string];
+  export type OutputTuple = [assetId: bigint, uri: string];
+  export interface OutputObject {
+    assetId: bigint;
+    uri: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export namespace AssetRegisteredEvent {
   export type InputTuple = [
     assetId: BigNumberish,
     owner: AddressLike,
-    uri: string
+    kind: BigNumberish,
+    uri: string,
+    permittedUses: BigNumberish,
+    royaltyBps: BigNumberish
   ];
-  export type OutputTuple = [assetId: bigint, owner: string, uri: string];
+  export type OutputTuple = [
+    assetId: bigint,
+    owner: string,
+    kind: bigint,
+    uri: string,
+    permittedUses: bigint,
+    royaltyBps: bigint
+  ];
   export interface OutputObject {
     assetId: bigint;
     owner: string;
+    kind: bigint;
     uri: string;
+    permittedUses: bigint;
+    royaltyBps: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -321,11 +583,82 @@ export namespace BatchMetadataUpdateEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace DerivationUsedEvent {
+  export type InputTuple = [parentId: BigNumberish, digest: BytesLike];
+  export type OutputTuple = [parentId: bigint, digest: string];
+  export interface OutputObject {
+    parentId: bigint;
+    digest: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace DerivationWithdrawnEvent {
+  export type InputTuple = [parentId: BigNumberish, digest: BytesLike];
+  export type OutputTuple = [parentId: bigint, digest: string];
+  export interface OutputObject {
+    parentId: bigint;
+    digest: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace EIP712DomainChangedEvent {
+  export type InputTuple = [];
+  export type OutputTuple = [];
+  export interface OutputObject {}
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export namespace MetadataUpdateEvent {
   export type InputTuple = [_tokenId: BigNumberish];
   export type OutputTuple = [_tokenId: bigint];
   export interface OutputObject {
     _tokenId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PolicySetEvent {
+  export type InputTuple = [
+    assetId: BigNumberish,
+    policy: BigNumberish,
+    minShareBps: BigNumberish
+  ];
+  export type OutputTuple = [
+    assetId: bigint,
+    policy: bigint,
+    minShareBps: bigint
+  ];
+  export interface OutputObject {
+    assetId: bigint;
+    policy: bigint;
+    minShareBps: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace RoyaltyReceiverSetEvent {
+  export type InputTuple = [assetId: BigNumberish, receiver: AddressLike];
+  export type OutputTuple = [assetId: bigint, receiver: string];
+  export interface OutputObject {
+    assetId: bigint;
+    receiver: string;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -357,21 +690,27 @@ export namespace VersionPublishedEvent {
     versionId: BigNumberish,
     manifestHash: BytesLike,
     weightsCommitment: BytesLike,
-    uri: string
+    publishedBy: AddressLike,
+    uri: string,
+    changes: string
   ];
   export type OutputTuple = [
     assetId: bigint,
     versionId: bigint,
     manifestHash: string,
     weightsCommitment: string,
-    uri: string
+    publishedBy: string,
+    uri: string,
+    changes: string
   ];
   export interface OutputObject {
     assetId: bigint;
     versionId: bigint;
     manifestHash: string;
     weightsCommitment: string;
+    publishedBy: string;
     uri: string;
+    changes: string;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -444,6 +783,10 @@ export interface AssetRegistry extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  MAX_PARENTS: TypedContractMethod<[], [bigint], "view">;
+
+  MAX_ROYALTY: TypedContractMethod<[], [bigint], "view">;
+
   NOTICE_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
   approve: TypedContractMethod<
@@ -454,7 +797,41 @@ export interface AssetRegistry extends BaseContract {
 
   assetCount: TypedContractMethod<[], [bigint], "view">;
 
+  assetOf: TypedContractMethod<
+    [assetId: BigNumberish],
+    [IAssetRegistry.AssetStructOutput],
+    "view"
+  >;
+
   balanceOf: TypedContractMethod<[owner: AddressLike], [bigint], "view">;
+
+  derivationHash: TypedContractMethod<
+    [derivation: IAssetRegistry.DerivationStruct],
+    [string],
+    "view"
+  >;
+
+  describe: TypedContractMethod<
+    [assetId: BigNumberish, uri: string],
+    [void],
+    "nonpayable"
+  >;
+
+  eip712Domain: TypedContractMethod<
+    [],
+    [
+      [string, string, string, bigint, string, string, bigint[]] & {
+        fields: string;
+        name: string;
+        version: string;
+        chainId: bigint;
+        verifyingContract: string;
+        salt: string;
+        extensions: bigint[];
+      }
+    ],
+    "view"
+  >;
 
   getApproved: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
@@ -470,16 +847,25 @@ export interface AssetRegistry extends BaseContract {
     "view"
   >;
 
+  isDerivationUsed: TypedContractMethod<[digest: BytesLike], [boolean], "view">;
+
   name: TypedContractMethod<[], [string], "view">;
 
   ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
+
+  parentsOf: TypedContractMethod<
+    [assetId: BigNumberish],
+    [IAssetRegistry.EdgeStructOutput[]],
+    "view"
+  >;
 
   publish: TypedContractMethod<
     [
       assetId: BigNumberish,
       manifestHash: BytesLike,
       weightsCommitment: BytesLike,
-      uri: string
+      uri: string,
+      changes: string
     ],
     [bigint],
     "nonpayable"
@@ -493,7 +879,20 @@ export interface AssetRegistry extends BaseContract {
     "view"
   >;
 
-  register: TypedContractMethod<[uri: string], [bigint], "nonpayable">;
+  register: TypedContractMethod<
+    [
+      registration: IAssetRegistry.RegistrationStruct,
+      approvals: IAssetRegistry.DerivationApprovalStruct[]
+    ],
+    [bigint],
+    "nonpayable"
+  >;
+
+  royaltyInfo: TypedContractMethod<
+    [tokenId: BigNumberish, salePrice: BigNumberish],
+    [[string, bigint] & { receiver: string; amount: bigint }],
+    "view"
+  >;
 
   "safeTransferFrom(address,address,uint256)": TypedContractMethod<
     [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
@@ -514,6 +913,18 @@ export interface AssetRegistry extends BaseContract {
 
   setApprovalForAll: TypedContractMethod<
     [operator: AddressLike, approved: boolean],
+    [void],
+    "nonpayable"
+  >;
+
+  setPolicy: TypedContractMethod<
+    [assetId: BigNumberish, policy: BigNumberish, minShareBps: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
+  setRoyaltyReceiver: TypedContractMethod<
+    [assetId: BigNumberish, receiver: AddressLike],
     [void],
     "nonpayable"
   >;
@@ -556,10 +967,22 @@ export interface AssetRegistry extends BaseContract {
     "view"
   >;
 
+  withdrawDerivation: TypedContractMethod<
+    [derivation: IAssetRegistry.DerivationStruct],
+    [void],
+    "nonpayable"
+  >;
+
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
   ): T;
 
+  getFunction(
+    nameOrSignature: "MAX_PARENTS"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "MAX_ROYALTY"
+  ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
     nameOrSignature: "NOTICE_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;
@@ -574,8 +997,46 @@ export interface AssetRegistry extends BaseContract {
     nameOrSignature: "assetCount"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "assetOf"
+  ): TypedContractMethod<
+    [assetId: BigNumberish],
+    [IAssetRegistry.AssetStructOutput],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "balanceOf"
   ): TypedContractMethod<[owner: AddressLike], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "derivationHash"
+  ): TypedContractMethod<
+    [derivation: IAssetRegistry.DerivationStruct],
+    [string],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "describe"
+  ): TypedContractMethod<
+    [assetId: BigNumberish, uri: string],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "eip712Domain"
+  ): TypedContractMethod<
+    [],
+    [
+      [string, string, string, bigint, string, string, bigint[]] & {
+        fields: string;
+        name: string;
+        version: string;
+        chainId: bigint;
+        verifyingContract: string;
+        salt: string;
+        extensions: bigint[];
+      }
+    ],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "getApproved"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
@@ -594,11 +1055,21 @@ export interface AssetRegistry extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "isDerivationUsed"
+  ): TypedContractMethod<[digest: BytesLike], [boolean], "view">;
+  getFunction(
     nameOrSignature: "name"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
     nameOrSignature: "ownerOf"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
+  getFunction(
+    nameOrSignature: "parentsOf"
+  ): TypedContractMethod<
+    [assetId: BigNumberish],
+    [IAssetRegistry.EdgeStructOutput[]],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "publish"
   ): TypedContractMethod<
@@ -606,7 +1077,8 @@ export interface AssetRegistry extends BaseContract {
       assetId: BigNumberish,
       manifestHash: BytesLike,
       weightsCommitment: BytesLike,
-      uri: string
+      uri: string,
+      changes: string
     ],
     [bigint],
     "nonpayable"
@@ -623,7 +1095,21 @@ export interface AssetRegistry extends BaseContract {
   >;
   getFunction(
     nameOrSignature: "register"
-  ): TypedContractMethod<[uri: string], [bigint], "nonpayable">;
+  ): TypedContractMethod<
+    [
+      registration: IAssetRegistry.RegistrationStruct,
+      approvals: IAssetRegistry.DerivationApprovalStruct[]
+    ],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "royaltyInfo"
+  ): TypedContractMethod<
+    [tokenId: BigNumberish, salePrice: BigNumberish],
+    [[string, bigint] & { receiver: string; amount: bigint }],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "safeTransferFrom(address,address,uint256)"
   ): TypedContractMethod<
@@ -647,6 +1133,20 @@ export interface AssetRegistry extends BaseContract {
     nameOrSignature: "setApprovalForAll"
   ): TypedContractMethod<
     [operator: AddressLike, approved: boolean],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "setPolicy"
+  ): TypedContractMethod<
+    [assetId: BigNumberish, policy: BigNumberish, minShareBps: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "setRoyaltyReceiver"
+  ): TypedContractMethod<
+    [assetId: BigNumberish, receiver: AddressLike],
     [void],
     "nonpayable"
   >;
@@ -689,6 +1189,13 @@ export interface AssetRegistry extends BaseContract {
     [bigint],
     "view"
   >;
+  getFunction(
+    nameOrSignature: "withdrawDerivation"
+  ): TypedContractMethod<
+    [derivation: IAssetRegistry.DerivationStruct],
+    [void],
+    "nonpayable"
+  >;
 
   getEvent(
     key: "Approval"
@@ -705,6 +1212,20 @@ export interface AssetRegistry extends BaseContract {
     ApprovalForAllEvent.OutputObject
   >;
   getEvent(
+    key: "AssetDerived"
+  ): TypedContractEvent<
+    AssetDerivedEvent.InputTuple,
+    AssetDerivedEvent.OutputTuple,
+    AssetDerivedEvent.OutputObject
+  >;
+  getEvent(
+    key: "AssetDescribed"
+  ): TypedContractEvent<
+    AssetDescribedEvent.InputTuple,
+    AssetDescribedEvent.OutputTuple,
+    AssetDescribedEvent.OutputObject
+  >;
+  getEvent(
     key: "AssetRegistered"
   ): TypedContractEvent<
     AssetRegisteredEvent.InputTuple,
@@ -719,11 +1240,46 @@ export interface AssetRegistry extends BaseContract {
     BatchMetadataUpdateEvent.OutputObject
   >;
   getEvent(
+    key: "DerivationUsed"
+  ): TypedContractEvent<
+    DerivationUsedEvent.InputTuple,
+    DerivationUsedEvent.OutputTuple,
+    DerivationUsedEvent.OutputObject
+  >;
+  getEvent(
+    key: "DerivationWithdrawn"
+  ): TypedContractEvent<
+    DerivationWithdrawnEvent.InputTuple,
+    DerivationWithdrawnEvent.OutputTuple,
+    DerivationWithdrawnEvent.OutputObject
+  >;
+  getEvent(
+    key: "EIP712DomainChanged"
+  ): TypedContractEvent<
+    EIP712DomainChangedEvent.InputTuple,
+    EIP712DomainChangedEvent.OutputTuple,
+    EIP712DomainChangedEvent.OutputObject
+  >;
+  getEvent(
     key: "MetadataUpdate"
   ): TypedContractEvent<
     MetadataUpdateEvent.InputTuple,
     MetadataUpdateEvent.OutputTuple,
     MetadataUpdateEvent.OutputObject
+  >;
+  getEvent(
+    key: "PolicySet"
+  ): TypedContractEvent<
+    PolicySetEvent.InputTuple,
+    PolicySetEvent.OutputTuple,
+    PolicySetEvent.OutputObject
+  >;
+  getEvent(
+    key: "RoyaltyReceiverSet"
+  ): TypedContractEvent<
+    RoyaltyReceiverSetEvent.InputTuple,
+    RoyaltyReceiverSetEvent.OutputTuple,
+    RoyaltyReceiverSetEvent.OutputObject
   >;
   getEvent(
     key: "Transfer"
@@ -770,7 +1326,29 @@ export interface AssetRegistry extends BaseContract {
       ApprovalForAllEvent.OutputObject
     >;
 
-    "AssetRegistered(uint32,address,string)": TypedContractEvent<
+    "AssetDerived(uint32,uint32,uint8,uint16)": TypedContractEvent<
+      AssetDerivedEvent.InputTuple,
+      AssetDerivedEvent.OutputTuple,
+      AssetDerivedEvent.OutputObject
+    >;
+    AssetDerived: TypedContractEvent<
+      AssetDerivedEvent.InputTuple,
+      AssetDerivedEvent.OutputTuple,
+      AssetDerivedEvent.OutputObject
+    >;
+
+    "AssetDescribed(uint32,string)": TypedContractEvent<
+      AssetDescribedEvent.InputTuple,
+      AssetDescribedEvent.OutputTuple,
+      AssetDescribedEvent.OutputObject
+    >;
+    AssetDescribed: TypedContractEvent<
+      AssetDescribedEvent.InputTuple,
+      AssetDescribedEvent.OutputTuple,
+      AssetDescribedEvent.OutputObject
+    >;
+
+    "AssetRegistered(uint32,address,uint8,string,uint32,uint16)": TypedContractEvent<
       AssetRegisteredEvent.InputTuple,
       AssetRegisteredEvent.OutputTuple,
       AssetRegisteredEvent.OutputObject
@@ -792,6 +1370,39 @@ export interface AssetRegistry extends BaseContract {
       BatchMetadataUpdateEvent.OutputObject
     >;
 
+    "DerivationUsed(uint32,bytes32)": TypedContractEvent<
+      DerivationUsedEvent.InputTuple,
+      DerivationUsedEvent.OutputTuple,
+      DerivationUsedEvent.OutputObject
+    >;
+    DerivationUsed: TypedContractEvent<
+      DerivationUsedEvent.InputTuple,
+      DerivationUsedEvent.OutputTuple,
+      DerivationUsedEvent.OutputObject
+    >;
+
+    "DerivationWithdrawn(uint32,bytes32)": TypedContractEvent<
+      DerivationWithdrawnEvent.InputTuple,
+      DerivationWithdrawnEvent.OutputTuple,
+      DerivationWithdrawnEvent.OutputObject
+    >;
+    DerivationWithdrawn: TypedContractEvent<
+      DerivationWithdrawnEvent.InputTuple,
+      DerivationWithdrawnEvent.OutputTuple,
+      DerivationWithdrawnEvent.OutputObject
+    >;
+
+    "EIP712DomainChanged()": TypedContractEvent<
+      EIP712DomainChangedEvent.InputTuple,
+      EIP712DomainChangedEvent.OutputTuple,
+      EIP712DomainChangedEvent.OutputObject
+    >;
+    EIP712DomainChanged: TypedContractEvent<
+      EIP712DomainChangedEvent.InputTuple,
+      EIP712DomainChangedEvent.OutputTuple,
+      EIP712DomainChangedEvent.OutputObject
+    >;
+
     "MetadataUpdate(uint256)": TypedContractEvent<
       MetadataUpdateEvent.InputTuple,
       MetadataUpdateEvent.OutputTuple,
@@ -801,6 +1412,28 @@ export interface AssetRegistry extends BaseContract {
       MetadataUpdateEvent.InputTuple,
       MetadataUpdateEvent.OutputTuple,
       MetadataUpdateEvent.OutputObject
+    >;
+
+    "PolicySet(uint32,uint8,uint16)": TypedContractEvent<
+      PolicySetEvent.InputTuple,
+      PolicySetEvent.OutputTuple,
+      PolicySetEvent.OutputObject
+    >;
+    PolicySet: TypedContractEvent<
+      PolicySetEvent.InputTuple,
+      PolicySetEvent.OutputTuple,
+      PolicySetEvent.OutputObject
+    >;
+
+    "RoyaltyReceiverSet(uint32,address)": TypedContractEvent<
+      RoyaltyReceiverSetEvent.InputTuple,
+      RoyaltyReceiverSetEvent.OutputTuple,
+      RoyaltyReceiverSetEvent.OutputObject
+    >;
+    RoyaltyReceiverSet: TypedContractEvent<
+      RoyaltyReceiverSetEvent.InputTuple,
+      RoyaltyReceiverSetEvent.OutputTuple,
+      RoyaltyReceiverSetEvent.OutputObject
     >;
 
     "Transfer(address,address,uint256)": TypedContractEvent<
@@ -814,7 +1447,7 @@ export interface AssetRegistry extends BaseContract {
       TransferEvent.OutputObject
     >;
 
-    "VersionPublished(uint32,uint64,bytes32,bytes32,string)": TypedContractEvent<
+    "VersionPublished(uint32,uint64,bytes32,bytes32,address,string,string)": TypedContractEvent<
       VersionPublishedEvent.InputTuple,
       VersionPublishedEvent.OutputTuple,
       VersionPublishedEvent.OutputObject

@@ -23,24 +23,79 @@ import type {
   TypedContractMethod,
 } from "../../common";
 
+export declare namespace IRevenueWaterfall {
+  export type PayeeStruct = { payeeId: BigNumberish; incomeBps: BigNumberish };
+
+  export type PayeeStructOutput = [payeeId: bigint, incomeBps: bigint] & {
+    payeeId: bigint;
+    incomeBps: bigint;
+  };
+}
+
 export interface IRevenueWaterfallInterface extends Interface {
   getFunction(
     nameOrSignature:
       | "ASSETS"
       | "CURRENCY"
+      | "MAX_PAYEES"
+      | "addPayee"
+      | "approve"
+      | "assetOf"
+      | "balanceOf"
       | "claimableOf"
       | "credit"
       | "distribute"
+      | "getApproved"
+      | "giveUp"
+      | "incomeOf"
+      | "isApprovedForAll"
+      | "ownerOf"
+      | "payeeCount"
+      | "payeesOf"
       | "potOf"
+      | "safeTransferFrom(address,address,uint256)"
+      | "safeTransferFrom(address,address,uint256,bytes)"
+      | "setApprovalForAll"
+      | "supportsInterface"
+      | "transferFrom"
       | "withdraw"
   ): FunctionFragment;
 
   getEvent(
-    nameOrSignatureOrTopic: "IncomeCredited" | "PotDistributed" | "Withdrawn"
+    nameOrSignatureOrTopic:
+      | "Approval"
+      | "ApprovalForAll"
+      | "IncomeClaimable"
+      | "IncomeCredited"
+      | "IncomeDistributed"
+      | "IncomeWithdrawn"
+      | "PayeeAdded"
+      | "PayeeGivenUp"
+      | "Transfer"
   ): EventFragment;
 
   encodeFunctionData(functionFragment: "ASSETS", values?: undefined): string;
   encodeFunctionData(functionFragment: "CURRENCY", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "MAX_PAYEES",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "addPayee",
+    values: [BigNumberish, AddressLike, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "approve",
+    values: [AddressLike, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "assetOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "balanceOf",
+    values: [AddressLike]
+  ): string;
   encodeFunctionData(
     functionFragment: "claimableOf",
     values: [AddressLike]
@@ -53,7 +108,55 @@ export interface IRevenueWaterfallInterface extends Interface {
     functionFragment: "distribute",
     values: [BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "getApproved",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "giveUp",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "incomeOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "isApprovedForAll",
+    values: [AddressLike, AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "ownerOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "payeeCount",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "payeesOf",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "potOf", values: [BigNumberish]): string;
+  encodeFunctionData(
+    functionFragment: "safeTransferFrom(address,address,uint256)",
+    values: [AddressLike, AddressLike, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "safeTransferFrom(address,address,uint256,bytes)",
+    values: [AddressLike, AddressLike, BigNumberish, BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "setApprovalForAll",
+    values: [AddressLike, boolean]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "supportsInterface",
+    values: [BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "transferFrom",
+    values: [AddressLike, AddressLike, BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "withdraw",
     values: [AddressLike]
@@ -61,14 +164,117 @@ export interface IRevenueWaterfallInterface extends Interface {
 
   decodeFunctionResult(functionFragment: "ASSETS", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "CURRENCY", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "MAX_PAYEES", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "addPayee", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "assetOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "claimableOf",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "credit", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "distribute", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "getApproved",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "giveUp", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "incomeOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "isApprovedForAll",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "payeeCount", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "payeesOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "potOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "safeTransferFrom(address,address,uint256)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "safeTransferFrom(address,address,uint256,bytes)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "setApprovalForAll",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "supportsInterface",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "transferFrom",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
+}
+
+export namespace ApprovalEvent {
+  export type InputTuple = [
+    owner: AddressLike,
+    approved: AddressLike,
+    tokenId: BigNumberish
+  ];
+  export type OutputTuple = [owner: string, approved: string, tokenId: bigint];
+  export interface OutputObject {
+    owner: string;
+    approved: string;
+    tokenId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ApprovalForAllEvent {
+  export type InputTuple = [
+    owner: AddressLike,
+    operator: AddressLike,
+    approved: boolean
+  ];
+  export type OutputTuple = [
+    owner: string,
+    operator: string,
+    approved: boolean
+  ];
+  export interface OutputObject {
+    owner: string;
+    operator: string;
+    approved: boolean;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace IncomeClaimableEvent {
+  export type InputTuple = [
+    assetId: BigNumberish,
+    holder: AddressLike,
+    payeeId: BigNumberish,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [
+    assetId: bigint,
+    holder: string,
+    payeeId: bigint,
+    amount: bigint
+  ];
+  export interface OutputObject {
+    assetId: bigint;
+    holder: string;
+    payeeId: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
 }
 
 export namespace IncomeCreditedEvent {
@@ -89,16 +295,11 @@ export namespace IncomeCreditedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
-export namespace PotDistributedEvent {
-  export type InputTuple = [
-    assetId: BigNumberish,
-    owner: AddressLike,
-    amount: BigNumberish
-  ];
-  export type OutputTuple = [assetId: bigint, owner: string, amount: bigint];
+export namespace IncomeDistributedEvent {
+  export type InputTuple = [assetId: BigNumberish, amount: BigNumberish];
+  export type OutputTuple = [assetId: bigint, amount: bigint];
   export interface OutputObject {
     assetId: bigint;
-    owner: string;
     amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -107,7 +308,7 @@ export namespace PotDistributedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
-export namespace WithdrawnEvent {
+export namespace IncomeWithdrawnEvent {
   export type InputTuple = [
     payee: AddressLike,
     to: AddressLike,
@@ -118,6 +319,67 @@ export namespace WithdrawnEvent {
     payee: string;
     to: string;
     amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PayeeAddedEvent {
+  export type InputTuple = [
+    payeeId: BigNumberish,
+    assetId: BigNumberish,
+    holder: AddressLike,
+    incomeBps: BigNumberish
+  ];
+  export type OutputTuple = [
+    payeeId: bigint,
+    assetId: bigint,
+    holder: string,
+    incomeBps: bigint
+  ];
+  export interface OutputObject {
+    payeeId: bigint;
+    assetId: bigint;
+    holder: string;
+    incomeBps: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PayeeGivenUpEvent {
+  export type InputTuple = [
+    payeeId: BigNumberish,
+    assetId: BigNumberish,
+    holder: AddressLike
+  ];
+  export type OutputTuple = [payeeId: bigint, assetId: bigint, holder: string];
+  export interface OutputObject {
+    payeeId: bigint;
+    assetId: bigint;
+    holder: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace TransferEvent {
+  export type InputTuple = [
+    from: AddressLike,
+    to: AddressLike,
+    tokenId: BigNumberish
+  ];
+  export type OutputTuple = [from: string, to: string, tokenId: bigint];
+  export interface OutputObject {
+    from: string;
+    to: string;
+    tokenId: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -172,6 +434,24 @@ export interface IRevenueWaterfall extends BaseContract {
 
   CURRENCY: TypedContractMethod<[], [string], "view">;
 
+  MAX_PAYEES: TypedContractMethod<[], [bigint], "view">;
+
+  addPayee: TypedContractMethod<
+    [assetId: BigNumberish, holder: AddressLike, incomeBps: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
+
+  approve: TypedContractMethod<
+    [to: AddressLike, tokenId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
+  assetOf: TypedContractMethod<[payeeId: BigNumberish], [bigint], "view">;
+
+  balanceOf: TypedContractMethod<[owner: AddressLike], [bigint], "view">;
+
   claimableOf: TypedContractMethod<[payee: AddressLike], [bigint], "view">;
 
   credit: TypedContractMethod<
@@ -186,7 +466,64 @@ export interface IRevenueWaterfall extends BaseContract {
     "nonpayable"
   >;
 
+  getApproved: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
+
+  giveUp: TypedContractMethod<[payeeId: BigNumberish], [void], "nonpayable">;
+
+  incomeOf: TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
+
+  isApprovedForAll: TypedContractMethod<
+    [owner: AddressLike, operator: AddressLike],
+    [boolean],
+    "view"
+  >;
+
+  ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
+
+  payeeCount: TypedContractMethod<[], [bigint], "view">;
+
+  payeesOf: TypedContractMethod<
+    [assetId: BigNumberish],
+    [IRevenueWaterfall.PayeeStructOutput[]],
+    "view"
+  >;
+
   potOf: TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
+
+  "safeTransferFrom(address,address,uint256)": TypedContractMethod<
+    [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
+  "safeTransferFrom(address,address,uint256,bytes)": TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      tokenId: BigNumberish,
+      data: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  setApprovalForAll: TypedContractMethod<
+    [operator: AddressLike, approved: boolean],
+    [void],
+    "nonpayable"
+  >;
+
+  supportsInterface: TypedContractMethod<
+    [interfaceId: BytesLike],
+    [boolean],
+    "view"
+  >;
+
+  transferFrom: TypedContractMethod<
+    [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
 
   withdraw: TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
 
@@ -201,6 +538,29 @@ export interface IRevenueWaterfall extends BaseContract {
     nameOrSignature: "CURRENCY"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
+    nameOrSignature: "MAX_PAYEES"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "addPayee"
+  ): TypedContractMethod<
+    [assetId: BigNumberish, holder: AddressLike, incomeBps: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "approve"
+  ): TypedContractMethod<
+    [to: AddressLike, tokenId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "assetOf"
+  ): TypedContractMethod<[payeeId: BigNumberish], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "balanceOf"
+  ): TypedContractMethod<[owner: AddressLike], [bigint], "view">;
+  getFunction(
     nameOrSignature: "claimableOf"
   ): TypedContractMethod<[payee: AddressLike], [bigint], "view">;
   getFunction(
@@ -214,12 +574,98 @@ export interface IRevenueWaterfall extends BaseContract {
     nameOrSignature: "distribute"
   ): TypedContractMethod<[assetId: BigNumberish], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "getApproved"
+  ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
+  getFunction(
+    nameOrSignature: "giveUp"
+  ): TypedContractMethod<[payeeId: BigNumberish], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "incomeOf"
+  ): TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "isApprovedForAll"
+  ): TypedContractMethod<
+    [owner: AddressLike, operator: AddressLike],
+    [boolean],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "ownerOf"
+  ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
+  getFunction(
+    nameOrSignature: "payeeCount"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "payeesOf"
+  ): TypedContractMethod<
+    [assetId: BigNumberish],
+    [IRevenueWaterfall.PayeeStructOutput[]],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "potOf"
   ): TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "safeTransferFrom(address,address,uint256)"
+  ): TypedContractMethod<
+    [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "safeTransferFrom(address,address,uint256,bytes)"
+  ): TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      tokenId: BigNumberish,
+      data: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "setApprovalForAll"
+  ): TypedContractMethod<
+    [operator: AddressLike, approved: boolean],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "supportsInterface"
+  ): TypedContractMethod<[interfaceId: BytesLike], [boolean], "view">;
+  getFunction(
+    nameOrSignature: "transferFrom"
+  ): TypedContractMethod<
+    [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "withdraw"
   ): TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
 
+  getEvent(
+    key: "Approval"
+  ): TypedContractEvent<
+    ApprovalEvent.InputTuple,
+    ApprovalEvent.OutputTuple,
+    ApprovalEvent.OutputObject
+  >;
+  getEvent(
+    key: "ApprovalForAll"
+  ): TypedContractEvent<
+    ApprovalForAllEvent.InputTuple,
+    ApprovalForAllEvent.OutputTuple,
+    ApprovalForAllEvent.OutputObject
+  >;
+  getEvent(
+    key: "IncomeClaimable"
+  ): TypedContractEvent<
+    IncomeClaimableEvent.InputTuple,
+    IncomeClaimableEvent.OutputTuple,
+    IncomeClaimableEvent.OutputObject
+  >;
   getEvent(
     key: "IncomeCredited"
   ): TypedContractEvent<
@@ -228,21 +674,75 @@ export interface IRevenueWaterfall extends BaseContract {
     IncomeCreditedEvent.OutputObject
   >;
   getEvent(
-    key: "PotDistributed"
+    key: "IncomeDistributed"
   ): TypedContractEvent<
-    PotDistributedEvent.InputTuple,
-    PotDistributedEvent.OutputTuple,
-    PotDistributedEvent.OutputObject
+    IncomeDistributedEvent.InputTuple,
+    IncomeDistributedEvent.OutputTuple,
+    IncomeDistributedEvent.OutputObject
   >;
   getEvent(
-    key: "Withdrawn"
+    key: "IncomeWithdrawn"
   ): TypedContractEvent<
-    WithdrawnEvent.InputTuple,
-    WithdrawnEvent.OutputTuple,
-    WithdrawnEvent.OutputObject
+    IncomeWithdrawnEvent.InputTuple,
+    IncomeWithdrawnEvent.OutputTuple,
+    IncomeWithdrawnEvent.OutputObject
+  >;
+  getEvent(
+    key: "PayeeAdded"
+  ): TypedContractEvent<
+    PayeeAddedEvent.InputTuple,
+    PayeeAddedEvent.OutputTuple,
+    PayeeAddedEvent.OutputObject
+  >;
+  getEvent(
+    key: "PayeeGivenUp"
+  ): TypedContractEvent<
+    PayeeGivenUpEvent.InputTuple,
+    PayeeGivenUpEvent.OutputTuple,
+    PayeeGivenUpEvent.OutputObject
+  >;
+  getEvent(
+    key: "Transfer"
+  ): TypedContractEvent<
+    TransferEvent.InputTuple,
+    TransferEvent.OutputTuple,
+    TransferEvent.OutputObject
   >;
 
   filters: {
+    "Approval(address,address,uint256)": TypedContractEvent<
+      ApprovalEvent.InputTuple,
+      ApprovalEvent.OutputTuple,
+      ApprovalEvent.OutputObject
+    >;
+    Approval: TypedContractEvent<
+      ApprovalEvent.InputTuple,
+      ApprovalEvent.OutputTuple,
+      ApprovalEvent.OutputObject
+    >;
+
+    "ApprovalForAll(address,address,bool)": TypedContractEvent<
+      ApprovalForAllEvent.InputTuple,
+      ApprovalForAllEvent.OutputTuple,
+      ApprovalForAllEvent.OutputObject
+    >;
+    ApprovalForAll: TypedContractEvent<
+      ApprovalForAllEvent.InputTuple,
+      ApprovalForAllEvent.OutputTuple,
+      ApprovalForAllEvent.OutputObject
+    >;
+
+    "IncomeClaimable(uint32,address,uint32,uint256)": TypedContractEvent<
+      IncomeClaimableEvent.InputTuple,
+      IncomeClaimableEvent.OutputTuple,
+      IncomeClaimableEvent.OutputObject
+    >;
+    IncomeClaimable: TypedContractEvent<
+      IncomeClaimableEvent.InputTuple,
+      IncomeClaimableEvent.OutputTuple,
+      IncomeClaimableEvent.OutputObject
+    >;
+
     "IncomeCredited(uint32,uint32,uint256)": TypedContractEvent<
       IncomeCreditedEvent.InputTuple,
       IncomeCreditedEvent.OutputTuple,
@@ -254,26 +754,59 @@ export interface IRevenueWaterfall extends BaseContract {
       IncomeCreditedEvent.OutputObject
     >;
 
-    "PotDistributed(uint32,address,uint256)": TypedContractEvent<
-      PotDistributedEvent.InputTuple,
-      PotDistributedEvent.OutputTuple,
-      PotDistributedEvent.OutputObject
+    "IncomeDistributed(uint32,uint256)": TypedContractEvent<
+      IncomeDistributedEvent.InputTuple,
+      IncomeDistributedEvent.OutputTuple,
+      IncomeDistributedEvent.OutputObject
     >;
-    PotDistributed: TypedContractEvent<
-      PotDistributedEvent.InputTuple,
-      PotDistributedEvent.OutputTuple,
-      PotDistributedEvent.OutputObject
+    IncomeDistributed: TypedContractEvent<
+      IncomeDistributedEvent.InputTuple,
+      IncomeDistributedEvent.OutputTuple,
+      IncomeDistributedEvent.OutputObject
     >;
 
-    "Withdrawn(address,address,uint256)": TypedContractEvent<
-      WithdrawnEvent.InputTuple,
-      WithdrawnEvent.OutputTuple,
-      WithdrawnEvent.OutputObject
+    "IncomeWithdrawn(address,address,uint256)": TypedContractEvent<
+      IncomeWithdrawnEvent.InputTuple,
+      IncomeWithdrawnEvent.OutputTuple,
+      IncomeWithdrawnEvent.OutputObject
     >;
-    Withdrawn: TypedContractEvent<
-      WithdrawnEvent.InputTuple,
-      WithdrawnEvent.OutputTuple,
-      WithdrawnEvent.OutputObject
+    IncomeWithdrawn: TypedContractEvent<
+      IncomeWithdrawnEvent.InputTuple,
+      IncomeWithdrawnEvent.OutputTuple,
+      IncomeWithdrawnEvent.OutputObject
+    >;
+
+    "PayeeAdded(uint32,uint32,address,uint16)": TypedContractEvent<
+      PayeeAddedEvent.InputTuple,
+      PayeeAddedEvent.OutputTuple,
+      PayeeAddedEvent.OutputObject
+    >;
+    PayeeAdded: TypedContractEvent<
+      PayeeAddedEvent.InputTuple,
+      PayeeAddedEvent.OutputTuple,
+      PayeeAddedEvent.OutputObject
+    >;
+
+    "PayeeGivenUp(uint32,uint32,address)": TypedContractEvent<
+      PayeeGivenUpEvent.InputTuple,
+      PayeeGivenUpEvent.OutputTuple,
+      PayeeGivenUpEvent.OutputObject
+    >;
+    PayeeGivenUp: TypedContractEvent<
+      PayeeGivenUpEvent.InputTuple,
+      PayeeGivenUpEvent.OutputTuple,
+      PayeeGivenUpEvent.OutputObject
+    >;
+
+    "Transfer(address,address,uint256)": TypedContractEvent<
+      TransferEvent.InputTuple,
+      TransferEvent.OutputTuple,
+      TransferEvent.OutputObject
+    >;
+    Transfer: TypedContractEvent<
+      TransferEvent.InputTuple,
+      TransferEvent.OutputTuple,
+      TransferEvent.OutputObject
     >;
   };
 }

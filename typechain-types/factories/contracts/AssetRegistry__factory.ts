@@ -21,6 +21,33 @@ const _abi = [
     type: "constructor",
   },
   {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "approvals",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "parents",
+        type: "uint256",
+      },
+    ],
+    name: "ApprovalsNotParallel",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "AssetUnknown",
+    type: "error",
+  },
+  {
     inputs: [],
     name: "AssetUriEmpty",
     type: "error",
@@ -42,8 +69,147 @@ const _abi = [
     type: "error",
   },
   {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "caller",
+        type: "address",
+      },
+    ],
+    name: "CallerNotRoyaltyReceiver",
+    type: "error",
+  },
+  {
     inputs: [],
     name: "CheckpointUnorderedInsertion",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
+      },
+    ],
+    name: "DerivationExpired",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "registrant",
+        type: "address",
+      },
+    ],
+    name: "DerivationNotApproved",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "bytes32",
+        name: "digest",
+        type: "bytes32",
+      },
+    ],
+    name: "DerivationUsedBefore",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+    ],
+    name: "DerivativesClosed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "numerator",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "denominator",
+        type: "uint256",
+      },
+    ],
+    name: "ERC2981InvalidDefaultRoyalty",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "address",
+        name: "receiver",
+        type: "address",
+      },
+    ],
+    name: "ERC2981InvalidDefaultRoyaltyReceiver",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "tokenId",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "numerator",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "denominator",
+        type: "uint256",
+      },
+    ],
+    name: "ERC2981InvalidTokenRoyalty",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "tokenId",
+        type: "uint256",
+      },
+      {
+        internalType: "address",
+        name: "receiver",
+        type: "address",
+      },
+    ],
+    name: "ERC2981InvalidTokenRoyaltyReceiver",
     type: "error",
   },
   {
@@ -152,6 +318,43 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "uint256",
+        name: "incomeBps",
+        type: "uint256",
+      },
+    ],
+    name: "IncomeAboveWhole",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "uint256",
+        name: "incomeBps",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "minShareBps",
+        type: "uint256",
+      },
+    ],
+    name: "IncomeShareBelowMinimum",
+    type: "error",
+  },
+  {
+    inputs: [],
+    name: "InvalidShortString",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "AssetId",
         name: "assetId",
         type: "uint32",
@@ -184,6 +387,91 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "uint256",
+        name: "minShareBps",
+        type: "uint256",
+      },
+    ],
+    name: "MinShareAboveWhole",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "parents",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "most",
+        type: "uint256",
+      },
+    ],
+    name: "ParentsAboveLimit",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "AssetId",
+        name: "before",
+        type: "uint32",
+      },
+    ],
+    name: "ParentsNotAscending",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "enum Relation",
+        name: "relation",
+        type: "uint8",
+      },
+      {
+        internalType: "enum AssetKind",
+        name: "childKind",
+        type: "uint8",
+      },
+      {
+        internalType: "enum AssetKind",
+        name: "parentKind",
+        type: "uint8",
+      },
+    ],
+    name: "RelationUnfit",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "royaltyBps",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "bound",
+        type: "uint256",
+      },
+    ],
+    name: "RoyaltyAboveBound",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint8",
         name: "bits",
         type: "uint8",
@@ -195,6 +483,33 @@ const _abi = [
       },
     ],
     name: "SafeCastOverflowedUintDowncast",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "string",
+        name: "str",
+        type: "string",
+      },
+    ],
+    name: "StringTooLong",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "uint256",
+        name: "uses",
+        type: "uint256",
+      },
+    ],
+    name: "UsesNotPermitted",
     type: "error",
   },
   {
@@ -285,15 +600,83 @@ const _abi = [
       },
       {
         indexed: true,
-        internalType: "address",
-        name: "owner",
-        type: "address",
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "enum Relation",
+        name: "relation",
+        type: "uint8",
+      },
+      {
+        indexed: false,
+        internalType: "uint16",
+        name: "incomeBps",
+        type: "uint16",
+      },
+    ],
+    name: "AssetDerived",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
       },
       {
         indexed: false,
         internalType: "string",
         name: "uri",
         type: "string",
+      },
+    ],
+    name: "AssetDescribed",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "owner",
+        type: "address",
+      },
+      {
+        indexed: true,
+        internalType: "enum AssetKind",
+        name: "kind",
+        type: "uint8",
+      },
+      {
+        indexed: false,
+        internalType: "string",
+        name: "uri",
+        type: "string",
+      },
+      {
+        indexed: false,
+        internalType: "uint32",
+        name: "permittedUses",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "uint16",
+        name: "royaltyBps",
+        type: "uint16",
       },
     ],
     name: "AssetRegistered",
@@ -322,6 +705,50 @@ const _abi = [
     anonymous: false,
     inputs: [
       {
+        indexed: true,
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "digest",
+        type: "bytes32",
+      },
+    ],
+    name: "DerivationUsed",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "digest",
+        type: "bytes32",
+      },
+    ],
+    name: "DerivationWithdrawn",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [],
+    name: "EIP712DomainChanged",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
         indexed: false,
         internalType: "uint256",
         name: "_tokenId",
@@ -329,6 +756,50 @@ const _abi = [
       },
     ],
     name: "MetadataUpdate",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "enum DerivativePolicy",
+        name: "policy",
+        type: "uint8",
+      },
+      {
+        indexed: false,
+        internalType: "uint16",
+        name: "minShareBps",
+        type: "uint16",
+      },
+    ],
+    name: "PolicySet",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "receiver",
+        type: "address",
+      },
+    ],
+    name: "RoyaltyReceiverSet",
     type: "event",
   },
   {
@@ -385,8 +856,20 @@ const _abi = [
       },
       {
         indexed: false,
+        internalType: "address",
+        name: "publishedBy",
+        type: "address",
+      },
+      {
+        indexed: false,
         internalType: "string",
         name: "uri",
+        type: "string",
+      },
+      {
+        indexed: false,
+        internalType: "string",
+        name: "changes",
         type: "string",
       },
     ],
@@ -417,6 +900,32 @@ const _abi = [
     ],
     name: "VersionRecalled",
     type: "event",
+  },
+  {
+    inputs: [],
+    name: "MAX_PARENTS",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "MAX_ROYALTY",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
   },
   {
     inputs: [],
@@ -465,6 +974,47 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "assetOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "enum AssetKind",
+            name: "kind",
+            type: "uint8",
+          },
+          {
+            internalType: "enum DerivativePolicy",
+            name: "policy",
+            type: "uint8",
+          },
+          {
+            internalType: "uint16",
+            name: "minShareBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint32",
+            name: "permittedUses",
+            type: "uint32",
+          },
+        ],
+        internalType: "struct IAssetRegistry.Asset",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "owner",
         type: "address",
@@ -476,6 +1026,118 @@ const _abi = [
         internalType: "uint256",
         name: "",
         type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            internalType: "AssetId",
+            name: "parentId",
+            type: "uint32",
+          },
+          {
+            internalType: "address",
+            name: "registrant",
+            type: "address",
+          },
+          {
+            internalType: "enum Relation",
+            name: "relation",
+            type: "uint8",
+          },
+          {
+            internalType: "uint16",
+            name: "incomeBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct IAssetRegistry.Derivation",
+        name: "derivation",
+        type: "tuple",
+      },
+    ],
+    name: "derivationHash",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "",
+        type: "bytes32",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "string",
+        name: "uri",
+        type: "string",
+      },
+    ],
+    name: "describe",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "eip712Domain",
+    outputs: [
+      {
+        internalType: "bytes1",
+        name: "fields",
+        type: "bytes1",
+      },
+      {
+        internalType: "string",
+        name: "name",
+        type: "string",
+      },
+      {
+        internalType: "string",
+        name: "version",
+        type: "string",
+      },
+      {
+        internalType: "uint256",
+        name: "chainId",
+        type: "uint256",
+      },
+      {
+        internalType: "address",
+        name: "verifyingContract",
+        type: "address",
+      },
+      {
+        internalType: "bytes32",
+        name: "salt",
+        type: "bytes32",
+      },
+      {
+        internalType: "uint256[]",
+        name: "extensions",
+        type: "uint256[]",
       },
     ],
     stateMutability: "view",
@@ -549,6 +1211,25 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "digest",
+        type: "bytes32",
+      },
+    ],
+    name: "isDerivationUsed",
+    outputs: [
+      {
+        internalType: "bool",
+        name: "",
+        type: "bool",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "name",
     outputs: [
@@ -587,6 +1268,42 @@ const _abi = [
         name: "assetId",
         type: "uint32",
       },
+    ],
+    name: "parentsOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "AssetId",
+            name: "parentId",
+            type: "uint32",
+          },
+          {
+            internalType: "enum Relation",
+            name: "relation",
+            type: "uint8",
+          },
+          {
+            internalType: "uint16",
+            name: "incomeBps",
+            type: "uint16",
+          },
+        ],
+        internalType: "struct IAssetRegistry.Edge[]",
+        name: "",
+        type: "tuple[]",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
       {
         internalType: "bytes32",
         name: "manifestHash",
@@ -600,6 +1317,11 @@ const _abi = [
       {
         internalType: "string",
         name: "uri",
+        type: "string",
+      },
+      {
+        internalType: "string",
+        name: "changes",
         type: "string",
       },
     ],
@@ -659,9 +1381,85 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "string",
-        name: "uri",
-        type: "string",
+        components: [
+          {
+            internalType: "enum AssetKind",
+            name: "kind",
+            type: "uint8",
+          },
+          {
+            internalType: "string",
+            name: "uri",
+            type: "string",
+          },
+          {
+            internalType: "uint32",
+            name: "permittedUses",
+            type: "uint32",
+          },
+          {
+            internalType: "enum DerivativePolicy",
+            name: "policy",
+            type: "uint8",
+          },
+          {
+            internalType: "uint16",
+            name: "minShareBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint16",
+            name: "royaltyBps",
+            type: "uint16",
+          },
+          {
+            components: [
+              {
+                internalType: "AssetId",
+                name: "parentId",
+                type: "uint32",
+              },
+              {
+                internalType: "enum Relation",
+                name: "relation",
+                type: "uint8",
+              },
+              {
+                internalType: "uint16",
+                name: "incomeBps",
+                type: "uint16",
+              },
+            ],
+            internalType: "struct IAssetRegistry.Edge[]",
+            name: "parents",
+            type: "tuple[]",
+          },
+        ],
+        internalType: "struct IAssetRegistry.Registration",
+        name: "registration",
+        type: "tuple",
+      },
+      {
+        components: [
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+          {
+            internalType: "bytes",
+            name: "signature",
+            type: "bytes",
+          },
+        ],
+        internalType: "struct IAssetRegistry.DerivationApproval[]",
+        name: "approvals",
+        type: "tuple[]",
       },
     ],
     name: "register",
@@ -673,6 +1471,35 @@ const _abi = [
       },
     ],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "tokenId",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "salePrice",
+        type: "uint256",
+      },
+    ],
+    name: "royaltyInfo",
+    outputs: [
+      {
+        internalType: "address",
+        name: "receiver",
+        type: "address",
+      },
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {
@@ -740,6 +1567,47 @@ const _abi = [
       },
     ],
     name: "setApprovalForAll",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "enum DerivativePolicy",
+        name: "policy",
+        type: "uint8",
+      },
+      {
+        internalType: "uint16",
+        name: "minShareBps",
+        type: "uint16",
+      },
+    ],
+    name: "setPolicy",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "receiver",
+        type: "address",
+      },
+    ],
+    name: "setRoyaltyReceiver",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",
@@ -908,8 +1776,18 @@ const _abi = [
             type: "uint40",
           },
           {
+            internalType: "address",
+            name: "publishedBy",
+            type: "address",
+          },
+          {
             internalType: "string",
             name: "uri",
+            type: "string",
+          },
+          {
+            internalType: "string",
+            name: "changes",
             type: "string",
           },
         ],
@@ -945,10 +1823,55 @@ const _abi = [
     stateMutability: "view",
     type: "function",
   },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            internalType: "AssetId",
+            name: "parentId",
+            type: "uint32",
+          },
+          {
+            internalType: "address",
+            name: "registrant",
+            type: "address",
+          },
+          {
+            internalType: "enum Relation",
+            name: "relation",
+            type: "uint8",
+          },
+          {
+            internalType: "uint16",
+            name: "incomeBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct IAssetRegistry.Derivation",
+        name: "derivation",
+        type: "tuple",
+      },
+    ],
+    name: "withdrawDerivation",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
 ] as const;
 
 const _bytecode =
-  "0x60806040523461031357604080519081016001600160401b03811182821017610229576040908152600b82526a131a58d95d08105cdcd95d60aa1b602083015280519081016001600160401b038111828210176102295760405260078152664c494345542d4160c81b602082015281516001600160401b038111610229575f54600181811c91168015610309575b602082101461020b57601f81116102a7575b50602092601f821160011461024857928192935f9261023d575b50508160011b915f199060031b1c1916175f555b80516001600160401b03811161022957600154600181811c9116801561021f575b602082101461020b57601f81116101a8575b50602091601f8211600114610148579181925f9261013d575b50508160011b915f199060031b1c1916176001555b604051611fe990816103188239f35b015190505f80610119565b601f1982169260015f52805f20915f5b85811061019057508360019510610178575b505050811b0160015561012e565b01515f1960f88460031b161c191690555f808061016a565b91926020600181928685015181550194019201610158565b60015f527fb10e2d527612073b26eecdfd717e6a320cf44b4afac2b0732d9fcbe2b7fa0cf6601f830160051c81019160208410610201575b601f0160051c01905b8181106101f65750610100565b5f81556001016101e9565b90915081906101e0565b634e487b7160e01b5f52602260045260245ffd5b90607f16906100ee565b634e487b7160e01b5f52604160045260245ffd5b015190505f806100b9565b601f198216935f8052805f20915f5b86811061028f5750836001959610610277575b505050811b015f556100cd565b01515f1960f88460031b161c191690555f808061026a565b91926020600181928685015181550194019201610257565b5f80527f290decd9548b62a8d60345a988386fc84ba6bc95484008f6362f93160ef3e563601f830160051c810191602084106102ff575b601f0160051c01905b8181106102f4575061009f565b5f81556001016102e7565b90915081906102de565b90607f169061008d565b5f80fdfe60806040526004361015610011575f80fd5b5f3560e01c806301ffc9a7146101a457806306fdde031461019f578063081812fc1461019a578063095ea7b314610195578063119bcedd14610190578063200e40921461018b57806323b872dd14610186578063313b4a6d1461018157806342842e0e1461017c578063478f5507146101775780634eb477101461017257806358d042801461016d5780636352211e146101685780636cd7186b1461016357806370a082311461015e57806370c91b36146101595780638620b0461461015457806395d89b411461014f578063a22cb4651461014a578063b88d4fde14610145578063c87b56dd14610140578063d227a57c1461013b578063e985e9c514610136578063eafe7a74146101315763f2c298be1461012c575f80fd5b610fbd565b610fa0565b610f44565b610ef7565b610ec4565b610e65565b610cd1565b610c2c565b610bce565b610b98565b610b47565b610b20565b610af0565b61096a565b61092d565b610881565b6107e8565b6107ad565b610796565b61073f565b610506565b6103bf565b610357565b610280565b6101bf565b6001600160e01b03198116036101bb57565b5f80fd5b346101bb5760203660031901126101bb576004356101dc816101a9565b63ffffffff60e01b16632483248360e11b8114908115610205575b506040519015158152602090f35b6380ac58cd60e01b811491508115610237575b8115610226575b505f6101f7565b6301ffc9a760e01b1490505f61021f565b635b5e139f60e01b81149150610218565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b90602061027d928181520190610248565b90565b346101bb575f3660031901126101bb576040515f5f5461029f816110ad565b808452906001811690811561033357506001146102d7575b6102d3836102c781850382610dd3565b6040519182918261026c565b0390f35b5f8080527f290decd9548b62a8d60345a988386fc84ba6bc95484008f6362f93160ef3e563939250905b808210610319575090915081016020016102c76102b7565b919260018160209254838588010152019101909291610301565b60ff191660208086019190915291151560051b840190910191506102c790506102b7565b346101bb5760203660031901126101bb5760043561037481611813565b505f526004602052602060018060a01b0360405f205416604051908152f35b600435906001600160a01b03821682036101bb57565b602435906001600160a01b03821682036101bb57565b346101bb5760403660031901126101bb576103d8610393565b602435906103e582611813565b331515806104b3575b80610475575b61046257610460926104419181906001600160a01b0385811691167f8c5be1e5ebec7d5bd14f71427d1e84f3dd0314c0f7b2291e5b200ac8c7c3b9255f80a45f52600460205260405f2090565b80546001600160a01b0319166001600160a01b03909216919091179055565b005b63a9fbf51f60e01b5f523360045260245ffd5b5060ff6104ab336104968460018060a01b03165f52600560205260405f2090565b9060018060a01b03165f5260205260405f2090565b5416156103f4565b506001600160a01b0381163314156103ee565b6004359063ffffffff821682036101bb57565b9181601f840112156101bb578235916001600160401b0383116101bb57602083818601950101116101bb57565b346101bb5760803660031901126101bb5761051f6104c6565b604435906024356064356001600160401b0381116101bb576102d3935f516020611fbd5f395f51905f529261055b6107229336906004016104d9565b9290610571338861056c3382611605565b611183565b61057d878415156111b0565b6105cb6105b96105ac8561059f8b63ffffffff165f52600a60205260405f2090565b905f5260205260405f2090565b546001600160401b031690565b84896001600160401b038316156111d1565b7f65c74938ca9c78aee57df6c0f590c0acd236b4e78ec7a101d5d57974f377695b63ffffffff61065661060c8a63ffffffff165f52600860205260405f2090565b61063b610625610620835463ffffffff1690565b611219565b825463ffffffff191663ffffffff821617909255565b8a9063ffffffff67ffffffff0000000091169160201b161790565b986106928a6106778861059f8563ffffffff165f52600a60205260405f2090565b906001600160401b03166001600160401b0319825416179055565b6106ea61069d610df4565b878152602081018790524264ffffffffff1660408201525f60608201526106c5368a88610e2f565b60808201526106e58c6001600160401b03165f52600960205260405f2090565b61127f565b169485926107086040519283926001600160401b038d1697846113d3565b0390a460405163ffffffff90911681529081906020820190565b0390a16040516001600160401b0390911681529081906020820190565b346101bb575f3660031901126101bb57602060405162093a808152f35b60609060031901126101bb576004356001600160a01b03811681036101bb57906024356001600160a01b03811681036101bb579060443590565b346101bb576104606107a73661075c565b916113ea565b346101bb5760203660031901126101bb5763ffffffff6107cb6104c6565b165f526008602052602063ffffffff60405f205416604051908152f35b346101bb576104606107f93661075c565b9060405192610809602085610dd3565b5f8452611653565b60209060031901126101bb576004356001600160401b03811681036101bb5790565b60c0608061027d9360208452805160208501526020810151604085015264ffffffffff604082015116606085015264ffffffffff6060820151168285015201519160a0808201520190610248565b346101bb576102d361089236610811565b606060806040516108a281610db3565b5f81525f60208201525f60408201525f8382015201526001600160401b0381165f52600960205261092160405f20916109136003604051946108e386610db3565b805486526001810154602087015264ffffffffff6002820154818116604089015260281c166060870152016110e5565b6080840152825115156114f1565b60405191829182610833565b346101bb5761094361093e36610811565b611515565b6040516004821015610956576020918152f35b634e487b7160e01b5f52602160045260245ffd5b346101bb575f516020611fbd5f395f51905f52610aeb6001600160401b0361099136610811565b6109ac816001600160401b03165f52600960205260405f2090565b907fe132cb8b6921d108cf1b0c51e92c0ce7ba583c24f7a1d4d0f91eb1bf7c3657e163ffffffff610ab26002602085901c8316956109ed86825415156114f1565b6109fc338861056c3382611605565b018054610a1c9060281c64ffffffffff168664ffffffffff821615611567565b610a5b610a35610a2b42611597565b64ffffffffff1690565b825469ffffffffff0000000000191660289190911b69ffffffffff000000000016178255565b610aa2610a768763ffffffff165f52600b60205260405f2090565b825460281c64ffffffffff169064ffffffffff610a9a610a9583611904565b6115b5565b921690611d6a565b50505460281c64ffffffffff1690565b60405164ffffffffff9091168152931693919091169183919080602081015b0390a360405163ffffffff90911681529081906020820190565b0390a1005b346101bb5760203660031901126101bb576020610b0e600435611813565b6040516001600160a01b039091168152f35b346101bb576020610b38610b3336610811565b6115cd565b64ffffffffff60405191168152f35b346101bb5760203660031901126101bb576001600160a01b03610b68610393565b168015610b85575f526003602052602060405f2054604051908152f35b6322718ad960e21b5f525f60045260245ffd5b346101bb5760403660031901126101bb576020610bc4610bb66104c6565b610bbe6103a9565b90611605565b6040519015158152f35b346101bb5760603660031901126101bb57610be76104c6565b604435602435808211610c035750505060205f5b604051908152f35b610c10610c1692846119ca565b926119ca565b8103908111610c2757602090610bfb565b611205565b346101bb575f3660031901126101bb576040515f600154610c4c816110ad565b80845290600181169081156103335750600114610c73576102d3836102c781850382610dd3565b60015f9081527fb10e2d527612073b26eecdfd717e6a320cf44b4afac2b0732d9fcbe2b7fa0cf6939250905b808210610cb7575090915081016020016102c76102b7565b919260018160209254838588010152019101909291610c9f565b346101bb5760403660031901126101bb57610cea610393565b60243580151581036101bb573315610d8c576001600160a01b038216918215610d795781610d36610d4792335f52600560205260405f209060018060a01b03165f5260205260405f2090565b9060ff801983541691151516179055565b604051901515815233907f17307eab39ab6107e8899845ad3d59bd9653f200f220920489ca2b5937696c3190602090a3005b82630b61174360e31b5f5260045260245ffd5b63a9fbf51f60e01b5f525f60045260245ffd5b634e487b7160e01b5f52604160045260245ffd5b60a081019081106001600160401b03821117610dce57604052565b610d9f565b90601f801991011681019081106001600160401b03821117610dce57604052565b60405190610e0360a083610dd3565b565b60405190610e03604083610dd3565b6001600160401b038111610dce57601f01601f191660200190565b929192610e3b82610e14565b91610e496040519384610dd3565b8294818452818301116101bb578281602093845f960137010152565b346101bb5760803660031901126101bb57610e7e610393565b610e866103a9565b90604435606435926001600160401b0384116101bb57366023850112156101bb57610ebe610460943690602481600401359101610e2f565b92611653565b346101bb5760203660031901126101bb576102d3610ee3600435611760565b604051918291602083526020830190610248565b346101bb5760403660031901126101bb57610f106104c6565b63ffffffff165f908152600a6020908152604080832060243584528252918290205491516001600160401b03909216825290f35b346101bb5760403660031901126101bb57602060ff610f94610f64610393565b610f6c6103a9565b6001600160a01b039182165f9081526005865260408082209290931681526020919091522090565b54166040519015158152f35b346101bb575f3660031901126101bb576020600754604051908152f35b346101bb5760203660031901126101bb576004356001600160401b0381116101bb57610fed9036906004016104d9565b90811561109e576007545f198114610c2757600101908160075563ffffffff821691331561108b576001600160a01b036110278233611847565b16611078577f4538f8b678a33b97c91b2566a4e2ae949a1b4b219d3b304366f5c89e4e57be89610ad16102d39561106a8694611064368489610e2f565b90611b90565b604051918291339683611802565b6339e3563760e11b5f525f60045260245ffd5b633250574960e11b5f525f60045260245ffd5b63a5a9546b60e01b5f5260045ffd5b90600182811c921680156110db575b60208310146110c757565b634e487b7160e01b5f52602260045260245ffd5b91607f16916110bc565b9060405191825f8254926110f8846110ad565b8084529360018116908115611161575060011461111d575b50610e0392500383610dd3565b90505f9291925260205f20905f915b818310611145575050906020610e03928201015f611110565b602091935080600191548385890101520191019091849261112c565b905060209250610e0394915060ff191682840152151560051b8201015f611110565b1561118c575050565b63ffffffff9063c5fa131360e01b5f521660045260018060a01b031660245260445ffd5b156111b85750565b63ffffffff90634e39632760e11b5f521660045260245ffd5b156111db57505050565b6001600160401b03935063ffffffff9063167873e560e01b5f52166004526024521660445260645ffd5b634e487b7160e01b5f52601160045260245ffd5b63ffffffff1663ffffffff8114610c275760010190565b601f821161123d57505050565b5f5260205f20906020601f840160051c83019310611275575b601f0160051c01905b81811061126a575050565b5f815560010161125f565b9091508190611256565b600360809193929384518155602085015160018201556112e66002820164ffffffffff60408801511664ffffffffff1982541617815564ffffffffff60608801511669ffffffffff000000000082549160281b169069ffffffffff00000000001916179055565b019201519182516001600160401b038111610dce5761130f8161130984546110ad565b84611230565b6020601f821160011461134e57819061133f9394955f92611343575b50508160011b915f199060031b1c19161790565b9055565b015190505f8061132b565b601f19821690611361845f5260205f2090565b915f5b81811061139b57509583600195969710611383575b505050811b019055565b01515f1960f88460031b161c191690555f8080611379565b9192602060018192868b015181550194019201611364565b908060209392818452848401375f828201840152601f01601f1916010190565b60409061027d9492815281602082015201916113b3565b9091906001600160a01b038316801561108b575f8381526002602052604090205483906001600160a01b031691336114e1575b6001600160a01b0383169561146290876114b5575b6001600160a01b0381165f90815260036020526040902060018154019055610441845f52600260205260405f2090565b857fddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef5f80a4506001600160a01b031680830361149d57505050565b6364283d7b60e01b5f5260045260245260445260645ffd5b6114be84611c94565b6001600160a01b0385165f90815260036020526040902080545f19019055611432565b6114ec823385611cb6565b61141d565b156114f95750565b6001600160401b0390636a6c540960e11b5f521660045260245ffd5b6001600160401b03165f52600960205260405f20805415611562576002015460281c64ffffffffff16801561155c5764ffffffffff1642101561155757600290565b600390565b50600190565b505f90565b15611570575050565b906001600160401b0364ffffffffff9263b1ad41b760e01b5f52166004521660245260445ffd5b9062093a808201809211610c2757565b9060018201809211610c2757565b6001600160d01b0390811660010191908211610c2757565b6001600160401b03165f52600960205260405f20805415611562576002015460281c64ffffffffff168061027d575064ffffffffff90565b63ffffffff165f818152600260205260409020546001600160a01b0316801515929083611633575b50505090565b61163d935061192e565b5f808061162d565b5f19810191908211610c2757565b9092916116618185846113ea565b833b61166e575b50505050565b6020916116906040519485938493630a85bd0160e11b85523360048601611b30565b03815f6001600160a01b0387165af15f918161171d575b506116e157506116b5611b61565b80519190826116da57633250574960e11b5f526001600160a01b03821660045260245ffd5b6020915001fd5b6001600160e01b03191663757a42ff60e11b0161170257505f808080611668565b633250574960e11b5f526001600160a01b031660045260245ffd5b61174091925060203d602011611747575b6117388183610dd3565b810190611b1b565b905f6116a7565b503d61172e565b805191908290602001825e015f815290565b61176981611813565b5060206040519161177a8284610dd3565b5f8352805f526006825261179060405f206110e5565b8351156117fb5780516117cc57506117a9919250611813565b505f6040516117b88382610dd3565b526117c66040519182610dd3565b5f815290565b61027d9291506117ed906117e760405195869485019061174e565b9061174e565b03601f198101835282610dd3565b9250505090565b91602061027d9381815201916113b3565b5f818152600260205260409020546001600160a01b0316908115611835575090565b637e27328960e01b5f5260045260245ffd5b5f828152600260205260409020546001600160a01b03169190826118d8575b6001600160a01b0381169061188d90826118b5575b610441845f52600260205260405f2090565b827fddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef5f80a490565b6001600160a01b0381165f9081526003602052604090206001815401905561187b565b6118e182611c94565b6001600160a01b0383165f90815260036020526040902080545f19019055611866565b805490816119125750505f90565b815f19810111610c27575f525f199060205f2001015460301c90565b6001600160a01b0382168015159390918461194b575b5050505090565b6001600160a01b0316808314945091929091841561199a575b50508215611978575b50505f808080611944565b5f908152600460205260408120546001600160a01b031690911491508061196d565b5f9081526005602090815260408083206001600160a01b039490941683529290529081205460ff16935080611964565b816119df5750505f5b6001600160d01b031690565b63ffffffff165f52600b60205260405f20905f198101908111610c275765ffffffffffff8111611b045765ffffffffffff168154905f918060058211611aaa575b65ffffffffffff91509291165b828210611a6a57505080611a435750505f6119d3565b611a6591611a53611a5e92611645565b905f5260205f200190565b5460301c90565b6119d3565b909180831860011c8184160190845f528265ffffffffffff8360205f20015416115f14611a9a5750915b90611a2d565b9250611aa5906115a7565b611a94565b611ab382611e5e565b8203918211610c2757845f5265ffffffffffff8260205f2001541665ffffffffffff8416105f14611aec575065ffffffffffff90611a20565b9250611afe65ffffffffffff916115a7565b92611a20565b6306dfcc6560e41b5f52603060045260245260445ffd5b908160209103126101bb575161027d816101a9565b6001600160a01b03918216815291166020820152604081019190915260806060820181905261027d92910190610248565b3d15611b8b573d90611b7282610e14565b91611b806040519384610dd3565b82523d5f602084013e565b606090565b919091805f52600660205260405f2083516001600160401b038111610dce57611bbd8161130984546110ad565b6020601f8211600114611c175781611c12949392611bff925f516020611fbd5f395f51905f5297985f926113435750508160011b915f199060031b1c19161790565b90555b6040519081529081906020820190565b0390a1565b601f19821695611c2a845f5260205f2090565b965f5b818110611c7c5750966001928492611c129796955f516020611fbd5f395f51905f52999a10611c64575b505050811b019055611c02565b01515f1960f88460031b161c191690555f8080611c57565b83830151895560019098019760209384019301611c2d565b611ca6905f52600460205260405f2090565b80546001600160a01b0319169055565b611cc183838361192e565b15611ccb57505050565b6001600160a01b0316611ceb5750637e27328960e01b5f5260045260245ffd5b63177e802f60e01b5f5260018060a01b031660045260245260445ffd5b908154600160401b811015610dce5760018101808455811015611d56575f9283526020928390208251929093015160301b65ffffffffffff191665ffffffffffff9290921691909117910155565b634e487b7160e01b5f52603260045260245ffd5b80549293928015611e1657611d81611d8c91611645565b825f5260205f200190565b8054603081901c9365ffffffffffff91821692918116808411611e0757879303611dd35750611dcf92509065ffffffffffff82549181199060301b169116179055565b9190565b915050611dcf91611df3611de5610e05565b65ffffffffffff9093168352565b6001600160d01b0386166020830152611d08565b632520601d60e01b5f5260045ffd5b5090611e3b91611e27611de5610e05565b6001600160d01b0385166020830152611d08565b5f9190565b8115611e4a570490565b634e487b7160e01b5f52601260045260245ffd5b600181111561027d57806001600160801b821015611f7f575b611f25611f1b611f11611f07611efd611ef3611ee2611f2c9760048a600160401b611f319c1015611f72575b640100000000811015611f65575b62010000811015611f58575b610100811015611f4b575b6010811015611f3e575b1015611f36575b60030260011c90565b611eec818b611e40565b0160011c90565b611eec818a611e40565b611eec8189611e40565b611eec8188611e40565b611eec8187611e40565b611eec8186611e40565b8093611e40565b821190565b900390565b60011b611ed9565b60041c9160021b91611ed2565b60081c9160041b91611ec8565b60101c9160081b91611ebd565b60201c9160101b91611eb1565b60401c9160201b91611ea3565b5050611f31611f2c611f25611f1b611f11611f07611efd611ef3611ee2611fa68a60801c90565b9850600160401b9750611e77965050505050505056fef8e1a15aba9398e019f0b49df1a4fde98ee17ae345cb5f6b5e2c27f5033e8ce7a164736f6c634300081e000a";
+  "0x6101606040523461043e57604051610018604082610442565b6013815260208101907f4c69636574204173736574526567697374727900000000000000000000000000825260405191610053604084610442565b600183526020830191603160f81b8352604051610071604082610442565b600b81526a131a58d95d08105cdcd95d60aa1b602082015260405190610098604083610442565b60078252664c494345542d4160c81b60208301528051906001600160401b038211610345575f5490600182811c92168015610434575b60208310146103275781601f8493116103c7575b50602090601f8311600114610364575f92610359575b50508160011b915f199060031b1c1916175f555b8051906001600160401b0382116103455760015490600182811c9216801561033b575b60208310146103275781601f8493116102b9575b50602090601f8311600114610253575f92610248575b50508160011b915f199060031b1c1916176001555b61017781610465565b6101205261018484610465565b61014052519020918260e05251902080610100524660a0526040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f8452604083015260608201524660808201523060a082015260a081526101ed60c082610442565b5190206080523060c052604051613a7390816104d1823960805181613273015260a05181613330015260c0518161323d015260e051816132c2015261010051816132e8015261012051816111b4015261014051816111dd0152f35b015190505f80610159565b60015f9081528281209350601f198516905b8181106102a15750908460019594939210610289575b505050811b0160015561016e565b01515f1960f88460031b161c191690555f808061027b565b92936020600181928786015181550195019301610265565b60015f529091507fb10e2d527612073b26eecdfd717e6a320cf44b4afac2b0732d9fcbe2b7fa0cf6601f840160051c8101916020851061031d575b90601f859493920160051c01905b81811061030f5750610143565b5f8155849350600101610302565b90915081906102f4565b634e487b7160e01b5f52602260045260245ffd5b91607f169161012f565b634e487b7160e01b5f52604160045260245ffd5b015190505f806100f8565b5f8080528281209350601f198516905b8181106103af5750908460019594939210610397575b505050811b015f5561010c565b01515f1960f88460031b161c191690555f808061038a565b92936020600181928786015181550195019301610374565b5f80529091507f290decd9548b62a8d60345a988386fc84ba6bc95484008f6362f93160ef3e563601f840160051c8101916020851061042a575b90601f859493920160051c01905b81811061041c57506100e2565b5f815584935060010161040f565b9091508190610401565b91607f16916100ce565b5f80fd5b601f909101601f19168101906001600160401b0382119082101761034557604052565b601f815111610490576020815191015160208210610481571790565b5f198260200360031b1b161790565b604460209160405192839163305a27a960e01b83528160048401528051918291826024860152018484015e5f828201840152601f01601f19168101030190fdfe60806040526004361015610011575f80fd5b5f3560e01c806301ffc9a71461026457806306fdde031461025f578063081812fc1461025a5780630934e23614610255578063095ea7b3146102505780630e906c831461024b5780631a1045d314610246578063200e40921461024157806323b872dd1461023c57806325c0f64c146102375780632a55205a14610232578063313b4a6d1461022d5780633e725b5d1461022857806342842e0e14610223578063460d5e931461021e578063478f550714610219578063492d4308146102145780634eb477101461020f57806358d042801461020a5780636352211e146102055780636cd7186b1461020057806370a08231146101fb57806370c91b36146101f657806382d33584146101f157806384b0196e146101ec5780638620b046146101e757806395d89b41146101e257806397d4c443146101dd578063a22cb465146101d8578063b88d4fde146101d3578063c87b56dd146101ce578063ca074f52146101c9578063ca7f0256146101c4578063d227a57c146101bf578063d83e5f4d146101ba578063e985e9c5146101b55763eafe7a74146101b0575f80fd5b611790565b611734565b611718565b6116c7565b611612565b61156b565b611538565b6114d9565b6113ba565b61139f565b6112fa565b611299565b61119c565b61110f565b6110d5565b611084565b61105d565b61102d565b610eb1565b610e88565b610d92565b610ca0565b610bb9565b610b86565b610af5565b610ab6565b610a33565b610989565b610945565b6108ee565b61083b565b610739565b610632565b610606565b610431565b61035a565b61027f565b6001600160e01b031981160361027b57565b5f80fd5b3461027b57602036600319011261027b5760043561029c81610269565b63ffffffff60e01b1663152a902d60e11b81149081156102c5575b506040519015158152602090f35b632483248360e11b8114915081156102df575b505f6102b7565b6380ac58cd60e01b811491508115610311575b8115610300575b505f6102d8565b6301ffc9a760e01b1490505f6102f9565b635b5e139f60e01b811491506102f2565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b906020610357928181520190610322565b90565b3461027b575f36600319011261027b576040515f5f54610379816117ad565b808452906001811690811561040d57506001146103b1575b6103ad836103a1818503826104d7565b60405191829182610346565b0390f35b5f8080527f290decd9548b62a8d60345a988386fc84ba6bc95484008f6362f93160ef3e563939250905b8082106103f3575090915081016020016103a1610391565b9192600181602092548385880101520191019092916103db565b60ff191660208086019190915291151560051b840190910191506103a19050610391565b3461027b57602036600319011261027b5760043561044e816127fb565b505f526004602052602060018060a01b0360405f205416604051908152f35b634e487b7160e01b5f52604160045260245ffd5b608081019081106001600160401b0382111761049c57604052565b61046d565b60e081019081106001600160401b0382111761049c57604052565b606081019081106001600160401b0382111761049c57604052565b90601f801991011681019081106001600160401b0382111761049c57604052565b6040519061050760e0836104d7565b565b604051906105076040836104d7565b6040519061050760c0836104d7565b63ffffffff81160361027b57565b600435906001600160a01b038216820361027b57565b602435906001600160a01b038216820361027b57565b35906001600160a01b038216820361027b57565b6007111561027b57565b61ffff81160361027b57565b60c090600319011261027b576040519060c082018281106001600160401b0382111761049c57604052816004356105c181610527565b81526105cd6024610561565b60208201526044356105de81610575565b60408201526064356105ef8161057f565b6060820152608435608082015260a060a435910152565b3461027b5760c036600319011261027b57602061062a6106253661058b565b611883565b604051908152f35b3461027b57604036600319011261027b5761064b610535565b60243590610658826127fb565b33151580610726575b806106e8575b6106d5576106d3926106b49181906001600160a01b0385811691167f8c5be1e5ebec7d5bd14f71427d1e84f3dd0314c0f7b2291e5b200ac8c7c3b9255f80a45f52600460205260405f2090565b80546001600160a01b0319166001600160a01b03909216919091179055565b005b63a9fbf51f60e01b5f523360045260245ffd5b5060ff61071e336107098460018060a01b03165f52600560205260405f2090565b9060018060a01b03165f5260205260405f2090565b541615610667565b506001600160a01b038116331415610661565b3461027b57604036600319011261027b576004356001600160401b03811161027b5760e0600319823603011261027b576024356001600160401b03811161027b573660238201121561027b5780600401356001600160401b03811161027b573660248260051b8401011161027b576103ad9260246107bb930190600401611be4565b60405163ffffffff90911681529081906020820190565b634e487b7160e01b5f52602160045260245ffd5b600311156107f057565b6107d2565b919091606063ffffffff8160808401958051610810816107e6565b85526020810151610820816107e6565b602086015261ffff6040820151166040860152015116910152565b3461027b57602036600319011261027b5763ffffffff60043561085d81610527565b5f606060405161086c81610481565b828152826020820152826040820152015261088681612ebc565b165f52600c6020526103ad60405f2063ffffffff604051916108a783610481565b5460ff81166108b5816107e6565b835260ff8160081c166108c7816107e6565b602084015261ffff8160101c16604084015260201c166060820152604051918291826107f5565b3461027b575f36600319011261027b57602060405162093a808152f35b606090600319011261027b576004356001600160a01b038116810361027b57906024356001600160a01b038116810361027b579060443590565b3461027b576106d36109563661090b565b91611f1e565b9181601f8401121561027b578235916001600160401b03831161027b576020838186019501011161027b57565b3461027b57604036600319011261027b576004356109a681610527565b602435906001600160401b03821161027b57610a2d63ffffffff916109d26106d394369060040161095c565b9390916109de81612ef3565b6109e9851515611983565b1692837ff806388c6bfed160902c7b73b97c32ce43d6c4922370167d37f971385e0776376040516020815280610a23602082018688611b7a565b0390a236916114a3565b90612c2e565b3461027b57604036600319011261027b576004355f908152600860205260409020546001600160a01b038116906024359060a01c8215610a9e575b906001600160601b03610a82921690612f40565b604080516001600160a01b039093168352602083019190915290f35b506007546001600160a01b038116925060a01c610a6e565b3461027b57602036600319011261027b5763ffffffff600435610ad881610527565b165f52600f602052602063ffffffff60405f205416604051908152f35b3461027b5760c036600319011261027b57600435610b1281610527565b610b1b81612ef3565b63ffffffff610b2c6106253661058b565b91825f52600e602052610b48838260ff60405f20541615612039565b825f52600e60205260405f20600160ff19825416179055167f39ca8594b68e2dbe53cfca0f9d531fd43e3dd07a19ac3c50e6dd71282d7d60195f80a3005b3461027b576106d3610b973661090b565b9060405192610ba76020856104d7565b5f8452612640565b6003111561027b57565b3461027b57606036600319011261027b576106d3600435610bd981610527565b602435610be581610baf565b60443591610bf28361057f565b610bfb81612ef3565b612e04565b602090600319011261027b576004356001600160401b038116810361027b5790565b906103579160208152815160208201526020820151604082015264ffffffffff604083015116606082015264ffffffffff606083015116608082015260018060a01b0360808301511660a082015260c0610c8b60a084015160e083850152610100840190610322565b9201519060e0601f1982850301910152610322565b3461027b576103ad610cb136610c00565b606060c0604051610cc1816104a1565b5f81525f60208201525f60408201525f838201525f60808201528260a082015201526001600160401b0381165f526010602052610d8660405f2091610d78600460405194610d0e866104a1565b8054865260018101546020870152600281015464ffffffffff8082166040890152602882901c166060880152610d6190610d519060501c6001600160a01b031690565b6001600160a01b03166080880152565b610d6d600382016117e5565b60a0870152016117e5565b60c08401528251151561205e565b60405191829182610c22565b3461027b57604036600319011261027b57600435610daf81610527565b63ffffffff610dbc61054b565b91165f818152600860205260409020549091906001600160a01b0381169060a01c8115610e66575b6001600160601b03610df99116612710612f40565b90336001600160a01b0390911603610e4f576001600160601b03610e1f91168284612d32565b6001600160a01b0316907f4c5f9744ccf577738c9746dbb10f8acafa5320212de5b1802e45edc315ef56315f80a3005b82638195c39760e01b5f526004523360245260445ffd5b50506007546001600160a01b0381169060a01c610de4565b600411156107f057565b3461027b576020610ea0610e9b36610c00565b612082565b60405190610ead81610e7e565b8152f35b3461027b575f516020613a475f395f51905f526110286001600160401b03610ed836610c00565b610ef3816001600160401b03165f52601060205260405f2090565b907fe132cb8b6921d108cf1b0c51e92c0ce7ba583c24f7a1d4d0f91eb1bf7c3657e163ffffffff610ff36002602085901c831695610f34868254151561205e565b610f3d87612ef3565b018054610f5d9060281c64ffffffffff168664ffffffffff8216156120d4565b610f9c610f76610f6c42612104565b64ffffffffff1690565b825469ffffffffff0000000000191660289190911b69ffffffffff000000000016178255565b610fe3610fb78763ffffffff165f52601260205260405f2090565b825460281c64ffffffffff169064ffffffffff610fdb610fd683612fae565b61212f565b92169061367f565b50505460281c64ffffffffff1690565b60405164ffffffffff9190911681529316939190911691839190602090a360405163ffffffff90911681529081906020820190565b0390a1005b3461027b57602036600319011261027b57602061104b6004356127fb565b6040516001600160a01b039091168152f35b3461027b57602061107561107036610c00565b612147565b64ffffffffff60405191168152f35b3461027b57602036600319011261027b576001600160a01b036110a5610535565b1680156110c2575f526003602052602060405f2054604051908152f35b6322718ad960e21b5f525f60045260245ffd5b3461027b57604036600319011261027b5760206111056004356110f781610527565b6110ff61054b565b9061217f565b6040519015158152f35b3461027b5760a036600319011261027b5760043561112c81610527565b604435906024356064356001600160401b03811161027b5761115290369060040161095c565b60843593916001600160401b03851161027b576103ad9561117a61118296369060040161095c565b959094612446565b6040516001600160401b0390911681529081906020820190565b3461027b575f36600319011261027b576112406111d87f0000000000000000000000000000000000000000000000000000000000000000613755565b6112017f0000000000000000000000000000000000000000000000000000000000000000613755565b602060405161121082826104d7565b5f81528161124e81830194601f198301368737604051978897600f60f81b895260e0858a015260e0890190610322565b908782036040890152610322565b914660608701523060808701525f60a087015285830360c087015251918281520192915f5b82811061128257505050500390f35b835185528695509381019392810192600101611273565b3461027b57606036600319011261027b576004356112b681610527565b6044356024358082116112d15750505060205f604051908152f35b6112de6112e49284613074565b92613074565b81039081116112f55760209061062a565b611a50565b3461027b575f36600319011261027b576040515f60015461131a816117ad565b808452906001811690811561040d5750600114611341576103ad836103a1818503826104d7565b60015f9081527fb10e2d527612073b26eecdfd717e6a320cf44b4afac2b0732d9fcbe2b7fa0cf6939250905b808210611385575090915081016020016103a1610391565b91926001816020925483858801015201910190929161136d565b3461027b575f36600319011261027b57602060405160088152f35b3461027b57604036600319011261027b576113d3610535565b602435801515810361027b573315611475576001600160a01b038216918215611462578161141f61143092335f52600560205260405f209060018060a01b03165f5260205260405f2090565b9060ff801983541691151516179055565b604051901515815233907f17307eab39ab6107e8899845ad3d59bd9653f200f220920489ca2b5937696c3190602090a3005b82630b61174360e31b5f5260045260245ffd5b63a9fbf51f60e01b5f525f60045260245ffd5b6001600160401b03811161049c57601f01601f191660200190565b9291926114af82611488565b916114bd60405193846104d7565b82948184528183011161027b578281602093845f960137010152565b3461027b57608036600319011261027b576114f2610535565b6114fa61054b565b90604435606435926001600160401b03841161027b573660238501121561027b576115326106d39436906024816004013591016114a3565b92612640565b3461027b57602036600319011261027b576103ad61155760043561274d565b604051918291602083526020830190610322565b3461027b57602036600319011261027b576004355f52600e602052602060ff60405f2054166040519015158152f35b600711156107f057565b9060078210156107f05752565b60206040818301928281528451809452019201905f5b8181106115d45750505090565b9091926020606060019261ffff6040885163ffffffff81511684526115ff86820151878601906115a4565b01511660408201520194019291016115c7565b3461027b57602036600319011261027b5763ffffffff60043561163481610527565b165f52600d60205260405f20805461164b8161261b565b9161165960405193846104d7565b81835260208301905f5260205f205f915b83831061167f57604051806103ad87826115b1565b600160208192604051611691816104bc565b61ffff865463ffffffff811683526116b060ff82871c168685016127ef565b60281c16604082015281520192019201919061166a565b3461027b57604036600319011261027b576004356116e481610527565b63ffffffff165f90815260116020908152604080832060243584528252918290205491516001600160401b03909216825290f35b3461027b575f36600319011261027b5760206040516103e88152f35b3461027b57604036600319011261027b57602060ff611784611754610535565b61175c61054b565b6001600160a01b039182165f9081526005865260408082209290931681526020919091522090565b54166040519015158152f35b3461027b575f36600319011261027b576020600b54604051908152f35b90600182811c921680156117db575b60208310146117c757565b634e487b7160e01b5f52602260045260245ffd5b91607f16916117bc565b9060405191825f8254926117f8846117ad565b8084529360018116908115611861575060011461181d575b50610507925003836104d7565b90505f9291925260205f20905f915b818310611845575050906020610507928201015f611810565b602091935080600191548385890101520191019091849261182c565b90506020925061050794915060ff191682840152151560051b8201015f611810565b604080517f94c3018da83163351fd289012d5b3f70a5913254d153d674ce7492287ed860df6020808301918252845163ffffffff16838501528401516001600160a01b03166060830152918301516103579360a0916118e69060808501906115a4565b61ffff60608201511682840152608081015160c0840152015160e082015260e08152611914610100826104d7565b51902061282f565b903590601e198136030182121561027b57018035906001600160401b03821161027b5760200191606082023603831361027b57565b903590601e198136030182121561027b57018035906001600160401b03821161027b5760200191813603831361027b57565b1561198a57565b63a5a9546b60e01b5f5260045ffd5b356103578161057f565b156119ab5750565b61ffff906396de92a360e01b5f52166004526103e860245260445ffd5b156119d05750565b63fdf77e6d60e01b5f52600452600860245260445ffd5b156119f0575050565b6301eb7ab960e11b5f5260045260245260445ffd5b634e487b7160e01b5f52603260045260245ffd5b9190811015611a29576060020190565b611a05565b9190811015611a295760051b81013590605e198136030182121561027b570190565b634e487b7160e01b5f52601160045260245ffd5b5f1981146112f55760010190565b3561035781610baf565b90611a86816107e6565b60ff80198354169116179055565b3561035781610527565b8054821015611a29575f5260205f2001905f90565b634e487b7160e01b5f525f60045260245ffd5b3561035781610575565b8054600160401b81101561049c57611aed91600182018155611a9e565b919091611b7557611b188135611b0281610527565b835463ffffffff191663ffffffff909116178355565b602081013590611b2782610575565b60078210156107f05766ffff0000000000604064ff0000000085549460201b16928364ff000000001986161786550135611b608161057f565b60281b169166ffffff00000000191617179055565b611ab3565b908060209392818452848401375f828201840152601f01601f1916010190565b92949363ffffffff611bba61ffff93604095606088526060880191611b7a565b9616602085015216910152565b90929161ffff602091611bde8460408101976115a4565b16910152565b92909192611bf560c082018261191c565b9490936020830191611c13611c0a8486611951565b90501515611983565b60a0840191611c3c6103e861ffff611c2a86611999565b161115611c3685611999565b906119a3565b611c4a8860088111156119c8565b611c5788838181146119e7565b611c6085612915565b5f5b888110611ea557505050611c77600b54611a64565b91611c8183600b55565b63ffffffff831695611cb2611c9586611a72565b611cad8963ffffffff165f52600c60205260405f2090565b611a7c565b60408501611cfc611cc282611a94565b611cda8a63ffffffff165f52600c60205260405f2090565b9067ffffffff0000000082549160201b169067ffffffff000000001916179055565b885f5b89828210611e6e57505050611d148533612b9a565b611d1d86611a72565b90887fd37460244b0bd0c3863615882c6771f5bc8d0e888ed06424857796ba4f485d87611d55611d4d878b611951565b919094611a94565b90611d79611d628a611999565b611d6b886107e6565b604051938493339885611b9a565b0390a45f5b888110611de957505061050794959650611dbb611dca9392611db6611db0611da9611dc29589611951565b36916114a3565b85612c2e565b611999565b61ffff1690565b903390612d32565b611de26080611ddb60608401611a72565b9201611999565b9084612e04565b60019089897f187c4b65ba35fe0bff63e797f9f4d57ec90b658631dc3966fe5ff87f82dfff5763ffffffff86611e65611e576040611e5189611e4a6020611e44838d611e3e611e3983838e611a19565b611a94565b9a611a19565b01611ac6565b998d611a19565b01611999565b604051938493169683611bc7565b0390a301611d7e565b600192611e9783611e90611e9d9463ffffffff165f52600d60205260405f2090565b9288611a19565b90611ad0565b018990611cff565b80611ec7611eb66001938c8c611a19565b611ec1838787611a2e565b90612aa2565b01611c62565b90604051611eda81610481565b606063ffffffff82945460ff8116611ef1816107e6565b845260ff8160081c16611f03816107e6565b602085015261ffff8160101c16604085015260201c16910152565b9091906001600160a01b0383168015612026575f8381526002602052604090205483906001600160a01b03169133612016575b6001600160a01b03831695611f979087611fea575b6001600160a01b0381165f9081526003602052604090205b600181540190556106b4845f52600260205260405f2090565b857fddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef5f80a4506001600160a01b0316808303611fd257505050565b6364283d7b60e01b5f5260045260245260445260645ffd5b611ff384613356565b6001600160a01b0385165f90815260036020526040902080545f19019055611f66565b6120218233856135d5565b611f51565b633250574960e11b5f525f60045260245ffd5b15612042575050565b63ffffffff9063670d892960e11b5f521660045260245260445ffd5b156120665750565b6001600160401b0390636a6c540960e11b5f521660045260245ffd5b6001600160401b03165f52601060205260405f208054156120cf576002015460281c64ffffffffff1680156120c95764ffffffffff164210156120c457600290565b600390565b50600190565b505f90565b156120dd575050565b906001600160401b0364ffffffffff9263b1ad41b760e01b5f52166004521660245260445ffd5b9062093a8082018092116112f557565b90600182018092116112f557565b919082018092116112f557565b6001600160d01b03908116600101919082116112f557565b6001600160401b03165f52601060205260405f208054156120cf576002015460281c64ffffffffff1680610357575064ffffffffff90565b63ffffffff165f818152600260205260409020546001600160a01b03168015159290836121ad575b50505090565b6121b79350612fd8565b5f80806121a7565b156121c75750565b63ffffffff90634e39632760e11b5f521660045260245ffd5b156121ea57505050565b6001600160401b03935063ffffffff9063167873e560e01b5f52166004526024521660445260645ffd5b63ffffffff1663ffffffff81146112f55760010190565b601f821161223857505050565b5f5260205f20906020601f840160051c83019310612270575b601f0160051c01905b818110612265575050565b5f815560010161225a565b9091508190612251565b91909182516001600160401b03811161049c576122a18161229b84546117ad565b8461222b565b6020601f82116001146122e05781906122d19394955f926122d5575b50508160011b915f199060031b1c19161790565b9055565b015190505f806122bd565b601f198216906122f3845f5260205f2090565b915f5b81811061232d57509583600195969710612315575b505050811b019055565b01515f1960f88460031b161c191690555f808061230b565b9192602060018192868b0151815501940192016122f6565b600460c06105079380518455602081015160018501556123f16002850164ffffffffff60408401511664ffffffffff198254161781556123b164ffffffffff606085015116829069ffffffffff000000000082549160281b169069ffffffffff00000000001916179055565b608083015181547fffff0000000000000000000000000000000000000000ffffffffffffffffffff1660509190911b600160501b600160f01b0316179055565b61240260a08201516003860161227a565b0151910161227a565b94929093612438926103579795875260018060a01b03166020870152608060408701526080860191611b7a565b926060818503910152611b7a565b96959194909361245588612ef3565b612461888615156121bf565b878561247b8263ffffffff165f52601160205260405f2090565b5f91825260205260409020546001600160401b0316866001600160401b03821615926124a6936121e0565b6124be8863ffffffff165f52600f60205260405f2090565b805463ffffffff166124cf90612214565b815463ffffffff191663ffffffff82161790915563ffffffff1667ffffffff0000000060208a901b16179788866125148363ffffffff165f52601160205260405f2090565b5f918252602052604090209061253f91906001600160401b03166001600160401b0319825416179055565b6125476104f8565b8681526020810188905264ffffffffff421660408201525f60608201523360808201526125753684886114a3565b60a08201526125853686866114a3565b60c08201526125a58a6001600160401b03165f52601060205260405f2090565b906125af91612345565b63ffffffff169586936040519384936001600160401b038c1697336125d4958761240b565b037f93e3ff6a25672d1c214ba527c1099f04238b6a67739ceb9fa65c8131e7653fb491a460405163ffffffff9190911681525f516020613a475f395f51905f5290602090a1565b6001600160401b03811161049c5760051b60200190565b5f198101919082116112f557565b90929161264e818584611f1e565b833b61265b575b50505050565b60209161267d6040519485938493630a85bd0160e11b855233600486016131da565b03815f6001600160a01b0387165af15f918161270a575b506126ce57506126a261320b565b80519190826126c757633250574960e11b5f526001600160a01b03821660045260245ffd5b6020915001fd5b6001600160e01b03191663757a42ff60e11b016126ef57505f808080612655565b633250574960e11b5f526001600160a01b031660045260245ffd5b61272d91925060203d602011612734575b61272581836104d7565b8101906131c5565b905f612694565b503d61271b565b805191908290602001825e015f815290565b612756816127fb565b5060206040519161276782846104d7565b5f8352805f526006825261277d60405f206117e5565b8351156127e85780516127b957506127969192506127fb565b505f6040516127a583826104d7565b526127b360405191826104d7565b5f815290565b6103579291506127da906127d460405195869485019061273b565b9061273b565b03601f1981018352826104d7565b9250505090565b60078210156107f05752565b5f818152600260205260409020546001600160a01b031690811561281d575090565b637e27328960e01b5f5260045260245ffd5b60429061283a61323a565b906040519161190160f01b8352600283015260228201522090565b1561285e575050565b9063ffffffff809263750a1c3360e11b5f52166004521660245260445ffd5b93929190931561288d5750505050565b608494506128b89063ffffffff60405195630c1887d760e31b875216600486015260248501906115a4565b6128c1816107e6565b60448301526128cf816107e6565b6064820152fd5b156128df575050565b63ffffffff90631825329760e31b5f521660045260245260445ffd5b156129035750565b6318b694a560e31b5f5260045260245ffd5b5f80805b60c08401612927818661191c565b9050831015612a3d5761293b83918661191c565b6129459291611a19565b61294e81611a94565b809461295982612ebc565b63ffffffff821663ffffffff8216109161297292612855565b8361298b8163ffffffff165f52600c60205260405f2090565b61299490611ecd565b602083016129a181611ac6565b6129aa89611a72565b8351906129b6826107e6565b6129bf92613378565b906129c990611ac6565b6129d289611a72565b835191856129df846107e6565b6129e89461287d565b6129f460408801611a94565b60609091015163ffffffff161963ffffffff161663ffffffff16612a199181156128d6565b604001612a2590611999565b61ffff16612a3291612122565b600190910190612919565b5091505061050791506127108111156128fb565b15612a595750565b63ffffffff906219d9ef60e71b5f521660045260245ffd5b15612a7b57505050565b61ffff929163ffffffff849263ad42dc0960e01b5f5216600452166024521660445260645ffd5b90612aac82611a94565b91612ab7338461217f565b612b9557612adb612ad68463ffffffff165f52600c60205260405f2090565b611ecd565b92600160208501612b01838251612af1816107e6565b612afa816107e6565b1515612a51565b51612b0b816107e6565b612b14816107e6565b148080612b6a575b612b635761050794612b5092821592612b55575b612b4a6040612b40818801611999565b93015161ffff1690565b92612a71565b6134a4565b602086013515159250612b30565b5050505050565b50612b7760408401611999565b61ffff612b8c611dbb604089015161ffff1690565b91161015612b1c565b505050565b906001600160a01b038216908115612026575f818152600260205260409020546001600160a01b031680151593909290612bef9085611fea576001600160a01b0381165f908152600360205260409020611f7e565b827fddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef5f80a450612c1b57565b6339e3563760e11b5f525f60045260245ffd5b919091805f52600660205260405f2083516001600160401b03811161049c57612c5b8161229b84546117ad565b6020601f8211600114612cb55781612cb0949392612c9d925f516020613a475f395f51905f5297985f926122d55750508160011b915f199060031b1c19161790565b90555b6040519081529081906020820190565b0390a1565b601f19821695612cc8845f5260205f2090565b965f5b818110612d1a5750966001928492612cb09796955f516020613a475f395f51905f52999a10612d02575b505050811b019055612ca0565b01515f1960f88460031b161c191690555f8080612cf5565b83830151895560019098019760209384019301612ccb565b92916001600160601b03166127108111612dc9576001600160a01b03821615612db2576105079293612d8a9160405193612d6d6040866104d7565b60018060a01b0316845260208401525f52600860205260405f2090565b815160209092015160a01b6001600160a01b0319166001600160a01b03909216919091179055565b83634b4f842960e11b5f526004525f60245260445ffd5b8363dfd1fc1b60e01b5f5260045260245261271060445260645ffd5b90929161ffff6020916040840195612dfc816107e6565b845216910152565b919061ffff82166127108111612eaa5750907ff3ebcdb3aadebad31649aa11ae95d57c8a8013b363097216248d30385a9c833891612e7f63ffffffff851694855f52600c60205260405f20612e58846107e6565b805461ff008560081b169061ff00191617905563ffffffff165f52600c60205260405f2090565b805463ffff00008460101b169063ffff00001916179055612ea560405192839283612de5565b0390a2565b63ba5ab17760e01b5f5260045260245ffd5b63ffffffff165f818152600260205260409020546001600160a01b031615612ee15750565b631ef8f2a760e11b5f5260045260245ffd5b612efd338261217f565b15612f055750565b63ffffffff9063c5fa131360e01b5f52166004523360245260445ffd5b8115612f2c570490565b634e487b7160e01b5f52601260045260245ffd5b5f19828209908281029182808210910303908115612fa357816127101115612f9c577fbc01a36e2eb1c432ca57a786c226809d495182a9930be0ded288ce703afb7e9193612710910990828211900360fc1b910360041c170290565b6011613627565b506127109250500490565b80549081612fbc5750505f90565b815f198101116112f5575f525f199060205f2001015460301c90565b6001600160a01b03821680151593909184612ff5575b5050505090565b6001600160a01b03168083149450919290918415613044575b50508215613022575b50505f808080612fee565b5f908152600460205260408120546001600160a01b0316909114915080613017565b5f9081526005602090815260408083206001600160a01b039490941683529290529081205460ff1693508061300e565b816130895750505f5b6001600160d01b031690565b63ffffffff165f52601260205260405f20905f1981019081116112f55765ffffffffffff81116131ae5765ffffffffffff168154905f918060058211613154575b65ffffffffffff91509291165b828210613114575050806130ed5750505f61307d565b61310f916130fd61310892612632565b905f5260205f200190565b5460301c90565b61307d565b909180831860011c8184160190845f528265ffffffffffff8360205f20015416115f146131445750915b906130d7565b925061314f90612114565b61313e565b61315d82613827565b82039182116112f557845f5265ffffffffffff8260205f2001541665ffffffffffff8416105f14613196575065ffffffffffff906130ca565b92506131a865ffffffffffff91612114565b926130ca565b6306dfcc6560e41b5f52603060045260245260445ffd5b9081602091031261027b575161035781610269565b6001600160a01b03918216815291166020820152604081019190915260806060820181905261035792910190610322565b3d15613235573d9061321c82611488565b9161322a60405193846104d7565b82523d5f602084013e565b606090565b307f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316148061332d575b15613295577f000000000000000000000000000000000000000000000000000000000000000090565b60405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527f000000000000000000000000000000000000000000000000000000000000000060608201524660808201523060a082015260a0815261332760c0826104d7565b51902090565b507f0000000000000000000000000000000000000000000000000000000000000000461461326c565b613368905f52600460205260405f2090565b80546001600160a01b0319169055565b9190916133848161159a565b60058114801561343f575b6134275761339c8161159a565b60018114613401576133ad8161159a565b80159081156133ed575b506133c3575050600190565b806133cf6002926107e6565b141590816133db575090565b600291506133e8816107e6565b141590565b600491506133fa8161159a565b145f6133b7565b5061340b816107e6565b159081613416575090565b60019150613423816107e6565b1490565b50806134346002926107e6565b1490816133db575090565b506134498161159a565b6006811461338f565b1561345b575050565b63ffffffff90632a03a5ab60e21b5f521660045260018060a01b031660245260445ffd5b15613488575050565b63ffffffff90637cc7932960e01b5f521660045260245260445ffd5b61358d61352f6134b383611a94565b92602085013585356134c83387841515613452565b6134d682878142111561347f565b6135206134f160406134ea60208701611ac6565b9501611999565b6135156134fc610518565b63ffffffff8a16815295336020880152604087016127ef565b61ffff166060850152565b608083015260a0820152611883565b9261355d848461355861355461354d845f52600e60205260405f2090565b5460ff1690565b1590565b612039565b63ffffffff83169261358861357f613574866127fb565b936040810190611951565b90873395613796565b613452565b6135af6135a2835f52600e60205260405f2090565b805460ff19166001179055565b7facb1b621cf9327a982c03486e75618f9d135e0bf599f62844bfa9743d1415b2e5f80a3565b6135e0838383612fd8565b156135ea57505050565b6001600160a01b031661360a5750637e27328960e01b5f5260045260245ffd5b63177e802f60e01b5f5260018060a01b031660045260245260445ffd5b634e487b715f526020526024601cfd5b8054600160401b81101561049c5761365491600182018155611a9e565b611b7557815160209092015160301b65ffffffffffff191665ffffffffffff92909216919091179055565b8054929392801561372b576136966136a191612632565b825f5260205f200190565b8054603081901c9365ffffffffffff9182169291811680841161371c578793036136e857506136e492509065ffffffffffff82549181199060301b169116179055565b9190565b9150506136e4916137086136fa610509565b65ffffffffffff9093168352565b6001600160d01b0386166020830152613637565b632520601d60e01b5f5260045ffd5b50906137509161373c6136fa610509565b6001600160d01b0385166020830152613637565b5f9190565b60ff811690601f821161378757604080519261377182856104d7565b602084526020840191601f190136833783525290565b632cd44ac360e21b5f5260045ffd5b929190833b6137d357906137aa9291613985565b506137b481610e7e565b1591826137c057505090565b6001600160a01b03918216911614919050565b6064835f946020969460405194630b135d3f60e11b8652600486015260406024860152816044860152838501378281018201859052601f01601f191601915afa630b135d3f60e11b5f5114601f3d11161690565b600181111561035757806001600160801b821015613948575b6138ee6138e46138da6138d06138c66138bc6138ab6138f59760048a600160401b6138fa9c101561393b575b64010000000081101561392e575b62010000811015613921575b610100811015613914575b6010811015613907575b10156138ff575b60030260011c90565b6138b5818b612f22565b0160011c90565b6138b5818a612f22565b6138b58189612f22565b6138b58188612f22565b6138b58187612f22565b6138b58186612f22565b8093612f22565b821190565b900390565b60011b6138a2565b60041c9160021b9161389b565b60081c9160041b91613891565b60101c9160081b91613886565b60201c9160101b9161387a565b60401c9160201b9161386c565b50506138fa6138f56138ee6138e46138da6138d06138c66138bc6138ab61396f8a60801c90565b9850600160401b97506138409650505050505050565b90604183036139af576139a89250602081013591604082359201355f1a906139b9565b9192909190565b50505f9160029190565b91907f7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a08411613a3b579160209360809260ff5f9560405194855216868401526040830152606082015282805260015afa15613a30575f516001600160a01b03811615613a2657905f905f90565b505f906001905f90565b6040513d5f823e3d90fd5b5050505f916003919056fef8e1a15aba9398e019f0b49df1a4fde98ee17ae345cb5f6b5e2c27f5033e8ce7a164736f6c634300081e000a";
 
 type AssetRegistryConstructorParams =
   | [signer?: Signer]

@@ -7,3 +7,5 @@ import type * as erc20 from "./ERC20";
 export type { erc20 };
 import type * as erc721 from "./ERC721";
 export type { erc721 };
+import type * as common from "./common";
+export type { common };

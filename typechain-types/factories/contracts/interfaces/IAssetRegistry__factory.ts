@@ -10,6 +10,33 @@ import type {
 
 const _abi = [
   {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "approvals",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "parents",
+        type: "uint256",
+      },
+    ],
+    name: "ApprovalsNotParallel",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "AssetUnknown",
+    type: "error",
+  },
+  {
     inputs: [],
     name: "AssetUriEmpty",
     type: "error",
@@ -28,6 +55,113 @@ const _abi = [
       },
     ],
     name: "CallerNotAssetOwner",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "caller",
+        type: "address",
+      },
+    ],
+    name: "CallerNotRoyaltyReceiver",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
+      },
+    ],
+    name: "DerivationExpired",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "registrant",
+        type: "address",
+      },
+    ],
+    name: "DerivationNotApproved",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "bytes32",
+        name: "digest",
+        type: "bytes32",
+      },
+    ],
+    name: "DerivationUsedBefore",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+    ],
+    name: "DerivativesClosed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "incomeBps",
+        type: "uint256",
+      },
+    ],
+    name: "IncomeAboveWhole",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "uint256",
+        name: "incomeBps",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "minShareBps",
+        type: "uint256",
+      },
+    ],
+    name: "IncomeShareBelowMinimum",
     type: "error",
   },
   {
@@ -60,6 +194,107 @@ const _abi = [
       },
     ],
     name: "ManifestPublishedBefore",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "minShareBps",
+        type: "uint256",
+      },
+    ],
+    name: "MinShareAboveWhole",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "parents",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "most",
+        type: "uint256",
+      },
+    ],
+    name: "ParentsAboveLimit",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "AssetId",
+        name: "before",
+        type: "uint32",
+      },
+    ],
+    name: "ParentsNotAscending",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        internalType: "enum Relation",
+        name: "relation",
+        type: "uint8",
+      },
+      {
+        internalType: "enum AssetKind",
+        name: "childKind",
+        type: "uint8",
+      },
+      {
+        internalType: "enum AssetKind",
+        name: "parentKind",
+        type: "uint8",
+      },
+    ],
+    name: "RelationUnfit",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "royaltyBps",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "bound",
+        type: "uint256",
+      },
+    ],
+    name: "RoyaltyAboveBound",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "uint256",
+        name: "uses",
+        type: "uint256",
+      },
+    ],
+    name: "UsesNotPermitted",
     type: "error",
   },
   {
@@ -150,9 +385,34 @@ const _abi = [
       },
       {
         indexed: true,
-        internalType: "address",
-        name: "owner",
-        type: "address",
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "enum Relation",
+        name: "relation",
+        type: "uint8",
+      },
+      {
+        indexed: false,
+        internalType: "uint16",
+        name: "incomeBps",
+        type: "uint16",
+      },
+    ],
+    name: "AssetDerived",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
       },
       {
         indexed: false,
@@ -161,7 +421,132 @@ const _abi = [
         type: "string",
       },
     ],
+    name: "AssetDescribed",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "owner",
+        type: "address",
+      },
+      {
+        indexed: true,
+        internalType: "enum AssetKind",
+        name: "kind",
+        type: "uint8",
+      },
+      {
+        indexed: false,
+        internalType: "string",
+        name: "uri",
+        type: "string",
+      },
+      {
+        indexed: false,
+        internalType: "uint32",
+        name: "permittedUses",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "uint16",
+        name: "royaltyBps",
+        type: "uint16",
+      },
+    ],
     name: "AssetRegistered",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "digest",
+        type: "bytes32",
+      },
+    ],
+    name: "DerivationUsed",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "parentId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "digest",
+        type: "bytes32",
+      },
+    ],
+    name: "DerivationWithdrawn",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "enum DerivativePolicy",
+        name: "policy",
+        type: "uint8",
+      },
+      {
+        indexed: false,
+        internalType: "uint16",
+        name: "minShareBps",
+        type: "uint16",
+      },
+    ],
+    name: "PolicySet",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "receiver",
+        type: "address",
+      },
+    ],
+    name: "RoyaltyReceiverSet",
     type: "event",
   },
   {
@@ -218,8 +603,20 @@ const _abi = [
       },
       {
         indexed: false,
+        internalType: "address",
+        name: "publishedBy",
+        type: "address",
+      },
+      {
+        indexed: false,
         internalType: "string",
         name: "uri",
+        type: "string",
+      },
+      {
+        indexed: false,
+        internalType: "string",
+        name: "changes",
         type: "string",
       },
     ],
@@ -250,6 +647,32 @@ const _abi = [
     ],
     name: "VersionRecalled",
     type: "event",
+  },
+  {
+    inputs: [],
+    name: "MAX_PARENTS",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "MAX_ROYALTY",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
   },
   {
     inputs: [],
@@ -298,6 +721,47 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "assetOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "enum AssetKind",
+            name: "kind",
+            type: "uint8",
+          },
+          {
+            internalType: "enum DerivativePolicy",
+            name: "policy",
+            type: "uint8",
+          },
+          {
+            internalType: "uint16",
+            name: "minShareBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint32",
+            name: "permittedUses",
+            type: "uint32",
+          },
+        ],
+        internalType: "struct IAssetRegistry.Asset",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "owner",
         type: "address",
@@ -312,6 +776,75 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            internalType: "AssetId",
+            name: "parentId",
+            type: "uint32",
+          },
+          {
+            internalType: "address",
+            name: "registrant",
+            type: "address",
+          },
+          {
+            internalType: "enum Relation",
+            name: "relation",
+            type: "uint8",
+          },
+          {
+            internalType: "uint16",
+            name: "incomeBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct IAssetRegistry.Derivation",
+        name: "derivation",
+        type: "tuple",
+      },
+    ],
+    name: "derivationHash",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "",
+        type: "bytes32",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "string",
+        name: "uri",
+        type: "string",
+      },
+    ],
+    name: "describe",
+    outputs: [],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -384,6 +917,25 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "bytes32",
+        name: "digest",
+        type: "bytes32",
+      },
+    ],
+    name: "isDerivationUsed",
+    outputs: [
+      {
+        internalType: "bool",
+        name: "",
+        type: "bool",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint256",
         name: "tokenId",
         type: "uint256",
@@ -395,6 +947,42 @@ const _abi = [
         internalType: "address",
         name: "owner",
         type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "parentsOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "AssetId",
+            name: "parentId",
+            type: "uint32",
+          },
+          {
+            internalType: "enum Relation",
+            name: "relation",
+            type: "uint8",
+          },
+          {
+            internalType: "uint16",
+            name: "incomeBps",
+            type: "uint16",
+          },
+        ],
+        internalType: "struct IAssetRegistry.Edge[]",
+        name: "",
+        type: "tuple[]",
       },
     ],
     stateMutability: "view",
@@ -420,6 +1008,11 @@ const _abi = [
       {
         internalType: "string",
         name: "uri",
+        type: "string",
+      },
+      {
+        internalType: "string",
+        name: "changes",
         type: "string",
       },
     ],
@@ -479,9 +1072,85 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "string",
-        name: "uri",
-        type: "string",
+        components: [
+          {
+            internalType: "enum AssetKind",
+            name: "kind",
+            type: "uint8",
+          },
+          {
+            internalType: "string",
+            name: "uri",
+            type: "string",
+          },
+          {
+            internalType: "uint32",
+            name: "permittedUses",
+            type: "uint32",
+          },
+          {
+            internalType: "enum DerivativePolicy",
+            name: "policy",
+            type: "uint8",
+          },
+          {
+            internalType: "uint16",
+            name: "minShareBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint16",
+            name: "royaltyBps",
+            type: "uint16",
+          },
+          {
+            components: [
+              {
+                internalType: "AssetId",
+                name: "parentId",
+                type: "uint32",
+              },
+              {
+                internalType: "enum Relation",
+                name: "relation",
+                type: "uint8",
+              },
+              {
+                internalType: "uint16",
+                name: "incomeBps",
+                type: "uint16",
+              },
+            ],
+            internalType: "struct IAssetRegistry.Edge[]",
+            name: "parents",
+            type: "tuple[]",
+          },
+        ],
+        internalType: "struct IAssetRegistry.Registration",
+        name: "registration",
+        type: "tuple",
+      },
+      {
+        components: [
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+          {
+            internalType: "bytes",
+            name: "signature",
+            type: "bytes",
+          },
+        ],
+        internalType: "struct IAssetRegistry.DerivationApproval[]",
+        name: "approvals",
+        type: "tuple[]",
       },
     ],
     name: "register",
@@ -493,6 +1162,35 @@ const _abi = [
       },
     ],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "tokenId",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "salePrice",
+        type: "uint256",
+      },
+    ],
+    name: "royaltyInfo",
+    outputs: [
+      {
+        internalType: "address",
+        name: "receiver",
+        type: "address",
+      },
+      {
+        internalType: "uint256",
+        name: "royaltyAmount",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {
@@ -560,6 +1258,47 @@ const _abi = [
       },
     ],
     name: "setApprovalForAll",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "enum DerivativePolicy",
+        name: "policy",
+        type: "uint8",
+      },
+      {
+        internalType: "uint16",
+        name: "minShareBps",
+        type: "uint16",
+      },
+    ],
+    name: "setPolicy",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "receiver",
+        type: "address",
+      },
+    ],
+    name: "setRoyaltyReceiver",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",
@@ -696,8 +1435,18 @@ const _abi = [
             type: "uint40",
           },
           {
+            internalType: "address",
+            name: "publishedBy",
+            type: "address",
+          },
+          {
             internalType: "string",
             name: "uri",
+            type: "string",
+          },
+          {
+            internalType: "string",
+            name: "changes",
             type: "string",
           },
         ],
@@ -731,6 +1480,51 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            internalType: "AssetId",
+            name: "parentId",
+            type: "uint32",
+          },
+          {
+            internalType: "address",
+            name: "registrant",
+            type: "address",
+          },
+          {
+            internalType: "enum Relation",
+            name: "relation",
+            type: "uint8",
+          },
+          {
+            internalType: "uint16",
+            name: "incomeBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint256",
+            name: "salt",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "deadline",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct IAssetRegistry.Derivation",
+        name: "derivation",
+        type: "tuple",
+      },
+    ],
+    name: "withdrawDerivation",
+    outputs: [],
+    stateMutability: "nonpayable",
     type: "function",
   },
 ] as const;

@@ -319,6 +319,22 @@ const _abi = [
     type: "error",
   },
   {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "uint256",
+        name: "uses",
+        type: "uint256",
+      },
+    ],
+    name: "UsesNotPermitted",
+    type: "error",
+  },
+  {
     anonymous: false,
     inputs: [
       {

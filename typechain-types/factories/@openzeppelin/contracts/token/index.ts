@@ -4,3 +4,4 @@
 export * as erc1155 from "./ERC1155";
 export * as erc20 from "./ERC20";
 export * as erc721 from "./ERC721";
+export * as common from "./common";
