@@ -10,28 +10,36 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking, OperatorStatus} from "./interfaces/IPerformanceStaking.sol";
 import {Bps} from "./libraries/Bps.sol";
+import {BreachDays} from "./libraries/BreachDays.sol";
+import {StakePool, StakePoolLib} from "./libraries/StakePool.sol";
+import {StakePosition, StakePositionLib} from "./libraries/StakePosition.sol";
 import {Thaw} from "./libraries/Thaw.sol";
 import {OperatorId, PlanId} from "./types/Ids.sol";
 
 /// @title The operators' slashable bonds
-/// @notice HOLDS stake and the proceeds of slashes: its balance is the sum of all pools' stake and all proceeds.
-/// An operator's pool is owned in shares. Stake on its way out stays in the pool, and is slashed like all of it, until it
-/// is withdrawn at what it is then worth; it only stops to count as active.
+/// @notice HOLDS stake, income on its way to it, and proceeds: its balance is the sum of all pools' active, thawing and
+/// unvested money and of all proceeds.
+/// An operator's stake is the position of its owner; everybody else's in its pool is a delegation. Active stake secures
+/// income in flight and earns; thawing stake does neither any more, but stays slashable until it is withdrawn. So nobody keeps
+/// a thaw ready to leave ahead of a slash and is paid all the while, and what a ready thaw secured was released long ago.
+/// Income belongs to no share until it vests: who joins for one payment has earned next to nothing of it. Who leaves, leaves
+/// behind what hasn't vested; the last one takes it along.
 /// STATES of an operator: unstaked ⇄ active → jailed → active. A jail ends by itself; the next one is twice as long, unless
-/// CURE_PERIOD went by since.
-/// ALWAYS: after income is put in flight, in flight ≤ active stake; after a withdrawal, in flight ≤ stake.
-/// WHO: an operator's owner stakes, thaws and withdraws; UsageEscrow moves in-flight income,
-/// notes breaches and pays income; contracts with the role slash.
+/// CURE_PERIOD went by since. A slash of everything voids all shares, and the pool starts anew.
+/// ALWAYS: (1) after income is put in flight, in flight ≤ active stake; (2) after a withdrawal, in flight + frozen ≤ active +
+/// thawing; (3) a position is worth at most what its holder put in and what vested while it was active, and falls only by
+/// slashes and roundings; (4) a slash takes from active, unvested and thawing money alike, and pays a beneficiary from the
+/// operator's own alone; (5) the pool's part of income falls only a THAW_PERIOD after that was announced; (6) whoever holds
+/// shares can thaw and, once nothing in flight or frozen needs it, withdraw them: a pool that shares couldn't leave any more
+/// takes nothing in.
+/// WHO: anyone stakes, and thaws and withdraws its own; an operator's owner sets the commission; UsageEscrow moves in-flight
+/// income, notes breaches and pays income; contracts with the role slash and freeze.
 /// ASSUMES a currency that moves what it is told to move, and UsageEscrow to lower in flight by what it raised.
-/// UNITS AND ROUNDING: money in currency units; shares and their worth round down, so that the pool gains the fraction.
+/// UNITS AND ROUNDING: money in currency units; shares and their worth round down, so that those who stay gain the fraction.
 contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGuardTransient {
+    using BreachDays for Breaches;
     using SafeERC20 for IERC20;
     using SafeCast for uint256;
-
-    /// @dev Shares that no one holds, beside one unit of stake that no one has: they make it dear to raise the price of a
-    /// share between two deposits (the inflation attack on vaults; see OpenZeppelin's ERC4626).
-    uint256 private constant VIRTUAL_SHARES = 1_000;
-    uint256 private constant VIRTUAL_STAKE = 1;
 
     /// @dev What repeated breaches cost of a pool.
     uint256 public constant SLASH_BPS = 100;
@@ -39,7 +47,8 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
     uint256 public constant JAIL_PERIOD = 7 days;
     /// @dev As long after a jail's end, the operator's next one is the first again.
     uint256 public constant CURE_PERIOD = 90 days;
-    uint256 private constant BREACH_DAYS = 7;
+    uint256 public constant VESTING_PERIOD = 3 days;
+    uint256 public constant LONGEST_FREEZE = 90 days;
     /// @dev Jails stop to double at five years.
     uint256 private constant MOST_DOUBLINGS = 8;
 
@@ -48,8 +57,8 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
     address public immutable TREASURY;
     uint256 public immutable THAW_PERIOD;
 
-    mapping(OperatorId operatorId => Pool) private _pools;
-    mapping(OperatorId operatorId => mapping(address holder => Position)) private _positions;
+    mapping(OperatorId operatorId => StakePool) private _pools;
+    mapping(OperatorId operatorId => mapping(address holder => StakePosition)) private _positions;
     mapping(OperatorId operatorId => mapping(PlanId planId => Breaches)) private _breaches;
     mapping(address beneficiary => uint256) public proceedsOf;
 
@@ -70,17 +79,23 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
         THAW_PERIOD = thawPeriod;
     }
 
-    /// @inheritdoc IPerformanceStaking
-    function addStake(OperatorId operatorId, uint64 amount) external nonReentrant returns (uint256 shares) {
-        require(OPERATORS.ownerOf(operatorId) == msg.sender, CallerNotOperator(operatorId, msg.sender));
-        require(amount > 0, AmountZero());
-        Pool storage pool = _pools[operatorId];
-        shares = Math.mulDiv(amount, pool.shares + VIRTUAL_SHARES, pool.stake + VIRTUAL_STAKE);
-        require(shares > 0, StakeTooSmall(amount));
+    // Staking
 
-        pool.stake = (uint256(pool.stake) + amount).toUint64();
-        pool.shares = (pool.shares + shares).toUint128();
-        _positions[operatorId][msg.sender].shares += uint128(shares);
+    /// @inheritdoc IPerformanceStaking
+    function addStake(
+        OperatorId operatorId,
+        uint64 amount,
+        uint256 minShares,
+        uint256 deadline
+    ) external nonReentrant returns (uint256 shares) {
+        require(block.timestamp <= deadline, DeadlinePassed(deadline, block.timestamp));
+        require(amount > 0, AmountZero());
+        OPERATORS.ownerOf(operatorId);
+        (StakePool storage pool, StakePosition storage position) = _enter(operatorId, msg.sender);
+        require(pool.hasRoomFor(amount), PoolWornOut(operatorId));
+
+        shares = _join(pool, position, amount);
+        require(shares >= minShares, SharesBelowLimit(shares, minShares));
 
         emit StakeAdded(operatorId, msg.sender, amount, shares);
 
@@ -91,48 +106,85 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
     }
 
     /// @inheritdoc IPerformanceStaking
-    function thaw(OperatorId operatorId, uint128 shares) external {
-        Position storage position = _positions[operatorId][msg.sender];
+    function thaw(OperatorId operatorId, uint256 shares) external returns (uint256 readyAt) {
+        (StakePool storage pool, StakePosition storage position) = _enter(operatorId, msg.sender);
+        require(shares > 0, AmountZero());
         require(shares <= position.shares, SharesAbovePosition(operatorId, shares, position.shares));
+        uint256 most = StakePositionLib.MAX_THAWS;
+        require(position.count < most, ThawsTooMany(operatorId, msg.sender, most));
 
-        Pool storage pool = _pools[operatorId];
-        pool.thawingShares = pool.thawingShares - position.thaw.amount + shares;
-        uint256 readyAt = position.thaw.start(shares, THAW_PERIOD);
+        // At most the position's shares.
+        position.shares -= uint112(shares);
+        (uint256 amount, uint256 thawingShares) = pool.startThaw(shares);
+        readyAt = position.push(thawingShares, THAW_PERIOD);
 
-        emit StakeThawed(operatorId, msg.sender, shares, readyAt);
+        emit StakeThawed(operatorId, msg.sender, shares, amount, thawingShares, readyAt);
+    }
+
+    /// @inheritdoc IPerformanceStaking
+    function unthaw(OperatorId operatorId) external returns (uint256 shares) {
+        (StakePool storage pool, StakePosition storage position) = _enter(operatorId, msg.sender);
+        require(position.count > 0, ThawEmpty(operatorId, msg.sender));
+        require(pool.hasRoomFor(0), PoolWornOut(operatorId));
+
+        uint256 thawingShares = position.pop();
+        uint256 amount = pool.take(thawingShares);
+        shares = _join(pool, position, amount);
+
+        emit StakeUnthawed(operatorId, msg.sender, thawingShares, amount, shares);
     }
 
     /// @inheritdoc IPerformanceStaking
     function withdraw(OperatorId operatorId, address to) external nonReentrant returns (uint256 amount) {
-        Position storage position = _positions[operatorId][msg.sender];
-        Thaw memory thawed = position.thaw;
-        require(thawed.amount > 0, ThawEmpty(operatorId, msg.sender));
-        require(thawed.isReady(), StakeStillThawing(operatorId, thawed.readyAt));
-        Pool storage pool = _pools[operatorId];
-        amount = _worthOf(pool, pool.stake, thawed.amount);
-        uint256 stake = pool.stake - amount;
-        require(stake >= pool.inFlight, StakeBelowInFlight(operatorId, stake, pool.inFlight));
+        (StakePool storage pool, StakePosition storage position) = _enter(operatorId, msg.sender);
+        require(position.count > 0, ThawEmpty(operatorId, msg.sender));
+        Thaw memory oldest = position.thawAt(0);
+        require(oldest.isReady(), StakeStillThawing(operatorId, oldest.readyAt));
 
-        position.shares -= thawed.amount;
-        delete position.thaw;
-        pool.stake = uint64(stake);
-        pool.shares -= thawed.amount;
-        pool.thawingShares -= thawed.amount;
+        uint256 thawingShares = position.shiftReady();
+        amount = pool.take(thawingShares);
+        (uint256 stake, uint256 frozen) = (uint256(pool.active) + pool.thawing, _frozenOf(pool));
+        require(stake >= pool.inFlight + frozen, StakeStillNeeded(operatorId, stake, pool.inFlight, frozen));
 
-        emit StakeWithdrawn(operatorId, msg.sender, to, amount, thawed.amount);
+        emit StakeWithdrawn(operatorId, msg.sender, to, amount, thawingShares);
 
         CURRENCY.safeTransfer(to, amount);
     }
 
     /// @inheritdoc IPerformanceStaking
+    function setCommission(OperatorId operatorId, uint16 bps) external {
+        require(OPERATORS.ownerOf(operatorId) == msg.sender, CallerNotOperator(operatorId, msg.sender));
+        require(bps <= Bps.WHOLE, CommissionAboveWhole(bps));
+        StakePool storage pool = _pools[operatorId];
+        // Both are parts of the whole.
+        uint16 sharedBps = uint16(_sharedBpsOf(pool));
+        uint16 nextSharedBps = uint16(Bps.WHOLE - bps);
+        bool isRaise = nextSharedBps < sharedBps;
+        uint256 bindsAt = isRaise ? block.timestamp + THAW_PERIOD : block.timestamp;
+
+        pool.sharedBps = isRaise ? sharedBps : nextSharedBps;
+        pool.nextSharedBps = nextSharedBps;
+        pool.sharedUntil = isRaise ? bindsAt.toUint40() : 0;
+
+        emit CommissionSet(operatorId, bps, bindsAt);
+    }
+
+    // Settlement
+
+    /// @inheritdoc IPerformanceStaking
     function charge(Charge calldata charged) external restricted returns (bool jailed) {
         OperatorId operatorId = charged.operatorId;
-        Pool storage pool = _pools[operatorId];
+        StakePool storage pool = _pools[operatorId];
         if (_isBreach(charged)) _recordBreach(pool, charged);
-        _requireHeadroom(pool, pool.stake, charged);
+        uint256 inFlight = pool.inFlight + charged.amount;
+        // Most often what had vested when the pool was last touched is enough, and there is one slot less to read.
+        if (inFlight > pool.active) {
+            pool.vest();
+            _requireHeadroom(charged, inFlight, pool.active);
+        }
 
-        // At most the stake, which has 64 bits.
-        pool.inFlight += uint64(charged.amount);
+        // At most the active stake, or what it was before: 64 bits.
+        pool.inFlight = uint64(inFlight);
         return block.timestamp < pool.jailedUntil;
     }
 
@@ -148,22 +200,57 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
 
     /// @inheritdoc IPerformanceStaking
     function addIncome(OperatorId operatorId, uint256 amount) external restricted {
-        Pool storage pool = _pools[operatorId];
-        pool.stake = (pool.stake + amount).toUint64();
-
-        emit IncomeAdded(operatorId, amount);
+        require(amount > 0, AmountZero());
+        StakePool storage pool = _pools[operatorId];
+        pool.vest();
+        if (pool.active == 0 || !pool.hasRoomFor(amount)) {
+            address owner = OPERATORS.ownerOf(operatorId);
+            proceedsOf[owner] += amount;
+            emit IncomeDiverted(operatorId, owner, amount);
+        } else {
+            pool.addIncome(amount, VESTING_PERIOD);
+            emit IncomeAdded(operatorId, amount, pool.vestsUntil);
+        }
     }
+
+    // Slashing
 
     /// @inheritdoc IPerformanceStaking
     function slash(
         OperatorId operatorId,
         uint256 amount,
         address beneficiary
-    ) external restricted returns (uint256 slashed) {
+    ) external restricted returns (uint256 toBeneficiary, uint256 toTreasury) {
         require(beneficiary != address(0), BeneficiaryZero());
-        slashed = Math.min(amount, _pools[operatorId].stake);
+        (StakePool storage pool, StakePosition storage own) = _enter(operatorId, OPERATORS.ownerOf(operatorId));
+        (uint256 shares, uint256 thawingShares) = (pool.shares, pool.thawingShares);
+        uint256 slashed = Math.min(amount, pool.heldBy());
 
-        _slash(operatorId, slashed, beneficiary);
+        uint256 fromThawing = pool.slash(slashed);
+        toBeneficiary =
+            _partOf(slashed - fromThawing, own.shares, shares) + _partOf(fromThawing, own.thawingShares, thawingShares);
+        toTreasury = slashed - toBeneficiary;
+        proceedsOf[beneficiary] += toBeneficiary;
+        proceedsOf[TREASURY] += toTreasury;
+
+        emit StakeSlashed(operatorId, beneficiary, toBeneficiary, toTreasury, fromThawing);
+    }
+
+    /// @inheritdoc IPerformanceStaking
+    function freeze(OperatorId operatorId, uint64 amount, uint40 until) external restricted {
+        uint256 latest = block.timestamp + LONGEST_FREEZE;
+        require(until <= latest, FreezeTooLong(until, latest));
+
+        (_pools[operatorId].frozen, _pools[operatorId].frozenUntil) = (amount, until);
+
+        emit StakeFrozen(operatorId, amount, until);
+    }
+
+    /// @inheritdoc IPerformanceStaking
+    function unfreeze(OperatorId operatorId) external restricted {
+        (_pools[operatorId].frozen, _pools[operatorId].frozenUntil) = (0, 0);
+
+        emit StakeUnfrozen(operatorId);
     }
 
     /// @inheritdoc IPerformanceStaking
@@ -178,26 +265,78 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
         CURRENCY.safeTransfer(to, amount);
     }
 
+    // Views
+
     /// @inheritdoc IPerformanceStaking
     function poolOf(OperatorId operatorId) external view returns (Pool memory) {
-        return _pools[operatorId];
+        StakePool storage pool = _pools[operatorId];
+        uint256 unvested = pool.unvested - pool.vestedOf();
+        uint256 frozen = _frozenOf(pool);
+        return
+            Pool({
+                active: pool.activeOf(),
+                thawing: pool.thawing,
+                unvested: unvested,
+                vestsUntil: unvested == 0 ? 0 : pool.vestsUntil,
+                inFlight: pool.inFlight,
+                frozen: frozen,
+                frozenUntil: frozen == 0 ? 0 : pool.frozenUntil,
+                shares: pool.shares,
+                thawingShares: pool.thawingShares,
+                round: pool.round,
+                jailedUntil: pool.jailedUntil,
+                jailings: pool.jailings
+            });
     }
 
     /// @inheritdoc IPerformanceStaking
-    function positionOf(OperatorId operatorId, address holder) external view returns (Position memory) {
-        return _positions[operatorId][holder];
+    function positionOf(OperatorId operatorId, address holder) external view returns (Position memory held) {
+        StakePool storage pool = _pools[operatorId];
+        StakePosition storage position = _positions[operatorId][holder];
+        if (position.round != pool.round) return held;
+
+        (held.shares, held.thawingShares) = (position.shares, position.thawingShares);
+        held.active = StakePoolLib.worthOf(held.shares, pool.activeOf(), pool.shares);
+        held.thawing = StakePoolLib.worthOf(held.thawingShares, pool.thawing, pool.thawingShares);
+    }
+
+    /// @inheritdoc IPerformanceStaking
+    function thawsOf(OperatorId operatorId, address holder) external view returns (ThawingStake[] memory thaws) {
+        StakePool storage pool = _pools[operatorId];
+        StakePosition storage position = _positions[operatorId][holder];
+        if (position.round != pool.round) return thaws;
+
+        thaws = new ThawingStake[](position.count);
+        for (uint256 i; i < thaws.length; ++i) {
+            Thaw memory one = position.thawAt(i);
+            uint256 amount = StakePoolLib.worthOf(one.amount, pool.thawing, pool.thawingShares);
+            thaws[i] = ThawingStake(one.amount, amount, one.readyAt);
+        }
+    }
+
+    /// @inheritdoc IPerformanceStaking
+    function commissionOf(OperatorId operatorId) external view returns (Commission memory) {
+        StakePool storage pool = _pools[operatorId];
+        bool isRaised = block.timestamp < pool.sharedUntil;
+        uint256 bps = Bps.WHOLE - _sharedBpsOf(pool);
+        return Commission(bps, isRaised ? Bps.WHOLE - pool.nextSharedBps : bps, isRaised ? pool.sharedUntil : 0);
     }
 
     /// @inheritdoc IPerformanceStaking
     function activeStakeOf(OperatorId operatorId) external view returns (uint256) {
-        return _activeStakeOf(_pools[operatorId]);
+        return _pools[operatorId].activeOf();
+    }
+
+    /// @inheritdoc IPerformanceStaking
+    function frozenOf(OperatorId operatorId) external view returns (uint256) {
+        return _frozenOf(_pools[operatorId]);
     }
 
     /// @inheritdoc IPerformanceStaking
     function statusOf(OperatorId operatorId) external view returns (OperatorStatus) {
-        Pool storage pool = _pools[operatorId];
+        StakePool storage pool = _pools[operatorId];
         if (block.timestamp < pool.jailedUntil) return OperatorStatus.Jailed;
-        return pool.stake == 0 ? OperatorStatus.Unstaked : OperatorStatus.Active;
+        return pool.heldBy() == 0 ? OperatorStatus.Unstaked : OperatorStatus.Active;
     }
 
     /// @inheritdoc IPerformanceStaking
@@ -207,29 +346,64 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
 
     /// @inheritdoc IPerformanceStaking
     function previewCharge(Charge calldata charged) external view {
-        Pool storage pool = _pools[charged.operatorId];
-        uint256 stake = pool.stake;
-        if (_isBreach(charged) && _countOf(_withBreach(charged).bits) >= BREACHES_TO_JAIL) {
-            stake -= Bps.share(stake, SLASH_BPS);
+        StakePool storage pool = _pools[charged.operatorId];
+        uint256 active = pool.activeOf();
+        if (_isBreach(charged)) {
+            (, bool isPunished) = _withBreach(charged);
+            if (isPunished) {
+                uint256 slashed = Bps.share(pool.heldBy(), SLASH_BPS);
+                (uint256 fromActive, , ) = pool.partsOf(active, pool.unvested - pool.vestedOf(), slashed);
+                active -= fromActive;
+            }
         }
-        _requireHeadroom(pool, stake, charged);
+        _requireHeadroom(charged, pool.inFlight + charged.amount, active);
     }
 
     /// @inheritdoc IPerformanceStaking
     function headroomOf(OperatorId operatorId) external view returns (uint256) {
-        Pool storage pool = _pools[operatorId];
-        return Math.saturatingSub(_activeStakeOf(pool), pool.inFlight);
+        StakePool storage pool = _pools[operatorId];
+        return Math.saturatingSub(pool.activeOf(), pool.inFlight);
     }
 
     /// @inheritdoc IPerformanceStaking
-    function poolShareOf(OperatorId, uint256) public pure returns (uint256) {
-        return 0;
+    function poolShareOf(OperatorId operatorId, uint256 income) public view returns (uint256) {
+        StakePool storage pool = _pools[operatorId];
+        return pool.active == 0 ? 0 : Bps.share(income, _sharedBpsOf(pool));
+    }
+
+    /// @inheritdoc IPerformanceStaking
+    function sharesFor(OperatorId operatorId, uint256 amount) external view returns (uint256) {
+        StakePool storage pool = _pools[operatorId];
+        return StakePoolLib.sharesFor(amount, pool.activeOf(), pool.shares);
     }
 
     /// @inheritdoc IPerformanceStaking
     function worthOf(OperatorId operatorId, uint256 shares) external view returns (uint256) {
-        Pool storage pool = _pools[operatorId];
-        return _worthOf(pool, pool.stake, shares);
+        StakePool storage pool = _pools[operatorId];
+        return StakePoolLib.worthOf(shares, pool.activeOf(), pool.shares);
+    }
+
+    // Internals
+
+    /// @dev An operator's pool with all that has vested, and a holder's position in it with nothing that is void.
+    function _enter(
+        OperatorId operatorId,
+        address holder
+    ) private returns (StakePool storage pool, StakePosition storage position) {
+        (pool, position) = (_pools[operatorId], _positions[operatorId][holder]);
+        pool.vest();
+        position.enter(pool.round);
+    }
+
+    function _join(
+        StakePool storage pool,
+        StakePosition storage position,
+        uint256 amount
+    ) private returns (uint256 shares) {
+        shares = pool.add(amount);
+        require(shares > 0, StakeTooSmall(amount));
+        // A part of the pool's.
+        position.shares += uint112(shares);
     }
 
     /// @dev Bad service that nobody pays for is no breach: only licenses that chose the operator can be charged, and whoever
@@ -239,39 +413,35 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
     }
 
     /// @dev A breach on a day that was punished, or that lies before the seven that are kept, changes nothing.
-    function _recordBreach(Pool storage pool, Charge calldata charged) private {
+    function _recordBreach(StakePool storage pool, Charge calldata charged) private {
         (OperatorId operatorId, PlanId planId) = (charged.operatorId, charged.planId);
         if (charged.day <= _breaches[operatorId][planId].punishedThrough) return;
-        Breaches memory breaches = _withBreach(charged);
-        bool isPunished = _countOf(breaches.bits) >= BREACHES_TO_JAIL;
-        if (isPunished) (breaches.bits, breaches.punishedThrough) = (0, breaches.lastDay);
+        (Breaches memory breaches, bool isPunished) = _withBreach(charged);
+        if (isPunished) breaches.punish();
         _breaches[operatorId][planId] = breaches;
 
         emit BreachRecorded(operatorId, planId, charged.day);
 
         if (isPunished) {
-            _slash(operatorId, Bps.share(pool.stake, SLASH_BPS), TREASURY);
+            pool.vest();
+            uint256 slashed = Bps.share(pool.heldBy(), SLASH_BPS);
+            uint256 fromThawing = pool.slash(slashed);
+            proceedsOf[TREASURY] += slashed;
+
+            emit StakeSlashed(operatorId, TREASURY, slashed, 0, fromThawing);
+
             _jail(pool, operatorId, planId);
         }
     }
 
-    /// @dev The breaches under a plan, with that of a charge.
-    function _withBreach(Charge calldata charged) private view returns (Breaches memory breaches) {
+    /// @dev The breaches under a plan with that of a charge, and whether they are now punished.
+    function _withBreach(Charge calldata charged) private view returns (Breaches memory breaches, bool isPunished) {
         breaches = _breaches[charged.operatorId][charged.planId];
-        uint256 day = charged.day;
-        if (day <= breaches.punishedThrough) return breaches;
-
-        // A day is a time divided by the length of an epoch. Bits that are shifted out of the seven are forgotten.
-        if (day > breaches.lastDay) {
-            uint256 shifted = uint256(breaches.bits) << Math.min(day - breaches.lastDay, BREACH_DAYS);
-            breaches.bits = uint8((shifted | 1) & ((1 << BREACH_DAYS) - 1));
-            breaches.lastDay = uint64(day);
-        } else if (breaches.lastDay - day < BREACH_DAYS) {
-            breaches.bits |= uint8(1 << (breaches.lastDay - day));
-        }
+        breaches.add(charged.day);
+        isPunished = breaches.count() >= BREACHES_TO_JAIL;
     }
 
-    function _jail(Pool storage pool, OperatorId operatorId, PlanId planId) private {
+    function _jail(StakePool storage pool, OperatorId operatorId, PlanId planId) private {
         bool isCured = block.timestamp >= pool.jailedUntil + CURE_PERIOD;
         uint256 jailings = isCured ? 0 : pool.jailings;
         // Five years and a time stay far below 2^40.
@@ -281,38 +451,25 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
         emit OperatorJailed(operatorId, planId, pool.jailedUntil);
     }
 
-    /// @dev `amount` is at most the stake.
-    function _slash(OperatorId operatorId, uint256 amount, address beneficiary) private {
-        // The stake has 64 bits.
-        _pools[operatorId].stake -= uint64(amount);
-        proceedsOf[beneficiary] += amount;
-
-        emit StakeSlashed(operatorId, beneficiary, amount);
-    }
-
-    /// @dev Reverts if a charge would bring more in flight than is active of `stake`.
-    function _requireHeadroom(Pool storage pool, uint256 stake, Charge calldata charged) private view {
-        uint256 inFlight = pool.inFlight + charged.amount;
-        uint256 active = _worthOf(pool, stake, pool.shares - pool.thawingShares);
+    /// @dev Reverts if a charge brings more in flight than is active.
+    function _requireHeadroom(Charge calldata charged, uint256 inFlight, uint256 active) private pure {
         require(
             charged.amount == 0 || inFlight <= active,
             InFlightAboveActiveStake(charged.operatorId, inFlight, active)
         );
     }
 
-    function _countOf(uint256 bits) private pure returns (uint256 count) {
-        for (; bits != 0; bits &= bits - 1) ++count;
+    function _sharedBpsOf(StakePool storage pool) private view returns (uint256) {
+        bool isOver = pool.sharedUntil != 0 && block.timestamp >= pool.sharedUntil;
+        return isOver ? pool.nextSharedBps : pool.sharedBps;
     }
 
-    /// @dev All stake less the worth of what is thawing, rounded against the operator.
-    function _activeStakeOf(Pool storage pool) private view returns (uint256) {
-        return _worthOf(pool, pool.stake, pool.shares - pool.thawingShares);
+    function _frozenOf(StakePool storage pool) private view returns (uint256) {
+        return block.timestamp < pool.frozenUntil ? pool.frozen : 0;
     }
 
-    /// @dev The worth of `shares` of a pool if it has `stake`. All shares are worth all stake: nothing stays behind. Fewer are
-    /// never worth more than it.
-    function _worthOf(Pool storage pool, uint256 stake, uint256 shares) private view returns (uint256) {
-        if (shares == pool.shares) return stake;
-        return Math.mulDiv(shares, stake + VIRTUAL_STAKE, pool.shares + VIRTUAL_SHARES);
+    /// @dev `amount` × `part` / `all`, rounded down; nothing of nothing.
+    function _partOf(uint256 amount, uint256 part, uint256 all) private pure returns (uint256) {
+        return all == 0 ? 0 : (amount * part) / all;
     }
 }

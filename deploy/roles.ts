@@ -13,7 +13,7 @@ export const ROLES = {
   GOVERNOR: 2n,
   /** UsageEscrow alone: mints licenses, moves operators' in-flight income and credits assets'. */
   ESCROW: 3n,
-  /** Contracts alone: slashes stake. No contract does so in this release. */
+  /** Contracts alone: slashes and freezes stake. No contract does so in this release. */
   SLASHER: 4n,
 } as const;
 
@@ -39,7 +39,11 @@ export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions:
     ],
   },
   { contract: "RevenueWaterfall", role: "ESCROW", functions: ["credit(uint32,uint256)"] },
-  { contract: "PerformanceStaking", role: "SLASHER", functions: ["slash(uint24,uint256,address)"] },
+  {
+    contract: "PerformanceStaking",
+    role: "SLASHER",
+    functions: ["slash(uint24,uint256,address)", "freeze(uint24,uint64,uint40)", "unfreeze(uint24)"],
+  },
 ];
 
 /** Functions that anybody may call, or that check inline who is a party, by name. */
@@ -68,7 +72,7 @@ export const OPEN: Record<string, string[]> = {
     "safeTransferFrom",
   ],
   OperatorRegistry: ["register", "describe", "addKey", "revokeKey", "setServed"],
-  PerformanceStaking: ["addStake", "thaw", "withdraw", "withdrawProceeds"],
+  PerformanceStaking: ["addStake", "thaw", "unthaw", "withdraw", "setCommission", "withdrawProceeds"],
   RevenueWaterfall: [
     "addPayee",
     "giveUp",

@@ -82,19 +82,27 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
 
   // PerformanceStaking
   BeneficiaryZero: "What is slashed must go to somebody: name a beneficiary",
+  CommissionAboveWhole: "A commission of {bps:percent} is more than the whole: set a lower one",
+  FreezeTooLong: "Stake can be frozen until {latest:time} at the latest, and not until {until:time}",
   InFlightAboveActiveStake:
     "Operator {operatorId} would have {inFlight:money} of income in flight, and its active stake is {activeStake:money}: add " +
     "stake, or wait until earlier batches are released",
+  PoolWornOut:
+    "Operator {operatorId}'s pool was slashed so far down that it takes no more stake: its owner registers another operator",
   ProceedsEmpty: "Slashes have left nothing for {beneficiary} to withdraw",
   SharesAbovePosition:
     "{shares} shares of operator {operatorId}'s pool are more than the {held} that the account holds",
-  StakeBelowInFlight:
-    "Operator {operatorId}'s stake would fall to {stake:money}, and {inFlight:money} of its income are in flight: wait until " +
-    "its batches are released",
+  SharesBelowLimit:
+    "The stake would be worth {shares} shares, fewer than the {minShares} that were asked for: look at the pool again",
+  StakeStillNeeded:
+    "Operator {operatorId}'s stake would fall to {stake:money}, and {inFlight:money} of its income are in flight and " +
+    "{frozen:money} frozen: wait until its batches are released and its disputes are over",
   StakeStillThawing: "The stake in operator {operatorId} thaws until {readyAt:time}: withdraw it from then on",
   StakeTooSmall: "{amount:money} is less than one share of the pool: stake more",
   "ThawEmpty(uint24,address)":
     "{holder} has no stake in operator {operatorId} on its way out: announce the withdrawal first",
+  ThawsTooMany:
+    "{holder} has {most} thaws in operator {operatorId} on their way already: withdraw those that are ready, or take one back",
 
   // UsageEscrow
   AmountZero: "The amount is 0: name a larger one",

@@ -104,6 +104,6 @@ export async function tryAboveStake(
   await narrator.checkRefused("a settlement above the operator's active stake", /InFlightAboveActiveStake/, async () =>
     outcome.status === "refused" ? outcome.reason! : undefined,
   );
-  await (await staking.thaw(operator, 0)).wait();
+  await (await staking.unthaw(operator)).wait();
   return outcome.batchId!;
 }

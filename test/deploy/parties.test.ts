@@ -5,6 +5,7 @@ import hre from "hardhat";
 import { OPEN, RESTRICTED } from "../../deploy/roles";
 import {
   addPlan,
+  ANY_SHARES,
   ATTESTORS,
   buyLicense,
   creditAsset,
@@ -132,10 +133,14 @@ const PARTIES: Record<string, Record<string, Party>> = {
     setServed: operatorOnly(({ market }, by) => market.licet.operators.connect(by).setServed(1, 1, false)),
   },
   PerformanceStaking: {
-    addStake: operatorOnly(({ market }, by) => market.licet.staking.connect(by).addStake(1, 1)),
+    addStake: anybody(({ market }, by) => market.licet.staking.connect(by).addStake(1, 1, ...ANY_SHARES)),
     thaw: only("who holds shares", "SharesAbovePosition", () => [1, 1, 0])(({ market }, by) =>
       market.licet.staking.connect(by).thaw(1, 1),
     ),
+    unthaw: only("who holds shares that thaw", "ThawEmpty", (_, by) => [1, by])(({ market }, by) =>
+      market.licet.staking.connect(by).unthaw(1),
+    ),
+    setCommission: operatorOnly(({ market }, by) => market.licet.staking.connect(by).setCommission(1, 1)),
     withdraw: only("who holds shares that thawed", "ThawEmpty", (_, by) => [1, by])(({ market }, by) =>
       market.licet.staking.connect(by).withdraw(1, by),
     ),
@@ -312,7 +317,7 @@ describe("parties", () => {
 
 async function deployReady(): Promise<Ready> {
   const market = await deployMarket();
-  const { escrow, currency, operators } = market.licet;
+  const { escrow, staking, currency, operators } = market.licet;
   const owner = escrow.connect(market.licensee);
   const withMinimum = await addPlan(market, { minimumSpend: usd(10), upfrontPrice: usd(1), transferable: true });
   const transferable = await addPlan(market, { transferable: true });
@@ -321,7 +326,7 @@ async function deployReady(): Promise<Ready> {
   const movable = await buyLicense(market, usd(50), { planId: transferable });
   await operators.connect(market.operator).addKey(1, ATTESTORS[0].address, 2n ** 40n - 1n);
   await currency.mint(market.outsider, usd(10));
-  await currency.connect(market.outsider).approve(escrow, usd(10));
+  for (const payee of [escrow, staking]) await currency.connect(market.outsider).approve(payee, usd(10));
 
   await owner.setCap(waiting, 200);
   await owner.changeService(waiting, 1, true);

@@ -7,6 +7,7 @@ import { everybodyLeaves, heldBy } from "../support/books";
 import {
   addOperator,
   addPlan,
+  ANY_SHARES,
   ATTESTORS,
   batchOf,
   buyLicense,
@@ -252,11 +253,11 @@ describe("a market", () => {
     await staking.connect(operator).thaw(1, position.shares);
     await time.increase(STAKE_THAW + 1);
     await expect(staking.connect(operator).withdraw(1, operator))
-      .to.be.revertedWithCustomError(staking, "StakeBelowInFlight")
-      .withArgs(1, 0, (await escrow.batchOf(batchId)).charged);
-    await staking.connect(operator).thaw(1, 0);
+      .to.be.revertedWithCustomError(staking, "StakeStillNeeded")
+      .withArgs(1, 0, (await escrow.batchOf(batchId)).charged, 0);
+    await staking.connect(operator).unthaw(1);
 
-    await staking.connect(operator).addStake(1, usd(500));
+    await staking.connect(operator).addStake(1, usd(500), ...ANY_SHARES);
     await releaseAndShare(batchId);
     const again = await settle(market, [entryOf(licenseId, tokens(0, 400, 0))]);
     await releaseAndShare(again.batchId);

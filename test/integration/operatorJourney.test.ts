@@ -4,12 +4,14 @@ import { id, Wallet } from "ethers";
 import { everybodyLeaves, heldBy, owedBy } from "../support/books";
 import {
   addPlan,
+  ANY_SHARES,
   buyLicense,
   DAY,
   deployMarket,
   KeyStatus,
   OperatorStatus,
   settle,
+  stakeOf,
   usd,
   worth,
   type Market,
@@ -50,7 +52,7 @@ describe("an operator", () => {
       .withArgs(operatorId, usd(1), 0);
     await currency.mint(owner, usd(1_000));
     await currency.connect(owner).approve(staking, usd(1_000));
-    await staking.connect(owner).addStake(operatorId, usd(1_000));
+    await staking.connect(owner).addStake(operatorId, usd(1_000), ...ANY_SHARES);
     expect(await status()).to.equal(OperatorStatus.Active);
 
     // A good day earns 67 % after its hold, and half of the fee for the pool.
@@ -60,7 +62,7 @@ describe("an operator", () => {
     const earned = async () => (await escrow.operatorIncomeOf(operatorId)).earnings;
     expect(await earned()).to.equal(usd(67));
     await escrow.payPool(operatorId);
-    expect((await staking.poolOf(operatorId)).stake).to.equal(usd(1_000.5));
+    expect(await stakeOf(market, operatorId)).to.equal(usd(1_000.5));
 
     // A bad week: a tenth off each day, and after the third 1 % of the pool is gone, and it sits for a week.
     const bad: string[] = [];
@@ -72,7 +74,7 @@ describe("an operator", () => {
     expect(await status()).to.equal(OperatorStatus.Jailed);
     const fine = usd(1_000.5) / 100n;
     expect(await staking.proceedsOf(treasury)).to.equal(fine);
-    expect((await staking.poolOf(operatorId)).stake).to.equal(usd(1_000.5) - fine);
+    expect(await stakeOf(market, operatorId)).to.equal(usd(1_000.5) - fine);
     await expectEvenBooks();
 
     // Nobody may choose it; what it serves settles, and earns no bonus.
@@ -100,12 +102,13 @@ describe("an operator", () => {
     await operators.connect(owner).revokeKey(operatorId, key);
     expect(await operators.statusOf(operatorId, key)).to.equal(KeyStatus.Revoked);
     await operators.connect(owner).setServed(operatorId, market.planId, false);
-    const { shares, stake } = await staking.poolOf(operatorId);
+    const stake = await stakeOf(market, operatorId);
+    const { shares } = await staking.poolOf(operatorId);
     await staking.connect(owner).thaw(operatorId, shares);
     await time.increase(STAKE_THAW + 1);
     await expect(staking.connect(owner).withdraw(operatorId, owner))
-      .to.be.revertedWithCustomError(staking, "StakeBelowInFlight")
-      .withArgs(operatorId, 0, usd(22.5));
+      .to.be.revertedWithCustomError(staking, "StakeStillNeeded")
+      .withArgs(operatorId, 0, usd(22.5), 0);
     const settled = await escrow.queryFilter(escrow.filters.BatchSettled(undefined, operatorId));
     for (const { args } of settled.slice(-3)) await escrow.release(args.batchId);
     await expect(staking.connect(owner).withdraw(operatorId, owner)).to.changeTokenBalance(currency, owner, stake);

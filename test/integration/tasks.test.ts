@@ -503,11 +503,45 @@ describe("tasks", function () {
     });
     good(`stake:add --operator 2 --amount 500.5 ${OTHER_OPERATOR}`, { stake: usd("500.5") });
     bad(`stake:add --operator 1 --amount 0 ${OPERATOR}`, /The amount is 0: name a larger one \(AmountZero\)/);
-    bad(`stake:add --operator 1 --amount 1 ${LICENSEE}`, /Operator 1 isn't 0x\w+'s/);
+    bad(`stake:add --operator 1 --amount 1 ${LICENSEE}`, /Operator 1 isn't 0x\w+'s: .* see `stake:delegate`/);
     bad(`stake:add --operator 9 --amount 1 ${OPERATOR}`, /There is no operator 9/);
-    bad(`stake:add --operator 1 --amount 1 ${OUTSIDER}`, /has 0\.0 TUSD and needs 1\.0: send it the rest/);
-    good("stake:show --operator 1", { stake: usd("1000"), holder: addressOf(2), "holder's stake": usd("1000") });
-    good(`stake:show --operator 1 --holder ${addressOf(4)}`, { "holder's stake": usd("0") });
+    good(`stake:delegate --operator 1 --amount 2 ${LICENSEE}`, {
+      added: usd("2"),
+      stake: usd("1002"),
+      delegated: usd("2"),
+      "holder's stake": usd("2"),
+    });
+    bad(`stake:delegate --operator 1 --amount 0 ${LICENSEE}`, /The amount is 0: name a larger one \(AmountZero\)/);
+    bad(`stake:delegate --operator 1 --amount 5 ${OPERATOR}`, /Operator 1 is your own: see `stake:add`/);
+    bad(`stake:delegate --operator 9 --amount 5 ${LICENSEE}`, /There is no operator 9/);
+    bad(`stake:delegate --operator 1 --amount 1 ${OUTSIDER}`, /has 0\.0 TUSD and needs 1\.0: send it the rest/);
+    good(`stake:commission --operator 2 --percent 62.5 ${OTHER_OPERATOR}`, {
+      commission: "62.5 %",
+      "in force from": /^20/,
+    });
+    good(`stake:commission --operator 2 --percent 80 ${OTHER_OPERATOR}`, { commission: "80 %" });
+    bad(`stake:commission --operator 2 --percent 10 ${LICENSEE}`, /Operator 2 isn't 0x\w+'s: act as its owner/);
+    bad(
+      `stake:commission --operator 2 --percent 100.5 ${OTHER_OPERATOR}`,
+      /--percent must be between 0 and 100 .* "100\.5"/,
+    );
+    bad(`stake:commission --operator 2 --percent 1.125 ${OTHER_OPERATOR}`, /with at most two decimals; it is "1\.125"/);
+    bad(`stake:commission --operator 9 --percent 10 ${OPERATOR}`, /There is no operator 9/);
+    good("stake:show --operator 2", {
+      commission: "62.5 %",
+      "next commission": "80 %",
+      "in force from": /^20/,
+      "still vesting": usd("0"),
+    });
+    good("stake:show --operator 1", {
+      stake: usd("1002"),
+      "operator's own": usd("1000"),
+      delegated: usd("2"),
+      commission: "100 %",
+      holder: addressOf(2),
+      "holder's stake": usd("1000"),
+    });
+    good(`stake:show --operator 1 --holder ${addressOf(4)}`, { "holder's stake": usd("0"), thaws: [] });
     bad("stake:show --operator 9", /There is no operator 9/);
     bad("stake:show --operator 1 --holder me", /--holder must be an address/);
   });
@@ -685,7 +719,11 @@ describe("tasks", function () {
       "can be withdrawn after": /^20/,
     });
     good(`license:transfer --license 2 ${LICENSEE}`, { status: "Locked", "can be transferred after": /^20/ });
-    good(`stake:withdraw --operator 2 --amount 100 ${OTHER_OPERATOR}`, { announced: usd("100") });
+    good(`stake:thaw --operator 2 --amount 100 ${OTHER_OPERATOR}`, {
+      announced: usd("100"),
+      "can be withdrawn after": /^20/,
+    });
+    good(`stake:thaw --operator 1 ${LICENSEE}`, { announced: usd("2") });
 
     bad(`license:cap --license 1 --apply`, /The lower cap of license 1 can be put in force from 20\d\d-/);
     bad(`license:cap --license 2 --apply`, /No lower cap was announced for license 2/);
@@ -725,14 +763,23 @@ describe("tasks", function () {
     bad(`license:transfer --license 9 ${LICENSEE}`, /--license 9: no such license/);
     bad(`license:withdraw --license 2 ${LICENSEE}`, /License 2 is locked for a transfer: this can't be done/);
 
-    good(`stake:withdraw --operator 2 ${OTHER_OPERATOR}`, { announced: usd("100"), "can be withdrawn after": /^20/ });
-    bad(
-      `stake:withdraw --operator 1 --amount 1001.01 ${OPERATOR}`,
-      /--amount 1001\.01 is more than your stake in operator 1/,
-    );
-    bad(`stake:withdraw --operator 1 ${LICENSEE}`, /has no stake in operator 1/);
+    good("stake:show --operator 2", { active: usd("400.5"), "on its way out": usd("100") }, ({ thaws }) => {
+      expect(thaws as Record[]).to.have.length(1);
+    });
+    bad(`stake:withdraw --operator 2 ${OTHER_OPERATOR}`, /The stake in operator 2 thaws until 20\d\d-/);
+    bad(`stake:withdraw --operator 2 ${LICENSEE}`, /0x\w+ has no stake in operator 2 on its way out/);
     bad(`stake:withdraw --operator 9 ${OPERATOR}`, /There is no operator 9/);
-    bad(`stake:withdraw --operator 2 --amount 7 ${OTHER_OPERATOR}`, /Another amount is on its way out already/);
+    bad(
+      `stake:thaw --operator 1 --amount 1001.01 ${OPERATOR}`,
+      /--amount 1001\.01 is more than your active stake in operator 1/,
+    );
+    bad(`stake:thaw --operator 1 --amount 0 ${OPERATOR}`, /The amount is 0: name a larger one/);
+    bad(`stake:thaw --operator 1 ${LICENSEE}`, /has no active stake in operator 1/);
+    bad(`stake:thaw --operator 9 ${OPERATOR}`, /There is no operator 9/);
+    good(`stake:thaw --operator 2 --amount 7 ${OTHER_OPERATOR}`, { announced: usd("7") });
+    good(`stake:unthaw --operator 2 ${OTHER_OPERATOR}`, { "stays in": usd("7"), "of it active": usd("400.5") });
+    bad(`stake:unthaw --operator 2 ${LICENSEE}`, /0x\w+ has no stake in operator 2 on its way out/);
+    bad(`stake:unthaw --operator 9 ${OTHER_OPERATOR}`, /There is no operator 9/);
 
     later("the wait", WAIT);
     good("license:cap --license 1 --apply", { "own cap a term": usd("20"), "lower cap": "none announced" });
@@ -791,6 +838,7 @@ describe("tasks", function () {
 
     later("the thaw of stake", 30 * DAY);
     good(`stake:withdraw --operator 2 ${OTHER_OPERATOR}`, { withdrawn: usd("100"), to: addressOf(4) });
+    good(`stake:withdraw --operator 1 --to ${addressOf(5)} ${LICENSEE}`, { withdrawn: usd("2"), to: addressOf(5) });
     good("stake:show --operator 2", { stake: usd("400.5") });
     good("status", { models: "1", plans: "3", licenses: "3", operators: "2" });
     good("model:show --asset 1", {}, ({ versions }) => {
@@ -847,7 +895,7 @@ describe("tasks", function () {
   describe("a dry run", () => {
     const refusals: [string, number, RegExp][] = [
       [`license:fund --license 9 --amount 55 ${LICENSEE}`, 1, /The chain refused deposit: License 9 was never sold/],
-      [`stake:add --operator 2 --amount 5 ${LICENSEE}`, 1, /The chain refused addStake: Operator 2 isn't/],
+      [`stake:commission --operator 2 --percent 5 ${LICENSEE}`, 0, /The chain refused setCommission: Operator 2 isn't/],
       [`license:end --license 3 ${OUTSIDER}`, 0, /The chain refused end: License 3 isn't 0x\w+'s/],
     ];
     for (const [command, before, reason] of refusals) {

@@ -1,7 +1,7 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import hre from "hardhat";
-import { BatchStatus, DAY, LicenseStatus, STOP_GRACE, WAIT, type Market } from "./market";
+import { BatchStatus, DAY, LicenseStatus, stakeOf, STOP_GRACE, WAIT, type Market } from "./market";
 
 const LONGEST_HOLD = 30 * DAY;
 const STAKE_THAW = 32 * DAY;
@@ -45,7 +45,7 @@ export async function owedBy(market: Market): Promise<Held> {
       await escrow.protocolFees(),
     ]),
     staking: sum([
-      await ofEach(operatorIds, async (operatorId) => (await staking.poolOf(operatorId)).stake),
+      await ofEach(operatorIds, async (operatorId) => stakeOf(market, operatorId)),
       await ofEach(people, (person) => staking.proceedsOf(person)),
     ]),
     waterfall: sum([
@@ -119,25 +119,25 @@ async function payAsset({ licet: { escrow, waterfall } }: Market, assetId: numbe
 }
 
 async function leaveWithBalances(market: Market, ids: number[], operatorIds: number[]): Promise<void> {
-  const { escrow, staking, licenses, operators } = market.licet;
+  const { escrow, staking, licenses } = market.licet;
   for (const id of ids) {
     const asOwner = escrow.connect(await signerOf(await licenses.ownerOf(id)));
     const { balance } = await escrow.accountOf(id);
     await asOwner.thaw(id, balance);
   }
-  for (const operatorId of operatorIds) {
-    const owner = await signerOf(await operators.ownerOf(operatorId));
-    await staking.connect(owner).thaw(operatorId, (await staking.positionOf(operatorId, owner)).shares);
+  const holders = await hre.ethers.getSigners();
+  for (const [operatorId, holder] of operatorIds.flatMap((id) => holders.map((one) => [id, one] as const))) {
+    const { shares } = await staking.positionOf(operatorId, holder);
+    if (shares > 0n) await staking.connect(holder).thaw(operatorId, shares);
   }
   await time.increase(STAKE_THAW + 1);
   for (const id of ids) {
     const owner = await signerOf(await licenses.ownerOf(id));
     if ((await escrow.accountOf(id)).thawing > 0n) await escrow.connect(owner).withdraw(id, owner);
   }
-  for (const operatorId of operatorIds) {
-    const owner = await signerOf(await operators.ownerOf(operatorId));
-    const { thaw } = await staking.positionOf(operatorId, owner);
-    if (thaw.amount > 0n) await staking.connect(owner).withdraw(operatorId, owner);
+  for (const [operatorId, holder] of operatorIds.flatMap((id) => holders.map((one) => [id, one] as const))) {
+    const { thawingShares } = await staking.positionOf(operatorId, holder);
+    if (thawingShares > 0n) await staking.connect(holder).withdraw(operatorId, holder);
   }
 }
 

@@ -4,7 +4,7 @@ import hre from "hardhat";
 import { FloorMarket__factory, type FloorMarket } from "../../typechain-types";
 import { totalOf, packEntries } from "../../oracle/protocol/entries";
 import type { BatchHeader, Entry } from "../../oracle/protocol/types";
-import { ATTESTORS, deployMarket, HOUR, proofBy, purchaseOf, usd, type Market } from "./market";
+import { ANY_SHARES, ATTESTORS, deployMarket, HOUR, proofBy, purchaseOf, usd, type Market } from "./market";
 
 /** One figure of a benchmark, beside what the same money costs to move without any rules. */
 export interface Measurement {
@@ -86,7 +86,7 @@ export async function measureGas(): Promise<Measurement[]> {
     floor.release(lastBatch!.floorBatchId, operator, publisher, treasury),
   );
   await floor.addStake(usd(100));
-  await record("stake.add", staking.connect(operator).addStake(1, usd(100)), floor.addStake(usd(100)));
+  await record("stake.add", staking.connect(operator).addStake(1, usd(100), ...ANY_SHARES), floor.addStake(usd(100)));
   await record("stake.slash", staking.connect(slasher).slash(1, usd(5), treasury), floor.slash(outsider, usd(5)));
   return measured;
 }

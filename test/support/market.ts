@@ -4,6 +4,7 @@ import {
   getBytes,
   id,
   keccak256,
+  MaxUint256,
   parseEther,
   Wallet,
   type BytesLike,
@@ -67,6 +68,9 @@ export const structOf = (returned: object) => (returned as unknown as Result).to
 
 /** Three attestors' keys, of whom two must sign. */
 export const ATTESTORS = ["attestor one", "attestor two", "attestor three"].map((name) => new Wallet(id(name)));
+
+/** Of who stakes at whatever price, whenever. */
+export const ANY_SHARES = [0n, MaxUint256] as const;
 
 /** The people of a market, each with test currency where they need it. */
 export async function namedActors() {
@@ -240,7 +244,7 @@ export async function deployMarket(changes: Partial<DeploymentParameters> = {}):
   const stake = usd(10_000);
   await currency.mint(operator.address, usd(100_000));
   await currency.connect(operator).approve(staking, usd(100_000));
-  await staking.connect(operator).addStake(1, stake);
+  await staking.connect(operator).addStake(1, stake, ...ANY_SHARES);
 
   await currency.mint(licensee.address, usd(100_000));
   await currency.connect(licensee).approve(escrow, usd(100_000));
@@ -277,6 +281,12 @@ export async function signOffer(
   return by.signTypedData({ ...domain, ...changes }, OFFER_TYPES, offer);
 }
 
+/** All that backs an operator, in currency units: active, on its way out, and not vested yet. */
+export async function stakeOf({ licet }: Pick<Market, "licet">, operatorId: number): Promise<bigint> {
+  const { active, thawing, unvested } = await licet.staking.poolOf(operatorId);
+  return active + thawing + unvested;
+}
+
 /** Another operator who serves the market's plan, owned by `owner`, with `stake`. */
 export async function addOperator(market: Market, owner: Signer, stake: bigint): Promise<number> {
   const { operators, currency, staking } = market.licet;
@@ -286,7 +296,7 @@ export async function addOperator(market: Market, owner: Signer, stake: bigint):
   if (stake > 0n) {
     await currency.mint(owner, stake);
     await currency.connect(owner).approve(staking, stake);
-    await staking.connect(owner).addStake(operatorId, stake);
+    await staking.connect(owner).addStake(operatorId, stake, ...ANY_SHARES);
   }
   return operatorId;
 }

@@ -1,102 +1,167 @@
-import {
-  impersonateAccount,
-  loadFixture,
-  setBalance,
-  setStorageAt,
-  time,
-} from "@nomicfoundation/hardhat-network-helpers";
+import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { AbiCoder, keccak256 } from "ethers";
-import fc from "fast-check";
+import { MaxUint256, ZeroAddress } from "ethers";
 import hre from "hardhat";
 import { FeeOnTransferCurrency__factory } from "../../typechain-types";
-import type { IPerformanceStaking } from "../../typechain-types/contracts/PerformanceStaking";
-import { addOperator, DAY, deployMarket, OperatorStatus, structOf, usd, type Market } from "../support/market";
+import { addOperator, ANY_SHARES, deployMarket, OperatorStatus, structOf, usd, type Market } from "../support/market";
+import {
+  asEscrow,
+  chargeOf,
+  deployWithCallers,
+  earn,
+  MOST_THAWS,
+  SHARES,
+  stakeAs,
+  STAKE_THAW,
+  thawAndWait,
+  VESTING,
+} from "../support/staking";
 
-const THAW = 32 * DAY;
-const JAIL = 7 * DAY;
-const CURE = 90 * DAY;
-/** A day of no particular meaning. */
-const D_OTHER = 50_000;
-/** Shares of a unit of stake, while nothing was slashed. */
-const SHARES = 1_000n;
+const NOTHING = { shares: 0n, active: 0n, thawingShares: 0n, thawing: 0n };
 
 describe("PerformanceStaking", () => {
   let market: Market;
   let staking: Market["licet"]["staking"];
+  let currency: Market["licet"]["currency"];
   /** As the owner of the market's operator, whose stake is 10,000. */
   const { operatorId, stake } = { operatorId: 1, stake: usd(10_000) };
   const allShares = stake * SHARES;
 
   beforeEach(async () => {
     market = await loadFixture(deployWithCallers);
+    ({ currency } = market.licet);
     staking = market.licet.staking.connect(market.operator);
   });
 
-  /** UsageEscrow as a caller. */
-  const asEscrow = async () => staking.connect(await hre.ethers.getSigner(await market.licet.escrow.getAddress()));
-  const slash = (amount: bigint, beneficiary = market.outsider.address) =>
-    staking.connect(market.slasher).slash(operatorId, amount, beneficiary);
-  const chargeOf = (amount: bigint, changes: Partial<IPerformanceStaking.ChargeStruct> = {}) => ({
-    operatorId,
-    planId: 1,
-    amount,
-    day: 20_000,
-    breached: false,
-    ...changes,
-  });
-  const charge = async (amount: bigint, changes = {}) => (await asEscrow()).charge(chargeOf(amount, changes));
-  const release = async (amount: bigint) => (await asEscrow()).release(operatorId, amount, 0);
-  const thawAndWait = async (shares: bigint) => {
-    await staking.thaw(operatorId, shares);
-    await time.increase(THAW + 1);
-  };
-  /** Writes a pool with nothing in flight and nothing thawing: the mapping is the contract's second slot. */
-  const setPool = async (pool: { stake: bigint; shares: bigint }) => {
-    const slot = keccak256(AbiCoder.defaultAbiCoder().encode(["uint24", "uint256"], [operatorId, 1]));
-    await setStorageAt(await staking.getAddress(), slot, (pool.shares << 128n) | pool.stake);
-  };
-  const held = async () => market.licet.currency.balanceOf(staking);
+  const slash = (amount: bigint) => staking.connect(market.slasher).slash(operatorId, amount, market.outsider);
+  const poolOf = async (id = operatorId) => structOf(await staking.poolOf(id)) as Record<string, bigint>;
+  const positionOf = async (holder = market.operator) =>
+    structOf(await staking.positionOf(operatorId, holder)) as Record<string, bigint>;
+  const thawsOf = async (holder = market.operator) =>
+    (await staking.thawsOf(operatorId, holder)).map((one) => structOf(one) as Record<string, bigint>);
 
-  it("knows its currency, operators and thaw", async () => {
-    expect(await staking.CURRENCY()).to.equal(await market.licet.currency.getAddress());
+  it("knows its currency, operators, treasury and waits", async () => {
+    expect(await staking.CURRENCY()).to.equal(await currency.getAddress());
     expect(await staking.OPERATORS()).to.equal(await market.licet.operators.getAddress());
-    expect(await staking.THAW_PERIOD()).to.equal(THAW);
     expect(await staking.TREASURY()).to.equal(market.treasury.address);
+    expect(await staking.THAW_PERIOD()).to.equal(STAKE_THAW);
+    expect(await staking.VESTING_PERIOD()).to.equal(VESTING);
+  });
+
+  it("is all zero where nobody ever staked", async () => {
+    for (const value of Object.values(await poolOf(9))) expect(value).to.equal(0);
+    expect(structOf(await staking.positionOf(9, market.operator))).to.deep.equal(NOTHING);
+    expect(await staking.thawsOf(9, market.operator)).to.deep.equal([]);
+    expect(await staking.activeStakeOf(9)).to.equal(0);
+    expect(await staking.headroomOf(9)).to.equal(0);
+    expect(await staking.worthOf(9, 1_000_000n)).to.equal(1_000);
+    expect(await staking.sharesFor(9, 7)).to.equal(7n * SHARES);
   });
 
   describe("addStake", () => {
-    describe("when there is no such operator", () => {
-      it("reverts with OperatorUnknown", async () => {
-        await expect(staking.addStake(9, 1))
-          .to.be.revertedWithCustomError(market.licet.operators, "OperatorUnknown")
-          .withArgs(9);
-      });
-    });
-
-    describe("when the caller isn't the operator's owner", () => {
-      it("reverts with CallerNotOperator", async () => {
-        await expect(staking.connect(market.outsider).addStake(operatorId, 1))
-          .to.be.revertedWithCustomError(staking, "CallerNotOperator")
-          .withArgs(operatorId, market.outsider.address);
+    describe("when the deadline has passed", () => {
+      it("reverts with DeadlinePassed, and not in the last second before", async () => {
+        const deadline = (await time.latest()) + 100;
+        await time.setNextBlockTimestamp(deadline);
+        await staking.addStake(operatorId, 1, 0, deadline);
+        await time.setNextBlockTimestamp(deadline + 1);
+        await expect(staking.addStake(operatorId, 1, 0, deadline))
+          .to.be.revertedWithCustomError(staking, "DeadlinePassed")
+          .withArgs(deadline, deadline + 1);
       });
     });
 
     describe("when the amount is zero", () => {
       it("reverts with AmountZero", async () => {
-        await expect(staking.addStake(operatorId, 0)).to.be.revertedWithCustomError(staking, "AmountZero").withArgs();
+        await expect(staking.addStake(operatorId, 0, ...ANY_SHARES))
+          .to.be.revertedWithCustomError(staking, "AmountZero")
+          .withArgs();
+      });
+    });
+
+    describe("when there is no such operator", () => {
+      it("reverts with OperatorUnknown", async () => {
+        await expect(staking.addStake(9, 1, ...ANY_SHARES))
+          .to.be.revertedWithCustomError(market.licet.operators, "OperatorUnknown")
+          .withArgs(9);
+      });
+    });
+
+    describe("when the pool is worn out", () => {
+      it("reverts with PoolWornOut, where a unit would be worth more shares than can be counted", async () => {
+        const [holder] = market.payees;
+        await stakeAs(market, holder, usd(150_000));
+        await slash(usd(160_000) - 1n);
+        expect(await staking.activeStakeOf(operatorId)).to.equal(1);
+        expect(await staking.sharesFor(operatorId, 1)).to.be.greaterThan(2n ** 46n);
+        await expect(stakeAs(market, holder, 1n))
+          .to.be.revertedWithCustomError(staking, "PoolWornOut")
+          .withArgs(operatorId);
+      });
+
+      it("reverts with PoolWornOut, where that is so for what thaws", async () => {
+        const [holder] = market.payees;
+        await stakeAs(market, holder, usd(250_000));
+        await staking.connect(holder).thaw(operatorId, usd(250_000) * SHARES);
+        await slash(usd(260_000) - 2n);
+        const { active, thawing, shares, thawingShares } = await poolOf();
+        expect([active, thawing]).to.deep.equal([0n, 2n]);
+        expect([shares < 2n ** 46n, thawingShares > 3n * 2n ** 46n]).to.deep.equal([true, true]);
+        await expect(stakeAs(market, holder, 1n))
+          .to.be.revertedWithCustomError(staking, "PoolWornOut")
+          .withArgs(operatorId);
+      });
+
+      it("reverts with PoolWornOut, where the pool would be wider than its 64 bits", async () => {
+        await currency.mint(market.operator, 2n ** 65n);
+        await currency.connect(market.operator).approve(staking, MaxUint256);
+        await expect(staking.addStake(operatorId, 2n ** 64n - stake, ...ANY_SHARES))
+          .to.be.revertedWithCustomError(staking, "PoolWornOut")
+          .withArgs(operatorId);
+        await staking.addStake(operatorId, 2n ** 64n - 1n - stake, ...ANY_SHARES);
+        expect(await staking.activeStakeOf(operatorId)).to.equal(2n ** 64n - 1n);
+      });
+
+      it("lets everybody leave all the same", async () => {
+        const [holder] = market.payees;
+        await stakeAs(market, holder, usd(300_000));
+        await staking.connect(holder).thaw(operatorId, usd(150_000) * SHARES);
+        await slash(usd(310_000) - 3n);
+        await expect(stakeAs(market, holder, 1n)).to.be.revertedWithCustomError(staking, "PoolWornOut");
+        const before = await currency.balanceOf(staking);
+        await thawAndWait(market, market.operator);
+        await thawAndWait(market, holder);
+        await staking.withdraw(operatorId, market.operator);
+        await staking.connect(holder).withdraw(operatorId, holder);
+        expect(before - (await currency.balanceOf(staking))).to.equal(3);
       });
     });
 
     describe("when the amount is worth no share", () => {
       it("reverts with StakeTooSmall", async () => {
-        // Only years of withdrawals that round down could make a share this dear, so the pool is written as it would be.
-        await setPool({ stake: 2n * SHARES + 1n, shares: 1n });
-        expect(await staking.poolOf(operatorId)).to.deep.equal([2n * SHARES + 1n, 0, 1, 0, 0, 0]);
-
-        await expect(staking.addStake(operatorId, 1))
+        const [owner] = market.payees;
+        const small = await addOperator(market, owner, 1n);
+        await (await asEscrow(market)).addIncome(small, 3n * SHARES);
+        await time.increase(VESTING);
+        await expect(staking.addStake(small, 1, ...ANY_SHARES))
           .to.be.revertedWithCustomError(staking, "StakeTooSmall")
           .withArgs(1);
+        expect(await staking.addStake.staticCall(small, 2, ...ANY_SHARES)).to.equal(1);
+      });
+    });
+
+    describe("when the shares are fewer than the caller takes", () => {
+      it("reverts with SharesBelowLimit", async () => {
+        const fair = await staking.sharesFor(operatorId, usd(5));
+        expect(fair).to.equal(usd(5) * SHARES);
+        await earn(market, usd(100));
+        await time.increase(VESTING);
+        const now = await staking.sharesFor(operatorId, usd(5));
+        expect(now).to.be.lessThan(fair);
+        await expect(staking.addStake(operatorId, usd(5), fair, MaxUint256))
+          .to.be.revertedWithCustomError(staking, "SharesBelowLimit")
+          .withArgs(now, fair);
+        await staking.addStake(operatorId, usd(5), now, MaxUint256);
       });
     });
 
@@ -107,7 +172,7 @@ describe("PerformanceStaking", () => {
           await tolled.licet.currency.getAddress(),
           tolled.deployer,
         ).takeToll(7);
-        await expect(tolled.licet.staking.connect(tolled.operator).addStake(1, usd(5)))
+        await expect(tolled.licet.staking.connect(tolled.operator).addStake(1, usd(5), ...ANY_SHARES))
           .to.be.revertedWithCustomError(staking, "TransferIncomplete")
           .withArgs(usd(5), usd(5) - 7n);
       });
@@ -115,33 +180,61 @@ describe("PerformanceStaking", () => {
 
     describe("when the allowance is too small", () => {
       it("reverts with ERC20InsufficientAllowance", async () => {
-        await market.licet.currency.connect(market.operator).approve(staking, 4);
-        await expect(staking.addStake(operatorId, 5))
-          .to.be.revertedWithCustomError(market.licet.currency, "ERC20InsufficientAllowance")
+        await currency.connect(market.operator).approve(staking, 4);
+        await expect(staking.addStake(operatorId, 5, ...ANY_SHARES))
+          .to.be.revertedWithCustomError(currency, "ERC20InsufficientAllowance")
           .withArgs(await staking.getAddress(), 4, 5);
       });
     });
 
     describe("when all is well", () => {
       it("takes the money", async () => {
-        await expect(staking.addStake(operatorId, usd(5))).to.changeTokenBalances(
-          market.licet.currency,
+        await expect(staking.addStake(operatorId, usd(5), ...ANY_SHARES)).to.changeTokenBalances(
+          currency,
           [market.operator, staking],
           [-usd(5), usd(5)],
         );
       });
 
-      it("gives shares at their price, which is 1,000 a unit while nothing was slashed", async () => {
-        await staking.addStake(operatorId, usd(5));
+      it("gives shares at their price, which is 1,000 a unit of a new pool, and says how many", async () => {
+        expect(await staking.addStake.staticCall(operatorId, usd(5), ...ANY_SHARES)).to.equal(usd(5) * SHARES);
+        await staking.addStake(operatorId, usd(5), ...ANY_SHARES);
 
         const shares = allShares + usd(5) * SHARES;
-        expect(await staking.poolOf(operatorId)).to.deep.equal([stake + usd(5), 0, shares, 0, 0, 0]);
-        expect(await staking.positionOf(operatorId, market.operator)).to.deep.equal([shares, [0, 0]]);
+        expect(await poolOf()).to.include({ active: stake + usd(5), shares, thawing: 0n, thawingShares: 0n });
+        expect(await positionOf()).to.deep.equal({ ...NOTHING, shares, active: stake + usd(5) });
         expect(await staking.activeStakeOf(operatorId)).to.equal(stake + usd(5));
       });
 
+      it("takes a delegation of anybody's, who then holds shares like the owner", async () => {
+        const [holder] = market.payees;
+        await stakeAs(market, holder, usd(2_500));
+        expect(await positionOf(holder)).to.deep.equal({
+          ...NOTHING,
+          shares: usd(2_500) * SHARES,
+          active: usd(2_500),
+        });
+        expect((await positionOf()).active).to.equal(stake);
+        expect(await staking.headroomOf(operatorId)).to.equal(usd(12_500));
+      });
+
+      it("gives fewer shares once some income has vested, and more after a slash", async () => {
+        const [holder] = market.payees;
+        await earn(market, usd(1_000));
+        await time.increase(VESTING);
+        expect(await staking.addStake.staticCall(operatorId, usd(11), ...ANY_SHARES)).to.be.closeTo(
+          usd(10) * SHARES,
+          SHARES,
+        );
+        await slash(usd(6_000));
+        await stakeAs(market, holder, usd(5));
+        const { shares, active } = await positionOf(holder);
+        expect(shares).to.be.closeTo(usd(10) * SHARES, SHARES);
+        expect(active).to.be.closeTo(usd(5), 1n);
+      });
+
       it("emits StakeAdded", async () => {
-        await expect(staking.addStake(operatorId, usd(5)))
+        await expect(staking.addStake(operatorId, usd(5), ...ANY_SHARES))
           .to.emit(staking, "StakeAdded")
           .withArgs(operatorId, market.operator.address, usd(5), usd(5) * SHARES);
       });
@@ -149,60 +242,165 @@ describe("PerformanceStaking", () => {
   });
 
   describe("thaw", () => {
+    describe("when no shares are named", () => {
+      it("reverts with AmountZero", async () => {
+        await expect(staking.thaw(operatorId, 0)).to.be.revertedWithCustomError(staking, "AmountZero").withArgs();
+      });
+    });
+
     describe("when the caller holds fewer shares", () => {
-      it("reverts with SharesAbovePosition", async () => {
+      it("reverts with SharesAbovePosition, and doesn't count what thaws already", async () => {
         await expect(staking.thaw(operatorId, allShares + 1n))
           .to.be.revertedWithCustomError(staking, "SharesAbovePosition")
           .withArgs(operatorId, allShares + 1n, allShares);
         await expect(staking.connect(market.outsider).thaw(operatorId, 1))
           .to.be.revertedWithCustomError(staking, "SharesAbovePosition")
           .withArgs(operatorId, 1, 0);
+        await staking.thaw(operatorId, allShares - 5n);
+        await expect(staking.thaw(operatorId, 6))
+          .to.be.revertedWithCustomError(staking, "SharesAbovePosition")
+          .withArgs(operatorId, 6, 5);
+      });
+    });
+
+    describe("when sixteen thaws are open", () => {
+      it("reverts with ThawsTooMany, for that holder alone, until one was withdrawn or taken back", async () => {
+        const [holder] = market.payees;
+        await stakeAs(market, holder, usd(1));
+        for (let i = 0; i < MOST_THAWS; i += 1) await staking.thaw(operatorId, 1_000);
+        await expect(staking.thaw(operatorId, 1))
+          .to.be.revertedWithCustomError(staking, "ThawsTooMany")
+          .withArgs(operatorId, market.operator.address, MOST_THAWS);
+        await staking.connect(holder).thaw(operatorId, 1_000);
+        await staking.unthaw(operatorId);
+        await staking.thaw(operatorId, 1_000);
+        await time.increase(STAKE_THAW + 1);
+        await staking.withdraw(operatorId, market.operator);
+        for (let i = 0; i < MOST_THAWS; i += 1) await staking.thaw(operatorId, 1_000);
+        expect(await thawsOf()).to.have.length(MOST_THAWS);
       });
     });
 
     describe("when all is well", () => {
-      it("takes the shares out of the active stake and leaves them in the pool", async () => {
+      it("takes the worth of the shares out of the active stake and leaves it in the pool", async () => {
         await staking.thaw(operatorId, allShares / 4n);
-        const readyAt = (await time.latest()) + THAW;
+        const readyAt = BigInt((await time.latest()) + STAKE_THAW);
 
-        expect(await staking.positionOf(operatorId, market.operator)).to.deep.equal([
-          allShares,
-          [allShares / 4n, readyAt],
-        ]);
-        expect(await staking.poolOf(operatorId)).to.deep.equal([stake, 0, allShares, allShares / 4n, 0, 0]);
-        expect(await staking.activeStakeOf(operatorId)).to.equal(usd(7_500));
+        const [moved, rest] = [usd(2_500), usd(7_500)];
+        expect(await poolOf()).to.include({ active: rest, thawing: moved, shares: rest * SHARES });
+        expect(await positionOf()).to.deep.equal({
+          shares: rest * SHARES,
+          active: rest,
+          thawingShares: moved * SHARES,
+          thawing: moved,
+        });
+        expect(await thawsOf()).to.deep.equal([{ shares: moved * SHARES, amount: moved, readyAt }]);
+        expect(await staking.activeStakeOf(operatorId)).to.equal(rest);
+        expect(await staking.headroomOf(operatorId)).to.equal(rest);
       });
 
-      it("emits StakeThawed", async () => {
+      it("keeps thaws in a queue, each with its own wait", async () => {
+        await staking.thaw(operatorId, 1_000_000);
+        const first = BigInt((await time.latest()) + STAKE_THAW);
+        await time.increase(500);
+        await staking.thaw(operatorId, 3_000_000);
+        const second = BigInt((await time.latest()) + STAKE_THAW);
+        expect(await thawsOf()).to.deep.equal([
+          { shares: 1_000_000n, amount: 1_000n, readyAt: first },
+          { shares: 3_000_000n, amount: 3_000n, readyAt: second },
+        ]);
+      });
+
+      it("emits StakeThawed, and says when it is ready", async () => {
         const now = (await time.latest()) + 5;
         await time.setNextBlockTimestamp(now);
-        await expect(staking.thaw(operatorId, 400))
+        await expect(staking.thaw(operatorId, 4_999))
           .to.emit(staking, "StakeThawed")
-          .withArgs(operatorId, market.operator.address, 400, now + THAW);
+          .withArgs(operatorId, market.operator.address, 4_999, 4, 4_000, now + STAKE_THAW);
+        expect(await staking.thaw.staticCall(operatorId, 1)).to.be.closeTo(now + STAKE_THAW, 10);
       });
     });
 
-    describe("when a thaw was open", () => {
-      it("replaces it, and the wait starts anew", async () => {
-        await staking.thaw(operatorId, allShares);
-        await time.increase(THAW - 10);
-        await staking.thaw(operatorId, allShares / 2n);
-        const readyAt = (await time.latest()) + THAW;
-        await time.increase(60);
+    it("stops to earn: what thaws gets nothing of later income", async () => {
+      const [holder] = market.payees;
+      await stakeAs(market, holder, stake);
+      await staking.connect(holder).thaw(operatorId, stake * SHARES);
+      await earn(market, usd(600));
+      await time.increase(VESTING);
+      expect((await positionOf(holder)).thawing).to.equal(stake);
+      expect((await positionOf()).active).to.equal(stake + usd(600));
+    });
+  });
 
-        expect((await staking.poolOf(operatorId)).thawingShares).to.equal(allShares / 2n);
-        expect(await staking.activeStakeOf(operatorId)).to.equal(usd(5_000));
-        await expect(staking.withdraw(operatorId, market.operator))
-          .to.be.revertedWithCustomError(staking, "StakeStillThawing")
-          .withArgs(operatorId, readyAt);
+  describe("unthaw", () => {
+    describe("when nothing thaws", () => {
+      it("reverts with ThawEmpty", async () => {
+        await expect(staking.unthaw(operatorId))
+          .to.be.revertedWithCustomError(staking, "ThawEmpty")
+          .withArgs(operatorId, market.operator.address);
+      });
+    });
+
+    describe("when the pool is worn out", () => {
+      it("reverts with PoolWornOut, and the thaw goes on", async () => {
+        const [holder] = market.payees;
+        await stakeAs(market, holder, usd(150_000));
+        await staking.thaw(operatorId, 1_000);
+        await slash(usd(160_000) - 2n);
+        await expect(staking.unthaw(operatorId))
+          .to.be.revertedWithCustomError(staking, "PoolWornOut")
+          .withArgs(operatorId);
+        await time.increase(STAKE_THAW + 1);
+        await staking.withdraw(operatorId, market.operator);
+      });
+    });
+
+    describe("when what thaws is worth no share any more", () => {
+      it("reverts with StakeTooSmall, and withdraw clears it away", async () => {
+        await staking.thaw(operatorId, 999);
+        await expect(staking.unthaw(operatorId)).to.be.revertedWithCustomError(staking, "StakeTooSmall").withArgs(0);
+        await time.increase(STAKE_THAW + 1);
+        await staking.withdraw(operatorId, market.operator);
+        expect(await thawsOf()).to.deep.equal([]);
+      });
+    });
+
+    describe("when all is well", () => {
+      it("makes the newest thaw active again, and leaves the others", async () => {
+        await staking.thaw(operatorId, 1_000_000);
+        await staking.thaw(operatorId, 3_000_000);
+        expect(await staking.unthaw.staticCall(operatorId)).to.equal(3_000_000);
+        await staking.unthaw(operatorId);
+        expect((await thawsOf()).map(({ amount }) => amount)).to.deep.equal([1_000n]);
+        expect(await positionOf()).to.include({ shares: allShares - 1_000_000n, thawingShares: 1_000_000n });
+        await staking.unthaw(operatorId);
+        expect(await poolOf()).to.include({ active: stake, thawing: 0n, shares: allShares, thawingShares: 0n });
       });
 
-      it("takes it back for zero shares", async () => {
-        await staking.thaw(operatorId, allShares);
-        await staking.thaw(operatorId, 0);
+      it("gives shares at the price of now: what was earned in between isn't the holder's", async () => {
+        const [holder] = market.payees;
+        await stakeAs(market, holder, stake);
+        await staking.connect(holder).thaw(operatorId, stake * SHARES);
+        await earn(market, stake);
+        await time.increase(VESTING);
+        await staking.connect(holder).unthaw(operatorId);
+        expect((await positionOf(holder)).active).to.be.closeTo(stake, 1n);
+        expect((await positionOf(holder)).shares).to.be.closeTo((stake * SHARES) / 2n, SHARES);
+        expect((await positionOf()).active).to.be.closeTo(2n * stake, 1n);
+      });
 
-        expect((await staking.poolOf(operatorId)).thawingShares).to.equal(0);
+      it("works on a thaw that is ready, too", async () => {
+        await thawAndWait(market, market.operator);
+        await staking.unthaw(operatorId);
         expect(await staking.activeStakeOf(operatorId)).to.equal(stake);
+      });
+
+      it("emits StakeUnthawed", async () => {
+        await staking.thaw(operatorId, 7_000);
+        await slash(usd(5_000));
+        await expect(staking.unthaw(operatorId))
+          .to.emit(staking, "StakeUnthawed")
+          .withArgs(operatorId, market.operator.address, 7_000, 4, 8_000);
       });
     });
   });
@@ -216,55 +414,86 @@ describe("PerformanceStaking", () => {
       });
     });
 
-    describe("when the wait isn't over", () => {
-      it("reverts with StakeStillThawing, up to the very second in which it ends", async () => {
-        await staking.thaw(operatorId, allShares);
-        const readyAt = (await time.latest()) + THAW;
+    describe("when no wait is over", () => {
+      it("reverts with StakeStillThawing, up to the very second in which the oldest ends", async () => {
+        await staking.thaw(operatorId, allShares / 2n);
+        const readyAt = (await time.latest()) + STAKE_THAW;
+        await time.increase(1_000);
+        await staking.thaw(operatorId, allShares / 2n);
         await time.setNextBlockTimestamp(readyAt);
         await expect(staking.withdraw(operatorId, market.operator))
           .to.be.revertedWithCustomError(staking, "StakeStillThawing")
           .withArgs(operatorId, readyAt);
 
         await time.setNextBlockTimestamp(readyAt + 1);
-        await staking.withdraw(operatorId, market.operator);
+        await expect(staking.withdraw(operatorId, market.operator)).to.changeTokenBalance(
+          currency,
+          market.operator,
+          stake / 2n,
+        );
+        await expect(staking.withdraw(operatorId, market.operator))
+          .to.be.revertedWithCustomError(staking, "StakeStillThawing")
+          .withArgs(operatorId, readyAt + 1_001);
       });
     });
 
     describe("when the rest would be less than what is in flight", () => {
-      it("reverts with StakeBelowInFlight, and not once that is released", async () => {
-        await charge(usd(100));
-        await thawAndWait(allShares - usd(99) * SHARES);
+      it("reverts with StakeStillNeeded, and not once that is released", async () => {
+        const escrow = await asEscrow(market);
+        await escrow.charge(chargeOf(usd(100)));
+        await thawAndWait(market, market.operator, allShares - usd(99) * SHARES);
         await expect(staking.withdraw(operatorId, market.operator))
-          .to.be.revertedWithCustomError(staking, "StakeBelowInFlight")
-          .withArgs(operatorId, usd(99), usd(100));
+          .to.be.revertedWithCustomError(staking, "StakeStillNeeded")
+          .withArgs(operatorId, usd(99), usd(100), 0);
 
-        await release(usd(1));
+        await escrow.release(operatorId, usd(1), 0);
         await staking.withdraw(operatorId, market.operator);
         expect(await staking.headroomOf(operatorId)).to.equal(0);
+      });
+
+      it("doesn't count what hasn't vested", async () => {
+        const [holder] = market.payees;
+        await stakeAs(market, holder, usd(100));
+        await (await asEscrow(market)).charge(chargeOf(usd(150)));
+        await thawAndWait(market, market.operator);
+        const now = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(now);
+        await earn(market, usd(60));
+        await time.setNextBlockTimestamp(now + 1);
+        await expect(staking.withdraw(operatorId, market.operator))
+          .to.be.revertedWithCustomError(staking, "StakeStillNeeded")
+          .withArgs(operatorId, usd(100) + usd(60) / BigInt(VESTING), usd(150), 0);
+        await time.increase(VESTING);
+        await staking.withdraw(operatorId, market.operator);
       });
     });
 
     describe("when all is well", () => {
-      it("sends the worth of the shares to whom the caller says", async () => {
-        await thawAndWait(allShares / 4n);
+      it("sends the worth of all that is ready to whom the caller says", async () => {
+        await staking.thaw(operatorId, allShares / 8n);
+        await staking.thaw(operatorId, allShares / 8n);
+        await time.increase(STAKE_THAW + 1);
+        await staking.thaw(operatorId, allShares / 8n);
+        expect(await staking.withdraw.staticCall(operatorId, market.outsider)).to.equal(usd(2_500));
         await expect(staking.withdraw(operatorId, market.outsider)).to.changeTokenBalances(
-          market.licet.currency,
+          currency,
           [market.outsider, staking],
           [usd(2_500), -usd(2_500)],
         );
+        expect((await thawsOf()).map(({ amount }) => amount)).to.deep.equal([usd(1_250)]);
       });
 
       it("takes the shares out of the pool and the position", async () => {
-        await thawAndWait(allShares / 4n);
+        await thawAndWait(market, market.operator, allShares / 4n);
         await staking.withdraw(operatorId, market.operator);
 
-        const rest = (allShares * 3n) / 4n;
-        expect(await staking.poolOf(operatorId)).to.deep.equal([usd(7_500), 0, rest, 0, 0, 0]);
-        expect(await staking.positionOf(operatorId, market.operator)).to.deep.equal([rest, [0, 0]]);
+        const rest = usd(7_500);
+        expect(await poolOf()).to.include({ active: rest, shares: rest * SHARES, thawing: 0n, thawingShares: 0n });
+        expect(await positionOf()).to.deep.equal({ ...NOTHING, shares: rest * SHARES, active: rest });
       });
 
       it("emits StakeWithdrawn", async () => {
-        await thawAndWait(allShares / 4n);
+        await thawAndWait(market, market.operator, allShares / 4n);
         await expect(staking.withdraw(operatorId, market.outsider))
           .to.emit(staking, "StakeWithdrawn")
           .withArgs(operatorId, market.operator.address, market.outsider.address, usd(2_500), allShares / 4n);
@@ -272,491 +501,47 @@ describe("PerformanceStaking", () => {
 
       it("leaves nothing behind when all shares leave", async () => {
         await slash(usd(1) + 1n);
-        await thawAndWait(allShares);
+        await thawAndWait(market, market.operator);
         await staking.withdraw(operatorId, market.operator);
 
-        expect(await staking.poolOf(operatorId)).to.deep.equal([0, 0, 0, 0, 0, 0]);
-        expect(await held()).to.equal(usd(1) + 1n);
+        for (const value of Object.values(await poolOf())) expect(value).to.equal(0);
+        expect(await currency.balanceOf(staking)).to.equal(usd(1) + 1n);
       });
 
       it("lets the operator stake again afterwards, at the first price", async () => {
-        await thawAndWait(allShares);
+        await thawAndWait(market, market.operator);
         await staking.withdraw(operatorId, market.operator);
-        await staking.addStake(operatorId, usd(1));
-
-        expect(await staking.poolOf(operatorId)).to.deep.equal([usd(1), 0, usd(1) * SHARES, 0, 0, 0]);
+        await staking.addStake(operatorId, usd(1), ...ANY_SHARES);
+        expect(await poolOf()).to.include({ active: usd(1), shares: usd(1) * SHARES });
       });
-    });
-  });
 
-  describe("charge", () => {
-    describe("when the caller isn't the escrow", () => {
-      it("reverts with AccessManagedUnauthorized", async () => {
-        for (const caller of [market.operator, market.slasher, market.governor]) {
-          await expect(staking.connect(caller).charge(chargeOf(1n)))
-            .to.be.revertedWithCustomError(staking, "AccessManagedUnauthorized")
-            .withArgs(caller.address);
+      it("goes around the queue's sixteen places any number of times", async () => {
+        let left = stake;
+        for (let round = 0n; round < 5n; round += 1n) {
+          for (let i = 1n; i <= 7n; i += 1n) {
+            await staking.thaw(operatorId, (round * 10n + i) * SHARES);
+            left -= round * 10n + i;
+          }
+          await time.increase(STAKE_THAW + 1);
+          await staking.thaw(operatorId, SHARES);
+          expect((await thawsOf()).map(({ amount }) => amount)).to.deep.equal(
+            [1n, 2n, 3n, 4n, 5n, 6n, 7n].map((i) => round * 10n + i).concat(1n),
+          );
+          expect(await staking.withdraw.staticCall(operatorId, market.operator)).to.equal(28n + 70n * round);
+          await staking.withdraw(operatorId, market.operator);
+          await staking.unthaw(operatorId);
         }
+        expect(await poolOf()).to.include({ active: left, thawing: 0n });
       });
     });
 
-    describe("when more would be in flight than the active stake", () => {
-      it("reverts with InFlightAboveActiveStake", async () => {
-        await charge(stake);
-        await expect(charge(1n))
-          .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
-          .withArgs(operatorId, stake + 1n, stake);
-      });
-
-      it("doesn't count stake that thaws, or that was slashed", async () => {
-        await staking.thaw(operatorId, allShares / 4n);
-        await slash(usd(1_000));
-        const active = usd(6_750);
-        expect(await staking.headroomOf(operatorId)).to.equal(active);
-
-        await expect(charge(active + 1n))
-          .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
-          .withArgs(operatorId, active + 1n, active);
-        await charge(active);
-      });
-
-      it("holds for an amount of any size", async () => {
-        const most = 2n ** 256n - 1n;
-        await expect(charge(most))
-          .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
-          .withArgs(operatorId, most, stake);
-      });
-    });
-
-    describe("when nothing is added", () => {
-      it("doesn't mind that more is in flight than the active stake", async () => {
-        await charge(usd(100));
-        await staking.thaw(operatorId, allShares);
-        await charge(0n);
-        await expect(charge(1n))
-          .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
-          .withArgs(operatorId, usd(100) + 1n, 0);
-      });
-    });
-
-    describe("when all is well", () => {
-      it("adds to what is in flight and takes it from the headroom", async () => {
-        await charge(usd(1));
-        await charge(usd(2));
-
-        expect((await staking.poolOf(operatorId)).inFlight).to.equal(usd(3));
-        expect(await staking.headroomOf(operatorId)).to.equal(stake - usd(3));
-      });
-    });
-  });
-
-  /** What of breaches is kept under a plan. */
-  const breachesUnder = async (planId = 1) => structOf(await staking.breachesOf(operatorId, planId));
-  const breach = (day: number, changes: Partial<IPerformanceStaking.ChargeStruct> = {}) =>
-    charge(1n, { day, breached: true, ...changes });
-  const breachOn = async (days: number[], changes: Partial<IPerformanceStaking.ChargeStruct> = {}) => {
-    for (const day of days) await breach(day, changes);
-  };
-  const poolOf = async () => structOf(await staking.poolOf(operatorId)) as Record<string, bigint>;
-
-  describe("charge of a breach", () => {
-    const D = 20_000;
-
-    describe("when nothing is charged", () => {
-      it("notes nothing: nobody paid for bad service", async () => {
-        for (const day of [D, D + 1, D + 2]) await charge(0n, { day, breached: true });
-        expect(await breachesUnder()).to.deep.equal({ lastDay: 0n, bits: 0n, punishedThrough: 0n });
-        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
-      });
-    });
-
-    describe("when the service was as promised", () => {
-      it("notes nothing", async () => {
-        await charge(1n, { day: D });
-        expect(await breachesUnder()).to.deep.equal({ lastDay: 0n, bits: 0n, punishedThrough: 0n });
-      });
-    });
-
-    describe("on a day without one", () => {
-      it("sets the day's bit, and emits BreachRecorded", async () => {
-        await expect(breach(D)).to.emit(staking, "BreachRecorded").withArgs(operatorId, 1, D);
-        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D), bits: 0b1n, punishedThrough: 0n });
-        await breach(D + 2);
-        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 2), bits: 0b101n, punishedThrough: 0n });
-      });
-
-      it("forgets days that are seven or more before it", async () => {
-        await breachOn([D, D + 6]);
-        expect((await breachesUnder()).bits).to.equal(0b1000001n);
-        await breach(D + 7);
-        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 7), bits: 0b11n, punishedThrough: 0n });
-        await breach(D + 1_000);
-        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 1_000), bits: 0b1n, punishedThrough: 0n });
-      });
-    });
-
-    describe("on a day before the last one", () => {
-      it("sets that day's bit", async () => {
-        await breachOn([D + 6, D]);
-        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 6), bits: 0b1000001n, punishedThrough: 0n });
-      });
-
-      it("counts towards the third one", async () => {
-        await breachOn([D + 6, D]);
-        await expect(breach(D + 3)).to.emit(staking, "OperatorJailed");
-      });
-
-      it("is forgotten if it is seven or more before", async () => {
-        await breachOn([D + 7, D, D - 500]);
-        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 7), bits: 0b1n, punishedThrough: 0n });
-      });
-    });
-
-    describe("on the same day again", () => {
-      it("counts once", async () => {
-        await breachOn([D, D, D, D + 1, D + 1]);
-        expect(await breachesUnder()).to.deep.equal({ lastDay: BigInt(D + 1), bits: 0b11n, punishedThrough: 0n });
-        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
-      });
-    });
-
-    describe("under several plans", () => {
-      it("counts for each apart", async () => {
-        await breachOn([D, D + 1]);
-        await breachOn([D + 2, D + 3], { planId: 2 });
-        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
-        expect((await breachesUnder(2)).bits).to.equal(0b11n);
-        await expect(breach(D + 4, { planId: 2 }))
-          .to.emit(staking, "OperatorJailed")
-          .withArgs(operatorId, 2, (await time.latest()) + 1 + JAIL);
-        expect((await breachesUnder(1)).bits).to.equal(0b11n);
-      });
-    });
-
-    describe("of another operator", () => {
-      it("counts for that one", async () => {
-        const other = await addOperator(market, market.payees[5], usd(40));
-        await breachOn([D, D + 1]);
-        await breach(D + 2, { operatorId: other });
-        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
-        expect(await staking.statusOf(other)).to.equal(OperatorStatus.Active);
-      });
-    });
-
-    describe("the third of seven days", () => {
-      it("slashes 1 % of the pool to the treasury, what thaws included, and moves no money", async () => {
-        await staking.thaw(operatorId, allShares / 2n);
-        await breachOn([D, D + 3]);
-        await expect(breach(D + 6)).to.changeTokenBalance(market.licet.currency, staking, 0);
-        expect((await poolOf()).stake).to.equal(usd(9_900));
-        expect(await staking.proceedsOf(market.treasury)).to.equal(usd(100));
-      });
-
-      it("jails the operator for seven days, and not a second longer", async () => {
-        await breachOn([D, D + 1, D + 2]);
-        const until = (await time.latest()) + JAIL;
-        const { jailedUntil, jailings } = await poolOf();
-        expect([jailedUntil, jailings]).to.deep.equal([BigInt(until), 1n]);
-        await time.increaseTo(until - 1);
-        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Jailed);
-        await time.increaseTo(until);
-        expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
-      });
-
-      it("emits BreachRecorded, StakeSlashed and OperatorJailed", async () => {
-        await breachOn([D, D + 1]);
-        const now = (await time.latest()) + 10;
-        await time.setNextBlockTimestamp(now);
-        await expect(breach(D + 2))
-          .to.emit(staking, "BreachRecorded")
-          .withArgs(operatorId, 1, D + 2)
-          .and.to.emit(staking, "StakeSlashed")
-          .withArgs(operatorId, market.treasury.address, usd(100))
-          .and.to.emit(staking, "OperatorJailed")
-          .withArgs(operatorId, 1, now + JAIL);
-      });
-
-      it("starts the count anew, and punishes no day until then again", async () => {
-        await breachOn([D, D + 1, D + 4]);
-        const punished = { lastDay: BigInt(D + 4), bits: 0n, punishedThrough: BigInt(D + 4) };
-        expect(await breachesUnder()).to.deep.equal(punished);
-        for (const day of [D + 4, D + 3, D + 2, D, D - 30]) {
-          await expect(breach(day)).not.to.emit(staking, "BreachRecorded");
-        }
-        expect(await breachesUnder()).to.deep.equal(punished);
-        expect((await poolOf()).stake).to.equal(usd(9_900));
-
-        await breachOn([D + 5, D + 6]);
-        expect((await breachesUnder()).bits).to.equal(0b11n);
-        expect((await poolOf()).stake).to.equal(usd(9_900));
-        await breach(D + 7);
-        expect((await poolOf()).stake).to.equal(usd(9_801));
-      });
-
-      it("is punished through the last of the days, also where the third that came in lies before it", async () => {
-        await breachOn([D + 6, D + 4, D + 1]);
-        expect((await breachesUnder()).punishedThrough).to.equal(D + 6);
-      });
-
-      it("tells the escrow that the operator is in jail, as every charge does until it is over", async () => {
-        const asked = async (changes = {}) => (await asEscrow()).charge.staticCall(chargeOf(1n, changes));
-        await breachOn([D, D + 1]);
-        expect(await asked()).to.equal(false);
-        expect(await asked({ day: D + 2, breached: true })).to.equal(true);
-        await breach(D + 2);
-        expect(await asked()).to.equal(true);
-        await time.increase(JAIL);
-        expect(await asked()).to.equal(false);
-      });
-    });
-
-    describe("when more would then be in flight than is active after the slash", () => {
-      it("reverts with InFlightAboveActiveStake, and notes nothing", async () => {
-        await breachOn([D, D + 1]);
-        const most = usd(9_900) - 2n;
-        await expect(charge(most + 1n, { day: D + 2, breached: true }))
-          .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
-          .withArgs(operatorId, usd(9_900) + 1n, usd(9_900));
-        expect((await breachesUnder()).bits).to.equal(0b11n);
-        await charge(most, { day: D + 2, breached: true });
-        expect(await staking.headroomOf(operatorId)).to.equal(0);
-      });
-    });
-  });
-
-  describe("jails", () => {
-    let day = 30_000;
-    /** Breaches on three days that had none; how long the jail is that they earn. */
-    const jail = async () => {
-      await breachOn([(day += 10), day + 1, day + 2]);
-      return Number((await poolOf()).jailedUntil) - (await time.latest());
-    };
-    const leaveJail = async (later = 0) => time.increaseTo((await poolOf()).jailedUntil + BigInt(later));
-
-    it("double each time, and stop to after the eighth", async () => {
-      for (let doublings = 0; doublings <= 9; doublings += 1) {
-        expect(await jail(), `after ${doublings}`).to.equal(JAIL * 2 ** Math.min(doublings, 8));
-        expect((await poolOf()).jailings).to.equal(Math.min(doublings + 1, 8));
-        await leaveJail(CURE - 10);
-      }
-    });
-
-    it("double for breaches in jail, too, whatever their plan", async () => {
-      expect(await jail()).to.equal(JAIL);
-      await breachOn([D_OTHER, D_OTHER + 1, D_OTHER + 2], { planId: 2 });
-      expect(Number((await poolOf()).jailedUntil) - (await time.latest())).to.equal(2 * JAIL);
-    });
-
-    it("are cured ninety days after the last one's end, to the second", async () => {
-      await jail();
-      await leaveJail();
-      await jail();
-      const { jailedUntil } = await poolOf();
-      await breachOn([(day += 10), day + 1]);
-      await time.setNextBlockTimestamp(jailedUntil + BigInt(CURE));
-      await breach(day + 2);
-      expect(Number((await poolOf()).jailedUntil) - (await time.latest())).to.equal(JAIL);
-      expect((await poolOf()).jailings).to.equal(1);
-    });
-
-    it("aren't cured a second before", async () => {
-      await jail();
-      const { jailedUntil } = await poolOf();
-      await breachOn([(day += 10), day + 1]);
-      await time.setNextBlockTimestamp(jailedUntil + BigInt(CURE) - 1n);
-      await breach(day + 2);
-      expect(Number((await poolOf()).jailedUntil) - (await time.latest())).to.equal(2 * JAIL);
-    });
-
-    it("keep no stake: in jail one adds, thaws and withdraws as ever", async () => {
-      await jail();
-      await jail();
-      await jail();
-      await jail();
-      await release(12n);
-      await staking.addStake(operatorId, usd(1));
-      const { shares } = await staking.poolOf(operatorId);
-      await thawAndWait(shares);
-      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Jailed);
-      await staking.withdraw(operatorId, market.operator);
-      expect((await poolOf()).stake).to.equal(0);
-    });
-  });
-
-  describe("addIncome", () => {
-    describe("when the caller isn't the escrow", () => {
-      it("reverts with AccessManagedUnauthorized", async () => {
-        for (const caller of [market.operator, market.slasher, market.governor]) {
-          await expect(staking.connect(caller).addIncome(operatorId, 1))
-            .to.be.revertedWithCustomError(staking, "AccessManagedUnauthorized")
-            .withArgs(caller.address);
-        }
-      });
-    });
-
-    describe("when the pool would be wider than its 64 bits", () => {
-      it("reverts", async () => {
-        await expect((await asEscrow()).addIncome(operatorId, 2n ** 64n)).to.be.revertedWithCustomError(
-          staking,
-          "SafeCastOverflowedUintDowncast",
-        );
-      });
-    });
-
-    describe("when all is well", () => {
-      it("adds to the stake, and makes no shares", async () => {
-        await (await asEscrow()).addIncome(operatorId, usd(10));
-        expect(await staking.poolOf(operatorId)).to.deep.equal([stake + usd(10), 0, allShares, 0, 0, 0]);
-        expect(await staking.worthOf(operatorId, allShares)).to.equal(stake + usd(10));
-      });
-
-      it("emits IncomeAdded", async () => {
-        await expect((await asEscrow()).addIncome(operatorId, usd(10)))
-          .to.emit(staking, "IncomeAdded")
-          .withArgs(operatorId, usd(10));
-      });
-    });
-  });
-
-  describe("statusOf", () => {
-    it("is Unstaked without stake, Active with it, and Jailed while a jail runs, whatever the stake", async () => {
-      const other = await addOperator(market, market.payees[5], 0n);
-      expect(await staking.statusOf(other)).to.equal(OperatorStatus.Unstaked);
-      expect(await staking.statusOf(99)).to.equal(OperatorStatus.Unstaked);
-      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
-      await breachOn([20_000, 20_001, 20_002]);
-      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Jailed);
-      await slash(stake);
-      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Jailed);
-      await time.increase(JAIL);
-      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Unstaked);
-    });
-  });
-
-  describe("release", () => {
-    describe("when the caller isn't the escrow", () => {
-      it("reverts with AccessManagedUnauthorized", async () => {
-        await expect(staking.release(operatorId, 1, 0))
-          .to.be.revertedWithCustomError(staking, "AccessManagedUnauthorized")
-          .withArgs(market.operator.address);
-      });
-    });
-
-    describe("when all is well", () => {
-      it("takes from what is in flight", async () => {
-        await charge(usd(3));
-        await release(usd(2));
-        expect((await staking.poolOf(operatorId)).inFlight).to.equal(usd(1));
-      });
-    });
-
-    describe("when more is released than was in flight, which the escrow never does", () => {
-      it("reverts", async () => {
-        await charge(usd(3));
-        await expect(release(usd(3) + 1n)).to.be.revertedWithPanic(0x11);
-        await expect(release(2n ** 64n)).to.be.revertedWithCustomError(staking, "SafeCastOverflowedUintDowncast");
-      });
-    });
-  });
-
-  describe("slash", () => {
-    describe("when the caller hasn't the role", () => {
-      it("reverts with AccessManagedUnauthorized", async () => {
-        for (const caller of [market.governor, market.guardian, market.deployer, market.operator]) {
-          await expect(staking.connect(caller).slash(operatorId, 1, caller))
-            .to.be.revertedWithCustomError(staking, "AccessManagedUnauthorized")
-            .withArgs(caller.address);
-        }
-      });
-    });
-
-    describe("when there is no beneficiary", () => {
-      it("reverts with BeneficiaryZero", async () => {
-        await expect(slash(1n, "0x0000000000000000000000000000000000000000"))
-          .to.be.revertedWithCustomError(staking, "BeneficiaryZero")
-          .withArgs();
-      });
-    });
-
-    describe("when all is well", () => {
-      it("takes from the stake, for the beneficiary to fetch, and moves no money yet", async () => {
-        await expect(slash(usd(100))).to.changeTokenBalance(market.licet.currency, staking, 0);
-
-        expect(await staking.poolOf(operatorId)).to.deep.equal([usd(9_900), 0, allShares, 0, 0, 0]);
-        expect(await staking.proceedsOf(market.outsider)).to.equal(usd(100));
-      });
-
-      it("emits StakeSlashed", async () => {
-        await expect(slash(usd(100)))
-          .to.emit(staking, "StakeSlashed")
-          .withArgs(operatorId, market.outsider.address, usd(100));
-      });
-
-      it("takes from thawing stake in proportion", async () => {
-        await thawAndWait(allShares / 4n);
-        await slash(usd(1_000));
-
-        await expect(staking.withdraw(operatorId, market.operator)).to.changeTokenBalance(
-          market.licet.currency,
-          market.operator,
-          usd(2_250),
-        );
-      });
-    });
-
-    describe("when it asks for more than there is", () => {
-      it("takes all", async () => {
-        await expect(slash(2n ** 256n - 1n))
-          .to.emit(staking, "StakeSlashed")
-          .withArgs(operatorId, market.outsider.address, stake);
-        expect((await staking.poolOf(operatorId)).stake).to.equal(0);
-        expect(await staking.headroomOf(operatorId)).to.equal(0);
-      });
-    });
-
-    describe("when all was slashed and new stake comes", () => {
-      it("gives the old shares no part of it that matters", async () => {
-        await thawAndWait(allShares);
-        await slash(stake);
-        await staking.addStake(operatorId, usd(50));
-
-        expect(await staking.worthOf(operatorId, allShares)).to.equal(0);
-        expect(await staking.activeStakeOf(operatorId)).to.equal(usd(50));
-        await expect(staking.withdraw(operatorId, market.operator)).to.changeTokenBalance(
-          market.licet.currency,
-          market.operator,
-          0,
-        );
-      });
-
-      it("leaves nothing behind when that leaves, too", async () => {
-        await slash(stake);
-        await staking.addStake(operatorId, usd(50));
-        const { shares } = await staking.positionOf(operatorId, market.operator);
-        await thawAndWait(shares);
-        await expect(staking.withdraw(operatorId, market.operator)).to.changeTokenBalance(
-          market.licet.currency,
-          market.operator,
-          usd(50),
-        );
-      });
-    });
-
-    describe("when what is in flight is more than what is left", () => {
-      it("lets no stake leave and none be put in flight, and lets what is in flight be released", async () => {
-        await charge(usd(6_000));
-        await thawAndWait(allShares / 4n);
-        await slash(usd(5_000));
-
-        expect(await staking.headroomOf(operatorId)).to.equal(0);
-        await expect(staking.withdraw(operatorId, market.operator))
-          .to.be.revertedWithCustomError(staking, "StakeBelowInFlight")
-          .withArgs(operatorId, usd(3_750), usd(6_000));
-        await expect(charge(1n))
-          .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
-          .withArgs(operatorId, usd(6_000) + 1n, usd(3_750));
-        await release(usd(6_000));
-        await staking.withdraw(operatorId, market.operator);
+    describe("when the receiver is nobody", () => {
+      it("reverts, and keeps the thaw", async () => {
+        await thawAndWait(market, market.operator);
+        await expect(staking.withdraw(operatorId, ZeroAddress))
+          .to.be.revertedWithCustomError(currency, "ERC20InvalidReceiver")
+          .withArgs(ZeroAddress);
+        expect((await positionOf()).thawing).to.equal(stake);
       });
     });
   });
@@ -779,7 +564,7 @@ describe("PerformanceStaking", () => {
       it("sends what all slashes left to whom the beneficiary says, once", async () => {
         const proceeds = staking.connect(market.outsider);
         await expect(proceeds.withdrawProceeds(market.treasury)).to.changeTokenBalances(
-          market.licet.currency,
+          currency,
           [market.treasury, staking],
           [usd(120), -usd(120)],
         );
@@ -796,124 +581,35 @@ describe("PerformanceStaking", () => {
     });
   });
 
-  describe("previewCharge", () => {
-    it("takes no slash off for a breach on a day that was punished", async () => {
-      await breachOn([20_000, 20_001, 20_002]);
-      const most = usd(9_900) - 3n;
-      await staking.previewCharge(chargeOf(most, { day: 20_001, breached: true }));
-      await expect(staking.previewCharge(chargeOf(most + 1n, { day: 20_001, breached: true })))
-        .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
-        .withArgs(operatorId, usd(9_900) + 1n, usd(9_900));
+  describe("statusOf", () => {
+    it("is Unstaked without stake, and Active with any, also if all of it thaws", async () => {
+      const [owner] = market.payees;
+      const other = await addOperator(market, owner, 0n);
+      expect(await staking.statusOf(other)).to.equal(OperatorStatus.Unstaked);
+      expect(await staking.statusOf(99)).to.equal(OperatorStatus.Unstaked);
+      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
+      await thawAndWait(market, market.operator);
+      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Active);
+      await staking.withdraw(operatorId, market.operator);
+      expect(await staking.statusOf(operatorId)).to.equal(OperatorStatus.Unstaked);
     });
 
-    it("agrees with charge on any breach, whatever came before and whatever is in flight", async () => {
-      const anyCharge = fc.record({
-        day: fc.integer({ min: 20_000, max: 20_012 }),
-        planId: fc.constantFrom(1, 1, 2),
-        breached: fc.constantFrom(true, true, false),
-        amount: fc.oneof(fc.constant(0n), fc.bigInt({ min: 1n, max: usd(4_000) })),
-      });
-      const revertOf = (call: Promise<unknown>) =>
-        call.then(
-          () => "none",
-          (error: { data?: string }) => error.data ?? "no data",
-        );
-      const seen = new Set<boolean>();
-      await fc.assert(
-        fc.asyncProperty(fc.array(anyCharge, { minLength: 6, maxLength: 14 }), async (charges) => {
-          market = await loadFixture(deployWithCallers);
-          staking = market.licet.staking.connect(market.operator);
-          const escrow = await asEscrow();
-          for (const { amount, ...changes } of charges) {
-            const next = chargeOf(amount, changes);
-            const preview = await revertOf(staking.previewCharge(next));
-            expect(await revertOf(escrow.charge.staticCall(next))).to.equal(preview);
-            seen.add(preview === "none");
-            if (preview === "none") await escrow.charge(next);
-            const { stake: pooled, inFlight } = await staking.poolOf(operatorId);
-            expect(amount === 0n || preview !== "none" || inFlight <= pooled).to.equal(true);
-          }
-        }),
-        { numRuns: 15 },
-      );
-      expect([...seen].sort()).to.deep.equal([false, true]);
-    });
-
-    it("says what charge would, without doing it", async () => {
-      await staking.previewCharge(chargeOf(stake));
-      await expect(staking.previewCharge(chargeOf(stake + 1n)))
-        .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
-        .withArgs(operatorId, stake + 1n, stake);
+    it("is Active by delegations alone", async () => {
+      const [owner, holder] = market.payees;
+      const other = await addOperator(market, owner, 0n);
+      await staking.connect(holder).addStake(other, 1, ...ANY_SHARES);
+      expect(await staking.statusOf(other)).to.equal(OperatorStatus.Active);
     });
   });
 
-  describe("shares", () => {
-    it("can't be made dear by a donation: money that nobody staked isn't stake", async () => {
-      const owner = market.payees[5];
-      const small = await addOperator(market, owner, 1n);
-      await market.licet.currency.mint(staking, usd(1_000_000));
-
-      expect(await staking.poolOf(small)).to.deep.equal([1, 0, SHARES, 0, 0, 0]);
-      expect(await staking.worthOf(small, SHARES)).to.equal(1);
-    });
-
+  describe("pools", () => {
     it("are apart from other operators': a slash of one leaves the other's alone", async () => {
       const other = await addOperator(market, market.payees[5], usd(40));
       await slash(stake);
       expect(await staking.activeStakeOf(other)).to.equal(usd(40));
     });
-
-    it("never let anyone take more out than there is, nor a round trip gain, whatever comes in between", async () => {
-      const anyAct = fc.oneof(
-        fc.record({ act: fc.constant("add" as const), amount: fc.bigInt({ min: 1n, max: usd(50) }) }),
-        fc.record({ act: fc.constant("slash" as const), amount: fc.bigInt({ min: 0n, max: usd(30) }) }),
-        fc.record({ act: fc.constant("leave" as const), amount: fc.bigInt({ min: 1n, max: 100n }) }),
-      );
-      await fc.assert(
-        fc.asyncProperty(fc.array(anyAct, { minLength: 3, maxLength: 8 }), async (acts) => {
-          market = await loadFixture(deployWithCallers);
-          staking = market.licet.staking.connect(market.operator);
-          const operatorBefore = await market.licet.currency.balanceOf(market.operator);
-          const heldBefore = await held();
-          let slashed = 0n;
-          for (const { act, amount } of acts) {
-            const { stake: pooled, shares } = await staking.poolOf(operatorId);
-            if (act === "add") await staking.addStake(operatorId, amount);
-            if (act === "slash") {
-              await slash(amount);
-              slashed += amount < pooled ? amount : pooled;
-            }
-            if (act === "leave" && shares > 0n) {
-              await thawAndWait((shares * amount) / 100n || 1n);
-              await staking.withdraw(operatorId, market.operator);
-            }
-            const after = await staking.poolOf(operatorId);
-            expect(await held()).to.equal(after.stake + (await staking.proceedsOf(market.outsider)));
-            expect(await staking.worthOf(operatorId, after.shares)).to.equal(after.stake);
-          }
-          const { shares } = await staking.poolOf(operatorId);
-          if (shares > 0n) {
-            await thawAndWait(shares);
-            await staking.withdraw(operatorId, market.operator);
-          }
-          const gained = (await market.licet.currency.balanceOf(market.operator)) - operatorBefore;
-          expect(gained).to.equal(heldBefore - slashed);
-          expect(await held()).to.equal(slashed);
-        }),
-        { numRuns: 12 },
-      );
-    });
   });
 });
-
-/** A market in which UsageEscrow can be spoken for. */
-async function deployWithCallers(): Promise<Market> {
-  const market = await deployMarket();
-  const escrow = await market.licet.escrow.getAddress();
-  await impersonateAccount(escrow);
-  await setBalance(escrow, 10n ** 18n);
-  return market;
-}
 
 /** A market whose currency can be told to take a toll. */
 async function deployWithTolls(): Promise<Market> {

@@ -4,7 +4,7 @@ import { id, MaxUint256, ZeroAddress, ZeroHash, type Signer } from "ethers";
 import hre from "hardhat";
 import { ROLES, TIMELOCK } from "../../deploy/roles";
 import { timelockHolders } from "../../deploy/rolesOnChain";
-import { buyLicense, DAY, deployMarket, settle, usd, WAIT, worth, type Market } from "../support/market";
+import { buyLicense, DAY, deployMarket, settle, stakeOf, usd, WAIT, worth, type Market } from "../support/market";
 
 const DELAY = 2 * DAY;
 const [SHORTEST, LONGEST] = [DAY, 30 * DAY];
@@ -364,7 +364,7 @@ describe("Timelock", () => {
         market.licensee,
         usd(90),
       );
-      expect((await staking.poolOf(market.operatorId)).stake).to.equal(market.stake);
+      expect(await stakeOf(market, market.operatorId)).to.equal(market.stake);
     });
 
     it("can't pause for longer by another guardian, nor again before as long has passed", async () => {

@@ -17,6 +17,7 @@ import {
   proofBy,
   batchOf,
   settle,
+  stakeOf,
   structOf,
   usd,
   type Market,
@@ -245,7 +246,7 @@ describe("UsageEscrow", () => {
       it("sends it to the staking, as stake of the operator's pool, whoever calls, once", async () => {
         const { staking, currency } = market.licet;
         await expect(escrow.payPool(1)).to.changeTokenBalances(currency, [escrow, staking], [-usd(0.05), usd(0.05)]);
-        expect((await staking.poolOf(1)).stake).to.equal(market.stake + usd(0.05));
+        expect(await stakeOf(market, 1)).to.equal(market.stake + usd(0.05));
         expect(await escrow.operatorIncomeOf(1)).to.deep.equal([usd(6.7), 0]);
         expect(await escrow.totalOwed()).to.equal(usd(50) - usd(0.05));
         await expect(escrow.payPool(1)).to.be.revertedWithCustomError(escrow, "PoolIncomeEmpty").withArgs(1);
@@ -253,11 +254,13 @@ describe("UsageEscrow", () => {
 
       it("emits PoolPaid and IncomeAdded, and returns the amount", async () => {
         expect(await escrow.payPool.staticCall(1)).to.equal(usd(0.05));
+        const now = (await time.latest()) + 10;
+        await time.setNextBlockTimestamp(now);
         await expect(escrow.payPool(1))
           .to.emit(escrow, "PoolPaid")
           .withArgs(1, usd(0.05))
           .and.to.emit(market.licet.staking, "IncomeAdded")
-          .withArgs(1, usd(0.05));
+          .withArgs(1, usd(0.05), now + 3 * DAY);
       });
     });
   });

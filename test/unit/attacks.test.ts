@@ -11,6 +11,7 @@ import {
 import {
   addOperator,
   addPlan,
+  ANY_SHARES,
   ATTESTORS,
   batchOf,
   buyLicense,
@@ -27,6 +28,7 @@ import {
   purchaseOf,
   registration,
   settle,
+  stakeOf,
   STOP_GRACE,
   usd,
   WAIT,
@@ -210,13 +212,13 @@ describe("attacks", () => {
       await expect(owner.withdraw(1, market.operator)).to.be.revertedWithCustomError(staking, "StakeStillThawing");
       await time.increase(DAY);
       await owner.withdraw(1, market.operator);
-      expect((await staking.poolOf(1)).stake).to.equal(usd(5_000));
+      expect(await stakeOf(market, 1)).to.equal(usd(5_000));
 
       await owner.thaw(1, shares / 2n);
       await time.increase(STAKE_THAW + 1);
       await expect(owner.withdraw(1, market.operator))
-        .to.be.revertedWithCustomError(staking, "StakeBelowInFlight")
-        .withArgs(1, 0, usd(4_200));
+        .to.be.revertedWithCustomError(staking, "StakeStillNeeded")
+        .withArgs(1, 0, usd(4_200), 0);
     });
 
     it("a settlement doesn't count stake on its way out, in the very second before it leaves", async () => {
@@ -550,7 +552,7 @@ describe("attacks", () => {
       await waterfall.connect(market.publisher).withdraw(market.publisher);
       await escrow.withdrawFees();
       await owner.withdraw(licenseId, market.licensee);
-      await staking.connect(market.operator).addStake(1, usd(1));
+      await staking.connect(market.operator).addStake(1, usd(1), ...ANY_SHARES);
       await staking.connect(market.operator).thaw(1, 1);
 
       expect(await escrow.pausedUntil()).to.be.greaterThan(await time.latest());
@@ -659,12 +661,15 @@ describe("attacks", () => {
       const { staking } = market.licet;
       const owner = staking.connect(market.operator);
       for (const data of [
-        staking.interface.encodeFunctionData("addStake", [1, 1]),
+        staking.interface.encodeFunctionData("addStake", [1, 1, ...ANY_SHARES]),
         staking.interface.encodeFunctionData("withdraw", [1, market.outsider.address]),
         staking.interface.encodeFunctionData("withdrawProceeds", [market.outsider.address]),
       ]) {
         await currency.arm(staking, data);
-        await expect(owner.addStake(1, usd(1))).to.be.revertedWithCustomError(staking, "ReentrancyGuardReentrantCall");
+        await expect(owner.addStake(1, usd(1), ...ANY_SHARES)).to.be.revertedWithCustomError(
+          staking,
+          "ReentrancyGuardReentrantCall",
+        );
       }
     });
 
@@ -672,7 +677,7 @@ describe("attacks", () => {
       const { staking } = market.licet;
       const { forPool: bonus } = await escrow.operatorIncomeOf(1);
       await currency.arm(escrow, escrow.interface.encodeFunctionData("payPool", [1]));
-      await expect(staking.connect(market.operator).addStake(1, usd(1)))
+      await expect(staking.connect(market.operator).addStake(1, usd(1), ...ANY_SHARES))
         .to.be.revertedWithCustomError(staking, "TransferIncomplete")
         .withArgs(usd(1), usd(1) + bonus);
     });
@@ -776,7 +781,7 @@ describe("attacks", () => {
     const expectUnharmed = async () => {
       const { staking } = market.licet;
       expect(await staking.statusOf(1)).to.equal(OperatorStatus.Active);
-      expect((await staking.poolOf(1)).stake).to.equal(market.stake);
+      expect(await stakeOf(market, 1)).to.equal(market.stake);
     };
 
     it("a stranger can't slash and jail an operator by batches of a plan that the operator never accepted", async () => {
@@ -823,8 +828,8 @@ describe("attacks", () => {
         .to.be.revertedWithCustomError(staking, "InFlightAboveActiveStake")
         .withArgs(1, usd(1.8) + usd(9_900), usd(9_900));
       await day(109_980_000n);
-      const { inFlight, stake } = await staking.poolOf(1);
-      expect([inFlight, stake]).to.deep.equal([usd(9_900), usd(9_900)]);
+      const { inFlight, active } = await staking.poolOf(1);
+      expect([inFlight, active]).to.deep.equal([usd(9_900), usd(9_900)]);
     });
 
     it("an operator in jail can't be chosen, neither by a purchase nor by a change that was announced before", async () => {
@@ -868,7 +873,7 @@ describe("attacks", () => {
       await currency.mint(staking, usd(1_000_000));
       await currency.mint(owner, usd(3));
       await currency.connect(owner).approve(staking, usd(3));
-      await staking.connect(owner).addStake(operatorId, usd(3));
+      await staking.connect(owner).addStake(operatorId, usd(3), ...ANY_SHARES);
       const { shares } = await staking.poolOf(operatorId);
       await staking.connect(owner).thaw(operatorId, shares);
       await time.increase(STAKE_THAW + 1);

@@ -10,6 +10,7 @@ import {
 } from "../../typechain-types";
 import {
   addPlan,
+  ANY_SHARES,
   ATTESTORS,
   batchOf,
   buyLicense,
@@ -97,7 +98,7 @@ describe("liars", () => {
         () => escrow.connect(market.licensee).deposit(licenseId, 1),
         () => escrow.connect(market.licensee).buy(purchaseOf(market, { amount: 1n })),
         () => escrow.connect(market.licensee).withdraw(licenseId, market.licensee),
-        () => staking.connect(market.operator).addStake(1, 1),
+        () => staking.connect(market.operator).addStake(1, 1, ...ANY_SHARES),
       ]) {
         await expect(act())
           .to.be.revertedWithCustomError(escrow, "SafeERC20FailedOperation")

@@ -7,6 +7,7 @@ import path from "node:path";
 import {
   addOperator,
   addPlan,
+  ANY_SHARES,
   ATTESTORS,
   batchOf,
   buyLicense,
@@ -266,7 +267,7 @@ describe(DOCUMENT, () => {
         async ({ licet, outsider }, operatorId) => {
           await licet.currency.mint(outsider, usd(1));
           await licet.currency.connect(outsider).approve(licet.staking, usd(1));
-          await licet.staking.connect(outsider).addStake(operatorId, usd(1));
+          await licet.staking.connect(outsider).addStake(operatorId, usd(1), ...ANY_SHARES);
         },
       ],
       withdraw: [({ licet, outsider }, operatorId) => licet.staking.connect(outsider).withdraw(operatorId, outsider)],

@@ -23,13 +23,6 @@ import type {
   TypedContractMethod,
 } from "../common";
 
-export type ThawStruct = { amount: BigNumberish; readyAt: BigNumberish };
-
-export type ThawStructOutput = [amount: bigint, readyAt: bigint] & {
-  amount: bigint;
-  readyAt: bigint;
-};
-
 export declare namespace IPerformanceStaking {
   export type BreachesStruct = {
     lastDay: BigNumberish;
@@ -65,37 +58,91 @@ export declare namespace IPerformanceStaking {
     breached: boolean;
   };
 
+  export type CommissionStruct = {
+    bps: BigNumberish;
+    nextBps: BigNumberish;
+    raisedAt: BigNumberish;
+  };
+
+  export type CommissionStructOutput = [
+    bps: bigint,
+    nextBps: bigint,
+    raisedAt: bigint
+  ] & { bps: bigint; nextBps: bigint; raisedAt: bigint };
+
   export type PoolStruct = {
-    stake: BigNumberish;
+    active: BigNumberish;
+    thawing: BigNumberish;
+    unvested: BigNumberish;
+    vestsUntil: BigNumberish;
     inFlight: BigNumberish;
+    frozen: BigNumberish;
+    frozenUntil: BigNumberish;
     shares: BigNumberish;
     thawingShares: BigNumberish;
+    round: BigNumberish;
     jailedUntil: BigNumberish;
     jailings: BigNumberish;
   };
 
   export type PoolStructOutput = [
-    stake: bigint,
+    active: bigint,
+    thawing: bigint,
+    unvested: bigint,
+    vestsUntil: bigint,
     inFlight: bigint,
+    frozen: bigint,
+    frozenUntil: bigint,
     shares: bigint,
     thawingShares: bigint,
+    round: bigint,
     jailedUntil: bigint,
     jailings: bigint
   ] & {
-    stake: bigint;
+    active: bigint;
+    thawing: bigint;
+    unvested: bigint;
+    vestsUntil: bigint;
     inFlight: bigint;
+    frozen: bigint;
+    frozenUntil: bigint;
     shares: bigint;
     thawingShares: bigint;
+    round: bigint;
     jailedUntil: bigint;
     jailings: bigint;
   };
 
-  export type PositionStruct = { shares: BigNumberish; thaw: ThawStruct };
+  export type PositionStruct = {
+    shares: BigNumberish;
+    active: BigNumberish;
+    thawingShares: BigNumberish;
+    thawing: BigNumberish;
+  };
 
   export type PositionStructOutput = [
     shares: bigint,
-    thaw: ThawStructOutput
-  ] & { shares: bigint; thaw: ThawStructOutput };
+    active: bigint,
+    thawingShares: bigint,
+    thawing: bigint
+  ] & {
+    shares: bigint;
+    active: bigint;
+    thawingShares: bigint;
+    thawing: bigint;
+  };
+
+  export type ThawingStakeStruct = {
+    shares: BigNumberish;
+    amount: BigNumberish;
+    readyAt: BigNumberish;
+  };
+
+  export type ThawingStakeStructOutput = [
+    shares: bigint,
+    amount: bigint,
+    readyAt: bigint
+  ] & { shares: bigint; amount: bigint; readyAt: bigint };
 }
 
 export interface PerformanceStakingInterface extends Interface {
@@ -105,16 +152,21 @@ export interface PerformanceStakingInterface extends Interface {
       | "CURE_PERIOD"
       | "CURRENCY"
       | "JAIL_PERIOD"
+      | "LONGEST_FREEZE"
       | "OPERATORS"
       | "SLASH_BPS"
       | "THAW_PERIOD"
       | "TREASURY"
+      | "VESTING_PERIOD"
       | "activeStakeOf"
       | "addIncome"
       | "addStake"
       | "authority"
       | "breachesOf"
       | "charge"
+      | "commissionOf"
+      | "freeze"
+      | "frozenOf"
       | "headroomOf"
       | "isConsumingScheduledOp"
       | "poolOf"
@@ -124,9 +176,14 @@ export interface PerformanceStakingInterface extends Interface {
       | "proceedsOf"
       | "release"
       | "setAuthority"
+      | "setCommission"
+      | "sharesFor"
       | "slash"
       | "statusOf"
       | "thaw"
+      | "thawsOf"
+      | "unfreeze"
+      | "unthaw"
       | "withdraw"
       | "withdrawProceeds"
       | "worthOf"
@@ -136,12 +193,17 @@ export interface PerformanceStakingInterface extends Interface {
     nameOrSignatureOrTopic:
       | "AuthorityUpdated"
       | "BreachRecorded"
+      | "CommissionSet"
       | "IncomeAdded"
+      | "IncomeDiverted"
       | "OperatorJailed"
       | "ProceedsWithdrawn"
       | "StakeAdded"
+      | "StakeFrozen"
       | "StakeSlashed"
       | "StakeThawed"
+      | "StakeUnfrozen"
+      | "StakeUnthawed"
       | "StakeWithdrawn"
   ): EventFragment;
 
@@ -158,6 +220,10 @@ export interface PerformanceStakingInterface extends Interface {
     functionFragment: "JAIL_PERIOD",
     values?: undefined
   ): string;
+  encodeFunctionData(
+    functionFragment: "LONGEST_FREEZE",
+    values?: undefined
+  ): string;
   encodeFunctionData(functionFragment: "OPERATORS", values?: undefined): string;
   encodeFunctionData(functionFragment: "SLASH_BPS", values?: undefined): string;
   encodeFunctionData(
@@ -165,6 +231,10 @@ export interface PerformanceStakingInterface extends Interface {
     values?: undefined
   ): string;
   encodeFunctionData(functionFragment: "TREASURY", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "VESTING_PERIOD",
+    values?: undefined
+  ): string;
   encodeFunctionData(
     functionFragment: "activeStakeOf",
     values: [BigNumberish]
@@ -175,7 +245,7 @@ export interface PerformanceStakingInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "addStake",
-    values: [BigNumberish, BigNumberish]
+    values: [BigNumberish, BigNumberish, BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(functionFragment: "authority", values?: undefined): string;
   encodeFunctionData(
@@ -185,6 +255,18 @@ export interface PerformanceStakingInterface extends Interface {
   encodeFunctionData(
     functionFragment: "charge",
     values: [IPerformanceStaking.ChargeStruct]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "commissionOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "freeze",
+    values: [BigNumberish, BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "frozenOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "headroomOf",
@@ -223,6 +305,14 @@ export interface PerformanceStakingInterface extends Interface {
     values: [AddressLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "setCommission",
+    values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "sharesFor",
+    values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "slash",
     values: [BigNumberish, BigNumberish, AddressLike]
   ): string;
@@ -233,6 +323,18 @@ export interface PerformanceStakingInterface extends Interface {
   encodeFunctionData(
     functionFragment: "thaw",
     values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "thawsOf",
+    values: [BigNumberish, AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "unfreeze",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "unthaw",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "withdraw",
@@ -260,6 +362,10 @@ export interface PerformanceStakingInterface extends Interface {
     functionFragment: "JAIL_PERIOD",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "LONGEST_FREEZE",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "OPERATORS", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "SLASH_BPS", data: BytesLike): Result;
   decodeFunctionResult(
@@ -267,6 +373,10 @@ export interface PerformanceStakingInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "TREASURY", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "VESTING_PERIOD",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "activeStakeOf",
     data: BytesLike
@@ -276,6 +386,12 @@ export interface PerformanceStakingInterface extends Interface {
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "breachesOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "charge", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "commissionOf",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "freeze", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "frozenOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "headroomOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "isConsumingScheduledOp",
@@ -297,9 +413,17 @@ export interface PerformanceStakingInterface extends Interface {
     functionFragment: "setAuthority",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "setCommission",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "sharesFor", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "slash", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "thaw", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "thawsOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "unfreeze", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "unthaw", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "withdrawProceeds",
@@ -338,11 +462,60 @@ export namespace BreachRecordedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
-export namespace IncomeAddedEvent {
-  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
-  export type OutputTuple = [operatorId: bigint, amount: bigint];
+export namespace CommissionSetEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    bps: BigNumberish,
+    bindsAt: BigNumberish
+  ];
+  export type OutputTuple = [operatorId: bigint, bps: bigint, bindsAt: bigint];
   export interface OutputObject {
     operatorId: bigint;
+    bps: bigint;
+    bindsAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace IncomeAddedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    amount: BigNumberish,
+    vestsUntil: BigNumberish
+  ];
+  export type OutputTuple = [
+    operatorId: bigint,
+    amount: bigint,
+    vestsUntil: bigint
+  ];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
+    vestsUntil: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace IncomeDivertedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    beneficiary: AddressLike,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [
+    operatorId: bigint,
+    beneficiary: string,
+    amount: bigint
+  ];
+  export interface OutputObject {
+    operatorId: bigint;
+    beneficiary: string;
     amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -412,21 +585,45 @@ export namespace StakeAddedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace StakeFrozenEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    amount: BigNumberish,
+    until: BigNumberish
+  ];
+  export type OutputTuple = [operatorId: bigint, amount: bigint, until: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
+    until: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export namespace StakeSlashedEvent {
   export type InputTuple = [
     operatorId: BigNumberish,
     beneficiary: AddressLike,
-    amount: BigNumberish
+    toBeneficiary: BigNumberish,
+    toTreasury: BigNumberish,
+    fromThawing: BigNumberish
   ];
   export type OutputTuple = [
     operatorId: bigint,
     beneficiary: string,
-    amount: bigint
+    toBeneficiary: bigint,
+    toTreasury: bigint,
+    fromThawing: bigint
   ];
   export interface OutputObject {
     operatorId: bigint;
     beneficiary: string;
-    amount: bigint;
+    toBeneficiary: bigint;
+    toTreasury: bigint;
+    fromThawing: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -439,19 +636,65 @@ export namespace StakeThawedEvent {
     operatorId: BigNumberish,
     holder: AddressLike,
     shares: BigNumberish,
+    amount: BigNumberish,
+    thawingShares: BigNumberish,
     readyAt: BigNumberish
   ];
   export type OutputTuple = [
     operatorId: bigint,
     holder: string,
     shares: bigint,
+    amount: bigint,
+    thawingShares: bigint,
     readyAt: bigint
   ];
   export interface OutputObject {
     operatorId: bigint;
     holder: string;
     shares: bigint;
+    amount: bigint;
+    thawingShares: bigint;
     readyAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace StakeUnfrozenEvent {
+  export type InputTuple = [operatorId: BigNumberish];
+  export type OutputTuple = [operatorId: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace StakeUnthawedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    holder: AddressLike,
+    thawingShares: BigNumberish,
+    amount: BigNumberish,
+    shares: BigNumberish
+  ];
+  export type OutputTuple = [
+    operatorId: bigint,
+    holder: string,
+    thawingShares: bigint,
+    amount: bigint,
+    shares: bigint
+  ];
+  export interface OutputObject {
+    operatorId: bigint;
+    holder: string;
+    thawingShares: bigint;
+    amount: bigint;
+    shares: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -465,21 +708,21 @@ export namespace StakeWithdrawnEvent {
     holder: AddressLike,
     to: AddressLike,
     amount: BigNumberish,
-    shares: BigNumberish
+    thawingShares: BigNumberish
   ];
   export type OutputTuple = [
     operatorId: bigint,
     holder: string,
     to: string,
     amount: bigint,
-    shares: bigint
+    thawingShares: bigint
   ];
   export interface OutputObject {
     operatorId: bigint;
     holder: string;
     to: string;
     amount: bigint;
-    shares: bigint;
+    thawingShares: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -538,6 +781,8 @@ export interface PerformanceStaking extends BaseContract {
 
   JAIL_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
+  LONGEST_FREEZE: TypedContractMethod<[], [bigint], "view">;
+
   OPERATORS: TypedContractMethod<[], [string], "view">;
 
   SLASH_BPS: TypedContractMethod<[], [bigint], "view">;
@@ -545,6 +790,8 @@ export interface PerformanceStaking extends BaseContract {
   THAW_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
   TREASURY: TypedContractMethod<[], [string], "view">;
+
+  VESTING_PERIOD: TypedContractMethod<[], [bigint], "view">;
 
   activeStakeOf: TypedContractMethod<
     [operatorId: BigNumberish],
@@ -559,7 +806,12 @@ export interface PerformanceStaking extends BaseContract {
   >;
 
   addStake: TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
+    [
+      operatorId: BigNumberish,
+      amount: BigNumberish,
+      minShares: BigNumberish,
+      deadline: BigNumberish
+    ],
     [bigint],
     "nonpayable"
   >;
@@ -578,6 +830,20 @@ export interface PerformanceStaking extends BaseContract {
     "nonpayable"
   >;
 
+  commissionOf: TypedContractMethod<
+    [operatorId: BigNumberish],
+    [IPerformanceStaking.CommissionStructOutput],
+    "view"
+  >;
+
+  freeze: TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish, until: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
+  frozenOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
+
   headroomOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
   isConsumingScheduledOp: TypedContractMethod<[], [string], "view">;
@@ -589,7 +855,7 @@ export interface PerformanceStaking extends BaseContract {
   >;
 
   poolShareOf: TypedContractMethod<
-    [arg0: BigNumberish, arg1: BigNumberish],
+    [operatorId: BigNumberish, income: BigNumberish],
     [bigint],
     "view"
   >;
@@ -620,9 +886,21 @@ export interface PerformanceStaking extends BaseContract {
     "nonpayable"
   >;
 
+  setCommission: TypedContractMethod<
+    [operatorId: BigNumberish, bps: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
+  sharesFor: TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   slash: TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish, beneficiary: AddressLike],
-    [bigint],
+    [[bigint, bigint] & { toBeneficiary: bigint; toTreasury: bigint }],
     "nonpayable"
   >;
 
@@ -630,7 +908,25 @@ export interface PerformanceStaking extends BaseContract {
 
   thaw: TypedContractMethod<
     [operatorId: BigNumberish, shares: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
+
+  thawsOf: TypedContractMethod<
+    [operatorId: BigNumberish, holder: AddressLike],
+    [IPerformanceStaking.ThawingStakeStructOutput[]],
+    "view"
+  >;
+
+  unfreeze: TypedContractMethod<
+    [operatorId: BigNumberish],
     [void],
+    "nonpayable"
+  >;
+
+  unthaw: TypedContractMethod<
+    [operatorId: BigNumberish],
+    [bigint],
     "nonpayable"
   >;
 
@@ -669,6 +965,9 @@ export interface PerformanceStaking extends BaseContract {
     nameOrSignature: "JAIL_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "LONGEST_FREEZE"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "OPERATORS"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
@@ -680,6 +979,9 @@ export interface PerformanceStaking extends BaseContract {
   getFunction(
     nameOrSignature: "TREASURY"
   ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "VESTING_PERIOD"
+  ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
     nameOrSignature: "activeStakeOf"
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
@@ -693,7 +995,12 @@ export interface PerformanceStaking extends BaseContract {
   getFunction(
     nameOrSignature: "addStake"
   ): TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
+    [
+      operatorId: BigNumberish,
+      amount: BigNumberish,
+      minShares: BigNumberish,
+      deadline: BigNumberish
+    ],
     [bigint],
     "nonpayable"
   >;
@@ -715,6 +1022,23 @@ export interface PerformanceStaking extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "commissionOf"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish],
+    [IPerformanceStaking.CommissionStructOutput],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "freeze"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish, until: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "frozenOf"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
+  getFunction(
     nameOrSignature: "headroomOf"
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
@@ -730,7 +1054,7 @@ export interface PerformanceStaking extends BaseContract {
   getFunction(
     nameOrSignature: "poolShareOf"
   ): TypedContractMethod<
-    [arg0: BigNumberish, arg1: BigNumberish],
+    [operatorId: BigNumberish, income: BigNumberish],
     [bigint],
     "view"
   >;
@@ -762,10 +1086,24 @@ export interface PerformanceStaking extends BaseContract {
     nameOrSignature: "setAuthority"
   ): TypedContractMethod<[newAuthority: AddressLike], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "setCommission"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, bps: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "sharesFor"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish],
+    [bigint],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "slash"
   ): TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish, beneficiary: AddressLike],
-    [bigint],
+    [[bigint, bigint] & { toBeneficiary: bigint; toTreasury: bigint }],
     "nonpayable"
   >;
   getFunction(
@@ -775,9 +1113,22 @@ export interface PerformanceStaking extends BaseContract {
     nameOrSignature: "thaw"
   ): TypedContractMethod<
     [operatorId: BigNumberish, shares: BigNumberish],
-    [void],
+    [bigint],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "thawsOf"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, holder: AddressLike],
+    [IPerformanceStaking.ThawingStakeStructOutput[]],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "unfreeze"
+  ): TypedContractMethod<[operatorId: BigNumberish], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "unthaw"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "nonpayable">;
   getFunction(
     nameOrSignature: "withdraw"
   ): TypedContractMethod<
@@ -811,11 +1162,25 @@ export interface PerformanceStaking extends BaseContract {
     BreachRecordedEvent.OutputObject
   >;
   getEvent(
+    key: "CommissionSet"
+  ): TypedContractEvent<
+    CommissionSetEvent.InputTuple,
+    CommissionSetEvent.OutputTuple,
+    CommissionSetEvent.OutputObject
+  >;
+  getEvent(
     key: "IncomeAdded"
   ): TypedContractEvent<
     IncomeAddedEvent.InputTuple,
     IncomeAddedEvent.OutputTuple,
     IncomeAddedEvent.OutputObject
+  >;
+  getEvent(
+    key: "IncomeDiverted"
+  ): TypedContractEvent<
+    IncomeDivertedEvent.InputTuple,
+    IncomeDivertedEvent.OutputTuple,
+    IncomeDivertedEvent.OutputObject
   >;
   getEvent(
     key: "OperatorJailed"
@@ -839,6 +1204,13 @@ export interface PerformanceStaking extends BaseContract {
     StakeAddedEvent.OutputObject
   >;
   getEvent(
+    key: "StakeFrozen"
+  ): TypedContractEvent<
+    StakeFrozenEvent.InputTuple,
+    StakeFrozenEvent.OutputTuple,
+    StakeFrozenEvent.OutputObject
+  >;
+  getEvent(
     key: "StakeSlashed"
   ): TypedContractEvent<
     StakeSlashedEvent.InputTuple,
@@ -851,6 +1223,20 @@ export interface PerformanceStaking extends BaseContract {
     StakeThawedEvent.InputTuple,
     StakeThawedEvent.OutputTuple,
     StakeThawedEvent.OutputObject
+  >;
+  getEvent(
+    key: "StakeUnfrozen"
+  ): TypedContractEvent<
+    StakeUnfrozenEvent.InputTuple,
+    StakeUnfrozenEvent.OutputTuple,
+    StakeUnfrozenEvent.OutputObject
+  >;
+  getEvent(
+    key: "StakeUnthawed"
+  ): TypedContractEvent<
+    StakeUnthawedEvent.InputTuple,
+    StakeUnthawedEvent.OutputTuple,
+    StakeUnthawedEvent.OutputObject
   >;
   getEvent(
     key: "StakeWithdrawn"
@@ -883,7 +1269,18 @@ export interface PerformanceStaking extends BaseContract {
       BreachRecordedEvent.OutputObject
     >;
 
-    "IncomeAdded(uint24,uint256)": TypedContractEvent<
+    "CommissionSet(uint24,uint256,uint256)": TypedContractEvent<
+      CommissionSetEvent.InputTuple,
+      CommissionSetEvent.OutputTuple,
+      CommissionSetEvent.OutputObject
+    >;
+    CommissionSet: TypedContractEvent<
+      CommissionSetEvent.InputTuple,
+      CommissionSetEvent.OutputTuple,
+      CommissionSetEvent.OutputObject
+    >;
+
+    "IncomeAdded(uint24,uint256,uint256)": TypedContractEvent<
       IncomeAddedEvent.InputTuple,
       IncomeAddedEvent.OutputTuple,
       IncomeAddedEvent.OutputObject
@@ -892,6 +1289,17 @@ export interface PerformanceStaking extends BaseContract {
       IncomeAddedEvent.InputTuple,
       IncomeAddedEvent.OutputTuple,
       IncomeAddedEvent.OutputObject
+    >;
+
+    "IncomeDiverted(uint24,address,uint256)": TypedContractEvent<
+      IncomeDivertedEvent.InputTuple,
+      IncomeDivertedEvent.OutputTuple,
+      IncomeDivertedEvent.OutputObject
+    >;
+    IncomeDiverted: TypedContractEvent<
+      IncomeDivertedEvent.InputTuple,
+      IncomeDivertedEvent.OutputTuple,
+      IncomeDivertedEvent.OutputObject
     >;
 
     "OperatorJailed(uint24,uint32,uint256)": TypedContractEvent<
@@ -927,7 +1335,18 @@ export interface PerformanceStaking extends BaseContract {
       StakeAddedEvent.OutputObject
     >;
 
-    "StakeSlashed(uint24,address,uint256)": TypedContractEvent<
+    "StakeFrozen(uint24,uint256,uint256)": TypedContractEvent<
+      StakeFrozenEvent.InputTuple,
+      StakeFrozenEvent.OutputTuple,
+      StakeFrozenEvent.OutputObject
+    >;
+    StakeFrozen: TypedContractEvent<
+      StakeFrozenEvent.InputTuple,
+      StakeFrozenEvent.OutputTuple,
+      StakeFrozenEvent.OutputObject
+    >;
+
+    "StakeSlashed(uint24,address,uint256,uint256,uint256)": TypedContractEvent<
       StakeSlashedEvent.InputTuple,
       StakeSlashedEvent.OutputTuple,
       StakeSlashedEvent.OutputObject
@@ -938,7 +1357,7 @@ export interface PerformanceStaking extends BaseContract {
       StakeSlashedEvent.OutputObject
     >;
 
-    "StakeThawed(uint24,address,uint256,uint256)": TypedContractEvent<
+    "StakeThawed(uint24,address,uint256,uint256,uint256,uint256)": TypedContractEvent<
       StakeThawedEvent.InputTuple,
       StakeThawedEvent.OutputTuple,
       StakeThawedEvent.OutputObject
@@ -947,6 +1366,28 @@ export interface PerformanceStaking extends BaseContract {
       StakeThawedEvent.InputTuple,
       StakeThawedEvent.OutputTuple,
       StakeThawedEvent.OutputObject
+    >;
+
+    "StakeUnfrozen(uint24)": TypedContractEvent<
+      StakeUnfrozenEvent.InputTuple,
+      StakeUnfrozenEvent.OutputTuple,
+      StakeUnfrozenEvent.OutputObject
+    >;
+    StakeUnfrozen: TypedContractEvent<
+      StakeUnfrozenEvent.InputTuple,
+      StakeUnfrozenEvent.OutputTuple,
+      StakeUnfrozenEvent.OutputObject
+    >;
+
+    "StakeUnthawed(uint24,address,uint256,uint256,uint256)": TypedContractEvent<
+      StakeUnthawedEvent.InputTuple,
+      StakeUnthawedEvent.OutputTuple,
+      StakeUnthawedEvent.OutputObject
+    >;
+    StakeUnthawed: TypedContractEvent<
+      StakeUnthawedEvent.InputTuple,
+      StakeUnthawedEvent.OutputTuple,
+      StakeUnthawedEvent.OutputObject
     >;
 
     "StakeWithdrawn(uint24,address,address,uint256,uint256)": TypedContractEvent<

@@ -23,13 +23,6 @@ import type {
   TypedContractMethod,
 } from "../../common";
 
-export type ThawStruct = { amount: BigNumberish; readyAt: BigNumberish };
-
-export type ThawStructOutput = [amount: bigint, readyAt: bigint] & {
-  amount: bigint;
-  readyAt: bigint;
-};
-
 export declare namespace IPerformanceStaking {
   export type BreachesStruct = {
     lastDay: BigNumberish;
@@ -65,37 +58,91 @@ export declare namespace IPerformanceStaking {
     breached: boolean;
   };
 
+  export type CommissionStruct = {
+    bps: BigNumberish;
+    nextBps: BigNumberish;
+    raisedAt: BigNumberish;
+  };
+
+  export type CommissionStructOutput = [
+    bps: bigint,
+    nextBps: bigint,
+    raisedAt: bigint
+  ] & { bps: bigint; nextBps: bigint; raisedAt: bigint };
+
   export type PoolStruct = {
-    stake: BigNumberish;
+    active: BigNumberish;
+    thawing: BigNumberish;
+    unvested: BigNumberish;
+    vestsUntil: BigNumberish;
     inFlight: BigNumberish;
+    frozen: BigNumberish;
+    frozenUntil: BigNumberish;
     shares: BigNumberish;
     thawingShares: BigNumberish;
+    round: BigNumberish;
     jailedUntil: BigNumberish;
     jailings: BigNumberish;
   };
 
   export type PoolStructOutput = [
-    stake: bigint,
+    active: bigint,
+    thawing: bigint,
+    unvested: bigint,
+    vestsUntil: bigint,
     inFlight: bigint,
+    frozen: bigint,
+    frozenUntil: bigint,
     shares: bigint,
     thawingShares: bigint,
+    round: bigint,
     jailedUntil: bigint,
     jailings: bigint
   ] & {
-    stake: bigint;
+    active: bigint;
+    thawing: bigint;
+    unvested: bigint;
+    vestsUntil: bigint;
     inFlight: bigint;
+    frozen: bigint;
+    frozenUntil: bigint;
     shares: bigint;
     thawingShares: bigint;
+    round: bigint;
     jailedUntil: bigint;
     jailings: bigint;
   };
 
-  export type PositionStruct = { shares: BigNumberish; thaw: ThawStruct };
+  export type PositionStruct = {
+    shares: BigNumberish;
+    active: BigNumberish;
+    thawingShares: BigNumberish;
+    thawing: BigNumberish;
+  };
 
   export type PositionStructOutput = [
     shares: bigint,
-    thaw: ThawStructOutput
-  ] & { shares: bigint; thaw: ThawStructOutput };
+    active: bigint,
+    thawingShares: bigint,
+    thawing: bigint
+  ] & {
+    shares: bigint;
+    active: bigint;
+    thawingShares: bigint;
+    thawing: bigint;
+  };
+
+  export type ThawingStakeStruct = {
+    shares: BigNumberish;
+    amount: BigNumberish;
+    readyAt: BigNumberish;
+  };
+
+  export type ThawingStakeStructOutput = [
+    shares: bigint,
+    amount: bigint,
+    readyAt: bigint
+  ] & { shares: bigint; amount: bigint; readyAt: bigint };
 }
 
 export interface IPerformanceStakingInterface extends Interface {
@@ -110,6 +157,9 @@ export interface IPerformanceStakingInterface extends Interface {
       | "addStake"
       | "breachesOf"
       | "charge"
+      | "commissionOf"
+      | "freeze"
+      | "frozenOf"
       | "headroomOf"
       | "poolOf"
       | "poolShareOf"
@@ -117,9 +167,14 @@ export interface IPerformanceStakingInterface extends Interface {
       | "previewCharge"
       | "proceedsOf"
       | "release"
+      | "setCommission"
+      | "sharesFor"
       | "slash"
       | "statusOf"
       | "thaw"
+      | "thawsOf"
+      | "unfreeze"
+      | "unthaw"
       | "withdraw"
       | "withdrawProceeds"
       | "worthOf"
@@ -128,12 +183,17 @@ export interface IPerformanceStakingInterface extends Interface {
   getEvent(
     nameOrSignatureOrTopic:
       | "BreachRecorded"
+      | "CommissionSet"
       | "IncomeAdded"
+      | "IncomeDiverted"
       | "OperatorJailed"
       | "ProceedsWithdrawn"
       | "StakeAdded"
+      | "StakeFrozen"
       | "StakeSlashed"
       | "StakeThawed"
+      | "StakeUnfrozen"
+      | "StakeUnthawed"
       | "StakeWithdrawn"
   ): EventFragment;
 
@@ -154,7 +214,7 @@ export interface IPerformanceStakingInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "addStake",
-    values: [BigNumberish, BigNumberish]
+    values: [BigNumberish, BigNumberish, BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "breachesOf",
@@ -163,6 +223,18 @@ export interface IPerformanceStakingInterface extends Interface {
   encodeFunctionData(
     functionFragment: "charge",
     values: [IPerformanceStaking.ChargeStruct]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "commissionOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "freeze",
+    values: [BigNumberish, BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "frozenOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "headroomOf",
@@ -193,6 +265,14 @@ export interface IPerformanceStakingInterface extends Interface {
     values: [BigNumberish, BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "setCommission",
+    values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "sharesFor",
+    values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "slash",
     values: [BigNumberish, BigNumberish, AddressLike]
   ): string;
@@ -203,6 +283,18 @@ export interface IPerformanceStakingInterface extends Interface {
   encodeFunctionData(
     functionFragment: "thaw",
     values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "thawsOf",
+    values: [BigNumberish, AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "unfreeze",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "unthaw",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "withdraw",
@@ -232,6 +324,12 @@ export interface IPerformanceStakingInterface extends Interface {
   decodeFunctionResult(functionFragment: "addStake", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "breachesOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "charge", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "commissionOf",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "freeze", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "frozenOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "headroomOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "poolOf", data: BytesLike): Result;
   decodeFunctionResult(
@@ -245,9 +343,17 @@ export interface IPerformanceStakingInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "proceedsOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "release", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "setCommission",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "sharesFor", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "slash", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "thaw", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "thawsOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "unfreeze", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "unthaw", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "withdrawProceeds",
@@ -274,11 +380,60 @@ export namespace BreachRecordedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
-export namespace IncomeAddedEvent {
-  export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
-  export type OutputTuple = [operatorId: bigint, amount: bigint];
+export namespace CommissionSetEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    bps: BigNumberish,
+    bindsAt: BigNumberish
+  ];
+  export type OutputTuple = [operatorId: bigint, bps: bigint, bindsAt: bigint];
   export interface OutputObject {
     operatorId: bigint;
+    bps: bigint;
+    bindsAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace IncomeAddedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    amount: BigNumberish,
+    vestsUntil: BigNumberish
+  ];
+  export type OutputTuple = [
+    operatorId: bigint,
+    amount: bigint,
+    vestsUntil: bigint
+  ];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
+    vestsUntil: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace IncomeDivertedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    beneficiary: AddressLike,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [
+    operatorId: bigint,
+    beneficiary: string,
+    amount: bigint
+  ];
+  export interface OutputObject {
+    operatorId: bigint;
+    beneficiary: string;
     amount: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
@@ -348,21 +503,45 @@ export namespace StakeAddedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace StakeFrozenEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    amount: BigNumberish,
+    until: BigNumberish
+  ];
+  export type OutputTuple = [operatorId: bigint, amount: bigint, until: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+    amount: bigint;
+    until: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export namespace StakeSlashedEvent {
   export type InputTuple = [
     operatorId: BigNumberish,
     beneficiary: AddressLike,
-    amount: BigNumberish
+    toBeneficiary: BigNumberish,
+    toTreasury: BigNumberish,
+    fromThawing: BigNumberish
   ];
   export type OutputTuple = [
     operatorId: bigint,
     beneficiary: string,
-    amount: bigint
+    toBeneficiary: bigint,
+    toTreasury: bigint,
+    fromThawing: bigint
   ];
   export interface OutputObject {
     operatorId: bigint;
     beneficiary: string;
-    amount: bigint;
+    toBeneficiary: bigint;
+    toTreasury: bigint;
+    fromThawing: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -375,19 +554,65 @@ export namespace StakeThawedEvent {
     operatorId: BigNumberish,
     holder: AddressLike,
     shares: BigNumberish,
+    amount: BigNumberish,
+    thawingShares: BigNumberish,
     readyAt: BigNumberish
   ];
   export type OutputTuple = [
     operatorId: bigint,
     holder: string,
     shares: bigint,
+    amount: bigint,
+    thawingShares: bigint,
     readyAt: bigint
   ];
   export interface OutputObject {
     operatorId: bigint;
     holder: string;
     shares: bigint;
+    amount: bigint;
+    thawingShares: bigint;
     readyAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace StakeUnfrozenEvent {
+  export type InputTuple = [operatorId: BigNumberish];
+  export type OutputTuple = [operatorId: bigint];
+  export interface OutputObject {
+    operatorId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace StakeUnthawedEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    holder: AddressLike,
+    thawingShares: BigNumberish,
+    amount: BigNumberish,
+    shares: BigNumberish
+  ];
+  export type OutputTuple = [
+    operatorId: bigint,
+    holder: string,
+    thawingShares: bigint,
+    amount: bigint,
+    shares: bigint
+  ];
+  export interface OutputObject {
+    operatorId: bigint;
+    holder: string;
+    thawingShares: bigint;
+    amount: bigint;
+    shares: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -401,21 +626,21 @@ export namespace StakeWithdrawnEvent {
     holder: AddressLike,
     to: AddressLike,
     amount: BigNumberish,
-    shares: BigNumberish
+    thawingShares: BigNumberish
   ];
   export type OutputTuple = [
     operatorId: bigint,
     holder: string,
     to: string,
     amount: bigint,
-    shares: bigint
+    thawingShares: bigint
   ];
   export interface OutputObject {
     operatorId: bigint;
     holder: string;
     to: string;
     amount: bigint;
-    shares: bigint;
+    thawingShares: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -487,7 +712,12 @@ export interface IPerformanceStaking extends BaseContract {
   >;
 
   addStake: TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
+    [
+      operatorId: BigNumberish,
+      amount: BigNumberish,
+      minShares: BigNumberish,
+      deadline: BigNumberish
+    ],
     [bigint],
     "nonpayable"
   >;
@@ -503,6 +733,20 @@ export interface IPerformanceStaking extends BaseContract {
     [boolean],
     "nonpayable"
   >;
+
+  commissionOf: TypedContractMethod<
+    [operatorId: BigNumberish],
+    [IPerformanceStaking.CommissionStructOutput],
+    "view"
+  >;
+
+  freeze: TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish, until: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
+  frozenOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
   headroomOf: TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
 
@@ -538,9 +782,21 @@ export interface IPerformanceStaking extends BaseContract {
     "nonpayable"
   >;
 
+  setCommission: TypedContractMethod<
+    [operatorId: BigNumberish, bps: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
+  sharesFor: TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   slash: TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish, beneficiary: AddressLike],
-    [bigint],
+    [[bigint, bigint] & { toBeneficiary: bigint; toTreasury: bigint }],
     "nonpayable"
   >;
 
@@ -548,7 +804,25 @@ export interface IPerformanceStaking extends BaseContract {
 
   thaw: TypedContractMethod<
     [operatorId: BigNumberish, shares: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
+
+  thawsOf: TypedContractMethod<
+    [operatorId: BigNumberish, holder: AddressLike],
+    [IPerformanceStaking.ThawingStakeStructOutput[]],
+    "view"
+  >;
+
+  unfreeze: TypedContractMethod<
+    [operatorId: BigNumberish],
     [void],
+    "nonpayable"
+  >;
+
+  unthaw: TypedContractMethod<
+    [operatorId: BigNumberish],
+    [bigint],
     "nonpayable"
   >;
 
@@ -599,7 +873,12 @@ export interface IPerformanceStaking extends BaseContract {
   getFunction(
     nameOrSignature: "addStake"
   ): TypedContractMethod<
-    [operatorId: BigNumberish, amount: BigNumberish],
+    [
+      operatorId: BigNumberish,
+      amount: BigNumberish,
+      minShares: BigNumberish,
+      deadline: BigNumberish
+    ],
     [bigint],
     "nonpayable"
   >;
@@ -617,6 +896,23 @@ export interface IPerformanceStaking extends BaseContract {
     [boolean],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "commissionOf"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish],
+    [IPerformanceStaking.CommissionStructOutput],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "freeze"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish, until: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "frozenOf"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "headroomOf"
   ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "view">;
@@ -659,10 +955,24 @@ export interface IPerformanceStaking extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "setCommission"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, bps: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "sharesFor"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, amount: BigNumberish],
+    [bigint],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "slash"
   ): TypedContractMethod<
     [operatorId: BigNumberish, amount: BigNumberish, beneficiary: AddressLike],
-    [bigint],
+    [[bigint, bigint] & { toBeneficiary: bigint; toTreasury: bigint }],
     "nonpayable"
   >;
   getFunction(
@@ -672,9 +982,22 @@ export interface IPerformanceStaking extends BaseContract {
     nameOrSignature: "thaw"
   ): TypedContractMethod<
     [operatorId: BigNumberish, shares: BigNumberish],
-    [void],
+    [bigint],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "thawsOf"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, holder: AddressLike],
+    [IPerformanceStaking.ThawingStakeStructOutput[]],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "unfreeze"
+  ): TypedContractMethod<[operatorId: BigNumberish], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "unthaw"
+  ): TypedContractMethod<[operatorId: BigNumberish], [bigint], "nonpayable">;
   getFunction(
     nameOrSignature: "withdraw"
   ): TypedContractMethod<
@@ -701,11 +1024,25 @@ export interface IPerformanceStaking extends BaseContract {
     BreachRecordedEvent.OutputObject
   >;
   getEvent(
+    key: "CommissionSet"
+  ): TypedContractEvent<
+    CommissionSetEvent.InputTuple,
+    CommissionSetEvent.OutputTuple,
+    CommissionSetEvent.OutputObject
+  >;
+  getEvent(
     key: "IncomeAdded"
   ): TypedContractEvent<
     IncomeAddedEvent.InputTuple,
     IncomeAddedEvent.OutputTuple,
     IncomeAddedEvent.OutputObject
+  >;
+  getEvent(
+    key: "IncomeDiverted"
+  ): TypedContractEvent<
+    IncomeDivertedEvent.InputTuple,
+    IncomeDivertedEvent.OutputTuple,
+    IncomeDivertedEvent.OutputObject
   >;
   getEvent(
     key: "OperatorJailed"
@@ -729,6 +1066,13 @@ export interface IPerformanceStaking extends BaseContract {
     StakeAddedEvent.OutputObject
   >;
   getEvent(
+    key: "StakeFrozen"
+  ): TypedContractEvent<
+    StakeFrozenEvent.InputTuple,
+    StakeFrozenEvent.OutputTuple,
+    StakeFrozenEvent.OutputObject
+  >;
+  getEvent(
     key: "StakeSlashed"
   ): TypedContractEvent<
     StakeSlashedEvent.InputTuple,
@@ -741,6 +1085,20 @@ export interface IPerformanceStaking extends BaseContract {
     StakeThawedEvent.InputTuple,
     StakeThawedEvent.OutputTuple,
     StakeThawedEvent.OutputObject
+  >;
+  getEvent(
+    key: "StakeUnfrozen"
+  ): TypedContractEvent<
+    StakeUnfrozenEvent.InputTuple,
+    StakeUnfrozenEvent.OutputTuple,
+    StakeUnfrozenEvent.OutputObject
+  >;
+  getEvent(
+    key: "StakeUnthawed"
+  ): TypedContractEvent<
+    StakeUnthawedEvent.InputTuple,
+    StakeUnthawedEvent.OutputTuple,
+    StakeUnthawedEvent.OutputObject
   >;
   getEvent(
     key: "StakeWithdrawn"
@@ -762,7 +1120,18 @@ export interface IPerformanceStaking extends BaseContract {
       BreachRecordedEvent.OutputObject
     >;
 
-    "IncomeAdded(uint24,uint256)": TypedContractEvent<
+    "CommissionSet(uint24,uint256,uint256)": TypedContractEvent<
+      CommissionSetEvent.InputTuple,
+      CommissionSetEvent.OutputTuple,
+      CommissionSetEvent.OutputObject
+    >;
+    CommissionSet: TypedContractEvent<
+      CommissionSetEvent.InputTuple,
+      CommissionSetEvent.OutputTuple,
+      CommissionSetEvent.OutputObject
+    >;
+
+    "IncomeAdded(uint24,uint256,uint256)": TypedContractEvent<
       IncomeAddedEvent.InputTuple,
       IncomeAddedEvent.OutputTuple,
       IncomeAddedEvent.OutputObject
@@ -771,6 +1140,17 @@ export interface IPerformanceStaking extends BaseContract {
       IncomeAddedEvent.InputTuple,
       IncomeAddedEvent.OutputTuple,
       IncomeAddedEvent.OutputObject
+    >;
+
+    "IncomeDiverted(uint24,address,uint256)": TypedContractEvent<
+      IncomeDivertedEvent.InputTuple,
+      IncomeDivertedEvent.OutputTuple,
+      IncomeDivertedEvent.OutputObject
+    >;
+    IncomeDiverted: TypedContractEvent<
+      IncomeDivertedEvent.InputTuple,
+      IncomeDivertedEvent.OutputTuple,
+      IncomeDivertedEvent.OutputObject
     >;
 
     "OperatorJailed(uint24,uint32,uint256)": TypedContractEvent<
@@ -806,7 +1186,18 @@ export interface IPerformanceStaking extends BaseContract {
       StakeAddedEvent.OutputObject
     >;
 
-    "StakeSlashed(uint24,address,uint256)": TypedContractEvent<
+    "StakeFrozen(uint24,uint256,uint256)": TypedContractEvent<
+      StakeFrozenEvent.InputTuple,
+      StakeFrozenEvent.OutputTuple,
+      StakeFrozenEvent.OutputObject
+    >;
+    StakeFrozen: TypedContractEvent<
+      StakeFrozenEvent.InputTuple,
+      StakeFrozenEvent.OutputTuple,
+      StakeFrozenEvent.OutputObject
+    >;
+
+    "StakeSlashed(uint24,address,uint256,uint256,uint256)": TypedContractEvent<
       StakeSlashedEvent.InputTuple,
       StakeSlashedEvent.OutputTuple,
       StakeSlashedEvent.OutputObject
@@ -817,7 +1208,7 @@ export interface IPerformanceStaking extends BaseContract {
       StakeSlashedEvent.OutputObject
     >;
 
-    "StakeThawed(uint24,address,uint256,uint256)": TypedContractEvent<
+    "StakeThawed(uint24,address,uint256,uint256,uint256,uint256)": TypedContractEvent<
       StakeThawedEvent.InputTuple,
       StakeThawedEvent.OutputTuple,
       StakeThawedEvent.OutputObject
@@ -826,6 +1217,28 @@ export interface IPerformanceStaking extends BaseContract {
       StakeThawedEvent.InputTuple,
       StakeThawedEvent.OutputTuple,
       StakeThawedEvent.OutputObject
+    >;
+
+    "StakeUnfrozen(uint24)": TypedContractEvent<
+      StakeUnfrozenEvent.InputTuple,
+      StakeUnfrozenEvent.OutputTuple,
+      StakeUnfrozenEvent.OutputObject
+    >;
+    StakeUnfrozen: TypedContractEvent<
+      StakeUnfrozenEvent.InputTuple,
+      StakeUnfrozenEvent.OutputTuple,
+      StakeUnfrozenEvent.OutputObject
+    >;
+
+    "StakeUnthawed(uint24,address,uint256,uint256,uint256)": TypedContractEvent<
+      StakeUnthawedEvent.InputTuple,
+      StakeUnthawedEvent.OutputTuple,
+      StakeUnthawedEvent.OutputObject
+    >;
+    StakeUnthawed: TypedContractEvent<
+      StakeUnthawedEvent.InputTuple,
+      StakeUnthawedEvent.OutputTuple,
+      StakeUnthawedEvent.OutputObject
     >;
 
     "StakeWithdrawn(uint24,address,address,uint256,uint256)": TypedContractEvent<

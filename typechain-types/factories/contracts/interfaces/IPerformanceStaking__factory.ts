@@ -38,6 +38,49 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "uint256",
+        name: "bps",
+        type: "uint256",
+      },
+    ],
+    name: "CommissionAboveWhole",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "time",
+        type: "uint256",
+      },
+    ],
+    name: "DeadlinePassed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "until",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "latest",
+        type: "uint256",
+      },
+    ],
+    name: "FreezeTooLong",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "OperatorId",
         name: "operatorId",
         type: "uint24",
@@ -54,6 +97,17 @@ const _abi = [
       },
     ],
     name: "InFlightAboveActiveStake",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "PoolWornOut",
     type: "error",
   },
   {
@@ -91,6 +145,22 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "uint256",
+        name: "shares",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "minShares",
+        type: "uint256",
+      },
+    ],
+    name: "SharesBelowLimit",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "OperatorId",
         name: "operatorId",
         type: "uint24",
@@ -105,8 +175,13 @@ const _abi = [
         name: "inFlight",
         type: "uint256",
       },
+      {
+        internalType: "uint256",
+        name: "frozen",
+        type: "uint256",
+      },
     ],
-    name: "StakeBelowInFlight",
+    name: "StakeStillNeeded",
     type: "error",
   },
   {
@@ -150,6 +225,27 @@ const _abi = [
       },
     ],
     name: "ThawEmpty",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+      {
+        internalType: "uint256",
+        name: "most",
+        type: "uint256",
+      },
+    ],
+    name: "ThawsTooMany",
     type: "error",
   },
   {
@@ -210,11 +306,67 @@ const _abi = [
       {
         indexed: false,
         internalType: "uint256",
+        name: "bps",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "bindsAt",
+        type: "uint256",
+      },
+    ],
+    name: "CommissionSet",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
         name: "amount",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "vestsUntil",
         type: "uint256",
       },
     ],
     name: "IncomeAdded",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "beneficiary",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "IncomeDiverted",
     type: "event",
   },
   {
@@ -308,6 +460,31 @@ const _abi = [
         type: "uint24",
       },
       {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "until",
+        type: "uint256",
+      },
+    ],
+    name: "StakeFrozen",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
         indexed: true,
         internalType: "address",
         name: "beneficiary",
@@ -316,7 +493,19 @@ const _abi = [
       {
         indexed: false,
         internalType: "uint256",
-        name: "amount",
+        name: "toBeneficiary",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "toTreasury",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "fromThawing",
         type: "uint256",
       },
     ],
@@ -347,11 +536,73 @@ const _abi = [
       {
         indexed: false,
         internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "thawingShares",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
         name: "readyAt",
         type: "uint256",
       },
     ],
     name: "StakeThawed",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "StakeUnfrozen",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "thawingShares",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "shares",
+        type: "uint256",
+      },
+    ],
+    name: "StakeUnthawed",
     type: "event",
   },
   {
@@ -384,7 +635,7 @@ const _abi = [
       {
         indexed: false,
         internalType: "uint256",
-        name: "shares",
+        name: "thawingShares",
         type: "uint256",
       },
     ],
@@ -491,6 +742,16 @@ const _abi = [
         internalType: "uint64",
         name: "amount",
         type: "uint64",
+      },
+      {
+        internalType: "uint256",
+        name: "minShares",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
       },
     ],
     name: "addStake",
@@ -599,6 +860,84 @@ const _abi = [
         type: "uint24",
       },
     ],
+    name: "commissionOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "uint256",
+            name: "bps",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "nextBps",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "raisedAt",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct IPerformanceStaking.Commission",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "uint64",
+        name: "amount",
+        type: "uint64",
+      },
+      {
+        internalType: "uint40",
+        name: "until",
+        type: "uint40",
+      },
+    ],
+    name: "freeze",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "frozenOf",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
     name: "headroomOf",
     outputs: [
       {
@@ -623,34 +962,64 @@ const _abi = [
       {
         components: [
           {
-            internalType: "uint64",
-            name: "stake",
-            type: "uint64",
+            internalType: "uint256",
+            name: "active",
+            type: "uint256",
           },
           {
-            internalType: "uint64",
+            internalType: "uint256",
+            name: "thawing",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "unvested",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "vestsUntil",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
             name: "inFlight",
-            type: "uint64",
+            type: "uint256",
           },
           {
-            internalType: "uint128",
+            internalType: "uint256",
+            name: "frozen",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "frozenUntil",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
             name: "shares",
-            type: "uint128",
+            type: "uint256",
           },
           {
-            internalType: "uint128",
+            internalType: "uint256",
             name: "thawingShares",
-            type: "uint128",
+            type: "uint256",
           },
           {
-            internalType: "uint40",
+            internalType: "uint256",
+            name: "round",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
             name: "jailedUntil",
-            type: "uint40",
+            type: "uint256",
           },
           {
-            internalType: "uint8",
+            internalType: "uint256",
             name: "jailings",
-            type: "uint8",
+            type: "uint256",
           },
         ],
         internalType: "struct IPerformanceStaking.Pool",
@@ -703,26 +1072,24 @@ const _abi = [
       {
         components: [
           {
-            internalType: "uint128",
+            internalType: "uint256",
             name: "shares",
-            type: "uint128",
+            type: "uint256",
           },
           {
-            components: [
-              {
-                internalType: "uint128",
-                name: "amount",
-                type: "uint128",
-              },
-              {
-                internalType: "uint40",
-                name: "readyAt",
-                type: "uint40",
-              },
-            ],
-            internalType: "struct Thaw",
-            name: "thaw",
-            type: "tuple",
+            internalType: "uint256",
+            name: "active",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "thawingShares",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "thawing",
+            type: "uint256",
           },
         ],
         internalType: "struct IPerformanceStaking.Position",
@@ -829,6 +1196,48 @@ const _abi = [
         type: "uint24",
       },
       {
+        internalType: "uint16",
+        name: "bps",
+        type: "uint16",
+      },
+    ],
+    name: "setCommission",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "sharesFor",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
         internalType: "uint256",
         name: "amount",
         type: "uint256",
@@ -843,7 +1252,12 @@ const _abi = [
     outputs: [
       {
         internalType: "uint256",
-        name: "slashed",
+        name: "toBeneficiary",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "toTreasury",
         type: "uint256",
       },
     ],
@@ -877,13 +1291,92 @@ const _abi = [
         type: "uint24",
       },
       {
-        internalType: "uint128",
+        internalType: "uint256",
         name: "shares",
-        type: "uint128",
+        type: "uint256",
       },
     ],
     name: "thaw",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+    ],
+    name: "thawsOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "uint256",
+            name: "shares",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "amount",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "readyAt",
+            type: "uint256",
+          },
+        ],
+        internalType: "struct IPerformanceStaking.ThawingStake[]",
+        name: "",
+        type: "tuple[]",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "unfreeze",
     outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+    ],
+    name: "unthaw",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "shares",
+        type: "uint256",
+      },
+    ],
     stateMutability: "nonpayable",
     type: "function",
   },
