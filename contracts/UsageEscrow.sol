@@ -4,8 +4,6 @@ pragma solidity 0.8.30;
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
-import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
-import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
@@ -16,6 +14,7 @@ import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking} from "./interfaces/IPerformanceStaking.sol";
 import {IRevenueWaterfall} from "./interfaces/IRevenueWaterfall.sol";
 import {
+    Authorization,
     BatchHeader,
     BatchStatus,
     EntryStatus,
@@ -26,8 +25,10 @@ import {
 import {BatchHash} from "./libraries/BatchHash.sol";
 import {Bps} from "./libraries/Bps.sol";
 import {ServiceLevelMath} from "./libraries/ServiceLevelMath.sol";
+import {Till} from "./libraries/Till.sol";
 import {LicenseBook, LicenseDesk} from "./libraries/LicenseDesk.sol";
 import {Outcomes} from "./libraries/Outcomes.sol";
+import {PaymentHash} from "./libraries/PaymentHash.sol";
 import {Tariff, UsageCharge} from "./libraries/UsageCharge.sol";
 import {UsageEntry, UsageEntryLib} from "./libraries/UsageEntry.sol";
 import {Account, AccountLib, Aside} from "./types/Account.sol";
@@ -49,7 +50,6 @@ import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "./types/Ids.sol
 /// remainder is the operator's.
 contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTransient {
     using LicenseDesk for LicenseBook;
-    using SafeERC20 for IERC20;
     using SafeCast for uint256;
     using ServiceLevelMath for ServiceLevels;
     using UsageCharge for Tariff;
@@ -76,13 +76,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     /// @dev One whole unit of the currency.
     uint256 private immutable UNIT;
 
-    // One word, so that money that comes in reads and writes no other, and a release writes one slot less.
-    uint16 public feeBps;
-    uint64 public depositCeiling;
-    uint40 public pausedUntil;
-    uint64 public protocolFees;
-    uint64 public totalOwed;
-
+    Till private _till;
     LicenseBook private _book;
     mapping(bytes32 lane => Lane) private _lanes;
     mapping(bytes32 batchId => Batch) private _batches;
@@ -135,22 +129,37 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         BREACH_DAY = Math.max(d.epochPeriod, Math.ceilDiv(d.windowPeriod, 5));
         UNIT = 10 ** decimals;
         _setFee(d.feeBps);
-        depositCeiling = d.depositCeiling;
+        _till.depositCeiling = d.depositCeiling;
     }
 
     // Buying and funding
 
     /// @inheritdoc IUsageEscrow
     function buy(Purchase calldata purchase) external nonReentrant returns (LicenseId licenseId) {
-        _requireNotPaused();
-        uint256 price;
-        (licenseId, price) = _book.open(purchase);
-        _collect(price);
+        return _book.buy(_till, CURRENCY, purchase);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function buyWithPermit(
+        Purchase calldata purchase,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external nonReentrant returns (LicenseId licenseId) {
+        return _book.buyWithPermit(_till, CURRENCY, purchase, v, r, s);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function buyWithAuthorization(
+        Purchase calldata purchase,
+        Authorization calldata authorization
+    ) external nonReentrant returns (LicenseId licenseId) {
+        return _book.buyWithAuthorization(_till, CURRENCY, purchase, authorization);
     }
 
     /// @inheritdoc IUsageEscrow
     function deposit(LicenseId licenseId, uint64 amount) external nonReentrant {
-        _deposit(licenseId, amount);
+        _book.deposit(_till, CURRENCY, licenseId, amount);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -162,9 +171,16 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         bytes32 r,
         bytes32 s
     ) external nonReentrant {
-        // Whoever saw the permit could have used it already: what counts is the allowance.
-        try IERC20Permit(address(CURRENCY)).permit(msg.sender, address(this), amount, deadline, v, r, s) {} catch {}
-        _deposit(licenseId, amount);
+        _book.depositWithPermit(_till, CURRENCY, licenseId, amount, deadline, v, r, s);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function depositWithAuthorization(
+        LicenseId licenseId,
+        uint64 amount,
+        Authorization calldata authorization
+    ) external nonReentrant {
+        _book.depositWithAuthorization(_till, CURRENCY, licenseId, amount, authorization);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -235,7 +251,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
         emit Withdrawn(licenseId, to, amount);
 
-        _send(to, amount);
+        _till.pay(CURRENCY, to, amount);
     }
 
     // Terms
@@ -252,7 +268,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         AssetId assetId;
         uint256 endedAt;
         (assetId, endedAt, charged) = _book.closeTerm(licenseId);
-        uint256 fee = _creditAsset(assetId, charged, feeBps);
+        uint256 fee = _creditAsset(assetId, charged, _till.feeBps);
 
         emit TermClosed(licenseId, assetId, endedAt, charged, fee);
     }
@@ -283,7 +299,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
             releasableAt: (block.timestamp + plan.holdPeriod).toUint40(),
             charged: charged.toUint64(),
             discountBps: uint16(discountBps),
-            feeBps: feeBps,
+            feeBps: _till.feeBps,
             signers: signers,
             earnsBonus: !isJailed && plan.levels.areMet(discountBps, header.samples),
             status: BatchStatus.Held
@@ -330,7 +346,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         _batches[batchId].status = BatchStatus.Released;
         assetIncomeOf[shares.assetId] += split.publisher;
         // All that is owed has 64 bits, and this is a part of it.
-        protocolFees += uint64(split.fee);
+        _till.protocolFees += uint64(split.fee);
         uint256 forPool = STAKING.release(batch.operatorId, batch.charged, split.operator);
         _creditOperator(batch.operatorId, split.operator - forPool, forPool + split.bonus);
 
@@ -349,7 +365,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
         emit AttestorShareCollected(batchId, msg.sender, amount);
 
-        _send(msg.sender, amount);
+        _till.pay(CURRENCY, msg.sender, amount);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -362,7 +378,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         emit PoolPaid(operatorId, amount);
 
         STAKING.addIncome(operatorId, amount);
-        _send(address(STAKING), amount);
+        _till.pay(CURRENCY, address(STAKING), amount);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -375,7 +391,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         emit AssetPaid(assetId, amount);
 
         WATERFALL.credit(assetId, amount);
-        _send(address(WATERFALL), amount);
+        _till.pay(CURRENCY, address(WATERFALL), amount);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -388,19 +404,19 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
         emit EarningsWithdrawn(operatorId, to, amount);
 
-        _send(to, amount);
+        _till.pay(CURRENCY, to, amount);
     }
 
     /// @inheritdoc IUsageEscrow
     function withdrawFees() external nonReentrant returns (uint256 amount) {
-        amount = protocolFees;
+        amount = _till.protocolFees;
         require(amount > 0, FeesEmpty());
 
-        protocolFees = 0;
+        _till.protocolFees = 0;
 
         emit FeesWithdrawn(TREASURY, amount);
 
-        _send(TREASURY, amount);
+        _till.pay(CURRENCY, TREASURY, amount);
     }
 
     // Administration
@@ -412,26 +428,28 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
     /// @inheritdoc IUsageEscrow
     function raiseDepositCeiling(uint64 ceiling) external restricted {
-        require(ceiling > depositCeiling, CeilingNotRaised(ceiling, depositCeiling));
+        require(ceiling > _till.depositCeiling, CeilingNotRaised(ceiling, _till.depositCeiling));
 
-        depositCeiling = ceiling;
+        _till.depositCeiling = ceiling;
 
         emit DepositCeilingRaised(ceiling);
     }
 
     /// @inheritdoc IUsageEscrow
     function pause() external restricted {
-        uint256 allowedAt = pausedUntil == 0 ? 0 : pausedUntil + PAUSE_PERIOD;
+        uint256 pausedBefore = _till.pausedUntil;
+        uint256 allowedAt = pausedBefore == 0 ? 0 : pausedBefore + PAUSE_PERIOD;
         require(block.timestamp >= allowedAt, PauseTooSoon(allowedAt));
 
-        pausedUntil = (block.timestamp + PAUSE_PERIOD).toUint40();
+        uint40 until = (block.timestamp + PAUSE_PERIOD).toUint40();
+        _till.pausedUntil = until;
 
-        emit Paused(pausedUntil);
+        emit Paused(until);
     }
 
     /// @inheritdoc IUsageEscrow
     function unpause() external restricted {
-        if (block.timestamp < pausedUntil) pausedUntil = uint40(block.timestamp);
+        if (block.timestamp < _till.pausedUntil) _till.pausedUntil = uint40(block.timestamp);
 
         emit Unpaused();
     }
@@ -496,45 +514,53 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     }
 
     /// @inheritdoc IUsageEscrow
+    function feeBps() external view returns (uint16) {
+        return _till.feeBps;
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function depositCeiling() external view returns (uint64) {
+        return _till.depositCeiling;
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function pausedUntil() external view returns (uint40) {
+        return _till.pausedUntil;
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function protocolFees() external view returns (uint64) {
+        return _till.protocolFees;
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function totalOwed() external view returns (uint64) {
+        return _till.totalOwed;
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function purchaseHash(Purchase calldata purchase, bytes32 salt) external pure returns (bytes32) {
+        return PaymentHash.ofPurchase(purchase, salt);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function depositHash(LicenseId licenseId, uint64 amount, bytes32 salt) external pure returns (bytes32) {
+        return PaymentHash.ofDeposit(licenseId, amount, salt);
+    }
+
+    /// @inheritdoc IUsageEscrow
     function capOf(uint8 capCode) external view returns (uint256) {
         return AccountLib.capOf(capCode, UNIT);
     }
 
     // Internals
 
-    function _deposit(LicenseId licenseId, uint64 amount) private {
-        _requireNotPaused();
-        _book.credit(licenseId, amount);
-        _collect(amount);
-    }
-
-    /// @dev Takes `amount` from the caller, under the ceiling. A currency that lets less arrive than it was told to, or whose
-    /// balances shrink, is short of what is owed then.
-    function _collect(uint256 amount) private {
-        if (amount == 0) return;
-        uint256 owed = totalOwed + amount;
-        require(owed <= depositCeiling, DepositCeilingReached(totalOwed, depositCeiling));
-        // At most the ceiling, which has 64 bits.
-        totalOwed = uint64(owed);
-
-        CURRENCY.safeTransferFrom(msg.sender, address(this), amount);
-
-        uint256 held = CURRENCY.balanceOf(address(this));
-        require(held >= owed, CurrencyShort(held, owed));
-    }
-
-    /// @dev Pays out a part of what is owed.
-    function _send(address to, uint256 amount) private {
-        totalOwed -= uint64(amount);
-        CURRENCY.safeTransfer(to, amount);
-    }
-
     /// @dev Credits `amount`, less the protocol fee, to an asset.
     function _creditAsset(AssetId assetId, uint256 amount, uint256 bps) private returns (uint256 fee) {
         fee = Bps.share(amount, bps);
         assetIncomeOf[assetId] += amount - fee;
         // All that is owed has 64 bits, and this is a part of it.
-        protocolFees += uint64(fee);
+        _till.protocolFees += uint64(fee);
     }
 
     function _creditOperator(OperatorId operatorId, uint256 earnings, uint256 forPool) private {
@@ -679,13 +705,9 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     function _setFee(uint16 newFeeBps) private {
         require(newFeeBps <= MAX_FEE_BPS, FeeAboveBound(newFeeBps, MAX_FEE_BPS));
 
-        feeBps = newFeeBps;
+        _till.feeBps = newFeeBps;
 
         emit FeeSet(newFeeBps);
-    }
-
-    function _requireNotPaused() private view {
-        require(block.timestamp >= pausedUntil, DepositsPaused(pausedUntil));
     }
 
     function _chargeOf(

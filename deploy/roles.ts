@@ -85,8 +85,11 @@ export const OPEN: Record<string, string[]> = {
   ],
   UsageEscrow: [
     "buy",
+    "buyWithPermit",
+    "buyWithAuthorization",
     "deposit",
     "depositWithPermit",
+    "depositWithAuthorization",
     "releaseUpfront",
     "setCap",
     "applyCapCut",

@@ -12,6 +12,7 @@ const MONEY = [
   "contracts/PerformanceStaking.sol",
   "contracts/CommitteeAttestor.sol",
   "contracts/libraries/LicenseDesk.sol",
+  "contracts/libraries/Till.sol",
   "contracts/libraries/UsageCharge.sol",
   "contracts/libraries/UsageEntry.sol",
   "contracts/libraries/ServiceLevelMath.sol",

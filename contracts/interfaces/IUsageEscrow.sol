@@ -58,6 +58,20 @@ struct Purchase {
     uint40 deadline;
 }
 
+/// @dev A payment to the escrow that its payer has signed: as EIP-3009's `ReceiveWithAuthorization`, of exactly what is due,
+/// with a nonce that says what it is for (`purchaseHash`, `depositHash`).
+struct Authorization {
+    /// Who signed, and pays.
+    address from;
+    /// Unix seconds, both exclusive.
+    uint256 validAfter;
+    uint256 validBefore;
+    /// Makes the nonce of one payment differ from that of the next that is like it.
+    bytes32 salt;
+    /// 65 bytes of a key (r, s, v), or what the payer takes as a smart account (ERC-1271).
+    bytes signature;
+}
+
 /// @dev What became of one entry of a batch. Only the first three charge anything.
 enum EntryStatus {
     Charged,
@@ -259,7 +273,6 @@ interface IUsageEscrow {
     error BatchNotVouchedFor(bytes32 batchId, address attestor);
     error BatchOutOfSequence(uint256 sequence, uint256 last);
     error BatchSettledBefore(bytes32 batchId);
-    error BalanceAboveLimit(LicenseId licenseId, uint256 balance);
     error CapCutNone(LicenseId licenseId);
     error CapCutRunning(LicenseId licenseId, uint256 readyAt);
     error CallerNotAttestor(bytes32 batchId, address caller);
@@ -320,6 +333,22 @@ interface IUsageEscrow {
     /// @notice Buys a license with the caller's currency: the plan's upfront price and what funds it.
     function buy(Purchase calldata purchase) external returns (LicenseId licenseId);
 
+    /// @notice Buys a license by EIP-2612: the caller's signed allowance of `maxPrice` until `deadline` comes along. A permit
+    /// that was already used does no harm, as long as the allowance is there.
+    function buyWithPermit(
+        Purchase calldata purchase,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external returns (LicenseId licenseId);
+
+    /// @notice Buys a license by EIP-3009, with the currency of whoever signed for it, under `purchaseHash`: exactly the plan's
+    /// upfront price and what funds the license. Anyone may call this, and nobody can change what is bought.
+    function buyWithAuthorization(
+        Purchase calldata purchase,
+        Authorization calldata authorization
+    ) external returns (LicenseId licenseId);
+
     /// @notice Funds a license, anyone's, with the caller's currency.
     function deposit(LicenseId licenseId, uint64 amount) external;
 
@@ -332,6 +361,14 @@ interface IUsageEscrow {
         uint8 v,
         bytes32 r,
         bytes32 s
+    ) external;
+
+    /// @notice Funds a license by EIP-3009, with the currency of whoever signed for it, under `depositHash`. Anyone may call
+    /// this.
+    function depositWithAuthorization(
+        LicenseId licenseId,
+        uint64 amount,
+        Authorization calldata authorization
     ) external;
 
     /// @notice Pays an upfront price to the publisher, less the protocol fee, once the plan's hold is over; or back into the
@@ -460,6 +497,12 @@ interface IUsageEscrow {
 
     /// @notice Where the pots are that assets' income runs through.
     function WATERFALL() external view returns (IRevenueWaterfall);
+
+    /// @notice The nonce under which EIP-3009 pays for a purchase, and for nothing else.
+    function purchaseHash(Purchase calldata purchase, bytes32 salt) external pure returns (bytes32);
+
+    /// @notice The nonce under which EIP-3009 pays for a deposit, and for nothing else.
+    function depositHash(LicenseId licenseId, uint64 amount, bytes32 salt) external pure returns (bytes32);
 
     /// @notice A batch's id: the EIP-712 digest of its header, which attestors sign.
     function batchIdOf(BatchHeader calldata header) external view returns (bytes32);

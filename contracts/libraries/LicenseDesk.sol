@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {ILicenseRegistry, PlanTerms} from "../interfaces/ILicenseRegistry.sol";
 import {OperatorStatus} from "../interfaces/IPerformanceStaking.sol";
-import {IUsageEscrow, LicenseStatus, Purchase} from "../interfaces/IUsageEscrow.sol";
+import {Authorization, IUsageEscrow, LicenseStatus, Purchase} from "../interfaces/IUsageEscrow.sol";
 import {Account, AccountLib, Aside} from "../types/Account.sol";
 import {AssetId, LicenseId, OperatorId, PlanId} from "../types/Ids.sol";
+import {PaymentHash} from "./PaymentHash.sol";
 import {Thaw} from "./Thaw.sol";
+import {Till, TillLib} from "./Till.sol";
 
 /// @dev All that UsageEscrow keeps of licenses.
 struct LicenseBook {
@@ -24,7 +28,7 @@ struct LicenseBook {
 
 /// @title What happens to a license between its purchase and its end, but for its use
 /// @notice The part of UsageEscrow that its own 24,576 bytes have no room for: a library that is linked to it for ever and
-/// runs in its storage, as its own code does. It moves no currency. Errors, events and their meaning are IUsageEscrow's.
+/// runs in its storage, as its own code does. Currency it moves only inwards. Errors, events and their meaning are IUsageEscrow's.
 library LicenseDesk {
     /// @dev Longer than any request takes: one that was served before a stop may end after it, in another epoch.
     uint256 private constant STOP_GRACE = 1 hours;
@@ -38,47 +42,78 @@ library LicenseDesk {
 
     // Buying and funding
 
-    /// @return licenseId The new license, whose account has the purchase's amount
-    /// @return price What the payer has to pay for it, in currency units
-    function open(
+    function buy(
         LicenseBook storage book,
+        Till storage till,
+        IERC20 currency,
         Purchase calldata purchase
-    ) external returns (LicenseId licenseId, uint256 price) {
-        (PlanId planId, OperatorId operatorId, uint64 amount) = (purchase.planId, purchase.operatorId, purchase.amount);
-        require(block.timestamp <= purchase.deadline, IUsageEscrow.DeadlinePassed(purchase.deadline, block.timestamp));
-        ILicenseRegistry licenses = _escrow().LICENSES();
-        PlanTerms memory plan = licenses.termsOf(planId);
-        price = uint256(plan.upfrontPrice) + amount;
-        require(price <= purchase.maxPrice, IUsageEscrow.PriceAboveLimit(price, purchase.maxPrice));
-        _requireEligible(operatorId, planId);
-        if (plan.minimumSpend > 0) {
-            uint256 shortest = _waitPeriod();
-            require(plan.termPeriod >= shortest, IUsageEscrow.TermTooShort(plan.termPeriod, shortest));
-            require(amount >= plan.minimumSpend, IUsageEscrow.MinimumNotCovered(amount, plan.minimumSpend));
-        }
-
-        licenseId = licenses.mint(purchase.to, planId);
-        uint256 expiresAt = block.timestamp + plan.termPeriod;
-        book.accounts[licenseId] = AccountLib.opened(planId, operatorId, expiresAt, purchase.capCode).withBalance(
-            amount
-        );
-
-        emit IUsageEscrow.LicenseBought(licenseId, planId, operatorId, purchase.to, purchase.capCode, expiresAt);
-
-        if (plan.upfrontPrice > 0) _holdUpfront(book, licenseId, plan);
-        if (amount > 0) emit IUsageEscrow.Deposited(licenseId, msg.sender, amount);
+    ) external returns (LicenseId licenseId) {
+        return _buy(book, till, currency, purchase);
     }
 
-    function credit(LicenseBook storage book, LicenseId licenseId, uint64 amount) external {
-        require(amount > 0, IUsageEscrow.AmountZero());
-        _requireStatus(book, licenseId, NOT_OVER);
-        Account account = book.accounts[licenseId];
-        uint256 balance = account.balance() + amount;
-        require(balance <= AccountLib.MAX_BALANCE, IUsageEscrow.BalanceAboveLimit(licenseId, balance));
+    function buyWithPermit(
+        LicenseBook storage book,
+        Till storage till,
+        IERC20 currency,
+        Purchase calldata purchase,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external returns (LicenseId licenseId) {
+        _usePermit(currency, purchase.maxPrice, purchase.deadline, v, r, s);
+        return _buy(book, till, currency, purchase);
+    }
 
-        book.accounts[licenseId] = account.withBalance(balance);
+    function buyWithAuthorization(
+        LicenseBook storage book,
+        Till storage till,
+        IERC20 currency,
+        Purchase calldata purchase,
+        Authorization calldata authorization
+    ) external returns (LicenseId licenseId) {
+        bytes32 nonce = PaymentHash.ofPurchase(purchase, authorization.salt);
+        uint256 price;
+        uint256 owed;
+        (licenseId, price, owed) = _open(book, till, purchase, authorization.from);
+        TillLib.takeBy(authorization, nonce, currency, price, owed);
+    }
 
-        emit IUsageEscrow.Deposited(licenseId, msg.sender, amount);
+    function deposit(
+        LicenseBook storage book,
+        Till storage till,
+        IERC20 currency,
+        LicenseId licenseId,
+        uint64 amount
+    ) external {
+        _deposit(book, till, currency, licenseId, amount);
+    }
+
+    function depositWithPermit(
+        LicenseBook storage book,
+        Till storage till,
+        IERC20 currency,
+        LicenseId licenseId,
+        uint64 amount,
+        uint256 deadline,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external {
+        _usePermit(currency, amount, deadline, v, r, s);
+        _deposit(book, till, currency, licenseId, amount);
+    }
+
+    function depositWithAuthorization(
+        LicenseBook storage book,
+        Till storage till,
+        IERC20 currency,
+        LicenseId licenseId,
+        uint64 amount,
+        Authorization calldata authorization
+    ) external {
+        bytes32 nonce = PaymentHash.ofDeposit(licenseId, amount, authorization.salt);
+        uint256 owed = _credit(book, till, licenseId, amount, authorization.from);
+        TillLib.takeBy(authorization, nonce, currency, amount, owed);
     }
 
     // Caps, operator and road
@@ -217,8 +252,7 @@ library LicenseDesk {
     /// @dev Anyone may renew in time, which goes on where the term ended; its owner later, too, which starts a term now.
     /// No other term may be waiting aside to be closed.
     function renew(LicenseBook storage book, LicenseId licenseId) external {
-        _requireStatus(book, licenseId, LAPSED);
-        Account account = book.accounts[licenseId];
+        Account account = _requireStatus(book, licenseId, LAPSED);
         PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
         uint256 endedAt = account.expiresAt();
         uint256 renewableUntil = endedAt + _escrow().EPOCH_PERIOD();
@@ -338,7 +372,7 @@ library LicenseDesk {
     // Views
 
     function statusOf(LicenseBook storage book, LicenseId licenseId) external view returns (LicenseStatus) {
-        return _statusOf(book, licenseId);
+        return _statusOf(book, licenseId, book.accounts[licenseId]);
     }
 
     function committedOf(LicenseBook storage book, LicenseId licenseId) external view returns (uint256) {
@@ -384,6 +418,86 @@ library LicenseDesk {
 
     // Internals
 
+    function _buy(
+        LicenseBook storage book,
+        Till storage till,
+        IERC20 currency,
+        Purchase calldata purchase
+    ) private returns (LicenseId licenseId) {
+        uint256 price;
+        uint256 owed;
+        (licenseId, price, owed) = _open(book, till, purchase, msg.sender);
+        TillLib.take(currency, price, owed);
+    }
+
+    function _deposit(
+        LicenseBook storage book,
+        Till storage till,
+        IERC20 currency,
+        LicenseId licenseId,
+        uint64 amount
+    ) private {
+        uint256 owed = _credit(book, till, licenseId, amount, msg.sender);
+        TillLib.take(currency, amount, owed);
+    }
+
+    /// @dev Whoever saw the permit could have used it already: what counts is the allowance.
+    function _usePermit(IERC20 currency, uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) private {
+        try IERC20Permit(address(currency)).permit(msg.sender, address(this), amount, deadline, v, r, s) {} catch {}
+    }
+
+    /// @return licenseId The new license, whose account has the purchase's amount
+    /// @return price What `payer` has to pay for it, in currency units
+    /// @return owed What the escrow owes in all from then on
+    function _open(
+        LicenseBook storage book,
+        Till storage till,
+        Purchase calldata purchase,
+        address payer
+    ) private returns (LicenseId licenseId, uint256 price, uint256 owed) {
+        require(block.timestamp <= purchase.deadline, IUsageEscrow.DeadlinePassed(purchase.deadline, block.timestamp));
+        (PlanId planId, OperatorId operatorId, uint64 amount) = (purchase.planId, purchase.operatorId, purchase.amount);
+        ILicenseRegistry licenses = _escrow().LICENSES();
+        PlanTerms memory plan = licenses.termsOf(planId);
+        price = uint256(plan.upfrontPrice) + amount;
+        require(price <= purchase.maxPrice, IUsageEscrow.PriceAboveLimit(price, purchase.maxPrice));
+        _requireEligible(operatorId, planId);
+        if (plan.minimumSpend > 0) {
+            uint256 shortest = _waitPeriod();
+            require(plan.termPeriod >= shortest, IUsageEscrow.TermTooShort(plan.termPeriod, shortest));
+            require(amount >= plan.minimumSpend, IUsageEscrow.MinimumNotCovered(amount, plan.minimumSpend));
+        }
+
+        owed = till.admit(price);
+        licenseId = licenses.mint(purchase.to, planId);
+        uint256 expiresAt = block.timestamp + plan.termPeriod;
+        book.accounts[licenseId] = AccountLib.opened(planId, operatorId, expiresAt, purchase.capCode).withBalance(
+            amount
+        );
+
+        emit IUsageEscrow.LicenseBought(licenseId, planId, operatorId, purchase.to, purchase.capCode, expiresAt);
+
+        if (plan.upfrontPrice > 0) _holdUpfront(book, till, licenseId, plan);
+        if (amount > 0) emit IUsageEscrow.Deposited(licenseId, payer, amount);
+    }
+
+    function _credit(
+        LicenseBook storage book,
+        Till storage till,
+        LicenseId licenseId,
+        uint64 amount,
+        address payer
+    ) private returns (uint256 owed) {
+        require(amount > 0, IUsageEscrow.AmountZero());
+        Account account = _requireStatus(book, licenseId, NOT_OVER);
+
+        owed = till.admit(amount);
+        // Balances are a part of what is owed, which has 64 bits.
+        book.accounts[licenseId] = account.withBalance(account.balance() + amount);
+
+        emit IUsageEscrow.Deposited(licenseId, payer, amount);
+    }
+
     /// @dev Whose code this is, too: its storage, and its constants.
     function _escrow() private view returns (IUsageEscrow) {
         return IUsageEscrow(address(this));
@@ -394,10 +508,15 @@ library LicenseDesk {
         return _escrow().EPOCH_PERIOD() + _escrow().WINDOW_PERIOD();
     }
 
-    function _holdUpfront(LicenseBook storage book, LicenseId licenseId, PlanTerms memory plan) private {
+    function _holdUpfront(
+        LicenseBook storage book,
+        Till storage till,
+        LicenseId licenseId,
+        PlanTerms memory plan
+    ) private {
         // Timestamps stay far below 2^40.
         uint40 paidAt = uint40(block.timestamp);
-        book.upfronts[licenseId] = IUsageEscrow.Upfront(plan.upfrontPrice, paidAt, _escrow().feeBps());
+        book.upfronts[licenseId] = IUsageEscrow.Upfront(plan.upfrontPrice, paidAt, till.feeBps);
 
         emit IUsageEscrow.UpfrontPaid(licenseId, plan.upfrontPrice, paidAt + plan.holdPeriod);
     }
@@ -436,8 +555,13 @@ library LicenseDesk {
     }
 
     /// @dev `allowed` has a bit for each status.
-    function _requireStatus(LicenseBook storage book, LicenseId licenseId, uint256 allowed) private view {
-        LicenseStatus status = _statusOf(book, licenseId);
+    function _requireStatus(
+        LicenseBook storage book,
+        LicenseId licenseId,
+        uint256 allowed
+    ) private view returns (Account account) {
+        account = book.accounts[licenseId];
+        LicenseStatus status = _statusOf(book, licenseId, account);
         require((allowed >> uint8(status)) & 1 != 0, IUsageEscrow.LicenseStatusUnfit(licenseId, status));
     }
 
@@ -445,8 +569,11 @@ library LicenseDesk {
         require(plan.minimumSpend > 0, IUsageEscrow.MinimumNone(licenseId));
     }
 
-    function _statusOf(LicenseBook storage book, LicenseId licenseId) private view returns (LicenseStatus) {
-        Account account = book.accounts[licenseId];
+    function _statusOf(
+        LicenseBook storage book,
+        LicenseId licenseId,
+        Account account
+    ) private view returns (LicenseStatus) {
         if (!account.exists()) return LicenseStatus.None;
         Aside memory aside;
         if (account.hasAside()) aside = book.asides[licenseId];

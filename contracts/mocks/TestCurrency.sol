@@ -18,6 +18,16 @@ contract TestCurrency is ERC20Permit {
         "CancelAuthorization(address authorizer,bytes32 nonce)"
     );
 
+    /// @dev A transfer that its payer has signed.
+    struct Authorized {
+        address from;
+        address to;
+        uint256 value;
+        uint256 validAfter;
+        uint256 validBefore;
+        bytes32 nonce;
+    }
+
     /// @notice Whether an authorization's nonce was used or cancelled.
     mapping(address authorizer => mapping(bytes32 nonce => bool)) public authorizationState;
 
@@ -48,18 +58,26 @@ contract TestCurrency is ERC20Permit {
         uint256 validAfter,
         uint256 validBefore,
         bytes32 nonce,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external {
+        Authorized memory transfer = Authorized(from, to, value, validAfter, validBefore, nonce);
+        _moveBy(TRANSFER_WITH_AUTHORIZATION_TYPEHASH, transfer, abi.encodePacked(r, s, v));
+    }
+
+    /// @notice The same with a signature of any kind, as USDC has it since its version 2.2.
+    function transferWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
         bytes calldata signature
     ) external {
-        bytes32 typehash = TRANSFER_WITH_AUTHORIZATION_TYPEHASH;
-        _useAuthorization(
-            from,
-            nonce,
-            validAfter,
-            validBefore,
-            keccak256(abi.encode(typehash, from, to, value, validAfter, validBefore, nonce)),
-            signature
-        );
-        _transfer(from, to, value);
+        Authorized memory transfer = Authorized(from, to, value, validAfter, validBefore, nonce);
+        _moveBy(TRANSFER_WITH_AUTHORIZATION_TYPEHASH, transfer, signature);
     }
 
     /// @notice EIP-3009: a transfer that only its payee may execute, so that nobody can front-run what the payee does
@@ -71,23 +89,55 @@ contract TestCurrency is ERC20Permit {
         uint256 validAfter,
         uint256 validBefore,
         bytes32 nonce,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external {
+        require(msg.sender == to, CallerNotPayee(msg.sender, to));
+        Authorized memory transfer = Authorized(from, to, value, validAfter, validBefore, nonce);
+        _moveBy(RECEIVE_WITH_AUTHORIZATION_TYPEHASH, transfer, abi.encodePacked(r, s, v));
+    }
+
+    /// @notice The same with a signature of any kind, as USDC has it since its version 2.2.
+    function receiveWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
         bytes calldata signature
     ) external {
         require(msg.sender == to, CallerNotPayee(msg.sender, to));
-        bytes32 typehash = RECEIVE_WITH_AUTHORIZATION_TYPEHASH;
-        _useAuthorization(
-            from,
-            nonce,
-            validAfter,
-            validBefore,
-            keccak256(abi.encode(typehash, from, to, value, validAfter, validBefore, nonce)),
-            signature
-        );
-        _transfer(from, to, value);
+        Authorized memory transfer = Authorized(from, to, value, validAfter, validBefore, nonce);
+        _moveBy(RECEIVE_WITH_AUTHORIZATION_TYPEHASH, transfer, signature);
     }
 
     /// @notice EIP-3009: ends an authorization that wasn't used.
+    function cancelAuthorization(address authorizer, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external {
+        _cancel(authorizer, nonce, abi.encodePacked(r, s, v));
+    }
+
+    /// @notice The same with a signature of any kind, as USDC has it since its version 2.2.
     function cancelAuthorization(address authorizer, bytes32 nonce, bytes calldata signature) external {
+        _cancel(authorizer, nonce, signature);
+    }
+
+    function _moveBy(bytes32 typehash, Authorized memory transfer, bytes memory signature) private {
+        (address from, bytes32 nonce) = (transfer.from, transfer.nonce);
+        require(block.timestamp > transfer.validAfter, AuthorizationNotYetValid(transfer.validAfter));
+        require(block.timestamp < transfer.validBefore, AuthorizationExpired(transfer.validBefore));
+        require(!authorizationState[from][nonce], AuthorizationUsedBefore(from, nonce));
+        _requireSigned(from, keccak256(abi.encode(typehash, transfer)), signature);
+
+        authorizationState[from][nonce] = true;
+
+        emit AuthorizationUsed(from, nonce);
+
+        _transfer(from, transfer.to, transfer.value);
+    }
+
+    function _cancel(address authorizer, bytes32 nonce, bytes memory signature) private {
         require(!authorizationState[authorizer][nonce], AuthorizationUsedBefore(authorizer, nonce));
         _requireSigned(authorizer, keccak256(abi.encode(CANCEL_AUTHORIZATION_TYPEHASH, authorizer, nonce)), signature);
 
@@ -96,25 +146,7 @@ contract TestCurrency is ERC20Permit {
         emit AuthorizationCanceled(authorizer, nonce);
     }
 
-    function _useAuthorization(
-        address from,
-        bytes32 nonce,
-        uint256 validAfter,
-        uint256 validBefore,
-        bytes32 structHash,
-        bytes calldata signature
-    ) private {
-        require(block.timestamp > validAfter, AuthorizationNotYetValid(validAfter));
-        require(block.timestamp < validBefore, AuthorizationExpired(validBefore));
-        require(!authorizationState[from][nonce], AuthorizationUsedBefore(from, nonce));
-        _requireSigned(from, structHash, signature);
-
-        authorizationState[from][nonce] = true;
-
-        emit AuthorizationUsed(from, nonce);
-    }
-
-    function _requireSigned(address signer, bytes32 structHash, bytes calldata signature) private view {
+    function _requireSigned(address signer, bytes32 structHash, bytes memory signature) private view {
         bytes32 digest = _hashTypedDataV4(structHash);
         require(SignatureChecker.isValidSignatureNow(signer, digest, signature), SignatureInvalid(signer));
     }

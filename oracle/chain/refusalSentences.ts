@@ -113,7 +113,6 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
     "The proof doesn't vouch for batch {batchId}: too few members of the committee {attestor} signed it, or another one",
   BatchOutOfSequence: "A batch of number {last} has settled in its lane, so one of number {sequence} comes too late",
   BatchSettledBefore: "Batch {batchId} has settled before: nothing is charged twice",
-  BalanceAboveLimit: "License {licenseId} would hold {balance:money}, more than an account can: deposit less",
   CapCutNone: "No lower cap was announced for license {licenseId}: there is nothing to put in force",
   CapCutRunning: "The lower cap of license {licenseId} can be put in force from {readyAt:time} on",
   CallerNotAttestor: "The attestors' share of batch {batchId} goes to its plan's attestor, and not to {caller}",

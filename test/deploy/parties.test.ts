@@ -18,6 +18,7 @@ import {
   registration,
   settle,
   signOffer,
+  signPayment,
   usd,
   WAIT,
   worth,
@@ -168,6 +169,20 @@ const PARTIES: Record<string, Record<string, Party>> = {
   },
   UsageEscrow: {
     buy: anybody(({ market }, by) => market.licet.escrow.connect(by).buy(purchaseOf(market, { to: KEY }))),
+    buyWithPermit: anybody(({ market }, by) =>
+      market.licet.escrow.connect(by).buyWithPermit(purchaseOf(market, { to: KEY }), 27, id("r"), id("s")),
+    ),
+    buyWithAuthorization: anybody(async ({ market }, by) => {
+      const { escrow } = market.licet;
+      const purchase = purchaseOf(market, { amount: 1n });
+      const payment = await signPayment(market, 1n, (salt) => escrow.purchaseHash(purchase, salt));
+      return escrow.connect(by).buyWithAuthorization(purchase, payment);
+    }),
+    depositWithAuthorization: anybody(async ({ market, waiting }, by) => {
+      const { escrow } = market.licet;
+      const payment = await signPayment(market, 1n, (salt) => escrow.depositHash(waiting, 1, salt));
+      return escrow.connect(by).depositWithAuthorization(waiting, 1, payment);
+    }),
     deposit: anybody(({ market, waiting }, by) => market.licet.escrow.connect(by).deposit(waiting, 1)),
     depositWithPermit: anybody(({ market, waiting }, by) =>
       market.licet.escrow.connect(by).depositWithPermit(waiting, 1, 0, 27, id("r"), id("s")),
@@ -228,8 +243,12 @@ const PARTIES: Record<string, Record<string, Party>> = {
 
 /** Which functions of UsageEscrow each function of the library runs for; the others are views. */
 const DESK: Record<string, string> = {
-  open: "buy",
-  credit: "deposit",
+  buy: "buy",
+  buyWithPermit: "buyWithPermit",
+  buyWithAuthorization: "buyWithAuthorization",
+  deposit: "deposit",
+  depositWithPermit: "depositWithPermit",
+  depositWithAuthorization: "depositWithAuthorization",
   setCap: "setCap",
   applyCapCut: "applyCapCut",
   changeService: "changeService",
@@ -306,7 +325,7 @@ describe("parties", () => {
       const desk = await hre.ethers.deployContract("LicenseDesk");
       for (const [signature, selector] of Object.entries(await signatures())) {
         if (DESK_VIEWS.includes(nameOf(signature))) continue;
-        const data = `0x${selector}${"01".padStart(64, "0").repeat(8)}`;
+        const data = `0x${selector}${"01".padStart(64, "0").repeat(20)}`;
         await expect(ready.market.outsider.sendTransaction({ to: await desk.getAddress(), data }), signature).to.be
           .reverted;
       }

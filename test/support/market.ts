@@ -6,6 +6,7 @@ import {
   keccak256,
   MaxUint256,
   parseEther,
+  Signature,
   Wallet,
   type BytesLike,
   type Result,
@@ -333,6 +334,83 @@ export async function buyLicense(market: Market, amount: bigint, changes: Partia
   const { escrow, licenses } = market.licet;
   await escrow.connect(market.licensee).buy(purchaseOf(market, { amount, ...changes }));
   return licenses.licenseCount();
+}
+
+/** What EIP-3009 has a payer sign. */
+const AUTHORIZATION_FIELDS = [
+  { name: "from", type: "address" },
+  { name: "to", type: "address" },
+  { name: "value", type: "uint256" },
+  { name: "validAfter", type: "uint256" },
+  { name: "validBefore", type: "uint256" },
+  { name: "nonce", type: "bytes32" },
+];
+
+export interface Payment {
+  /** Whose money it is; the signer's, if it isn't named. */
+  from: string;
+  /** Whom it is for. */
+  to: string;
+  validAfter: number;
+  validBefore: number;
+  /** As what it is signed. */
+  as: "ReceiveWithAuthorization" | "TransferWithAuthorization";
+  chainId: bigint;
+}
+
+/** A payment of `value` for what `hashOf` says of a salt, signed by `signer`; `changes` say what is different. */
+export async function signPayment(
+  { licet, licensee }: Market,
+  value: bigint,
+  hashOf: (salt: string) => Promise<string>,
+  {
+    signer = licensee as Signer,
+    salt = id("salt"),
+    ...changes
+  }: Partial<Payment & { signer: Signer; salt: string }> = {},
+) {
+  const { chainId } = await hre.ethers.provider.getNetwork();
+  const payment: Payment = {
+    from: await signer.getAddress(),
+    to: await licet.escrow.getAddress(),
+    validAfter: 0,
+    validBefore: 2 ** 40,
+    as: "ReceiveWithAuthorization",
+    chainId,
+    ...changes,
+  };
+  const { from, validAfter, validBefore } = payment;
+  const signature = await signer.signTypedData(
+    { name: "Test USD", version: "1", chainId: payment.chainId, verifyingContract: await licet.currency.getAddress() },
+    { [payment.as]: AUTHORIZATION_FIELDS },
+    { from, to: payment.to, value, validAfter, validBefore, nonce: await hashOf(salt) },
+  );
+  return { from, validAfter, validBefore, salt, signature };
+}
+
+/** The caller's permit (EIP-2612) for the escrow, as its arguments are. */
+export async function signPermit(
+  { licet, licensee }: Market,
+  value: bigint,
+  deadline: bigint | number,
+  signer: Signer = licensee,
+) {
+  const { chainId } = await hre.ethers.provider.getNetwork();
+  const owner = licensee.address;
+  const fields = "address owner,address spender,uint256 value,uint256 nonce,uint256 deadline".split(",");
+  const signature = await signer.signTypedData(
+    { name: "Test USD", version: "1", chainId, verifyingContract: await licet.currency.getAddress() },
+    { Permit: fields.map((field) => field.split(" ")).map(([type, name]) => ({ type, name })) },
+    {
+      owner,
+      spender: await licet.escrow.getAddress(),
+      value,
+      nonce: await licet.currency.nonces(owner),
+      deadline,
+    },
+  );
+  const { v, r, s } = Signature.from(signature);
+  return { v, r, s };
 }
 
 /** A license's usage in a batch: a request of 1,000 tokens in and 500 out, unless `usage` says otherwise. */

@@ -1,6 +1,6 @@
 import { loadFixture, setStorageAt, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { AbiCoder, keccak256, MaxUint256, Signature, toBeHex, type Signer } from "ethers";
+import { AbiCoder, keccak256, MaxUint256, toBeHex, type Signer } from "ethers";
 import hre from "hardhat";
 import { CurrencyOfDecimals__factory, FeeOnTransferCurrency__factory } from "../../typechain-types";
 import {
@@ -13,6 +13,7 @@ import {
   LicenseStatus,
   purchaseOf,
   settle,
+  signPermit,
   structOf,
   usd,
   type Market,
@@ -321,18 +322,14 @@ describe("UsageEscrow", () => {
     });
 
     describe("when the balance would be wider than its 64 bits", () => {
-      it("reverts with BalanceAboveLimit", async () => {
-        const amount = UINT64_MAX - usd(10) + 1n;
-        await expect(escrow.deposit(licenseId, amount))
-          .to.be.revertedWithCustomError(escrow, "BalanceAboveLimit")
-          .withArgs(licenseId, UINT64_MAX + 1n);
-      });
-
-      it("takes one unit less, if the ceiling allows", async () => {
+      it("reverts with DepositCeilingReached, since no ceiling is wider: one unit less is taken", async () => {
         const amount = UINT64_MAX - usd(10);
         await escrow.connect(market.governor).raiseDepositCeiling(UINT64_MAX);
-        await currency.mint(market.licensee, amount);
-        await currency.connect(market.licensee).approve(escrow, amount);
+        await currency.mint(market.licensee, amount + 1n);
+        await currency.connect(market.licensee).approve(escrow, amount + 1n);
+        await expect(escrow.deposit(licenseId, amount + 1n))
+          .to.be.revertedWithCustomError(escrow, "DepositCeilingReached")
+          .withArgs(usd(10), UINT64_MAX);
         await escrow.deposit(licenseId, amount);
         expect((await escrow.accountOf(licenseId)).balance).to.equal(UINT64_MAX);
       });
@@ -413,27 +410,7 @@ describe("UsageEscrow", () => {
     });
 
     const permitOf = async (value: bigint, deadline: bigint = MaxUint256, signer = market.licensee) => {
-      const { chainId } = await hre.ethers.provider.getNetwork();
-      const signature = await signer.signTypedData(
-        { name: "Test USD", version: "1", chainId, verifyingContract: await currency.getAddress() },
-        {
-          Permit: [
-            { name: "owner", type: "address" },
-            { name: "spender", type: "address" },
-            { name: "value", type: "uint256" },
-            { name: "nonce", type: "uint256" },
-            { name: "deadline", type: "uint256" },
-          ],
-        },
-        {
-          owner: market.licensee.address,
-          spender: await escrow.getAddress(),
-          value,
-          nonce: await currency.nonces(market.licensee),
-          deadline,
-        },
-      );
-      const { v, r, s } = Signature.from(signature);
+      const { v, r, s } = await signPermit(market, value, deadline, signer);
       return [deadline, v, r, s] as const;
     };
 

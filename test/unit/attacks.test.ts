@@ -1,6 +1,6 @@
 import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, Wallet, ZeroHash } from "ethers";
+import { id, Wallet, ZeroAddress, ZeroHash } from "ethers";
 import hre from "hardhat";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import {
@@ -28,6 +28,7 @@ import {
   purchaseOf,
   registration,
   settle,
+  signPayment,
   stakeOf,
   STOP_GRACE,
   usd,
@@ -591,10 +592,23 @@ describe("attacks", () => {
       await escrow.release(released);
     });
 
+    const pay = (hashOf: (salt: string) => Promise<string>) => signPayment(market, 1n, hashOf);
     const outer: [string, () => Promise<unknown>][] = [
       ["buy", () => escrow.connect(market.licensee).buy(purchaseOf(market, { amount: usd(1) }))],
       ["deposit", () => escrow.connect(market.licensee).deposit(licenseId, usd(1))],
       ["withdraw", () => escrow.connect(market.licensee).withdraw(licenseId, market.licensee)],
+      [
+        "buyWithAuthorization",
+        async () => {
+          const purchase = purchaseOf(market, { amount: 1n });
+          return escrow.buyWithAuthorization(purchase, await pay((salt) => escrow.purchaseHash(purchase, salt)));
+        },
+      ],
+      [
+        "depositWithAuthorization",
+        async () =>
+          escrow.depositWithAuthorization(licenseId, 1, await pay((salt) => escrow.depositHash(licenseId, 1, salt))),
+      ],
       ["withdrawEarnings", () => escrow.connect(market.operator).withdrawEarnings(1, market.operator)],
       ["withdrawFees", () => escrow.withdrawFees()],
       ["payPool", () => escrow.payPool(1)],
@@ -605,8 +619,12 @@ describe("attacks", () => {
       it(`nothing that moves money can be called in the middle of ${name}`, async () => {
         const { interface: abi } = escrow;
         const header = { ...zeroHeader, entriesHash: id("") };
+        const unsigned = { from: ZeroAddress, validAfter: 0, validBefore: 0, salt: ZeroHash, signature: "0x" };
         const calls = [
           abi.encodeFunctionData("buy", [purchaseOf(market, { amount: 1n })]),
+          abi.encodeFunctionData("buyWithPermit", [purchaseOf(market), 27, id("r"), id("s")]),
+          abi.encodeFunctionData("buyWithAuthorization", [purchaseOf(market), unsigned]),
+          abi.encodeFunctionData("depositWithAuthorization", [licenseId, 1, unsigned]),
           abi.encodeFunctionData("deposit", [licenseId, 1]),
           abi.encodeFunctionData("depositWithPermit", [licenseId, 1, 0, 27, id("r"), id("s")]),
           abi.encodeFunctionData("withdraw", [licenseId, market.outsider.address]),

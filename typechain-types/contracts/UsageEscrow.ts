@@ -112,6 +112,28 @@ export type PurchaseStructOutput = [
   deadline: bigint;
 };
 
+export type AuthorizationStruct = {
+  from: AddressLike;
+  validAfter: BigNumberish;
+  validBefore: BigNumberish;
+  salt: BytesLike;
+  signature: BytesLike;
+};
+
+export type AuthorizationStructOutput = [
+  from: string,
+  validAfter: bigint,
+  validBefore: bigint,
+  salt: string,
+  signature: string
+] & {
+  from: string;
+  validAfter: bigint;
+  validBefore: bigint;
+  salt: string;
+  signature: string;
+};
+
 export declare namespace UsageEscrow {
   export type DeploymentStruct = {
     authority: AddressLike;
@@ -351,6 +373,8 @@ export interface UsageEscrowInterface extends Interface {
       | "batchOf"
       | "batchStatusOf"
       | "buy"
+      | "buyWithAuthorization"
+      | "buyWithPermit"
       | "capOf"
       | "changeService"
       | "closeTerm"
@@ -358,6 +382,8 @@ export interface UsageEscrowInterface extends Interface {
       | "committedOf"
       | "deposit"
       | "depositCeiling"
+      | "depositHash"
+      | "depositWithAuthorization"
       | "depositWithPermit"
       | "eip712Domain"
       | "end"
@@ -372,6 +398,7 @@ export interface UsageEscrowInterface extends Interface {
       | "payPool"
       | "previewSettle"
       | "protocolFees"
+      | "purchaseHash"
       | "raiseDepositCeiling"
       | "raiseGeneration"
       | "release"
@@ -487,6 +514,14 @@ export interface UsageEscrowInterface extends Interface {
     values: [BytesLike]
   ): string;
   encodeFunctionData(functionFragment: "buy", values: [PurchaseStruct]): string;
+  encodeFunctionData(
+    functionFragment: "buyWithAuthorization",
+    values: [PurchaseStruct, AuthorizationStruct]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "buyWithPermit",
+    values: [PurchaseStruct, BigNumberish, BytesLike, BytesLike]
+  ): string;
   encodeFunctionData(functionFragment: "capOf", values: [BigNumberish]): string;
   encodeFunctionData(
     functionFragment: "changeService",
@@ -511,6 +546,14 @@ export interface UsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "depositCeiling",
     values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "depositHash",
+    values: [BigNumberish, BigNumberish, BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "depositWithAuthorization",
+    values: [BigNumberish, BigNumberish, AuthorizationStruct]
   ): string;
   encodeFunctionData(
     functionFragment: "depositWithPermit",
@@ -562,6 +605,10 @@ export interface UsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "protocolFees",
     values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "purchaseHash",
+    values: [PurchaseStruct, BytesLike]
   ): string;
   encodeFunctionData(
     functionFragment: "raiseDepositCeiling",
@@ -681,6 +728,14 @@ export interface UsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "buy", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "buyWithAuthorization",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "buyWithPermit",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "capOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "changeService",
@@ -698,6 +753,14 @@ export interface UsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "deposit", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "depositCeiling",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "depositHash",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "depositWithAuthorization",
     data: BytesLike
   ): Result;
   decodeFunctionResult(
@@ -733,6 +796,10 @@ export interface UsageEscrowInterface extends Interface {
   ): Result;
   decodeFunctionResult(
     functionFragment: "protocolFees",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "purchaseHash",
     data: BytesLike
   ): Result;
   decodeFunctionResult(
@@ -1449,6 +1516,18 @@ export interface UsageEscrow extends BaseContract {
 
   buy: TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
 
+  buyWithAuthorization: TypedContractMethod<
+    [purchase: PurchaseStruct, authorization: AuthorizationStruct],
+    [bigint],
+    "nonpayable"
+  >;
+
+  buyWithPermit: TypedContractMethod<
+    [purchase: PurchaseStruct, v: BigNumberish, r: BytesLike, s: BytesLike],
+    [bigint],
+    "nonpayable"
+  >;
+
   capOf: TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
 
   changeService: TypedContractMethod<
@@ -1478,6 +1557,22 @@ export interface UsageEscrow extends BaseContract {
   >;
 
   depositCeiling: TypedContractMethod<[], [bigint], "view">;
+
+  depositHash: TypedContractMethod<
+    [licenseId: BigNumberish, amount: BigNumberish, salt: BytesLike],
+    [string],
+    "view"
+  >;
+
+  depositWithAuthorization: TypedContractMethod<
+    [
+      licenseId: BigNumberish,
+      amount: BigNumberish,
+      authorization: AuthorizationStruct
+    ],
+    [void],
+    "nonpayable"
+  >;
 
   depositWithPermit: TypedContractMethod<
     [
@@ -1557,6 +1652,12 @@ export interface UsageEscrow extends BaseContract {
   >;
 
   protocolFees: TypedContractMethod<[], [bigint], "view">;
+
+  purchaseHash: TypedContractMethod<
+    [purchase: PurchaseStruct, salt: BytesLike],
+    [string],
+    "view"
+  >;
 
   raiseDepositCeiling: TypedContractMethod<
     [ceiling: BigNumberish],
@@ -1725,6 +1826,20 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "buy"
   ): TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
   getFunction(
+    nameOrSignature: "buyWithAuthorization"
+  ): TypedContractMethod<
+    [purchase: PurchaseStruct, authorization: AuthorizationStruct],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "buyWithPermit"
+  ): TypedContractMethod<
+    [purchase: PurchaseStruct, v: BigNumberish, r: BytesLike, s: BytesLike],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "capOf"
   ): TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
   getFunction(
@@ -1757,6 +1872,24 @@ export interface UsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "depositCeiling"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "depositHash"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, amount: BigNumberish, salt: BytesLike],
+    [string],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "depositWithAuthorization"
+  ): TypedContractMethod<
+    [
+      licenseId: BigNumberish,
+      amount: BigNumberish,
+      authorization: AuthorizationStruct
+    ],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "depositWithPermit"
   ): TypedContractMethod<
@@ -1842,6 +1975,13 @@ export interface UsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "protocolFees"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "purchaseHash"
+  ): TypedContractMethod<
+    [purchase: PurchaseStruct, salt: BytesLike],
+    [string],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "raiseDepositCeiling"
   ): TypedContractMethod<[ceiling: BigNumberish], [void], "nonpayable">;

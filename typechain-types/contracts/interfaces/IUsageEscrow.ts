@@ -112,6 +112,28 @@ export type PurchaseStructOutput = [
   deadline: bigint;
 };
 
+export type AuthorizationStruct = {
+  from: AddressLike;
+  validAfter: BigNumberish;
+  validBefore: BigNumberish;
+  salt: BytesLike;
+  signature: BytesLike;
+};
+
+export type AuthorizationStructOutput = [
+  from: string,
+  validAfter: bigint,
+  validBefore: bigint,
+  salt: string,
+  signature: string
+] & {
+  from: string;
+  validAfter: bigint;
+  validBefore: bigint;
+  salt: string;
+  signature: string;
+};
+
 export declare namespace IUsageEscrow {
   export type SplitStruct = {
     operator: BigNumberish;
@@ -303,6 +325,8 @@ export interface IUsageEscrowInterface extends Interface {
       | "batchOf"
       | "batchStatusOf"
       | "buy"
+      | "buyWithAuthorization"
+      | "buyWithPermit"
       | "capOf"
       | "changeService"
       | "closeTerm"
@@ -310,6 +334,8 @@ export interface IUsageEscrowInterface extends Interface {
       | "committedOf"
       | "deposit"
       | "depositCeiling"
+      | "depositHash"
+      | "depositWithAuthorization"
       | "depositWithPermit"
       | "end"
       | "feeBps"
@@ -322,6 +348,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "payPool"
       | "previewSettle"
       | "protocolFees"
+      | "purchaseHash"
       | "raiseDepositCeiling"
       | "raiseGeneration"
       | "release"
@@ -416,6 +443,14 @@ export interface IUsageEscrowInterface extends Interface {
     values: [BytesLike]
   ): string;
   encodeFunctionData(functionFragment: "buy", values: [PurchaseStruct]): string;
+  encodeFunctionData(
+    functionFragment: "buyWithAuthorization",
+    values: [PurchaseStruct, AuthorizationStruct]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "buyWithPermit",
+    values: [PurchaseStruct, BigNumberish, BytesLike, BytesLike]
+  ): string;
   encodeFunctionData(functionFragment: "capOf", values: [BigNumberish]): string;
   encodeFunctionData(
     functionFragment: "changeService",
@@ -440,6 +475,14 @@ export interface IUsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "depositCeiling",
     values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "depositHash",
+    values: [BigNumberish, BigNumberish, BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "depositWithAuthorization",
+    values: [BigNumberish, BigNumberish, AuthorizationStruct]
   ): string;
   encodeFunctionData(
     functionFragment: "depositWithPermit",
@@ -483,6 +526,10 @@ export interface IUsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "protocolFees",
     values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "purchaseHash",
+    values: [PurchaseStruct, BytesLike]
   ): string;
   encodeFunctionData(
     functionFragment: "raiseDepositCeiling",
@@ -580,6 +627,14 @@ export interface IUsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "buy", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "buyWithAuthorization",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "buyWithPermit",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "capOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "changeService",
@@ -597,6 +652,14 @@ export interface IUsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "deposit", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "depositCeiling",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "depositHash",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "depositWithAuthorization",
     data: BytesLike
   ): Result;
   decodeFunctionResult(
@@ -624,6 +687,10 @@ export interface IUsageEscrowInterface extends Interface {
   ): Result;
   decodeFunctionResult(
     functionFragment: "protocolFees",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "purchaseHash",
     data: BytesLike
   ): Result;
   decodeFunctionResult(
@@ -1302,6 +1369,18 @@ export interface IUsageEscrow extends BaseContract {
 
   buy: TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
 
+  buyWithAuthorization: TypedContractMethod<
+    [purchase: PurchaseStruct, authorization: AuthorizationStruct],
+    [bigint],
+    "nonpayable"
+  >;
+
+  buyWithPermit: TypedContractMethod<
+    [purchase: PurchaseStruct, v: BigNumberish, r: BytesLike, s: BytesLike],
+    [bigint],
+    "nonpayable"
+  >;
+
   capOf: TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
 
   changeService: TypedContractMethod<
@@ -1331,6 +1410,22 @@ export interface IUsageEscrow extends BaseContract {
   >;
 
   depositCeiling: TypedContractMethod<[], [bigint], "view">;
+
+  depositHash: TypedContractMethod<
+    [licenseId: BigNumberish, amount: BigNumberish, salt: BytesLike],
+    [string],
+    "view"
+  >;
+
+  depositWithAuthorization: TypedContractMethod<
+    [
+      licenseId: BigNumberish,
+      amount: BigNumberish,
+      authorization: AuthorizationStruct
+    ],
+    [void],
+    "nonpayable"
+  >;
 
   depositWithPermit: TypedContractMethod<
     [
@@ -1392,6 +1487,12 @@ export interface IUsageEscrow extends BaseContract {
   >;
 
   protocolFees: TypedContractMethod<[], [bigint], "view">;
+
+  purchaseHash: TypedContractMethod<
+    [purchase: PurchaseStruct, salt: BytesLike],
+    [string],
+    "view"
+  >;
 
   raiseDepositCeiling: TypedContractMethod<
     [ceiling: BigNumberish],
@@ -1536,6 +1637,20 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "buy"
   ): TypedContractMethod<[purchase: PurchaseStruct], [bigint], "nonpayable">;
   getFunction(
+    nameOrSignature: "buyWithAuthorization"
+  ): TypedContractMethod<
+    [purchase: PurchaseStruct, authorization: AuthorizationStruct],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "buyWithPermit"
+  ): TypedContractMethod<
+    [purchase: PurchaseStruct, v: BigNumberish, r: BytesLike, s: BytesLike],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "capOf"
   ): TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
   getFunction(
@@ -1568,6 +1683,24 @@ export interface IUsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "depositCeiling"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "depositHash"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, amount: BigNumberish, salt: BytesLike],
+    [string],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "depositWithAuthorization"
+  ): TypedContractMethod<
+    [
+      licenseId: BigNumberish,
+      amount: BigNumberish,
+      authorization: AuthorizationStruct
+    ],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "depositWithPermit"
   ): TypedContractMethod<
@@ -1633,6 +1766,13 @@ export interface IUsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "protocolFees"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "purchaseHash"
+  ): TypedContractMethod<
+    [purchase: PurchaseStruct, salt: BytesLike],
+    [string],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "raiseDepositCeiling"
   ): TypedContractMethod<[ceiling: BigNumberish], [void], "nonpayable">;

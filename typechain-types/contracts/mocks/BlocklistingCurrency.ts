@@ -35,7 +35,8 @@ export interface BlocklistingCurrencyInterface extends Interface {
       | "authorizationState"
       | "balanceOf"
       | "blockAccount"
-      | "cancelAuthorization"
+      | "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
+      | "cancelAuthorization(address,bytes32,bytes)"
       | "decimals"
       | "eip712Domain"
       | "isBlocked"
@@ -43,12 +44,14 @@ export interface BlocklistingCurrencyInterface extends Interface {
       | "name"
       | "nonces"
       | "permit"
-      | "receiveWithAuthorization"
+      | "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+      | "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
       | "symbol"
       | "totalSupply"
       | "transfer"
       | "transferFrom"
-      | "transferWithAuthorization"
+      | "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+      | "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
   ): FunctionFragment;
 
   getEvent(
@@ -97,7 +100,11 @@ export interface BlocklistingCurrencyInterface extends Interface {
     values: [AddressLike]
   ): string;
   encodeFunctionData(
-    functionFragment: "cancelAuthorization",
+    functionFragment: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
+    values: [AddressLike, BytesLike, BigNumberish, BytesLike, BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "cancelAuthorization(address,bytes32,bytes)",
     values: [AddressLike, BytesLike, BytesLike]
   ): string;
   encodeFunctionData(functionFragment: "decimals", values?: undefined): string;
@@ -128,12 +135,26 @@ export interface BlocklistingCurrencyInterface extends Interface {
     ]
   ): string;
   encodeFunctionData(
-    functionFragment: "receiveWithAuthorization",
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
     values: [
       AddressLike,
       AddressLike,
       BigNumberish,
       BigNumberish,
+      BigNumberish,
+      BytesLike,
+      BytesLike
+    ]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
+    values: [
+      AddressLike,
+      AddressLike,
+      BigNumberish,
+      BigNumberish,
+      BigNumberish,
+      BytesLike,
       BigNumberish,
       BytesLike,
       BytesLike
@@ -153,12 +174,26 @@ export interface BlocklistingCurrencyInterface extends Interface {
     values: [AddressLike, AddressLike, BigNumberish]
   ): string;
   encodeFunctionData(
-    functionFragment: "transferWithAuthorization",
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
     values: [
       AddressLike,
       AddressLike,
       BigNumberish,
       BigNumberish,
+      BigNumberish,
+      BytesLike,
+      BytesLike
+    ]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
+    values: [
+      AddressLike,
+      AddressLike,
+      BigNumberish,
+      BigNumberish,
+      BigNumberish,
+      BytesLike,
       BigNumberish,
       BytesLike,
       BytesLike
@@ -193,7 +228,11 @@ export interface BlocklistingCurrencyInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
-    functionFragment: "cancelAuthorization",
+    functionFragment: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "cancelAuthorization(address,bytes32,bytes)",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "decimals", data: BytesLike): Result;
@@ -207,7 +246,11 @@ export interface BlocklistingCurrencyInterface extends Interface {
   decodeFunctionResult(functionFragment: "nonces", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "permit", data: BytesLike): Result;
   decodeFunctionResult(
-    functionFragment: "receiveWithAuthorization",
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "symbol", data: BytesLike): Result;
@@ -221,7 +264,11 @@ export interface BlocklistingCurrencyInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
-    functionFragment: "transferWithAuthorization",
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
     data: BytesLike
   ): Result;
 }
@@ -383,7 +430,19 @@ export interface BlocklistingCurrency extends BaseContract {
     "nonpayable"
   >;
 
-  cancelAuthorization: TypedContractMethod<
+  "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      authorizer: AddressLike,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "cancelAuthorization(address,bytes32,bytes)": TypedContractMethod<
     [authorizer: AddressLike, nonce: BytesLike, signature: BytesLike],
     [void],
     "nonpayable"
@@ -433,7 +492,7 @@ export interface BlocklistingCurrency extends BaseContract {
     "nonpayable"
   >;
 
-  receiveWithAuthorization: TypedContractMethod<
+  "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)": TypedContractMethod<
     [
       from: AddressLike,
       to: AddressLike,
@@ -442,6 +501,22 @@ export interface BlocklistingCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -463,7 +538,7 @@ export interface BlocklistingCurrency extends BaseContract {
     "nonpayable"
   >;
 
-  transferWithAuthorization: TypedContractMethod<
+  "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)": TypedContractMethod<
     [
       from: AddressLike,
       to: AddressLike,
@@ -472,6 +547,22 @@ export interface BlocklistingCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -521,7 +612,20 @@ export interface BlocklistingCurrency extends BaseContract {
     nameOrSignature: "blockAccount"
   ): TypedContractMethod<[account: AddressLike], [void], "nonpayable">;
   getFunction(
-    nameOrSignature: "cancelAuthorization"
+    nameOrSignature: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      authorizer: AddressLike,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "cancelAuthorization(address,bytes32,bytes)"
   ): TypedContractMethod<
     [authorizer: AddressLike, nonce: BytesLike, signature: BytesLike],
     [void],
@@ -579,7 +683,7 @@ export interface BlocklistingCurrency extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "receiveWithAuthorization"
+    nameOrSignature: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
   ): TypedContractMethod<
     [
       from: AddressLike,
@@ -589,6 +693,23 @@ export interface BlocklistingCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -614,7 +735,7 @@ export interface BlocklistingCurrency extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "transferWithAuthorization"
+    nameOrSignature: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
   ): TypedContractMethod<
     [
       from: AddressLike,
@@ -624,6 +745,23 @@ export interface BlocklistingCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"

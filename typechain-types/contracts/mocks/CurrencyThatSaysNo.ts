@@ -34,20 +34,23 @@ export interface CurrencyThatSaysNoInterface extends Interface {
       | "approve"
       | "authorizationState"
       | "balanceOf"
-      | "cancelAuthorization"
+      | "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
+      | "cancelAuthorization(address,bytes32,bytes)"
       | "decimals"
       | "eip712Domain"
       | "mint"
       | "name"
       | "nonces"
       | "permit"
-      | "receiveWithAuthorization"
+      | "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+      | "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
       | "sayNo"
       | "symbol"
       | "totalSupply"
       | "transfer"
       | "transferFrom"
-      | "transferWithAuthorization"
+      | "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+      | "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
   ): FunctionFragment;
 
   getEvent(
@@ -92,7 +95,11 @@ export interface CurrencyThatSaysNoInterface extends Interface {
     values: [AddressLike]
   ): string;
   encodeFunctionData(
-    functionFragment: "cancelAuthorization",
+    functionFragment: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
+    values: [AddressLike, BytesLike, BigNumberish, BytesLike, BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "cancelAuthorization(address,bytes32,bytes)",
     values: [AddressLike, BytesLike, BytesLike]
   ): string;
   encodeFunctionData(functionFragment: "decimals", values?: undefined): string;
@@ -119,12 +126,26 @@ export interface CurrencyThatSaysNoInterface extends Interface {
     ]
   ): string;
   encodeFunctionData(
-    functionFragment: "receiveWithAuthorization",
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
     values: [
       AddressLike,
       AddressLike,
       BigNumberish,
       BigNumberish,
+      BigNumberish,
+      BytesLike,
+      BytesLike
+    ]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
+    values: [
+      AddressLike,
+      AddressLike,
+      BigNumberish,
+      BigNumberish,
+      BigNumberish,
+      BytesLike,
       BigNumberish,
       BytesLike,
       BytesLike
@@ -145,12 +166,26 @@ export interface CurrencyThatSaysNoInterface extends Interface {
     values: [AddressLike, AddressLike, BigNumberish]
   ): string;
   encodeFunctionData(
-    functionFragment: "transferWithAuthorization",
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
     values: [
       AddressLike,
       AddressLike,
       BigNumberish,
       BigNumberish,
+      BigNumberish,
+      BytesLike,
+      BytesLike
+    ]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
+    values: [
+      AddressLike,
+      AddressLike,
+      BigNumberish,
+      BigNumberish,
+      BigNumberish,
+      BytesLike,
       BigNumberish,
       BytesLike,
       BytesLike
@@ -181,7 +216,11 @@ export interface CurrencyThatSaysNoInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(
-    functionFragment: "cancelAuthorization",
+    functionFragment: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "cancelAuthorization(address,bytes32,bytes)",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "decimals", data: BytesLike): Result;
@@ -194,7 +233,11 @@ export interface CurrencyThatSaysNoInterface extends Interface {
   decodeFunctionResult(functionFragment: "nonces", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "permit", data: BytesLike): Result;
   decodeFunctionResult(
-    functionFragment: "receiveWithAuthorization",
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "sayNo", data: BytesLike): Result;
@@ -209,7 +252,11 @@ export interface CurrencyThatSaysNoInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
-    functionFragment: "transferWithAuthorization",
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
     data: BytesLike
   ): Result;
 }
@@ -365,7 +412,19 @@ export interface CurrencyThatSaysNo extends BaseContract {
 
   balanceOf: TypedContractMethod<[account: AddressLike], [bigint], "view">;
 
-  cancelAuthorization: TypedContractMethod<
+  "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      authorizer: AddressLike,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "cancelAuthorization(address,bytes32,bytes)": TypedContractMethod<
     [authorizer: AddressLike, nonce: BytesLike, signature: BytesLike],
     [void],
     "nonpayable"
@@ -413,7 +472,7 @@ export interface CurrencyThatSaysNo extends BaseContract {
     "nonpayable"
   >;
 
-  receiveWithAuthorization: TypedContractMethod<
+  "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)": TypedContractMethod<
     [
       from: AddressLike,
       to: AddressLike,
@@ -422,6 +481,22 @@ export interface CurrencyThatSaysNo extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -445,7 +520,7 @@ export interface CurrencyThatSaysNo extends BaseContract {
     "nonpayable"
   >;
 
-  transferWithAuthorization: TypedContractMethod<
+  "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)": TypedContractMethod<
     [
       from: AddressLike,
       to: AddressLike,
@@ -454,6 +529,22 @@ export interface CurrencyThatSaysNo extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -500,7 +591,20 @@ export interface CurrencyThatSaysNo extends BaseContract {
     nameOrSignature: "balanceOf"
   ): TypedContractMethod<[account: AddressLike], [bigint], "view">;
   getFunction(
-    nameOrSignature: "cancelAuthorization"
+    nameOrSignature: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      authorizer: AddressLike,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "cancelAuthorization(address,bytes32,bytes)"
   ): TypedContractMethod<
     [authorizer: AddressLike, nonce: BytesLike, signature: BytesLike],
     [void],
@@ -555,7 +659,7 @@ export interface CurrencyThatSaysNo extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "receiveWithAuthorization"
+    nameOrSignature: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
   ): TypedContractMethod<
     [
       from: AddressLike,
@@ -565,6 +669,23 @@ export interface CurrencyThatSaysNo extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -593,7 +714,7 @@ export interface CurrencyThatSaysNo extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "transferWithAuthorization"
+    nameOrSignature: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
   ): TypedContractMethod<
     [
       from: AddressLike,
@@ -603,6 +724,23 @@ export interface CurrencyThatSaysNo extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"

@@ -34,21 +34,24 @@ export interface FeeOnTransferCurrencyInterface extends Interface {
       | "approve"
       | "authorizationState"
       | "balanceOf"
-      | "cancelAuthorization"
+      | "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
+      | "cancelAuthorization(address,bytes32,bytes)"
       | "decimals"
       | "eip712Domain"
       | "mint"
       | "name"
       | "nonces"
       | "permit"
-      | "receiveWithAuthorization"
+      | "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+      | "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
       | "symbol"
       | "takeToll"
       | "toll"
       | "totalSupply"
       | "transfer"
       | "transferFrom"
-      | "transferWithAuthorization"
+      | "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+      | "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
   ): FunctionFragment;
 
   getEvent(
@@ -93,7 +96,11 @@ export interface FeeOnTransferCurrencyInterface extends Interface {
     values: [AddressLike]
   ): string;
   encodeFunctionData(
-    functionFragment: "cancelAuthorization",
+    functionFragment: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
+    values: [AddressLike, BytesLike, BigNumberish, BytesLike, BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "cancelAuthorization(address,bytes32,bytes)",
     values: [AddressLike, BytesLike, BytesLike]
   ): string;
   encodeFunctionData(functionFragment: "decimals", values?: undefined): string;
@@ -120,12 +127,26 @@ export interface FeeOnTransferCurrencyInterface extends Interface {
     ]
   ): string;
   encodeFunctionData(
-    functionFragment: "receiveWithAuthorization",
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
     values: [
       AddressLike,
       AddressLike,
       BigNumberish,
       BigNumberish,
+      BigNumberish,
+      BytesLike,
+      BytesLike
+    ]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
+    values: [
+      AddressLike,
+      AddressLike,
+      BigNumberish,
+      BigNumberish,
+      BigNumberish,
+      BytesLike,
       BigNumberish,
       BytesLike,
       BytesLike
@@ -150,12 +171,26 @@ export interface FeeOnTransferCurrencyInterface extends Interface {
     values: [AddressLike, AddressLike, BigNumberish]
   ): string;
   encodeFunctionData(
-    functionFragment: "transferWithAuthorization",
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
     values: [
       AddressLike,
       AddressLike,
       BigNumberish,
       BigNumberish,
+      BigNumberish,
+      BytesLike,
+      BytesLike
+    ]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
+    values: [
+      AddressLike,
+      AddressLike,
+      BigNumberish,
+      BigNumberish,
+      BigNumberish,
+      BytesLike,
       BigNumberish,
       BytesLike,
       BytesLike
@@ -186,7 +221,11 @@ export interface FeeOnTransferCurrencyInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(
-    functionFragment: "cancelAuthorization",
+    functionFragment: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "cancelAuthorization(address,bytes32,bytes)",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "decimals", data: BytesLike): Result;
@@ -199,7 +238,11 @@ export interface FeeOnTransferCurrencyInterface extends Interface {
   decodeFunctionResult(functionFragment: "nonces", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "permit", data: BytesLike): Result;
   decodeFunctionResult(
-    functionFragment: "receiveWithAuthorization",
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "symbol", data: BytesLike): Result;
@@ -215,7 +258,11 @@ export interface FeeOnTransferCurrencyInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
-    functionFragment: "transferWithAuthorization",
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
     data: BytesLike
   ): Result;
 }
@@ -371,7 +418,19 @@ export interface FeeOnTransferCurrency extends BaseContract {
 
   balanceOf: TypedContractMethod<[account: AddressLike], [bigint], "view">;
 
-  cancelAuthorization: TypedContractMethod<
+  "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      authorizer: AddressLike,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "cancelAuthorization(address,bytes32,bytes)": TypedContractMethod<
     [authorizer: AddressLike, nonce: BytesLike, signature: BytesLike],
     [void],
     "nonpayable"
@@ -419,7 +478,7 @@ export interface FeeOnTransferCurrency extends BaseContract {
     "nonpayable"
   >;
 
-  receiveWithAuthorization: TypedContractMethod<
+  "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)": TypedContractMethod<
     [
       from: AddressLike,
       to: AddressLike,
@@ -428,6 +487,22 @@ export interface FeeOnTransferCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -453,7 +528,7 @@ export interface FeeOnTransferCurrency extends BaseContract {
     "nonpayable"
   >;
 
-  transferWithAuthorization: TypedContractMethod<
+  "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)": TypedContractMethod<
     [
       from: AddressLike,
       to: AddressLike,
@@ -462,6 +537,22 @@ export interface FeeOnTransferCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -508,7 +599,20 @@ export interface FeeOnTransferCurrency extends BaseContract {
     nameOrSignature: "balanceOf"
   ): TypedContractMethod<[account: AddressLike], [bigint], "view">;
   getFunction(
-    nameOrSignature: "cancelAuthorization"
+    nameOrSignature: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      authorizer: AddressLike,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "cancelAuthorization(address,bytes32,bytes)"
   ): TypedContractMethod<
     [authorizer: AddressLike, nonce: BytesLike, signature: BytesLike],
     [void],
@@ -563,7 +667,7 @@ export interface FeeOnTransferCurrency extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "receiveWithAuthorization"
+    nameOrSignature: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
   ): TypedContractMethod<
     [
       from: AddressLike,
@@ -573,6 +677,23 @@ export interface FeeOnTransferCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -604,7 +725,7 @@ export interface FeeOnTransferCurrency extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "transferWithAuthorization"
+    nameOrSignature: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
   ): TypedContractMethod<
     [
       from: AddressLike,
@@ -614,6 +735,23 @@ export interface FeeOnTransferCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"

@@ -35,19 +35,22 @@ export interface ReentrantCurrencyInterface extends Interface {
       | "arm"
       | "authorizationState"
       | "balanceOf"
-      | "cancelAuthorization"
+      | "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
+      | "cancelAuthorization(address,bytes32,bytes)"
       | "decimals"
       | "eip712Domain"
       | "mint"
       | "name"
       | "nonces"
       | "permit"
-      | "receiveWithAuthorization"
+      | "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+      | "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
       | "symbol"
       | "totalSupply"
       | "transfer"
       | "transferFrom"
-      | "transferWithAuthorization"
+      | "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+      | "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
   ): FunctionFragment;
 
   getEvent(
@@ -96,7 +99,11 @@ export interface ReentrantCurrencyInterface extends Interface {
     values: [AddressLike]
   ): string;
   encodeFunctionData(
-    functionFragment: "cancelAuthorization",
+    functionFragment: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
+    values: [AddressLike, BytesLike, BigNumberish, BytesLike, BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "cancelAuthorization(address,bytes32,bytes)",
     values: [AddressLike, BytesLike, BytesLike]
   ): string;
   encodeFunctionData(functionFragment: "decimals", values?: undefined): string;
@@ -123,12 +130,26 @@ export interface ReentrantCurrencyInterface extends Interface {
     ]
   ): string;
   encodeFunctionData(
-    functionFragment: "receiveWithAuthorization",
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
     values: [
       AddressLike,
       AddressLike,
       BigNumberish,
       BigNumberish,
+      BigNumberish,
+      BytesLike,
+      BytesLike
+    ]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
+    values: [
+      AddressLike,
+      AddressLike,
+      BigNumberish,
+      BigNumberish,
+      BigNumberish,
+      BytesLike,
       BigNumberish,
       BytesLike,
       BytesLike
@@ -148,12 +169,26 @@ export interface ReentrantCurrencyInterface extends Interface {
     values: [AddressLike, AddressLike, BigNumberish]
   ): string;
   encodeFunctionData(
-    functionFragment: "transferWithAuthorization",
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
     values: [
       AddressLike,
       AddressLike,
       BigNumberish,
       BigNumberish,
+      BigNumberish,
+      BytesLike,
+      BytesLike
+    ]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
+    values: [
+      AddressLike,
+      AddressLike,
+      BigNumberish,
+      BigNumberish,
+      BigNumberish,
+      BytesLike,
       BigNumberish,
       BytesLike,
       BytesLike
@@ -185,7 +220,11 @@ export interface ReentrantCurrencyInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(
-    functionFragment: "cancelAuthorization",
+    functionFragment: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "cancelAuthorization(address,bytes32,bytes)",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "decimals", data: BytesLike): Result;
@@ -198,7 +237,11 @@ export interface ReentrantCurrencyInterface extends Interface {
   decodeFunctionResult(functionFragment: "nonces", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "permit", data: BytesLike): Result;
   decodeFunctionResult(
-    functionFragment: "receiveWithAuthorization",
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "symbol", data: BytesLike): Result;
@@ -212,7 +255,11 @@ export interface ReentrantCurrencyInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
-    functionFragment: "transferWithAuthorization",
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
     data: BytesLike
   ): Result;
 }
@@ -374,7 +421,19 @@ export interface ReentrantCurrency extends BaseContract {
 
   balanceOf: TypedContractMethod<[account: AddressLike], [bigint], "view">;
 
-  cancelAuthorization: TypedContractMethod<
+  "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      authorizer: AddressLike,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "cancelAuthorization(address,bytes32,bytes)": TypedContractMethod<
     [authorizer: AddressLike, nonce: BytesLike, signature: BytesLike],
     [void],
     "nonpayable"
@@ -422,7 +481,7 @@ export interface ReentrantCurrency extends BaseContract {
     "nonpayable"
   >;
 
-  receiveWithAuthorization: TypedContractMethod<
+  "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)": TypedContractMethod<
     [
       from: AddressLike,
       to: AddressLike,
@@ -431,6 +490,22 @@ export interface ReentrantCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -452,7 +527,7 @@ export interface ReentrantCurrency extends BaseContract {
     "nonpayable"
   >;
 
-  transferWithAuthorization: TypedContractMethod<
+  "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)": TypedContractMethod<
     [
       from: AddressLike,
       to: AddressLike,
@@ -461,6 +536,22 @@ export interface ReentrantCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+
+  "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)": TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -514,7 +605,20 @@ export interface ReentrantCurrency extends BaseContract {
     nameOrSignature: "balanceOf"
   ): TypedContractMethod<[account: AddressLike], [bigint], "view">;
   getFunction(
-    nameOrSignature: "cancelAuthorization"
+    nameOrSignature: "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      authorizer: AddressLike,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "cancelAuthorization(address,bytes32,bytes)"
   ): TypedContractMethod<
     [authorizer: AddressLike, nonce: BytesLike, signature: BytesLike],
     [void],
@@ -569,7 +673,7 @@ export interface ReentrantCurrency extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "receiveWithAuthorization"
+    nameOrSignature: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
   ): TypedContractMethod<
     [
       from: AddressLike,
@@ -579,6 +683,23 @@ export interface ReentrantCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"
@@ -604,7 +725,7 @@ export interface ReentrantCurrency extends BaseContract {
     "nonpayable"
   >;
   getFunction(
-    nameOrSignature: "transferWithAuthorization"
+    nameOrSignature: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
   ): TypedContractMethod<
     [
       from: AddressLike,
@@ -614,6 +735,23 @@ export interface ReentrantCurrency extends BaseContract {
       validBefore: BigNumberish,
       nonce: BytesLike,
       signature: BytesLike
+    ],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
+  ): TypedContractMethod<
+    [
+      from: AddressLike,
+      to: AddressLike,
+      value: BigNumberish,
+      validAfter: BigNumberish,
+      validBefore: BigNumberish,
+      nonce: BytesLike,
+      v: BigNumberish,
+      r: BytesLike,
+      s: BytesLike
     ],
     [void],
     "nonpayable"

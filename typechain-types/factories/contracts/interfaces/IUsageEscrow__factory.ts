@@ -28,22 +28,6 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "LicenseId",
-        name: "licenseId",
-        type: "uint64",
-      },
-      {
-        internalType: "uint256",
-        name: "balance",
-        type: "uint256",
-      },
-    ],
-    name: "BalanceAboveLimit",
-    type: "error",
-  },
-  {
-    inputs: [
-      {
         internalType: "bytes32",
         name: "batchId",
         type: "bytes32",
@@ -2161,6 +2145,165 @@ const _abi = [
   {
     inputs: [
       {
+        components: [
+          {
+            internalType: "PlanId",
+            name: "planId",
+            type: "uint32",
+          },
+          {
+            internalType: "OperatorId",
+            name: "operatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "address",
+            name: "to",
+            type: "address",
+          },
+          {
+            internalType: "uint8",
+            name: "capCode",
+            type: "uint8",
+          },
+          {
+            internalType: "uint64",
+            name: "amount",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "maxPrice",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "deadline",
+            type: "uint40",
+          },
+        ],
+        internalType: "struct Purchase",
+        name: "purchase",
+        type: "tuple",
+      },
+      {
+        components: [
+          {
+            internalType: "address",
+            name: "from",
+            type: "address",
+          },
+          {
+            internalType: "uint256",
+            name: "validAfter",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "validBefore",
+            type: "uint256",
+          },
+          {
+            internalType: "bytes32",
+            name: "salt",
+            type: "bytes32",
+          },
+          {
+            internalType: "bytes",
+            name: "signature",
+            type: "bytes",
+          },
+        ],
+        internalType: "struct Authorization",
+        name: "authorization",
+        type: "tuple",
+      },
+    ],
+    name: "buyWithAuthorization",
+    outputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            internalType: "PlanId",
+            name: "planId",
+            type: "uint32",
+          },
+          {
+            internalType: "OperatorId",
+            name: "operatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "address",
+            name: "to",
+            type: "address",
+          },
+          {
+            internalType: "uint8",
+            name: "capCode",
+            type: "uint8",
+          },
+          {
+            internalType: "uint64",
+            name: "amount",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "maxPrice",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "deadline",
+            type: "uint40",
+          },
+        ],
+        internalType: "struct Purchase",
+        name: "purchase",
+        type: "tuple",
+      },
+      {
+        internalType: "uint8",
+        name: "v",
+        type: "uint8",
+      },
+      {
+        internalType: "bytes32",
+        name: "r",
+        type: "bytes32",
+      },
+      {
+        internalType: "bytes32",
+        name: "s",
+        type: "bytes32",
+      },
+    ],
+    name: "buyWithPermit",
+    outputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint8",
         name: "capCode",
         type: "uint8",
@@ -2291,6 +2434,85 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint64",
+        name: "amount",
+        type: "uint64",
+      },
+      {
+        internalType: "bytes32",
+        name: "salt",
+        type: "bytes32",
+      },
+    ],
+    name: "depositHash",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "",
+        type: "bytes32",
+      },
+    ],
+    stateMutability: "pure",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint64",
+        name: "amount",
+        type: "uint64",
+      },
+      {
+        components: [
+          {
+            internalType: "address",
+            name: "from",
+            type: "address",
+          },
+          {
+            internalType: "uint256",
+            name: "validAfter",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "validBefore",
+            type: "uint256",
+          },
+          {
+            internalType: "bytes32",
+            name: "salt",
+            type: "bytes32",
+          },
+          {
+            internalType: "bytes",
+            name: "signature",
+            type: "bytes",
+          },
+        ],
+        internalType: "struct Authorization",
+        name: "authorization",
+        type: "tuple",
+      },
+    ],
+    name: "depositWithAuthorization",
+    outputs: [],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -2647,6 +2869,67 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            internalType: "PlanId",
+            name: "planId",
+            type: "uint32",
+          },
+          {
+            internalType: "OperatorId",
+            name: "operatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "address",
+            name: "to",
+            type: "address",
+          },
+          {
+            internalType: "uint8",
+            name: "capCode",
+            type: "uint8",
+          },
+          {
+            internalType: "uint64",
+            name: "amount",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "maxPrice",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "deadline",
+            type: "uint40",
+          },
+        ],
+        internalType: "struct Purchase",
+        name: "purchase",
+        type: "tuple",
+      },
+      {
+        internalType: "bytes32",
+        name: "salt",
+        type: "bytes32",
+      },
+    ],
+    name: "purchaseHash",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "",
+        type: "bytes32",
+      },
+    ],
+    stateMutability: "pure",
     type: "function",
   },
   {
