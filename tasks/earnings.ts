@@ -1,3 +1,4 @@
+import { distributeIncome } from "./asset/income";
 import { address, optional, send, sendingTask, Problem, type Session, type TaskRecord } from "./support";
 
 /** Sends all that the signer has earned, from its operators, its models, the committee and slashes, to `to`. */
@@ -41,13 +42,13 @@ async function withdrawOfOperators({ licet, signer, book }: Session, to: string)
 }
 
 /** What the signer's models have earned runs through their pots. */
-async function withdrawOfAssets({ licet, signer, book }: Session, to: string): Promise<bigint> {
-  const { escrow, assets, waterfall } = licet;
+async function withdrawOfAssets(session: Session, to: string): Promise<bigint> {
+  const { licet, signer, book } = session;
+  const { assets, waterfall } = licet;
   const received = await assets.queryFilter(assets.filters.Transfer(undefined, signer.address), book.block);
   for (const assetId of new Set(received.map(({ args }) => args.tokenId))) {
     if ((await assets.ownerOf(assetId)) !== signer.address) continue;
-    if ((await escrow.assetIncomeOf(assetId)) > 0n) await send(escrow.payAsset, assetId);
-    if ((await waterfall.potOf(assetId)) > 0n) await send(waterfall.distribute, assetId);
+    await distributeIncome(session, Number(assetId));
   }
   const claimable = await waterfall.claimableOf(signer.address);
   if (claimable > 0n) await send(waterfall.withdraw, to);

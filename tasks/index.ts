@@ -1,3 +1,4 @@
+import "./asset";
 import "./attestor";
 import "./batch";
 import "./bench";

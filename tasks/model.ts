@@ -14,6 +14,7 @@ import {
 import { numberOf, versionIdOf } from "../oracle/protocol/versionId";
 import { AS_OF_NOW, statusName } from "../oracle/chain/statuses";
 import { readEach } from "../oracle/chain/parallel";
+import { REGISTRATION_PARAMETERS, registerAssetOf, type RegistrationArguments } from "./asset/register";
 import {
   assetId,
   bytes32,
@@ -37,14 +38,13 @@ export interface VersionOfFolder {
   /** Where the version's manifest and files are. */
   versionUri: string;
   weightsCommitment?: string;
+  /** What changed since the version before, for people. */
+  changes?: string;
   /** File to keep the manifest in. */
   out?: string;
 }
 
-export interface RegisterModel extends VersionOfFolder {
-  /** Where the model's metadata is. */
-  uri: string;
-}
+export type RegisterModel = VersionOfFolder & RegistrationArguments;
 
 export interface RegisteredModel {
   asset: number;
@@ -56,20 +56,8 @@ export interface RegisteredModel {
 /** Hashes a folder, registers a model for it, and publishes the folder as the model's first version. */
 export async function registerModel(session: Session, args: RegisterModel): Promise<TaskRecord & RegisteredModel> {
   const manifest = await hashFolder(args.folder);
-  const { assetId } = eventOf(await send(session.licet.assets.register, rootModel(args.uri), []), "AssetRegistered");
-  return publish(session, Number(assetId), manifest, args);
+  return publish(session, await registerAssetOf(session, args), manifest, args);
 }
-
-/** A model that came from nothing, and from which nobody else may derive. */
-const rootModel = (uri: string) => ({
-  kind: 0,
-  uri,
-  permittedUses: 2 ** 32 - 1,
-  policy: 0,
-  minShareBps: 0,
-  royaltyBps: 0,
-  parents: [],
-});
 
 export interface PublishVersion extends VersionOfFolder {
   asset: number;
@@ -85,12 +73,12 @@ async function publish(
   session: Session,
   asset: number,
   manifest: Manifest,
-  { versionUri, weightsCommitment, out }: VersionOfFolder,
+  { versionUri, weightsCommitment, changes, out }: VersionOfFolder,
 ): Promise<TaskRecord & RegisteredModel> {
   const hash = manifestHash(manifest);
   if (out !== undefined && !session.rehearsal) keep(manifest, out);
   const { versionId } = eventOf(
-    await send(session.licet.assets.publish, asset, hash, weightsCommitment ?? ZeroHash, versionUri, ""),
+    await send(session.licet.assets.publish, asset, hash, weightsCommitment ?? ZeroHash, versionUri, changes ?? ""),
     "VersionPublished",
   );
   return {
@@ -119,7 +107,7 @@ export async function showModel({ licet }: Session, { asset }: { asset: number }
 }
 
 async function describeVersion({ assets }: Session["licet"], version: bigint) {
-  const [{ manifestHash, publishedAt, recallAt, uri }, status] = await Promise.all([
+  const [{ manifestHash, publishedAt, publishedBy, recallAt, uri, changes }, status] = await Promise.all([
     assets.versionOf(version),
     assets.statusOf(version, AS_OF_NOW),
   ]);
@@ -129,8 +117,10 @@ async function describeVersion({ assets }: Session["licet"], version: bigint) {
     status: statusName("VersionStatus", status),
     manifest: manifestHash,
     published: dateOf(publishedAt),
+    by: publishedBy,
     ...(recallAt === 0n ? {} : { "usable until": dateOf(recallAt) }),
     uri,
+    ...(changes === "" ? {} : { changes }),
   };
 }
 
@@ -193,13 +183,14 @@ const folderParameters = {
   folder: text("The folder that holds the version's files, and nothing else"),
   versionUri: text("Where the version's manifest and files are"),
   weightsCommitment: optional(bytes32("What proofs of inference are checked against")),
+  changes: optional(text("What changed since the version before, for people")),
   out: optional(text("Also keep the manifest in this file")),
 };
 
 sendingTask("model:register", {
-  about: "Registers a model and publishes a folder as its first version",
-  example: "--folder models/lic380k --uri ipfs://model --version-uri ipfs://version",
-  parameters: { ...folderParameters, uri: text("Where the model's metadata is") },
+  about: "Registers a model, an adapter or a dataset, and publishes a folder as its first version",
+  example: "--folder models/lic380k --uri ipfs://model --version-uri ipfs://version --parents 1:FineTunedFrom:20%",
+  parameters: { ...folderParameters, ...REGISTRATION_PARAMETERS },
   act: registerModel,
 });
 

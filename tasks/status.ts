@@ -18,7 +18,7 @@ export async function showStatus({ hre, book, licet, money }: Session): Promise<
     staking.THAW_PERIOD(),
     escrow.TREASURY(),
   ]);
-  const [models, plans, sold, registered] = await Promise.all([
+  const [published, plans, sold, registered] = await Promise.all([
     assets.assetCount(),
     licenses.planCount(),
     licenses.licenseCount(),
@@ -42,7 +42,7 @@ export async function showStatus({ hre, book, licet, money }: Session): Promise<
     "deposit ceiling": money.of(ceiling),
     "of it used": percentOf(ceiling === 0n ? 0n : (owed * 10_000n) / ceiling),
     "purchases and deposits": pausedUntil > BigInt(now) ? `paused until ${dateOf(pausedUntil).toISOString()}` : "open",
-    models,
+    assets: published,
     plans,
     licenses: sold,
     operators: registered,

@@ -35,7 +35,7 @@ export const wholeNumber = (about: string, least: number, most: number): Paramet
 const id = (what: string, bits: number, about = `The ${what}'s id`): Parameter<number> =>
   wholeNumber(about, 1, 2 ** bits - 1);
 
-export const assetId = () => id("model", 32);
+export const assetId = (about?: string) => id("asset", 32, about);
 export const planId = (about?: string) => id("plan", 32, about);
 export const operatorId = (about?: string) => id("operator", 24, about);
 
@@ -76,12 +76,14 @@ export function parseBytes(value: unknown, name: string): string {
 }
 
 /** A percentage with at most two decimals, as basis points. */
-export const percent = (about: string): Parameter<number> =>
-  required(about, (value, name) => {
-    const bps = /^\d{1,3}(\.\d{1,2})?$/.test(value) ? Math.round(Number(value) * 100) : NaN;
-    if (bps <= 10_000) return bps;
-    throw new Problem(`${name} must be between 0 and 100 with at most two decimals; it is "${value}".`);
-  });
+export const percent = (about: string): Parameter<number> => required(about, parsePercent);
+
+/** Basis points of a percentage such as 2.5 or 2.5%. */
+export function parsePercent(value: string, name: string): number {
+  const bps = /^\d{1,3}(\.\d{1,2})?%?$/.test(value) ? Math.round(Number.parseFloat(value) * 100) : NaN;
+  if (bps <= 10_000) return bps;
+  throw new Problem(`${name} must be between 0 and 100 with at most two decimals; it is "${value}".`);
+}
 
 /** A length of time, as seconds. */
 export const period = (about: string): Parameter<number> => required(about, parsePeriod);
@@ -92,6 +94,16 @@ export const choice = <T extends string>(about: string, ...among: T[]): Paramete
     if (chosen !== undefined) return chosen;
     throw new Problem(`${name} must be ${among.join(" or ")}; it is "${value}".`);
   });
+
+/** One of the contracts' names for something, in capitals or not, as its number. */
+export const oneOf = (about: string, names: readonly string[]): Parameter<number> =>
+  required(`${about}: ${names.join(", ")}`, (value, flag) => numberOf(value, flag, names));
+
+export function numberOf(value: string, name: string, names: readonly string[]): number {
+  const number = names.findIndex((one) => one.toLowerCase() === value.toLowerCase());
+  if (number >= 0) return number;
+  throw new Problem(`${name} must be one of ${names.join(", ")}; it is "${value}".`);
+}
 
 const SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 const LONGEST_DAYS = 36_500;

@@ -44,8 +44,8 @@ const wallets = Array.from({ length: 10 }, (_, i) =>
 const addressOf = (account: number) => wallets[account].address;
 const attestors = ATTESTORS.map(addressOf).join(",");
 
-/** Tasks that `npm run demo` and `npm run bench:gas` run. */
-const RUN_ELSEWHERE = ["demo", "bench:gas"];
+/** Tasks that scripts of package.json run: `demo`, `bench:gas` and `mutate`. */
+const RUN_ELSEWHERE = ["demo", "bench:gas", "mutate"];
 /** Tasks that run until they are stopped: what they do is tested elsewhere, and here only what they refuse. */
 const ENDLESS = ["engine:run", "oracle:run"];
 
@@ -196,7 +196,7 @@ describe("tasks", function () {
       "thaw of licenses": "2 hours",
       "thaw of stake": "721 hours",
       "purchases and deposits": "open",
-      models: "0",
+      assets: "0",
     });
     bad("status --account 20", /--account 20: network node has accounts 0 to 19/);
     bad("status --account -1", /--account must be a whole number from 0 to \d+; it is "-1"/);
@@ -840,10 +840,155 @@ describe("tasks", function () {
     good(`stake:withdraw --operator 2 ${OTHER_OPERATOR}`, { withdrawn: usd("100"), to: addressOf(4) });
     good(`stake:withdraw --operator 1 --to ${addressOf(5)} ${LICENSEE}`, { withdrawn: usd("2"), to: addressOf(5) });
     good("stake:show --operator 2", { stake: usd("400.5") });
-    good("status", { models: "1", plans: "3", licenses: "3", operators: "2" });
+    good("status", { assets: "1", plans: "3", licenses: "3", operators: "2" });
     good("model:show --asset 1", {}, ({ versions }) => {
       expect((versions as Record[]).map(({ status }) => status)).to.deep.equal(["Usable", "Recalled"]);
     });
+  });
+
+  describe("what comes from a model", () => {
+    const OWNER_OF_DATA = "--account 5";
+    const text = "--license-text models/lic380k/LICENSE";
+    before(() => {
+      file("child.json", { publisherPercent: 30, attestorPercent: 2, hold: "1h", term: "30d", upfrontPrice: "100" });
+      file("greedy.json", { publisherPercent: 30, attestorPercent: 2, hold: "1h", term: "30d", permittedUses: 4 });
+    });
+
+    const dataset = "asset:register --uri ipfs://dataset --kind dataset";
+    good(`${dataset} --policy ByApproval --uses 3 ${OWNER_OF_DATA}`, {
+      asset: 2,
+      kind: "Dataset",
+      "permitted uses": "3",
+    });
+    bad("asset:register --uri ipfs://song --kind song", /--kind must be one of Model, Adapter, Dataset; it is "song"/);
+    bad(`${dataset} --royalty 11%`, /A royalty of 11 % is above its bound of 10 %/);
+    bad(`${dataset} --min-share 101%`, /--min-share must be between 0 and 100 with at most two decimals; it is "101%"/);
+    bad(
+      `${dataset} --parents 1:FineTunedFrom:5%`,
+      /would be a dataset, .* parent 1 is a model: that isn't FineTunedFrom/,
+    );
+    bad(`${dataset} --parents 1`, /--parents must be an asset's id, a relation and a share, .* it is "1"/);
+    bad(`${dataset} --parents 1:Stolen:5%`, /--parents must be one of FineTunedFrom, .*; it is "Stolen"/);
+    bad(`${dataset} --parents 1:MergedFrom:half`, /--parents must be between 0 and 100 .* it is "half"/);
+    bad(`${dataset} --parents 9:MergedFrom:1%`, /There is no asset 9 \(AssetUnknown\)/);
+
+    good(`asset:policy --asset 1 --policy open --min-share 10% ${PUBLISHER}`, {
+      derivatives: "Open",
+      "least share of derivatives": "10 %",
+    });
+    bad(`asset:policy --asset 1 --policy ajar ${PUBLISHER}`, /--policy must be one of Closed, Open, ByApproval/);
+    bad(`asset:policy --asset 1 --policy Closed ${LICENSEE}`, /Asset 1 isn't 0x\w+'s/);
+    good(`asset:describe --asset 1 --uri ipfs://card ${PUBLISHER}`, { uri: "ipfs://card" });
+    bad(`asset:describe --asset 1 --uri ipfs://card ${LICENSEE}`, /Asset 1 isn't 0x\w+'s/);
+
+    const approve = `asset:approve --asset 2 --registrant ${addressOf(9)} --relation TrainedOn --share 5%`;
+    good(`${approve} --out $folder/approval.json ${OWNER_OF_DATA}`, {
+      registrant: addressOf(9),
+      relation: "TrainedOn",
+      share: "5 %",
+      "counts until": /^20/,
+    });
+    bad(`${approve} --out $folder/forged.json ${LICENSEE}`, /Asset 2 is 0x\w+'s, whose signature alone approves/);
+    bad(`${approve} --valid never --out a.json ${OWNER_OF_DATA}`, /--valid must be a length of time/);
+
+    const folder = "--folder $folder/model --uri ipfs://child --version-uri ipfs://child-1 --changes first";
+    const child = `model:register ${folder} --parents 2:TrainedOn:5,1:FineTunedFrom:20% ${OUTSIDER}`;
+    bad(child, /The owner of asset 2 didn't approve that 0x\w+ derives from it/);
+    bad(child.replace("20%", "9.99%"), /Asset 1 asks for 10 % of the income .* and not 9\.99 %/);
+    bad(`${child} --uses 7`, /Asset 2 doesn't permit the uses 4/);
+    bad(`${child} --approvals $folder/child.json`, /child\.json is no approval of asset:approve/);
+    bad(
+      `model:register ${folder} --parents 1:FineTunedFrom:20% --approvals $folder/approval.json ${OUTSIDER}`,
+      /approval\.json is of asset 2, which isn't a parent/,
+    );
+    good(`${child} --approvals $folder/approval.json --royalty 2.5%`, { asset: 3 });
+    bad(`${child} --approvals $folder/approval.json`, /The approval 0x\w+ of asset 2's owner was used or taken back/);
+    good(`${approve} --out $folder/another.json ${OWNER_OF_DATA}`, {});
+    bad(`asset:disapprove --file $folder/another.json ${LICENSEE}`, /Asset 2 isn't 0x\w+'s/);
+    good(`asset:disapprove --file $folder/another.json ${OWNER_OF_DATA}`, { asset: "2", status: "Withdrawn" });
+    bad(`asset:disapprove --file $folder/half.json ${OWNER_OF_DATA}`, /half\.json must be a readable JSON file/);
+
+    good(`asset:royalty --asset 3 --to ${addressOf(1)} ${OUTSIDER}`, { royalty: `2.5 % to ${addressOf(1)}` });
+    bad(`asset:royalty --asset 3 --to ${addressOf(1)} ${OUTSIDER}`, /royalty on sales of asset 3 isn't 0x\w+'s/);
+    good("asset:lineage --asset 3", {
+      "came from": [
+        { asset: 1, relation: "FineTunedFrom", of: 3, share: "20 %" },
+        { asset: 2, relation: "TrainedOn", of: 3, share: "5 %" },
+      ],
+      "of its income runs on to": [
+        { asset: 1, share: "20 %" },
+        { asset: 2, share: "5 %" },
+      ],
+      "led to": [],
+    });
+    good("asset:lineage --asset 1", {
+      "came from": [],
+      "led to": [{ asset: "3", relation: "FineTunedFrom", share: "20 %" }],
+    });
+    bad("asset:lineage --asset 9", /There is no asset 9/);
+
+    good(`asset:payee --asset 3 --add ${addressOf(3)} --share 10% ${OUTSIDER}`, { payee: "1", share: "10 %" });
+    good(`asset:payee --asset 3 --add ${addressOf(4)} --share 65% ${OUTSIDER}`, { payee: "2" });
+    bad(
+      `asset:payee --asset 3 --add ${addressOf(4)} --share 0.01% ${OUTSIDER}`,
+      /add up to 100\.01 %, more than the whole/,
+    );
+    bad(`asset:payee --asset 3 --add ${addressOf(4)} ${OUTSIDER}`, /--add takes --asset and --share, too/);
+    bad(`asset:payee --asset 3 ${OUTSIDER}`, /Say one of --add, --give-up/);
+    bad(`asset:payee --asset 3 --add ${addressOf(4)} --share 1% ${LICENSEE}`, /Asset 3 isn't 0x\w+'s/);
+    bad(`asset:payee --give-up 2 ${OUTSIDER}`, /Token 2 isn't 0x\w+'s/);
+    good(`asset:payee --give-up 2 ${OTHER_OPERATOR}`, { payee: 2, asset: "3", share: "given up" });
+    good("asset:show --asset 3", {
+      kind: "Model",
+      owner: addressOf(9),
+      derivatives: "Closed",
+      "permitted uses": "3",
+      payees: [{ payee: "1", holder: addressOf(3), share: "10 %" }],
+      "income so far": usd("0"),
+    });
+    bad("asset:show --asset 9", /There is no asset 9/);
+
+    bad(`plan:create --asset 3 --terms $folder/greedy.json ${text} ${OUTSIDER}`, /Asset 3 doesn't permit the uses 4/);
+    good(`plan:create --asset 3 --terms $folder/child.json ${text} ${OUTSIDER}`, {}, ({ plan }) => {
+      facts.childPlan = String(plan);
+    });
+    good(`operator:serve --operator 2 --plans $childPlan ${OTHER_OPERATOR}`, {});
+    good(`license:buy --plan $childPlan --operator 2 ${LICENSEE}`, {}, ({ license }) => {
+      facts.childLicense = String(license);
+    });
+    bad("asset:income --asset 3", /No income of asset 3 waits/);
+    bad("asset:income --asset 9", /There is no token 9/);
+    later("the hold", HOUR);
+    good("asset:income --asset 1", { distributed: [{ from: 1, to: addressOf(1), ...usd("24.75") }] });
+    good("license:upfront --license $childLicense", { goes: "to the publisher" });
+    good("asset:show --asset 3", { "income so far": usd("99"), "of it to be distributed": usd("99") });
+    good("asset:income --asset 3 --through", {
+      distributed: [
+        { from: 3, to: "asset 1", ...usd("19.8") },
+        { from: 3, to: "asset 2", ...usd("4.95") },
+        { from: 3, to: addressOf(3), ...usd("9.9") },
+        { from: 3, to: addressOf(9), ...usd("64.35") },
+        { from: 2, to: addressOf(5), ...usd("4.95") },
+        { from: 1, to: addressOf(1), ...usd("19.8") },
+      ],
+    });
+    good(`asset:withdraw ${LICENSEE}`, { withdrawn: usd("9.9"), to: addressOf(3) });
+    bad(`asset:withdraw ${LICENSEE}`, /has earned nothing here that isn't withdrawn yet/);
+    good(`earnings:withdraw ${OUTSIDER}`, { "from models": usd("64.35") });
+
+    good("asset:history --asset 1", {}, ({ events }) => {
+      expect((events as Record[]).map(({ what }) => String(what).replace(/,? (at|usable) .*/, ""))).to.deep.equal([
+        "registered as a model",
+        "derivatives: Closed",
+        "version 1 published",
+        "version 2 published",
+        "version 2 recalled:",
+        "derivatives: Open",
+        "described",
+      ]);
+      expect(new Set((events as Record[]).map(({ who }) => who))).to.deep.equal(new Set([addressOf(1)]));
+    });
+    bad("asset:history --asset 9", /There is no token 9/);
   });
 
   describe("another committee", () => {
