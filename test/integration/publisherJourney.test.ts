@@ -1,20 +1,27 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, ZeroHash } from "ethers";
+import { DERIVATION_TYPES, derivationDomainOf } from "../../oracle/protocol/derivations";
 import { everybodyLeaves, heldBy, owedBy } from "../support/books";
 import {
+  addAsset,
   addPlan,
+  AssetKind,
   batchOf,
   buyLicense,
   DAY,
   deployMarket,
+  DerivativePolicy,
   entryOf,
   HOUR,
   LicenseStatus,
+  NO_APPROVAL,
   NOTICE,
   PlanStatus,
   planTerms,
   proofBy,
+  registration,
+  Relation,
   settle,
   usd,
   VersionStatus,
@@ -130,5 +137,75 @@ describe("a publisher", () => {
     expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, waterfall: 0n, committee: 0n });
     expect(await currency.totalSupply()).to.equal(supply);
     expect(await committee.incomeOf(publisher)).to.equal(0);
+  });
+
+  it("builds on others with their leave, and pays them of everything that it earns", async () => {
+    const { publisher, operator, outsider, payees } = market;
+    const [author, archive, backer] = payees.slice(3);
+    const { assets, licenses, operators, escrow, committee, currency, waterfall } = market.licet;
+    const supply = await currency.totalSupply();
+    const expectEvenBooks = async () => expect(await heldBy(market)).to.deep.equal(await owedBy(market));
+
+    // The model may be built on for a fifth; the archive's dataset by its word alone, which it gives for a twentieth.
+    await assets.connect(publisher).setPolicy(1, DerivativePolicy.Open, 2_000);
+    const dataset = await addAsset(market, archive, {
+      kind: AssetKind.Dataset,
+      policy: DerivativePolicy.ByApproval,
+      permittedUses: 3,
+    });
+    const terms = { relation: Relation.TrainedOn, incomeBps: 500, salt: 1, deadline: 2n ** 39n };
+    const domain = derivationDomainOf(31337n, await assets.getAddress());
+    const signature = await archive.signTypedData(domain, DERIVATION_TYPES, {
+      parentId: dataset,
+      registrant: author.address,
+      ...terms,
+    });
+
+    // An author fine-tunes the one on the other, and gives a backer a tenth.
+    const parents = [
+      { parentId: 1, relation: Relation.FineTunedFrom, incomeBps: 2_000 },
+      { parentId: dataset, relation: terms.relation, incomeBps: terms.incomeBps },
+    ];
+    await assets
+      .connect(author)
+      .register(registration({ parents, permittedUses: 3 }), [
+        NO_APPROVAL,
+        { salt: terms.salt, deadline: terms.deadline, signature },
+      ]);
+    const child = Number(await assets.assetCount());
+    await assets.connect(author).publish(child, id("fine-tuned"), ZeroHash, "ipfs://child-1", "first");
+    await waterfall.connect(author).addPayee(child, backer, 1_000);
+
+    // It is served and used like any model: a hundred, of which thirty are the author's to share.
+    await licenses.connect(author).createPlan(planTerms(child, await committee.getAddress(), { permittedUses: 3 }));
+    const planId = Number(await licenses.planCount());
+    await operators.connect(operator).setServed(1, planId, true);
+    const license = await buyLicense(market, usd(200), { planId });
+    const versionId = (BigInt(child) << 32n) | 1n;
+    const { batchId } = await settle(market, [worth(license, 100)], { planId, versionId });
+    await time.increase(3 * DAY);
+    await escrow.release(batchId);
+    await escrow.connect(outsider).payAsset(child);
+    for (const assetId of [child, dataset, 1]) await waterfall.connect(outsider).distribute(assetId);
+    await expectEvenBooks();
+    const claims = [publisher, archive, backer, author].map((person) => waterfall.claimableOf(person));
+    expect(await Promise.all(claims)).to.deep.equal([usd(6), usd(1.5), usd(3), usd(19.5)]);
+
+    // The model is sold, and so is the backer's position: the next income is their buyers'.
+    await assets.connect(publisher).transferFrom(publisher, outsider, 1);
+    await waterfall.connect(backer).transferFrom(backer, operator, 1);
+    const next = await settle(market, [worth(license, 50)], { planId, versionId });
+    await time.increase(3 * DAY);
+    await escrow.release(next.batchId);
+    await escrow.payAsset(child);
+    for (const assetId of [child, dataset, 1]) await waterfall.distribute(assetId);
+    expect(await waterfall.claimableOf(outsider)).to.equal(usd(3));
+    expect(await waterfall.claimableOf(operator)).to.equal(usd(1.5));
+    expect(await waterfall.claimableOf(publisher)).to.equal(usd(6));
+
+    await expectEvenBooks();
+    await everybodyLeaves(market);
+    expect(await heldBy(market)).to.deep.equal({ escrow: 0n, staking: 0n, waterfall: 0n, committee: 0n });
+    expect(await currency.totalSupply()).to.equal(supply);
   });
 });
