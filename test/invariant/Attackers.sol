@@ -8,15 +8,16 @@ import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.
 import {ILicenseRegistry, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchHeader, BatchStatus, IUsageEscrow, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {Timelock} from "../../contracts/Timelock.sol";
 import {AttestorThatAlwaysVouches} from "../../contracts/mocks/AttestorThatAlwaysVouches.sol";
 import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
-import {Actors} from "./Actors.sol";
+import {Governors} from "./Governors.sol";
 import {License, Model, Usage} from "./Model.sol";
 import {Machine, Verb} from "./Statuses.sol";
 import {VM} from "./Vm.sol";
 
 /// @title Everybody doing what they may not
-abstract contract Attackers is Actors {
+abstract contract Attackers is Governors {
     AttestorThatAlwaysVouches private immutable YES = new AttestorThatAlwaysVouches();
 
     /// @dev A batch that settled, as it was.
@@ -90,11 +91,12 @@ abstract contract Attackers is Actors {
             header.epochStart = last - 1;
             refusal = abi.encodeWithSelector(IUsageEscrow.EpochOverlaps.selector, last - 1, last);
         } else {
-            header.versionId = VersionId.wrap(_draw(2) == 0 ? (2 << 32) | 1 : (1 << 32) | 99);
+            uint256 asset = _assetOf(PlanId.unwrap(header.planId));
+            header.versionId = VersionId.wrap(uint64(_draw(2) == 0 ? (1 << 32) | 1 : (asset << 32) | 99));
             header.sequence = 1;
             refusal =
-                uint64(VersionId.unwrap(header.versionId)) >> 32 == 2
-                    ? abi.encodeWithSelector(IUsageEscrow.VersionNotOfModel.selector, header.versionId, 1)
+                VersionId.unwrap(header.versionId) >> 32 == 1
+                    ? abi.encodeWithSelector(IUsageEscrow.VersionNotOfModel.selector, header.versionId, asset)
                     : abi.encodeWithSelector(
                         IUsageEscrow.VersionNotUsable.selector,
                         header.versionId,
@@ -180,7 +182,7 @@ abstract contract Attackers is Actors {
     /// none of the operator's headroom, whatever its attestor vouches for; nor do three days of bad service cost a stake
     /// anything that nobody was charged for.
     function trap(uint256 seed) external attack(seed) {
-        address owner = assets.ownerOf(1);
+        address owner = assets.ownerOf(MODEL);
         if (trapPlan == 0) _layTrap(owner);
         PlanId plan = PlanId.wrap(uint32(trapPlan));
         uint256 operator = _anyOperator();
@@ -189,17 +191,17 @@ abstract contract Attackers is Actors {
         if (clock < escrow.pausedUntil()) {
             refusal = abi.encodeWithSelector(IUsageEscrow.DepositsPaused.selector, escrow.pausedUntil());
         }
-        bytes memory purchase = abi.encodeCall(escrow.buy, (plan, operatorId, owner, 0, uint64(USD)));
+        bytes memory purchase = abi.encodeCall(escrow.buy, (_purchase(plan, operator, owner, 0, USD)));
         _mustRefuse(owner, address(escrow), purchase, refusal, "5: an operator got a licensee that it doesn't serve");
 
-        uint256 version = _anyVersion();
+        uint256 version = _anyVersion(1);
         if (_versionStatus(version) != VersionStatus.Usable) return;
         bytes32 before = _money();
         Usage memory usage = Usage(_anyLicense(), 0, type(uint32).max, 0, 0, 0);
         for (uint256 i; i < 3; ++i) {
             uint256 start = clock - WINDOW - EPOCH + i * EPOCH;
             (BatchHeader memory header, bytes memory entries) = _batchOf(plan, usage, start, start + EPOCH);
-            (header.operatorId, header.versionId, header.availabilityBps) = (operatorId, _versionId(version), 0);
+            (header.operatorId, header.versionId, header.availabilityBps) = (operatorId, _versionId(MODEL, version), 0);
             IUsageEscrow.Lane memory lane = escrow.laneOf(operatorId, plan, header.versionId);
             header.sequence = lane.sequence + 1;
             if (start < lane.epochEnd) continue;
@@ -266,7 +268,7 @@ abstract contract Attackers is Actors {
             id,
             LicenseStatus.Running
         );
-        address stranger = _draw(2) == 0 ? OUTSIDER : assets.ownerOf(1);
+        address stranger = _draw(2) == 0 ? OUTSIDER : assets.ownerOf(MODEL);
         bytes memory call = abi.encodeCall(escrow.renew, (_id(id)));
         _mustRefuse(stranger, address(escrow), call, refusal, "4: a stranger renewed a license that runs");
     }
@@ -281,7 +283,7 @@ abstract contract Attackers is Actors {
         bytes memory refusal = abi.encodeWithSelector(IUsageEscrow.TermOpen.selector, id, closableAt);
         bytes memory call = abi.encodeCall(escrow.closeTerm, (_id(id)));
         _mustRefuse(
-            assets.ownerOf(1),
+            assets.ownerOf(_assetOf(license.plan)),
             address(escrow),
             call,
             refusal,
@@ -348,18 +350,21 @@ abstract contract Attackers is Actors {
     /// @dev A stranger at a publisher's model and plans.
     function impersonate(uint256 seed) external attack(seed) {
         uint256 kind = _draw(4);
-        address stranger = [OUTSIDER, GOVERNOR, operatorOwners[0], licensees[0]][_draw(4)];
-        bytes memory refusal = abi.encodeWithSelector(IAssetRegistry.CallerNotAssetOwner.selector, 1, stranger);
+        address stranger = [OUTSIDER, PROPOSER, operatorOwners[0], licensees[0]][_draw(4)];
+        bytes memory refusal = abi.encodeWithSelector(IAssetRegistry.CallerNotAssetOwner.selector, MODEL, stranger);
         if (kind < 2) {
             bytes memory call =
                 kind == 0
-                    ? abi.encodeCall(assets.recall, (_versionId(_draw(recalledAt.length) + 1)))
-                    : abi.encodeCall(assets.publish, (AssetId.wrap(1), bytes32(uint256(99)), 0, "ipfs://another"));
+                    ? abi.encodeCall(assets.recall, (_versionId(MODEL, _draw(recalledAt.length) + 1)))
+                    : abi.encodeCall(
+                        assets.publish,
+                        (AssetId.wrap(uint32(MODEL)), bytes32(uint256(99)), 0, "ipfs://another", "")
+                    );
             _mustRefuse(stranger, address(assets), call, refusal, "9: a stranger changed a model's history");
             return;
         }
-        refusal = abi.encodeWithSelector(ILicenseRegistry.CallerNotPublisher.selector, 1, stranger);
         uint256 plan = _anyPlan();
+        refusal = abi.encodeWithSelector(ILicenseRegistry.CallerNotPublisher.selector, _assetOf(plan), stranger);
         bytes memory offer =
             kind == 2
                 ? abi.encodeCall(licenses.closePlan, (PlanId.wrap(uint32(plan))))
@@ -398,7 +403,7 @@ abstract contract Attackers is Actors {
     /// @dev A stranger at a licensee's account. Licensees are strangers to each other's licenses, and governance is one to all.
     function trespass(uint256 seed) external attack(seed) {
         uint256 id = _anyLicense();
-        address[6] memory strangers = [OUTSIDER, licensees[0], GOVERNOR, GUARDIAN, SLASHER, assets.ownerOf(1)];
+        address[6] memory strangers = [OUTSIDER, licensees[0], PROPOSER, GUARDIAN, SLASHER, publishers[0]];
         address stranger = strangers[_draw(6)];
         if (stranger == ledger[id - 1].owner) stranger = OUTSIDER;
         _mustRefuseAt(id, stranger, "4: a stranger used an account");
@@ -410,8 +415,9 @@ abstract contract Attackers is Actors {
         OperatorId operator = OperatorId.wrap(uint24(_draw(OPERATORS) + 1));
         address staked = address(staking);
         if (kind == 0) {
-            bytes memory refusal = abi.encodeWithSelector(IUsageEscrow.EarningsEmpty.selector, OUTSIDER);
-            bytes memory call = abi.encodeCall(escrow.withdrawEarnings, (OUTSIDER));
+            bytes4 selector = IUsageEscrow.CallerNotOperator.selector;
+            bytes memory refusal = abi.encodeWithSelector(selector, operator, OUTSIDER);
+            bytes memory call = abi.encodeCall(escrow.withdrawEarnings, (operator, OUTSIDER));
             _mustRefuse(OUTSIDER, address(escrow), call, refusal, "7: an outsider took earnings");
         } else if (kind == 1) {
             bytes memory refusal = abi.encodeWithSelector(ICommitteeAttestor.IncomeEmpty.selector, OUTSIDER);
@@ -438,15 +444,15 @@ abstract contract Attackers is Actors {
         } else {
             bytes4 selector = IPerformanceStaking.CallerNotOperator.selector;
             bytes memory refusal = abi.encodeWithSelector(selector, operator, OUTSIDER);
-            bytes memory call = abi.encodeCall(staking.addStake, (operator, 1));
-            _mustRefuse(OUTSIDER, staked, call, refusal, "6: an outsider joined a pool");
+            bytes memory call = abi.encodeCall(staking.setCommission, (operator, 0));
+            _mustRefuse(OUTSIDER, staked, call, refusal, "6: an outsider changed a commission");
         }
     }
 
     /// @dev Anybody, governance included, at what only a role may do.
     function usurp(uint256 seed) external attack(seed) {
         OperatorId operator = OperatorId.wrap(uint24(_draw(OPERATORS) + 1));
-        address[5] memory usurpers = [OUTSIDER, GUARDIAN, operatorOwners[0], address(committee), TREASURY];
+        address[5] memory usurpers = [PROPOSER, GUARDIAN, operatorOwners[0], address(committee), TREASURY];
         address usurper = usurpers[_draw(5)];
         bytes memory refusal = abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, usurper);
         string memory rule = "11: a power was used by one who doesn't have it";
@@ -470,10 +476,10 @@ abstract contract Attackers is Actors {
             bytes memory call = abi.encodeCall(staking.charge, (charged));
             _mustRefuse(usurper, address(staking), call, refusal, rule);
         } else if (kind == 4) {
-            bytes memory call = abi.encodeCall(staking.release, (operator, 0));
+            bytes memory call = abi.encodeCall(staking.release, (operator, 0, 0));
             _mustRefuse(usurper, address(staking), call, refusal, rule);
         } else if (kind == 7) {
-            bytes memory call = abi.encodeCall(staking.addBonus, (operator, 1));
+            bytes memory call = abi.encodeCall(staking.addIncome, (operator, 1));
             _mustRefuse(usurper, address(staking), call, refusal, rule);
         } else if (kind == 8) {
             bytes memory call = abi.encodeCall(licenses.setMovable, (_id(_anyLicense()), 1));
@@ -487,45 +493,47 @@ abstract contract Attackers is Actors {
         }
     }
 
-    /// @dev The governor beyond its powers: a higher fee than the bound, a lower ceiling, the wiring, another governor.
+    /// @dev Governance beyond its powers, after its delay: a higher fee than the bound, a lower ceiling, a shorter delay, the
+    /// wiring, another governor.
     function overreach(uint256 seed) external attack(seed) {
-        uint256 kind = _draw(7);
-        if (kind < 2) {
-            uint16 fee = uint16(501 + _draw(60_000));
-            uint64 ceiling = escrow.depositCeiling();
-            bytes memory act =
-                kind == 0
-                    ? abi.encodeCall(escrow.setFee, (fee))
-                    : abi.encodeCall(escrow.raiseDepositCeiling, (ceiling));
-            bytes memory refusal =
-                kind == 0
-                    ? abi.encodeWithSelector(IUsageEscrow.FeeAboveBound.selector, fee, 500)
-                    : abi.encodeWithSelector(IUsageEscrow.CeilingNotRaised.selector, ceiling, ceiling);
-            VM.prank(GOVERNOR);
-            authority.schedule(address(escrow), act, 0);
-            _pass(GOVERNANCE_DELAY);
-            bytes memory call = abi.encodeCall(authority.execute, (address(escrow), act));
-            _mustRefuse(GOVERNOR, address(authority), call, refusal, "11: governance went beyond a bound");
-            VM.prank(GOVERNOR);
-            authority.cancel(GOVERNOR, address(escrow), act);
-            return;
-        }
-        bytes4[] memory selectors = new bytes4[](1);
-        selectors[0] = staking.slash.selector;
-        bytes memory rewiring;
-        if (kind == 2) rewiring = abi.encodeCall(authority.grantRole, (0, GOVERNOR, 0));
-        if (kind == 3) rewiring = abi.encodeCall(authority.grantRole, (GOVERNOR_ROLE, GOVERNOR, 0));
-        if (kind == 4) rewiring = abi.encodeCall(authority.grantRole, (GOVERNOR_ROLE, OUTSIDER, GOVERNANCE_DELAY));
-        if (kind == 5) rewiring = abi.encodeCall(authority.setRoleAdmin, (GOVERNOR_ROLE, GOVERNOR_ROLE));
-        if (kind == 6) {
-            rewiring = abi.encodeCall(authority.setTargetFunctionRole, (address(staking), selectors, GOVERNOR_ROLE));
-        }
-        bytes memory sealed_ = abi.encodeWithSelector(
+        bytes memory refusal = abi.encodeWithSelector(
             IAccessManager.AccessManagerUnauthorizedAccount.selector,
-            GOVERNOR,
-            0
+            timelock,
+            ADMIN_ROLE
         );
-        _mustRefuse(GOVERNOR, address(authority), rewiring, sealed_, "11: the wiring was changed");
+        address target = address(authority);
+        bytes memory act;
+        uint256 kind = _draw(8);
+        if (kind == 0) {
+            uint16 fee = uint16(501 + _draw(60_000));
+            (target, act) = (address(escrow), abi.encodeCall(escrow.setFee, (fee)));
+            refusal = abi.encodeWithSelector(IUsageEscrow.FeeAboveBound.selector, fee, 500);
+        } else if (kind == 1) {
+            uint64 ceiling = escrow.depositCeiling();
+            (target, act) = (address(escrow), abi.encodeCall(escrow.raiseDepositCeiling, (ceiling)));
+            refusal = abi.encodeWithSelector(IUsageEscrow.CeilingNotRaised.selector, ceiling, ceiling);
+        } else if (kind == 2) {
+            uint256 present = timelock.getMinDelay();
+            uint256 delay = _draw(present);
+            (target, act) = (address(timelock), abi.encodeCall(timelock.updateDelay, (delay)));
+            refusal = abi.encodeWithSelector(Timelock.DelayOutOfRange.selector, delay, present, 30 days);
+        } else if (kind == 3) {
+            act = abi.encodeCall(authority.grantRole, (ADMIN_ROLE, PROPOSER, 0));
+        } else if (kind == 4) {
+            act = abi.encodeCall(authority.grantRole, (GOVERNOR_ROLE, PROPOSER, 0));
+        } else if (kind == 5) {
+            act = abi.encodeCall(authority.grantRole, (SLASHER_ROLE, PROPOSER, 0));
+        } else if (kind == 6) {
+            act = abi.encodeCall(authority.setRoleAdmin, (GOVERNOR_ROLE, GOVERNOR_ROLE));
+        } else {
+            bytes4[] memory selectors = new bytes4[](1);
+            selectors[0] = staking.slash.selector;
+            act = abi.encodeCall(authority.setTargetFunctionRole, (address(staking), selectors, GOVERNOR_ROLE));
+        }
+        _schedule(target, act);
+        _pass(GOVERNANCE_DELAY);
+        bytes memory call = abi.encodeCall(timelock.execute, (target, 0, act, 0, bytes32(clock)));
+        _mustRefuse(OUTSIDER, address(timelock), call, refusal, "11: governance went beyond its powers");
     }
 
     /// @dev A use of a license's account by one who doesn't own it.

@@ -5,6 +5,7 @@ import {IAccessManager} from "@openzeppelin/contracts/access/manager/IAccessMana
 import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
 import {PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {BatchHeader, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {Timelock} from "../../contracts/Timelock.sol";
 import {AttestorThatAlwaysVouches} from "../../contracts/mocks/AttestorThatAlwaysVouches.sol";
 import {LicenseId, OperatorId, PlanId} from "../../contracts/types/Ids.sol";
 import {Market} from "./Market.sol";
@@ -19,7 +20,7 @@ contract AttacksTest is Market {
     function setUp() external {
         _mint(operatorOwners[0], 100 * USD, address(staking));
         VM.prank(operatorOwners[0]);
-        staking.addStake(OPERATOR, uint64(100 * USD));
+        staking.addStake(OPERATOR, uint64(100 * USD), 0, clock);
     }
 
     /// @dev The cap goes down after the service and before its settlement, and up again.
@@ -75,7 +76,7 @@ contract AttacksTest is Market {
         VM.prank(publishers[0]);
         PlanId trap = licenses.createPlan(terms);
         _mint(publishers[0], 100 * USD, address(escrow));
-        bytes memory purchase = abi.encodeCall(escrow.buy, (trap, OPERATOR, publishers[0], 0, uint64(100 * USD)));
+        bytes memory purchase = abi.encodeCall(escrow.buy, (_purchase(trap, 1, publishers[0], 0, 100 * USD)));
         bytes memory refusal = abi.encodeWithSelector(IUsageEscrow.PlanNotServed.selector, OPERATOR, trap);
         _mustRefuse(publishers[0], address(escrow), purchase, refusal);
 
@@ -88,36 +89,30 @@ contract AttacksTest is Market {
         require(_settle(honest, 40 * USD, clock - 1 hours, clock) == 40 * USD, "5: an operator was blocked");
     }
 
-    /// @dev By appointing a governor whose acts don't wait: itself or another, at once or after its delay.
-    function test_AGovernorCantShedItsDelay() external {
-        address[2] memory heirs = [GOVERNOR, OUTSIDER];
+    /// @dev By a shorter delay, or by appointing a governor whose acts don't wait: at once, or after its delay.
+    function test_GovernanceCantShedItsDelay() external {
+        bytes memory act = abi.encodeCall(timelock.updateDelay, (GOVERNANCE_DELAY - 1));
+        bytes memory refusal = abi.encodeWithSelector(
+            Timelock.DelayOutOfRange.selector,
+            GOVERNANCE_DELAY - 1,
+            GOVERNANCE_DELAY,
+            30 days
+        );
+        _mustRefuseGovernance(address(timelock), act, refusal);
+
+        address[2] memory heirs = [PROPOSER, OUTSIDER];
+        bytes4 selector = IAccessManager.AccessManagerUnauthorizedAccount.selector;
         for (uint256 i; i < 2; ++i) {
-            bytes memory act = abi.encodeCall(authority.grantRole, (GOVERNOR_ROLE, heirs[i], 0));
-            _mustRefuse(
-                GOVERNOR,
-                address(authority),
-                abi.encodeCall(authority.schedule, (address(authority), act, 0)),
-                abi.encodeWithSelector(
-                    IAccessManager.AccessManagerUnauthorizedCall.selector,
-                    GOVERNOR,
-                    address(authority),
-                    authority.grantRole.selector
-                )
-            );
-            bytes memory refusal = abi.encodeWithSelector(
-                IAccessManager.AccessManagerUnauthorizedAccount.selector,
-                GOVERNOR,
-                ADMIN_ROLE
-            );
-            _mustRefuse(GOVERNOR, address(authority), act, refusal);
-            _pass(GOVERNANCE_DELAY);
-            _mustRefuse(GOVERNOR, address(authority), act, refusal);
+            act = abi.encodeCall(authority.grantRole, (GOVERNOR_ROLE, heirs[i], 0));
+            refusal = abi.encodeWithSelector(selector, heirs[i], ADMIN_ROLE);
+            _mustRefuse(heirs[i], address(authority), act, refusal);
+            _mustRefuseGovernance(address(authority), act, abi.encodeWithSelector(selector, timelock, ADMIN_ROLE));
         }
-        bytes memory unauthorized = abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, OUTSIDER);
-        _mustRefuse(OUTSIDER, address(escrow), abi.encodeCall(escrow.setFee, (500)), unauthorized);
+        bytes memory unauthorized = abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, PROPOSER);
+        _mustRefuse(PROPOSER, address(escrow), abi.encodeCall(escrow.setFee, (500)), unauthorized);
     }
 
-    function test_AGovernorAppointsGuardiansAfterItsDelay() external {
+    function test_GovernanceAppointsGuardiansAfterItsDelay() external {
         _govern(address(authority), abi.encodeCall(authority.grantRole, (GUARDIAN_ROLE, DEPUTY, 0)));
         VM.prank(DEPUTY);
         escrow.pause();
@@ -127,7 +122,7 @@ contract AttacksTest is Market {
     function _buy(uint256 amount) private returns (LicenseId) {
         _mint(licensees[0], amount, address(escrow));
         VM.prank(licensees[0]);
-        return escrow.buy(PLAN, OPERATOR, licensees[0], 0, uint64(amount));
+        return escrow.buy(_purchase(PLAN, 1, licensees[0], 0, amount));
     }
 
     function _setCap(LicenseId id, uint8 code) private {
@@ -140,6 +135,14 @@ contract AttacksTest is Market {
         Usage memory usage = Usage(LicenseId.unwrap(id), 0, uint32(price), 0, 0, 0);
         (BatchHeader memory header, bytes memory entries) = _batchOf(PLAN, usage, start, end);
         return escrow.batchOf(escrow.settle(header, entries, _loneProof(escrow.batchIdOf(header)))).charged;
+    }
+
+    /// @dev What was scheduled waits, and is refused when its time has come.
+    function _mustRefuseGovernance(address target, bytes memory act, bytes memory refusal) private {
+        _schedule(target, act);
+        _pass(GOVERNANCE_DELAY);
+        bytes memory call = abi.encodeCall(timelock.execute, (target, 0, act, 0, bytes32(clock)));
+        _mustRefuse(PROPOSER, address(timelock), call, refusal);
     }
 
     function _mustRefuse(address sender, address target, bytes memory call, bytes memory refusal) private {

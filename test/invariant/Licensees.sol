@@ -3,8 +3,9 @@ pragma solidity 0.8.30;
 
 import {PlanStatus} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {ILicenseRegistry, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
-import {IUsageEscrow, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {IUsageEscrow, LicenseStatus, Purchase} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {LicenseId, OperatorId, PlanId} from "../../contracts/types/Ids.sol";
+import {Count} from "./Ledger.sol";
 import {License, Model} from "./Model.sol";
 import {Settlers} from "./Settlers.sol";
 import {Machine, Verb} from "./Statuses.sol";
@@ -228,33 +229,38 @@ abstract contract Licensees is Settlers {
 
     function _buy(uint256 plan, uint256 operator, uint256 owner, uint256 amount) internal {
         PlanTerms memory terms = plans[plan - 1];
+        amount = _affordablePurchase(terms, amount);
         uint8 code = _draw(2) == 0 ? 0 : uint8(_draw(24));
-        if (amount < terms.minimumSpend && _draw(8) != 0) amount += terms.minimumSpend;
-        uint256 room = _room();
-        if (amount + terms.upfrontPrice > room && room >= terms.minimumSpend + terms.upfrontPrice && _draw(6) != 0) {
-            amount = room - terms.upfrontPrice;
-        }
-        uint256 price = amount + terms.upfrontPrice;
-        Refusals memory refusals = _purchaseRefusals(plan, operator, amount);
+        Purchase memory purchase = _purchase(PlanId.wrap(uint32(plan)), operator, licensees[owner], code, amount);
+        Refusals memory refusals = _purchaseRefusals(purchase, terms);
         address payer = _anybody();
-        _mint(payer, price, address(escrow));
-        bytes memory call = abi.encodeCall(
-            escrow.buy,
-            (PlanId.wrap(uint32(plan)), OperatorId.wrap(uint24(operator)), licensees[owner], code, uint64(amount))
-        );
+        _mint(payer, amount + terms.upfrontPrice, address(escrow));
         _watch(Machine.Plan, plan);
+        bytes memory call = abi.encodeCall(escrow.buy, (purchase));
         bytes memory result = _do(payer, address(escrow), call, refusals, "2: a purchase");
         if (refusals.count > 0) return;
         _see(Machine.Plan, plan, Verb.Buy);
+        _bookPurchase(purchase, terms, abi.decode(result, (uint256)));
+    }
 
+    /// @dev Mostly as much as the minimum asks for, and as there is room for.
+    function _affordablePurchase(PlanTerms memory terms, uint256 amount) private returns (uint256) {
+        if (amount < terms.minimumSpend && _draw(8) != 0) amount += terms.minimumSpend;
+        uint256 room = _room();
+        bool fits = room >= terms.minimumSpend + terms.upfrontPrice;
+        if (amount + terms.upfrontPrice > room && fits && _draw(6) != 0) amount = room - terms.upfrontPrice;
+        return amount;
+    }
+
+    function _bookPurchase(Purchase memory purchase, PlanTerms memory terms, uint256 id) private {
         License storage license = ledger.push();
-        uint256 id = ledger.length;
-        require(abi.decode(result, (uint256)) == id, "2: a license's id was used before");
-        require(licenses.ownerOf(id) == licensees[owner], "2: a license went to another one");
+        require(id == ledger.length, "2: a license's id was used before");
+        require(licenses.ownerOf(id) == purchase.to, "2: a license went to another one");
         _see(Machine.License, id, Verb.Buy);
         live.push(id);
-        (license.bought, license.owner, license.renews) = (true, licensees[owner], true);
-        (license.plan, license.operator, license.capCode) = (plan, operator, code);
+        (license.bought, license.owner, license.renews) = (true, purchase.to, true);
+        (license.plan, license.capCode) = (PlanId.unwrap(purchase.planId), purchase.capCode);
+        license.operator = OperatorId.unwrap(purchase.operatorId);
         license.term = Model.firstTerm(terms, clock);
         if (terms.upfrontPrice > 0) {
             (license.upfront, license.upfrontPaidAt) = (terms.upfrontPrice, clock);
@@ -262,19 +268,18 @@ abstract contract Licensees is Settlers {
             upfronts += terms.upfrontPrice;
             flows.upfrontsPaid += terms.upfrontPrice;
         }
-        ++sales[plan].sold;
-        _credit(id, amount);
+        ++sales[license.plan].sold;
+        _credit(id, purchase.amount);
     }
 
     function _purchaseRefusals(
-        uint256 plan,
-        uint256 operator,
-        uint256 amount
+        Purchase memory purchase,
+        PlanTerms memory terms
     ) private view returns (Refusals memory refusals) {
-        PlanTerms memory terms = plans[plan - 1];
+        uint256 plan = PlanId.unwrap(purchase.planId);
         _unlessPaused(refusals);
-        _unlessEligible(refusals, operator, plan);
-        _unlessCovered(refusals, amount, terms.minimumSpend);
+        _unlessEligible(refusals, OperatorId.unwrap(purchase.operatorId), plan);
+        _unlessCovered(refusals, purchase.amount, terms.minimumSpend);
         PlanStatus status = _planStatus(plan);
         _unless(
             refusals,
@@ -286,7 +291,7 @@ abstract contract Licensees is Settlers {
             terms.supply == 0 || sales[plan].sold < terms.supply,
             abi.encodeWithSelector(ILicenseRegistry.PlanSoldOut.selector, plan, terms.supply)
         );
-        _unlessRoom(refusals, amount + terms.upfrontPrice);
+        _unlessRoom(refusals, purchase.amount + terms.upfrontPrice);
     }
 
     function _deposit(uint256 id, uint256 amount) internal {
@@ -443,7 +448,7 @@ abstract contract Licensees is Settlers {
         if (refusals.count > 0) return;
         _see(Machine.License, id, Verb.Transfer);
         (license.owner, license.movableAt) = (to, 0);
-        ++tally.sales;
+        _count(Count.Sales);
     }
 
     function _end(uint256 id) internal {
@@ -507,8 +512,8 @@ abstract contract Licensees is Settlers {
         bool isInTime = clock <= license.term.endsAt + EPOCH;
         uint256 start = isInTime ? license.term.endsAt : clock;
         uint256 minimum = plans[license.plan - 1].minimumSpend;
-        uint256 due = _min(Model.missing(license.earlier, minimum, recalls), license.balance);
-        uint256 taken = due + license.thawing + Model.missing(license.term, minimum, recalls);
+        uint256 due = _min(Model.missing(license.earlier, minimum, _recallsOf(license.plan)), license.balance);
+        uint256 taken = due + license.thawing + Model.missing(license.term, minimum, _recallsOf(license.plan));
         Refusals memory refusals;
         _unlessIn(refusals, id, LAPSED);
         _unlessForSender(refusals, id, sender, isInTime, start);
@@ -520,7 +525,7 @@ abstract contract Licensees is Settlers {
         if (license.term.open) license.earlier = license.term;
         license.term = Model.nextTerm(license.term, plans[license.plan - 1], start);
         require(_committed(id) + license.thawing <= license.balance, "4: a renewal took what is on its way out");
-        ++tally.renewals;
+        _count(Count.Renewals);
     }
 
     /// @dev A renewal is everybody's in time, unless a recall takes effect in either term, and its owner's at any time.
@@ -533,7 +538,7 @@ abstract contract Licensees is Settlers {
     ) private view {
         License storage license = ledger[id - 1];
         uint256 stop = start + plans[license.plan - 1].termPeriod;
-        bool isForAll = isInTime && !_isRecalled(license.term.startedAt, stop);
+        bool isForAll = isInTime && !_isRecalled(license.plan, license.term.startedAt, stop);
         _unless(
             refusals,
             isForAll || sender == license.owner,
@@ -554,7 +559,7 @@ abstract contract Licensees is Settlers {
             abi.encodeWithSelector(IUsageEscrow.TermClosedBefore.selector, id)
         );
         _unlessClosable(refusals, id);
-        uint256 due = Model.missing(isEarlier ? license.earlier : license.term, minimum, recalls);
+        uint256 due = Model.missing(isEarlier ? license.earlier : license.term, minimum, _recallsOf(license.plan));
         due = _min(due, license.balance);
         bytes memory call = abi.encodeCall(escrow.closeTerm, (_id(id)));
         bytes memory result = _doTo(id, Verb.CloseTerm, _anybody(), call, refusals, "2: a closing");
@@ -569,10 +574,10 @@ abstract contract Licensees is Settlers {
         license.balance -= due;
         balances -= due;
         flows.closed += due;
-        _payPublisher(due, escrow.feeBps());
+        _payPublisher(license.plan, due, escrow.feeBps());
         if (license.earlier.open) delete license.earlier;
         else license.term.open = false;
-        ++tally.closings;
+        _count(Count.Closings);
     }
 
     function _releaseUpfront(uint256 id) internal {
@@ -597,17 +602,15 @@ abstract contract Licensees is Settlers {
             flows.upfrontsReturned += price;
         } else {
             flows.upfrontsReleased += price;
-            _payPublisher(price, license.upfrontFeeBps);
+            _payPublisher(license.plan, price, license.upfrontFeeBps);
         }
         (license.upfront, license.upfrontPaidAt, license.upfrontFeeBps) = (0, 0, 0);
     }
 
-    function _payPublisher(uint256 amount, uint256 feeBps) private {
+    function _payPublisher(uint256 plan, uint256 amount, uint256 feeBps) private {
         uint256 fee = (amount * feeBps) / 10_000;
-        _earn(assets.ownerOf(1), amount - fee);
-        fees += fee;
-        flows.toPublishers += amount - fee;
-        flows.toTreasury += fee;
+        _earn(_assetOf(plan), amount - fee);
+        _payFee(fee);
     }
 
     // What they are refused for
@@ -649,8 +652,8 @@ abstract contract Licensees is Settlers {
 
     function _unlessRoom(Refusals memory refusals, uint256 amount) private view {
         bytes4 selector = IUsageEscrow.DepositCeilingReached.selector;
-        uint256 holding = currency.balanceOf(address(escrow));
-        _unless(refusals, amount <= _room(), abi.encodeWithSelector(selector, holding, escrow.depositCeiling()));
+        bytes memory refusal = abi.encodeWithSelector(selector, _escrowed(), escrow.depositCeiling());
+        _unless(refusals, amount <= _room(), refusal);
     }
 
     // What they look for
@@ -718,7 +721,7 @@ abstract contract Licensees is Settlers {
         License storage license = ledger[id - 1];
         if (license.upfront == 0) return false;
         uint256 end_ = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
-        return _isRecalled(license.upfrontPaidAt + Model.NOTICE, end_ + Model.NOTICE);
+        return _isRecalled(license.plan, license.upfrontPaidAt + Model.NOTICE, end_ + Model.NOTICE);
     }
 
     function _isCrowded() internal view returns (bool) {
@@ -730,28 +733,25 @@ abstract contract Licensees is Settlers {
     }
 
     /// @dev Whether a recall takes effect from `start` on and before `stop`.
-    function _isRecalled(uint256 start, uint256 stop) internal view returns (bool) {
-        for (uint256 i; i < recalls.length; ++i) {
-            if (recalls[i] + Model.NOTICE >= start && recalls[i] + Model.NOTICE < stop) return true;
+    function _isRecalled(uint256 plan, uint256 start, uint256 stop) internal view returns (bool) {
+        uint256[] storage all = _recallsOf(plan);
+        for (uint256 i; i < all.length; ++i) {
+            if (all[i] + Model.NOTICE >= start && all[i] + Model.NOTICE < stop) return true;
         }
         return false;
     }
 
-    /// @dev What the deposit ceiling leaves room for, which donations and uncollected income take as well.
+    /// @dev What the deposit ceiling leaves room for: income that nobody fetched takes it up as well.
     function _room() internal view returns (uint256) {
-        uint256 holding = _escrowed() + donations[address(escrow)];
+        uint256 owed = _escrowed();
         uint256 ceiling = escrow.depositCeiling();
-        return holding < ceiling ? ceiling - holding : 0;
+        return owed < ceiling ? ceiling - owed : 0;
     }
 
     /// @dev Mostly what there is room for.
     function _affordable(uint256 amount) internal returns (uint256) {
         uint256 room = _room();
         return amount > room && room > 0 && _draw(6) != 0 ? room : amount;
-    }
-
-    function _min(uint256 a, uint256 b) internal pure returns (uint256) {
-        return a < b ? a : b;
     }
 
     function _permit(uint256 payer, uint256 amount) private view returns (uint8, bytes32, bytes32) {

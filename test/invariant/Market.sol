@@ -3,20 +3,23 @@ pragma solidity 0.8.30;
 
 import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
 import {IAccessManager} from "@openzeppelin/contracts/access/manager/IAccessManager.sol";
-import {IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
+import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
+import {AssetKind, DerivativePolicy, IAssetRegistry, Relation} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {IAttestor} from "../../contracts/interfaces/IAttestor.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
 import {ILicenseRegistry, PlanTerms, Rates, ServiceLevels} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {IOperatorRegistry} from "../../contracts/interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
-import {BatchHeader, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {IRevenueWaterfall} from "../../contracts/interfaces/IRevenueWaterfall.sol";
+import {BatchHeader, IUsageEscrow, Purchase} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {TestCurrency} from "../../contracts/mocks/TestCurrency.sol";
 import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
 import {Model, Usage} from "./Model.sol";
 import {VM} from "./Vm.sol";
 
 /// @title A whole market, wired as `deploy/modules/Licet.ts` wires one
-/// @dev One model in two versions, five plans of it, two operators, two committees (two of three; one of one).
+/// @dev A dataset, a base model trained on it, the market's model that came from both, in two versions, and an adapter of that.
+/// Five plans of the model and one of the adapter, two operators, two committees (two of three; one of one).
 abstract contract Market {
     uint64 internal constant ADMIN_ROLE = 0;
     uint64 internal constant GUARDIAN_ROLE = 1;
@@ -28,14 +31,18 @@ abstract contract Market {
     uint256 internal constant WINDOW = Model.WINDOW;
     uint256 internal constant WAIT = Model.WAIT;
     uint256 internal constant STAKE_THAW = 32 days;
-    uint32 internal constant GOVERNANCE_DELAY = 2 days;
+    uint256 internal constant GOVERNANCE_DELAY = 2 days;
     uint256 internal constant USD = 1e6;
 
     uint256 internal constant OPERATORS = 2;
+    /// @dev The model that most plans are for; 1 and 2 are its parents.
+    uint256 internal constant MODEL = 3;
+    /// @dev A child of the model's, with a plan of its own.
+    uint256 internal constant ADAPTER = 4;
     uint256 internal constant FIRST_VERSIONS = 2;
     uint256 internal constant ATTESTORS = 6;
 
-    address internal constant GOVERNOR = address(0xA001);
+    address internal constant PROPOSER = address(0xA001);
     address internal constant GUARDIAN = address(0xA002);
     address internal constant TREASURY = address(0xA003);
     address internal constant SLASHER = address(0xA004);
@@ -44,14 +51,30 @@ abstract contract Market {
     address internal constant DONOR = address(0xA007);
     address internal constant DEPUTY = address(0xA008);
 
+    struct Deployment {
+        address authority;
+        address currency;
+        address licenses;
+        address operators;
+        address staking;
+        address waterfall;
+        address treasury;
+        uint256 epochPeriod;
+        uint256 windowPeriod;
+        uint16 feeBps;
+        uint64 depositCeiling;
+    }
+
     TestCurrency internal currency;
     IAccessManager internal authority;
+    TimelockController internal timelock;
     IAssetRegistry internal assets;
     ILicenseRegistry internal licenses;
     IOperatorRegistry internal operators;
     IPerformanceStaking internal staking;
+    IRevenueWaterfall internal waterfall;
     IUsageEscrow internal escrow;
-    /// @dev The attestor of plans 1, 2 and 4. Its committee changes.
+    /// @dev The attestor of plans 1, 2, 4 and 6. Its committee changes.
     ICommitteeAttestor internal committee;
     /// @dev The attestor of plans 3 and 5: one attestor for ever.
     ICommitteeAttestor internal lone;
@@ -60,8 +83,11 @@ abstract contract Market {
     uint256[] internal licenseeKeys;
     /// @dev Owners of operators 1 and 2.
     address[] internal operatorOwners;
-    /// @dev They sell the model to each other.
+    /// @dev Who may have stake: those, and those who delegate.
+    address[] internal backers;
+    /// @dev They register assets and sell them to each other; the first is the model's, and the adapter's, at first.
     address[] internal publishers;
+    uint256[] internal publisherKeys;
     /// @dev The first three are the first members of `committee`; the fourth is `lone`; the others may follow those.
     address[] internal attestors;
     uint256[] internal attestorKeys;
@@ -69,6 +95,9 @@ abstract contract Market {
 
     /// @dev Of plan `i + 1`.
     PlanTerms[] internal plans;
+    uint256 internal assetCount;
+    /// @dev As they were registered.
+    mapping(uint256 asset => IAssetRegistry.Edge[]) internal parentsOf;
 
     /// @dev The chain's time. Not `block.timestamp`, which the compiler may read once for a whole call.
     uint256 internal clock = 1_780_000_000;
@@ -93,13 +122,21 @@ abstract contract Market {
         }
         for (uint256 i = 1; i <= 2; ++i) {
             operatorOwners.push(address(uint160(0xC000 + i)));
-            publishers.push(address(uint160(0xD000 + i)));
+        }
+        for (uint256 i; i < OPERATORS; ++i) backers.push(operatorOwners[i]);
+        for (uint256 i = 1; i <= 3; ++i) backers.push(address(uint160(0xF000 + i)));
+        for (uint256 i = 1; i <= 3; ++i) {
+            publisherKeys.push(0xD0 << (8 * i));
+            publishers.push(VM.addr(0xD0 << (8 * i)));
         }
     }
 
     function _deploy() private {
         currency = new TestCurrency();
         authority = IAccessManager(VM.deployCode("Authority.sol:Authority", abi.encode(address(this))));
+        timelock = TimelockController(
+            payable(VM.deployCode("Timelock.sol:Timelock", abi.encode(GOVERNANCE_DELAY, PROPOSER)))
+        );
         assets = IAssetRegistry(VM.deployCode("AssetRegistry.sol:AssetRegistry"));
         licenses = ILicenseRegistry(
             VM.deployCode("LicenseRegistry.sol:LicenseRegistry", abi.encode(authority, assets))
@@ -111,13 +148,10 @@ abstract contract Market {
                 abi.encode(authority, currency, operators, TREASURY, STAKE_THAW)
             )
         );
-        uint256 fee = 100;
-        escrow = IUsageEscrow(
-            VM.deployCode(
-                "UsageEscrow.sol:UsageEscrow",
-                abi.encode(authority, currency, licenses, operators, staking, TREASURY, EPOCH, WINDOW, fee, 1_000 * USD)
-            )
+        waterfall = IRevenueWaterfall(
+            VM.deployCode("RevenueWaterfall.sol:RevenueWaterfall", abi.encode(authority, currency, assets))
         );
+        escrow = IUsageEscrow(VM.deployCode("UsageEscrow.sol:UsageEscrow", abi.encode(_deployment())));
 
         ICommitteeAttestor.Member[] memory members = new ICommitteeAttestor.Member[](3);
         for (uint256 i; i < 3; ++i) members[i] = _member(i);
@@ -125,6 +159,24 @@ abstract contract Market {
         members = new ICommitteeAttestor.Member[](1);
         members[0] = _member(3);
         lone = _committee(members, 1);
+    }
+
+    /// @dev UsageEscrow's constructor names the fields.
+    function _deployment() private view returns (Deployment memory) {
+        return
+            Deployment({
+                authority: address(authority),
+                currency: address(currency),
+                licenses: address(licenses),
+                operators: address(operators),
+                staking: address(staking),
+                waterfall: address(waterfall),
+                treasury: TREASURY,
+                epochPeriod: EPOCH,
+                windowPeriod: WINDOW,
+                feeBps: 100,
+                depositCeiling: uint64(1_000 * USD)
+            });
     }
 
     function _committee(
@@ -140,20 +192,22 @@ abstract contract Market {
         _restrict(address(escrow), GUARDIAN_ROLE, escrow.pause.selector, escrow.unpause.selector);
         _restrict(address(licenses), ESCROW_ROLE, licenses.mint.selector, licenses.setMovable.selector);
         _restrict(address(staking), ESCROW_ROLE, staking.charge.selector, staking.release.selector);
-        _restrict(address(staking), ESCROW_ROLE, staking.addBonus.selector, staking.addBonus.selector);
+        _restrict(address(staking), ESCROW_ROLE, staking.addIncome.selector, staking.addIncome.selector);
         _restrict(address(staking), SLASHER_ROLE, staking.slash.selector, staking.slash.selector);
+        _restrict(address(staking), SLASHER_ROLE, staking.freeze.selector, staking.unfreeze.selector);
+        _restrict(address(waterfall), ESCROW_ROLE, waterfall.credit.selector, waterfall.credit.selector);
         authority.grantRole(ESCROW_ROLE, address(escrow), 0);
         authority.grantRole(SLASHER_ROLE, SLASHER, 0);
         authority.grantRole(GUARDIAN_ROLE, GUARDIAN, 0);
-        authority.grantRole(GOVERNOR_ROLE, GOVERNOR, GOVERNANCE_DELAY);
+        authority.grantRole(GOVERNOR_ROLE, address(timelock), 0);
         authority.setRoleAdmin(GUARDIAN_ROLE, GOVERNOR_ROLE);
         authority.renounceRole(ADMIN_ROLE, address(this));
     }
 
     function _offer() private {
-        VM.prank(publishers[0]);
-        assets.register("ipfs://model");
-        for (uint256 i = 1; i <= FIRST_VERSIONS; ++i) _publish(i);
+        _derive();
+        for (uint256 i = 1; i <= FIRST_VERSIONS; ++i) _publish(MODEL, i);
+        _publish(ADAPTER, 1);
         for (uint256 i; i < OPERATORS; ++i) {
             VM.prank(operatorOwners[i]);
             operators.register("https://operator", "");
@@ -184,6 +238,27 @@ abstract contract Market {
         (terms.holdPeriod, terms.minimumSpend, terms.supply) = (1 days, uint56(4 * USD), 8);
         (terms.publisherBps, terms.attestorBps, terms.transferable) = (2_500, 100, true);
         _create(terms);
+        // The adapter's.
+        terms = _terms(committee, 7 days, true, 30 * uint56(USD));
+        (terms.assetId, terms.holdPeriod) = (AssetId.wrap(uint32(ADAPTER)), 2 days);
+        (terms.publisherBps, terms.attestorBps) = (5_501, 77);
+        _create(terms);
+    }
+
+    /// @dev Uneven shares, two ways to the dataset, and room for payees.
+    function _derive() private {
+        IAssetRegistry.Edge[] memory parents = new IAssetRegistry.Edge[](0);
+        _register(publishers[1], AssetKind.Dataset, 300, parents);
+        parents = new IAssetRegistry.Edge[](1);
+        parents[0] = IAssetRegistry.Edge(AssetId.wrap(1), Relation.TrainedOn, 1_001);
+        _register(publishers[2], AssetKind.Model, 1_000, parents);
+        parents = new IAssetRegistry.Edge[](2);
+        parents[0] = IAssetRegistry.Edge(AssetId.wrap(1), Relation.TrainedOn, 505);
+        parents[1] = IAssetRegistry.Edge(AssetId.wrap(2), Relation.FineTunedFrom, 2_003);
+        _register(publishers[0], AssetKind.Model, 700, parents);
+        parents = new IAssetRegistry.Edge[](1);
+        parents[0] = IAssetRegistry.Edge(AssetId.wrap(uint32(MODEL)), Relation.AdapterOf, 1_507);
+        _register(publishers[0], AssetKind.Adapter, 10_000, parents);
     }
 
     /// @dev 100 USD a million requests, 1, 0.25 and 3 USD a million tokens, 0.05 USD a thousand seconds.
@@ -193,7 +268,7 @@ abstract contract Market {
         bool renewable,
         uint56 cap
     ) private pure returns (PlanTerms memory terms) {
-        terms.assetId = AssetId.wrap(1);
+        terms.assetId = AssetId.wrap(uint32(MODEL));
         terms.attestor = attestor;
         terms.rates = Rates(100e6, 1e6, 250_000, 3e6, 50_000);
         terms.levels = ServiceLevels(9_900, 1_001, 9_000, 2_999, 800, 500, 3_000, 3_000);
@@ -202,18 +277,50 @@ abstract contract Market {
         terms.cap = cap;
     }
 
-    /// @dev The model's owner publishes its next version.
-    function _publish(uint256 version) internal {
-        VM.prank(assets.ownerOf(1));
-        assets.publish(AssetId.wrap(1), bytes32(version), 0, "ipfs://version");
+    /// @dev An asset that others may derive from for `minShareBps` of their income.
+    function _register(
+        address owner,
+        AssetKind kind,
+        uint16 minShareBps,
+        IAssetRegistry.Edge[] memory parents
+    ) private {
+        IAssetRegistry.Registration memory registration = IAssetRegistry.Registration({
+            kind: kind,
+            uri: "ipfs://asset",
+            permittedUses: 7,
+            policy: DerivativePolicy.Open,
+            minShareBps: minShareBps,
+            royaltyBps: 250,
+            parents: parents
+        });
+        VM.prank(owner);
+        assets.register(registration, new IAssetRegistry.DerivationApproval[](parents.length));
+        _noteParents(parents);
     }
 
-    /// @dev The model's owner offers a plan, and all operators serve it.
+    /// @dev Of an asset that was just registered.
+    function _noteParents(IAssetRegistry.Edge[] memory parents) internal {
+        ++assetCount;
+        for (uint256 i; i < parents.length; ++i) parentsOf[assetCount].push(parents[i]);
+    }
+
+    /// @dev An asset's owner publishes its next version.
+    function _publish(uint256 asset, uint256 version) internal {
+        VM.prank(assets.ownerOf(asset));
+        assets.publish(AssetId.wrap(uint32(asset)), bytes32(version), 0, "ipfs://version", "");
+    }
+
+    /// @dev An asset's owner offers a plan, and all operators serve it.
     function _create(PlanTerms memory terms) internal {
         plans.push(terms);
-        VM.prank(assets.ownerOf(1));
+        VM.prank(assets.ownerOf(AssetId.unwrap(terms.assetId)));
         PlanId id = licenses.createPlan(terms);
         for (uint256 i = 1; i <= OPERATORS; ++i) _serve(i, id, true);
+    }
+
+    /// @dev What a plan is for.
+    function _assetOf(uint256 plan) internal view returns (uint256) {
+        return AssetId.unwrap(plans[plan - 1].assetId);
     }
 
     function _member(uint256 i) internal view returns (ICommitteeAttestor.Member memory) {
@@ -247,7 +354,7 @@ abstract contract Market {
         entries = Model.packed(usage);
         header.operatorId = OperatorId.wrap(1);
         header.planId = plan;
-        header.versionId = VersionId.wrap((1 << 32) | 1);
+        header.versionId = VersionId.wrap(uint64((MODEL << 32) | 1));
         header.sequence = escrow.laneOf(header.operatorId, plan, header.versionId).sequence + 1;
         (header.epochStart, header.epochEnd) = (uint40(start), uint40(end));
         (header.count, header.availabilityBps, header.samples) = (1, 10_000, 60);
@@ -267,13 +374,37 @@ abstract contract Market {
         return abi.encode(signers, signatures);
     }
 
-    /// @dev The governor does `act` to `target`, after its delay.
+    /// @dev Governance does `act` to `target`, after its delay.
     function _govern(address target, bytes memory act) internal {
-        VM.prank(GOVERNOR);
-        authority.schedule(target, act, 0);
+        _schedule(target, act);
         _pass(GOVERNANCE_DELAY);
-        VM.prank(GOVERNOR);
-        authority.execute(target, act);
+        timelock.execute(target, 0, act, 0, bytes32(clock));
+    }
+
+    /// @dev With the time at which it may be executed as its salt.
+    function _schedule(address target, bytes memory act) internal {
+        VM.prank(PROPOSER);
+        timelock.schedule(target, 0, act, 0, bytes32(clock + GOVERNANCE_DELAY), GOVERNANCE_DELAY);
+    }
+
+    /// @dev A purchase for whatever it costs.
+    function _purchase(
+        PlanId plan,
+        uint256 operator,
+        address to,
+        uint8 capCode,
+        uint256 amount
+    ) internal pure returns (Purchase memory) {
+        return
+            Purchase({
+                planId: plan,
+                operatorId: OperatorId.wrap(uint24(operator)),
+                to: to,
+                capCode: capCode,
+                amount: uint64(amount),
+                maxPrice: type(uint64).max,
+                deadline: type(uint40).max
+            });
     }
 
     function _mint(address to, uint256 amount, address spender) internal {

@@ -3,12 +3,17 @@ pragma solidity 0.8.30;
 
 import {OperatorStatus} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
-import {Actors} from "./Actors.sol";
 import {Attackers} from "./Attackers.sol";
+import {Attestors} from "./Attestors.sol";
+import {Governors} from "./Governors.sol";
+import {Count} from "./Ledger.sol";
 import {Licensees} from "./Licensees.sol";
 import {License, Model} from "./Model.sol";
+import {Payees} from "./Payees.sol";
+import {Publishers} from "./Publishers.sol";
 import {Settlers} from "./Settlers.sol";
 import {Stage} from "./Stage.sol";
+import {Stakers} from "./Stakers.sol";
 import {Machine, Verb} from "./Statuses.sol";
 import {FuzzSelector, say, VM} from "./Vm.sol";
 
@@ -17,14 +22,15 @@ contract Campaign is Attackers {
     /// @dev Runs shorter than this prove nothing about how busy they were.
     uint256 private constant LONG = 200;
     uint256 private constant EVERY = 8;
+    uint256 private constant LAST = uint256(type(Count).max);
 
     constructor(string memory name) Stage(name) {
         _see(Machine.Version, 1, Verb.Publish);
         _see(Machine.Version, 2, Verb.Publish);
         for (uint256 i = 1; i <= plans.length; ++i) _see(Machine.Plan, i, Verb.CreatePlan);
         _see(Machine.Rotation, 0, Verb.Deploy);
-        for (uint256 i = 1; i <= OPERATORS; ++i) _addStake(i, 100 * USD);
-        for (uint256 i; i < 8; ++i) _buy(1 + (i % 5), 1 + (i % 2), i % 3, 20 * USD);
+        for (uint256 i = 1; i <= OPERATORS; ++i) _addStake(i, operatorOwners[i - 1], 100 * USD);
+        for (uint256 i; i < 8; ++i) _buy(1 + (i % plans.length), 1 + (i % 2), i % 3, 20 * USD);
     }
 
     /// @dev Everything, as often as time allows; in between, what every call may have changed.
@@ -40,15 +46,8 @@ contract Campaign is Attackers {
         _releaseAll();
         _endAll();
         for (uint256 i = 1; i <= OPERATORS; ++i) {
-            if (pools[i].bonus > 0) _payBonus(i);
-            // A bonus that found no shares is whose who stakes next.
-            if (pools[i].shares == 0 && pools[i].stake > 0) _addStake(i, pools[i].stake);
-            _thawStake(i, pools[i].shares);
-        }
-        _pass(STAKE_THAW + 1);
-        for (uint256 i = 1; i <= OPERATORS; ++i) {
-            if (pools[i].thawingShares > 0) _withdrawStake(i);
-            if (clock < pools[i].jailedUntil) _pass(pools[i].jailedUntil - clock);
+            if (pools[i].income > 0) _payPool(i);
+            _leavePool(i);
         }
         for (uint256 i = 1; i <= ledger.length; ++i) {
             if (ledger[i - 1].thawing > 0) _withdraw(i);
@@ -61,55 +60,71 @@ contract Campaign is Attackers {
     /// one of them.
     function requireBusy() external view {
         if (_calls() < LONG) return;
-        uint256 attempts = tally.landed + tally.refused + tally.idle;
-        require(tally.landed * 100 >= attempts * 60, "the campaign idled: too few attempts landed");
-        require(tally.settlements > 0 && tally.charges > 0, "the campaign idled: nothing was charged");
-        uint256 later = tally.releases + tally.collections + tally.withdrawals + tally.governed;
-        require(later > 0, "the campaign idled: nothing was released, collected, withdrawn or governed");
-        require(tally.attacks > 0, "the campaign idled: nobody attacked");
+        require(counts[Count.Landed] * 100 >= _attempts() * 60, "the campaign idled: too few attempts landed");
+        require(counts[Count.Charges] > 0, "the campaign idled: nothing was charged");
+        uint256 later;
+        for (uint256 i = uint256(Count.Releases); i <= LAST; ++i) later += counts[Count(i)];
+        require(later > 0, "the campaign idled: nothing came of what was charged");
+        require(counts[Count.Attacks] > 0, "the campaign idled: nobody attacked");
     }
 
     /// @dev Tells of this run and of all before it in the campaign of that name. The chain forgets them; the process doesn't. Forge
     /// prints what the last run told, which it runs once more for that: it counts once.
     function report(string calldata name) external {
         string memory last = string.concat("LICET_", name, "_LAST");
-        uint256 run = uint256(keccak256(abi.encode(tally, clock)));
+        uint256[] memory sums = new uint256[](LAST + 1);
+        for (uint256 i; i <= LAST; ++i) sums[i] = counts[Count(i)];
+        uint256 run = uint256(keccak256(abi.encode(sums, clock)));
         bool isNew = VM.envOr(last, uint256(0)) != run;
         VM.setEnv(last, VM.toString(run));
-        uint256[16] memory sums = abi.decode(abi.encode(tally), (uint256[16]));
-        for (uint256 i; i < sums.length; ++i) {
+        for (uint256 i; i <= LAST; ++i) {
             string memory key = string.concat("LICET_", name, "_", VM.toString(i));
             sums[i] = VM.envOr(key, uint256(0)) + (isNew ? sums[i] : 0);
             VM.setEnv(key, VM.toString(sums[i]));
         }
-        _tell(abi.decode(abi.encode(sums), (Tally)));
+        _tell(sums);
     }
 
-    function _tell(Tally memory sum) private view {
-        uint256 attempts = sum.landed + sum.refused + sum.idle;
+    function _tell(uint256[] memory sums) private view {
+        uint256 landed = sums[uint256(Count.Landed)];
+        uint256 attempts = landed + sums[uint256(Count.Refused)] + sums[uint256(Count.Idle)];
+        uint256 attacks = sums[uint256(Count.Attacks)];
         string memory line = string.concat(
-            VM.toString(attempts + sum.attacks),
+            VM.toString(attempts + attacks),
             " calls: ",
             VM.toString(attempts),
             " attempts, of which ",
-            VM.toString((sum.landed * 100) / attempts),
+            VM.toString((landed * 100) / attempts),
             " % landed and the others were refused as foreseen; "
         );
-        say(string.concat(line, VM.toString(sum.attacks), " attacks, all of them refused"));
-        say(
-            string.concat(
-                string.concat(_s(sum.settlements, "settlements"), _s(sum.charges, "that charged")),
-                string.concat(_s(sum.releases, "releases"), _s(sum.collections, "collections")),
-                string.concat(_s(sum.withdrawals, "withdrawals"), _s(sum.renewals, "renewals")),
-                string.concat(_s(sum.closings, "closings"), _s(sum.sales, "sales of licenses")),
-                string.concat(_s(sum.recalls, "recalls"), _s(sum.rotations, "rotations")),
-                string.concat(_s(sum.jailings, "jailings"), VM.toString(sum.governed), " acts of governance")
-            )
-        );
+        say(string.concat(line, VM.toString(attacks), " attacks, all of them refused"));
+        string[13] memory names = _names();
+        line = "";
+        for (uint256 i; i < names.length; ++i) {
+            uint256 sum = sums[uint256(Count.Settlements) + i];
+            line = string.concat(line, i == 0 ? "" : ", ", VM.toString(sum), " ", names[i]);
+        }
+        say(line);
     }
 
-    function _s(uint256 count, string memory what) private pure returns (string memory) {
-        return string.concat(VM.toString(count), " ", what, ", ");
+    /// @dev Of what is counted, but for what came of the calls.
+    function _names() private pure returns (string[13] memory) {
+        return
+            [
+                "settlements",
+                "that charged",
+                "releases",
+                "collections",
+                "distributions",
+                "withdrawals",
+                "renewals",
+                "closings",
+                "sales of licenses",
+                "recalls",
+                "rotations",
+                "jailings",
+                "acts of governance"
+            ];
     }
 
     function _releaseAll() private {
@@ -143,10 +158,36 @@ contract Campaign is Attackers {
         }
     }
 
+    /// @dev All who back an operator, once nothing is frozen there.
+    function _leavePool(uint256 operator) private {
+        uint256 until = pools[operator].frozenUntil;
+        if (until > clock) _pass(until - clock);
+        for (uint256 i; i < backers.length; ++i) {
+            address backer = backers[i];
+            if (!_isBacking(operator, backer)) continue;
+            // Who has too many thaws open waits for the first of them.
+            if (_isLeaving(operator, backer)) _pass(STAKE_THAW + 1);
+            if (_isLeaving(operator, backer)) _withdrawStake(operator, backer);
+            _thawStake(operator, backer, _sharesOf(operator, backer));
+        }
+        _pass(STAKE_THAW + 1);
+        for (uint256 i; i < backers.length; ++i) {
+            if (_isLeaving(operator, backers[i])) _withdrawStake(operator, backers[i]);
+        }
+        if (clock < pools[operator].jailedUntil) _pass(pools[operator].jailedUntil - clock);
+    }
+
     function _payAll() private {
-        for (uint256 i; i < 2; ++i) {
-            if (earnings[operatorOwners[i]] > 0) _withdrawEarnings(operatorOwners[i]);
-            if (earnings[publishers[i]] > 0) _withdrawEarnings(publishers[i]);
+        for (uint256 i = 1; i <= OPERATORS; ++i) {
+            if (pools[i].earnings > 0) _withdrawEarnings(i);
+        }
+        // Children come after their parents.
+        for (uint256 i = assetCount; i > 0; --i) {
+            if (lineage[i].income > 0) _payAsset(i);
+            if (lineage[i].pot > 0) _distribute(i);
+        }
+        for (uint256 i; i < _claimantCount(); ++i) {
+            if (claimable[_claimant(i)] > 0) _withdrawClaimable(_claimant(i));
         }
         for (uint256 i; i < ATTESTORS; ++i) {
             if (_incomeOf(i) > 0) _withdrawIncome(i);
@@ -154,6 +195,9 @@ contract Campaign is Attackers {
         if (fees > 0) _withdrawFees();
         if (proceeds[BENEFICIARY] > 0) _withdrawProceeds(BENEFICIARY);
         if (proceeds[TREASURY] > 0) _withdrawProceeds(TREASURY);
+        for (uint256 i; i < OPERATORS; ++i) {
+            if (proceeds[operatorOwners[i]] > 0) _withdrawProceeds(operatorOwners[i]);
+        }
     }
 
     function _requireEnded() private view {
@@ -171,8 +215,14 @@ contract Campaign is Attackers {
             require(_operatorStatus(i) == OperatorStatus.Unstaked, "9: an operator can't leave");
             _requireStatus(Machine.Operator, i);
         }
-        address[4] memory holders = [address(escrow), address(staking), address(committee), address(lone)];
-        for (uint256 i; i < 4; ++i) {
+        address[5] memory holders = [
+            address(escrow),
+            address(staking),
+            address(waterfall),
+            address(committee),
+            address(lone)
+        ];
+        for (uint256 i; i < 5; ++i) {
             require(
                 currency.balanceOf(holders[i]) == donations[holders[i]],
                 "7: the end left something that nobody can claim"
@@ -183,6 +233,8 @@ contract Campaign is Attackers {
 
 /// @title The market under random calls from everybody
 contract MoneyTest {
+    uint256 internal constant COUNT = 74;
+
     Campaign private _campaign;
 
     function setUp() external {
@@ -236,7 +288,7 @@ contract MoneyTest {
             Licensees.renew.selector,
             Licensees.closeTerm.selector
         ];
-        bytes4[14] memory settlers = [
+        bytes4[16] memory settlers = [
             Settlers.settle.selector,
             Settlers.settle.selector,
             Settlers.settle.selector,
@@ -246,25 +298,34 @@ contract MoneyTest {
             Settlers.release.selector,
             Settlers.release.selector,
             Settlers.collect.selector,
-            Settlers.payBonus.selector,
-            Settlers.addStake.selector,
-            Settlers.thawStake.selector,
-            Settlers.withdrawStake.selector,
-            Settlers.slash.selector
+            Stakers.addStake.selector,
+            Stakers.thawStake.selector,
+            Stakers.unthawStake.selector,
+            Stakers.withdrawStake.selector,
+            Stakers.setCommission.selector,
+            Stakers.slash.selector,
+            Stakers.freeze.selector
         ];
-        bytes4[12] memory others = [
-            Actors.recall.selector,
-            Actors.closePlan.selector,
-            Actors.sellModel.selector,
-            Actors.serve.selector,
-            Actors.rotate.selector,
-            Actors.withdrawEarnings.selector,
-            Actors.withdrawFees.selector,
-            Actors.withdrawIncome.selector,
-            Actors.withdrawProceeds.selector,
-            Actors.donate.selector,
-            Actors.govern.selector,
-            Actors.pause.selector
+        bytes4[19] memory others = [
+            Publishers.recall.selector,
+            Publishers.closePlan.selector,
+            Publishers.sellAsset.selector,
+            Publishers.serve.selector,
+            Attestors.rotate.selector,
+            Attestors.withdrawIncome.selector,
+            Payees.payPool.selector,
+            Payees.payAsset.selector,
+            Payees.distribute.selector,
+            Payees.addPayee.selector,
+            Payees.movePayee.selector,
+            Payees.giveUpPayee.selector,
+            Payees.withdrawEarnings.selector,
+            Payees.withdrawClaimable.selector,
+            Payees.withdrawFees.selector,
+            Payees.withdrawProceeds.selector,
+            Payees.donate.selector,
+            Governors.govern.selector,
+            Governors.pause.selector
         ];
         bytes4[20] memory attackers = [
             Attackers.replay.selector,
@@ -288,14 +349,14 @@ contract MoneyTest {
             Attackers.usurp.selector,
             Attackers.overreach.selector
         ];
-        selectors = new bytes4[](65);
+        selectors = new bytes4[](COUNT);
         for (uint256 i; i < 19; ++i) selectors[_place(i)] = licensees[i];
-        for (uint256 i; i < 14; ++i) selectors[_place(19 + i)] = settlers[i];
-        for (uint256 i; i < 12; ++i) selectors[_place(33 + i)] = others[i];
-        for (uint256 i; i < 20; ++i) selectors[_place(45 + i)] = attackers[i];
+        for (uint256 i; i < 16; ++i) selectors[_place(19 + i)] = settlers[i];
+        for (uint256 i; i < 19; ++i) selectors[_place(35 + i)] = others[i];
+        for (uint256 i; i < 20; ++i) selectors[_place(54 + i)] = attackers[i];
     }
 
-    /// @dev Where one of the 65 stands: forge draws places.
+    /// @dev Where one of them stands: forge draws places.
     function _place(uint256 i) internal pure virtual returns (uint256) {
         return i;
     }
@@ -309,6 +370,6 @@ contract MoreMoneyTest is MoneyTest {
     }
 
     function _place(uint256 i) internal pure override returns (uint256) {
-        return 64 - i;
+        return COUNT - 1 - i;
     }
 }

@@ -12,14 +12,16 @@ import {
     IUsageEscrow,
     LicenseStatus
 } from "../../contracts/interfaces/IUsageEscrow.sol";
-import {OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
+import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
+import {Count} from "./Ledger.sol";
 import {Claim, License, Model, Shares, Usage} from "./Model.sol";
-import {Stage} from "./Stage.sol";
+import {Pool, StakeModel} from "./StakeModel.sol";
+import {Stakers} from "./Stakers.sol";
 import {Machine, Verb} from "./Statuses.sol";
 import {VM} from "./Vm.sol";
 
-/// @title Batches: what attestors sign, what anybody settles and releases, and the stake behind it
-abstract contract Settlers is Stage {
+/// @title Batches: what attestors sign, and what anybody settles, releases and collects
+abstract contract Settlers is Stakers {
     uint256 internal constant MOST_ENTRIES = 12;
     /// @dev Of the first, and only, member of `lone`.
     uint256 internal constant LONE = 1 << 3;
@@ -99,45 +101,6 @@ abstract contract Settlers is Stage {
         }
     }
 
-    function payBonus(uint256 seed) external attempt(seed) {
-        uint256 operator = _anyOperator();
-        if (pools[operator].bonus == 0) operator = 3 - operator;
-        _payBonus(operator);
-    }
-
-    // Stake
-
-    function addStake(uint256 seed) external attempt(seed) {
-        _addStake(_anyOperator(), _draw(50 * USD) + 1);
-    }
-
-    function thawStake(uint256 seed) external attempt(seed) {
-        uint256 operator = _anyOperator();
-        Pool storage pool = pools[operator];
-        uint256 shares = _draw(8) == 0 ? pool.shares : _draw(pool.shares / 2 + 1);
-        _thawStake(operator, shares);
-    }
-
-    function withdrawStake(uint256 seed) external attempt(seed) {
-        uint256 operator = _anyOperator();
-        if (pools[operator].thawingShares == 0) operator = 3 - operator;
-        Pool storage pool = pools[operator];
-        if (pool.thawingShares == 0 && _draw(8) != 0) return _thawStake(operator, pool.shares / 4);
-        if (pool.thawingShares > 0 && pool.thawReadyAt >= clock) {
-            if (_draw(4) == 0) _pass(pool.thawReadyAt - clock);
-            _withdrawStake(operator);
-            if (_draw(4) == 0) _pass(pool.thawReadyAt + 1 - clock);
-        }
-        _withdrawStake(operator);
-    }
-
-    function slash(uint256 seed) external attempt(seed) {
-        uint256 operator = _anyOperator();
-        // Now and then everything, and more than there is.
-        uint256 amount = _draw(64) == 0 ? pools[operator].stake + _draw(USD) : _draw(pools[operator].stake / 4 + 1);
-        _slash(operator, amount);
-    }
-
     // What the acts above are made of
 
     function _settle(Draft memory draft) internal {
@@ -148,7 +111,7 @@ abstract contract Settlers is Stage {
         // An operator mostly sees to it that its stake covers what it settles, and a slash for it.
         if (forecast.charged > 0 && due > _activeAfter(operator, forecast.jails) && _draw(8) != 0) {
             uint256 missing = due - _activeAfter(operator, forecast.jails);
-            _addStake(operator, missing + missing / 50 + _draw(10 * USD) + 1_000);
+            _addStake(operator, _anyBacker(), missing + missing / 50 + _draw(10 * USD) + 1_000);
         }
 
         Refusals memory refusals;
@@ -203,6 +166,7 @@ abstract contract Settlers is Stage {
         }
 
         if (forecast.breaches) _breach(operator, plan, header.epochStart / EPOCH, forecast.jails);
+        _putInFlight(operator, forecast.charged);
         settled[draft.id] = true;
         batches.push(
             Batch({
@@ -232,14 +196,20 @@ abstract contract Settlers is Stage {
         balances -= forecast.charged;
         held += forecast.charged;
         flows.charged += forecast.charged;
-        pools[operator].inFlight += forecast.charged;
-        ++tally.settlements;
+        _count(Count.Settlements);
         if (forecast.charged > 0) {
-            pools[operator].shortfall = 0;
             uint256 inFlight = staking.poolOf(header.operatorId).inFlight;
             require(inFlight <= staking.activeStakeOf(header.operatorId), "5: in flight is above the active stake");
-            ++tally.charges;
+            _count(Count.Charges);
         }
+    }
+
+    /// @dev At most up to what is active: what vested since counts where it takes that.
+    function _putInFlight(uint256 operator, uint256 amount) private {
+        Pool storage pool = pools[operator];
+        pool.inFlight += amount;
+        if (pool.inFlight > pool.active) pools[operator] = _vested(operator);
+        if (amount > 0) pool.shortfall = 0;
     }
 
     /// @dev The limits themselves, whatever the model made of them.
@@ -277,13 +247,12 @@ abstract contract Settlers is Stage {
         (uint256 charged, uint256 discountBps, bytes memory outcomes) = abi.decode(result, (uint256, uint256, bytes));
         require(charged == forecast.charged, "2: a batch charges more or less than its entries' prices");
         require(discountBps == forecast.discountBps, "2: a batch's discount isn't what its service earned");
-        require(outcomes.length == 8 * forecast.amounts.length, "2: an entry has no outcome");
+        bytes memory due;
         for (uint256 i; i < forecast.amounts.length; ++i) {
-            uint64 outcome;
-            for (uint256 j; j < 8; ++j) outcome = (outcome << 8) | uint8(outcomes[8 * i + j]);
-            require(outcome >> 8 == forecast.amounts[i], "2: an entry was charged more or less than its price");
-            require(uint8(outcome) == uint8(forecast.statuses[i]), "2: an entry's status isn't what became of it");
+            uint64 id = uint64(draft.usages[i].licenseId);
+            due = abi.encodePacked(due, id, uint56(forecast.amounts[i]), uint8(forecast.statuses[i]));
         }
+        require(keccak256(outcomes) == keccak256(due), "2: an entry's charge or status isn't what became of it");
     }
 
     /// @dev A day of bad service; the third of seven costs a hundredth of the pool and seven days in jail, and each jail
@@ -295,15 +264,12 @@ abstract contract Settlers is Stage {
         if (day > record.lastDay) record.lastDay = day;
         if (!jails) return;
         record.punishedThrough = record.lastDay;
+        _slashForBreach(operator);
         Pool storage pool = pools[operator];
-        uint256 due = pool.stake / 100;
-        pool.stake -= due;
-        proceeds[TREASURY] += due;
         if (clock >= pool.jailedUntil + 90 days) pool.jailings = 0;
         pool.jailedUntil = clock + 7 days * 2 ** pool.jailings;
         if (pool.jailings < 8) ++pool.jailings;
-        ++tally.jailings;
-        _requireSlashed(operator, TREASURY);
+        _count(Count.Jailings);
     }
 
     /// @dev Service that was measured, was as good as a plan promised that it costs something to break, by who isn't in jail.
@@ -347,20 +313,19 @@ abstract contract Settlers is Stage {
         _requireBatch(batch);
 
         held -= batch.charged;
-        _earn(operatorOwners[operator - 1], shares.operator);
-        _earn(assets.ownerOf(1), shares.publisher);
-        fees += shares.fee;
+        _earn(AssetId.unwrap(terms.assetId), shares.publisher);
+        _payFee(shares.fee);
         uncollected += shares.attestor;
-        flows.toOperators += shares.operator;
-        flows.toPublishers += shares.publisher;
         flows.toAttestors += shares.attestor;
-        flows.toTreasury += shares.fee;
-        flows.toPools += shares.bonus;
+        uint256 forPool = _poolShareOf(operator, shares.operator);
+        flows.toOperators += shares.operator - forPool;
+        flows.toPools += shares.bonus + forPool;
         Pool storage pool = pools[operator];
-        pool.bonus += shares.bonus;
+        pool.earnings += shares.operator - forPool;
+        pool.income += shares.bonus + forPool;
         pool.inFlight -= batch.charged;
         pool.shortfall -= pool.shortfall < batch.charged ? pool.shortfall : batch.charged;
-        ++tally.releases;
+        _count(Count.Releases);
     }
 
     /// @dev In equal parts to those who signed; what doesn't divide goes to the first of them.
@@ -387,130 +352,24 @@ abstract contract Settlers is Stage {
         }
         uncollected -= share;
         incomes[attestor] += share;
-        ++tally.collections;
+        _count(Count.Collections);
     }
 
-    /// @dev Into the pool, where it is everybody's who backs the operator.
-    function _payBonus(uint256 operator) internal {
+    /// @dev What of an operator's income is its pool's, if anybody backs it.
+    function _poolShareOf(uint256 operator, uint256 income) internal view returns (uint256) {
         Pool storage pool = pools[operator];
-        OperatorId id = OperatorId.wrap(uint24(operator));
-        Refusals memory refusals;
-        _unless(refusals, pool.bonus > 0, abi.encodeWithSelector(IUsageEscrow.BonusNone.selector, operator));
-        _watch(Machine.Operator, operator);
-        bytes memory call = abi.encodeCall(escrow.payBonus, (id));
-        bytes memory result = _do(_anybody(), address(escrow), call, refusals, "7: a bonus");
-        if (refusals.count > 0) return;
-        _see(Machine.Operator, operator, Verb.PayBonus);
-        require(abi.decode(result, (uint256)) == pool.bonus, "7: a bonus isn't half of the fees");
-        pool.stake += pool.bonus;
-        pool.shortfall -= pool.shortfall < pool.bonus ? pool.shortfall : pool.bonus;
-        flows.bonusesPaid += pool.bonus;
-        pool.bonus = 0;
+        return pool.active == 0 ? 0 : (income * StakeModel.shareBps(pool, clock)) / 10_000;
     }
 
-    function _earn(address payee, uint256 amount) internal {
-        earnings[payee] += amount;
-        earned += amount;
+    /// @dev Waits for an asset, and for those whose parts of its income run on.
+    function _earn(uint256 asset, uint256 amount) internal {
+        lineage[asset].income += amount;
+        flows.toAssets += amount;
     }
 
-    function _addStake(uint256 operator, uint256 amount) internal {
-        Pool storage pool = pools[operator];
-        address owner = operatorOwners[operator - 1];
-        uint256 shares = (amount * (pool.shares + 1_000)) / (pool.stake + 1);
-        // A pool that was slashed to nothing and joined again a few times runs out of shares.
-        if (pool.shares + shares > type(uint128).max) return;
-        _mint(owner, amount, address(staking));
-        Refusals memory refusals;
-        _unless(refusals, shares > 0, abi.encodeWithSelector(IPerformanceStaking.StakeTooSmall.selector, amount));
-        bytes memory call = abi.encodeCall(staking.addStake, (OperatorId.wrap(uint24(operator)), uint64(amount)));
-        _watch(Machine.Operator, operator);
-        bytes memory result = _do(owner, address(staking), call, refusals, "6: a stake");
-        if (refusals.count > 0) return;
-        _see(Machine.Operator, operator, Verb.AddStake);
-        require(abi.decode(result, (uint256)) == shares, "6: shares misjudged");
-        pool.stake += amount;
-        pool.shares += shares;
-        pool.shortfall -= pool.shortfall < amount ? pool.shortfall : amount;
-    }
-
-    function _thawStake(uint256 operator, uint256 shares) internal {
-        Pool storage pool = pools[operator];
-        bytes memory call = abi.encodeCall(staking.thaw, (OperatorId.wrap(uint24(operator)), uint128(shares)));
-        _mustLand(operatorOwners[operator - 1], address(staking), call, "5: a thaw of stake");
-        (pool.thawingShares, pool.thawReadyAt) = (shares, clock + STAKE_THAW);
-    }
-
-    function _withdrawStake(uint256 operator) internal {
-        Pool storage pool = pools[operator];
-        address owner = operatorOwners[operator - 1];
-        uint256 due = _worth(pool, pool.thawingShares);
-        Refusals memory refusals;
-        _unless(
-            refusals,
-            pool.thawingShares > 0,
-            abi.encodeWithSelector(IPerformanceStaking.ThawEmpty.selector, operator, owner)
-        );
-        _unless(
-            refusals,
-            clock > pool.thawReadyAt,
-            abi.encodeWithSelector(IPerformanceStaking.StakeStillThawing.selector, operator, pool.thawReadyAt)
-        );
-        _unless(
-            refusals,
-            pool.stake - due >= pool.inFlight,
-            abi.encodeWithSelector(
-                IPerformanceStaking.StakeBelowInFlight.selector,
-                operator,
-                pool.stake - due,
-                pool.inFlight
-            )
-        );
-        _requireProRata(operator, pool.thawingShares);
-        bytes memory call = abi.encodeCall(staking.withdraw, (OperatorId.wrap(uint24(operator)), WALLET));
-        _watch(Machine.Operator, operator);
-        bytes memory result = _do(owner, address(staking), call, refusals, "5: a withdrawal of stake");
-        if (refusals.count > 0) return;
-        _see(Machine.Operator, operator, Verb.Withdraw);
-        _requireReceived(abi.decode(result, (uint256)), WALLET, due);
-        pool.stake -= due;
-        pool.shares -= pool.thawingShares;
-        (pool.thawingShares, pool.thawReadyAt, pool.shortfall) = (0, 0, 0);
-        require(
-            staking.poolOf(OperatorId.wrap(uint24(operator))).stake >= pool.inFlight,
-            "5: stake left that was in flight"
-        );
-    }
-
-    function _slash(uint256 operator, uint256 amount) internal {
-        Pool storage pool = pools[operator];
-        uint256 due = amount < pool.stake ? amount : pool.stake;
-        bytes memory call = abi.encodeCall(staking.slash, (OperatorId.wrap(uint24(operator)), amount, BENEFICIARY));
-        _watch(Machine.Operator, operator);
-        bytes memory result = _mustLand(SLASHER, address(staking), call, "6: a slash");
-        _see(Machine.Operator, operator, Verb.Slash);
-        require(abi.decode(result, (uint256)) == due, "6: a slash took more or less than it could");
-        pool.stake -= due;
-        proceeds[BENEFICIARY] += due;
-        pool.shortfall = pool.inFlight > pool.stake ? pool.inFlight - pool.stake : 0;
-        _requireSlashed(operator, BENEFICIARY);
-    }
-
-    /// @dev Everybody bore it alike, and its beneficiary has it.
-    function _requireSlashed(uint256 operator, address beneficiary) private view {
-        Pool storage pool = pools[operator];
-        require(staking.proceedsOf(beneficiary) == proceeds[beneficiary], "6: a slash's proceeds went elsewhere");
-        _requireProRata(operator, pool.thawingShares);
-        _requireProRata(operator, pool.shares - pool.thawingShares);
-    }
-
-    /// @dev Shares are worth their part of the stake, give or take two units that rounding and nobody's shares take.
-    function _requireProRata(uint256 operator, uint256 shares) private view {
-        Pool memory pool = pools[operator];
-        uint256 worth = staking.worthOf(OperatorId.wrap(uint24(operator)), shares);
-        uint256 exact = shares * pool.stake;
-        uint256 margin = 2 * pool.shares;
-        require(worth * pool.shares <= exact + margin, "6: shares are worth more than their part of the stake");
-        require(exact <= worth * pool.shares + margin, "6: shares bore more than their part of a slash");
+    function _payFee(uint256 amount) internal {
+        fees += amount;
+        flows.toTreasury += amount;
     }
 
     // Batches
@@ -528,7 +387,7 @@ abstract contract Settlers is Stage {
     }
 
     function _draftOf(uint256 operator, uint256 plan, bool part) internal returns (Draft memory draft) {
-        uint256 version = _anyVersion();
+        uint256 version = _anyVersion(plan);
         Lane memory lane = lanes[_laneKey(operator, plan, version)];
         BatchHeader memory header = draft.header;
         uint256 first = 1;
@@ -541,7 +400,7 @@ abstract contract Settlers is Stage {
         }
         header.operatorId = OperatorId.wrap(uint24(operator));
         header.planId = PlanId.wrap(uint32(plan));
-        header.versionId = _versionId(version);
+        header.versionId = _versionId(_assetOf(plan), version);
         // Numbers that were signed for and never settled stay unused.
         header.sequence = lane.sequence + 1 + uint64(_draw(8) == 0 ? _draw(3) : 0);
         header.root = bytes32(_draw(type(uint256).max));
@@ -555,14 +414,14 @@ abstract contract Settlers is Stage {
     /// @dev A batch of an operator that charges one license a dollar, if its lane isn't past that epoch.
     function _chargeOne(uint256 id, uint256 operator, uint256 start, uint256 end, uint16 availabilityBps) internal {
         uint256 plan = ledger[id - 1].plan;
-        uint256 version = _anyVersion();
+        uint256 version = _anyVersion(plan);
         Lane memory lane = lanes[_laneKey(operator, plan, version)];
         if (lane.epochEnd > start || clock > end + WINDOW) return;
         Draft memory draft;
         BatchHeader memory header = draft.header;
         header.operatorId = OperatorId.wrap(uint24(operator));
         header.planId = PlanId.wrap(uint32(plan));
-        header.versionId = _versionId(version);
+        header.versionId = _versionId(_assetOf(plan), version);
         header.sequence = lane.sequence + 1;
         (header.epochStart, header.epochEnd) = (uint40(start), uint40(end));
         (header.count, header.availabilityBps, header.samples) = (1, availabilityBps, 60);
@@ -580,7 +439,8 @@ abstract contract Settlers is Stage {
     }
 
     /// @dev Mostly one that may be used.
-    function _anyVersion() internal returns (uint256) {
+    function _anyVersion(uint256 plan) internal returns (uint256) {
+        if (_assetOf(plan) != MODEL) return 1;
         uint256 count = recalledAt.length;
         uint256 start = _draw(count);
         if (_draw(12) == 0) return start + 1;
@@ -711,6 +571,7 @@ abstract contract Settlers is Stage {
 
     /// @dev Until when use of a version may be charged.
     function _usableUntil(VersionId versionId) internal view returns (uint256) {
+        if (VersionId.unwrap(versionId) >> 32 != MODEL) return type(uint40).max;
         uint256 at = recalledAt[uint32(VersionId.unwrap(versionId)) - 1];
         return at == 0 ? type(uint40).max : at + Model.NOTICE;
     }

@@ -2,6 +2,7 @@
 pragma solidity 0.8.30;
 
 import {IUsageEscrow, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {Count} from "./Ledger.sol";
 import {License, Model} from "./Model.sol";
 import {Machine, Statuses, Verb} from "./Statuses.sol";
 import {VM} from "./Vm.sol";
@@ -39,16 +40,16 @@ abstract contract Stage is Statuses {
         _begin(seed);
         _outcome = Outcome.Idle;
         _;
-        if (_outcome == Outcome.Landed) ++tally.landed;
-        else if (_outcome == Outcome.Refused) ++tally.refused;
-        else ++tally.idle;
+        if (_outcome == Outcome.Landed) _count(Count.Landed);
+        else if (_outcome == Outcome.Refused) _count(Count.Refused);
+        else _count(Count.Idle);
         _bury(_draw(live.length));
     }
 
     modifier attack(uint256 seed) {
         _begin(seed);
         _;
-        ++tally.attacks;
+        _count(Count.Attacks);
     }
 
     /// @dev A call that lands unless there is a reason against it. What came of the last one is what came of an attempt.
@@ -125,7 +126,7 @@ abstract contract Stage is Statuses {
         require(currency.balanceOf(at) == due, "7: money was sent elsewhere");
         VM.prank(at);
         currency.transfer(DONOR, due);
-        ++tally.withdrawals;
+        _count(Count.Withdrawals);
     }
 
     /// @dev A number below `range`, or zero.

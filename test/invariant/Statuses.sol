@@ -7,8 +7,9 @@ import {PlanStatus} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {OperatorStatus} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {OperatorId, PlanId} from "../../contracts/types/Ids.sol";
-import {Ledger} from "./Ledger.sol";
+import {Checks} from "./Checks.sol";
 import {Model} from "./Model.sol";
+import {Pool, StakeModel} from "./StakeModel.sol";
 
 enum Machine {
     Version,
@@ -40,7 +41,6 @@ enum Verb {
     Release,
     ShareIncome,
     AddStake,
-    PayBonus,
     Withdraw,
     Slash,
     Rotate
@@ -49,7 +49,7 @@ enum Verb {
 /// @title Every status before and after every act
 /// @dev A status is what the ledger says it is, and whatever moved it is an arrow of docs/states.md. Time may move several
 /// arrows at once.
-abstract contract Statuses is Ledger {
+abstract contract Statuses is Checks {
     /// @dev What was last seen.
     mapping(Machine machine => mapping(uint256 id => uint8)) private _seen;
 
@@ -95,7 +95,7 @@ abstract contract Statuses is Ledger {
     }
 
     function _statusOf(Machine machine, uint256 id) private view returns (uint8) {
-        if (machine == Machine.Version) return uint8(assets.statusOf(_versionId(id)));
+        if (machine == Machine.Version) return uint8(assets.statusOf(_versionId(MODEL, id)));
         if (machine == Machine.Plan) return uint8(licenses.statusOf(PlanId.wrap(uint32(id))));
         if (machine == Machine.License) return uint8(escrow.statusOf(_id(id)));
         if (machine == Machine.Batch) return uint8(escrow.batchStatusOf(batches[id].id));
@@ -139,7 +139,7 @@ abstract contract Statuses is Ledger {
     function _operatorStatus(uint256 operator) internal view returns (OperatorStatus) {
         Pool storage pool = pools[operator];
         if (clock < pool.jailedUntil) return OperatorStatus.Jailed;
-        return pool.stake == 0 ? OperatorStatus.Unstaked : OperatorStatus.Active;
+        return StakeModel.held(pool) == 0 ? OperatorStatus.Unstaked : OperatorStatus.Active;
     }
 
     function _rotationStatus(uint256 number) internal view returns (RotationStatus) {
@@ -207,9 +207,7 @@ abstract contract Statuses is Ledger {
     }
 
     function _isOperatorEdge(OperatorStatus from, OperatorStatus to, Verb verb) private pure returns (bool) {
-        if (verb == Verb.AddStake || verb == Verb.PayBonus) {
-            return from == OperatorStatus.Unstaked && to == OperatorStatus.Active;
-        }
+        if (verb == Verb.AddStake) return from == OperatorStatus.Unstaked && to == OperatorStatus.Active;
         if (verb == Verb.Withdraw || verb == Verb.Slash) {
             return from == OperatorStatus.Active && to == OperatorStatus.Unstaked;
         }
