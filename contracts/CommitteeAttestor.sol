@@ -4,48 +4,80 @@ pragma solidity 0.8.30;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {IAttestor} from "./interfaces/IAttestor.sol";
-import {ICommitteeAttestor, RotationStatus} from "./interfaces/ICommitteeAttestor.sol";
-import {IUsageEscrow} from "./interfaces/IUsageEscrow.sol";
+import {BondStatus, ICommitteeAttestor, RotationStatus} from "./interfaces/ICommitteeAttestor.sol";
+import {BatchHeader, IUsageEscrow} from "./interfaces/IUsageEscrow.sol";
+import {Bps} from "./libraries/Bps.sol";
 
 /// @title A committee of attestors
-/// @notice HOLDS what its members have earned and not withdrawn: its balance is the sum of all incomes.
-/// STATES of a rotation: announced → present → former → past, by time alone; one that is announced may be replaced.
-/// WHO: the present committee's members, as many as its threshold asks for, announce the next one; anybody has a released
-/// batch's share divided among those who signed it; a payee withdraws its own. Nobody else changes who may sign.
-/// ASSUMES that the escrow pays what it says it pays.
+/// @notice HOLDS its members' bonds, and what members and reporters have earned and not withdrawn: its balance is the sum of
+/// all bonds and all incomes.
+/// STATES of a rotation: announced → present → former → past, by time alone; one that is announced may be replaced. Of a bond:
+/// posted → thawing → thawed → gone, or back to posted; in each it may be slashed, for ever.
+/// WHO: the present committee's members, as much weight as its threshold asks for, announce the next one; a member's payee posts
+/// its bond, thaws and withdraws it; anybody shows that a signer contradicted itself, and has a released batch's share divided
+/// among those who signed it; payees and reporters withdraw their own. Nobody else changes who may sign.
+/// ALWAYS: a signature counts only while its signer's bond, posted by the payee that the committee named, covers its weight and
+/// isn't on its way out; a bond covers no more than it holds.
+/// ASSUMES that the escrow pays what it says it pays, and a currency that moves what it is told to move (checked on the way in).
+/// UNITS AND ROUNDING: money in currency units, times in Unix seconds. What doesn't divide of an income is the first signer's, of a
+/// slash the treasury's.
 /// A note of who signed is the number of their rotation (upper 16 bits) and a bit field: bit i is its i-th member. A
-/// threshold above half makes any two quorums of a rotation overlap; signers of two rotations never count together.
+/// threshold above half of the weight makes any two quorums of a rotation overlap; signers of two rotations never count together.
 contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
+    /// @dev What settlement reads of a member, in one word.
+    struct Place {
+        uint8 index;
+        uint16 weight;
+        bool isBonded;
+    }
+
     uint256 public constant MAX_MEMBERS = 32;
+    /// @dev What a report earns of a bond: too little for a member to gain by reporting itself.
+    uint256 public constant REWARD_BPS = 1_000;
     uint256 private constant MAX_ROTATIONS = 1 << 16;
     /// @dev How much longer a rotation waits than its effect on use can take.
     uint256 private constant MARGIN = 1 hours;
-    bytes32 private constant MEMBER_TYPEHASH = keccak256("Member(bytes signer,address payee)");
+    bytes32 private constant MEMBER_TYPEHASH = keccak256("Member(bytes signer,uint16 weight,address payee)");
     bytes32 private constant ROTATION_TYPEHASH = keccak256(
-        "Rotation(Member[] members,uint64 threshold,uint256 nonce,uint256 deadline)Member(bytes signer,address payee)"
+        "Rotation(Member[] members,uint64 threshold,uint256 nonce,uint256 deadline)"
+        "Member(bytes signer,uint16 weight,address payee)"
     );
 
     IUsageEscrow public immutable ESCROW;
     IERC20 public immutable CURRENCY;
+    uint256 public immutable BOND;
+    uint256 public immutable BOND_THAW_PERIOD;
     uint256 public immutable ROTATION_PERIOD;
     uint256 private immutable WINDOW_PERIOD;
 
     uint256 public rotationNonce;
     Rotation[] private _rotations;
-    /// @dev By number and signer: the member's index and one.
-    mapping(uint256 rotation => mapping(bytes32 signerHash => uint256)) private _places;
+    mapping(uint256 rotation => mapping(bytes32 signerHash => Place)) private _places;
+    mapping(bytes32 signerHash => mapping(address holder => Bond)) private _bonds;
+    mapping(bytes32 signerHash => bool) private _equivocated;
     mapping(address payee => uint256) public incomeOf;
 
-    /// @param threshold_ How many must sign: more than half of the members
-    constructor(IUsageEscrow escrow, Member[] memory first, uint64 threshold_) EIP712("Licet CommitteeAttestor", "1") {
+    /// @param bond What a member's bond is for each unit of its weight, in currency units
+    /// @param threshold_ How much weight must sign: more than half of all
+    constructor(
+        IUsageEscrow escrow,
+        uint64 bond,
+        Member[] memory first,
+        uint64 threshold_
+    ) EIP712("Licet CommitteeAttestor", "1") {
+        require(bond > 0, BondUnitZero());
+
         ESCROW = escrow;
         CURRENCY = escrow.CURRENCY();
+        BOND = bond;
         WINDOW_PERIOD = escrow.WINDOW_PERIOD();
+        BOND_THAW_PERIOD = 30 days + WINDOW_PERIOD;
         ROTATION_PERIOD = escrow.EPOCH_PERIOD() + 2 * WINDOW_PERIOD + MARGIN;
         _announce(first, threshold_, block.timestamp);
     }
@@ -68,7 +100,7 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
     }
 
     /// @inheritdoc IAttestor
-    /// @param proof abi.encode(bytes[] signers, bytes[] signatures), signers ascending by their keccak256
+    /// @param proof abi.encode(bytes[] signers, bytes[] signatures); a member whose bond doesn't cover it is passed over
     function vouches(bytes32 digest, bytes calldata proof) external view returns (uint48 signers) {
         uint256 present = presentRotation();
         signers = _signersOf(present, digest, proof);
@@ -77,17 +109,95 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
         }
     }
 
+    // Bonds
+
+    /// @inheritdoc ICommitteeAttestor
+    function postBond(bytes calldata signer, uint16 weight) external nonReentrant returns (uint256 amount) {
+        _requireSigner(signer);
+        bytes32 signerHash = keccak256(signer);
+        require(!_equivocated[signerHash], SignerEquivocated(signer));
+        Bond storage bond = _bonds[signerHash][msg.sender];
+        uint256 present = bond.weight;
+        bool isThawing = bond.readyAt != 0;
+        require(weight > present || (isThawing && weight == present), BondNotRaised(signer, weight, present));
+
+        amount = (weight - present) * BOND;
+        (bond.weight, bond.readyAt) = (weight, 0);
+        _updatePlaces(signerHash);
+
+        emit BondPosted(msg.sender, signer, weight, amount);
+
+        _collect(amount);
+    }
+
+    /// @inheritdoc ICommitteeAttestor
+    function thawBond(bytes calldata signer) external returns (uint256 readyAt) {
+        bytes32 signerHash = keccak256(signer);
+        Bond storage bond = _bonds[signerHash][msg.sender];
+        require(bond.weight > 0, BondNone(signer, msg.sender));
+        require(bond.readyAt == 0, BondThawing(signer, bond.readyAt));
+
+        readyAt = block.timestamp + BOND_THAW_PERIOD;
+        // Timestamps and periods of at most weeks stay far below 2^40.
+        bond.readyAt = uint40(readyAt);
+        _updatePlaces(signerHash);
+
+        emit BondThawed(msg.sender, signer, readyAt);
+    }
+
+    /// @inheritdoc ICommitteeAttestor
+    function withdrawBond(bytes calldata signer, address to) external nonReentrant returns (uint256 amount) {
+        bytes32 signerHash = keccak256(signer);
+        Bond memory bond = _bonds[signerHash][msg.sender];
+        require(bond.weight > 0, BondNone(signer, msg.sender));
+        require(_isThawed(bond), BondNotThawed(signer, bond.readyAt));
+
+        amount = bond.weight * BOND;
+        delete _bonds[signerHash][msg.sender];
+
+        emit BondWithdrawn(msg.sender, signer, to, amount);
+
+        CURRENCY.safeTransfer(to, amount);
+    }
+
+    /// @inheritdoc ICommitteeAttestor
+    function reportEquivocation(
+        bytes calldata signer,
+        address holder,
+        BatchHeader calldata first,
+        bytes calldata firstSignature,
+        BatchHeader calldata second,
+        bytes calldata secondSignature
+    ) external nonReentrant returns (uint256 reward) {
+        (bytes32 firstId, bytes32 secondId) = (ESCROW.batchIdOf(first), ESCROW.batchIdOf(second));
+        address treasury = ESCROW.TREASURY();
+        require(firstId != secondId, BatchesAgree(firstId));
+        require(_numberOf(first) == _numberOf(second), BatchesOfTwoNumbers(firstId, secondId));
+        require(_hasSigned(signer, firstId, firstSignature), BatchNotSigned(firstId, signer));
+        require(_hasSigned(signer, secondId, secondSignature), BatchNotSigned(secondId, signer));
+        bytes32 signerHash = keccak256(signer);
+        Bond memory bond = _bonds[signerHash][holder];
+        require(bond.weight > 0, BondNone(signer, holder));
+
+        uint256 amount = bond.weight * BOND;
+        reward = Bps.share(amount, REWARD_BPS);
+        _bonds[signerHash][holder] = Bond({weight: 0, readyAt: 0, isSlashed: true});
+        _equivocated[signerHash] = true;
+        _updatePlaces(signerHash);
+        incomeOf[msg.sender] += reward;
+        incomeOf[treasury] += amount - reward;
+
+        emit BondSlashed(holder, signer, msg.sender, firstId, secondId, amount, reward);
+    }
+
+    // Income
+
     /// @inheritdoc ICommitteeAttestor
     function shareIncome(bytes32 batchId) external nonReentrant returns (uint256 amount) {
         uint48 signers;
         (amount, signers) = ESCROW.collectAttestorShare(batchId);
 
-        address[] memory payees = _payeesOf(signers);
-        uint256 each = amount / payees.length;
-        for (uint256 i; i < payees.length; ++i) {
-            incomeOf[payees[i]] += each;
-        }
-        incomeOf[payees[0]] += amount - each * payees.length;
+        _divide(amount, _rotations[signers >> MAX_MEMBERS].members, signers);
 
         emit IncomeShared(batchId, signers, amount);
     }
@@ -103,6 +213,8 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
 
         CURRENCY.safeTransfer(to, amount);
     }
+
+    // Views
 
     /// @inheritdoc ICommitteeAttestor
     function presentRotation() public view returns (uint256) {
@@ -128,7 +240,8 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
     ) public view returns (bytes32) {
         bytes32[] memory hashes = new bytes32[](next.length);
         for (uint256 i; i < next.length; ++i) {
-            hashes[i] = keccak256(abi.encode(MEMBER_TYPEHASH, keccak256(next[i].signer), next[i].payee));
+            Member calldata member = next[i];
+            hashes[i] = keccak256(abi.encode(MEMBER_TYPEHASH, keccak256(member.signer), member.weight, member.payee));
         }
         bytes32 membersHash = keccak256(abi.encodePacked(hashes));
         return
@@ -147,15 +260,48 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
         return _rotations[presentRotation()].threshold;
     }
 
+    /// @inheritdoc ICommitteeAttestor
+    function weightsOf(uint256 number) external view returns (uint256[] memory weights) {
+        if (number >= _rotations.length) return weights;
+        Member[] storage committee = _rotations[number].members;
+        weights = new uint256[](committee.length);
+        for (uint256 i; i < weights.length; ++i) {
+            Place memory place = _places[number][keccak256(committee[i].signer)];
+            if (place.isBonded) weights[i] = place.weight;
+        }
+    }
+
+    /// @inheritdoc ICommitteeAttestor
+    function bondOf(bytes calldata signer, address holder) external view returns (Bond memory) {
+        return _bonds[keccak256(signer)][holder];
+    }
+
+    /// @inheritdoc ICommitteeAttestor
+    function bondStatusOf(bytes calldata signer, address holder) external view returns (BondStatus) {
+        Bond memory bond = _bonds[keccak256(signer)][holder];
+        if (bond.weight == 0) return bond.isSlashed ? BondStatus.Slashed : BondStatus.None;
+        if (bond.readyAt == 0) return BondStatus.Posted;
+        return _isThawed(bond) ? BondStatus.Thawed : BondStatus.Thawing;
+    }
+
+    /// @inheritdoc ICommitteeAttestor
+    function hasEquivocated(bytes calldata signer) external view returns (bool) {
+        return _equivocated[keccak256(signer)];
+    }
+
+    // Internals
+
     /// @dev Only the last of the rotations can be announced, and at most one.
     function _announce(Member[] memory next, uint64 nextThreshold, uint256 since) private returns (uint256 number) {
         number = _rotations.length;
         require(number < MAX_ROTATIONS, RotationsExhausted(number));
         require(next.length > 0, CommitteeEmpty());
         require(next.length <= MAX_MEMBERS, CommitteeTooLarge(next.length, MAX_MEMBERS));
+        uint256 weight;
+        for (uint256 i; i < next.length; ++i) weight += next[i].weight;
         require(
-            uint256(nextThreshold) * 2 > next.length && nextThreshold <= next.length,
-            ThresholdNotMajority(nextThreshold, next.length)
+            uint256(nextThreshold) * 2 > weight && nextThreshold <= weight,
+            ThresholdNotMajority(nextThreshold, weight)
         );
 
         Rotation storage rotation = _rotations.push();
@@ -169,13 +315,20 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
     }
 
     function _admit(uint256 number, Rotation storage rotation, Member memory member) private {
-        require(member.signer.length >= 20, SignerInvalid(member.signer));
+        _requireSigner(member.signer);
+        require(member.weight > 0, WeightZero(member.signer));
         require(member.payee != address(0), PayeeZero(member.signer));
         bytes32 signerHash = keccak256(member.signer);
-        require(_places[number][signerHash] == 0, SignerTwice(member.signer));
+        require(!_equivocated[signerHash], SignerEquivocated(member.signer));
+        require(_places[number][signerHash].weight == 0, SignerTwice(member.signer));
 
+        _places[number][signerHash] = Place({
+            // At most MAX_MEMBERS.
+            index: uint8(rotation.members.length),
+            weight: member.weight,
+            isBonded: _isCovered(signerHash, member.payee, member.weight)
+        });
         rotation.members.push(member);
-        _places[number][signerHash] = rotation.members.length;
     }
 
     function _withdrawAnnounced() private {
@@ -187,22 +340,85 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
         _rotations.pop();
     }
 
-    /// @dev The note of who signed, if all are of that rotation and as many as it asks for; else zero.
+    /// @dev Notes in every rotation whose signatures count, or will, whether a signer's bond covers it there.
+    function _updatePlaces(bytes32 signerHash) private {
+        uint256 present = presentRotation();
+        for (uint256 number = present == 0 ? 0 : present - 1; number < _rotations.length; ++number) {
+            Place storage place = _places[number][signerHash];
+            if (place.weight == 0) continue;
+            address payee = _rotations[number].members[place.index].payee;
+            place.isBonded = _isCovered(signerHash, payee, place.weight);
+        }
+    }
+
+    /// @dev Credits `amount` by weight to the payees of the members in a note, of whom there is at least one.
+    function _divide(uint256 amount, Member[] storage committee, uint48 signers) private {
+        uint256 weight;
+        for (uint256 i; i < committee.length; ++i) {
+            if (_isIn(signers, i)) weight += committee[i].weight;
+        }
+        uint256 rest = amount;
+        address first;
+        for (uint256 i; i < committee.length; ++i) {
+            if (!_isIn(signers, i)) continue;
+            address payee = committee[i].payee;
+            uint256 part = (amount * committee[i].weight) / weight;
+            incomeOf[payee] += part;
+            rest -= part;
+            if (first == address(0)) first = payee;
+        }
+        incomeOf[first] += rest;
+    }
+
+    /// @dev Takes `amount` from the caller; the whole of it must arrive.
+    function _collect(uint256 amount) private {
+        uint256 held = CURRENCY.balanceOf(address(this));
+        CURRENCY.safeTransferFrom(msg.sender, address(this), amount);
+        uint256 received = CURRENCY.balanceOf(address(this)) - held;
+        require(received == amount, TransferIncomplete(amount, received));
+    }
+
+    /// @dev The note of who signed, if all are members of that rotation and those that count have the weight it asks for; else
+    /// zero.
     function _signersOf(uint256 number, bytes32 digest, bytes calldata proof) private view returns (uint48 signers) {
         // Two empty arrays take four words.
         if (proof.length < 128) return 0;
         (bytes[] memory signed, bytes[] memory signatures) = abi.decode(proof, (bytes[], bytes[]));
-        if (signed.length < _rotations[number].threshold) return 0;
+        if (signed.length != signatures.length) return 0;
+        uint256 weight;
         for (uint256 i; i < signed.length; ++i) {
-            uint256 place = _places[number][keccak256(signed[i])];
-            if (place == 0) return 0;
-            // A place is at most MAX_MEMBERS.
-            signers |= uint48(1 << (place - 1));
+            Place memory place = _places[number][keccak256(signed[i])];
+            if (place.weight == 0) return 0;
+            if (!place.isBonded) continue;
+            // An index is below MAX_MEMBERS.
+            uint48 bit = uint48(1 << place.index);
+            // Nobody counts twice.
+            if (signers & bit != 0 || !_hasSigned(signed[i], digest, signatures[i])) return 0;
+            signers |= bit;
+            weight += place.weight;
         }
-        // Ascending, so that nobody counts twice.
-        if (!SignatureChecker.areValidSignaturesNow(digest, signed, signatures)) return 0;
+        if (weight < _rotations[number].threshold) return 0;
         // A number is below MAX_ROTATIONS: 16 bits.
         signers |= uint48(number << MAX_MEMBERS);
+    }
+
+    /// @dev A key's own signature counts whatever code its account has been given since (EIP-7702): it can't unsay it.
+    function _hasSigned(bytes memory signer, bytes32 digest, bytes memory signature) private view returns (bool) {
+        if (signer.length == 20) {
+            (address recovered, ECDSA.RecoverError error, ) = ECDSA.tryRecover(digest, signature);
+            if (error == ECDSA.RecoverError.NoError && recovered == address(bytes20(signer))) return true;
+        }
+        return SignatureChecker.isValidSignatureNow(signer, digest, signature);
+    }
+
+    function _isCovered(bytes32 signerHash, address payee, uint256 weight) private view returns (bool) {
+        Bond memory bond = _bonds[signerHash][payee];
+        return bond.weight >= weight && bond.readyAt == 0 && !_equivocated[signerHash];
+    }
+
+    /// @dev Strictly after the wait, as everything that thaws.
+    function _isThawed(Bond memory bond) private view returns (bool) {
+        return bond.readyAt != 0 && block.timestamp > bond.readyAt;
     }
 
     function _statusOf(uint256 number) private view returns (RotationStatus) {
@@ -216,17 +432,16 @@ contract CommitteeAttestor is ICommitteeAttestor, EIP712, ReentrancyGuardTransie
                 : RotationStatus.Past;
     }
 
-    /// @dev The payees of the members in a note, in the committee's order. A note has at least one.
-    function _payeesOf(uint48 signers) private view returns (address[] memory payees) {
-        Member[] storage committee = _rotations[signers >> MAX_MEMBERS].members;
-        uint256 count;
-        payees = new address[](committee.length);
-        for (uint256 i; i < payees.length; ++i) {
-            if ((signers >> i) & 1 == 1) payees[count++] = committee[i].payee;
-        }
-        // Shortens the array to those found, which are at most its length.
-        assembly ("memory-safe") {
-            mstore(payees, count)
-        }
+    function _requireSigner(bytes memory signer) private pure {
+        require(signer.length >= 20, SignerInvalid(signer));
+    }
+
+    /// @dev What a batch's number counts in, with the number.
+    function _numberOf(BatchHeader calldata header) private pure returns (bytes32) {
+        return keccak256(abi.encode(header.operatorId, header.planId, header.versionId, header.sequence));
+    }
+
+    function _isIn(uint48 signers, uint256 index) private pure returns (bool) {
+        return (signers >> index) & 1 == 1;
     }
 }

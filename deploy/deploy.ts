@@ -44,7 +44,23 @@ export interface DeploymentParameters {
   feeBps: number;
   /** Currency units. */
   depositCeiling: bigint;
-  committee: { members: { signer: string; payee: string }[]; threshold: number };
+  committee: CommitteeParameters;
+}
+
+export interface CommitteeParameters {
+  members: CommitteeMember[];
+  /** How much weight must sign: more than half of all. */
+  threshold: number;
+  /** What a member's bond is for each unit of its weight, in currency units. */
+  bond: bigint;
+}
+
+export interface CommitteeMember {
+  /** An address, or a verifier's address and a key. */
+  signer: string;
+  weight: number;
+  /** Who posts its bond, and is paid. */
+  payee: string;
 }
 
 /** What a deployment gets where nobody says otherwise. */
@@ -57,6 +73,9 @@ export const DEFAULT_PARAMETERS = {
   feeBps: 100,
   depositCeiling: 100_000_000_000n,
 } as const;
+
+/** Of a currency of six decimals, a thousand. */
+export const DEFAULT_BOND = 1_000_000_000n;
 
 /** Deploys a whole market: the one path for tests, tasks and chains. */
 export async function deployLicet(
@@ -74,7 +93,7 @@ export async function deployLicet(
   const licet = await ignition.deploy(Licet, { parameters: { Licet: { ...rest, currency } } });
   const escrow = await licet.escrow.getAddress();
   const attestor = await ignition.deploy(Committee, {
-    parameters: { Committee: { escrow, members: committee.members, threshold: committee.threshold } },
+    parameters: { Committee: { escrow, ...committee, members: committee.members.map((member) => ({ ...member })) } },
   });
 
   return {

@@ -112,7 +112,15 @@ export const OPEN: Record<string, string[]> = {
     "withdrawEarnings",
     "withdrawFees",
   ],
-  CommitteeAttestor: ["rotate", "shareIncome", "withdraw"],
+  CommitteeAttestor: [
+    "rotate",
+    "postBond",
+    "thawBond",
+    "withdrawBond",
+    "reportEquivocation",
+    "shareIncome",
+    "withdraw",
+  ],
 };
 
 /** Functions of Timelock, which keeps roles of its own, by who may call them. */

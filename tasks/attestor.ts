@@ -1,30 +1,48 @@
+import { percentOf, periodOf } from "../oracle/chain/refusal";
 import { AS_OF_NOW, statusName } from "../oracle/chain/statuses";
-import { CommitteeAttestor__factory, type CommitteeAttestor } from "../typechain-types";
-import { address, dateOf, optional, readingTask, Problem, type Session, type TaskRecord } from "./support";
+import type { CommitteeAttestor } from "../typechain-types";
+import { committeeOf } from "./committee";
+import { address, dateOf, optional, readingTask, type Session, type TaskRecord } from "./support";
 
-/** A committee of attestors: who is in it, how many must sign, and what each has earned. */
+/** A committee of attestors: who is in it, how much weight must sign, whether they are bonded, and what each has earned. */
 export async function showAttestor(session: Session, args: { attestor?: string }): Promise<TaskRecord> {
-  const at = args.attestor ?? session.book.contracts.CommitteeAttestor;
-  const committee = CommitteeAttestor__factory.connect(at, session.signer);
-  const escrow = await committee.ESCROW().catch(() => undefined);
-  if (escrow === undefined)
-    throw new Problem(`--attestor ${at}: no committee is there; another kind of attestor may be.`);
-  const [members, threshold, present] = await Promise.all([
-    committee.members(AS_OF_NOW),
-    committee.threshold(AS_OF_NOW),
+  const { money } = session;
+  const committee = await committeeOf(session, args);
+  const [escrow, unit, thaw, reward, present] = await Promise.all([
+    committee.ESCROW(),
+    committee.BOND(),
+    committee.BOND_THAW_PERIOD(),
+    committee.REWARD_BPS(),
     committee.presentRotation(AS_OF_NOW),
   ]);
-  const incomes = await Promise.all(members.map(({ payee }) => committee.incomeOf(payee)));
+  const [{ members, threshold }, counting] = await Promise.all([
+    committee.rotationOf(present),
+    committee.weightsOf(present),
+  ]);
   const around = [present - 1n, present, present + 1n].filter((number) => number >= 0n);
   const rotations = await Promise.all(around.map((number) => describeRotation(committee, number)));
   return {
-    attestor: at,
+    attestor: await committee.getAddress(),
     escrow,
-    threshold: `${threshold} of ${members.length}`,
+    threshold: `${threshold} of ${sum(members.map(({ weight }) => weight))}`,
+    "weight that is bonded": sum(counting),
+    "bond a unit of weight": money.of(unit),
+    "thaw of bonds": periodOf(thaw),
+    "reward of a report": percentOf(reward),
     rotations: rotations.filter(({ status }) => status !== "None"),
-    members: members.map(({ signer, payee }, i) => ({ signer, payee, earned: session.money.of(incomes[i]) })),
+    members: await Promise.all(
+      members.map(async ({ signer, weight, payee }) => ({
+        signer,
+        weight,
+        payee,
+        bond: statusName("BondStatus", await committee.bondStatusOf(signer, payee, AS_OF_NOW)),
+        earned: money.of(await committee.incomeOf(payee)),
+      })),
+    ),
   };
 }
+
+const sum = (numbers: bigint[]): bigint => numbers.reduce((total, number) => total + number, 0n);
 
 async function describeRotation(committee: CommitteeAttestor, number: bigint) {
   const [{ members, threshold, since }, status] = await Promise.all([
@@ -34,7 +52,7 @@ async function describeRotation(committee: CommitteeAttestor, number: bigint) {
   return {
     number,
     status: statusName("RotationStatus", status),
-    threshold: `${threshold} of ${members.length}`,
+    threshold: `${threshold} of ${sum(members.map(({ weight }) => weight))}`,
     since: dateOf(since),
   };
 }

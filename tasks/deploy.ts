@@ -8,10 +8,12 @@ import {
   defineTask,
   DRY_RUN,
   listOf,
+  Money,
   moneyOf,
   optional,
   period,
   Problem,
+  text,
   transactionsOn,
   wholeNumber,
   type TaskRecord,
@@ -24,7 +26,12 @@ export interface Deploy {
   governor?: string;
   guardian?: string;
   attestors: string[];
+  /** Of each attestor; 1 if they aren't named. */
+  weights?: number[];
+  /** How much weight must sign. */
   threshold: number;
+  /** For each unit of weight, in whole units of the currency. */
+  bond: string;
   /** Seconds. */
   epoch: number;
   /** Seconds. */
@@ -55,10 +62,10 @@ const recordOf = ({ contracts, currency }: AddressBook): TaskRecord => ({ ...con
 
 async function parametersOf(hre: HardhatRuntimeEnvironment, args: Deploy): Promise<DeploymentParameters> {
   const deployer = (await accountOf(hre, 0)).address;
-  requireCommittee(args);
+  const weights = weightsOf(args);
   requireWithin("--epoch", args.epoch, 60, 7 * DAY, "1m to 7d");
   requireWithin("--window", args.window, 3_600, 14 * DAY, "1h to 14d");
-  if (args.currency !== undefined) await requireCurrency(hre, args.currency);
+  const decimals = args.currency === undefined ? TEST_DECIMALS : await decimalsOf(hre, args.currency);
   return {
     ...DEFAULT_PARAMETERS,
     currency: args.currency,
@@ -69,8 +76,9 @@ async function parametersOf(hre: HardhatRuntimeEnvironment, args: Deploy): Promi
     windowPeriod: args.window,
     stakeThawPeriod: LONGEST_HOLD + args.window,
     committee: {
-      members: args.attestors.map((attestor) => ({ signer: attestor, payee: attestor })),
+      members: args.attestors.map((attestor, i) => ({ signer: attestor, weight: weights[i], payee: attestor })),
       threshold: args.threshold,
+      bond: new Money("the currency", decimals).parse(args.bond, "--bond"),
     },
   };
 }
@@ -78,19 +86,27 @@ async function parametersOf(hre: HardhatRuntimeEnvironment, args: Deploy): Promi
 const DAY = 86_400;
 const LONGEST_HOLD = 30 * DAY;
 const MOST_MEMBERS = 32;
+const MOST_WEIGHT = 65_535;
 const MOST_DECIMALS = 8;
+const TEST_DECIMALS = 6;
 
-function requireCommittee({ attestors, threshold }: Deploy): void {
+/** @throws Problem unless attestors, weights and threshold make a committee */
+function weightsOf({ attestors, weights = attestors.map(() => 1), threshold }: Deploy): number[] {
   const twice = attestors.find((attestor, i) => attestors.indexOf(attestor) < i);
   if (twice !== undefined) throw new Problem(`--attestors names ${twice} twice: each signs once.`);
   if (attestors.length > MOST_MEMBERS) {
     throw new Problem(`--attestors names ${attestors.length}: a committee has at most ${MOST_MEMBERS} members.`);
   }
-  if (threshold * 2 <= attestors.length || threshold > attestors.length) {
+  if (weights.length !== attestors.length) {
+    throw new Problem(`--weights names ${weights.length}, and --attestors ${attestors.length}: each has one.`);
+  }
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  if (threshold * 2 <= total || threshold > total) {
     throw new Problem(
-      `--threshold ${threshold} of ${attestors.length} attestors: more than half of them must sign, and at most all.`,
+      `--threshold ${threshold} of a weight of ${total}: more than half of it must sign, and at most all.`,
     );
   }
+  return weights;
 }
 
 function requireWithin(name: string, seconds: number, shortest: number, longest: number, bounds: string): void {
@@ -98,7 +114,7 @@ function requireWithin(name: string, seconds: number, shortest: number, longest:
 }
 
 /** @throws Problem unless an ERC-20 of few enough decimals is there */
-async function requireCurrency(hre: HardhatRuntimeEnvironment, currency: string): Promise<void> {
+async function decimalsOf(hre: HardhatRuntimeEnvironment, currency: string): Promise<number> {
   const token = await hre.ethers.getContractAt(["function decimals() view returns (uint8)"], currency);
   const decimals = (await token.decimals().catch(() => undefined)) as bigint | undefined;
   if (decimals === undefined) throw new Problem(`--currency ${currency}: no ERC-20 is there on ${hre.network.name}.`);
@@ -107,6 +123,7 @@ async function requireCurrency(hre: HardhatRuntimeEnvironment, currency: string)
       `--currency ${currency} has ${decimals} decimals, and an account holds at most ${MOST_DECIMALS}: take another.`,
     );
   }
+  return Number(decimals);
 }
 
 defineTask<Deploy, { dryRun: boolean }>(
@@ -119,10 +136,16 @@ defineTask<Deploy, { dryRun: boolean }>(
     parameters: {
       currency: optional(address("Address of the market's ERC-20; none makes a test currency on a local chain")),
       treasury: optional(address("Who is paid the protocol fee (default: the deployer)")),
-      governor: optional(address("Who sets fee and ceiling, after a delay (default: the deployer)")),
+      governor: optional(address("Who schedules governance's acts (default: the deployer)")),
       guardian: optional(address("Who may pause purchases and deposits (default: the deployer)")),
       attestors: listOf(address("Addresses of the committee's members, with commas between them")),
-      threshold: optional(wholeNumber("How many of them must sign: more than half", 1, MOST_MEMBERS), "2"),
+      weights: optional(
+        listOf(
+          wholeNumber("What each one's signature counts for, with commas between them (default: 1)", 1, MOST_WEIGHT),
+        ),
+      ),
+      threshold: optional(wholeNumber("How much weight must sign: more than half", 1, MOST_MEMBERS * MOST_WEIGHT), "2"),
+      bond: optional(text("What each attestor's bond is for a unit of its weight, such as 1000"), "1000"),
       epoch: optional(period("The longest epoch"), "1d"),
       window: optional(period("How long after an epoch its batch may settle"), "2d"),
     },

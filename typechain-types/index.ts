@@ -78,6 +78,8 @@ export type { EIP712 } from "./@openzeppelin/contracts/utils/cryptography/EIP712
 export { EIP712__factory } from "./factories/@openzeppelin/contracts/utils/cryptography/EIP712__factory";
 export type { MessageHashUtils } from "./@openzeppelin/contracts/utils/cryptography/MessageHashUtils";
 export { MessageHashUtils__factory } from "./factories/@openzeppelin/contracts/utils/cryptography/MessageHashUtils__factory";
+export type { ERC7913P256Verifier } from "./@openzeppelin/contracts/utils/cryptography/verifiers/ERC7913P256Verifier";
+export { ERC7913P256Verifier__factory } from "./factories/@openzeppelin/contracts/utils/cryptography/verifiers/ERC7913P256Verifier__factory";
 export type { Errors } from "./@openzeppelin/contracts/utils/Errors";
 export { Errors__factory } from "./factories/@openzeppelin/contracts/utils/Errors__factory";
 export type { ERC165 } from "./@openzeppelin/contracts/utils/introspection/ERC165";
@@ -144,6 +146,8 @@ export type { FloorMarket } from "./contracts/mocks/FloorMarket";
 export { FloorMarket__factory } from "./factories/contracts/mocks/FloorMarket__factory";
 export type { OutcomesHarness } from "./contracts/mocks/OutcomesHarness";
 export { OutcomesHarness__factory } from "./factories/contracts/mocks/OutcomesHarness__factory";
+export type { P256Verifier } from "./contracts/mocks/P256Verifier";
+export { P256Verifier__factory } from "./factories/contracts/mocks/P256Verifier__factory";
 export type { ReentrantCurrency } from "./contracts/mocks/ReentrantCurrency";
 export { ReentrantCurrency__factory } from "./factories/contracts/mocks/ReentrantCurrency__factory";
 export type { ServiceLevelMathHarness } from "./contracts/mocks/ServiceLevelMathHarness";

@@ -486,6 +486,9 @@ interface IUsageEscrow {
     /// @notice Where the models are that plans are for.
     function ASSETS() external view returns (IAssetRegistry);
 
+    /// @notice Who is sent the protocol's fees.
+    function TREASURY() external view returns (address);
+
     /// @notice Where plans are, and the tokens of the licenses that have accounts here.
     function LICENSES() external view returns (ILicenseRegistry);
 

@@ -4,6 +4,7 @@ import { buildModule } from "@nomicfoundation/hardhat-ignition/modules";
 export default buildModule("Committee", (m) => ({
   committee: m.contract("CommitteeAttestor", [
     m.getParameter<string>("escrow"),
+    m.getParameter<bigint>("bond"),
     m.getParameter("members"),
     m.getParameter<number>("threshold"),
   ]),

@@ -76,6 +76,11 @@ export async function startAttestor(config: AttestorConfig, deps: AttestorDeps):
 }
 
 async function requireMember(address: string, { present, former, announced }: Committees, log: Log): Promise<void> {
+  const unbonded = [present, former, announced].some((one) => one?.unbonded.includes(address));
+  if (unbonded)
+    log.warn("Attestor's bond doesn't cover it: its signatures don't count; post one, with committee:bond", {
+      address,
+    });
   if (present.members.includes(address)) return;
   if (announced?.members.includes(address)) {
     return log.warn("Attestor's committee isn't in force yet", { address, since: announced.since });

@@ -6,6 +6,7 @@ import { ZeroAddress, ZeroHash } from "ethers";
 import { type BatchSummary, summarize } from "../settler/batches";
 import { type BatchFacts, type CheckedMeasurement, type CheckedReceipt, planProblem, type Signer } from "./batchFacts";
 import type { Committee, Committees } from "../chain/chain";
+import { weightOf } from "../chain/committee";
 import { medianOf } from "./measure";
 import { isWithin } from "../protocol/epochs";
 import { sameUsage, usageOf, zeroUsage } from "../protocol/meters";
@@ -151,8 +152,9 @@ function* measurementReasons(
   const distinct = new Set(members);
   if (distinct.size < members.length) yield "A member's measurement is there twice";
   if (!distinct.has(self)) yield `The measurement of ${self}, which is asked to sign, isn't there`;
-  if (distinct.size < committee.threshold) {
-    yield `${distinct.size} members measured; ${committee.threshold} are the least`;
+  const weight = weightOf(committee, distinct);
+  if (weight < committee.threshold) {
+    yield `Members with a weight of ${weight} measured; ${committee.threshold} is the least`;
   }
 
   if (measurements.length === 0) return;

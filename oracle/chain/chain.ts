@@ -70,7 +70,11 @@ export interface Committee {
   address: string;
   /** Those who are plain addresses: others can't be asked over HTTP. */
   members: string[];
-  /** How many must sign. */
+  /** What each member's signature counts for, by its address, while its bond covers it. */
+  weights: Record<string, number>;
+  /** Members whose bonds don't cover them: their signatures count for nothing now. */
+  unbonded: string[];
+  /** How much weight must sign. */
   threshold: number;
   /** When it came, or comes, into force, Unix seconds. */
   since: number;

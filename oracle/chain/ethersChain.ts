@@ -183,9 +183,12 @@ class EthersChain implements Chain {
     const contract = CommitteeAttestor__factory.connect(attestor, { provider: this.provider });
     const [number, time] = await Promise.all([contract.presentRotation(), this.now()]);
     const numbers = [number - 1n, number, number + 1n].filter((one) => one >= 0n);
-    const rotations = (await Promise.all(numbers.map((one) => contract.rotationOf(one))))
-      .filter(({ since }) => since > 0n)
-      .map((rotation) => committeeOf(attestor, rotation));
+    const found = await Promise.all(
+      numbers.map((one) => Promise.all([contract.rotationOf(one), contract.weightsOf(one)])),
+    );
+    const rotations = found
+      .filter(([{ since }]) => since > 0n)
+      .map(([rotation, weights]) => committeeOf(attestor, rotation, weights));
     const begun = rotations.filter(({ since }) => since <= time);
     const [present, former] = [begun.at(-1), begun.at(-2)];
     if (present === undefined) throw new Error(`The committee ${attestor} begins after ${time}: check the clock`);
@@ -212,12 +215,17 @@ export async function pendingTime(provider: RpcProvider): Promise<number | null>
 
 type Rotation = Awaited<ReturnType<CommitteeAttestor["rotationOf"]>>;
 
-function committeeOf(address: string, { members, threshold, since }: Rotation): Committee {
+/** @param counting what each member's signature counts for now: nothing while its bond doesn't cover it */
+function committeeOf(address: string, { members, threshold, since }: Rotation, counting: bigint[]): Committee {
+  const plain = members
+    .map(({ signer, weight }, i) => ({ signer, weight: Number(weight), isBonded: counting[i] > 0n }))
+    .filter(({ signer }) => dataLength(signer) === ADDRESS_BYTES)
+    .map((member) => ({ ...member, signer: getAddress(member.signer) }));
   return {
     address: getAddress(address),
-    members: members
-      .filter(({ signer }) => dataLength(signer) === ADDRESS_BYTES)
-      .map(({ signer }) => getAddress(signer)),
+    members: plain.map(({ signer }) => signer),
+    weights: Object.fromEntries(plain.map(({ signer, weight }) => [signer, weight])),
+    unbonded: plain.filter(({ isBonded }) => !isBonded).map(({ signer }) => signer),
     threshold: Number(threshold),
     since: Number(since),
   };

@@ -3,7 +3,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { CommitteeAttestor__factory, UsageEscrow__factory } from "../../typechain-types";
 import { gasLimitFor, lacksEther } from "./gas";
 import { refusalOf } from "./refusal";
-import { isAnswer, isSignedByAccount } from "./smartAccount";
+import { isAnswer } from "./smartAccount";
 import { AS_OF_NOW, statusName } from "./statuses";
 import { unpackOutcomes } from "../protocol/entries";
 import { ChainRefusal, type SettlementSender, type SignedTransaction, type TransactionFate } from "../settler/sender";
@@ -78,10 +78,6 @@ export function createSender(
   }
 
   return {
-    async counts(digest, { signer, signature }) {
-      return (await provider.getCode(signer)) === "0x" || isSignedByAccount(provider, signer, digest, signature);
-    },
-
     async vouches(committee, digest, proof) {
       const attestor = CommitteeAttestor__factory.connect(committee, { provider });
       const signers = await attestor.vouches(digest, proof, AS_OF_NOW).catch((error: Error) => {

@@ -192,6 +192,17 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   WindowClosed: "The batch could settle until {closedAt:time}, and it is {time:time}: it is never charged",
 
   // CommitteeAttestor
+  BatchesAgree: "Both are the batch {batchId}: who signs one twice contradicts nothing",
+  BatchesOfTwoNumbers:
+    "The batches {firstBatchId} and {secondBatchId} are of two numbers, or of two lanes: a signer may sign both",
+  BatchNotSigned: "The batch {batchId} isn't signed by {signer}: show its own signature",
+  BondNone: "{holder} has no bond for {signer}: it was never posted, or withdrawn, or lost",
+  BondNotRaised:
+    "The bond for {signer} covers a weight of {present} already, and {weight} isn't more: name a greater one",
+  BondNotThawed:
+    "The bond for {signer} can be withdrawn only once its wait is over, which is {readyAt:waited}: `committee:thaw` begins it",
+  BondThawing: "The bond for {signer} is on its way out already: withdraw it after {readyAt:time}",
+  BondUnitZero: "A bond must be something for each unit of weight: name an amount",
   CommitteeEmpty: "A committee needs members: name some",
   CommitteeTooLarge: "A committee of {members} members is too large: it has at most {most}",
   IncomeEmpty: "{payee} has earned nothing here that isn't withdrawn yet",
@@ -200,9 +211,13 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
     "The rotation {digest} isn't signed by as many of the present committee as must: gather more signatures",
   RotationTooLate: "The rotation's signatures counted until {deadline:time}: have it signed anew, with a later one",
   RotationsExhausted: "The committee has rotated {number} times, as often as it can: deploy another",
+  SignerEquivocated:
+    "{signer} was shown to have signed two batches for one number: it counts no more, and can't be bonded; take another key",
   SignerInvalid: "{signer} can't sign: a member is an address, or a verifier's address and a key",
   SignerTwice: "{signer} is named twice: a committee has each member once",
-  ThresholdNotMajority: "{threshold} of {members} members must be more than half of them, and at most all",
+  ThresholdNotMajority:
+    "A threshold of {threshold} of a weight of {weight} must be more than half of it, and at most all",
+  WeightZero: "The member {signer} must weigh something: name a weight of 1 or more",
   // Authority, and whoever asks it
   AccessManagedInvalidAuthority: "{authority} can't be the authority",
   AccessManagedRequiredDelay: "{caller} must schedule this first: it waits for {delay:period}",

@@ -7,6 +7,7 @@ export const STATUSES = {
   OperatorStatus: ["Unstaked", "Active", "Jailed"],
   KeyStatus: ["None", "Active", "Expired", "Revoked"],
   RotationStatus: ["None", "Announced", "Present", "Former", "Past"],
+  BondStatus: ["None", "Posted", "Thawing", "Thawed", "Slashed"],
 } as const;
 
 /** What assets are, how they came from one another, and who may derive from them, by the contracts' numbers. */

@@ -8,6 +8,7 @@ import {
 } from "../attestor/attestorApi";
 import type { AttestationRequest } from "../attestor/batchFacts";
 import type { Committee } from "../chain/chain";
+import { weightOf } from "../chain/committee";
 import type { Log } from "../log";
 import { batchDigest, measurementDigest, recoverSigner } from "../protocol/messages";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
@@ -35,9 +36,9 @@ export interface CommitteeAnswer {
   /** By all who signed it, now or before. */
   signed: Attestation[];
   refused: MemberRefusal[];
-  /** How many signed or could still: those who measured for the batch and didn't refuse it. */
+  /** The weight that signed or could still: of those who measured for the batch and didn't refuse it. */
   possible: number;
-  /** How many aren't needed: a receipt that more members refuse gets through with no batch. */
+  /** The weight that isn't needed: a receipt that more refuse gets through with no batch. */
   spare: number;
 }
 
@@ -94,11 +95,14 @@ export class AttestorPool {
       return { signer: address, signature: answer.signature };
     });
     const refused = answers.filter((answer) => "refusals" in answer);
+    const refusers = refused.map(({ attestor }) => attestor);
+    const open = asked.map(({ address }) => address).filter((address) => !refusers.includes(address));
+    const listed = members.map(({ address }) => address);
     return {
       signed: [...known, ...answers.filter((answer) => "signature" in answer)],
       refused,
-      possible: known.length + asked.length - refused.length,
-      spare: members.length - committee.threshold,
+      possible: weightOf(committee, [...known.map(({ signer }) => signer), ...open]),
+      spare: Math.max(0, weightOf(committee, listed) - committee.threshold),
     };
   }
 
@@ -121,7 +125,7 @@ export class AttestorPool {
   }
 }
 
-/** What a CommitteeAttestor takes for a proof: signers and signatures, ascending by the signers' keccak256. */
+/** What a CommitteeAttestor takes for a proof: signers and signatures, here ascending by the signers' keccak256. */
 export function committeeProof(attestations: Attestation[]): string {
   const sorted = attestations
     .map((attestation) => ({ ...attestation, order: keccak256(attestation.signer) }))

@@ -1,6 +1,7 @@
 /** What settings a settler can't work with, told before it starts and not batch by batch. */
 import { computeAddress } from "ethers";
 import type { Chain, Committees } from "../chain/chain";
+import { weightOf } from "../chain/committee";
 import type { Log } from "../log";
 import { dateOf, Problem } from "../problem";
 import type { SettlerConfig } from "./settler";
@@ -47,11 +48,16 @@ function requireMembers(listed: string[], { present, former, announced }: Commit
 
 function requireEnough(listed: string[], { present, announced }: Committees, log: Log): void {
   const missing = present.members.filter((member) => !listed.includes(member));
-  if (present.members.length - missing.length < present.threshold) {
+  // Bonds may still be posted: that some are missing is no fault of the settings.
+  const weight = weightOf({ ...present, unbonded: [] }, listed);
+  if (weight < present.threshold) {
     throw new Problem(
-      `settler.attestors lists ${present.members.length - missing.length} of the committee's members, and ` +
-        `${present.threshold} of them must sign: add ${missing.join(", ")}.`,
+      `settler.attestors lists members with a weight of ${weight}, and ${present.threshold} must sign: ` +
+        `add ${missing.join(", ")}.`,
     );
+  }
+  if (weightOf(present, listed) < present.threshold) {
+    log.warn("Too few attestors are bonded: nothing settles until they are", { unbonded: present.unbonded });
   }
   const coming = announced?.members.filter((member) => !listed.includes(member)) ?? [];
   if (announced === null || coming.length === 0) return;

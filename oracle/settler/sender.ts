@@ -1,5 +1,4 @@
 /** What a settler asks of the chain beside reading it. */
-import type { Attestation } from "../attestor/attestorApi";
 import type { Outcome } from "../protocol/entries";
 import type { BatchHeader } from "../protocol/types";
 
@@ -18,8 +17,6 @@ export interface SignedTransaction {
 
 /** All methods throw if the chain can't be reached. */
 export interface SettlementSender {
-  /** Whether a member's signature counts on the chain: of a key that was given code (EIP-7702), that code decides. */
-  counts(digest: string, signature: Attestation): Promise<boolean>;
   /** Whether the committee's contract takes a proof for a digest. */
   vouches(committee: string, digest: string, proof: string): Promise<boolean>;
   /** What settling the batch now would do with each entry. @throws ChainRefusal if the escrow wouldn't settle it */

@@ -15,6 +15,7 @@ import type { AttestationRequest } from "../attestor/batchFacts";
 import { AttestorPool, type AttestorsConfig, committeeProof, type CommitteeAnswer } from "./attestorPool";
 import { BATCH_LIMITS, type BatchLimits, firstPart, headerOf, nextEpoch, summarize } from "./batches";
 import type { Chain, Committee, LaneState } from "../chain/chain";
+import { weightOf } from "../chain/committee";
 import type { Log } from "../log";
 import { medianOf } from "../attestor/measure";
 import type { Outcome } from "../protocol/entries";
@@ -323,15 +324,17 @@ export class Settler {
     );
   }
 
-  /** By as many members as must sign, of the first committee of which as many answer. */
+  /** By members of as much weight as must sign, of the first committee of which as much answers. */
   private async measure(lane: Lane, epoch: Epoch): Promise<SignedMeasurement[]> {
     const problems: string[] = [];
     for (const committee of await this.committeesFor(epoch)) {
       const measurements = await this.attestors.measure(lane, epoch, committee);
-      if (measurements.length >= committee.threshold) return measurements;
+      const weight = weightOf(committee, this.attestors.signersOf(measurements));
+      if (weight >= committee.threshold) return measurements;
       const listed = this.attestors.membersOf(committee).length;
       problems.push(
-        `${measurements.length} of the ${listed} attestors that are listed measured; ${committee.threshold} are needed`,
+        `${measurements.length} of the ${listed} attestors that are listed measured: a weight of ${weight}, ` +
+          `and ${committee.threshold} is needed`,
       );
     }
     throw new NotYet(problems.join("; of the next committee, "));
@@ -370,43 +373,41 @@ export class Settler {
     const answer = await this.attestors.attest(request, committee, store.signaturesOf(batchId));
     const { signed, refused } = answer;
     store.saveSignatures(batchId, signed);
-    if (signed.length >= committee.threshold) return this.prove(batchId, committee, signed);
+    const weight = weightOf(
+      committee,
+      signed.map(({ signer }) => signer),
+    );
+    if (weight >= committee.threshold) return this.prove(batchId, committee, signed);
 
     refused.forEach((refusal) => log.warn("Attestor refused the batch", { batchId, ...refusal }));
-    if (this.isLost(batchId, answer, committee)) this.takeBack(batchId, answer, await chain.now());
+    if (this.isLost(batchId, answer, committee)) this.takeBack(batchId, answer, committee, await chain.now());
     throw new NotYet(
-      `${signed.length} attestors signed and ${refused.length} refused; ${committee.threshold} are needed`,
+      `${signed.length} attestors signed and ${refused.length} refused: a weight of ${weight} signed, ` +
+        `and ${committee.threshold} is needed`,
     );
   }
 
-  /** One signature that doesn't count would spoil the whole proof. */
-  private async prove(batchId: string, { address, threshold }: Committee, signed: Attestation[]): Promise<void> {
+  private async prove(batchId: string, { address }: Committee, signed: Attestation[]): Promise<void> {
     const { sender, store, log } = this.deps;
-    const areGood = await Promise.all(signed.map((signature) => sender.counts(batchId, signature)));
-    const counted = signed.filter((_, i) => areGood[i]);
-    signed
-      .filter((_, i) => !areGood[i])
-      .forEach(({ signer }) => log.warn("Signature doesn't count, as its key was given code", { batchId, signer }));
-    const proof = committeeProof(counted);
-    if (counted.length < threshold || !(await sender.vouches(address, batchId, proof))) {
-      throw new NotYet(
-        `The committee ${address} doesn't take the signatures of ${counted.length} attestors; ${threshold} are needed`,
-      );
+    const proof = committeeProof(signed);
+    if (!(await sender.vouches(address, batchId, proof))) {
+      throw new NotYet(`The committee ${address} doesn't take the signatures of ${signed.length} attestors`);
     }
     store.markAttested(batchId, proof);
-    log.info("Batch attested", { batchId, signers: counted.map(({ signer }) => signer) });
+    log.info("Batch attested", { batchId, signers: signed.map(({ signer }) => signer) });
   }
 
   /**
    * Whether a draft gets no quorum and another might. Who signed it, or may have, signs no other while it may still settle:
    * without those who refuse it being enough themselves, another would fare no better.
    */
-  private isLost(batchId: string, { signed, refused, possible }: CommitteeAnswer, { threshold }: Committee): boolean {
-    if (possible >= threshold) return false;
+  private isLost(batchId: string, { signed, refused, possible }: CommitteeAnswer, committee: Committee): boolean {
+    if (possible >= committee.threshold) return false;
     if (possible === 0) return true;
     const tries = (this.tries.get(batchId) ?? 0) + 1;
     this.tries.set(batchId, tries);
-    return tries >= MOST_TRIES && (signed.length === 0 || refused.length >= threshold);
+    const refusers = refused.map(({ attestor }) => attestor);
+    return tries >= MOST_TRIES && (signed.length === 0 || weightOf(committee, refusers) >= committee.threshold);
   }
 
   /** Whose members measured for a draft; null if that is none whose signatures count. */
@@ -435,7 +436,7 @@ export class Settler {
    * Its receipts are free for another draft, of which those that a member refused are left out. What so many refuse for long
    * that no batch with it gets through is void. Where one found the draft too large to read, later ones are half as large.
    */
-  private takeBack(batchId: string, { refused, spare }: CommitteeAnswer, now: number): void {
+  private takeBack(batchId: string, { refused, spare }: CommitteeAnswer, committee: Committee, now: number): void {
     const { store, log } = this.deps;
     const hopeless: string[] = [];
     for (const { hash } of store.receiptsOf(batchId)) {
@@ -444,7 +445,7 @@ export class Settler {
       const { since, times } = this.refused.get(hash) ?? { since: now, times: 0 };
       this.refused.set(hash, { since, times: times + 1, by: refusers.sort().join() });
       const isForLong = times + 1 >= MOST_TRIES && now >= since + REFUSAL_PERIOD;
-      if (refusers.length > spare && isForLong) hopeless.push(hash);
+      if (weightOf(committee, refusers) > spare && isForLong) hopeless.push(hash);
     }
     if (refused.some(({ isTooLarge }) => isTooLarge)) this.limits.receipts = half(this.load(batchId).header.count);
     store.discardDraft(batchId, hopeless);

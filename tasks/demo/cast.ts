@@ -1,7 +1,7 @@
 import { parseEther, Wallet, type HDNodeWallet } from "ethers";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import type { AddressBook } from "../../deploy/addressBook";
-import { DEFAULT_PARAMETERS, deployLicet } from "../../deploy/deploy";
+import { DEFAULT_BOND, DEFAULT_PARAMETERS, deployLicet } from "../../deploy/deploy";
 import { sessionOf, type Session } from "../support";
 
 /** Who plays which part: numbers of the network's accounts. */
@@ -48,8 +48,13 @@ export async function castOf(hre: HardhatRuntimeEnvironment): Promise<Cast> {
     windowPeriod,
     stakeThawPeriod: 30 * DAY + windowPeriod,
     committee: {
-      members: wallets.map(({ address }, i) => ({ signer: address, payee: signers[ATTESTOR_ACCOUNTS[i]].address })),
+      members: wallets.map(({ address }, i) => ({
+        signer: address,
+        weight: 1,
+        payee: signers[ATTESTOR_ACCOUNTS[i]].address,
+      })),
       threshold: 2,
+      bond: DEFAULT_BOND,
     },
   });
 

@@ -1,5 +1,7 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
+import { id } from "ethers";
 import { releaseBatch } from "../batch";
+import { showEquivocation, thawBond, withdrawBond } from "../committee";
 import { withdrawEarnings } from "../earnings";
 import { payPool } from "../operator";
 import { textOf, type Session } from "../support";
@@ -50,6 +52,32 @@ export async function payOut(narrator: Narrator, { cast, operator }: Market): Pr
   narrator.check(`the treasury gets ${textOf(cast.treasury.money.of(fees))}`, fees > 0n);
 }
 
+/** An attestor signs two batches for one number, and somebody who sees both shows them. */
+export async function punishEquivocation(narrator: Narrator, { cast }: Market, { batch }: Settled): Promise<void> {
+  const { committee, escrow } = cast.outsider.licet;
+  const { money, signer: reporter } = cast.outsider;
+  const { session, wallet } = cast.attestors[2];
+  const signed = async (header: typeof batch.header) => {
+    const digest = await escrow.batchIdOf(header);
+    return { header, signature: wallet.signingKey.sign(digest).serialized };
+  };
+  const [first, second] = [await signed(batch.header), await signed({ ...batch.header, root: id("another root") })];
+  const holder = session.signer.address;
+  await showEquivocation(cast.outsider, committee, { signer: wallet.address, holder, first, second });
+
+  const bond = await committee.BOND();
+  const [reward, rest] = await Promise.all([
+    committee.incomeOf(reporter.address),
+    committee.incomeOf(cast.treasury.signer.address),
+  ]);
+  narrator.check(
+    `the third attestor's bond of ${textOf(money.of(bond))} is lost: ${reward} to who showed it, ${rest} to the treasury`,
+    reward + rest === bond && rest > reward,
+  );
+  narrator.check("and its signatures count no more", await committee.hasEquivocated(wallet.address));
+  for (const receiver of [cast.outsider, cast.treasury]) await withdrawEarnings(receiver, {});
+}
+
 /** What was neither spent nor staked away comes back, after the waits that protect who served. */
 export async function leave(narrator: Narrator, { cast, customers, canaries, operator }: Market): Promise<void> {
   const everyone: Customer[] = [...customers, ...canaries];
@@ -58,6 +86,8 @@ export async function leave(narrator: Narrator, { cast, customers, canaries, ope
     const { balance } = await session.licet.escrow.accountOf(license);
     await (await session.licet.escrow.thaw(license, balance)).wait();
   }
+  const bonded = cast.attestors.slice(0, 2);
+  for (const { session, wallet } of bonded) await thawBond(session, { signer: wallet.address });
   const { shares } = await staking.positionOf(operator, cast.operator.signer.address);
   await (await staking.thaw(operator, shares)).wait();
 
@@ -77,6 +107,13 @@ export async function leave(narrator: Narrator, { cast, customers, canaries, ope
     (await staking.withdraw(operator, cast.operator.signer.address)).wait(),
   );
   narrator.check(`the operator's stake of ${textOf(session.money.of(stake))} comes back`, stake > 0n);
+  const bond = await cast.operator.licet.committee.BOND();
+  for (const [i, attestor] of bonded.entries()) {
+    const back = await gainOf(attestor.session, () =>
+      withdrawBond(attestor.session, { signer: attestor.wallet.address }),
+    );
+    narrator.checkEqual(`units of attestor ${i + 1}'s bond that come back`, back, bond);
+  }
 }
 
 async function withdrawLicense({ session, license }: Customer): Promise<void> {
@@ -119,6 +156,7 @@ function peopleOf(cast: Cast): [string, Session][] {
     ["publisher", cast.publisher],
     ["operator", cast.operator],
     ...cast.attestors.map(({ session }, i): [string, Session] => [`attestor ${i + 1}`, session]),
+    ["reporter", cast.outsider],
     ["treasury", cast.treasury],
   ];
 }

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { ROLES } from "../../deploy/roles";
 import { parseManifest, verifyFolder } from "../../oracle/protocol/manifest";
+import { postBond } from "../committee";
 import { mintCurrency } from "../currency";
 import { buyLicense, fundLicense, grantUse } from "../license";
 import { registerModel, type RegisteredModel } from "../model";
@@ -123,13 +124,29 @@ async function sellLicenses(
 }
 
 async function equipAttestors(narrator: Narrator, cast: Cast, plan: number, operator: number): Promise<Customer[]> {
-  narrator.title("Three attestors buy licenses of their own, like anybody, for canary requests");
+  narrator.title("Three attestors post bonds, and buy licenses of their own, like anybody, for canary requests");
+  await bondAttestors(narrator, cast);
   const canaries: Customer[] = [];
   for (const { session } of cast.attestors) {
     canaries.push(await withKey(session, await buy(session, plan, operator, CANARY_DEPOSIT)));
   }
   narrator.say(`licenses ${canaries.map(({ license }) => license).join(", ")}`);
   return canaries;
+}
+
+/** Whoever signs two batches for one number loses its bond: without one its signature doesn't count. */
+async function bondAttestors(narrator: Narrator, { attestors, outsider }: Cast): Promise<void> {
+  const { committee } = outsider.licet;
+  for (const { session, wallet } of attestors) {
+    await mintCurrency(session, { amount: session.money.of(await committee.BOND()).amount });
+    await postBond(session, { signer: wallet.address });
+  }
+  const counting = await committee.weightsOf(await committee.presentRotation());
+  narrator.checkEqual(
+    "attestors whose bonds cover them",
+    counting.filter((weight) => weight > 0n).length,
+    attestors.length,
+  );
 }
 
 /** Makes the buyer's money and buys; a buyer who funds later has it by then. */

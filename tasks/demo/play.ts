@@ -3,7 +3,7 @@ import path from "node:path";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { createLog } from "../../oracle/log";
 import { castOf } from "./cast";
-import { accountForAll, leave, payOut, releaseAll, tryEarlyRelease } from "./ending";
+import { accountForAll, leave, payOut, punishEquivocation, releaseAll, tryEarlyRelease } from "./ending";
 import { checkSettled, epochFromNow, settleEpoch, useModel, type Settled } from "./epochs";
 import { Narrator } from "./narrator";
 import { openMarket, type Market } from "./opening";
@@ -100,7 +100,11 @@ async function end(narrator: Narrator, market: Market, settled: Settled[]): Prom
   await releaseAll(narrator, market, settled);
   narrator.title("Everybody fetches what they earned");
   await payOut(narrator, market);
-  narrator.title("The licensees leave with what they didn't spend, the operator with its stake");
+  narrator.title("An attestor contradicts itself, and loses its bond");
+  await punishEquivocation(narrator, market, settled[0]);
+  narrator.title(
+    "The licensees leave with what they didn't spend, the operator with its stake, the attestors with their bonds",
+  );
   await leave(narrator, market);
   narrator.title("The books close");
   await accountForAll(narrator, market);

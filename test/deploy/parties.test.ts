@@ -7,6 +7,7 @@ import {
   addPlan,
   ANY_SHARES,
   ATTESTORS,
+  batchOf,
   buyLicense,
   creditAsset,
   DAY,
@@ -65,6 +66,8 @@ const operatorOnly = only("the operator's owner", "CallerNotOperator", (_, by) =
 const ownerOf = (license: "lapsed" | "waiting" | "movable") =>
   only("the license's owner", "CallerNotOwner", (ready, by) => [ready[license], by]);
 const earnerOnly = (error: string) => only("who has earned something", error, (_, by) => [by]);
+const MEMBER = ATTESTORS[0].address.toLowerCase();
+const bondHolderOnly = only("who posted the bond", "BondNone", (_, by) => [MEMBER, by]);
 const tokenOwnerOnly = (error: string, args: (ready: Ready, caller: string) => unknown[]) =>
   only("the token's owner, or whom it approved", error, args);
 
@@ -227,7 +230,7 @@ const PARTIES: Record<string, Record<string, Party>> = {
       who: "anybody with the committee's signatures",
       act: async ({ market }, by) => {
         const { committee } = market.licet;
-        const members = ATTESTORS.map(({ address }) => ({ signer: address, payee: KEY }));
+        const members = ATTESTORS.map(({ address }) => ({ signer: address, weight: 1, payee: KEY }));
         const deadline = 2n ** 40n;
         const isTheirs = (await by.getAddress()) === market.outsider.address;
         const digest = await committee.rotationHash(members, 2, deadline);
@@ -236,6 +239,23 @@ const PARTIES: Record<string, Record<string, Party>> = {
       },
       refusal: { error: "RotationNotSigned", args: () => [] },
     },
+    postBond: anybody(async ({ market: { licet } }, by) => {
+      await licet.currency.mint(by, usd(1_000));
+      await licet.currency.connect(by).approve(licet.committee, usd(1_000));
+      return licet.committee.connect(by).postBond(KEY, 1);
+    }),
+    thawBond: bondHolderOnly(({ market }, by) => market.licet.committee.connect(by).thawBond(MEMBER)),
+    withdrawBond: bondHolderOnly(({ market }, by) => market.licet.committee.connect(by).withdrawBond(MEMBER, by)),
+    reportEquivocation: anybody(async ({ market, waiting }, by) => {
+      const { committee, escrow } = market.licet;
+      const { header: first } = await batchOf(market, [entryOf(waiting)]);
+      const second = { ...first, root: id("another root") };
+      const sign = async (header: typeof first) =>
+        ATTESTORS[0].signingKey.sign(await escrow.batchIdOf(header)).serialized;
+      return committee
+        .connect(by)
+        .reportEquivocation(MEMBER, market.payees[0], first, await sign(first), second, await sign(second));
+    }),
     shareIncome: anybody(({ market, released }, by) => market.licet.committee.connect(by).shareIncome(released)),
     withdraw: earnerOnly("IncomeEmpty")(({ market }, by) => market.licet.committee.connect(by).withdraw(by)),
   },

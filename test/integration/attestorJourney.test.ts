@@ -9,6 +9,7 @@ import {
   DAY,
   deployMarket,
   HOUR,
+  postBond,
   proofBy,
   RotationStatus,
   usd,
@@ -57,12 +58,14 @@ describe("an attestor", () => {
     // The first wants to leave. All but the third sign who shall follow.
     const members = [second, third, successor].map(({ address }, i) => ({
       signer: address,
+      weight: 1,
       payee: payees[i + 1].address,
     }));
     const deadline = (await time.latest()) + HOUR;
     const digest = await committee.rotationHash(members, 2, deadline);
     await committee.rotate(members, 2, deadline, proofBy(digest, [first, second]));
     expect(await committee.statusOf(1)).to.equal(RotationStatus.Announced);
+    await postBond(market.licet, successor.address, payees[3]);
 
     // Until then nothing changes: who will follow can't sign yet.
     const eager = await attest([third, successor]);

@@ -10,6 +10,7 @@ import {
   ANY_SHARES,
   ATTESTORS,
   batchOf,
+  BOND,
   buyLicense,
   chargesIn,
   DAY,
@@ -102,8 +103,8 @@ describe("a market", () => {
     await everybodyLeaves(market);
     const gained = (await Promise.all(people.map(money))).map((after, i) => after - before[i]);
     expect(gained.slice(0, 4)).to.deep.equal([share(3_000n), -usd(9), operated + staked + bonus, share(100n) - bonus]);
-    expect(gained.slice(4, 6).reduce((sum, gain) => sum + gain, 0n)).to.equal(attested);
-    expect(gained[6], "who didn't sign").to.equal(0);
+    expect(gained.slice(4, 6).reduce((sum, gain) => sum + gain, -2n * BOND)).to.equal(attested);
+    expect(gained[6], "who didn't sign").to.equal(BOND);
     await expectNothingLeft();
     expect(await currency.totalSupply()).to.equal(supply);
     expect(await licenses.ownerOf(licenseId)).to.equal(licensee.address);

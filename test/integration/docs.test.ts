@@ -120,7 +120,7 @@ describe("the documents", function () {
 
     it("tasks, with their parameters", () => {
       const problemOf = (code: string) => {
-        const name = /^npx hardhat ([a-z:]+)/.exec(code)?.[1] ?? /^([a-z]+:[a-z]+)( --|$)/.exec(code)?.[1];
+        const name = /^npx hardhat ([a-z:-]+)/.exec(code)?.[1] ?? /^([a-z]+:[a-z-]+)( --|$)/.exec(code)?.[1];
         if (name === undefined || name === "noun:verb") return undefined;
         const task = tasksDSL.getTaskDefinition(undefined, name);
         if (task === undefined) return `there is no task ${name}`;

@@ -212,7 +212,7 @@ describe("runOracle", () => {
       [
         "fewer attestors than must sign",
         () => ({ settler: settler({ attestors: [{ address: ATTESTORS[0].address, url: "http://a" }] }) }),
-        new RegExp(`lists 1 of the committee's members, and 2 of them must sign: add ${ATTESTORS[1].address}`),
+        new RegExp(`lists members with a weight of 1, and 2 must sign: add ${ATTESTORS[1].address}`),
       ],
       [
         "epochs longer than the chain allows",

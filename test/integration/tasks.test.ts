@@ -12,7 +12,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node
 import path from "node:path";
 import { addressBookPath } from "../../deploy/addressBook";
 import { packEntries, totalOf } from "../../oracle/protocol/entries";
-import { batchDigest, decodeBearer, headerToJson } from "../../oracle/protocol/messages";
+import { batchDigest, decodeBearer, headerFromJson, headerToJson } from "../../oracle/protocol/messages";
 import type { BatchHeader } from "../../oracle/protocol/types";
 import { Store } from "../../oracle/store/store";
 import { committeeProof } from "../../oracle/settler/attestorPool";
@@ -171,8 +171,12 @@ describe("tasks", function () {
       /an address \(a digit of it is mistyped, by its checksum\)/,
     );
     bad(`deploy --attestors ${addressOf(6)},${addressOf(6)}`, /--attestors names 0x\w{40} twice/);
-    bad(`deploy --attestors ${attestors} --threshold 1`, /--threshold 1 of 3 attestors: more than half/);
-    bad(`deploy --attestors ${attestors} --threshold 4`, /--threshold 4 of 3 attestors: .* at most all/);
+    bad(`deploy --attestors ${attestors} --threshold 1`, /--threshold 1 of a weight of 3: more than half/);
+    bad(`deploy --attestors ${attestors} --threshold 4`, /--threshold 4 of a weight of 3: .* at most all/);
+    bad(`deploy --attestors ${attestors} --weights 5,1`, /--weights names 2, and --attestors 3: each has one/);
+    bad(`deploy --attestors ${attestors} --weights 5,1,1 --threshold 3`, /--threshold 3 of a weight of 7: more than/);
+    bad(`deploy --attestors ${attestors} --weights 5,1,none`, /--weights must be a whole number from 1 to 65535/);
+    bad(`deploy --attestors ${attestors} --bond much`, /--bond must be an amount of the currency such as 12\.5/);
     bad(`deploy --attestors ${attestors} --window "2 days"`, /--window must be a length of time such as .* "2 days"/);
     bad(`deploy --attestors ${attestors} --epoch 8d`, /--epoch must be 1m to 7d; it is 691200 s/);
     bad(`deploy --attestors ${attestors} --window 10m`, /--window must be 1h to 14d; it is 600 s/);
@@ -212,7 +216,7 @@ describe("tasks", function () {
       );
     });
 
-    good("attestor:show", { threshold: "2 of 3" });
+    good("attestor:show", { threshold: "2 of 3", "bond a unit of weight": usd("1000"), "weight that is bonded": "0" });
     bad(`attestor:show --attestor ${addressOf(9)}`, /no committee is there/);
     bad("attestor:show --attestor nobody", /--attestor must be an address/);
 
@@ -220,6 +224,9 @@ describe("tasks", function () {
       [2, 5_000],
       [3, 1_000],
       [4, 5_000],
+      [6, 3_000],
+      [7, 2_000],
+      [8, 1_000],
     ]) {
       good(`currency:mint --amount ${amount} --to ${addressOf(account)}`, { minted: usd(String(amount)) });
     }
@@ -231,6 +238,21 @@ describe("tasks", function () {
       `currency:mint --amount 5 --to 0x${"0".repeat(40)}`,
       /--to must be somebody's address: nobody has the zero address/,
     );
+  });
+
+  describe("attestors' bonds", () => {
+    good("committee:bond --account 6", { weight: 1, paid: usd("1000"), bond: usd("1000"), status: "Posted" });
+    good("committee:bond --account 6 --weight 3", { weight: 3, paid: usd("2000"), bond: usd("3000") });
+    for (const account of [7, 8]) good(`committee:bond --account ${account}`, { status: "Posted" });
+    bad("committee:bond --account 6", /covers a weight of 3 already, and 1 isn't more: .*\(BondNotRaised\)/);
+    bad("committee:bond --account 6 --weight 0", /--weight must be a whole number from 1 to 65535; it is "0"/);
+    bad(`committee:bond ${OUTSIDER}`, /0x\w+ isn't the payee of a member 0x\w+: say --weight/);
+    bad(`committee:bond --signer ${addressOf(6)} --weight 1 ${OUTSIDER}`, /has 0\.0 TUSD and needs 1000\.0/);
+    bad(`committee:bond --signer me ${OUTSIDER}`, /--signer must be bytes/);
+    bad(`committee:bond --attestor ${addressOf(9)} --account 6`, /no committee is there/);
+    good("attestor:show", { "weight that is bonded": "3" }, ({ members }) => {
+      expect((members as Record[]).map((member) => member.bond)).to.deep.equal(["Posted", "Posted", "Posted"]);
+    });
   });
 
   describe("governance", () => {
@@ -994,6 +1016,11 @@ describe("tasks", function () {
   describe("another committee", () => {
     before(() => {
       const members = [6, 8, 9].map((account) => ({ signer: addressOf(account), payee: addressOf(account) }));
+      const weights = [3, 1, 1];
+      const weighty = members.map((member, i) => ({ ...member, weight: weights[i] }));
+      file("committee.json", { members: weighty, threshold: 3, bond: "500" });
+      file("free.json", { members, threshold: 2, bond: 0 });
+      file("priceless.json", { members, threshold: 2 });
       const until = "2099-12-31";
       file("next.json", { members, threshold: 2, until });
       file("past.json", { members, threshold: 2, until: "2020-01-01" });
@@ -1007,7 +1034,7 @@ describe("tasks", function () {
     const next = "committee:rotate --next $folder/next.json";
     it(`${next} says what to sign`, async () => {
       const record = recordIn(await bench.run([...wordsOf(next), "--json"]));
-      expectFields(record, { "to sign": /^0x\w{64}$/, "signatures needed": "2", threshold: 2, nonce: "0" });
+      expectFields(record, { "to sign": /^0x\w{64}$/, "weight that must sign": "2", threshold: 2, nonce: "0" });
     });
     for (const account of [6, 7]) {
       it(`${next} --sign --account ${account} prints a signature`, async () => {
@@ -1035,6 +1062,73 @@ describe("tasks", function () {
     good("attestor:show", {}, ({ rotations }) => {
       expect((rotations as Record[]).map(({ status }) => status)).to.deep.equal(["Present", "Announced"]);
     });
+  });
+
+  describe("a committee of another kind", () => {
+    good(
+      `committee:deploy --committee $folder/committee.json ${OUTSIDER}`,
+      { threshold: 3, "bond a unit of weight": usd("500") },
+      ({ attestor }) => {
+        facts.attestor = String(attestor);
+      },
+    );
+    bad("committee:deploy --committee $folder/free.json", /A bond must be something for each unit of weight/);
+    bad("committee:deploy --committee $folder/priceless.json", /bond must be an amount of TUSD .* it is undefined/);
+    bad("committee:deploy --committee $folder/no-members.json", /members must be a list/);
+    good("attestor:show --attestor $attestor", { threshold: "3 of 5", "weight that is bonded": "0" });
+    good("committee:thaw --account 6", { status: "Thawing", "can be withdrawn after": /^20/ });
+    good("committee:bond --account 6 --weight 3", { paid: usd("0"), status: "Posted" });
+  });
+
+  describe("bonds that go", () => {
+    before(() => {
+      const batch = JSON.parse(readFileSync(path.join(facts.folder, "batch.json"), "utf8")) as { header: Record };
+      const book = JSON.parse(readFileSync(addressBookPath(facts.folder, NETWORK), "utf8"));
+      const domain = {
+        name: "Licet UsageEscrow",
+        version: "1",
+        chainId: 31_337n,
+        verifyingContract: book.contracts.UsageEscrow as string,
+      };
+      const signed = (account: number, root: string) => {
+        const header = { ...batch.header, root };
+        const digest = batchDigest(domain, headerFromJson(header));
+        return { header, signature: wallets[account].signingKey.sign(digest).serialized };
+      };
+      const [first, second] = [signed(7, id("one")), signed(7, id("another"))];
+      const signer = addressOf(7);
+      file("evidence.json", { signer, first, second });
+      file("agreeing.json", { signer, first, second: first });
+      file("forged.json", { signer, first, second: signed(9, id("another")) });
+      file("stranger.json", { signer: addressOf(3), first, second });
+      file("elsewhere.json", { signer, holder: addressOf(9), first, second });
+      file("one-batch.json", { signer, first });
+    });
+
+    good("committee:thaw --account 8", { signer: addressOf(8), status: "Thawing", "can be withdrawn after": /^20/ });
+    bad("committee:thaw --account 8", /is on its way out already: withdraw it after 20\d\d-/);
+    bad(`committee:thaw ${OUTSIDER}`, /0x\w+ has no bond for 0x\w+/);
+    bad("committee:withdraw-bond --account 8", /only once its wait is over, which is over after 20\d\d-/);
+    bad("committee:withdraw-bond --account 7", /only once its wait is over, which is not begun/);
+    bad(`committee:withdraw-bond ${OUTSIDER}`, /has no bond for/);
+
+    const report = (name: string) => `committee:report --evidence $folder/${name}.json ${OUTSIDER}`;
+    bad(report("agreeing"), /who signs one twice contradicts nothing/);
+    bad(report("forged"), /isn't signed by 0x\w+: show its own signature/);
+    bad(report("stranger"), /isn't in the committee any more: name the bond's "holder"/);
+    bad(report("elsewhere"), /has no bond for/);
+    bad(report("one-batch"), /Batch must be a JSON object/);
+    bad(report("nowhere"), /--evidence .*nowhere\.json must be a readable JSON file/);
+    good(report("evidence"), { signer: addressOf(7).toLowerCase(), lost: usd("1000"), "of it yours": usd("100") });
+    bad(report("evidence"), /has no bond for .* or lost \(BondNone\)/);
+    good(`earnings:withdraw ${OUTSIDER}`, { "from attesting": usd("100") });
+    bad("committee:bond --account 7", /was shown to have signed two batches for one number/);
+    good("attestor:show", { "weight that is bonded": "1" }, ({ members }) => {
+      expect((members as Record[]).map((member) => member.bond)).to.deep.equal(["Posted", "Slashed", "Thawing"]);
+    });
+
+    later("the thaw of bonds", 30 * DAY + HOUR);
+    good(`committee:withdraw-bond --account 8 --to ${addressOf(9)}`, { withdrawn: usd("1000"), to: addressOf(9) });
   });
 
   describe("a dry run", () => {

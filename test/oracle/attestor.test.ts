@@ -17,7 +17,7 @@ import {
   requestMeasurement,
 } from "../../oracle/attestor/attestorApi";
 import type { AttestationRequest } from "../../oracle/attestor/batchFacts";
-import type { Committees } from "../../oracle/chain/chain";
+import type { Committee, Committees } from "../../oracle/chain/chain";
 import { createLog } from "../../oracle/log";
 import { batchDigest, measurementDigest, receiptDigest, recoverSigner } from "../../oracle/protocol/messages";
 import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
@@ -28,6 +28,7 @@ import {
   chained,
   COMMITTEE,
   EPOCH,
+  evenly,
   KEYS,
   LANE,
   receiptUnder,
@@ -116,7 +117,7 @@ describe("attestor", () => {
       await started.close();
       return lines.join();
     };
-    const ofOutsider = { ...COMMITTEE, members: [OUTSIDER] };
+    const ofOutsider = { ...COMMITTEE, ...evenly([OUTSIDER]) };
 
     it("takes a key of the next committee's, and says that it isn't in force yet", async () => {
       expect(await startedBy(KEYS.outsider, { announced: ofOutsider })).to.contain("isn't in force yet");
@@ -124,6 +125,12 @@ describe("attestor", () => {
 
     it("takes a key of the former committee's, and says that its time ends", async () => {
       expect(await startedBy(KEYS.outsider, { former: ofOutsider })).to.contain("isn't in force any more");
+    });
+
+    it("takes a member's key, and says where no bond covers it", async () => {
+      expect(await startedBy(KEYS.attestors[0], {})).to.equal("");
+      const unbonded = { ...COMMITTEE, unbonded: [SELF] };
+      expect(await startedBy(KEYS.attestors[0], { present: unbonded })).to.contain("its signatures don't count");
     });
 
     it("answers /healthz with its address", async () => {
@@ -186,7 +193,7 @@ describe("attestor", () => {
 
     describe("when the committee has changed", () => {
       const others = [id("newcomer one"), id("newcomer two")];
-      const present = { ...COMMITTEE, members: [SELF, ...others.map((key) => computeAddress(key))], threshold: 3 };
+      const present = { ...COMMITTEE, ...evenly([SELF, ...others.map((key) => computeAddress(key))]), threshold: 3 };
       const rotate = (committees: Partial<Committees>) =>
         chain.committeesAt.set(COMMITTEE.address, { present, former: null, announced: null, ...committees });
       const measuredBy = (...keys: string[]) =>
@@ -196,7 +203,7 @@ describe("attestor", () => {
         rotate({ former: COMMITTEE });
         await signatureFor(measuredBy(...KEYS.attestors.slice(0, 2)));
         const { refusals } = await refusalOf(measuredBy(KEYS.attestors[0], others[0]));
-        expect(refusals).to.deep.equal(["2 members measured; 3 are the least"]);
+        expect(refusals).to.deep.equal(["Members with a weight of 2 measured; 3 is the least"]);
       });
 
       it("signs nothing that members of both measured", async () => {
@@ -533,7 +540,11 @@ describe("attestor", () => {
         measuredBy(signMeasurement(second), signMeasurement(third)),
         `The measurement of ${SELF}, which is asked to sign, isn't there`,
       );
-      only("fewer than the threshold", measuredBy(signMeasurement(ours)), "1 members measured; 2 are the least");
+      only(
+        "fewer than the threshold",
+        measuredBy(signMeasurement(ours)),
+        "Members with a weight of 1 measured; 2 is the least",
+      );
 
       const saying = (header: RequestParts["header"], reason: string) =>
         only(`another ${Object.keys(header!)[0]} than their median`, () => requestOf({ ...parts(), header }), reason);
@@ -543,6 +554,24 @@ describe("attestor", () => {
 
       it("takes as many as the threshold", async () => {
         await signatureFor(measuredBy(signMeasurement(ours), signMeasurement(second))());
+      });
+
+      it("counts the weight of those who are bonded, and not heads", async () => {
+        const [first, other] = COMMITTEE.members;
+        const among = (changes: Partial<Committee>) =>
+          chain.committeesAt.set(COMMITTEE.address, {
+            present: { ...COMMITTEE, threshold: 3, ...changes },
+            former: null,
+            announced: null,
+          });
+        const request = measuredBy(signMeasurement(ours), signMeasurement(second))();
+        const weights = { ...COMMITTEE.weights, [first]: 2 };
+        among({ weights, unbonded: [other] });
+        expect((await refusalOf(request)).refusals).to.deep.equal([
+          "Members with a weight of 2 measured; 3 is the least",
+        ]);
+        among({ weights });
+        await signatureFor(request);
       });
     });
 

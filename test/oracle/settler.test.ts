@@ -21,6 +21,7 @@ import {
   AFTER_EPOCH,
   COMMITTEE,
   EPOCH,
+  evenly,
   KEYS,
   LANE,
   requestOf,
@@ -462,7 +463,7 @@ describe("settler", function () {
       /** Two of the former members, and one who is new. */
       const present: Committee = {
         ...COMMITTEE,
-        members: [computeAddress(NEWCOMER), ...COMMITTEE.members.slice(1)],
+        ...evenly([computeAddress(NEWCOMER), ...COMMITTEE.members.slice(1)]),
         since: EPOCH.epochEnd,
       };
       let newcomer: Attestor;
@@ -529,7 +530,7 @@ describe("settler", function () {
         rotate(null);
         await world.serve();
         const { reason } = only(await settle({ attestors: [everybody()[3]] }));
-        expect(reason).to.equal("1 of the 1 attestors that are listed measured; 2 are needed");
+        expect(reason).to.equal("1 of the 1 attestors that are listed measured: a weight of 1, and 2 is needed");
       });
     });
 
@@ -545,7 +546,7 @@ describe("settler", function () {
         const { status, reason } = only(await settle({ attestors: world.endpoints(0, 1) }));
         expect({ status, reason }).to.deep.equal({
           status: "retry",
-          reason: "1 of the 3 attestors that are listed measured; 2 are needed",
+          reason: "1 of the 3 attestors that are listed measured: a weight of 1, and 2 is needed",
         });
         expect(world.stateOf(requestId)).to.equal("unbatched");
       });
@@ -697,28 +698,47 @@ describe("settler", function () {
       });
     });
 
-    describe("when a member's key was given code that spoils its signatures", () => {
-      const [spoiler, ...others] = COMMITTEE.members;
-      const signersOf = (batchId: string) => {
-        const [signers] = AbiCoder.defaultAbiCoder().decode(["bytes[]", "bytes[]"], world.store.batch(batchId)!.proof!);
-        return [...signers].map((signer: string) => getAddress(signer)).sort();
-      };
+    describe("when bonds don't cover members", () => {
+      const withCommittee = (changes: Partial<typeof COMMITTEE>) =>
+        world.chain.committeesAt.set(COMMITTEE.address, {
+          present: { ...COMMITTEE, ...changes },
+          former: null,
+          announced: null,
+        });
+      const [first, second] = COMMITTEE.members;
 
-      it("leaves it out of the proof", async () => {
+      it("settles by the others, as long as their weight is enough", async () => {
         await world.serve();
-        world.escrow.spoilers.add(spoiler);
-        const { status, batchId } = only(await settle());
-        expect(status).to.equal("settled");
-        expect(signersOf(batchId!)).to.deep.equal([...others].sort());
+        withCommittee({ unbonded: [first] });
+        expect(only(await settle()).status).to.equal("settled");
       });
 
-      it("waits for another if too few are left", async () => {
+      it("waits while it isn't, and settles once they are bonded", async () => {
         await world.serve();
-        world.escrow.spoilers.add(spoiler).add(others[0]);
+        withCommittee({ unbonded: [first, second] });
         const { status, reason } = only(await settle());
         expect(status).to.equal("retry");
-        expect(reason).to.contain("doesn't take the signatures of 1 attestors; 2 are needed");
-        world.escrow.spoilers.delete(spoiler);
+        expect(reason).to.contain("3 of the 3 attestors that are listed measured: a weight of 1, and 2 is needed");
+        withCommittee({});
+        expect(only(await settle()).status).to.equal("settled");
+      });
+
+      it("counts weight, and not heads", async () => {
+        await world.serve();
+        const weights = { ...COMMITTEE.weights, [first]: 5 };
+        withCommittee({ weights, threshold: 4, unbonded: [first] });
+        expect(only(await settle()).reason).to.contain("a weight of 2, and 4 is needed");
+        withCommittee({ weights, threshold: 4 });
+        expect(only(await settle()).status).to.equal("settled");
+      });
+
+      it("waits if the committee's contract takes no proof", async () => {
+        await world.serve();
+        world.escrow.isUnproven = true;
+        const { status, reason } = only(await settle());
+        expect(status).to.equal("retry");
+        expect(reason).to.contain("doesn't take the signatures of 3 attestors");
+        world.escrow.isUnproven = false;
         expect(only(await settle()).status).to.equal("settled");
       });
 
@@ -728,10 +748,10 @@ describe("settler", function () {
         const { batchId } = only(await settle());
         expect(world.batches("attested")).to.have.length(1);
         world.escrow.refusal = null;
-        world.escrow.spoilers.add(spoiler);
+        world.escrow.isUnproven = true;
         expect(only(await settle()).reason).to.contain("doesn't take the batch's proof any more");
+        world.escrow.isUnproven = false;
         expect(only(await settle())).to.include({ status: "settled", batchId });
-        expect(signersOf(batchId!)).to.deep.equal([...others].sort());
       });
     });
 

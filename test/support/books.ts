@@ -1,7 +1,7 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import hre from "hardhat";
-import { BatchStatus, DAY, LicenseStatus, stakeOf, STOP_GRACE, WAIT, type Market } from "./market";
+import { BatchStatus, BondStatus, DAY, LicenseStatus, stakeOf, STOP_GRACE, WAIT, type Market } from "./market";
 
 const LONGEST_HOLD = 30 * DAY;
 const STAKE_THAW = 32 * DAY;
@@ -52,10 +52,27 @@ export async function owedBy(market: Market): Promise<Held> {
       await ofEach(assetIds, (assetId) => waterfall.potOf(assetId)),
       await ofEach(people, (person) => waterfall.claimableOf(person)),
     ]),
-    committee: await ofEach(people, (person) => committee.incomeOf(person)),
+    committee: sum([
+      await ofEach(people, (person) => committee.incomeOf(person)),
+      await ofEach(await bondsOf(market), async ({ signer, holder }) => {
+        return (await committee.bondOf(signer, holder)).weight * (await committee.BOND());
+      }),
+    ]),
   };
   expect(await escrow.totalOwed(), "what the escrow says that it owes").to.equal(owed.escrow);
   return owed;
+}
+
+interface BondKey {
+  signer: string;
+  holder: string;
+}
+
+/** Every bond that was ever posted, once. */
+async function bondsOf({ licet: { committee } }: Market): Promise<BondKey[]> {
+  const posted = await committee.queryFilter(committee.filters.BondPosted());
+  const bonds = posted.map(({ args: { signer, holder } }) => ({ signer, holder }));
+  return [...new Map(bonds.map((bond) => [bond.signer + bond.holder, bond])).values()];
 }
 
 /** What each contract that holds money has. */
@@ -130,7 +147,18 @@ async function leaveWithBalances(market: Market, ids: number[], operatorIds: num
     const { shares } = await staking.positionOf(operatorId, holder);
     if (shares > 0n) await staking.connect(holder).thaw(operatorId, shares);
   }
+  const { committee } = market.licet;
+  const { None, Posted, Slashed } = BondStatus;
+  const bonds = await bondsOf(market);
+  for (const { signer, holder } of bonds) {
+    const isPosted = (await committee.bondStatusOf(signer, holder)) === BigInt(Posted);
+    if (isPosted) await committee.connect(await signerOf(holder)).thawBond(signer);
+  }
   await time.increase(STAKE_THAW + 1);
+  for (const { signer, holder } of bonds) {
+    const isGone = [None, Slashed].map(BigInt).includes(await committee.bondStatusOf(signer, holder));
+    if (!isGone) await committee.connect(await signerOf(holder)).withdrawBond(signer, holder);
+  }
   for (const id of ids) {
     const owner = await signerOf(await licenses.ownerOf(id));
     if ((await escrow.accountOf(id)).thawing > 0n) await escrow.connect(owner).withdraw(id, owner);

@@ -51,6 +51,7 @@ export const LicenseStatus = { None: 0, Running: 1, Locked: 2, Movable: 3, Lapse
 export const BatchStatus = { None: 0, Held: 1, Releasable: 2, Released: 3, Collected: 4 } as const;
 export const OperatorStatus = { Unstaked: 0, Active: 1, Jailed: 2 } as const;
 export const RotationStatus = { None: 0, Announced: 1, Present: 2, Former: 3, Past: 4 } as const;
+export const BondStatus = { None: 0, Posted: 1, Thawing: 2, Thawed: 3, Slashed: 4 } as const;
 
 export const AssetKind = { Model: 0, Adapter: 1, Dataset: 2 } as const;
 export const Relation = {
@@ -67,7 +68,10 @@ export const DerivativePolicy = { Closed: 0, Open: 1, ByApproval: 2 } as const;
 /** A struct that a call returned, as a plain object. */
 export const structOf = (returned: object) => (returned as unknown as Result).toObject(true);
 
-/** Three attestors' keys, of whom two must sign. */
+/** A member's bond for each unit of its weight. */
+export const BOND = usd(1_000);
+
+/** Three attestors' keys, of whom two must sign. Each weighs one, and is bonded. */
 export const ATTESTORS = ["attestor one", "attestor two", "attestor three"].map((name) => new Wallet(id(name)));
 
 /** Of who stakes at whatever price, whenever. */
@@ -217,8 +221,9 @@ export function deploymentParameters(
     guardian: actors.guardian.address,
     slasher: actors.slasher.address,
     committee: {
-      members: ATTESTORS.map(({ address }, i) => ({ signer: address, payee: actors.payees[i].address })),
+      members: ATTESTORS.map(({ address }, i) => ({ signer: address, weight: 1, payee: actors.payees[i].address })),
       threshold: 2,
+      bond: BOND,
     },
     ...changes,
   };
@@ -250,7 +255,16 @@ export async function deployMarket(changes: Partial<DeploymentParameters> = {}):
   await currency.mint(licensee.address, usd(100_000));
   await currency.connect(licensee).approve(escrow, usd(100_000));
 
+  for (const [i, { address }] of ATTESTORS.entries()) await postBond(licet, address, actors.payees[i]);
+
   return { ...actors, governor, licet, assetId: 1, versionId: (1n << 32n) | 1n, planId: 1, operatorId: 1, stake };
+}
+
+/** Has `holder` post a bond for a signer, with money that is made for it. */
+export async function postBond({ currency, committee }: Licet, signer: string, holder: Signer, weight = 1) {
+  await currency.mint(holder, BOND * BigInt(weight));
+  await currency.connect(holder).approve(committee, BOND * BigInt(weight));
+  return committee.connect(holder).postBond(signer, weight);
 }
 
 export const freshMarket = (): Promise<Market> => loadFixture(deployMarket);

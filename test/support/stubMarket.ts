@@ -40,9 +40,16 @@ export const AFTER_EPOCH = EPOCH.epochEnd + 60;
 export const MANIFEST_HASH = id("manifest");
 export const EVIDENCE_HASH = id("evidence");
 
+/** Members who weigh one each, all of them bonded. */
+export const evenly = (members: string[]): Pick<Committee, "members" | "weights" | "unbonded"> => ({
+  members,
+  weights: Object.fromEntries(members.map((member) => [member, 1])),
+  unbonded: [],
+});
+
 export const COMMITTEE: Committee = {
   address: computeAddress(id("committee")),
-  members: KEYS.attestors.map((key) => computeAddress(key)),
+  ...evenly(KEYS.attestors.map((key) => computeAddress(key))),
   threshold: 2,
   since: 1,
 };

@@ -6,11 +6,13 @@ import { CommitteeAttestor__factory } from "../../typechain-types";
 import {
   ATTESTORS,
   batchOf,
+  BOND,
   buyLicense,
   DAY,
   deployMarket,
   entryOf,
   HOUR,
+  postBond,
   proofBy,
   RotationStatus,
   settle,
@@ -21,6 +23,12 @@ import {
 const DIGEST = id("digest");
 const abi = AbiCoder.defaultAbiCoder();
 
+interface Member {
+  signer: string;
+  weight: number;
+  payee: string;
+}
+
 describe("CommitteeAttestor", () => {
   let market: Market;
   let committee: Market["licet"]["committee"];
@@ -30,11 +38,12 @@ describe("CommitteeAttestor", () => {
     committee = market.licet.committee;
   });
 
-  const deploy = async (members: { signer: string; payee: string }[], threshold: number) =>
-    hre.ethers.deployContract("CommitteeAttestor", [await market.licet.escrow.getAddress(), members, threshold]);
-  const membersOf = (count: number) =>
+  const deploy = async (members: Member[], threshold: number, bond = BOND) =>
+    hre.ethers.deployContract("CommitteeAttestor", [await market.licet.escrow.getAddress(), bond, members, threshold]);
+  const membersOf = (count: number, weight = 1): Member[] =>
     Array.from({ length: count }, (_, i) => ({
       signer: Wallet.createRandom().address,
+      weight,
       payee: market.payees[i % 5].address,
     }));
 
@@ -50,7 +59,7 @@ describe("CommitteeAttestor", () => {
 
     describe("when a signer is shorter than an address", () => {
       it("reverts with SignerInvalid", async () => {
-        await expect(deploy([{ signer: "0x01", payee: market.outsider.address }], 1))
+        await expect(deploy([{ signer: "0x01", weight: 1, payee: market.outsider.address }], 1))
           .to.be.revertedWithCustomError(committee, "SignerInvalid")
           .withArgs("0x01");
       });
@@ -114,7 +123,7 @@ describe("CommitteeAttestor", () => {
 
       it("keeps members and threshold", async () => {
         expect(await committee.members()).to.deep.equal(
-          ATTESTORS.map(({ address }, i) => [address.toLowerCase(), market.payees[i].address]),
+          ATTESTORS.map(({ address }, i) => [address.toLowerCase(), 1, market.payees[i].address]),
         );
         expect(await committee.threshold()).to.equal(2);
         expect(await committee.ESCROW()).to.equal(await market.licet.escrow.getAddress());
@@ -217,12 +226,13 @@ describe("CommitteeAttestor", () => {
       const payee = market.payees[0].address;
       const deployed = await deploy(
         [
-          { signer: await wallet.getAddress(), payee },
-          { signer: two.address, payee },
+          { signer: await wallet.getAddress(), weight: 1, payee },
+          { signer: two.address, weight: 1, payee },
         ],
         2,
       );
       const mixed = CommitteeAttestor__factory.connect(await deployed.getAddress(), market.outsider);
+      for (const { signer } of await mixed.members()) await bond(signer, market.payees[0], 1, mixed);
       const [a, b] = [
         { address: await wallet.getAddress(), signature: signatureOf(one) },
         { address: two.address, signature: signatureOf(two) },
@@ -236,14 +246,20 @@ describe("CommitteeAttestor", () => {
   /** Another committee of three, of whom two must sign. */
   const NEXT = ["next one", "next two", "next three"].map((name) => new Wallet(id(name)));
   const nextMembers = () => membersBy(NEXT, 3);
-  const membersBy = (wallets: Wallet[], firstPayee = 0) =>
-    wallets.map(({ address }, i) => ({ signer: address, payee: market.payees[firstPayee + i].address }));
-  const tuplesOf = (members: { signer: string; payee: string }[]) =>
-    members.map(({ signer, payee }) => [signer.toLowerCase(), payee]);
+  const membersBy = (wallets: Wallet[], firstPayee = 0): Member[] =>
+    wallets.map(({ address }, i) => ({ signer: address, weight: 1, payee: market.payees[firstPayee + i].address }));
+  const tuplesOf = (members: Member[]) =>
+    members.map(({ signer, weight, payee }) => [signer.toLowerCase(), weight, payee]);
+  /** Has a member's payee post its bond. */
+  const bond = (signer: string, holder: Signer, weight = 1, at = committee) =>
+    postBond({ ...market.licet, committee: at }, signer, holder, weight);
+  const bondAll = async (members: Member[]) => {
+    for (const { signer, weight, payee } of members) await bond(signer, await hre.ethers.getSigner(payee), weight);
+  };
   const lastTransaction = async () => (await hre.ethers.provider.getBlock("latest", true))!.getPrefetchedTransaction(0);
 
   interface RotationCall {
-    members: { signer: string; payee: string }[];
+    members: Member[];
     threshold: number;
     deadline: number;
     signers: Wallet[];
@@ -306,12 +322,13 @@ describe("CommitteeAttestor", () => {
         }
       });
 
-      it("reverts with RotationNotSigned: other members, another payee, another order, threshold or deadline", async () => {
+      it("reverts with RotationNotSigned: other members, another payee, weight, order, threshold or deadline", async () => {
         const proof = proofBy(digest, ATTESTORS);
         const [first, ...rest] = call.members;
         for (const changes of [
           { members: [{ ...first, signer: market.outsider.address }, ...rest] },
           { members: [{ ...first, payee: market.outsider.address }, ...rest] },
+          { members: [{ ...first, weight: 2 }, ...rest] },
           { members: [...rest, first] },
           { members: rest },
           { threshold: 3 },
@@ -344,6 +361,7 @@ describe("CommitteeAttestor", () => {
       });
 
       it("reverts with RotationNotSigned: the former committee, whose batches still count", async () => {
+        await bondAll(nextMembers());
         await rotate();
         await takeOffice(1);
         call.deadline += PERIOD;
@@ -353,6 +371,7 @@ describe("CommitteeAttestor", () => {
 
     describe("when no number is left", () => {
       it("reverts with RotationsExhausted", async () => {
+        await bondAll(nextMembers());
         await rotate();
         await takeOffice(1);
         // 65,536 rotations later: their array's length is written as it would be.
@@ -374,6 +393,7 @@ describe("CommitteeAttestor", () => {
           [membersOf(33), 17, "CommitteeTooLarge", [33, 32]],
           [[first, second], 1, "ThresholdNotMajority", [1, 2]],
           [[{ ...first, signer: "0x01" }], 1, "SignerInvalid", ["0x01"]],
+          [[first, { ...second, weight: 0 }], 1, "WeightZero", [second.signer.toLowerCase()]],
           [[{ ...first, payee: ZeroAddress }], 1, "PayeeZero", [first.signer.toLowerCase()]],
           [[first, first], 2, "SignerTwice", [first.signer.toLowerCase()]],
         ] as [RotationCall["members"], number, string, unknown[]][]) {
@@ -440,6 +460,8 @@ describe("CommitteeAttestor", () => {
       it("forgets those who were announced, but for those who are named again", async () => {
         await rotate();
         await rotate({ members: membersBy([NEXT[2], ...SECOND]) });
+        await bondAll(nextMembers());
+        await bondAll(membersBy([NEXT[2], ...SECOND]));
         await takeOffice(1);
         expect(await committee.vouches(DIGEST, proofBy(DIGEST, NEXT.slice(0, 2)))).to.equal(0);
         expect(await committee.vouches(DIGEST, proofBy(DIGEST, [NEXT[2], SECOND[0]]))).to.equal((1n << 32n) | 0b011n);
@@ -456,6 +478,7 @@ describe("CommitteeAttestor", () => {
 
     beforeEach(async () => {
       await rotate();
+      await bondAll(nextMembers());
     });
 
     it("count for nothing while it is announced", async () => {
@@ -488,6 +511,7 @@ describe("CommitteeAttestor", () => {
       await takeOffice(1);
       const both = [NEXT[0], ATTESTORS[1], ATTESTORS[2]];
       await rotate({ members: membersBy(both), signers: NEXT });
+      await bondAll(membersBy(both).slice(0, 1));
       await takeOffice(2);
       const signers = ATTESTORS.slice(1);
       expect(await committee.vouches(DIGEST, proofBy(DIGEST, signers))).to.equal((2n << 32n) | 0b110n);
@@ -514,6 +538,7 @@ describe("CommitteeAttestor", () => {
     });
 
     it("is Past of all but the last before the present one", async () => {
+      await bondAll(nextMembers());
       await rotate();
       await takeOffice(1);
       await rotate({ members: membersBy(ATTESTORS), signers: NEXT });
@@ -574,6 +599,7 @@ describe("CommitteeAttestor", () => {
         ],
         Member: [
           { name: "signer", type: "bytes" },
+          { name: "weight", type: "uint16" },
           { name: "payee", type: "address" },
         ],
       },
@@ -689,6 +715,7 @@ describe("CommitteeAttestor", () => {
   describe("a former committee's income", () => {
     it("goes to those who signed, in their rotation, whoever is in office when it is shared", async () => {
       const signedByFirst = await releasedBatch([ATTESTORS[0], ATTESTORS[2]]);
+      await bondAll(nextMembers());
       await rotate();
       await takeOffice(1);
       const signedByFormer = await releasedBatch([ATTESTORS[0], ATTESTORS[1]]);

@@ -24,6 +24,7 @@ import {
   LicenseStatus,
   OperatorStatus,
   planTerms,
+  postBond,
   proofBy,
   purchaseOf,
   registration,
@@ -718,7 +719,8 @@ describe("attacks", () => {
 
   describe("on who may attest", () => {
     const strangers = ["eve", "mallory"].map((name) => new Wallet(id(name)));
-    const takeover = () => strangers.map(({ address }) => ({ signer: address, payee: market.outsider.address }));
+    const takeover = () =>
+      strangers.map(({ address }) => ({ signer: address, weight: 1, payee: market.outsider.address }));
     const deadline = 2n ** 40n;
 
     it("a minority can't hand the committee over, nor can those who would follow", async () => {
@@ -737,7 +739,7 @@ describe("attacks", () => {
       await committee.rotate(takeover(), 2, deadline, proofBy(next));
       await time.increase(await committee.ROTATION_PERIOD());
 
-      const back = ATTESTORS.map(({ address }, i) => ({ signer: address, payee: market.payees[i].address }));
+      const back = ATTESTORS.map(({ address }, i) => ({ signer: address, weight: 1, payee: market.payees[i].address }));
       const digest = await committee.rotationHash(back, 2, deadline);
       expect(await committee.vouches(digest, proofBy(digest))).not.to.equal(0);
       await expect(committee.rotate(back, 2, deadline, proofBy(digest, ATTESTORS)))
@@ -763,6 +765,7 @@ describe("attacks", () => {
       const { committee } = market.licet;
       const digest = await committee.rotationHash(takeover(), 2, deadline);
       await committee.rotate(takeover(), 2, deadline, proofBy(digest));
+      for (const { address } of strangers) await postBond(market.licet, address, market.outsider);
       const owner = escrow.connect(market.licensee);
       await owner.thaw(licenseId, usd(100));
       await time.increase(WAIT);

@@ -18,6 +18,7 @@ import {
   deployMarket,
   HOUR,
   purchaseOf,
+  postBond,
   settle,
   usd,
   WAIT,
@@ -114,8 +115,8 @@ describe("liars", () => {
       const market = await loadFixture(deployMarket);
       const liar = await hre.ethers.deployContract("EscrowThatPaysNothing", [await market.licet.currency.getAddress()]);
       const payee = market.payees[0];
-      const members = [{ signer: ATTESTORS[0].address, payee: payee.address }];
-      const deployed = await hre.ethers.deployContract("CommitteeAttestor", [await liar.getAddress(), members, 1]);
+      const members = [{ signer: ATTESTORS[0].address, weight: 1, payee: payee.address }];
+      const deployed = await hre.ethers.deployContract("CommitteeAttestor", [await liar.getAddress(), 1, members, 1]);
       const fooled = CommitteeAttestor__factory.connect(await deployed.getAddress(), market.outsider);
       await fooled.shareIncome(id("any batch"));
 
@@ -133,12 +134,17 @@ describe("liars", () => {
       const deployed = await hre.ethers.deployContract("WalletThatAlwaysSigns");
       const wallet = await deployed.getAddress();
       const payee = market.payees[0].address;
-      const members = [wallet, ATTESTORS[0].address, ATTESTORS[1].address].map((signer) => ({ signer, payee }));
+      const members = [wallet, ATTESTORS[0].address, ATTESTORS[1].address].map((signer) => ({
+        signer,
+        weight: 1,
+        payee,
+      }));
       const escrow = await market.licet.escrow.getAddress();
       const committee = CommitteeAttestor__factory.connect(
-        await (await hre.ethers.deployContract("CommitteeAttestor", [escrow, members, 2])).getAddress(),
+        await (await hre.ethers.deployContract("CommitteeAttestor", [escrow, 1, members, 2])).getAddress(),
         market.outsider,
       );
+      for (const { signer } of members) await postBond({ ...market.licet, committee }, signer, market.payees[0]);
       const digest = id("never shown to it");
       const proofOf = (signatures: [string, string][]) =>
         AbiCoder.defaultAbiCoder().encode(

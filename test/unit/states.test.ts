@@ -1,6 +1,6 @@
 import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id } from "ethers";
+import { id, Wallet } from "ethers";
 import hre from "hardhat";
 import { readFileSync } from "node:fs";
 import path from "node:path";
@@ -16,6 +16,7 @@ import {
   entryOf,
   HOUR,
   planTerms,
+  postBond,
   proofBy,
   settle,
   signOffer,
@@ -309,6 +310,30 @@ describe(DOCUMENT, () => {
     },
     acts: { rotate: [rotate], time: [async ({ licet }) => time.increase(await licet.committee.ROTATION_PERIOD())] },
   });
+
+  walk<Wallet>({
+    heading: "Bond of a committee's member",
+    enum: ["BondStatus", "ICommitteeAttestor"],
+    origin: "None",
+    status: ({ licet, payees }, { address }) => licet.committee.bondStatusOf(address, payees[0]),
+    ways: {
+      None: async () => new Wallet(id("new member")),
+      "None (it was withdrawn)": (market) => bonded(market, thawBond, bondThaw, withdrawBond),
+      Posted: (market) => bonded(market),
+      "Posted (after it was thawing)": (market) => bonded(market, thawBond, addBond),
+      Thawing: (market) => bonded(market, thawBond),
+      Thawed: (market) => bonded(market, thawBond, bondThaw),
+      Slashed: (market) => bonded(market, reportBond),
+      "Slashed (while it was thawing)": (market) => bonded(market, thawBond, reportBond),
+    },
+    acts: {
+      postBond: [addBond],
+      thawBond: [thawBond],
+      withdrawBond: [withdrawBond],
+      reportEquivocation: [reportBond],
+      time: [bondThaw],
+    },
+  });
 });
 
 /** Tries everything in every state, and compares what changed with what is drawn. */
@@ -499,9 +524,45 @@ async function slash({ licet, slasher, treasury }: Market, operatorId: number): 
 /** Announces the same members again, by two of them. */
 async function rotate({ licet }: Market): Promise<unknown> {
   const { committee } = licet;
-  const members = (await committee.members()).map(({ signer, payee }) => ({ signer, payee }));
+  const members = (await committee.members()).map(({ signer, weight, payee }) => ({ signer, weight, payee }));
   const deadline = (await time.latest()) + HOUR;
   return committee.rotate(members, 2, deadline, proofBy(await committee.rotationHash(members, 2, deadline)));
+}
+
+// Bonds
+
+type BondStep = (market: Market, member: Wallet) => Promise<unknown>;
+
+/** The first attestor, bonded by its payee, after some steps. */
+async function bonded(market: Market, ...steps: BondStep[]): Promise<Wallet> {
+  for (const step of steps) await step(market, ATTESTORS[0]);
+  return ATTESTORS[0];
+}
+
+async function addBond({ licet, payees }: Market, { address }: Wallet): Promise<unknown> {
+  return postBond(licet, address, payees[0]);
+}
+
+async function thawBond({ licet, payees }: Market, { address }: Wallet): Promise<unknown> {
+  return licet.committee.connect(payees[0]).thawBond(address);
+}
+
+async function withdrawBond({ licet, payees }: Market, { address }: Wallet): Promise<unknown> {
+  return licet.committee.connect(payees[0]).withdrawBond(address, payees[0]);
+}
+
+async function bondThaw({ licet }: Market): Promise<unknown> {
+  return time.increase((await licet.committee.BOND_THAW_PERIOD()) + 1n);
+}
+
+/** Shows two batches of one number, which the member signed. */
+async function reportBond(market: Market, member: Wallet): Promise<unknown> {
+  const { escrow, committee } = market.licet;
+  const { header: first } = await batchOf(market, [entryOf(1n)], { epochStart: 1, epochEnd: 2 });
+  const second = { ...first, root: id("another root") };
+  const sign = async (header: typeof first) => member.signingKey.sign(await escrow.batchIdOf(header)).serialized;
+  const [firstSignature, secondSignature] = [await sign(first), await sign(second)];
+  return committee.reportEquivocation(member.address, market.payees[0], first, firstSignature, second, secondSignature);
 }
 
 async function rotated(market: Market): Promise<number> {

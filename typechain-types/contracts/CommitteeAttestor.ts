@@ -23,13 +23,91 @@ import type {
   TypedContractMethod,
 } from "../common";
 
-export declare namespace ICommitteeAttestor {
-  export type MemberStruct = { signer: BytesLike; payee: AddressLike };
+export type BatchHeaderStruct = {
+  operatorId: BigNumberish;
+  planId: BigNumberish;
+  versionId: BigNumberish;
+  sequence: BigNumberish;
+  epochStart: BigNumberish;
+  epochEnd: BigNumberish;
+  root: BytesLike;
+  count: BigNumberish;
+  requests: BigNumberish;
+  inputTokens: BigNumberish;
+  cachedInputTokens: BigNumberish;
+  outputTokens: BigNumberish;
+  computeMs: BigNumberish;
+  availabilityBps: BigNumberish;
+  p95TtftMs: BigNumberish;
+  samples: BigNumberish;
+  entriesHash: BytesLike;
+  evidenceHash: BytesLike;
+};
 
-  export type MemberStructOutput = [signer: string, payee: string] & {
-    signer: string;
-    payee: string;
+export type BatchHeaderStructOutput = [
+  operatorId: bigint,
+  planId: bigint,
+  versionId: bigint,
+  sequence: bigint,
+  epochStart: bigint,
+  epochEnd: bigint,
+  root: string,
+  count: bigint,
+  requests: bigint,
+  inputTokens: bigint,
+  cachedInputTokens: bigint,
+  outputTokens: bigint,
+  computeMs: bigint,
+  availabilityBps: bigint,
+  p95TtftMs: bigint,
+  samples: bigint,
+  entriesHash: string,
+  evidenceHash: string
+] & {
+  operatorId: bigint;
+  planId: bigint;
+  versionId: bigint;
+  sequence: bigint;
+  epochStart: bigint;
+  epochEnd: bigint;
+  root: string;
+  count: bigint;
+  requests: bigint;
+  inputTokens: bigint;
+  cachedInputTokens: bigint;
+  outputTokens: bigint;
+  computeMs: bigint;
+  availabilityBps: bigint;
+  p95TtftMs: bigint;
+  samples: bigint;
+  entriesHash: string;
+  evidenceHash: string;
+};
+
+export declare namespace ICommitteeAttestor {
+  export type MemberStruct = {
+    signer: BytesLike;
+    weight: BigNumberish;
+    payee: AddressLike;
   };
+
+  export type MemberStructOutput = [
+    signer: string,
+    weight: bigint,
+    payee: string
+  ] & { signer: string; weight: bigint; payee: string };
+
+  export type BondStruct = {
+    weight: BigNumberish;
+    readyAt: BigNumberish;
+    isSlashed: boolean;
+  };
+
+  export type BondStructOutput = [
+    weight: bigint,
+    readyAt: bigint,
+    isSlashed: boolean
+  ] & { weight: bigint; readyAt: bigint; isSlashed: boolean };
 
   export type RotationStruct = {
     members: ICommitteeAttestor.MemberStruct[];
@@ -51,33 +129,53 @@ export declare namespace ICommitteeAttestor {
 export interface CommitteeAttestorInterface extends Interface {
   getFunction(
     nameOrSignature:
+      | "BOND"
+      | "BOND_THAW_PERIOD"
       | "CURRENCY"
       | "ESCROW"
       | "MAX_MEMBERS"
+      | "REWARD_BPS"
       | "ROTATION_PERIOD"
+      | "bondOf"
+      | "bondStatusOf"
       | "eip712Domain"
+      | "hasEquivocated"
       | "incomeOf"
       | "members"
+      | "postBond"
       | "presentRotation"
+      | "reportEquivocation"
       | "rotate"
       | "rotationHash"
       | "rotationNonce"
       | "rotationOf"
       | "shareIncome"
       | "statusOf"
+      | "thawBond"
       | "threshold"
       | "vouches"
+      | "weightsOf"
       | "withdraw"
+      | "withdrawBond"
   ): FunctionFragment;
 
   getEvent(
     nameOrSignatureOrTopic:
+      | "BondPosted"
+      | "BondSlashed"
+      | "BondThawed"
+      | "BondWithdrawn"
       | "EIP712DomainChanged"
       | "IncomeShared"
       | "IncomeWithdrawn"
       | "RotationAnnounced"
   ): EventFragment;
 
+  encodeFunctionData(functionFragment: "BOND", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "BOND_THAW_PERIOD",
+    values?: undefined
+  ): string;
   encodeFunctionData(functionFragment: "CURRENCY", values?: undefined): string;
   encodeFunctionData(functionFragment: "ESCROW", values?: undefined): string;
   encodeFunctionData(
@@ -85,12 +183,28 @@ export interface CommitteeAttestorInterface extends Interface {
     values?: undefined
   ): string;
   encodeFunctionData(
+    functionFragment: "REWARD_BPS",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
     functionFragment: "ROTATION_PERIOD",
     values?: undefined
   ): string;
   encodeFunctionData(
+    functionFragment: "bondOf",
+    values: [BytesLike, AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "bondStatusOf",
+    values: [BytesLike, AddressLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "eip712Domain",
     values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "hasEquivocated",
+    values: [BytesLike]
   ): string;
   encodeFunctionData(
     functionFragment: "incomeOf",
@@ -98,8 +212,23 @@ export interface CommitteeAttestorInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "members", values?: undefined): string;
   encodeFunctionData(
+    functionFragment: "postBond",
+    values: [BytesLike, BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "presentRotation",
     values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "reportEquivocation",
+    values: [
+      BytesLike,
+      AddressLike,
+      BatchHeaderStruct,
+      BytesLike,
+      BatchHeaderStruct,
+      BytesLike
+    ]
   ): string;
   encodeFunctionData(
     functionFragment: "rotate",
@@ -130,34 +259,63 @@ export interface CommitteeAttestorInterface extends Interface {
     functionFragment: "statusOf",
     values: [BigNumberish]
   ): string;
+  encodeFunctionData(functionFragment: "thawBond", values: [BytesLike]): string;
   encodeFunctionData(functionFragment: "threshold", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "vouches",
     values: [BytesLike, BytesLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "weightsOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "withdraw",
     values: [AddressLike]
   ): string;
+  encodeFunctionData(
+    functionFragment: "withdrawBond",
+    values: [BytesLike, AddressLike]
+  ): string;
 
+  decodeFunctionResult(functionFragment: "BOND", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "BOND_THAW_PERIOD",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "CURRENCY", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ESCROW", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "MAX_MEMBERS",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "REWARD_BPS", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "ROTATION_PERIOD",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(functionFragment: "bondOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "bondStatusOf",
     data: BytesLike
   ): Result;
   decodeFunctionResult(
     functionFragment: "eip712Domain",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "hasEquivocated",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "incomeOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "members", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "postBond", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "presentRotation",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "reportEquivocation",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "rotate", data: BytesLike): Result;
@@ -175,9 +333,117 @@ export interface CommitteeAttestorInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "thawBond", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "threshold", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "vouches", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "weightsOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "withdrawBond",
+    data: BytesLike
+  ): Result;
+}
+
+export namespace BondPostedEvent {
+  export type InputTuple = [
+    holder: AddressLike,
+    signer: BytesLike,
+    weight: BigNumberish,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [
+    holder: string,
+    signer: string,
+    weight: bigint,
+    amount: bigint
+  ];
+  export interface OutputObject {
+    holder: string;
+    signer: string;
+    weight: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace BondSlashedEvent {
+  export type InputTuple = [
+    holder: AddressLike,
+    signer: BytesLike,
+    reporter: AddressLike,
+    firstBatchId: BytesLike,
+    secondBatchId: BytesLike,
+    amount: BigNumberish,
+    reward: BigNumberish
+  ];
+  export type OutputTuple = [
+    holder: string,
+    signer: string,
+    reporter: string,
+    firstBatchId: string,
+    secondBatchId: string,
+    amount: bigint,
+    reward: bigint
+  ];
+  export interface OutputObject {
+    holder: string;
+    signer: string;
+    reporter: string;
+    firstBatchId: string;
+    secondBatchId: string;
+    amount: bigint;
+    reward: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace BondThawedEvent {
+  export type InputTuple = [
+    holder: AddressLike,
+    signer: BytesLike,
+    readyAt: BigNumberish
+  ];
+  export type OutputTuple = [holder: string, signer: string, readyAt: bigint];
+  export interface OutputObject {
+    holder: string;
+    signer: string;
+    readyAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace BondWithdrawnEvent {
+  export type InputTuple = [
+    holder: AddressLike,
+    signer: BytesLike,
+    to: AddressLike,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [
+    holder: string,
+    signer: string,
+    to: string,
+    amount: bigint
+  ];
+  export interface OutputObject {
+    holder: string;
+    signer: string;
+    to: string;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
 }
 
 export namespace EIP712DomainChangedEvent {
@@ -294,13 +560,31 @@ export interface CommitteeAttestor extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  BOND: TypedContractMethod<[], [bigint], "view">;
+
+  BOND_THAW_PERIOD: TypedContractMethod<[], [bigint], "view">;
+
   CURRENCY: TypedContractMethod<[], [string], "view">;
 
   ESCROW: TypedContractMethod<[], [string], "view">;
 
   MAX_MEMBERS: TypedContractMethod<[], [bigint], "view">;
 
+  REWARD_BPS: TypedContractMethod<[], [bigint], "view">;
+
   ROTATION_PERIOD: TypedContractMethod<[], [bigint], "view">;
+
+  bondOf: TypedContractMethod<
+    [signer: BytesLike, holder: AddressLike],
+    [ICommitteeAttestor.BondStructOutput],
+    "view"
+  >;
+
+  bondStatusOf: TypedContractMethod<
+    [signer: BytesLike, holder: AddressLike],
+    [bigint],
+    "view"
+  >;
 
   eip712Domain: TypedContractMethod<
     [],
@@ -318,6 +602,8 @@ export interface CommitteeAttestor extends BaseContract {
     "view"
   >;
 
+  hasEquivocated: TypedContractMethod<[signer: BytesLike], [boolean], "view">;
+
   incomeOf: TypedContractMethod<[payee: AddressLike], [bigint], "view">;
 
   members: TypedContractMethod<
@@ -326,7 +612,26 @@ export interface CommitteeAttestor extends BaseContract {
     "view"
   >;
 
+  postBond: TypedContractMethod<
+    [signer: BytesLike, weight: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
+
   presentRotation: TypedContractMethod<[], [bigint], "view">;
+
+  reportEquivocation: TypedContractMethod<
+    [
+      signer: BytesLike,
+      holder: AddressLike,
+      first: BatchHeaderStruct,
+      firstSignature: BytesLike,
+      second: BatchHeaderStruct,
+      secondSignature: BytesLike
+    ],
+    [bigint],
+    "nonpayable"
+  >;
 
   rotate: TypedContractMethod<
     [
@@ -365,6 +670,8 @@ export interface CommitteeAttestor extends BaseContract {
 
   statusOf: TypedContractMethod<[number: BigNumberish], [bigint], "view">;
 
+  thawBond: TypedContractMethod<[signer: BytesLike], [bigint], "nonpayable">;
+
   threshold: TypedContractMethod<[], [bigint], "view">;
 
   vouches: TypedContractMethod<
@@ -373,12 +680,26 @@ export interface CommitteeAttestor extends BaseContract {
     "view"
   >;
 
+  weightsOf: TypedContractMethod<[number: BigNumberish], [bigint[]], "view">;
+
   withdraw: TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
+
+  withdrawBond: TypedContractMethod<
+    [signer: BytesLike, to: AddressLike],
+    [bigint],
+    "nonpayable"
+  >;
 
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
   ): T;
 
+  getFunction(
+    nameOrSignature: "BOND"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "BOND_THAW_PERIOD"
+  ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
     nameOrSignature: "CURRENCY"
   ): TypedContractMethod<[], [string], "view">;
@@ -389,8 +710,25 @@ export interface CommitteeAttestor extends BaseContract {
     nameOrSignature: "MAX_MEMBERS"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "REWARD_BPS"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "ROTATION_PERIOD"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "bondOf"
+  ): TypedContractMethod<
+    [signer: BytesLike, holder: AddressLike],
+    [ICommitteeAttestor.BondStructOutput],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "bondStatusOf"
+  ): TypedContractMethod<
+    [signer: BytesLike, holder: AddressLike],
+    [bigint],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "eip712Domain"
   ): TypedContractMethod<
@@ -409,14 +747,38 @@ export interface CommitteeAttestor extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "hasEquivocated"
+  ): TypedContractMethod<[signer: BytesLike], [boolean], "view">;
+  getFunction(
     nameOrSignature: "incomeOf"
   ): TypedContractMethod<[payee: AddressLike], [bigint], "view">;
   getFunction(
     nameOrSignature: "members"
   ): TypedContractMethod<[], [ICommitteeAttestor.MemberStructOutput[]], "view">;
   getFunction(
+    nameOrSignature: "postBond"
+  ): TypedContractMethod<
+    [signer: BytesLike, weight: BigNumberish],
+    [bigint],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "presentRotation"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "reportEquivocation"
+  ): TypedContractMethod<
+    [
+      signer: BytesLike,
+      holder: AddressLike,
+      first: BatchHeaderStruct,
+      firstSignature: BytesLike,
+      second: BatchHeaderStruct,
+      secondSignature: BytesLike
+    ],
+    [bigint],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "rotate"
   ): TypedContractMethod<
@@ -457,6 +819,9 @@ export interface CommitteeAttestor extends BaseContract {
     nameOrSignature: "statusOf"
   ): TypedContractMethod<[number: BigNumberish], [bigint], "view">;
   getFunction(
+    nameOrSignature: "thawBond"
+  ): TypedContractMethod<[signer: BytesLike], [bigint], "nonpayable">;
+  getFunction(
     nameOrSignature: "threshold"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
@@ -467,9 +832,47 @@ export interface CommitteeAttestor extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "weightsOf"
+  ): TypedContractMethod<[number: BigNumberish], [bigint[]], "view">;
+  getFunction(
     nameOrSignature: "withdraw"
   ): TypedContractMethod<[to: AddressLike], [bigint], "nonpayable">;
+  getFunction(
+    nameOrSignature: "withdrawBond"
+  ): TypedContractMethod<
+    [signer: BytesLike, to: AddressLike],
+    [bigint],
+    "nonpayable"
+  >;
 
+  getEvent(
+    key: "BondPosted"
+  ): TypedContractEvent<
+    BondPostedEvent.InputTuple,
+    BondPostedEvent.OutputTuple,
+    BondPostedEvent.OutputObject
+  >;
+  getEvent(
+    key: "BondSlashed"
+  ): TypedContractEvent<
+    BondSlashedEvent.InputTuple,
+    BondSlashedEvent.OutputTuple,
+    BondSlashedEvent.OutputObject
+  >;
+  getEvent(
+    key: "BondThawed"
+  ): TypedContractEvent<
+    BondThawedEvent.InputTuple,
+    BondThawedEvent.OutputTuple,
+    BondThawedEvent.OutputObject
+  >;
+  getEvent(
+    key: "BondWithdrawn"
+  ): TypedContractEvent<
+    BondWithdrawnEvent.InputTuple,
+    BondWithdrawnEvent.OutputTuple,
+    BondWithdrawnEvent.OutputObject
+  >;
   getEvent(
     key: "EIP712DomainChanged"
   ): TypedContractEvent<
@@ -500,6 +903,50 @@ export interface CommitteeAttestor extends BaseContract {
   >;
 
   filters: {
+    "BondPosted(address,bytes,uint256,uint256)": TypedContractEvent<
+      BondPostedEvent.InputTuple,
+      BondPostedEvent.OutputTuple,
+      BondPostedEvent.OutputObject
+    >;
+    BondPosted: TypedContractEvent<
+      BondPostedEvent.InputTuple,
+      BondPostedEvent.OutputTuple,
+      BondPostedEvent.OutputObject
+    >;
+
+    "BondSlashed(address,bytes,address,bytes32,bytes32,uint256,uint256)": TypedContractEvent<
+      BondSlashedEvent.InputTuple,
+      BondSlashedEvent.OutputTuple,
+      BondSlashedEvent.OutputObject
+    >;
+    BondSlashed: TypedContractEvent<
+      BondSlashedEvent.InputTuple,
+      BondSlashedEvent.OutputTuple,
+      BondSlashedEvent.OutputObject
+    >;
+
+    "BondThawed(address,bytes,uint256)": TypedContractEvent<
+      BondThawedEvent.InputTuple,
+      BondThawedEvent.OutputTuple,
+      BondThawedEvent.OutputObject
+    >;
+    BondThawed: TypedContractEvent<
+      BondThawedEvent.InputTuple,
+      BondThawedEvent.OutputTuple,
+      BondThawedEvent.OutputObject
+    >;
+
+    "BondWithdrawn(address,bytes,address,uint256)": TypedContractEvent<
+      BondWithdrawnEvent.InputTuple,
+      BondWithdrawnEvent.OutputTuple,
+      BondWithdrawnEvent.OutputObject
+    >;
+    BondWithdrawn: TypedContractEvent<
+      BondWithdrawnEvent.InputTuple,
+      BondWithdrawnEvent.OutputTuple,
+      BondWithdrawnEvent.OutputObject
+    >;
+
     "EIP712DomainChanged()": TypedContractEvent<
       EIP712DomainChangedEvent.InputTuple,
       EIP712DomainChangedEvent.OutputTuple,

@@ -315,6 +315,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "LICENSES"
       | "OPERATORS"
       | "STAKING"
+      | "TREASURY"
       | "WATERFALL"
       | "WINDOW_PERIOD"
       | "accountOf"
@@ -412,6 +413,7 @@ export interface IUsageEscrowInterface extends Interface {
   encodeFunctionData(functionFragment: "LICENSES", values?: undefined): string;
   encodeFunctionData(functionFragment: "OPERATORS", values?: undefined): string;
   encodeFunctionData(functionFragment: "STAKING", values?: undefined): string;
+  encodeFunctionData(functionFragment: "TREASURY", values?: undefined): string;
   encodeFunctionData(functionFragment: "WATERFALL", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "WINDOW_PERIOD",
@@ -602,6 +604,7 @@ export interface IUsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "LICENSES", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "OPERATORS", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "STAKING", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "TREASURY", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "WATERFALL", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "WINDOW_PERIOD",
@@ -1333,6 +1336,8 @@ export interface IUsageEscrow extends BaseContract {
 
   STAKING: TypedContractMethod<[], [string], "view">;
 
+  TREASURY: TypedContractMethod<[], [string], "view">;
+
   WATERFALL: TypedContractMethod<[], [string], "view">;
 
   WINDOW_PERIOD: TypedContractMethod<[], [bigint], "view">;
@@ -1597,6 +1602,9 @@ export interface IUsageEscrow extends BaseContract {
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
     nameOrSignature: "STAKING"
+  ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "TREASURY"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
     nameOrSignature: "WATERFALL"

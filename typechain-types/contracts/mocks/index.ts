@@ -10,6 +10,7 @@ export type { EscrowThatPaysNothing } from "./EscrowThatPaysNothing";
 export type { FeeOnTransferCurrency } from "./FeeOnTransferCurrency";
 export type { FloorMarket } from "./FloorMarket";
 export type { OutcomesHarness } from "./OutcomesHarness";
+export type { P256Verifier } from "./P256Verifier";
 export type { ReentrantCurrency } from "./ReentrantCurrency";
 export type { ServiceLevelMathHarness } from "./ServiceLevelMathHarness";
 export type { SmartWallet } from "./SmartWallet";

@@ -10,6 +10,123 @@ import type {
 
 const _abi = [
   {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "batchId",
+        type: "bytes32",
+      },
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+    ],
+    name: "BatchNotSigned",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "batchId",
+        type: "bytes32",
+      },
+    ],
+    name: "BatchesAgree",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "firstBatchId",
+        type: "bytes32",
+      },
+      {
+        internalType: "bytes32",
+        name: "secondBatchId",
+        type: "bytes32",
+      },
+    ],
+    name: "BatchesOfTwoNumbers",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+    ],
+    name: "BondNone",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        internalType: "uint256",
+        name: "weight",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "present",
+        type: "uint256",
+      },
+    ],
+    name: "BondNotRaised",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    name: "BondNotThawed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    name: "BondThawing",
+    type: "error",
+  },
+  {
+    inputs: [],
+    name: "BondUnitZero",
+    type: "error",
+  },
+  {
     inputs: [],
     name: "CommitteeEmpty",
     type: "error",
@@ -93,6 +210,17 @@ const _abi = [
         type: "bytes",
       },
     ],
+    name: "SignerEquivocated",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+    ],
     name: "SignerInvalid",
     type: "error",
   },
@@ -116,12 +244,175 @@ const _abi = [
       },
       {
         internalType: "uint256",
-        name: "members",
+        name: "weight",
         type: "uint256",
       },
     ],
     name: "ThresholdNotMajority",
     type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "expected",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "received",
+        type: "uint256",
+      },
+    ],
+    name: "TransferIncomplete",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+    ],
+    name: "WeightZero",
+    type: "error",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "weight",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "BondPosted",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        indexed: true,
+        internalType: "address",
+        name: "reporter",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "bytes32",
+        name: "firstBatchId",
+        type: "bytes32",
+      },
+      {
+        indexed: false,
+        internalType: "bytes32",
+        name: "secondBatchId",
+        type: "bytes32",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "reward",
+        type: "uint256",
+      },
+    ],
+    name: "BondSlashed",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    name: "BondThawed",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        indexed: false,
+        internalType: "address",
+        name: "to",
+        type: "address",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "BondWithdrawn",
+    type: "event",
   },
   {
     anonymous: false,
@@ -190,6 +481,11 @@ const _abi = [
             type: "bytes",
           },
           {
+            internalType: "uint16",
+            name: "weight",
+            type: "uint16",
+          },
+          {
             internalType: "address",
             name: "payee",
             type: "address",
@@ -218,12 +514,148 @@ const _abi = [
   },
   {
     inputs: [],
+    name: "BOND",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "BOND_THAW_PERIOD",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "CURRENCY",
+    outputs: [
+      {
+        internalType: "contract IERC20",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
+    name: "ESCROW",
+    outputs: [
+      {
+        internalType: "contract IUsageEscrow",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
     name: "ROTATION_PERIOD",
     outputs: [
       {
         internalType: "uint256",
         name: "",
         type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+    ],
+    name: "bondOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "uint16",
+            name: "weight",
+            type: "uint16",
+          },
+          {
+            internalType: "uint40",
+            name: "readyAt",
+            type: "uint40",
+          },
+          {
+            internalType: "bool",
+            name: "isSlashed",
+            type: "bool",
+          },
+        ],
+        internalType: "struct ICommitteeAttestor.Bond",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+    ],
+    name: "bondStatusOf",
+    outputs: [
+      {
+        internalType: "enum BondStatus",
+        name: "",
+        type: "uint8",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+    ],
+    name: "hasEquivocated",
+    outputs: [
+      {
+        internalType: "bool",
+        name: "",
+        type: "bool",
       },
     ],
     stateMutability: "view",
@@ -260,6 +692,11 @@ const _abi = [
             type: "bytes",
           },
           {
+            internalType: "uint16",
+            name: "weight",
+            type: "uint16",
+          },
+          {
             internalType: "address",
             name: "payee",
             type: "address",
@@ -271,6 +708,30 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        internalType: "uint16",
+        name: "weight",
+        type: "uint16",
+      },
+    ],
+    name: "postBond",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -289,11 +750,244 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        internalType: "address",
+        name: "holder",
+        type: "address",
+      },
+      {
+        components: [
+          {
+            internalType: "OperatorId",
+            name: "operatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "PlanId",
+            name: "planId",
+            type: "uint32",
+          },
+          {
+            internalType: "VersionId",
+            name: "versionId",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "sequence",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "epochStart",
+            type: "uint40",
+          },
+          {
+            internalType: "uint40",
+            name: "epochEnd",
+            type: "uint40",
+          },
+          {
+            internalType: "bytes32",
+            name: "root",
+            type: "bytes32",
+          },
+          {
+            internalType: "uint64",
+            name: "count",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "requests",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "inputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "cachedInputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "outputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "computeMs",
+            type: "uint64",
+          },
+          {
+            internalType: "uint16",
+            name: "availabilityBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint32",
+            name: "p95TtftMs",
+            type: "uint32",
+          },
+          {
+            internalType: "uint32",
+            name: "samples",
+            type: "uint32",
+          },
+          {
+            internalType: "bytes32",
+            name: "entriesHash",
+            type: "bytes32",
+          },
+          {
+            internalType: "bytes32",
+            name: "evidenceHash",
+            type: "bytes32",
+          },
+        ],
+        internalType: "struct BatchHeader",
+        name: "first",
+        type: "tuple",
+      },
+      {
+        internalType: "bytes",
+        name: "firstSignature",
+        type: "bytes",
+      },
+      {
+        components: [
+          {
+            internalType: "OperatorId",
+            name: "operatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "PlanId",
+            name: "planId",
+            type: "uint32",
+          },
+          {
+            internalType: "VersionId",
+            name: "versionId",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "sequence",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "epochStart",
+            type: "uint40",
+          },
+          {
+            internalType: "uint40",
+            name: "epochEnd",
+            type: "uint40",
+          },
+          {
+            internalType: "bytes32",
+            name: "root",
+            type: "bytes32",
+          },
+          {
+            internalType: "uint64",
+            name: "count",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "requests",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "inputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "cachedInputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "outputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "computeMs",
+            type: "uint64",
+          },
+          {
+            internalType: "uint16",
+            name: "availabilityBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint32",
+            name: "p95TtftMs",
+            type: "uint32",
+          },
+          {
+            internalType: "uint32",
+            name: "samples",
+            type: "uint32",
+          },
+          {
+            internalType: "bytes32",
+            name: "entriesHash",
+            type: "bytes32",
+          },
+          {
+            internalType: "bytes32",
+            name: "evidenceHash",
+            type: "bytes32",
+          },
+        ],
+        internalType: "struct BatchHeader",
+        name: "second",
+        type: "tuple",
+      },
+      {
+        internalType: "bytes",
+        name: "secondSignature",
+        type: "bytes",
+      },
+    ],
+    name: "reportEquivocation",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "reward",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         components: [
           {
             internalType: "bytes",
             name: "signer",
             type: "bytes",
+          },
+          {
+            internalType: "uint16",
+            name: "weight",
+            type: "uint16",
           },
           {
             internalType: "address",
@@ -340,6 +1034,11 @@ const _abi = [
             internalType: "bytes",
             name: "signer",
             type: "bytes",
+          },
+          {
+            internalType: "uint16",
+            name: "weight",
+            type: "uint16",
           },
           {
             internalType: "address",
@@ -404,6 +1103,11 @@ const _abi = [
                 internalType: "bytes",
                 name: "signer",
                 type: "bytes",
+              },
+              {
+                internalType: "uint16",
+                name: "weight",
+                type: "uint16",
               },
               {
                 internalType: "address",
@@ -473,6 +1177,25 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+    ],
+    name: "thawBond",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "readyAt",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "threshold",
     outputs: [
@@ -512,12 +1235,55 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "uint256",
+        name: "number",
+        type: "uint256",
+      },
+    ],
+    name: "weightsOf",
+    outputs: [
+      {
+        internalType: "uint256[]",
+        name: "",
+        type: "uint256[]",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "to",
         type: "address",
       },
     ],
     name: "withdraw",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "signer",
+        type: "bytes",
+      },
+      {
+        internalType: "address",
+        name: "to",
+        type: "address",
+      },
+    ],
+    name: "withdrawBond",
     outputs: [
       {
         internalType: "uint256",

@@ -1690,6 +1690,19 @@ const _abi = [
   },
   {
     inputs: [],
+    name: "TREASURY",
+    outputs: [
+      {
+        internalType: "address",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [],
     name: "WATERFALL",
     outputs: [
       {

@@ -10,6 +10,7 @@ export { EscrowThatPaysNothing__factory } from "./EscrowThatPaysNothing__factory
 export { FeeOnTransferCurrency__factory } from "./FeeOnTransferCurrency__factory";
 export { FloorMarket__factory } from "./FloorMarket__factory";
 export { OutcomesHarness__factory } from "./OutcomesHarness__factory";
+export { P256Verifier__factory } from "./P256Verifier__factory";
 export { ReentrantCurrency__factory } from "./ReentrantCurrency__factory";
 export { ServiceLevelMathHarness__factory } from "./ServiceLevelMathHarness__factory";
 export { SmartWallet__factory } from "./SmartWallet__factory";
