@@ -1,4 +1,4 @@
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
@@ -116,6 +116,26 @@ describe("roles", () => {
       expect(misclassified("AssetRegistry", payable)).to.deep.equal(["AssetRegistry.donate()"]);
       const overloaded = new Interface(["function setFee(uint256 feeBps)"]);
       expect(misclassified("UsageEscrow", overloaded)).to.deep.equal(["UsageEscrow.setFee(uint256)"]);
+    });
+  });
+
+  describe("docs/trust.md", () => {
+    it("has a row for every power of the table, and for no other", () => {
+      const page = readFileSync(path.join(hre.config.paths.root, "docs/trust.md"), "utf8");
+      const [, section] = page.split("## What each power of governance is bounded by");
+      const rows = section
+        .split("\n## ")[0]
+        .split("\n")
+        .filter((line) => line.startsWith("| `"));
+      const told = rows.flatMap((row) => [...row.split("|")[1].matchAll(/`(\w+\.\w+)`/g)].map(([, power]) => power));
+
+      const restricted = RESTRICTED.flatMap(({ contract, functions }) =>
+        functions.map((signature) => `${contract}.${signature.split("(")[0]}`),
+      );
+      const { PROPOSER, CANCELLER, ITSELF } = TIMELOCK;
+      const timelocks = [...PROPOSER, ...CANCELLER, ...ITSELF, "execute", "executeBatch"];
+      const powers = [...restricted, ...timelocks.map((name) => `Timelock.${name}`)];
+      expect(told.sort()).to.deep.equal([...powers, "Authority.grantRole", "Authority.revokeRole"].sort());
     });
   });
 
