@@ -92,10 +92,10 @@ abstract contract Attackers is Governors {
             refusal = abi.encodeWithSelector(IUsageEscrow.EpochOverlaps.selector, last - 1, last);
         } else {
             uint256 asset = _assetOf(PlanId.unwrap(header.planId));
-            header.versionId = VersionId.wrap(uint64(_draw(2) == 0 ? (1 << 32) | 1 : (asset << 32) | 99));
+            header.versionId = VersionId.wrap(uint64(_draw(2) == 0 ? ((asset + 1) << 32) | 1 : (asset << 32) | 99));
             header.sequence = 1;
             refusal =
-                VersionId.unwrap(header.versionId) >> 32 == 1
+                VersionId.unwrap(header.versionId) >> 32 != asset
                     ? abi.encodeWithSelector(IUsageEscrow.VersionNotOfModel.selector, header.versionId, asset)
                     : abi.encodeWithSelector(
                         IUsageEscrow.VersionNotUsable.selector,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
+import {IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchStatus, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
@@ -311,6 +312,14 @@ abstract contract Checks is Ledger {
         require(
             keccak256(abi.encode(assets.parentsOf(assetId))) == keccak256(abi.encode(parentsOf[id])),
             "8: an asset's parents, or their shares, aren't those of its registration"
+        );
+        IAssetRegistry.Asset memory actual = assets.assetOf(assetId);
+        require(
+            actual.kind == asset.kind &&
+                actual.permittedUses == asset.permittedUses &&
+                actual.policy == asset.policy &&
+                actual.minShareBps == asset.minShareBps,
+            "8: an asset isn't what it was registered as, or asks of children what its owner didn't say"
         );
         require(
             keccak256(abi.encode(waterfall.payeesOf(assetId))) == keccak256(abi.encode(asset.payees)),

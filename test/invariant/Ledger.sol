@@ -2,9 +2,10 @@
 pragma solidity 0.8.30;
 
 import {IRevenueWaterfall} from "../../contracts/interfaces/IRevenueWaterfall.sol";
+import {AssetKind, DerivativePolicy, IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
 import {BatchHeader, BatchStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
-import {LicenseId, OperatorId, VersionId} from "../../contracts/types/Ids.sol";
+import {AssetId, LicenseId, OperatorId, VersionId} from "../../contracts/types/Ids.sol";
 import {Market} from "./Market.sol";
 import {License, Model, Term} from "./Model.sol";
 import {Pool, Position, StakeModel} from "./StakeModel.sol";
@@ -73,8 +74,13 @@ abstract contract Ledger is Market {
         uint256 since;
     }
 
-    /// @dev Who shares in an asset's income besides its parents and its owner, and what waits for all of them.
+    /// @dev An asset, who shares in its income besides its parents and its owner, and what waits for all of them.
     struct Asset {
+        AssetKind kind;
+        /// What it asks of those who derive from it.
+        DerivativePolicy policy;
+        uint256 minShareBps;
+        uint256 permittedUses;
         IRevenueWaterfall.Payee[] payees;
         /// In the escrow, and in its pot.
         uint256 income;
@@ -118,7 +124,7 @@ abstract contract Ledger is Market {
     /// @dev Plans that an operator doesn't serve any more.
     mapping(uint256 operator => mapping(uint256 plan => bool)) internal refused;
     mapping(uint256 plan => Sales) internal sales;
-    /// @dev When version `i + 1` of the model was recalled; 0 is never. The adapter has one that never is.
+    /// @dev When version `i + 1` of the model was recalled; 0 is never. Other assets have one that never is.
     uint256[] internal recalledAt;
     /// @dev The same without those that weren't, in their order.
     uint256[] internal recalls;
@@ -157,6 +163,15 @@ abstract contract Ledger is Market {
         Rotation storage first = rotations.push();
         for (uint256 i; i < 3; ++i) first.members.push(i);
         (first.threshold, first.since) = (2, clock);
+        for (uint256 i = 1; i <= assetCount; ++i) _enterAsset(i);
+    }
+
+    /// @dev One of the first.
+    function _enterAsset(uint256 id) private {
+        IAssetRegistry.Asset memory first = assets.assetOf(AssetId.wrap(uint32(id)));
+        Asset storage asset = lineage[id];
+        (asset.kind, asset.policy) = (first.kind, first.policy);
+        (asset.minShareBps, asset.permittedUses) = (first.minShareBps, first.permittedUses);
     }
 
     /// @dev What the escrow owes.

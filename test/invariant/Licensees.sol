@@ -1,70 +1,16 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-import {PlanStatus} from "../../contracts/interfaces/ILicenseRegistry.sol";
-import {ILicenseRegistry, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
-import {IUsageEscrow, LicenseStatus, Purchase} from "../../contracts/interfaces/IUsageEscrow.sol";
-import {LicenseId, OperatorId, PlanId} from "../../contracts/types/Ids.sol";
+import {ILicenseRegistry} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {OperatorId} from "../../contracts/types/Ids.sol";
+import {Buyers} from "./Buyers.sol";
 import {Count} from "./Ledger.sol";
 import {License, Model} from "./Model.sol";
-import {Settlers} from "./Settlers.sol";
 import {Machine, Verb} from "./Statuses.sol";
-import {VM} from "./Vm.sol";
 
-/// @title Licenses: bought, funded, used up, changed, sold, renewed, ended, emptied
-abstract contract Licensees is Settlers {
-    uint256 internal constant MOST_LICENSES = 12;
-    uint256 internal constant MOST_IN_USE = 8;
-
-    // Sets of statuses, a bit each.
-    uint256 private constant RUNNING = 1 << uint8(LicenseStatus.Running);
-    uint256 private constant LAPSED = 1 << uint8(LicenseStatus.Lapsed);
-    uint256 private constant LOCKED = (1 << uint8(LicenseStatus.Locked)) | (1 << uint8(LicenseStatus.Movable));
-    uint256 private constant OVER = (1 << uint8(LicenseStatus.Ended)) | (1 << uint8(LicenseStatus.Closed));
-    uint256 private constant IN_USE = RUNNING | LAPSED;
-
-    // Buying and funding
-
-    function buy(uint256 seed) external attempt(seed) {
-        if (_isCrowded()) return _deposit(_licenseThat(_isNotOver), _draw(40 * USD) + 1);
-        _buy(_anyPlan(), _anyOperator(), _draw(3), _draw(60 * USD));
-    }
-
-    function deposit(uint256 seed) external attempt(seed) {
-        _deposit(_licenseThat(_isNotOver), _draw(60 * USD) + 1);
-    }
-
-    function depositByPermit(uint256 seed) external attempt(seed) {
-        uint256 id = _licenseThat(_isNotOver);
-        uint256 amount = _affordable(_draw(60 * USD) + 1);
-        uint256 payer = _draw(3);
-        currency.mint(licensees[payer], amount);
-        (uint8 v, bytes32 r, bytes32 s) = _permit(payer, amount);
-        // Somebody may have used the permit before: that does no harm.
-        if (_draw(4) == 0) {
-            currency.permit(licensees[payer], address(escrow), amount, type(uint256).max, v, r, s);
-        }
-        bytes memory call = abi.encodeCall(
-            escrow.depositWithPermit,
-            (_id(id), uint64(amount), type(uint256).max, v, r, s)
-        );
-        _fund(id, amount, licensees[payer], call);
-    }
-
-    /// @dev To the publisher after the hold, by anybody; into the account as soon as a version was recalled.
-    function releaseUpfront(uint256 seed) external attempt(seed) {
-        uint256 id = _licenseThat(_hasUpfront);
-        if (!_hasUpfront(id) && _draw(8) != 0) return _settle(_draft(false));
-        License storage license = ledger[id - 1];
-        uint256 releasableAt = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
-        if (clock < releasableAt && !_isUpfrontReturned(id) && _draw(3) != 0) {
-            _pass(releasableAt - clock - 1);
-            _releaseUpfront(id);
-            _pass(1);
-        }
-        _releaseUpfront(id);
-    }
-
+/// @title Licenses: capped, changed, sold, renewed, ended, emptied
+abstract contract Licensees is Buyers {
     // A licensee's own
 
     function setCap(uint256 seed) external attempt(seed) {
@@ -144,16 +90,16 @@ abstract contract Licensees is Settlers {
         uint256 movableAt = ledger[id - 1].movableAt;
         if (movableAt >= clock) {
             if (_draw(2) == 0) _pass(movableAt - clock);
-            _sell(id, licensees[_draw(3)]);
+            _sell(id, licensees[_draw(licensees.length)]);
             if (_draw(4) != 0) _pass(movableAt + 1 - clock);
         }
-        _sell(id, licensees[_draw(3)]);
+        _sell(id, licensees[_draw(licensees.length)]);
     }
 
     /// @dev Mostly those that stand in the way of new ones.
     function end(uint256 seed) external attempt(seed) {
         if (_isCrowded()) return _end(_licenseThat(_isInUse));
-        _buy(_anyPlan(), _anyOperator(), _draw(3), _draw(60 * USD));
+        _buy(_anyPlan(), _anyOperator(), _draw(licensees.length), _draw(60 * USD));
     }
 
     function thaw(uint256 seed) external attempt(seed) {
@@ -226,96 +172,6 @@ abstract contract Licensees is Settlers {
     }
 
     // What the acts above are made of
-
-    function _buy(uint256 plan, uint256 operator, uint256 owner, uint256 amount) internal {
-        PlanTerms memory terms = plans[plan - 1];
-        amount = _affordablePurchase(terms, amount);
-        uint8 code = _draw(2) == 0 ? 0 : uint8(_draw(24));
-        Purchase memory purchase = _purchase(PlanId.wrap(uint32(plan)), operator, licensees[owner], code, amount);
-        Refusals memory refusals = _purchaseRefusals(purchase, terms);
-        address payer = _anybody();
-        _mint(payer, amount + terms.upfrontPrice, address(escrow));
-        _watch(Machine.Plan, plan);
-        bytes memory call = abi.encodeCall(escrow.buy, (purchase));
-        bytes memory result = _do(payer, address(escrow), call, refusals, "2: a purchase");
-        if (refusals.count > 0) return;
-        _see(Machine.Plan, plan, Verb.Buy);
-        _bookPurchase(purchase, terms, abi.decode(result, (uint256)));
-    }
-
-    /// @dev Mostly as much as the minimum asks for, and as there is room for.
-    function _affordablePurchase(PlanTerms memory terms, uint256 amount) private returns (uint256) {
-        if (amount < terms.minimumSpend && _draw(8) != 0) amount += terms.minimumSpend;
-        uint256 room = _room();
-        bool fits = room >= terms.minimumSpend + terms.upfrontPrice;
-        if (amount + terms.upfrontPrice > room && fits && _draw(6) != 0) amount = room - terms.upfrontPrice;
-        return amount;
-    }
-
-    function _bookPurchase(Purchase memory purchase, PlanTerms memory terms, uint256 id) private {
-        License storage license = ledger.push();
-        require(id == ledger.length, "2: a license's id was used before");
-        require(licenses.ownerOf(id) == purchase.to, "2: a license went to another one");
-        _see(Machine.License, id, Verb.Buy);
-        live.push(id);
-        (license.bought, license.owner, license.renews) = (true, purchase.to, true);
-        (license.plan, license.capCode) = (PlanId.unwrap(purchase.planId), purchase.capCode);
-        license.operator = OperatorId.unwrap(purchase.operatorId);
-        license.term = Model.firstTerm(terms, clock);
-        if (terms.upfrontPrice > 0) {
-            (license.upfront, license.upfrontPaidAt) = (terms.upfrontPrice, clock);
-            license.upfrontFeeBps = escrow.feeBps();
-            upfronts += terms.upfrontPrice;
-            flows.upfrontsPaid += terms.upfrontPrice;
-        }
-        ++sales[license.plan].sold;
-        _credit(id, purchase.amount);
-    }
-
-    function _purchaseRefusals(
-        Purchase memory purchase,
-        PlanTerms memory terms
-    ) private view returns (Refusals memory refusals) {
-        uint256 plan = PlanId.unwrap(purchase.planId);
-        _unlessPaused(refusals);
-        _unlessEligible(refusals, OperatorId.unwrap(purchase.operatorId), plan);
-        _unlessCovered(refusals, purchase.amount, terms.minimumSpend);
-        PlanStatus status = _planStatus(plan);
-        _unless(
-            refusals,
-            status != PlanStatus.Closed,
-            abi.encodeWithSelector(ILicenseRegistry.PlanIsClosed.selector, plan)
-        );
-        _unless(
-            refusals,
-            terms.supply == 0 || sales[plan].sold < terms.supply,
-            abi.encodeWithSelector(ILicenseRegistry.PlanSoldOut.selector, plan, terms.supply)
-        );
-        _unlessRoom(refusals, purchase.amount + terms.upfrontPrice);
-    }
-
-    function _deposit(uint256 id, uint256 amount) internal {
-        amount = _affordable(amount);
-        address payer = _anybody();
-        _mint(payer, amount, address(escrow));
-        _fund(id, amount, payer, abi.encodeCall(escrow.deposit, (_id(id), uint64(amount))));
-    }
-
-    function _fund(uint256 id, uint256 amount, address payer, bytes memory call) private {
-        Refusals memory refusals;
-        _unlessPaused(refusals);
-        _unless(refusals, amount > 0, abi.encodeWithSelector(IUsageEscrow.AmountZero.selector));
-        _unlessIn(refusals, id, IN_USE | LOCKED);
-        _unlessRoom(refusals, amount);
-        _doTo(id, Verb.Nothing, payer, call, refusals, "4: a deposit");
-        if (refusals.count == 0) _credit(id, amount);
-    }
-
-    function _credit(uint256 id, uint256 amount) private {
-        ledger[id - 1].balance += amount;
-        balances += amount;
-        flows.deposited += amount;
-    }
 
     /// @dev A higher cap is in force at once; a lower one is announced.
     function _setCap(uint256 id, uint8 code) internal {
@@ -580,66 +436,7 @@ abstract contract Licensees is Settlers {
         _count(Count.Closings);
     }
 
-    function _releaseUpfront(uint256 id) internal {
-        License storage license = ledger[id - 1];
-        uint256 price = license.upfront;
-        uint256 releasableAt = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
-        bool isReturned = _isUpfrontReturned(id);
-        Refusals memory refusals;
-        _unless(refusals, price > 0, abi.encodeWithSelector(IUsageEscrow.UpfrontNone.selector, id));
-        _unless(
-            refusals,
-            isReturned || clock >= releasableAt,
-            abi.encodeWithSelector(IUsageEscrow.UpfrontHeld.selector, id, releasableAt)
-        );
-        bytes memory call = abi.encodeCall(escrow.releaseUpfront, (_id(id)));
-        _doTo(id, Verb.Nothing, _anybody(), call, refusals, "7: an upfront price");
-        if (refusals.count > 0) return;
-        upfronts -= price;
-        if (isReturned) {
-            license.balance += price;
-            balances += price;
-            flows.upfrontsReturned += price;
-        } else {
-            flows.upfrontsReleased += price;
-            _payPublisher(license.plan, price, license.upfrontFeeBps);
-        }
-        (license.upfront, license.upfrontPaidAt, license.upfrontFeeBps) = (0, 0, 0);
-    }
-
-    function _payPublisher(uint256 plan, uint256 amount, uint256 feeBps) private {
-        uint256 fee = (amount * feeBps) / 10_000;
-        _earn(_assetOf(plan), amount - fee);
-        _payFee(fee);
-    }
-
     // What they are refused for
-
-    function _unlessPaused(Refusals memory refusals) internal view {
-        uint256 until = escrow.pausedUntil();
-        _unless(refusals, clock >= until, abi.encodeWithSelector(IUsageEscrow.DepositsPaused.selector, until));
-    }
-
-    function _unlessEligible(Refusals memory refusals, uint256 operator, uint256 plan) internal view {
-        _unless(
-            refusals,
-            !refused[operator][plan],
-            abi.encodeWithSelector(IUsageEscrow.PlanNotServed.selector, operator, plan)
-        );
-        _unless(
-            refusals,
-            clock >= pools[operator].jailedUntil,
-            abi.encodeWithSelector(IUsageEscrow.OperatorInJail.selector, operator)
-        );
-    }
-
-    function _unlessCovered(Refusals memory refusals, uint256 available, uint256 minimum) private pure {
-        _unless(
-            refusals,
-            available >= minimum,
-            abi.encodeWithSelector(IUsageEscrow.MinimumNotCovered.selector, available, minimum)
-        );
-    }
 
     function _unlessClosable(Refusals memory refusals, uint256 id) private view {
         uint256 closableAt = Model.closableAt(ledger[id - 1]);
@@ -650,17 +447,7 @@ abstract contract Licensees is Settlers {
         _unless(refusals, _hasMinimum(id), abi.encodeWithSelector(IUsageEscrow.MinimumNone.selector, id));
     }
 
-    function _unlessRoom(Refusals memory refusals, uint256 amount) private view {
-        bytes4 selector = IUsageEscrow.DepositCeilingReached.selector;
-        bytes memory refusal = abi.encodeWithSelector(selector, _escrowed(), escrow.depositCeiling());
-        _unless(refusals, amount <= _room(), refusal);
-    }
-
     // What they look for
-
-    function _isIn(uint256 id, uint256 statuses) internal view returns (bool) {
-        return (statuses >> uint8(_licenseStatus(id))) & 1 == 1;
-    }
 
     function _isInUse(uint256 id) internal view returns (bool) {
         return _isIn(id, IN_USE);
@@ -668,10 +455,6 @@ abstract contract Licensees is Settlers {
 
     function _isLocked(uint256 id) internal view returns (bool) {
         return _isIn(id, LOCKED);
-    }
-
-    function _isNotOver(uint256 id) internal view returns (bool) {
-        return _isIn(id, IN_USE | LOCKED);
     }
 
     function _isLockable(uint256 id) internal view returns (bool) {
@@ -698,10 +481,6 @@ abstract contract Licensees is Settlers {
         return ledger[id - 1].serviceReadyAt > 0;
     }
 
-    function _hasUpfront(uint256 id) internal view returns (bool) {
-        return ledger[id - 1].upfront > 0;
-    }
-
     function _hasMinimum(uint256 id) internal view returns (bool) {
         return plans[ledger[id - 1].plan - 1].minimumSpend > 0;
     }
@@ -715,54 +494,5 @@ abstract contract Licensees is Settlers {
         License storage license = ledger[id - 1];
         bool isOpen = license.earlier.open || license.term.open;
         return _hasMinimum(id) && isOpen && Model.closableAt(license) < clock + WAIT;
-    }
-
-    function _isUpfrontReturned(uint256 id) internal view returns (bool) {
-        License storage license = ledger[id - 1];
-        if (license.upfront == 0) return false;
-        uint256 end_ = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
-        return _isRecalled(license.plan, license.upfrontPaidAt + Model.NOTICE, end_ + Model.NOTICE);
-    }
-
-    function _isCrowded() internal view returns (bool) {
-        uint256 inUse;
-        for (uint256 i; i < live.length; ++i) {
-            if (_isNotOver(live[i])) ++inUse;
-        }
-        return inUse >= MOST_IN_USE || live.length >= MOST_LICENSES;
-    }
-
-    /// @dev Whether a recall takes effect from `start` on and before `stop`.
-    function _isRecalled(uint256 plan, uint256 start, uint256 stop) internal view returns (bool) {
-        uint256[] storage all = _recallsOf(plan);
-        for (uint256 i; i < all.length; ++i) {
-            if (all[i] + Model.NOTICE >= start && all[i] + Model.NOTICE < stop) return true;
-        }
-        return false;
-    }
-
-    /// @dev What the deposit ceiling leaves room for: income that nobody fetched takes it up as well.
-    function _room() internal view returns (uint256) {
-        uint256 owed = _escrowed();
-        uint256 ceiling = escrow.depositCeiling();
-        return owed < ceiling ? ceiling - owed : 0;
-    }
-
-    /// @dev Mostly what there is room for.
-    function _affordable(uint256 amount) internal returns (uint256) {
-        uint256 room = _room();
-        return amount > room && room > 0 && _draw(6) != 0 ? room : amount;
-    }
-
-    function _permit(uint256 payer, uint256 amount) private view returns (uint8, bytes32, bytes32) {
-        bytes32 typehash = keccak256(
-            "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
-        );
-        uint256 nonce = currency.nonces(licensees[payer]);
-        bytes32 structHash = keccak256(
-            abi.encode(typehash, licensees[payer], address(escrow), amount, nonce, type(uint256).max)
-        );
-        bytes32 digest = keccak256(abi.encodePacked("\x19\x01", currency.DOMAIN_SEPARATOR(), structHash));
-        return VM.sign(licenseeKeys[payer], digest);
     }
 }

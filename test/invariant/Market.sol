@@ -12,8 +12,8 @@ import {IOperatorRegistry} from "../../contracts/interfaces/IOperatorRegistry.so
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {IRevenueWaterfall} from "../../contracts/interfaces/IRevenueWaterfall.sol";
 import {BatchHeader, IUsageEscrow, Purchase} from "../../contracts/interfaces/IUsageEscrow.sol";
-import {TestCurrency} from "../../contracts/mocks/TestCurrency.sol";
 import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
+import {HostileCurrency, Reenterer} from "./Hostile.sol";
 import {Model, Usage} from "./Model.sol";
 import {VM} from "./Vm.sol";
 
@@ -65,7 +65,7 @@ abstract contract Market {
         uint64 depositCeiling;
     }
 
-    TestCurrency internal currency;
+    HostileCurrency internal currency;
     IAccessManager internal authority;
     TimelockController internal timelock;
     IAssetRegistry internal assets;
@@ -79,8 +79,10 @@ abstract contract Market {
     /// @dev The attestor of plans 3 and 5: one attestor for ever.
     ICommitteeAttestor internal lone;
 
+    /// @dev The last is `reenterer`, which has no key.
     address[] internal licensees;
     uint256[] internal licenseeKeys;
+    Reenterer internal immutable reenterer;
     /// @dev Owners of operators 1 and 2.
     address[] internal operatorOwners;
     /// @dev Who may have stake: those, and those who delegate.
@@ -95,6 +97,8 @@ abstract contract Market {
 
     /// @dev Of plan `i + 1`.
     PlanTerms[] internal plans;
+    /// @dev Whose licenses under a private plan are; zero is everybody.
+    mapping(uint256 plan => address) internal buyerOf;
     uint256 internal assetCount;
     /// @dev As they were registered.
     mapping(uint256 asset => IAssetRegistry.Edge[]) internal parentsOf;
@@ -104,7 +108,10 @@ abstract contract Market {
 
     constructor() {
         VM.warp(clock);
+        reenterer = Reenterer(VM.deployCode("Hostile.sol:Reenterer"));
         _name();
+        licensees.push(address(reenterer));
+        backers.push(address(reenterer));
         _deploy();
         _seal();
         _offer();
@@ -132,7 +139,7 @@ abstract contract Market {
     }
 
     function _deploy() private {
-        currency = new TestCurrency();
+        currency = HostileCurrency(VM.deployCode("Hostile.sol:HostileCurrency"));
         authority = IAccessManager(VM.deployCode("Authority.sol:Authority", abi.encode(address(this))));
         timelock = TimelockController(
             payable(VM.deployCode("Timelock.sol:Timelock", abi.encode(GOVERNANCE_DELAY, PROPOSER)))
@@ -207,7 +214,9 @@ abstract contract Market {
     function _offer() private {
         _derive();
         for (uint256 i = 1; i <= FIRST_VERSIONS; ++i) _publish(MODEL, i);
-        _publish(ADAPTER, 1);
+        for (uint256 i = 1; i <= assetCount; ++i) {
+            if (i != MODEL) _publish(i, 1);
+        }
         for (uint256 i; i < OPERATORS; ++i) {
             VM.prank(operatorOwners[i]);
             operators.register("https://operator", "");
@@ -314,8 +323,12 @@ abstract contract Market {
     function _create(PlanTerms memory terms) internal {
         plans.push(terms);
         VM.prank(assets.ownerOf(AssetId.unwrap(terms.assetId)));
-        PlanId id = licenses.createPlan(terms);
-        for (uint256 i = 1; i <= OPERATORS; ++i) _serve(i, id, true);
+        _serveAll(licenses.createPlan(terms));
+    }
+
+    /// @dev All operators serve a plan.
+    function _serveAll(PlanId plan) internal {
+        for (uint256 i = 1; i <= OPERATORS; ++i) _serve(i, plan, true);
     }
 
     /// @dev What a plan is for.

@@ -5,6 +5,7 @@ import {OperatorStatus} from "../../contracts/interfaces/IPerformanceStaking.sol
 import {BatchStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {Attackers} from "./Attackers.sol";
 import {Attestors} from "./Attestors.sol";
+import {Buyers} from "./Buyers.sol";
 import {Governors} from "./Governors.sol";
 import {Count} from "./Ledger.sol";
 import {Licensees} from "./Licensees.sol";
@@ -233,7 +234,7 @@ contract Campaign is Attackers {
 
 /// @title The market under random calls from everybody
 contract MoneyTest {
-    uint256 internal constant COUNT = 74;
+    uint256 internal constant COUNT = 77;
 
     Campaign private _campaign;
 
@@ -268,10 +269,10 @@ contract MoneyTest {
     /// @dev Who is named several times is called as much more often.
     function _selectors() private pure returns (bytes4[] memory selectors) {
         bytes4[19] memory licensees = [
-            Licensees.buy.selector,
-            Licensees.deposit.selector,
-            Licensees.depositByPermit.selector,
-            Licensees.releaseUpfront.selector,
+            Buyers.buy.selector,
+            Buyers.deposit.selector,
+            Buyers.deposit.selector,
+            Buyers.releaseUpfront.selector,
             Licensees.setCap.selector,
             Licensees.applyCapCut.selector,
             Licensees.raiseGeneration.selector,
@@ -306,8 +307,11 @@ contract MoneyTest {
             Stakers.slash.selector,
             Stakers.freeze.selector
         ];
-        bytes4[19] memory others = [
+        bytes4[22] memory others = [
             Publishers.recall.selector,
+            Publishers.derive.selector,
+            Publishers.setPolicy.selector,
+            Publishers.offer.selector,
             Publishers.closePlan.selector,
             Publishers.sellAsset.selector,
             Publishers.serve.selector,
@@ -352,8 +356,8 @@ contract MoneyTest {
         selectors = new bytes4[](COUNT);
         for (uint256 i; i < 19; ++i) selectors[_place(i)] = licensees[i];
         for (uint256 i; i < 16; ++i) selectors[_place(19 + i)] = settlers[i];
-        for (uint256 i; i < 19; ++i) selectors[_place(35 + i)] = others[i];
-        for (uint256 i; i < 20; ++i) selectors[_place(54 + i)] = attackers[i];
+        for (uint256 i; i < 22; ++i) selectors[_place(35 + i)] = others[i];
+        for (uint256 i; i < 20; ++i) selectors[_place(57 + i)] = attackers[i];
     }
 
     /// @dev Where one of them stands: forge draws places.

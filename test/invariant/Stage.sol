@@ -16,7 +16,7 @@ abstract contract Stage is Statuses {
 
     /// @dev The reasons for which a call has to be refused: any of them will do. None: it has to land.
     struct Refusals {
-        bytes[8] reasons;
+        bytes[16] reasons;
         uint256 count;
     }
 
@@ -151,7 +151,7 @@ abstract contract Stage is Statuses {
     }
 
     function _anybody() internal returns (address) {
-        return [licensees[0], licensees[1], licensees[2], OUTSIDER][_draw(4)];
+        return [licensees[0], licensees[1], licensees[2], licensees[3], OUTSIDER][_draw(5)];
     }
 
     function _anyPlan() internal returns (uint256 plan) {
