@@ -56,7 +56,7 @@ abstract contract Attackers is Governors {
         if (kind == 2) draft.proof = _proof(_onAnotherChain(draft.header), draft.signers);
         if (kind == 3) draft.proof = "";
         if (kind == 4)
-            draft.proof = _twice(draft.id, _isLone(plan) ? LONE : 1 << rotations[_presentRotation()].members[0]);
+            draft.proof = _twice(draft.id, _isLone(plan) ? LONE : 1 << rotations[_presentRotation()].seats[0].attestor);
         if (kind == 5) {
             if (batches.length == 0) return;
             draft.proof = batches[_draw(batches.length)].proof;
@@ -188,9 +188,6 @@ abstract contract Attackers is Governors {
         uint256 operator = _anyOperator();
         OperatorId operatorId = OperatorId.wrap(uint24(operator));
         bytes memory refusal = abi.encodeWithSelector(IUsageEscrow.PlanNotServed.selector, operator, trapPlan);
-        if (clock < escrow.pausedUntil()) {
-            refusal = abi.encodeWithSelector(IUsageEscrow.DepositsPaused.selector, escrow.pausedUntil());
-        }
         bytes memory purchase = abi.encodeCall(escrow.buy, (_purchase(plan, operator, owner, 0, USD)));
         _mustRefuse(owner, address(escrow), purchase, refusal, "5: an operator got a licensee that it doesn't serve");
 
@@ -332,16 +329,16 @@ abstract contract Attackers is Governors {
             return;
         }
         uint256 present = _presentRotation();
-        (uint256[] memory members, uint64 threshold) = _anyCommittee();
+        (Seat[] memory seats, uint64 threshold) = _anyCommittee();
         uint256 signers = 1 + _draw(2 ** ATTESTORS - 1);
         // The former committee still vouches for batches, and for nothing else.
         if (present > 0 && _draw(2) == 0) signers = _quorumOf(present - 1);
         if (_noteOfRotation(present, signers) != 0) return;
         uint256 deadline = clock + 1 days;
-        bytes32 digest = committee.rotationHash(_membersOf(members), threshold, deadline);
+        bytes32 digest = committee.rotationHash(_membersOf(seats), threshold, deadline);
         bytes memory call = abi.encodeCall(
             committee.rotate,
-            (_membersOf(members), threshold, deadline, _proof(digest, signers))
+            (_membersOf(seats), threshold, deadline, _proof(digest, signers))
         );
         bytes memory refusal = abi.encodeWithSelector(ICommitteeAttestor.RotationNotSigned.selector, digest);
         _mustRefuse(OUTSIDER, address(committee), call, refusal, "10: a committee was replaced by others than itself");
@@ -420,9 +417,9 @@ abstract contract Attackers is Governors {
             bytes memory call = abi.encodeCall(escrow.withdrawEarnings, (operator, OUTSIDER));
             _mustRefuse(OUTSIDER, address(escrow), call, refusal, "7: an outsider took earnings");
         } else if (kind == 1) {
-            bytes memory refusal = abi.encodeWithSelector(ICommitteeAttestor.IncomeEmpty.selector, OUTSIDER);
-            bytes memory call = abi.encodeCall(committee.withdraw, (OUTSIDER));
-            _mustRefuse(OUTSIDER, address(committee), call, refusal, "7: an outsider took attestors' income");
+            bytes memory refusal = abi.encodeWithSelector(ICommitteeAttestor.IncomeEmpty.selector, DONOR);
+            bytes memory call = abi.encodeCall(committee.withdraw, (DONOR));
+            _mustRefuse(DONOR, address(committee), call, refusal, "7: an outsider took attestors' income");
         } else if (kind == 2) {
             bytes memory refusal = abi.encodeWithSelector(IPerformanceStaking.ProceedsEmpty.selector, OUTSIDER);
             bytes memory call = abi.encodeCall(staking.withdrawProceeds, (OUTSIDER));
@@ -594,6 +591,7 @@ abstract contract Attackers is Governors {
         uint256 plan = PlanId.unwrap(draft.header.planId);
         if (draft.header.epochEnd > _usableUntil(draft.header.versionId)) delete draft.usages;
         draft.signers = _isLone(plan) ? LONE : _quorumOf(_presentRotation());
+        if (_noteOf(plan, draft.signers) == 0) delete draft.usages;
         _seal(draft);
     }
 

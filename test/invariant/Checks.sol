@@ -25,6 +25,7 @@ abstract contract Checks is Ledger {
         _requireAccount(1 + (turn % ledger.length));
         _requireLicense(1 + (turn % ledger.length));
         _requireAsset(1 + (turn % assetCount));
+        _requireBond(turn % ATTESTORS, (turn / ATTESTORS) % 2 == 0 ? attestorPayees[turn % ATTESTORS] : OUTSIDER);
         _requireLane(1 + (turn % OPERATORS), 1 + (turn % plans.length), 1 + ((turn / 6) % recalledAt.length));
         if (batches.length > 0) _requireBatch(batches[turn % batches.length]);
         require(escrow.feeBps() <= Bps.MAX_FEE, "11: the fee is above its bound");
@@ -56,8 +57,8 @@ abstract contract Checks is Ledger {
             "1: the staking contract holds more or less than it owes"
         );
         require(
-            currency.balanceOf(address(committee)) == incomes[address(committee)] + donations[address(committee)] &&
-                currency.balanceOf(address(lone)) == incomes[address(lone)] + donations[address(lone)],
+            currency.balanceOf(address(committee)) == _owedBy(address(committee)) &&
+                currency.balanceOf(address(lone)) == _owedBy(address(lone)),
             "1: a committee holds more or less than it owes"
         );
     }
@@ -243,15 +244,37 @@ abstract contract Checks is Ledger {
         require(
             actual.threshold == rotation.threshold &&
                 actual.since == rotation.since &&
-                actual.members.length == rotation.members.length,
+                actual.members.length == rotation.seats.length,
             "10: a committee isn't the one that was announced"
         );
-        for (uint256 i; i < rotation.members.length; ++i) {
+        if (number >= rotations.length) return;
+        uint256[] memory weights = committee.weightsOf(number);
+        bool isPast = number + 1 < _presentRotation();
+        for (uint256 i; i < rotation.seats.length; ++i) {
+            Seat memory seat = rotation.seats[i];
             require(
-                keccak256(abi.encode(actual.members[i])) == keccak256(abi.encode(_member(rotation.members[i]))),
+                keccak256(abi.encode(actual.members[i])) == keccak256(abi.encode(_member(seat.attestor, seat.weight))),
                 "10: a committee has another member"
             );
+            require(
+                isPast || weights[i] == _weightOf(rotations[number].seats[i]),
+                "10: a signature counts for more or less than its bond covers"
+            );
         }
+    }
+
+    function _requireBond(uint256 attestor, address holder) internal view {
+        ICommitteeAttestor.Bond memory actual = _attestorOf(attestor).bondOf(_signer(attestor), holder);
+        Bond storage bond = bonds[attestor][holder];
+        require(
+            actual.weight == bond.weight && actual.readyAt == bond.readyAt && actual.isSlashed == bond.isSlashed,
+            "7: a bond isn't what was posted less what was taken out or lost"
+        );
+    }
+
+    /// @dev What a committee has to hold.
+    function _owedBy(address attestor) private view returns (uint256) {
+        return bonded[attestor] + incomes[attestor] + donations[attestor];
     }
 
     /// @dev Nothing is made and nothing is lost on the way from a deposit to its payees.
@@ -281,7 +304,7 @@ abstract contract Checks is Ledger {
             "7: assets' income went elsewhere"
         );
         require(
-            flows.toAttestors ==
+            flows.toAttestors + flows.bondsLost ==
                 uncollected + incomes[address(committee)] + incomes[address(lone)] + flows.attestorsPaid,
             "7: attestors' income went elsewhere"
         );
@@ -296,13 +319,11 @@ abstract contract Checks is Ledger {
         for (uint256 i; i < publishers.length; ++i) _requireClaimable(publishers[i]);
         for (uint256 i; i < licensees.length; ++i) _requireClaimable(licensees[i]);
         for (uint256 i; i < ATTESTORS; ++i) {
-            address payee = attestorPayees[i];
-            address attestor = address(_attestorOf(i));
-            require(
-                _attestorOf(i).incomeOf(payee) == incomeOf[attestor][payee],
-                "7: an attestor's income isn't its part of what it signed"
-            );
+            _requireBond(i, attestorPayees[i]);
+            _requireIncome(attestorPayees[i]);
         }
+        _requireIncome(TREASURY);
+        _requireIncome(OUTSIDER);
     }
 
     /// @dev Its parents, payees and their shares are who and what they were made, and its income is where it came to.
@@ -333,6 +354,14 @@ abstract contract Checks is Ledger {
         require(
             waterfall.potOf(assetId) == asset.pot && waterfall.incomeOf(assetId) == asset.received,
             "8: a pot isn't what the asset and its children earned less what was passed on"
+        );
+    }
+
+    function _requireIncome(address payee) private view {
+        require(
+            committee.incomeOf(payee) == incomeOf[address(committee)][payee] &&
+                lone.incomeOf(payee) == incomeOf[address(lone)][payee],
+            "7: an attestor's income isn't its part of what it signed"
         );
     }
 

@@ -28,6 +28,7 @@ enum Count {
     Recalls,
     Rotations,
     Jailings,
+    Equivocations,
     Governed
 }
 
@@ -67,9 +68,22 @@ abstract contract Ledger is Market {
         bool closed;
     }
 
-    /// @dev A committee: the numbers of its attestors in `attestorKeys`, in its order.
+    /// @dev An attestor, by its number in `attestorKeys`, and what its signature counts for.
+    struct Seat {
+        uint256 attestor;
+        uint256 weight;
+    }
+
+    /// @dev A bond for an attestor.
+    struct Bond {
+        uint256 weight;
+        uint256 readyAt;
+        bool isSlashed;
+    }
+
+    /// @dev A committee, in its order.
     struct Rotation {
-        uint256[] members;
+        Seat[] seats;
         uint256 threshold;
         uint256 since;
     }
@@ -105,6 +119,7 @@ abstract contract Ledger is Market {
         uint256 toPools;
         uint256 operatorsPaid;
         uint256 assetsPaid;
+        uint256 bondsLost;
         uint256 attestorsPaid;
         uint256 treasuryPaid;
         uint256 poolsPaid;
@@ -132,6 +147,12 @@ abstract contract Ledger is Market {
     /// @dev Of `committee`.
     Rotation[] internal rotations;
     uint256 internal rotationNonce;
+    /// @dev Of `lone`, for ever.
+    Seat internal loneSeat;
+    mapping(uint256 attestor => mapping(address holder => Bond)) internal bonds;
+    mapping(uint256 attestor => bool) internal hasEquivocated;
+    /// @dev All bonds of a committee, in currency units.
+    mapping(address attestor => uint256) internal bonded;
     /// @dev A plan of the model's that no operator serves; 0 is none.
     uint256 internal trapPlan;
 
@@ -161,8 +182,14 @@ abstract contract Ledger is Market {
     constructor() {
         for (uint256 i; i < FIRST_VERSIONS; ++i) recalledAt.push();
         Rotation storage first = rotations.push();
-        for (uint256 i; i < 3; ++i) first.members.push(i);
-        (first.threshold, first.since) = (2, clock);
+        for (uint256 i; i < 3; ++i) {
+            first.seats.push(Seat(i, i == 0 ? 2 : 1));
+            bonds[i][attestorPayees[i]].weight = i == 0 ? 2 : 1;
+        }
+        (first.threshold, first.since) = (3, clock);
+        loneSeat = Seat(3, 1);
+        bonds[3][attestorPayees[3]].weight = 1;
+        (bonded[address(committee)], bonded[address(lone)]) = (4 * BOND, BOND);
         for (uint256 i = 1; i <= assetCount; ++i) _enterAsset(i);
     }
 
@@ -237,6 +264,18 @@ abstract contract Ledger is Market {
     function _counts(uint256 number) internal view returns (bool) {
         uint256 present = _presentRotation();
         return number == present || (number + 1 == present && clock <= rotations[present].since + WINDOW);
+    }
+
+    /// @dev What a member's signature counts for now: nothing unless the bond by who is paid covers it.
+    function _weightOf(Seat storage seat) internal view returns (uint256) {
+        Bond storage bond = bonds[seat.attestor][attestorPayees[seat.attestor]];
+        bool isCovered = bond.weight >= seat.weight && bond.readyAt == 0 && !hasEquivocated[seat.attestor];
+        return isCovered ? seat.weight : 0;
+    }
+
+    /// @dev Each attestor may have a bond by its payee and one by an outsider.
+    function _bondId(uint256 attestor, address holder) internal pure returns (uint256) {
+        return 2 * attestor + (holder == OUTSIDER ? 1 : 0);
     }
 
     /// @dev Where an attestor's income waits.

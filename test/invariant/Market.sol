@@ -19,7 +19,7 @@ import {VM} from "./Vm.sol";
 
 /// @title A whole market, wired as `deploy/modules/Licet.ts` wires one
 /// @dev A dataset, a base model trained on it, the market's model that came from both, in two versions, and an adapter of that.
-/// Five plans of the model and one of the adapter, two operators, two committees (two of three; one of one).
+/// Five plans of the model and one of the adapter, two operators, two committees (by weight: two of three; one of one).
 abstract contract Market {
     uint64 internal constant ADMIN_ROLE = 0;
     uint64 internal constant GUARDIAN_ROLE = 1;
@@ -40,7 +40,9 @@ abstract contract Market {
     /// @dev A child of the model's, with a plan of its own.
     uint256 internal constant ADAPTER = 4;
     uint256 internal constant FIRST_VERSIONS = 2;
-    uint256 internal constant ATTESTORS = 6;
+    uint256 internal constant ATTESTORS = 8;
+    /// @dev For each unit of an attestor's weight.
+    uint256 internal constant BOND = 10 * USD;
 
     address internal constant PROPOSER = address(0xA001);
     address internal constant GUARDIAN = address(0xA002);
@@ -161,11 +163,19 @@ abstract contract Market {
         escrow = IUsageEscrow(VM.deployCode("UsageEscrow.sol:UsageEscrow", abi.encode(_deployment())));
 
         ICommitteeAttestor.Member[] memory members = new ICommitteeAttestor.Member[](3);
-        for (uint256 i; i < 3; ++i) members[i] = _member(i);
-        committee = _committee(members, 2);
+        for (uint256 i; i < 3; ++i) members[i] = _member(i, i == 0 ? 2 : 1);
+        committee = _committee(members, 3);
         members = new ICommitteeAttestor.Member[](1);
-        members[0] = _member(3);
+        members[0] = _member(3, 1);
         lone = _committee(members, 1);
+        for (uint256 i; i < 3; ++i) _bond(committee, i, i == 0 ? 2 : 1);
+        _bond(lone, 3, 1);
+    }
+
+    function _bond(ICommitteeAttestor attestor, uint256 i, uint256 weight) private {
+        _mint(attestorPayees[i], weight * BOND, address(attestor));
+        VM.prank(attestorPayees[i]);
+        attestor.postBond(_signer(i), uint16(weight));
     }
 
     /// @dev UsageEscrow's constructor names the fields.
@@ -190,7 +200,7 @@ abstract contract Market {
         ICommitteeAttestor.Member[] memory members,
         uint64 threshold
     ) private returns (ICommitteeAttestor) {
-        bytes memory arguments = abi.encode(escrow, members, threshold);
+        bytes memory arguments = abi.encode(escrow, BOND, members, threshold);
         return ICommitteeAttestor(VM.deployCode("CommitteeAttestor.sol:CommitteeAttestor", arguments));
     }
 
@@ -336,8 +346,13 @@ abstract contract Market {
         return AssetId.unwrap(plans[plan - 1].assetId);
     }
 
-    function _member(uint256 i) internal view returns (ICommitteeAttestor.Member memory) {
-        return ICommitteeAttestor.Member(abi.encodePacked(attestors[i]), attestorPayees[i]);
+    function _member(uint256 i, uint256 weight) internal view returns (ICommitteeAttestor.Member memory) {
+        return ICommitteeAttestor.Member(_signer(i), uint16(weight), attestorPayees[i]);
+    }
+
+    /// @dev An attestor as an ERC-7913 signer.
+    function _signer(uint256 i) internal view returns (bytes memory) {
+        return abi.encodePacked(attestors[i]);
     }
 
     function _restrict(address target, uint64 role, bytes4 first, bytes4 second) private {
@@ -381,7 +396,7 @@ abstract contract Market {
     function _loneProof(bytes32 digest) internal view returns (bytes memory) {
         bytes[] memory signers = new bytes[](1);
         bytes[] memory signatures = new bytes[](1);
-        signers[0] = abi.encodePacked(attestors[3]);
+        signers[0] = _signer(3);
         (uint8 v, bytes32 r, bytes32 s) = VM.sign(attestorKeys[3], digest);
         signatures[0] = abi.encodePacked(r, s, v);
         return abi.encode(signers, signatures);

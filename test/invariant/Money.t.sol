@@ -30,6 +30,7 @@ contract Campaign is Attackers {
         _see(Machine.Version, 2, Verb.Publish);
         for (uint256 i = 1; i <= plans.length; ++i) _see(Machine.Plan, i, Verb.CreatePlan);
         _see(Machine.Rotation, 0, Verb.Deploy);
+        for (uint256 i; i < 4; ++i) _see(Machine.Bond, 2 * i, Verb.PostBond);
         for (uint256 i = 1; i <= OPERATORS; ++i) _addStake(i, operatorOwners[i - 1], 100 * USD);
         for (uint256 i; i < 8; ++i) _buy(1 + (i % plans.length), 1 + (i % 2), i % 3, 20 * USD);
     }
@@ -45,6 +46,10 @@ contract Campaign is Attackers {
     function windUp() external {
         VM.warp(clock);
         _releaseAll();
+        for (uint256 i; i < ATTESTORS; ++i) {
+            _leaveCommittee(i, attestorPayees[i]);
+            _leaveCommittee(i, OUTSIDER);
+        }
         _endAll();
         for (uint256 i = 1; i <= OPERATORS; ++i) {
             if (pools[i].income > 0) _payPool(i);
@@ -99,7 +104,7 @@ contract Campaign is Attackers {
             " % landed and the others were refused as foreseen; "
         );
         say(string.concat(line, VM.toString(attacks), " attacks, all of them refused"));
-        string[13] memory names = _names();
+        string[14] memory names = _names();
         line = "";
         for (uint256 i; i < names.length; ++i) {
             uint256 sum = sums[uint256(Count.Settlements) + i];
@@ -109,7 +114,7 @@ contract Campaign is Attackers {
     }
 
     /// @dev Of what is counted, but for what came of the calls.
-    function _names() private pure returns (string[13] memory) {
+    function _names() private pure returns (string[14] memory) {
         return
             [
                 "settlements",
@@ -124,6 +129,7 @@ contract Campaign is Attackers {
                 "recalls",
                 "rotations",
                 "jailings",
+                "equivocations",
                 "acts of governance"
             ];
     }
@@ -159,6 +165,14 @@ contract Campaign is Attackers {
         }
     }
 
+    function _leaveCommittee(uint256 attestor, address holder) private {
+        Bond storage bond = bonds[attestor][holder];
+        if (bond.weight == 0) return;
+        if (bond.readyAt == 0) _thawBond(attestor, holder);
+        if (clock <= bond.readyAt) _pass(bond.readyAt + 1 - clock);
+        _withdrawBond(attestor, holder);
+    }
+
     /// @dev All who back an operator, once nothing is frozen there.
     function _leavePool(uint256 operator) private {
         uint256 until = pools[operator].frozenUntil;
@@ -190,8 +204,9 @@ contract Campaign is Attackers {
         for (uint256 i; i < _claimantCount(); ++i) {
             if (claimable[_claimant(i)] > 0) _withdrawClaimable(_claimant(i));
         }
-        for (uint256 i; i < ATTESTORS; ++i) {
-            if (_incomeOf(i) > 0) _withdrawIncome(i);
+        for (uint256 i; i < _earnerCount(); ++i) {
+            if (incomeOf[address(committee)][_earner(i)] > 0) _withdrawIncome(address(committee), _earner(i));
+            if (incomeOf[address(lone)][_earner(i)] > 0) _withdrawIncome(address(lone), _earner(i));
         }
         if (fees > 0) _withdrawFees();
         if (proceeds[BENEFICIARY] > 0) _withdrawProceeds(BENEFICIARY);
@@ -234,7 +249,7 @@ contract Campaign is Attackers {
 
 /// @title The market under random calls from everybody
 contract MoneyTest {
-    uint256 internal constant COUNT = 77;
+    uint256 internal constant COUNT = 81;
 
     Campaign private _campaign;
 
@@ -307,7 +322,7 @@ contract MoneyTest {
             Stakers.slash.selector,
             Stakers.freeze.selector
         ];
-        bytes4[22] memory others = [
+        bytes4[26] memory others = [
             Publishers.recall.selector,
             Publishers.derive.selector,
             Publishers.setPolicy.selector,
@@ -317,6 +332,10 @@ contract MoneyTest {
             Publishers.serve.selector,
             Attestors.rotate.selector,
             Attestors.withdrawIncome.selector,
+            Attestors.postBond.selector,
+            Attestors.thawBond.selector,
+            Attestors.withdrawBond.selector,
+            Attestors.equivocate.selector,
             Payees.payPool.selector,
             Payees.payAsset.selector,
             Payees.distribute.selector,
@@ -356,8 +375,8 @@ contract MoneyTest {
         selectors = new bytes4[](COUNT);
         for (uint256 i; i < 19; ++i) selectors[_place(i)] = licensees[i];
         for (uint256 i; i < 16; ++i) selectors[_place(19 + i)] = settlers[i];
-        for (uint256 i; i < 22; ++i) selectors[_place(35 + i)] = others[i];
-        for (uint256 i; i < 20; ++i) selectors[_place(57 + i)] = attackers[i];
+        for (uint256 i; i < 26; ++i) selectors[_place(35 + i)] = others[i];
+        for (uint256 i; i < 20; ++i) selectors[_place(61 + i)] = attackers[i];
     }
 
     /// @dev Where one of them stands: forge draws places.

@@ -5,12 +5,12 @@ import {IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {IRevenueWaterfall} from "../../contracts/interfaces/IRevenueWaterfall.sol";
 import {IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {AssetId, PayeeId} from "../../contracts/types/Ids.sol";
-import {Attestors} from "./Attestors.sol";
 import {Count} from "./Ledger.sol";
+import {Publishers} from "./Publishers.sol";
 import {Pool, StakeModel} from "./StakeModel.sol";
 
 /// @title What was earned: passed on by anybody, and fetched by those whose it is
-abstract contract Payees is Attestors {
+abstract contract Payees is Publishers {
     uint256 private constant MOST_PAYEES = 8;
 
     function payPool(uint256 seed) external attempt(seed) {

@@ -13,18 +13,15 @@ import {
     LicenseStatus
 } from "../../contracts/interfaces/IUsageEscrow.sol";
 import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
+import {Attestors} from "./Attestors.sol";
 import {Count} from "./Ledger.sol";
 import {Claim, License, Model, Shares, Usage} from "./Model.sol";
 import {Pool, StakeModel} from "./StakeModel.sol";
-import {Stakers} from "./Stakers.sol";
 import {Machine, Verb} from "./Statuses.sol";
-import {VM} from "./Vm.sol";
 
 /// @title Batches: what attestors sign, and what anybody settles, releases and collects
-abstract contract Settlers is Stakers {
+abstract contract Settlers is Attestors {
     uint256 internal constant MOST_ENTRIES = 12;
-    /// @dev Of the first, and only, member of `lone`.
-    uint256 internal constant LONE = 1 << 3;
 
     /// @dev The signers are attestors, a bit each by their numbers in `attestorKeys`.
     struct Draft {
@@ -328,7 +325,7 @@ abstract contract Settlers is Stakers {
         _count(Count.Releases);
     }
 
-    /// @dev In equal parts to those who signed; what doesn't divide goes to the first of them.
+    /// @dev To those who signed, by their weights; what doesn't divide goes to the first of them.
     function _collect(uint256 i) internal {
         Batch storage batch = batches[i];
         uint256 plan = PlanId.unwrap(batch.header.planId);
@@ -344,12 +341,16 @@ abstract contract Settlers is Stakers {
         _see(Machine.Batch, i, Verb.ShareIncome);
         _requireBatch(batch);
 
-        uint256[] memory signers = _signersOf(plan, batch.signers);
-        uint256 part = share / signers.length;
+        Seat[] memory signers = _signersOf(plan, batch.signers);
+        uint256 weight;
+        for (uint256 j; j < signers.length; ++j) weight += signers[j].weight;
+        uint256 rest = share;
         for (uint256 j; j < signers.length; ++j) {
-            uint256 first = j == 0 ? share - part * signers.length : 0;
-            incomeOf[attestor][attestorPayees[signers[j]]] += part + first;
+            uint256 part = (share * signers[j].weight) / weight;
+            incomeOf[attestor][attestorPayees[signers[j].attestor]] += part;
+            rest -= part;
         }
+        incomeOf[attestor][attestorPayees[signers[0].attestor]] += rest;
         uncollected -= share;
         incomes[attestor] += share;
         _count(Count.Collections);
@@ -574,89 +575,5 @@ abstract contract Settlers is Stakers {
         if (VersionId.unwrap(versionId) >> 32 != MODEL) return type(uint40).max;
         uint256 at = recalledAt[uint32(VersionId.unwrap(versionId)) - 1];
         return at == 0 ? type(uint40).max : at + Model.NOTICE;
-    }
-
-    // Attestors
-
-    /// @dev Enough attestors of a plan to vouch for a batch: of the committee in force, or now and then of the one before, whose
-    /// time may be over.
-    function _quorum(uint256 plan) internal returns (uint256) {
-        if (_isLone(plan)) return LONE;
-        uint256 present = _presentRotation();
-        return _quorumOf(present > 0 && _draw(8) == 0 ? present - 1 : present);
-    }
-
-    /// @dev As many members of a committee as it asks for, or some more.
-    function _quorumOf(uint256 number) internal returns (uint256 signers) {
-        Rotation memory rotation = rotations[number];
-        uint256 start = _draw(rotation.members.length);
-        for (uint256 i; i < rotation.members.length; ++i) {
-            if (i < rotation.threshold || _draw(3) == 0) {
-                signers |= 1 << rotation.members[(start + i) % rotation.members.length];
-            }
-        }
-    }
-
-    /// @dev The note by which an attestor says who signed: all of one committee whose signatures count, the one in force if
-    /// it can be that. Zero is that it doesn't vouch.
-    function _noteOf(uint256 plan, uint256 signers) internal view returns (uint48 note) {
-        if (_isLone(plan)) return signers == LONE ? 1 : 0;
-        uint256 present = _presentRotation();
-        note = _noteOfRotation(present, signers);
-        if (note == 0 && present > 0 && _counts(present - 1)) note = _noteOfRotation(present - 1, signers);
-    }
-
-    function _noteOfRotation(uint256 number, uint256 signers) internal view returns (uint48) {
-        Rotation memory rotation = rotations[number];
-        uint256 bits;
-        uint256 count;
-        for (uint256 i; i < rotation.members.length; ++i) {
-            if ((signers >> rotation.members[i]) & 1 == 0) continue;
-            bits |= 1 << i;
-            signers ^= 1 << rotation.members[i];
-            ++count;
-        }
-        return signers == 0 && count >= rotation.threshold ? uint48((number << 32) | bits) : 0;
-    }
-
-    /// @dev The attestors of a note, in their committee's order.
-    function _signersOf(uint256 plan, uint48 note) internal view returns (uint256[] memory signers) {
-        uint256[] memory members = rotations[note >> 32].members;
-        if (_isLone(plan)) {
-            members = new uint256[](1);
-            members[0] = 3;
-        }
-        uint256 count;
-        signers = new uint256[](members.length);
-        for (uint256 i; i < members.length; ++i) {
-            if ((note >> i) & 1 == 1) signers[count++] = members[i];
-        }
-        assembly ("memory-safe") {
-            mstore(signers, count)
-        }
-    }
-
-    /// @dev The proof by the attestors of a bit field, signers ascending by their hash.
-    function _proof(bytes32 digest, uint256 mask) internal view returns (bytes memory) {
-        uint256[] memory signing = new uint256[](ATTESTORS);
-        uint256 count;
-        for (uint256 i; i < ATTESTORS; ++i) {
-            if ((mask >> i) & 1 == 0) continue;
-            uint256 at = count++;
-            for (; at > 0 && _rank(signing[at - 1]) > _rank(i); --at) signing[at] = signing[at - 1];
-            signing[at] = i;
-        }
-        bytes[] memory signers = new bytes[](count);
-        bytes[] memory signatures = new bytes[](count);
-        for (uint256 i; i < count; ++i) {
-            signers[i] = abi.encodePacked(attestors[signing[i]]);
-            (uint8 v, bytes32 r, bytes32 s) = VM.sign(attestorKeys[signing[i]], digest);
-            signatures[i] = abi.encodePacked(r, s, v);
-        }
-        return abi.encode(signers, signatures);
-    }
-
-    function _rank(uint256 attestor) private view returns (bytes32) {
-        return keccak256(abi.encodePacked(attestors[attestor]));
     }
 }

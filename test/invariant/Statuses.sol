@@ -2,7 +2,7 @@
 pragma solidity 0.8.30;
 
 import {VersionStatus} from "../../contracts/interfaces/IAssetRegistry.sol";
-import {RotationStatus} from "../../contracts/interfaces/ICommitteeAttestor.sol";
+import {BondStatus, RotationStatus} from "../../contracts/interfaces/ICommitteeAttestor.sol";
 import {PlanStatus} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {OperatorStatus} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
@@ -17,7 +17,8 @@ enum Machine {
     License,
     Batch,
     Operator,
-    Rotation
+    Rotation,
+    Bond
 }
 
 /// @dev What moves statuses, by its name in docs/states.md. `Nothing` is every act that isn't drawn.
@@ -43,7 +44,11 @@ enum Verb {
     AddStake,
     Withdraw,
     Slash,
-    Rotate
+    Rotate,
+    PostBond,
+    ThawBond,
+    WithdrawBond,
+    Report
 }
 
 /// @title Every status before and after every act
@@ -80,6 +85,7 @@ abstract contract Statuses is Checks {
         _requireStatus(Machine.Plan, 1 + (turn % plans.length));
         _requireStatus(Machine.License, 1 + (turn % ledger.length));
         _requireStatus(Machine.Rotation, turn % (rotations.length + 1));
+        _requireStatus(Machine.Bond, turn % (2 * ATTESTORS));
         if (batches.length > 0) _requireStatus(Machine.Batch, turn % batches.length);
     }
 
@@ -92,6 +98,7 @@ abstract contract Statuses is Checks {
             if (batches[i].status != BatchStatus.Collected) _requireStatus(Machine.Batch, i);
         }
         for (uint256 i; i <= rotations.length; ++i) _requireStatus(Machine.Rotation, i);
+        for (uint256 i; i < 2 * ATTESTORS; ++i) _requireStatus(Machine.Bond, i);
     }
 
     function _statusOf(Machine machine, uint256 id) private view returns (uint8) {
@@ -100,7 +107,8 @@ abstract contract Statuses is Checks {
         if (machine == Machine.License) return uint8(escrow.statusOf(_id(id)));
         if (machine == Machine.Batch) return uint8(escrow.batchStatusOf(batches[id].id));
         if (machine == Machine.Operator) return uint8(staking.statusOf(OperatorId.wrap(uint24(id))));
-        return uint8(committee.statusOf(id));
+        if (machine == Machine.Rotation) return uint8(committee.statusOf(id));
+        return uint8(_attestorOf(id / 2).bondStatusOf(_signer(id / 2), _bondHolder(id)));
     }
 
     function _statusDue(Machine machine, uint256 id) private view returns (uint8) {
@@ -109,7 +117,8 @@ abstract contract Statuses is Checks {
         if (machine == Machine.License) return uint8(_licenseStatus(id));
         if (machine == Machine.Batch) return uint8(_batchStatus(id));
         if (machine == Machine.Operator) return uint8(_operatorStatus(id));
-        return uint8(_rotationStatus(id));
+        if (machine == Machine.Rotation) return uint8(_rotationStatus(id));
+        return uint8(_bondStatus(id));
     }
 
     function _versionStatus(uint256 version) internal view returns (VersionStatus) {
@@ -150,6 +159,17 @@ abstract contract Statuses is Checks {
         return _counts(number) ? RotationStatus.Former : RotationStatus.Past;
     }
 
+    function _bondStatus(uint256 id) internal view returns (BondStatus) {
+        Bond storage bond = bonds[id / 2][_bondHolder(id)];
+        if (bond.weight == 0) return bond.isSlashed ? BondStatus.Slashed : BondStatus.None;
+        if (bond.readyAt == 0) return BondStatus.Posted;
+        return clock > bond.readyAt ? BondStatus.Thawed : BondStatus.Thawing;
+    }
+
+    function _bondHolder(uint256 id) private view returns (address) {
+        return id % 2 == 0 ? attestorPayees[id / 2] : OUTSIDER;
+    }
+
     function _requireEdge(Machine machine, uint8 from, uint8 to, Verb verb) private pure {
         if (from == to) return;
         bool isDrawn;
@@ -159,6 +179,7 @@ abstract contract Statuses is Checks {
         if (machine == Machine.Batch) isDrawn = _isBatchEdge(BatchStatus(from), BatchStatus(to), verb);
         if (machine == Machine.Operator) isDrawn = _isOperatorEdge(OperatorStatus(from), OperatorStatus(to), verb);
         if (machine == Machine.Rotation) isDrawn = _isRotationEdge(RotationStatus(from), RotationStatus(to), verb);
+        if (machine == Machine.Bond) isDrawn = _isBondEdge(BondStatus(from), BondStatus(to), verb);
         require(isDrawn, "9: a status moved where docs/states.md has no arrow");
     }
 
@@ -222,5 +243,14 @@ abstract contract Statuses is Checks {
         // One after the other, and several while nobody looked.
         if (verb == Verb.Time) return from != RotationStatus.None && uint8(to) > uint8(from);
         return false;
+    }
+
+    function _isBondEdge(BondStatus from, BondStatus to, Verb verb) private pure returns (bool) {
+        bool isOnItsWay = from == BondStatus.Thawing || from == BondStatus.Thawed;
+        if (verb == Verb.PostBond) return to == BondStatus.Posted && (from == BondStatus.None || isOnItsWay);
+        if (verb == Verb.ThawBond) return from == BondStatus.Posted && to == BondStatus.Thawing;
+        if (verb == Verb.WithdrawBond) return from == BondStatus.Thawed && to == BondStatus.None;
+        if (verb == Verb.Report) return to == BondStatus.Slashed && (from == BondStatus.Posted || isOnItsWay);
+        return verb == Verb.Time && from == BondStatus.Thawing && to == BondStatus.Thawed;
     }
 }
