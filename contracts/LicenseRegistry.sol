@@ -7,6 +7,7 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
 import {
+    ChargeTerms,
     ILicenseRegistry,
     Offer,
     PlanShares,
@@ -143,6 +144,26 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
     function termsOf(PlanId planId) public view returns (PlanTerms memory terms) {
         terms = _terms[planId];
         require(AssetId.unwrap(terms.assetId) != 0, PlanUnknown(planId));
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function chargeTermsOf(PlanId planId) external view returns (ChargeTerms memory) {
+        PlanTerms storage terms = _terms[planId];
+        require(AssetId.unwrap(terms.assetId) != 0, PlanUnknown(planId));
+        return
+            ChargeTerms({
+                assetId: terms.assetId,
+                attestor: terms.attestor,
+                publisherBps: terms.publisherBps,
+                attestorBps: terms.attestorBps,
+                holdPeriod: terms.holdPeriod,
+                rates: terms.rates,
+                levels: terms.levels,
+                minimumSpend: terms.minimumSpend,
+                cap: terms.cap,
+                termPeriod: terms.termPeriod,
+                renewable: terms.renewable
+            });
     }
 
     /// @inheritdoc ILicenseRegistry

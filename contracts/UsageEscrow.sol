@@ -6,10 +6,9 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
-import {ILicenseRegistry, PlanShares, PlanTerms, ServiceLevels} from "./interfaces/ILicenseRegistry.sol";
+import {ILicenseRegistry} from "./interfaces/ILicenseRegistry.sol";
 import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking} from "./interfaces/IPerformanceStaking.sol";
 import {IRevenueWaterfall} from "./interfaces/IRevenueWaterfall.sol";
@@ -17,21 +16,24 @@ import {
     Authorization,
     BatchHeader,
     BatchStatus,
-    EntryStatus,
     IUsageEscrow,
     LicenseStatus,
-    Purchase
+    Purchase,
+    VoucherKey,
+    VoucherKeyStatus
 } from "./interfaces/IUsageEscrow.sol";
+import {BatchBook, BatchDesk} from "./libraries/BatchDesk.sol";
 import {BatchHash} from "./libraries/BatchHash.sol";
 import {Bps} from "./libraries/Bps.sol";
-import {ServiceLevelMath} from "./libraries/ServiceLevelMath.sol";
-import {Till} from "./libraries/Till.sol";
-import {LicenseBook, LicenseDesk} from "./libraries/LicenseDesk.sol";
+import {IncomeBook} from "./libraries/IncomeBook.sol";
+import {LicenseBook} from "./libraries/LicenseBook.sol";
+import {LicenseDesk} from "./libraries/LicenseDesk.sol";
 import {Outcomes} from "./libraries/Outcomes.sol";
 import {PaymentHash} from "./libraries/PaymentHash.sol";
-import {Tariff, UsageCharge} from "./libraries/UsageCharge.sol";
-import {UsageEntry, UsageEntryLib} from "./libraries/UsageEntry.sol";
-import {Account, AccountLib, Aside} from "./types/Account.sol";
+import {SettlementRules} from "./libraries/SettlementRules.sol";
+import {Till} from "./libraries/Till.sol";
+import {VoucherDesk} from "./libraries/VoucherDesk.sol";
+import {AccountLib} from "./types/Account.sol";
 import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "./types/Ids.sol";
 
 /// @title The escrow
@@ -49,14 +51,13 @@ import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "./types/Ids.sol
 /// UNITS AND ROUNDING: money in currency units, times in Unix seconds. A price rounds down to the payer's gain; a split's
 /// remainder is the operator's.
 contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTransient {
+    using BatchDesk for BatchBook;
     using LicenseDesk for LicenseBook;
+    using VoucherDesk for LicenseBook;
     using SafeCast for uint256;
-    using ServiceLevelMath for ServiceLevels;
-    using UsageCharge for Tariff;
-    using Outcomes for bytes;
 
     uint256 public constant MAX_FEE_BPS = Bps.MAX_FEE;
-    uint256 public constant MAX_ENTRIES = 2_000;
+    uint256 public constant MAX_ENTRIES = Outcomes.MOST;
     uint256 public constant PAUSE_PERIOD = 7 days;
     /// @dev More would leave too little room in the account's 64 bits.
     uint8 public constant MAX_DECIMALS = 8;
@@ -70,18 +71,13 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     address public immutable TREASURY;
     uint256 public immutable EPOCH_PERIOD;
     uint256 public immutable WINDOW_PERIOD;
-    /// @dev What breaches of service levels are counted in: so long that what settles within a window is at most six of them
-    /// late, and no longer than an epoch where that is long enough.
-    uint256 private immutable BREACH_DAY;
     /// @dev One whole unit of the currency.
     uint256 private immutable UNIT;
 
     Till private _till;
     LicenseBook private _book;
-    mapping(bytes32 lane => Lane) private _lanes;
-    mapping(bytes32 batchId => Batch) private _batches;
-    mapping(OperatorId operatorId => OperatorIncome) private _operatorIncomes;
-    mapping(AssetId assetId => uint256) public assetIncomeOf;
+    BatchBook private _batches;
+    IncomeBook private _incomes;
 
     struct Deployment {
         address authority;
@@ -126,7 +122,6 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         TREASURY = d.treasury;
         EPOCH_PERIOD = d.epochPeriod;
         WINDOW_PERIOD = d.windowPeriod;
-        BREACH_DAY = Math.max(d.epochPeriod, Math.ceilDiv(d.windowPeriod, 5));
         UNIT = 10 ** decimals;
         _setFee(d.feeBps);
         _till.depositCeiling = d.depositCeiling;
@@ -254,6 +249,16 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         _till.pay(CURRENCY, to, amount);
     }
 
+    /// @inheritdoc IUsageEscrow
+    function addVoucherKey(LicenseId licenseId, bytes calldata key, uint56 cap) external {
+        _book.addVoucherKey(licenseId, key, cap);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function revokeVoucherKey(LicenseId licenseId, bytes calldata key) external {
+        _book.revokeVoucherKey(licenseId, key, EPOCH_PERIOD + WINDOW_PERIOD);
+    }
+
     // Terms
 
     /// @inheritdoc IUsageEscrow
@@ -282,42 +287,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         bytes calldata proof
     ) external nonReentrant returns (bytes32 batchId) {
         batchId = batchIdOf(header);
-        PlanTerms memory plan = LICENSES.termsOf(header.planId);
-        _requireSettleable(batchId, header, entries, plan);
-        uint48 signers = plan.attestor.vouches(batchId, proof);
-        require(signers != 0, BatchNotVouchedFor(batchId, address(plan.attestor)));
-
-        _advanceLane(header, entries);
-        uint256 discountBps = plan.levels.discountOf(header.availabilityBps, header.p95TtftMs, header.samples);
-        Tariff memory tariff = UsageCharge.tariffOf(header, plan, discountBps, UNIT);
-        (uint256 charged, bytes memory outcomes, Account[] memory accounts) = _assess(tariff, header, entries);
-        _store(header, entries, accounts, outcomes);
-        bool isJailed = STAKING.charge(_chargeOf(header, charged, discountBps));
-        _batches[batchId] = Batch({
-            operatorId: header.operatorId,
-            planId: header.planId,
-            releasableAt: (block.timestamp + plan.holdPeriod).toUint40(),
-            charged: charged.toUint64(),
-            discountBps: uint16(discountBps),
-            feeBps: _till.feeBps,
-            signers: signers,
-            earnsBonus: !isJailed && plan.levels.areMet(discountBps, header.samples),
-            status: BatchStatus.Held
-        });
-
-        emit BatchSettled(
-            batchId,
-            header.operatorId,
-            header.planId,
-            header.versionId,
-            header.sequence,
-            header.epochStart,
-            header.epochEnd,
-            header.root,
-            charged,
-            discountBps,
-            outcomes
-        );
+        _batches.settle(_book, _rules(), batchId, header, entries, proof);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -325,55 +295,48 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         BatchHeader calldata header,
         bytes calldata entries
     ) external view returns (uint256 charged, uint256 discountBps, bytes memory outcomes) {
-        PlanTerms memory plan = LICENSES.termsOf(header.planId);
-        _requireSettleable(batchIdOf(header), header, entries, plan);
+        return _batches.previewSettle(_book, _rules(), batchIdOf(header), header, entries);
+    }
 
-        discountBps = plan.levels.discountOf(header.availabilityBps, header.p95TtftMs, header.samples);
-        Tariff memory tariff = UsageCharge.tariffOf(header, plan, discountBps, UNIT);
-        (charged, outcomes, ) = _assess(tariff, header, entries);
+    /// @inheritdoc IUsageEscrow
+    function settleVouchers(
+        OperatorId operatorId,
+        PlanId planId,
+        bytes calldata vouchers
+    ) external nonReentrant returns (uint256 charged, bytes memory outcomes) {
+        uint256 fee;
+        bytes32 domain = _domainSeparatorV4();
+        (charged, outcomes, fee) = _book.settleVouchers(_incomes, _rules(), domain, operatorId, planId, vouchers);
+        _addFee(fee);
+    }
 
-        STAKING.previewCharge(_chargeOf(header, charged, discountBps));
+    /// @inheritdoc IUsageEscrow
+    function previewVouchers(
+        OperatorId operatorId,
+        PlanId planId,
+        bytes calldata vouchers
+    ) external view returns (uint256 charged, bytes memory outcomes) {
+        return _book.previewVouchers(_rules(), _domainSeparatorV4(), operatorId, planId, vouchers);
     }
 
     /// @inheritdoc IUsageEscrow
     function release(bytes32 batchId) external nonReentrant {
-        Batch memory batch = _batches[batchId];
-        require(batch.status == BatchStatus.Held, BatchNotHeld(batchId, batch.status));
-        require(block.timestamp >= batch.releasableAt, HoldRunning(batchId, batch.releasableAt));
-
-        PlanShares memory shares = LICENSES.sharesOf(batch.planId);
-        Split memory split = _split(batch, shares);
-        _batches[batchId].status = BatchStatus.Released;
-        assetIncomeOf[shares.assetId] += split.publisher;
-        // All that is owed has 64 bits, and this is a part of it.
-        _till.protocolFees += uint64(split.fee);
-        uint256 forPool = STAKING.release(batch.operatorId, batch.charged, split.operator);
-        _creditOperator(batch.operatorId, split.operator - forPool, forPool + split.bonus);
-
-        emit BatchReleased(batchId, batch.operatorId, shares.assetId, split, forPool);
+        _addFee(_batches.release(_incomes, _rules(), batchId));
     }
 
     /// @inheritdoc IUsageEscrow
     function collectAttestorShare(bytes32 batchId) external nonReentrant returns (uint256 amount, uint48 signers) {
-        Batch memory batch = _batches[batchId];
-        require(batch.status == BatchStatus.Released, BatchNotReleased(batchId, batch.status));
-        PlanShares memory shares = LICENSES.sharesOf(batch.planId);
-        require(msg.sender == address(shares.attestor), CallerNotAttestor(batchId, msg.sender));
-
-        (amount, signers) = (_split(batch, shares).attestor, batch.signers);
-        _batches[batchId].status = BatchStatus.Collected;
-
-        emit AttestorShareCollected(batchId, msg.sender, amount);
+        (amount, signers) = _batches.takeAttestorShare(_rules(), batchId);
 
         _till.pay(CURRENCY, msg.sender, amount);
     }
 
     /// @inheritdoc IUsageEscrow
     function payPool(OperatorId operatorId) external nonReentrant returns (uint256 amount) {
-        amount = _operatorIncomes[operatorId].forPool;
+        amount = _incomes.ofOperators[operatorId].forPool;
         require(amount > 0, PoolIncomeEmpty(operatorId));
 
-        _operatorIncomes[operatorId].forPool = 0;
+        _incomes.ofOperators[operatorId].forPool = 0;
 
         emit PoolPaid(operatorId, amount);
 
@@ -383,10 +346,10 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
     /// @inheritdoc IUsageEscrow
     function payAsset(AssetId assetId) external nonReentrant returns (uint256 amount) {
-        amount = assetIncomeOf[assetId];
+        amount = _incomes.ofAssets[assetId];
         require(amount > 0, AssetIncomeEmpty(assetId));
 
-        delete assetIncomeOf[assetId];
+        delete _incomes.ofAssets[assetId];
 
         emit AssetPaid(assetId, amount);
 
@@ -397,10 +360,10 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     /// @inheritdoc IUsageEscrow
     function withdrawEarnings(OperatorId operatorId, address to) external nonReentrant returns (uint256 amount) {
         require(OPERATORS.ownerOf(operatorId) == msg.sender, CallerNotOperator(operatorId, msg.sender));
-        amount = _operatorIncomes[operatorId].earnings;
+        amount = _incomes.ofOperators[operatorId].earnings;
         require(amount > 0, EarningsEmpty(operatorId));
 
-        _operatorIncomes[operatorId].earnings = 0;
+        _incomes.ofOperators[operatorId].earnings = 0;
 
         emit EarningsWithdrawn(operatorId, to, amount);
 
@@ -463,25 +426,22 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
     /// @inheritdoc IUsageEscrow
     function batchOf(bytes32 batchId) external view returns (Batch memory) {
-        return _batches[batchId];
+        return _batches.batches[batchId];
     }
 
     /// @inheritdoc IUsageEscrow
-    function splitOf(bytes32 batchId) external view returns (Split memory split) {
-        Batch memory batch = _batches[batchId];
-        if (batch.status != BatchStatus.None) split = _split(batch, LICENSES.sharesOf(batch.planId));
+    function splitOf(bytes32 batchId) external view returns (Split memory) {
+        return _batches.splitOf(_rules(), batchId);
     }
 
     /// @inheritdoc IUsageEscrow
     function laneOf(OperatorId operatorId, PlanId planId, VersionId versionId) external view returns (Lane memory) {
-        return _lanes[_laneKey(operatorId, planId, versionId)];
+        return _batches.laneOf(operatorId, planId, versionId);
     }
 
     /// @inheritdoc IUsageEscrow
     function batchStatusOf(bytes32 batchId) external view returns (BatchStatus) {
-        Batch memory batch = _batches[batchId];
-        bool isReleasable = batch.status == BatchStatus.Held && block.timestamp >= batch.releasableAt;
-        return isReleasable ? BatchStatus.Releasable : batch.status;
+        return _batches.statusOf(batchId);
     }
 
     /// @inheritdoc IUsageEscrow
@@ -504,13 +464,27 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     }
 
     /// @inheritdoc IUsageEscrow
+    function voucherKeyOf(
+        LicenseId licenseId,
+        uint16 generation,
+        bytes calldata key
+    ) external view returns (VoucherKeyStatus status, VoucherKey memory record) {
+        return _book.voucherKeyOf(licenseId, generation, key);
+    }
+
+    /// @inheritdoc IUsageEscrow
     function upfrontOf(LicenseId licenseId) external view returns (Upfront memory) {
         return _book.upfronts[licenseId];
     }
 
     /// @inheritdoc IUsageEscrow
     function operatorIncomeOf(OperatorId operatorId) external view returns (OperatorIncome memory) {
-        return _operatorIncomes[operatorId];
+        return _incomes.ofOperators[operatorId];
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function assetIncomeOf(AssetId assetId) external view returns (uint256) {
+        return _incomes.ofAssets[assetId];
     }
 
     /// @inheritdoc IUsageEscrow
@@ -557,149 +531,27 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
     /// @dev Credits `amount`, less the protocol fee, to an asset.
     function _creditAsset(AssetId assetId, uint256 amount, uint256 bps) private returns (uint256 fee) {
-        fee = Bps.share(amount, bps);
-        assetIncomeOf[assetId] += amount - fee;
+        fee = _incomes.creditAsset(assetId, amount, bps);
+        _addFee(fee);
+    }
+
+    function _addFee(uint256 fee) private {
         // All that is owed has 64 bits, and this is a part of it.
         _till.protocolFees += uint64(fee);
     }
 
-    function _creditOperator(OperatorId operatorId, uint256 earnings, uint256 forPool) private {
-        OperatorIncome memory income = _operatorIncomes[operatorId];
-        // All that is owed has 64 bits, and these are parts of it.
-        unchecked {
-            income.earnings += uint64(earnings);
-            income.forPool += uint64(forPool);
-        }
-        _operatorIncomes[operatorId] = income;
-    }
-
-    function _requireSettleable(
-        bytes32 batchId,
-        BatchHeader calldata header,
-        bytes calldata entries,
-        PlanTerms memory plan
-    ) private view {
-        require(_batches[batchId].status == BatchStatus.None, BatchSettledBefore(batchId));
-        (uint256 epochStart, uint256 epochEnd) = (header.epochStart, header.epochEnd);
-        require(
-            epochStart < epochEnd && epochEnd - epochStart <= EPOCH_PERIOD,
-            EpochInvalid(epochStart, epochEnd, EPOCH_PERIOD)
-        );
-        require(epochEnd <= block.timestamp, EpochNotEnded(epochEnd, block.timestamp));
-        uint256 closedAt = epochEnd + WINDOW_PERIOD;
-        require(block.timestamp <= closedAt, WindowClosed(closedAt, block.timestamp));
-        _requireFollows(header, entries);
-        require(header.versionId.assetOf() == plan.assetId, VersionNotOfModel(header.versionId, plan.assetId));
-        uint256 usableUntil = ASSETS.usableUntil(header.versionId);
-        require(epochEnd <= usableUntil, VersionNotUsable(header.versionId, usableUntil, epochEnd));
-        require(
-            header.count > 0 && header.availabilityBps <= Bps.WHOLE,
-            SummaryInvalid(header.count, header.availabilityBps)
-        );
-        bytes32 entriesHash = keccak256(entries);
-        require(entriesHash == header.entriesHash, EntriesMismatch(entriesHash, header.entriesHash));
-    }
-
-    /// @dev A batch's number is above its lane's last (numbers of batches that were signed and never settled stay unused,
-    /// since attestors sign one batch a number), and its epoch comes after the last one's, or is the same one and the batch
-    /// goes on where the last part of it ended.
-    function _requireFollows(BatchHeader calldata header, bytes calldata entries) private view {
-        uint256 length = entries.length;
-        require(
-            length > 0 && length % UsageEntryLib.SIZE == 0 && length <= MAX_ENTRIES * UsageEntryLib.SIZE,
-            EntriesMalformed(length)
-        );
-        Lane memory lane = _lanes[_laneKey(header.operatorId, header.planId, header.versionId)];
-        require(header.sequence > lane.sequence, BatchOutOfSequence(header.sequence, lane.sequence));
-        if (header.epochStart == lane.epochStart && header.epochEnd == lane.epochEnd) {
-            uint256 first = UsageEntryLib.at(_offsetOf(entries)).licenseId();
-            require(first > lane.lastLicense, EntriesOutOfOrder(first, lane.lastLicense));
-        } else {
-            require(header.epochStart >= lane.epochEnd, EpochOverlaps(header.epochStart, lane.epochEnd));
-        }
-    }
-
-    function _advanceLane(BatchHeader calldata header, bytes calldata entries) private {
-        uint256 lastOffset = _offsetOf(entries) + entries.length - UsageEntryLib.SIZE;
-        _lanes[_laneKey(header.operatorId, header.planId, header.versionId)] = Lane({
-            sequence: header.sequence,
-            epochStart: header.epochStart,
-            epochEnd: header.epochEnd,
-            lastLicense: uint64(UsageEntryLib.at(lastOffset).licenseId())
-        });
-    }
-
-    /// @dev What a batch makes of the accounts that it names: what it charges in all, the outcome of each entry, and
-    /// each account after it.
-    function _assess(
-        Tariff memory tariff,
-        BatchHeader calldata header,
-        bytes calldata entries
-    ) private view returns (uint256 charged, bytes memory outcomes, Account[] memory accounts) {
-        uint256 count = entries.length / UsageEntryLib.SIZE;
-        outcomes = Outcomes.reserve(count);
-        accounts = new Account[](count);
-        uint256 evenTotals;
-        uint256 oddTotals;
-        uint256 previous;
-        // At most MAX_ENTRIES entries: 64-bit sums of 32-bit meters and of 56-bit charges can't overflow.
-        unchecked {
-            for (uint256 i; i < count; ++i) {
-                UsageEntry entry = UsageEntryLib.at(_offsetOf(entries) + i * UsageEntryLib.SIZE);
-                uint256 licenseId = entry.licenseId();
-                require(licenseId > previous, EntriesOutOfOrder(licenseId, previous));
-                previous = licenseId;
-                evenTotals += entry.evenMeters();
-                oddTotals += entry.oddMeters();
-                Account account = _book.accounts[LicenseId.wrap(uint64(licenseId))];
-                uint256 amount;
-                EntryStatus status;
-                (account, amount, status) = account.hasAside()
-                    ? tariff.chargeBeside(account, _book.asides[LicenseId.wrap(uint64(licenseId))], entry)
-                    : tariff.chargeTo(account, entry);
-                accounts[i] = account;
-                charged += amount;
-                outcomes.put(i, licenseId, amount, uint256(status));
-            }
-        }
-        (uint256 evenSigned, uint256 oddSigned) = UsageEntryLib.lanesOf(header);
-        require(evenTotals == evenSigned && oddTotals == oddSigned, TotalsMismatch());
-    }
-
-    function _store(
-        BatchHeader calldata header,
-        bytes calldata entries,
-        Account[] memory accounts,
-        bytes memory outcomes
-    ) private {
-        unchecked {
-            for (uint256 i; i < accounts.length; ++i) {
-                LicenseId licenseId = LicenseId.wrap(
-                    uint64(UsageEntryLib.at(_offsetOf(entries) + i * UsageEntryLib.SIZE).licenseId())
-                );
-                Account account = accounts[i];
-                _book.accounts[licenseId] = account;
-                if (account.hasAside()) _storeAside(_book.asides[licenseId], header.epochStart, outcomes.amountAt(i));
-            }
-        }
-    }
-
-    /// @dev What was charged for the term before the running one counts there.
-    function _storeAside(Aside storage aside, uint256 epochStart, uint256 amount) private {
-        // A charge is at most what its term has room for: 56 bits.
-        if (epochStart < aside.endedAt) aside.endedSpent += uint56(amount);
-    }
-
-    /// @dev Shares of the gross, which is the charge before the discount: the discount comes out of the operator's.
-    function _split(Batch memory batch, PlanShares memory shares) private pure returns (Split memory split) {
-        uint256 charged = batch.charged;
-        uint256 gross = (charged * Bps.WHOLE) / (Bps.WHOLE - batch.discountBps);
-        split.fee = Bps.share(gross, batch.feeBps);
-        split.publisher = Bps.share(gross, shares.publisherBps);
-        split.attestor = Bps.share(gross, shares.attestorBps);
-        split.operator = charged - split.fee - split.publisher - split.attestor;
-        if (batch.earnsBonus) split.bonus = split.fee / 2;
-        split.fee -= split.bonus;
+    function _rules() private view returns (SettlementRules memory) {
+        return
+            SettlementRules({
+                licenses: LICENSES,
+                assets: ASSETS,
+                operators: OPERATORS,
+                staking: STAKING,
+                epochPeriod: EPOCH_PERIOD,
+                windowPeriod: WINDOW_PERIOD,
+                unit: UNIT,
+                feeBps: _till.feeBps
+            });
     }
 
     function _setFee(uint16 newFeeBps) private {
@@ -710,32 +562,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         emit FeeSet(newFeeBps);
     }
 
-    function _chargeOf(
-        BatchHeader calldata header,
-        uint256 amount,
-        uint256 discountBps
-    ) private view returns (IPerformanceStaking.Charge memory) {
-        return
-            IPerformanceStaking.Charge({
-                operatorId: header.operatorId,
-                planId: header.planId,
-                amount: amount,
-                day: header.epochStart / BREACH_DAY,
-                breached: discountBps > 0
-            });
-    }
-
     function _requireWithin(uint256 period, uint256 shortest, uint256 longest) private pure {
         require(period >= shortest && period <= longest, PeriodOutOfRange(period, shortest, longest));
-    }
-
-    function _laneKey(OperatorId operatorId, PlanId planId, VersionId versionId) private pure returns (bytes32) {
-        return keccak256(abi.encode(operatorId, planId, versionId));
-    }
-
-    function _offsetOf(bytes calldata data) private pure returns (uint256 offset) {
-        assembly ("memory-safe") {
-            offset := data.offset
-        }
     }
 }

@@ -124,8 +124,12 @@ export type { IRevenueWaterfall } from "./contracts/interfaces/IRevenueWaterfall
 export { IRevenueWaterfall__factory } from "./factories/contracts/interfaces/IRevenueWaterfall__factory";
 export type { IUsageEscrow } from "./contracts/interfaces/IUsageEscrow";
 export { IUsageEscrow__factory } from "./factories/contracts/interfaces/IUsageEscrow__factory";
+export type { BatchDesk } from "./contracts/libraries/BatchDesk";
+export { BatchDesk__factory } from "./factories/contracts/libraries/BatchDesk__factory";
 export type { LicenseDesk } from "./contracts/libraries/LicenseDesk";
 export { LicenseDesk__factory } from "./factories/contracts/libraries/LicenseDesk__factory";
+export type { VoucherDesk } from "./contracts/libraries/VoucherDesk";
+export { VoucherDesk__factory } from "./factories/contracts/libraries/VoucherDesk__factory";
 export type { LicenseRegistry } from "./contracts/LicenseRegistry";
 export { LicenseRegistry__factory } from "./factories/contracts/LicenseRegistry__factory";
 export type { AccountHarness } from "./contracts/mocks/AccountHarness";

@@ -64,6 +64,21 @@ struct PlanTerms {
     bytes32 licenseTextHash;
 }
 
+/// @dev What charging a license reads of its plan's terms: its first four words.
+struct ChargeTerms {
+    AssetId assetId;
+    IAttestor attestor;
+    uint16 publisherBps;
+    uint16 attestorBps;
+    uint32 holdPeriod;
+    Rates rates;
+    ServiceLevels levels;
+    uint56 minimumSpend;
+    uint56 cap;
+    uint32 termPeriod;
+    bool renewable;
+}
+
 /// @dev A plan for one buyer, which the model's owner signs by EIP-712, as `Offer`.
 struct Offer {
     PlanTerms terms;
@@ -157,6 +172,9 @@ interface ILicenseRegistry is IERC721 {
 
     /// @notice A plan's terms. Reverts for a plan that doesn't exist.
     function termsOf(PlanId planId) external view returns (PlanTerms memory);
+
+    /// @notice What charging reads of a plan's terms: a part of them that is cheap to read. Reverts for a plan that doesn't exist.
+    function chargeTermsOf(PlanId planId) external view returns (ChargeTerms memory);
 
     /// @notice A plan's shares: a part of its terms that is cheap to read. All zero for a plan that doesn't exist.
     function sharesOf(PlanId planId) external view returns (PlanShares memory);

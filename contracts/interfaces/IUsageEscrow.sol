@@ -85,6 +85,43 @@ enum EntryStatus {
     Stopped
 }
 
+/// @dev What became of one voucher. Only the first three charge anything; what charges nothing changes nothing.
+enum VoucherStatus {
+    Charged,
+    BalanceExhausted,
+    /// The plan's, the licensee's or the key's.
+    CapReached,
+    /// No more than was charged already.
+    NothingDue,
+    UnknownLicense,
+    WrongPlan,
+    WrongOperator,
+    WrongRoad,
+    TermNotRunning,
+    TermClosed,
+    /// No key of the license's has signed it.
+    KeyUnknown,
+    KeyRevoked,
+    GenerationEnded,
+    Stopped
+}
+
+/// @dev Ending: what it signed still counts for a while, since it was revoked or its generation ended; Ended: no more.
+enum VoucherKeyStatus {
+    None,
+    Active,
+    Ending,
+    Ended
+}
+
+/// @dev A key that signs vouchers for a license in one of its generations.
+struct VoucherKey {
+    /// The most that it can bring a term's counter to, in currency units.
+    uint56 cap;
+    /// Until when what it signed counts, in Unix seconds; 0 is for ever.
+    uint40 endsAt;
+}
+
 /// @dev Held from settlement on, Releasable once its hold is over, Collected once the attestor has taken its share.
 enum BatchStatus {
     None,
@@ -229,7 +266,10 @@ interface IUsageEscrow {
     event LicenseLocked(LicenseId indexed licenseId, uint256 stoppedAt, uint256 movableAt);
     event LicenseUnlocked(LicenseId indexed licenseId);
     event LicenseEnded(LicenseId indexed licenseId, uint256 stoppedAt);
-    event GenerationRaised(LicenseId indexed licenseId, uint16 generation);
+    /// @param endsAt Until when vouchers of the generation before count, in Unix seconds
+    event GenerationRaised(LicenseId indexed licenseId, uint16 generation, uint256 endsAt);
+    event VoucherKeyAdded(LicenseId indexed licenseId, uint16 generation, bytes key, uint256 cap);
+    event VoucherKeyEnding(LicenseId indexed licenseId, uint16 generation, bytes key, uint256 endsAt);
     event ThawStarted(LicenseId indexed licenseId, uint256 amount, uint256 readyAt);
     event Withdrawn(LicenseId indexed licenseId, address indexed to, uint256 amount);
 
@@ -245,6 +285,18 @@ interface IUsageEscrow {
         bytes32 root,
         uint256 charged,
         uint256 discountBps,
+        bytes outcomes
+    );
+    /// @param forPool What of the operator's share its pool gets
+    /// @param outcomes Eighteen bytes a voucher, in their order: licenseId (64 bits), term (16 bits), charged (56 bits),
+    /// VoucherStatus (8 bits). A charge for a later term than the account's renews the license to that
+    event VouchersSettled(
+        OperatorId indexed operatorId,
+        PlanId indexed planId,
+        AssetId indexed assetId,
+        uint256 charged,
+        Split split,
+        uint256 forPool,
         bytes outcomes
     );
     /// @param forPool What of the operator's share its pool gets, besides the bonus
@@ -325,6 +377,12 @@ interface IUsageEscrow {
     error UpfrontNone(LicenseId licenseId);
     error VersionNotOfModel(VersionId versionId, AssetId assetId);
     error VersionNotUsable(VersionId versionId, uint256 usableUntil, uint256 epochEnd);
+    error VoucherCapNotRaised(uint256 cap, uint256 current);
+    error VoucherKeyInvalid(bytes key);
+    error VoucherKeyRevoked(LicenseId licenseId, bytes key);
+    error VoucherKeyUnknown(LicenseId licenseId, bytes key);
+    error VouchersMalformed(uint256 length);
+    error VouchersOutOfOrder(LicenseId licenseId, LicenseId previous);
     error WaterfallOfAnotherMarket(address waterfall);
     error WindowClosed(uint256 closedAt, uint256 time);
 
@@ -400,13 +458,24 @@ interface IUsageEscrow {
     /// Nothing may be on its way out meanwhile, and an announced operator or road is forgotten.
     function lock(LicenseId licenseId) external;
 
-    /// @notice Lets a locked license be used again, by its owner of now.
+    /// @notice Lets a locked license be used again, by its owner of now. After a transfer this raises its generation.
     function unlock(LicenseId licenseId) external;
 
     /// @notice Ends a license for ever: no new use. What is missing to the minimum of its term stays due.
     function end(LicenseId licenseId) external;
 
-    /// @notice Ends all grants of a license.
+    /// @notice Lets a key sign vouchers for a license, of its present generation and up to `cap` a term; or raises the cap of a
+    /// key that may. To lower one, revoke it and add another key.
+    /// @param key 20 bytes: the address of an ECDSA key; or 64: the coordinates of a P-256 key
+    /// @param cap The most that it can bring a term's counter to, in currency units
+    function addVoucherKey(LicenseId licenseId, bytes calldata key, uint56 cap) external;
+
+    /// @notice Ends a key: what it signed counts as long as use of the running epoch may still settle, and never again. It
+    /// can't come back in this generation.
+    function revokeVoucherKey(LicenseId licenseId, bytes calldata key) external;
+
+    /// @notice Ends all grants of a license, and all its voucher keys: vouchers of this generation count as long as use of the
+    /// running epoch may still settle.
     function raiseGeneration(LicenseId licenseId) external returns (uint16 generation);
 
     /// @notice Announces the withdrawal of `amount`, in place of any announced before: the wait starts anew. Zero takes
@@ -445,6 +514,28 @@ interface IUsageEscrow {
         BatchHeader calldata header,
         bytes calldata entries
     ) external view returns (uint256 charged, uint256 discountBps, bytes memory outcomes);
+
+    /// @notice Charges licenses on the voucher road what their keys have signed, beyond what their terms' counters say, as far as
+    /// balance and caps go: a voucher pays the rest later. It is divided at once. Anyone may call this; a charge that begins a
+    /// term while the one before can still be claimed, the operator's owner and its signing keys alone may make.
+    /// @param vouchers One after the other, ascending by license, 1 to MAX_ENTRIES: scheme (1), licenseId (8), generation (2),
+    /// term (2), spent (7), then for scheme 0, ECDSA, r (32) and vs (32, EIP-2098), for 1, P-256 over the SHA-256 of the digest,
+    /// qx, qy, r and s (32 each). Signed is the EIP-712
+    /// `Voucher(uint64 licenseId,uint24 operatorId,uint16 generation,uint16 term,uint56 spent)`
+    /// @return charged Currency units
+    /// @return outcomes As in `VouchersSettled`
+    function settleVouchers(
+        OperatorId operatorId,
+        PlanId planId,
+        bytes calldata vouchers
+    ) external returns (uint256 charged, bytes memory outcomes);
+
+    /// @notice What `settleVouchers` would do now for this caller; reverts where it would.
+    function previewVouchers(
+        OperatorId operatorId,
+        PlanId planId,
+        bytes calldata vouchers
+    ) external view returns (uint256 charged, bytes memory outcomes);
 
     /// @notice Divides a batch's charge once its hold is over. Anyone may call this.
     function release(bytes32 batchId) external;
@@ -527,6 +618,14 @@ interface IUsageEscrow {
 
     /// @notice What a batch is up to now.
     function batchStatusOf(bytes32 batchId) external view returns (BatchStatus);
+
+    /// @notice A key's record in a license's generation, and what it is up to now; its end is the generation's, where that comes
+    /// first.
+    function voucherKeyOf(
+        LicenseId licenseId,
+        uint16 generation,
+        bytes calldata key
+    ) external view returns (VoucherKeyStatus status, VoucherKey memory record);
 
     /// @notice What a withdrawal must leave, in currency units: what is missing to the minimum of the running term, and of
     /// terms that are over and not closed.

@@ -9,22 +9,10 @@ import {OperatorStatus} from "../interfaces/IPerformanceStaking.sol";
 import {Authorization, IUsageEscrow, LicenseStatus, Purchase} from "../interfaces/IUsageEscrow.sol";
 import {Account, AccountLib, Aside} from "../types/Account.sol";
 import {AssetId, LicenseId, OperatorId, PlanId} from "../types/Ids.sol";
+import {LicenseBook} from "./LicenseBook.sol";
 import {PaymentHash} from "./PaymentHash.sol";
 import {Thaw} from "./Thaw.sol";
 import {Till, TillLib} from "./Till.sol";
-
-/// @dev All that UsageEscrow keeps of licenses.
-struct LicenseBook {
-    mapping(LicenseId licenseId => Account) accounts;
-    mapping(LicenseId licenseId => Aside) asides;
-    /// Currency units on their way out.
-    mapping(LicenseId licenseId => Thaw) thaws;
-    /// Lower caps that were announced, by their codes.
-    mapping(LicenseId licenseId => Thaw) capCuts;
-    /// Operators and roads that were announced: twice the operator's id, and one more for the voucher road.
-    mapping(LicenseId licenseId => Thaw) serviceChanges;
-    mapping(LicenseId licenseId => IUsageEscrow.Upfront) upfronts;
-}
 
 /// @title What happens to a license between its purchase and its end, but for its use
 /// @notice The part of UsageEscrow that its own 24,576 bytes have no room for: a library that is linked to it for ever and
@@ -32,6 +20,8 @@ struct LicenseBook {
 library LicenseDesk {
     /// @dev Longer than any request takes: one that was served before a stop may end after it, in another epoch.
     uint256 private constant STOP_GRACE = 1 hours;
+    /// @dev The last one, which no owner but a new one reaches.
+    uint256 private constant LAST_GENERATION = type(uint16).max;
 
     // Sets of statuses of a license, a bit each.
     uint256 private constant LAPSED = 1 << uint8(LicenseStatus.Lapsed);
@@ -194,6 +184,8 @@ library LicenseDesk {
         );
         uint256 thawing = book.thaws[licenseId].amount;
         require(thawing == 0, IUsageEscrow.ThawOpen(licenseId, thawing));
+        // One is left, for whoever unlocks it after a transfer.
+        require(account.generation() < LAST_GENERATION, IUsageEscrow.GenerationExhausted(licenseId));
 
         delete book.serviceChanges[licenseId];
         // Timestamps and waits of at most weeks stay far below 2^40.
@@ -210,6 +202,8 @@ library LicenseDesk {
         _requireStatus(book, licenseId, LOCKED);
 
         Aside storage aside = book.asides[licenseId];
+        // A transfer has used up the lock: what the owner before signed is void, since the license stopped a wait ago.
+        if (_escrow().LICENSES().movableAt(licenseId) == 0) account = _raise(book, licenseId, account, aside.stoppedAt);
         aside.stoppedAt = 0;
         book.accounts[licenseId] = account.withAside(aside.endedAt != 0);
 
@@ -229,12 +223,11 @@ library LicenseDesk {
 
     function raiseGeneration(LicenseBook storage book, LicenseId licenseId) external returns (uint16 generation) {
         Account account = _ownAccount(book, licenseId);
-        require(account.generation() < type(uint16).max, IUsageEscrow.GenerationExhausted(licenseId));
+        require(account.generation() + 1 < LAST_GENERATION, IUsageEscrow.GenerationExhausted(licenseId));
 
-        generation = uint16(account.generation() + 1);
-        book.accounts[licenseId] = account.withGeneration(generation);
-
-        emit IUsageEscrow.GenerationRaised(licenseId, generation);
+        account = _raise(book, licenseId, account, block.timestamp);
+        book.accounts[licenseId] = account;
+        return uint16(account.generation());
     }
 
     // Terms
@@ -519,6 +512,24 @@ library LicenseDesk {
         book.upfronts[licenseId] = IUsageEscrow.Upfront(plan.upfrontPrice, paidAt, till.feeBps);
 
         emit IUsageEscrow.UpfrontPaid(licenseId, plan.upfrontPrice, paidAt + plan.holdPeriod);
+    }
+
+    /// @dev Ends a generation at `time`: what was signed in it until then counts for a wait more.
+    function _raise(
+        LicenseBook storage book,
+        LicenseId licenseId,
+        Account account,
+        uint256 time
+    ) private returns (Account) {
+        // Timestamps and waits of at most weeks stay far below 2^40.
+        uint40 endsAt = uint40(time + _waitPeriod());
+        book.generationEnds[licenseId][account.generation()] = endsAt;
+        // Below the last generation.
+        uint16 generation = uint16(account.generation() + 1);
+
+        emit IUsageEscrow.GenerationRaised(licenseId, generation, endsAt);
+
+        return account.withGeneration(generation);
     }
 
     /// @dev No new use: what has begun may still end, and count.

@@ -1,42 +1,64 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-/// @dev What became of what was to be charged, sixteen bytes each: licenseId (64 bits), charged (56 bits), status (8 bits).
+/// @dev What became of what was to be charged: records without gaps, each of a license (64 bits), of a voucher's term (16 bits)
+/// for vouchers alone, of what was charged (56 bits), and of a status (8 bits). They are put in order, at a cursor into memory.
 library Outcomes {
-    uint256 internal constant SIZE = 16;
+    /// @dev How many a call may have.
+    uint256 internal constant MOST = 2_000;
 
-    /// @dev Room for `count` outcomes, and for the rest of the word that `put` writes with the last of them.
-    function reserve(uint256 count) internal pure returns (bytes memory outcomes) {
-        outcomes = new bytes(count * SIZE + 32 - SIZE);
-        // Shortens the array that was just made.
+    uint256 internal constant ENTRY_SIZE = 16;
+    uint256 internal constant VOUCHER_SIZE = 18;
+
+    /// @dev Room for `length` bytes of records, and for the rest of the word that is written with the last of them.
+    function reserve(uint256 length) internal pure returns (bytes memory outcomes) {
+        outcomes = new bytes(length + 32);
         assembly ("memory-safe") {
-            mstore(outcomes, mul(count, SIZE))
+            mstore(outcomes, length)
         }
     }
 
-    /// @dev Writes the `index`-th outcome, and zeros over the next one: outcomes are put in order. `licenseId` has at most 64
-    /// bits, `amount` 56, and `status` 8.
-    function put(
-        bytes memory outcomes,
-        uint256 index,
+    /// @dev Where the first record goes.
+    function start(bytes memory outcomes) internal pure returns (uint256 cursor) {
+        assembly ("memory-safe") {
+            cursor := add(outcomes, 0x20)
+        }
+    }
+
+    /// @dev Ends them at the cursor: what was reserved beyond it is none of them.
+    function finish(bytes memory outcomes, uint256 cursor) internal pure {
+        assembly ("memory-safe") {
+            mstore(outcomes, sub(cursor, add(outcomes, 0x20)))
+        }
+    }
+
+    /// @dev Puts an entry's record. `licenseId` has at most 64 bits, `amount` 56, and `status` 8.
+    function putEntry(
+        uint256 cursor,
         uint256 licenseId,
         uint256 amount,
         uint256 status
-    ) internal pure {
-        // `index` is below the count that was reserved, with a word's room at each.
-        assembly ("memory-safe") {
-            mstore(
-                add(add(outcomes, 0x20), mul(index, SIZE)),
-                or(shl(192, licenseId), or(shl(136, amount), shl(128, status)))
-            )
-        }
+    ) internal pure returns (uint256 next) {
+        return _put(cursor, (licenseId << 192) | (amount << 136) | (status << 128), ENTRY_SIZE);
     }
 
-    /// @dev The amount that was put as the `index`-th outcome.
-    function amountAt(bytes memory outcomes, uint256 index) internal pure returns (uint256 amount) {
-        // `index` is below the count that was reserved, with a word's room at each.
+    /// @dev Puts a voucher's record; `term` has at most 16 bits.
+    function putVoucher(
+        uint256 cursor,
+        uint256 licenseId,
+        uint256 term,
+        uint256 amount,
+        uint256 status
+    ) internal pure returns (uint256 next) {
+        uint256 record = (licenseId << 192) | (term << 176) | (amount << 120) | (status << 112);
+        return _put(cursor, record, VOUCHER_SIZE);
+    }
+
+    /// @dev Writes zeros over what comes after the record: a word's room was reserved for that.
+    function _put(uint256 cursor, uint256 record, uint256 size) private pure returns (uint256 next) {
         assembly ("memory-safe") {
-            amount := shr(200, shl(64, mload(add(add(outcomes, 0x20), mul(index, SIZE)))))
+            mstore(cursor, record)
+            next := add(cursor, size)
         }
     }
 }

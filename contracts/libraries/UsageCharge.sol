@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-import {PlanTerms} from "../interfaces/ILicenseRegistry.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {ChargeTerms} from "../interfaces/ILicenseRegistry.sol";
 import {BatchHeader, EntryStatus} from "../interfaces/IUsageEscrow.sol";
 import {Account, AccountLib, Aside} from "../types/Account.sol";
 import {Bps} from "./Bps.sol";
-import {UsageEntry} from "./UsageEntry.sol";
+import {UsageEntryLib} from "./UsageEntry.sol";
 
 /// @dev What all entries of a batch have in common: worked out once, used for each.
 struct Tariff {
@@ -16,17 +18,17 @@ struct Tariff {
     uint256 termPeriod;
     /// Whether a license starts its next term by being charged for it: one without a minimum does.
     bool renewable;
-    /// The plan's cap a term, in currency units; the highest number is none.
+    /// The plan's cap a term, in currency units; what an account can count is as high as it gets.
     uint256 cap;
     /// One whole unit of the currency.
     uint256 unit;
     /// What is left of a price after the discount.
     uint256 keepBps;
-    uint256 requestRate;
-    uint256 inputTokenRate;
-    uint256 cachedInputTokenRate;
-    uint256 outputTokenRate;
-    uint256 computeMsRate;
+    /// Rates in the lanes opposite to their meters: see UsageEntryLib.
+    uint256 evenRates;
+    uint256 oddRates;
+    /// Whether accounts are stored after that: a preview stores none.
+    bool stores;
 }
 
 /// @dev The charge of one entry to one account. Prices round down, so that the payer gains the fraction.
@@ -36,10 +38,11 @@ library UsageCharge {
 
     function tariffOf(
         BatchHeader calldata header,
-        PlanTerms memory plan,
+        ChargeTerms memory plan,
         uint256 discountBps,
         uint256 unit
     ) internal pure returns (Tariff memory) {
+        (uint256 evenRates, uint256 oddRates) = UsageEntryLib.lanesOf(plan.rates);
         return
             Tariff({
                 parties: AccountLib.attestedParties(header.planId, header.operatorId),
@@ -47,30 +50,54 @@ library UsageCharge {
                 epochEnd: header.epochEnd,
                 termPeriod: plan.termPeriod,
                 renewable: plan.renewable && plan.minimumSpend == 0,
-                cap: plan.cap == 0 ? type(uint256).max : plan.cap,
+                cap: plan.cap == 0 ? AccountLib.MAX_SPENT : plan.cap,
                 unit: unit,
                 keepBps: Bps.WHOLE - discountBps,
-                requestRate: plan.rates.requests,
-                inputTokenRate: plan.rates.inputTokens,
-                cachedInputTokenRate: plan.rates.cachedInputTokens,
-                outputTokenRate: plan.rates.outputTokens,
-                computeMsRate: plan.rates.computeMs
+                evenRates: evenRates,
+                oddRates: oddRates,
+                stores: true
             });
     }
 
-    /// @dev What becomes of `account` when `entry` is charged to it. Where nothing may be charged, it stays as it was.
+    /// @dev Σ meter × rate / RATE_UNITS, less the discount, of meters in their lanes. Meters have 32 bits and rates 48: nothing
+    /// can overflow, and a price has at most 63 bits.
+    function priceOf(Tariff memory tariff, uint256 even, uint256 odd) internal pure returns (uint256) {
+        unchecked {
+            uint256 cost = UsageEntryLib.cost(even, odd, tariff.evenRates, tariff.oddRates);
+            return ((cost / RATE_UNITS) * tariff.keepBps) / Bps.WHOLE;
+        }
+    }
+
+    /// @dev Whether all of `price` can be charged to `account` as it stands: what `chargeTo` makes of nearly every account, told
+    /// with less gas. Where this is so, `account.charged(price)` is all that becomes of it.
+    function isPlain(Tariff memory tariff, Account account, uint256 price) internal pure returns (bool plain) {
+        // A price has at most 63 bits, a counter 56.
+        uint256 spent;
+        unchecked {
+            spent = price + account.spent();
+        }
+        // Zero if nothing speaks against it; all at once, since a branch costs more than what it spares.
+        uint256 against =
+            (account.partiesAndAside() ^ tariff.parties) |
+                SafeCast.toUint(!account.isInTerm(tariff.epochStart, tariff.termPeriod)) |
+                SafeCast.toUint(price > account.balance()) |
+                SafeCast.toUint(spent > tariff.cap);
+        uint256 code = account.capCode();
+        plain = against == 0 && (code == 0 || spent <= AccountLib.capOf(code, tariff.unit));
+    }
+
+    /// @dev What becomes of `account` when `price` is charged to it. Where nothing may be charged, it stays as it was.
     function chargeTo(
         Tariff memory tariff,
         Account account,
-        UsageEntry entry
+        uint256 price
     ) internal pure returns (Account, uint256 amount, EntryStatus status) {
-        if (account.parties() != tariff.parties) return (account, 0, _mismatch(account, tariff.parties));
-
+        if (account.parties() != tariff.parties) return (account, 0, _mismatch(tariff, account));
         (Account running, bool runs) = _inTermOf(tariff, account);
         if (!runs) return (account, 0, EntryStatus.TermNotRunning);
 
-        amount = _charge(tariff, entry);
-        uint256 room = _roomUnderCaps(tariff, running);
+        amount = price;
+        uint256 room = Math.saturatingSub(_capOf(tariff, running), running.spent());
         if (amount > room) (amount, status) = (room, EntryStatus.CapReached);
         uint256 balance = running.balance();
         if (amount > balance) (amount, status) = (balance, EntryStatus.BalanceExhausted);
@@ -83,15 +110,15 @@ library UsageCharge {
         Tariff memory tariff,
         Account account,
         Aside memory aside,
-        UsageEntry entry
+        uint256 price
     ) internal pure returns (Account, uint256 amount, EntryStatus status) {
         if (aside.stoppedAt != 0 && tariff.epochStart >= aside.stoppedAt && account.parties() == tariff.parties) {
             return (account, 0, EntryStatus.Stopped);
         }
-        if (tariff.epochStart >= aside.endedAt) return chargeTo(tariff, account, entry);
+        if (tariff.epochStart >= aside.endedAt) return chargeTo(tariff, account, price);
 
         Account before = account.inEndedTerm(aside.endedAt, aside.endedSpent);
-        (before, amount, status) = chargeTo(tariff, before, entry);
+        (before, amount, status) = chargeTo(tariff, before, price);
         return (account.withBalance(before.balance()), amount, status);
     }
 
@@ -113,35 +140,21 @@ library UsageCharge {
         }
     }
 
-    /// @dev Σ meter × rate / RATE_UNITS, less the discount. Meters have 32 bits and rates 48: nothing can overflow.
-    function _charge(Tariff memory tariff, UsageEntry entry) private pure returns (uint256) {
-        unchecked {
-            uint256 price =
-                (entry.requests() * tariff.requestRate +
-                    entry.inputTokens() * tariff.inputTokenRate +
-                    entry.cachedInputTokens() * tariff.cachedInputTokenRate +
-                    entry.outputTokens() * tariff.outputTokenRate +
-                    entry.computeMs() * tariff.computeMsRate) / RATE_UNITS;
-            return (price * tariff.keepBps) / Bps.WHOLE;
-        }
-    }
-
-    /// @dev What may still be spent in the term under the plan's cap, the licensee's, and the width of the counter.
-    function _roomUnderCaps(Tariff memory tariff, Account account) private pure returns (uint256) {
-        unchecked {
-            uint256 cap = tariff.cap;
-            uint256 own = AccountLib.capOf(account.capCode(), tariff.unit);
+    /// @dev The lowest of the plan's cap, the licensee's, and the width of the counter.
+    function _capOf(Tariff memory tariff, Account account) private pure returns (uint256 cap) {
+        cap = tariff.cap;
+        uint256 code = account.capCode();
+        if (code != 0) {
+            uint256 own = AccountLib.capOf(code, tariff.unit);
             if (own < cap) cap = own;
-            if (cap > AccountLib.MAX_SPENT) cap = AccountLib.MAX_SPENT;
-            uint256 spent = account.spent();
-            return cap > spent ? cap - spent : 0;
         }
     }
 
-    /// @dev Why an account isn't the batch's to charge. `parties` has the layout of an account.
-    function _mismatch(Account account, uint256 parties) private pure returns (EntryStatus) {
+    /// @dev Why an account isn't the batch's to charge.
+    function _mismatch(Tariff memory tariff, Account account) private pure returns (EntryStatus) {
         if (!account.exists()) return EntryStatus.UnknownLicense;
-        Account wanted = Account.wrap(parties);
+        // The parties have the layout of an account.
+        Account wanted = Account.wrap(tariff.parties);
         if (account.planId() != wanted.planId()) return EntryStatus.WrongPlan;
         if (account.operatorId() != wanted.operatorId()) return EntryStatus.WrongOperator;
         return EntryStatus.WrongRoad;

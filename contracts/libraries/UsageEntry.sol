@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
+import {Rates} from "../interfaces/ILicenseRegistry.sol";
 import {BatchHeader} from "../interfaces/IUsageEscrow.sol";
 
 /// @dev One license's usage in a batch, as it stands packed in calldata: licenseId in bits 160–223, then the five
@@ -13,8 +14,11 @@ library UsageEntryLib {
     /// @dev Bytes of an entry in calldata.
     uint256 internal constant SIZE = 28;
 
-    /// @dev The lower half of each of three 64-bit lanes.
-    uint256 private constant LANES = (0xffffffff << 128) | (0xffffffff << 64) | 0xffffffff;
+    // Meters stand alone in lanes of 86 bits, three in a word. Sums of entries are one addition then; and a word of meters times a
+    // word of rates in the opposite order has, in its highest lane, the sum of each meter times its rate. No product of 32 and 48
+    // bits, nor the sum of five, reaches into the next lane, and what is beyond the highest one falls off the word.
+    uint256 private constant LANE = 86;
+    uint256 private constant METER = 0xffffffff;
 
     /// @dev The entry that starts at `offset` of the calldata.
     function at(uint256 offset) internal pure returns (UsageEntry entry) {
@@ -48,20 +52,37 @@ library UsageEntryLib {
         return uint32(UsageEntry.unwrap(entry));
     }
 
-    /// @dev Requests, cached input tokens and compute time, each alone in a lane of 64 bits, so that the sum of entries
-    /// is one addition.
-    function evenMeters(UsageEntry entry) internal pure returns (uint256) {
-        return UsageEntry.unwrap(entry) & LANES;
-    }
-
-    /// @dev Input and output tokens, likewise.
-    function oddMeters(UsageEntry entry) internal pure returns (uint256) {
-        return (UsageEntry.unwrap(entry) >> 32) & (LANES >> 64);
+    /// @dev An entry's meters: requests, cached input tokens and compute time from the highest lane of `even` to its lowest, input
+    /// and output tokens in the two highest of `odd`.
+    function lanes(UsageEntry entry) internal pure returns (uint256 even, uint256 odd) {
+        uint256 word = UsageEntry.unwrap(entry);
+        even =
+            ((word << (2 * LANE - 128)) & (METER << (2 * LANE))) |
+            ((word << (LANE - 64)) & (METER << LANE)) |
+            (word & METER);
+        odd = ((word << (2 * LANE - 96)) & (METER << (2 * LANE))) | ((word << (LANE - 32)) & (METER << LANE));
     }
 
     /// @dev A header's totals in the same lanes.
     function lanesOf(BatchHeader calldata header) internal pure returns (uint256 even, uint256 odd) {
-        even = (uint256(header.requests) << 128) | (uint256(header.cachedInputTokens) << 64) | header.computeMs;
-        odd = (uint256(header.inputTokens) << 64) | header.outputTokens;
+        even =
+            (uint256(header.requests) << (2 * LANE)) |
+            (uint256(header.cachedInputTokens) << LANE) |
+            header.computeMs;
+        odd = (uint256(header.inputTokens) << (2 * LANE)) | (uint256(header.outputTokens) << LANE);
+    }
+
+    /// @dev Rates in the opposite lanes.
+    function lanesOf(Rates memory rates) internal pure returns (uint256 even, uint256 odd) {
+        even = rates.requests | (uint256(rates.cachedInputTokens) << LANE) | (uint256(rates.computeMs) << (2 * LANE));
+        odd = rates.inputTokens | (uint256(rates.outputTokens) << LANE);
+    }
+
+    /// @dev Σ meter × rate, of meters and rates in their lanes.
+    function cost(uint256 even, uint256 odd, uint256 evenRates, uint256 oddRates) internal pure returns (uint256) {
+        // What the products have in their lower lanes has at most 83 bits in each.
+        unchecked {
+            return (even * evenRates + odd * oddRates) >> (2 * LANE);
+        }
     }
 }

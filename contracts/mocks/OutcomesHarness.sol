@@ -5,24 +5,49 @@ import {Outcomes} from "../libraries/Outcomes.sol";
 
 /// @title Outcomes, for tests to call
 contract OutcomesHarness {
-    /// @notice Packs the outcomes.
+    using Outcomes for bytes;
+
+    struct Outcome {
+        uint256 licenseId;
+        uint256 term;
+        uint256 charged;
+        uint256 status;
+    }
+
+    /// @notice Packs the outcomes of entries.
     /// @return packed What Outcomes made of them
-    /// @return amounts What Outcomes reads out of them again
     /// @return neighbour A word that was put into memory right behind them before, and must not have changed
-    function pack(
-        uint256[] memory licenseIds,
-        uint256[] memory charged,
-        uint256[] memory statuses
-    ) external pure returns (bytes memory packed, uint256[] memory amounts, uint256[] memory neighbour) {
-        packed = Outcomes.reserve(charged.length);
+    function packEntries(
+        Outcome[] memory outcomes
+    ) external pure returns (bytes memory packed, uint256[] memory neighbour) {
+        packed = Outcomes.reserve(outcomes.length * Outcomes.ENTRY_SIZE);
+        neighbour = _neighbour();
+        uint256 cursor = packed.start();
+        for (uint256 i; i < outcomes.length; ++i) {
+            Outcome memory each = outcomes[i];
+            cursor = Outcomes.putEntry(cursor, each.licenseId, each.charged, each.status);
+        }
+    }
+
+    /// @notice Packs the outcomes of vouchers, into room for `spare` more.
+    /// @return packed What Outcomes made of them
+    /// @return neighbour As of `packEntries`
+    function packVouchers(
+        Outcome[] memory outcomes,
+        uint256 spare
+    ) external pure returns (bytes memory packed, uint256[] memory neighbour) {
+        packed = Outcomes.reserve((outcomes.length + spare) * Outcomes.VOUCHER_SIZE);
+        neighbour = _neighbour();
+        uint256 cursor = packed.start();
+        for (uint256 i; i < outcomes.length; ++i) {
+            Outcome memory each = outcomes[i];
+            cursor = Outcomes.putVoucher(cursor, each.licenseId, each.term, each.charged, each.status);
+        }
+        packed.finish(cursor);
+    }
+
+    function _neighbour() private pure returns (uint256[] memory neighbour) {
         neighbour = new uint256[](1);
         neighbour[0] = type(uint256).max;
-        amounts = new uint256[](charged.length);
-        for (uint256 i; i < charged.length; ++i) {
-            Outcomes.put(packed, i, licenseIds[i], charged[i], statuses[i]);
-        }
-        for (uint256 i; i < charged.length; ++i) {
-            amounts[i] = Outcomes.amountAt(packed, i);
-        }
     }
 }

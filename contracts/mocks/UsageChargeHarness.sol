@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-import {PlanTerms} from "../interfaces/ILicenseRegistry.sol";
+import {ChargeTerms} from "../interfaces/ILicenseRegistry.sol";
 import {BatchHeader, EntryStatus} from "../interfaces/IUsageEscrow.sol";
 import {Tariff, UsageCharge} from "../libraries/UsageCharge.sol";
 import {UsageEntry} from "../libraries/UsageEntry.sol";
@@ -26,11 +26,12 @@ contract UsageChargeHarness {
         Account account;
         uint256 amount;
         EntryStatus status;
+        bool plain;
     }
 
     function tariffOf(
         BatchHeader calldata header,
-        PlanTerms memory plan,
+        ChargeTerms memory plan,
         uint256 discountBps,
         uint256 unit
     ) external pure returns (Tariff memory) {
@@ -41,12 +42,11 @@ contract UsageChargeHarness {
     function chargeEach(Case[] memory cases) external pure returns (Result[] memory results) {
         results = new Result[](cases.length);
         for (uint256 i; i < cases.length; ++i) {
-            (Account account, uint256 amount, EntryStatus status) = UsageCharge.chargeTo(
-                cases[i].tariff,
-                cases[i].account,
-                cases[i].entry
-            );
-            results[i] = Result(account, amount, status);
+            (Tariff memory tariff, Account account) = (cases[i].tariff, cases[i].account);
+            uint256 price = _priceOf(tariff, cases[i].entry);
+            Result memory result = results[i];
+            result.plain = UsageCharge.isPlain(tariff, account, price);
+            (result.account, result.amount, result.status) = UsageCharge.chargeTo(tariff, account, price);
         }
     }
 
@@ -54,13 +54,21 @@ contract UsageChargeHarness {
     function chargeEachBeside(CaseBeside[] memory cases) external pure returns (Result[] memory results) {
         results = new Result[](cases.length);
         for (uint256 i; i < cases.length; ++i) {
-            (Account account, uint256 amount, EntryStatus status) = UsageCharge.chargeBeside(
-                cases[i].tariff,
-                cases[i].account,
+            (Tariff memory tariff, Account account) = (cases[i].tariff, cases[i].account);
+            uint256 price = _priceOf(tariff, cases[i].entry);
+            Result memory result = results[i];
+            result.plain = UsageCharge.isPlain(tariff, account, price);
+            (result.account, result.amount, result.status) = UsageCharge.chargeBeside(
+                tariff,
+                account,
                 cases[i].aside,
-                cases[i].entry
+                price
             );
-            results[i] = Result(account, amount, status);
         }
+    }
+
+    function _priceOf(Tariff memory tariff, UsageEntry entry) private pure returns (uint256) {
+        (uint256 even, uint256 odd) = entry.lanes();
+        return UsageCharge.priceOf(tariff, even, odd);
     }
 }

@@ -32,8 +32,8 @@ contract UsageEntryHarness {
     /// @notice Adds entries up as settlement does.
     function lanesOfAll(bytes calldata entries) external pure returns (uint256 even, uint256 odd) {
         for (uint256 i; i < entries.length / UsageEntryLib.SIZE; ++i) {
-            even += _at(entries, i).evenMeters();
-            odd += _at(entries, i).oddMeters();
+            (uint256 entryEven, uint256 entryOdd) = _at(entries, i).lanes();
+            (even, odd) = (even + entryEven, odd + entryOdd);
         }
     }
 

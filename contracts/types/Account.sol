@@ -96,6 +96,14 @@ library AccountLib {
         return uint32(Account.unwrap(account) >> EXPIRY);
     }
 
+    /// @dev Whether `time` is within the running term, if terms have that length.
+    function isInTerm(Account account, uint256 time, uint256 termPeriod) internal pure returns (bool) {
+        unchecked {
+            // At or after the expiry, this wraps around to more than any period.
+            return account.expiresAt() - time - 1 < termPeriod;
+        }
+    }
+
     function operatorId(Account account) internal pure returns (OperatorId) {
         return OperatorId.wrap(uint24(Account.unwrap(account) >> OPERATOR));
     }
@@ -120,13 +128,22 @@ library AccountLib {
         return Account.unwrap(account) & CLOSED != 0;
     }
 
-    /// @dev The parties of an account on the attested road, to compare with `attestedParties`.
+    /// @dev The parties of an account, to compare with `attestedParties` or `voucherParties`.
     function parties(Account account) internal pure returns (uint256) {
         return Account.unwrap(account) & PARTY_MASK;
     }
 
+    /// @dev As `parties`, and whether something stands aside: equal to the parties of a batch only where nothing does.
+    function partiesAndAside(Account account) internal pure returns (uint256) {
+        return Account.unwrap(account) & (PARTY_MASK | ASIDE);
+    }
+
     function attestedParties(PlanId plan, OperatorId operator) internal pure returns (uint256) {
         return (uint256(PlanId.unwrap(plan)) << PLAN) | (uint256(OperatorId.unwrap(operator)) << OPERATOR);
+    }
+
+    function voucherParties(PlanId plan, OperatorId operator) internal pure returns (uint256) {
+        return attestedParties(plan, operator) | VOUCHER_ROAD;
     }
 
     /// @dev `amount` is at most MAX_BALANCE.

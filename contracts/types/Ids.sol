@@ -24,6 +24,7 @@ type OperatorId is uint24;
 using {assetsEqual as ==} for AssetId global;
 using {payeesEqual as ==} for PayeeId global;
 using {plansDiffer as !=} for PlanId global;
+using {licensesDiffer as !=, licenseIsAbove as >} for LicenseId global;
 using {operatorsDiffer as !=} for OperatorId global;
 
 function assetsEqual(AssetId a, AssetId b) pure returns (bool) {
@@ -36,6 +37,14 @@ function payeesEqual(PayeeId a, PayeeId b) pure returns (bool) {
 
 function plansDiffer(PlanId a, PlanId b) pure returns (bool) {
     return PlanId.unwrap(a) != PlanId.unwrap(b);
+}
+
+function licensesDiffer(LicenseId a, LicenseId b) pure returns (bool) {
+    return LicenseId.unwrap(a) != LicenseId.unwrap(b);
+}
+
+function licenseIsAbove(LicenseId a, LicenseId b) pure returns (bool) {
+    return LicenseId.unwrap(a) > LicenseId.unwrap(b);
 }
 
 function operatorsDiffer(OperatorId a, OperatorId b) pure returns (bool) {

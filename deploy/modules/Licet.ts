@@ -27,7 +27,11 @@ export default buildModule("Licet", (m) => {
     m.getParameter<number>("stakeThawPeriod"),
   ]);
   const waterfall = m.contract("RevenueWaterfall", [authority, currency, assets]);
-  const desk = m.library("LicenseDesk");
+  const libraries = {
+    BatchDesk: m.library("BatchDesk"),
+    LicenseDesk: m.library("LicenseDesk"),
+    VoucherDesk: m.library("VoucherDesk"),
+  };
   const escrow = m.contract(
     "UsageEscrow",
     [
@@ -45,7 +49,7 @@ export default buildModule("Licet", (m) => {
         depositCeiling: m.getParameter<bigint>("depositCeiling"),
       },
     ],
-    { libraries: { LicenseDesk: desk } },
+    { libraries },
   );
 
   const managed = {

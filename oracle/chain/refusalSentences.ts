@@ -188,6 +188,15 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   VersionNotOfModel: "{versionId:Version} isn't one of asset {assetId}, the plan's model",
   VersionNotUsable:
     "{versionId:Version} can't be charged for after {usableUntil:time}, and the epoch ends on {epochEnd:time}",
+  VoucherCapNotRaised:
+    "The key may bring a term's spending to {current:money} already, and a cap can only be raised, not set to {cap:money}: " +
+    "revoke the key and add another",
+  VoucherKeyInvalid: "{key} is no key: one has 20 bytes, an address, or 64, a point on the curve P-256",
+  VoucherKeyRevoked: "The key {key} of license {licenseId} was revoked, and can't come back: add another",
+  VoucherKeyUnknown: "{key} is no key of license {licenseId} in its present generation",
+  VouchersMalformed:
+    "Vouchers of {length} bytes are none: a call has 1 to 2,000 of them, each of 84 bytes (ECDSA) or 148 (P-256)",
+  VouchersOutOfOrder: "License {licenseId} comes after license {previous}: vouchers must ascend by license",
   WaterfallOfAnotherMarket: "The waterfall {waterfall} is of another currency or another registry of assets",
   WindowClosed: "The batch could settle until {closedAt:time}, and it is {time:time}: it is never charged",
 

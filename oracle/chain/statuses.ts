@@ -6,6 +6,7 @@ export const STATUSES = {
   BatchStatus: ["None", "Held", "Releasable", "Released", "Collected"],
   OperatorStatus: ["Unstaked", "Active", "Jailed"],
   KeyStatus: ["None", "Active", "Expired", "Revoked"],
+  VoucherKeyStatus: ["None", "Active", "Ending", "Ended"],
   RotationStatus: ["None", "Announced", "Present", "Former", "Past"],
   BondStatus: ["None", "Posted", "Thawing", "Thawed", "Slashed"],
 } as const;

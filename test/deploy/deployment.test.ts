@@ -38,7 +38,10 @@ describe("deployment", () => {
   describe("UsageEscrow's constructor", () => {
     const deploy = async (changes: Record<string, unknown> = {}) => {
       const { authority, currency, licenses, operators, staking, waterfall } = market.licet;
-      const desk = await hre.ethers.deployContract("LicenseDesk");
+      const desks = ["BatchDesk", "LicenseDesk", "VoucherDesk"];
+      const libraries = await Promise.all(
+        desks.map(async (name) => [name, await (await hre.ethers.deployContract(name)).getAddress()] as const),
+      );
       const deployment = {
         authority: await authority.getAddress(),
         currency: await currency.getAddress(),
@@ -54,7 +57,7 @@ describe("deployment", () => {
         ...changes,
       };
       return hre.ethers.deployContract("UsageEscrow", [deployment], {
-        libraries: { LicenseDesk: await desk.getAddress() },
+        libraries: Object.fromEntries(libraries),
       });
     };
 
@@ -234,7 +237,7 @@ describe("deployment", () => {
     const names = readdirSync(hre.config.paths.sources)
       .filter((file) => file.endsWith(".sol"))
       .map((file) => path.basename(file, ".sol"))
-      .concat("LicenseDesk");
+      .concat("BatchDesk", "LicenseDesk", "VoucherDesk");
     for (const name of names) {
       it(`has at most 24,000 bytes: ${name}`, async function () {
         if (underCoverage) this.skip();

@@ -1,6 +1,6 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, ZeroHash, type Signer } from "ethers";
+import { id, toBeHex, ZeroHash, type Signer } from "ethers";
 import hre from "hardhat";
 import { OPEN, RESTRICTED } from "../../deploy/roles";
 import {
@@ -215,6 +215,15 @@ const PARTIES: Record<string, Record<string, Party>> = {
       await time.increase(WAIT);
       return market.licet.escrow.connect(by).closeTerm(lapsed);
     }),
+    addVoucherKey: ownerOf("waiting")(({ market, waiting }, by) =>
+      market.licet.escrow.connect(by).addVoucherKey(waiting, KEY, usd(5)),
+    ),
+    revokeVoucherKey: ownerOf("waiting")(({ market, waiting }, by) =>
+      market.licet.escrow.connect(by).revokeVoucherKey(waiting, ATTESTORS[0].address),
+    ),
+    settleVouchers: anybody(({ market, waiting }, by) =>
+      market.licet.escrow.connect(by).settleVouchers(1, 1, `0x00${toBeHex(waiting, 8).slice(2)}${"00".repeat(75)}`),
+    ),
     settle: anybody(({ market, waiting }, by) => settle(market, [entryOf(waiting)], {}, by)),
     release: anybody(({ market, held }, by) => market.licet.escrow.connect(by).release(held)),
     collectAttestorShare: only("the plan's attestor", "CallerNotAttestor", ({ released }, by) => [released, by])(
@@ -261,8 +270,25 @@ const PARTIES: Record<string, Record<string, Party>> = {
   },
 };
 
-/** Which functions of UsageEscrow each function of the library runs for; the others are views. */
-const DESK: Record<string, string> = {
+interface Desk {
+  /** Which function of UsageEscrow each of the library's runs for. */
+  runs: Record<string, string>;
+  views: string[];
+}
+
+const BATCH_DESK: Desk = {
+  runs: { settle: "settle", release: "release", takeAttestorShare: "collectAttestorShare" },
+  views: ["previewSettle", "splitOf", "statusOf", "laneOf"],
+};
+const VOUCHER_DESK: Desk = {
+  runs: {
+    addVoucherKey: "addVoucherKey",
+    revokeVoucherKey: "revokeVoucherKey",
+    settleVouchers: "settleVouchers",
+  },
+  views: ["previewVouchers", "voucherKeyOf"],
+};
+const LICENSE_DESK: Record<string, string> = {
   buy: "buy",
   buyWithPermit: "buyWithPermit",
   buyWithAuthorization: "buyWithAuthorization",
@@ -284,7 +310,11 @@ const DESK: Record<string, string> = {
   takeThawed: "withdraw",
   takeUpfront: "releaseUpfront",
 };
-const DESK_VIEWS = ["statusOf", "committedOf", "encodedAccountOf"];
+const DESKS: Record<string, Desk> = {
+  BatchDesk: BATCH_DESK,
+  LicenseDesk: { runs: LICENSE_DESK, views: ["statusOf", "committedOf", "encodedAccountOf"] },
+  VoucherDesk: VOUCHER_DESK,
+};
 
 describe("parties", () => {
   let ready: Ready;
@@ -326,32 +356,35 @@ describe("parties", () => {
     });
   }
 
-  describe("LicenseDesk", () => {
-    const signatures = async (): Promise<Record<string, string>> => {
-      const name = "contracts/libraries/LicenseDesk.sol";
-      const info = await hre.artifacts.getBuildInfo(`${name}:LicenseDesk`);
-      return info!.output.contracts[name].LicenseDesk.evm.methodIdentifiers;
-    };
-    const nameOf = (signature: string) => signature.slice(0, signature.indexOf("("));
+  for (const [desk, { runs, views }] of Object.entries(DESKS)) {
+    describe(desk, () => {
+      const signatures = async (): Promise<Record<string, string>> => {
+        const name = `contracts/libraries/${desk}.sol`;
+        const info = await hre.artifacts.getBuildInfo(`${name}:${desk}`);
+        return info!.output.contracts[name][desk].evm.methodIdentifiers;
+      };
+      const nameOf = (signature: string) => signature.slice(0, signature.indexOf("("));
 
-    it("has no function but those that UsageEscrow's open ones run, and views", async () => {
-      const names = Object.keys(await signatures()).map(nameOf);
-      expect(names.sort()).to.deep.equal([...Object.keys(DESK), ...DESK_VIEWS].sort());
-      for (const of of Object.values(DESK)) expect(OPEN.UsageEscrow).to.include(of);
-      expect(RESTRICTED.flatMap(({ functions }) => functions.map(nameOf))).not.to.include.members(Object.values(DESK));
-    });
+      it("has no function but those that UsageEscrow's open ones run, and views", async () => {
+        const names = Object.keys(await signatures()).map(nameOf);
+        expect(names.sort()).to.deep.equal([...Object.keys(runs), ...views].sort());
+        for (const of of Object.values(runs)) expect(OPEN.UsageEscrow).to.include(of);
+        const restricted = RESTRICTED.flatMap(({ functions }) => functions.map(nameOf));
+        expect(restricted).not.to.include.members(Object.values(runs));
+      });
 
-    it("refuses every call that isn't UsageEscrow's own: there is nothing in it to change, nor to take", async () => {
-      const desk = await hre.ethers.deployContract("LicenseDesk");
-      for (const [signature, selector] of Object.entries(await signatures())) {
-        if (DESK_VIEWS.includes(nameOf(signature))) continue;
-        const data = `0x${selector}${"01".padStart(64, "0").repeat(20)}`;
-        await expect(ready.market.outsider.sendTransaction({ to: await desk.getAddress(), data }), signature).to.be
-          .reverted;
-      }
-      expect(await hre.ethers.provider.getBalance(desk)).to.equal(0);
+      it("refuses every call that isn't UsageEscrow's own: there is nothing in it to change, nor to take", async () => {
+        const library = await hre.ethers.deployContract(desk);
+        for (const [signature, selector] of Object.entries(await signatures())) {
+          if (views.includes(nameOf(signature))) continue;
+          const data = `0x${selector}${"01".padStart(64, "0").repeat(40)}`;
+          await expect(ready.market.outsider.sendTransaction({ to: await library.getAddress(), data }), signature).to.be
+            .reverted;
+        }
+        expect(await hre.ethers.provider.getBalance(library)).to.equal(0);
+      });
     });
-  });
+  }
 });
 
 async function deployReady(): Promise<Ready> {

@@ -26,12 +26,9 @@ describe("Outcomes", () => {
     library = await loadFixture(deploy);
   });
 
-  const pack = (outcomes: Outcome[]) =>
-    library.pack(
-      outcomes.map(({ licenseId }) => licenseId),
-      outcomes.map(({ charged }) => charged),
-      outcomes.map(({ status }) => EntryStatus[status]),
-    );
+  const structs = (outcomes: Outcome[], term = 0n) =>
+    outcomes.map(({ status, ...outcome }) => ({ ...outcome, term, status: EntryStatus[status] }));
+  const pack = (outcomes: Outcome[]) => library.packEntries(structs(outcomes));
 
   it("are packed as the oracle unpacks them", async () => {
     await fc.assert(
@@ -41,11 +38,23 @@ describe("Outcomes", () => {
     );
   });
 
-  it("say again what was charged", async () => {
+  it("of vouchers say the term, too, and end where the last one does", async () => {
     await fc.assert(
-      fc.asyncProperty(anyOutcomes, async (outcomes) => {
-        expect((await pack(outcomes)).amounts).to.deep.equal(outcomes.map(({ charged }) => charged));
-      }),
+      fc.asyncProperty(
+        anyOutcomes,
+        fc.bigInt({ min: 0n, max: 2n ** 16n - 1n }),
+        fc.nat({ max: 9 }),
+        async (outcomes, term, spare) => {
+          const { packed, neighbour } = await library.packVouchers(structs(outcomes, term), spare);
+          const records = outcomes.map(({ licenseId, charged, status }) =>
+            ((licenseId << 80n) | (term << 64n) | (charged << 8n) | BigInt(EntryStatus[status]))
+              .toString(16)
+              .padStart(36, "0"),
+          );
+          expect(packed).to.equal(`0x${records.join("")}`);
+          expect(neighbour).to.deep.equal([2n ** 256n - 1n]);
+        },
+      ),
     );
   });
 

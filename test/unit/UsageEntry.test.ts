@@ -52,7 +52,7 @@ describe("UsageEntry", () => {
     });
   });
 
-  describe("evenMeters and oddMeters", () => {
+  describe("lanes", () => {
     it("add up to the lanes of a header with the entries' totals", async () => {
       await fc.assert(
         fc.asyncProperty(anyEntries, anyHeader, async (entries, header) => {
@@ -70,19 +70,19 @@ describe("UsageEntry", () => {
       }));
       const [even, odd] = await library.lanesOfAll(packEntries(entries));
       const sum = 2_000n * UINT32_MAX;
-      expect(even).to.equal((sum << 128n) | (sum << 64n) | sum);
-      expect(odd).to.equal((sum << 64n) | sum);
+      expect(even).to.equal((sum << 172n) | (sum << 86n) | sum);
+      expect(odd).to.equal((sum << 172n) | (sum << 86n));
     });
   });
 
   describe("lanesOf", () => {
-    it("gives each of a header's totals a lane of 64 bits", async () => {
+    it("gives each of a header's totals a lane of 86 bits", async () => {
       await fc.assert(
         fc.asyncProperty(anyHeader, async (header) => {
           const { requests, inputTokens, cachedInputTokens, outputTokens, computeMs } = header;
           expect(await library.lanesOf(header)).to.deep.equal([
-            (requests << 128n) | (cachedInputTokens << 64n) | computeMs,
-            (inputTokens << 64n) | outputTokens,
+            (requests << 172n) | (cachedInputTokens << 86n) | computeMs,
+            (inputTokens << 172n) | (outputTokens << 86n),
           ]);
         }),
         { numRuns: 50 },

@@ -16,6 +16,7 @@ import {
   signPermit,
   structOf,
   usd,
+  WAIT,
   type Market,
   type Purchase,
 } from "../support/market";
@@ -651,7 +652,11 @@ describe("UsageEscrow", () => {
     it("emits GenerationRaised and returns the new one", async () => {
       const licenseId = await buyLicense(market, usd(10));
       expect(await escrow.raiseGeneration.staticCall(licenseId)).to.equal(1);
-      await expect(escrow.raiseGeneration(licenseId)).to.emit(escrow, "GenerationRaised").withArgs(licenseId, 1);
+      const now = (await time.latest()) + 10;
+      await time.setNextBlockTimestamp(now);
+      await expect(escrow.raiseGeneration(licenseId))
+        .to.emit(escrow, "GenerationRaised")
+        .withArgs(licenseId, 1, now + WAIT);
     });
 
     describe("when the last generation was reached", () => {
@@ -659,9 +664,11 @@ describe("UsageEscrow", () => {
         const licenseId = await buyLicense(market, 0n);
         // 65,535 calls later: the account's word is written as it would be.
         const { slot, word } = await accountWord(licenseId);
-        await setStorageAt(await escrow.getAddress(), slot, toBeHex(word | (0xffffn << 232n), 32));
-        expect((await escrow.accountOf(licenseId)).generation).to.equal(65_535);
+        await setStorageAt(await escrow.getAddress(), slot, toBeHex(word | (0xfffdn << 232n), 32));
+        await escrow.raiseGeneration(licenseId);
+        expect((await escrow.accountOf(licenseId)).generation).to.equal(65_534);
 
+        // One more is left, for the owner after a transfer.
         await expect(escrow.raiseGeneration(licenseId))
           .to.be.revertedWithCustomError(escrow, "GenerationExhausted")
           .withArgs(licenseId);

@@ -156,6 +156,46 @@ export type OfferStructOutput = [
   deadline: bigint;
 };
 
+export type ChargeTermsStruct = {
+  assetId: BigNumberish;
+  attestor: AddressLike;
+  publisherBps: BigNumberish;
+  attestorBps: BigNumberish;
+  holdPeriod: BigNumberish;
+  rates: RatesStruct;
+  levels: ServiceLevelsStruct;
+  minimumSpend: BigNumberish;
+  cap: BigNumberish;
+  termPeriod: BigNumberish;
+  renewable: boolean;
+};
+
+export type ChargeTermsStructOutput = [
+  assetId: bigint,
+  attestor: string,
+  publisherBps: bigint,
+  attestorBps: bigint,
+  holdPeriod: bigint,
+  rates: RatesStructOutput,
+  levels: ServiceLevelsStructOutput,
+  minimumSpend: bigint,
+  cap: bigint,
+  termPeriod: bigint,
+  renewable: boolean
+] & {
+  assetId: bigint;
+  attestor: string;
+  publisherBps: bigint;
+  attestorBps: bigint;
+  holdPeriod: bigint;
+  rates: RatesStructOutput;
+  levels: ServiceLevelsStructOutput;
+  minimumSpend: bigint;
+  cap: bigint;
+  termPeriod: bigint;
+  renewable: boolean;
+};
+
 export type PlanSharesStruct = {
   assetId: BigNumberish;
   attestor: AddressLike;
@@ -188,6 +228,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "authority"
       | "balanceOf"
       | "buyerOf"
+      | "chargeTermsOf"
       | "closePlan"
       | "createPlan"
       | "eip712Domain"
@@ -265,6 +306,10 @@ export interface LicenseRegistryInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "buyerOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "chargeTermsOf",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
@@ -396,6 +441,10 @@ export interface LicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buyerOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "chargeTermsOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "closePlan", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "createPlan", data: BytesLike): Result;
   decodeFunctionResult(
@@ -712,6 +761,12 @@ export interface LicenseRegistry extends BaseContract {
 
   buyerOf: TypedContractMethod<[planId: BigNumberish], [string], "view">;
 
+  chargeTermsOf: TypedContractMethod<
+    [planId: BigNumberish],
+    [ChargeTermsStructOutput],
+    "view"
+  >;
+
   closePlan: TypedContractMethod<[planId: BigNumberish], [void], "nonpayable">;
 
   createPlan: TypedContractMethod<
@@ -885,6 +940,13 @@ export interface LicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "buyerOf"
   ): TypedContractMethod<[planId: BigNumberish], [string], "view">;
+  getFunction(
+    nameOrSignature: "chargeTermsOf"
+  ): TypedContractMethod<
+    [planId: BigNumberish],
+    [ChargeTermsStructOutput],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "closePlan"
   ): TypedContractMethod<[planId: BigNumberish], [void], "nonpayable">;

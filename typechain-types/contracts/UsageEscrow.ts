@@ -134,6 +134,13 @@ export type AuthorizationStructOutput = [
   signature: string;
 };
 
+export type VoucherKeyStruct = { cap: BigNumberish; endsAt: BigNumberish };
+
+export type VoucherKeyStructOutput = [cap: bigint, endsAt: bigint] & {
+  cap: bigint;
+  endsAt: bigint;
+};
+
 export declare namespace UsageEscrow {
   export type DeploymentStruct = {
     authority: AddressLike;
@@ -365,6 +372,7 @@ export interface UsageEscrowInterface extends Interface {
       | "WATERFALL"
       | "WINDOW_PERIOD"
       | "accountOf"
+      | "addVoucherKey"
       | "applyCapCut"
       | "applyServiceChange"
       | "assetIncomeOf"
@@ -397,6 +405,7 @@ export interface UsageEscrowInterface extends Interface {
       | "payAsset"
       | "payPool"
       | "previewSettle"
+      | "previewVouchers"
       | "protocolFees"
       | "purchaseHash"
       | "raiseDepositCeiling"
@@ -404,11 +413,13 @@ export interface UsageEscrowInterface extends Interface {
       | "release"
       | "releaseUpfront"
       | "renew"
+      | "revokeVoucherKey"
       | "setAuthority"
       | "setCap"
       | "setFee"
       | "setRenewal"
       | "settle"
+      | "settleVouchers"
       | "splitOf"
       | "statusOf"
       | "thaw"
@@ -416,6 +427,7 @@ export interface UsageEscrowInterface extends Interface {
       | "unlock"
       | "unpause"
       | "upfrontOf"
+      | "voucherKeyOf"
       | "withdraw"
       | "withdrawEarnings"
       | "withdrawFees"
@@ -453,6 +465,9 @@ export interface UsageEscrowInterface extends Interface {
       | "UpfrontPaid"
       | "UpfrontReleased"
       | "UpfrontReturned"
+      | "VoucherKeyAdded"
+      | "VoucherKeyEnding"
+      | "VouchersSettled"
       | "Withdrawn"
   ): EventFragment;
 
@@ -490,6 +505,10 @@ export interface UsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "accountOf",
     values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "addVoucherKey",
+    values: [BigNumberish, BytesLike, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "applyCapCut",
@@ -603,6 +622,10 @@ export interface UsageEscrowInterface extends Interface {
     values: [BatchHeaderStruct, BytesLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "previewVouchers",
+    values: [BigNumberish, BigNumberish, BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "protocolFees",
     values?: undefined
   ): string;
@@ -625,6 +648,10 @@ export interface UsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "renew", values: [BigNumberish]): string;
   encodeFunctionData(
+    functionFragment: "revokeVoucherKey",
+    values: [BigNumberish, BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "setAuthority",
     values: [AddressLike]
   ): string;
@@ -644,6 +671,10 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "settle",
     values: [BatchHeaderStruct, BytesLike, BytesLike]
   ): string;
+  encodeFunctionData(
+    functionFragment: "settleVouchers",
+    values: [BigNumberish, BigNumberish, BytesLike]
+  ): string;
   encodeFunctionData(functionFragment: "splitOf", values: [BytesLike]): string;
   encodeFunctionData(
     functionFragment: "statusOf",
@@ -662,6 +693,10 @@ export interface UsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "upfrontOf",
     values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "voucherKeyOf",
+    values: [BigNumberish, BigNumberish, BytesLike]
   ): string;
   encodeFunctionData(
     functionFragment: "withdraw",
@@ -708,6 +743,10 @@ export interface UsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "accountOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "addVoucherKey",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "applyCapCut",
     data: BytesLike
@@ -795,6 +834,10 @@ export interface UsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
+    functionFragment: "previewVouchers",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
     functionFragment: "protocolFees",
     data: BytesLike
   ): Result;
@@ -817,6 +860,10 @@ export interface UsageEscrowInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "renew", data: BytesLike): Result;
   decodeFunctionResult(
+    functionFragment: "revokeVoucherKey",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
     functionFragment: "setAuthority",
     data: BytesLike
   ): Result;
@@ -824,6 +871,10 @@ export interface UsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "setFee", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "setRenewal", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "settle", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "settleVouchers",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "splitOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "thaw", data: BytesLike): Result;
@@ -831,6 +882,10 @@ export interface UsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "unlock", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "unpause", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "upfrontOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "voucherKeyOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "withdrawEarnings",
@@ -1078,11 +1133,20 @@ export namespace FeesWithdrawnEvent {
 }
 
 export namespace GenerationRaisedEvent {
-  export type InputTuple = [licenseId: BigNumberish, generation: BigNumberish];
-  export type OutputTuple = [licenseId: bigint, generation: bigint];
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    generation: BigNumberish,
+    endsAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    generation: bigint,
+    endsAt: bigint
+  ];
   export interface OutputObject {
     licenseId: bigint;
     generation: bigint;
+    endsAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -1395,6 +1459,90 @@ export namespace UpfrontReturnedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace VoucherKeyAddedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    generation: BigNumberish,
+    key: BytesLike,
+    cap: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    generation: bigint,
+    key: string,
+    cap: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    generation: bigint;
+    key: string;
+    cap: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace VoucherKeyEndingEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    generation: BigNumberish,
+    key: BytesLike,
+    endsAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    generation: bigint,
+    key: string,
+    endsAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    generation: bigint;
+    key: string;
+    endsAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace VouchersSettledEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    planId: BigNumberish,
+    assetId: BigNumberish,
+    charged: BigNumberish,
+    split: IUsageEscrow.SplitStruct,
+    forPool: BigNumberish,
+    outcomes: BytesLike
+  ];
+  export type OutputTuple = [
+    operatorId: bigint,
+    planId: bigint,
+    assetId: bigint,
+    charged: bigint,
+    split: IUsageEscrow.SplitStructOutput,
+    forPool: bigint,
+    outcomes: string
+  ];
+  export interface OutputObject {
+    operatorId: bigint;
+    planId: bigint;
+    assetId: bigint;
+    charged: bigint;
+    split: IUsageEscrow.SplitStructOutput;
+    forPool: bigint;
+    outcomes: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export namespace WithdrawnEvent {
   export type InputTuple = [
     licenseId: BigNumberish,
@@ -1486,6 +1634,12 @@ export interface UsageEscrow extends BaseContract {
     [licenseId: BigNumberish],
     [IUsageEscrow.AccountViewStructOutput],
     "view"
+  >;
+
+  addVoucherKey: TypedContractMethod<
+    [licenseId: BigNumberish, key: BytesLike, cap: BigNumberish],
+    [void],
+    "nonpayable"
   >;
 
   applyCapCut: TypedContractMethod<
@@ -1651,6 +1805,12 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
 
+  previewVouchers: TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish, vouchers: BytesLike],
+    [[bigint, string] & { charged: bigint; outcomes: string }],
+    "view"
+  >;
+
   protocolFees: TypedContractMethod<[], [bigint], "view">;
 
   purchaseHash: TypedContractMethod<
@@ -1681,6 +1841,12 @@ export interface UsageEscrow extends BaseContract {
 
   renew: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
 
+  revokeVoucherKey: TypedContractMethod<
+    [licenseId: BigNumberish, key: BytesLike],
+    [void],
+    "nonpayable"
+  >;
+
   setAuthority: TypedContractMethod<
     [newAuthority: AddressLike],
     [void],
@@ -1707,6 +1873,12 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  settleVouchers: TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish, vouchers: BytesLike],
+    [[bigint, string] & { charged: bigint; outcomes: string }],
+    "nonpayable"
+  >;
+
   splitOf: TypedContractMethod<
     [batchId: BytesLike],
     [IUsageEscrow.SplitStructOutput],
@@ -1730,6 +1902,17 @@ export interface UsageEscrow extends BaseContract {
   upfrontOf: TypedContractMethod<
     [licenseId: BigNumberish],
     [IUsageEscrow.UpfrontStructOutput],
+    "view"
+  >;
+
+  voucherKeyOf: TypedContractMethod<
+    [licenseId: BigNumberish, generation: BigNumberish, key: BytesLike],
+    [
+      [bigint, VoucherKeyStructOutput] & {
+        status: bigint;
+        record: VoucherKeyStructOutput;
+      }
+    ],
     "view"
   >;
 
@@ -1796,6 +1979,13 @@ export interface UsageEscrow extends BaseContract {
     [licenseId: BigNumberish],
     [IUsageEscrow.AccountViewStructOutput],
     "view"
+  >;
+  getFunction(
+    nameOrSignature: "addVoucherKey"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, key: BytesLike, cap: BigNumberish],
+    [void],
+    "nonpayable"
   >;
   getFunction(
     nameOrSignature: "applyCapCut"
@@ -1973,6 +2163,13 @@ export interface UsageEscrow extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "previewVouchers"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish, vouchers: BytesLike],
+    [[bigint, string] & { charged: bigint; outcomes: string }],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "protocolFees"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
@@ -1998,6 +2195,13 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "renew"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "revokeVoucherKey"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, key: BytesLike],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "setAuthority"
   ): TypedContractMethod<[newAuthority: AddressLike], [void], "nonpayable">;
   getFunction(
@@ -2022,6 +2226,13 @@ export interface UsageEscrow extends BaseContract {
   ): TypedContractMethod<
     [header: BatchHeaderStruct, entries: BytesLike, proof: BytesLike],
     [string],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "settleVouchers"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish, vouchers: BytesLike],
+    [[bigint, string] & { charged: bigint; outcomes: string }],
     "nonpayable"
   >;
   getFunction(
@@ -2055,6 +2266,18 @@ export interface UsageEscrow extends BaseContract {
   ): TypedContractMethod<
     [licenseId: BigNumberish],
     [IUsageEscrow.UpfrontStructOutput],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "voucherKeyOf"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, generation: BigNumberish, key: BytesLike],
+    [
+      [bigint, VoucherKeyStructOutput] & {
+        status: bigint;
+        record: VoucherKeyStructOutput;
+      }
+    ],
     "view"
   >;
   getFunction(
@@ -2286,6 +2509,27 @@ export interface UsageEscrow extends BaseContract {
     UpfrontReturnedEvent.OutputObject
   >;
   getEvent(
+    key: "VoucherKeyAdded"
+  ): TypedContractEvent<
+    VoucherKeyAddedEvent.InputTuple,
+    VoucherKeyAddedEvent.OutputTuple,
+    VoucherKeyAddedEvent.OutputObject
+  >;
+  getEvent(
+    key: "VoucherKeyEnding"
+  ): TypedContractEvent<
+    VoucherKeyEndingEvent.InputTuple,
+    VoucherKeyEndingEvent.OutputTuple,
+    VoucherKeyEndingEvent.OutputObject
+  >;
+  getEvent(
+    key: "VouchersSettled"
+  ): TypedContractEvent<
+    VouchersSettledEvent.InputTuple,
+    VouchersSettledEvent.OutputTuple,
+    VouchersSettledEvent.OutputObject
+  >;
+  getEvent(
     key: "Withdrawn"
   ): TypedContractEvent<
     WithdrawnEvent.InputTuple,
@@ -2437,7 +2681,7 @@ export interface UsageEscrow extends BaseContract {
       FeesWithdrawnEvent.OutputObject
     >;
 
-    "GenerationRaised(uint64,uint16)": TypedContractEvent<
+    "GenerationRaised(uint64,uint16,uint256)": TypedContractEvent<
       GenerationRaisedEvent.InputTuple,
       GenerationRaisedEvent.OutputTuple,
       GenerationRaisedEvent.OutputObject
@@ -2622,6 +2866,39 @@ export interface UsageEscrow extends BaseContract {
       UpfrontReturnedEvent.InputTuple,
       UpfrontReturnedEvent.OutputTuple,
       UpfrontReturnedEvent.OutputObject
+    >;
+
+    "VoucherKeyAdded(uint64,uint16,bytes,uint256)": TypedContractEvent<
+      VoucherKeyAddedEvent.InputTuple,
+      VoucherKeyAddedEvent.OutputTuple,
+      VoucherKeyAddedEvent.OutputObject
+    >;
+    VoucherKeyAdded: TypedContractEvent<
+      VoucherKeyAddedEvent.InputTuple,
+      VoucherKeyAddedEvent.OutputTuple,
+      VoucherKeyAddedEvent.OutputObject
+    >;
+
+    "VoucherKeyEnding(uint64,uint16,bytes,uint256)": TypedContractEvent<
+      VoucherKeyEndingEvent.InputTuple,
+      VoucherKeyEndingEvent.OutputTuple,
+      VoucherKeyEndingEvent.OutputObject
+    >;
+    VoucherKeyEnding: TypedContractEvent<
+      VoucherKeyEndingEvent.InputTuple,
+      VoucherKeyEndingEvent.OutputTuple,
+      VoucherKeyEndingEvent.OutputObject
+    >;
+
+    "VouchersSettled(uint24,uint32,uint32,uint256,tuple,uint256,bytes)": TypedContractEvent<
+      VouchersSettledEvent.InputTuple,
+      VouchersSettledEvent.OutputTuple,
+      VouchersSettledEvent.OutputObject
+    >;
+    VouchersSettled: TypedContractEvent<
+      VouchersSettledEvent.InputTuple,
+      VouchersSettledEvent.OutputTuple,
+      VouchersSettledEvent.OutputObject
     >;
 
     "Withdrawn(uint64,address,uint256)": TypedContractEvent<

@@ -156,6 +156,46 @@ export type OfferStructOutput = [
   deadline: bigint;
 };
 
+export type ChargeTermsStruct = {
+  assetId: BigNumberish;
+  attestor: AddressLike;
+  publisherBps: BigNumberish;
+  attestorBps: BigNumberish;
+  holdPeriod: BigNumberish;
+  rates: RatesStruct;
+  levels: ServiceLevelsStruct;
+  minimumSpend: BigNumberish;
+  cap: BigNumberish;
+  termPeriod: BigNumberish;
+  renewable: boolean;
+};
+
+export type ChargeTermsStructOutput = [
+  assetId: bigint,
+  attestor: string,
+  publisherBps: bigint,
+  attestorBps: bigint,
+  holdPeriod: bigint,
+  rates: RatesStructOutput,
+  levels: ServiceLevelsStructOutput,
+  minimumSpend: bigint,
+  cap: bigint,
+  termPeriod: bigint,
+  renewable: boolean
+] & {
+  assetId: bigint;
+  attestor: string;
+  publisherBps: bigint;
+  attestorBps: bigint;
+  holdPeriod: bigint;
+  rates: RatesStructOutput;
+  levels: ServiceLevelsStructOutput;
+  minimumSpend: bigint;
+  cap: bigint;
+  termPeriod: bigint;
+  renewable: boolean;
+};
+
 export type PlanSharesStruct = {
   assetId: BigNumberish;
   attestor: AddressLike;
@@ -184,6 +224,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "approve"
       | "balanceOf"
       | "buyerOf"
+      | "chargeTermsOf"
       | "closePlan"
       | "createPlan"
       | "getApproved"
@@ -240,6 +281,10 @@ export interface ILicenseRegistryInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "buyerOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "chargeTermsOf",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
@@ -340,6 +385,10 @@ export interface ILicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buyerOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "chargeTermsOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "closePlan", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "createPlan", data: BytesLike): Result;
   decodeFunctionResult(
@@ -611,6 +660,12 @@ export interface ILicenseRegistry extends BaseContract {
 
   buyerOf: TypedContractMethod<[planId: BigNumberish], [string], "view">;
 
+  chargeTermsOf: TypedContractMethod<
+    [planId: BigNumberish],
+    [ChargeTermsStructOutput],
+    "view"
+  >;
+
   closePlan: TypedContractMethod<[planId: BigNumberish], [void], "nonpayable">;
 
   createPlan: TypedContractMethod<
@@ -742,6 +797,13 @@ export interface ILicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "buyerOf"
   ): TypedContractMethod<[planId: BigNumberish], [string], "view">;
+  getFunction(
+    nameOrSignature: "chargeTermsOf"
+  ): TypedContractMethod<
+    [planId: BigNumberish],
+    [ChargeTermsStructOutput],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "closePlan"
   ): TypedContractMethod<[planId: BigNumberish], [void], "nonpayable">;

@@ -134,6 +134,13 @@ export type AuthorizationStructOutput = [
   signature: string;
 };
 
+export type VoucherKeyStruct = { cap: BigNumberish; endsAt: BigNumberish };
+
+export type VoucherKeyStructOutput = [cap: bigint, endsAt: bigint] & {
+  cap: bigint;
+  endsAt: bigint;
+};
+
 export declare namespace IUsageEscrow {
   export type SplitStruct = {
     operator: BigNumberish;
@@ -319,6 +326,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "WATERFALL"
       | "WINDOW_PERIOD"
       | "accountOf"
+      | "addVoucherKey"
       | "applyCapCut"
       | "applyServiceChange"
       | "assetIncomeOf"
@@ -348,6 +356,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "payAsset"
       | "payPool"
       | "previewSettle"
+      | "previewVouchers"
       | "protocolFees"
       | "purchaseHash"
       | "raiseDepositCeiling"
@@ -355,10 +364,12 @@ export interface IUsageEscrowInterface extends Interface {
       | "release"
       | "releaseUpfront"
       | "renew"
+      | "revokeVoucherKey"
       | "setCap"
       | "setFee"
       | "setRenewal"
       | "settle"
+      | "settleVouchers"
       | "splitOf"
       | "statusOf"
       | "thaw"
@@ -366,6 +377,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "unlock"
       | "unpause"
       | "upfrontOf"
+      | "voucherKeyOf"
       | "withdraw"
       | "withdrawEarnings"
       | "withdrawFees"
@@ -401,6 +413,9 @@ export interface IUsageEscrowInterface extends Interface {
       | "UpfrontPaid"
       | "UpfrontReleased"
       | "UpfrontReturned"
+      | "VoucherKeyAdded"
+      | "VoucherKeyEnding"
+      | "VouchersSettled"
       | "Withdrawn"
   ): EventFragment;
 
@@ -422,6 +437,10 @@ export interface IUsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "accountOf",
     values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "addVoucherKey",
+    values: [BigNumberish, BytesLike, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "applyCapCut",
@@ -526,6 +545,10 @@ export interface IUsageEscrowInterface extends Interface {
     values: [BatchHeaderStruct, BytesLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "previewVouchers",
+    values: [BigNumberish, BigNumberish, BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "protocolFees",
     values?: undefined
   ): string;
@@ -548,6 +571,10 @@ export interface IUsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "renew", values: [BigNumberish]): string;
   encodeFunctionData(
+    functionFragment: "revokeVoucherKey",
+    values: [BigNumberish, BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "setCap",
     values: [BigNumberish, BigNumberish]
   ): string;
@@ -562,6 +589,10 @@ export interface IUsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "settle",
     values: [BatchHeaderStruct, BytesLike, BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "settleVouchers",
+    values: [BigNumberish, BigNumberish, BytesLike]
   ): string;
   encodeFunctionData(functionFragment: "splitOf", values: [BytesLike]): string;
   encodeFunctionData(
@@ -581,6 +612,10 @@ export interface IUsageEscrowInterface extends Interface {
   encodeFunctionData(
     functionFragment: "upfrontOf",
     values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "voucherKeyOf",
+    values: [BigNumberish, BigNumberish, BytesLike]
   ): string;
   encodeFunctionData(
     functionFragment: "withdraw",
@@ -611,6 +646,10 @@ export interface IUsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "accountOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "addVoucherKey",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "applyCapCut",
     data: BytesLike
@@ -689,6 +728,10 @@ export interface IUsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(
+    functionFragment: "previewVouchers",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
     functionFragment: "protocolFees",
     data: BytesLike
   ): Result;
@@ -710,10 +753,18 @@ export interface IUsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "renew", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "revokeVoucherKey",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "setCap", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "setFee", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "setRenewal", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "settle", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "settleVouchers",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "splitOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "thaw", data: BytesLike): Result;
@@ -721,6 +772,10 @@ export interface IUsageEscrowInterface extends Interface {
   decodeFunctionResult(functionFragment: "unlock", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "unpause", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "upfrontOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "voucherKeyOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "withdraw", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "withdrawEarnings",
@@ -946,11 +1001,20 @@ export namespace FeesWithdrawnEvent {
 }
 
 export namespace GenerationRaisedEvent {
-  export type InputTuple = [licenseId: BigNumberish, generation: BigNumberish];
-  export type OutputTuple = [licenseId: bigint, generation: bigint];
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    generation: BigNumberish,
+    endsAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    generation: bigint,
+    endsAt: bigint
+  ];
   export interface OutputObject {
     licenseId: bigint;
     generation: bigint;
+    endsAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -1263,6 +1327,90 @@ export namespace UpfrontReturnedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace VoucherKeyAddedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    generation: BigNumberish,
+    key: BytesLike,
+    cap: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    generation: bigint,
+    key: string,
+    cap: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    generation: bigint;
+    key: string;
+    cap: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace VoucherKeyEndingEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    generation: BigNumberish,
+    key: BytesLike,
+    endsAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    generation: bigint,
+    key: string,
+    endsAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    generation: bigint;
+    key: string;
+    endsAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace VouchersSettledEvent {
+  export type InputTuple = [
+    operatorId: BigNumberish,
+    planId: BigNumberish,
+    assetId: BigNumberish,
+    charged: BigNumberish,
+    split: IUsageEscrow.SplitStruct,
+    forPool: BigNumberish,
+    outcomes: BytesLike
+  ];
+  export type OutputTuple = [
+    operatorId: bigint,
+    planId: bigint,
+    assetId: bigint,
+    charged: bigint,
+    split: IUsageEscrow.SplitStructOutput,
+    forPool: bigint,
+    outcomes: string
+  ];
+  export interface OutputObject {
+    operatorId: bigint;
+    planId: bigint;
+    assetId: bigint;
+    charged: bigint;
+    split: IUsageEscrow.SplitStructOutput;
+    forPool: bigint;
+    outcomes: string;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export namespace WithdrawnEvent {
   export type InputTuple = [
     licenseId: BigNumberish,
@@ -1346,6 +1494,12 @@ export interface IUsageEscrow extends BaseContract {
     [licenseId: BigNumberish],
     [IUsageEscrow.AccountViewStructOutput],
     "view"
+  >;
+
+  addVoucherKey: TypedContractMethod<
+    [licenseId: BigNumberish, key: BytesLike, cap: BigNumberish],
+    [void],
+    "nonpayable"
   >;
 
   applyCapCut: TypedContractMethod<
@@ -1491,6 +1645,12 @@ export interface IUsageEscrow extends BaseContract {
     "view"
   >;
 
+  previewVouchers: TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish, vouchers: BytesLike],
+    [[bigint, string] & { charged: bigint; outcomes: string }],
+    "view"
+  >;
+
   protocolFees: TypedContractMethod<[], [bigint], "view">;
 
   purchaseHash: TypedContractMethod<
@@ -1521,6 +1681,12 @@ export interface IUsageEscrow extends BaseContract {
 
   renew: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
 
+  revokeVoucherKey: TypedContractMethod<
+    [licenseId: BigNumberish, key: BytesLike],
+    [void],
+    "nonpayable"
+  >;
+
   setCap: TypedContractMethod<
     [licenseId: BigNumberish, capCode: BigNumberish],
     [void],
@@ -1538,6 +1704,12 @@ export interface IUsageEscrow extends BaseContract {
   settle: TypedContractMethod<
     [header: BatchHeaderStruct, entries: BytesLike, proof: BytesLike],
     [string],
+    "nonpayable"
+  >;
+
+  settleVouchers: TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish, vouchers: BytesLike],
+    [[bigint, string] & { charged: bigint; outcomes: string }],
     "nonpayable"
   >;
 
@@ -1564,6 +1736,17 @@ export interface IUsageEscrow extends BaseContract {
   upfrontOf: TypedContractMethod<
     [licenseId: BigNumberish],
     [IUsageEscrow.UpfrontStructOutput],
+    "view"
+  >;
+
+  voucherKeyOf: TypedContractMethod<
+    [licenseId: BigNumberish, generation: BigNumberish, key: BytesLike],
+    [
+      [bigint, VoucherKeyStructOutput] & {
+        status: bigint;
+        record: VoucherKeyStructOutput;
+      }
+    ],
     "view"
   >;
 
@@ -1618,6 +1801,13 @@ export interface IUsageEscrow extends BaseContract {
     [licenseId: BigNumberish],
     [IUsageEscrow.AccountViewStructOutput],
     "view"
+  >;
+  getFunction(
+    nameOrSignature: "addVoucherKey"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, key: BytesLike, cap: BigNumberish],
+    [void],
+    "nonpayable"
   >;
   getFunction(
     nameOrSignature: "applyCapCut"
@@ -1772,6 +1962,13 @@ export interface IUsageEscrow extends BaseContract {
     "view"
   >;
   getFunction(
+    nameOrSignature: "previewVouchers"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish, vouchers: BytesLike],
+    [[bigint, string] & { charged: bigint; outcomes: string }],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "protocolFees"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
@@ -1797,6 +1994,13 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "renew"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "revokeVoucherKey"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, key: BytesLike],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "setCap"
   ): TypedContractMethod<
     [licenseId: BigNumberish, capCode: BigNumberish],
@@ -1818,6 +2022,13 @@ export interface IUsageEscrow extends BaseContract {
   ): TypedContractMethod<
     [header: BatchHeaderStruct, entries: BytesLike, proof: BytesLike],
     [string],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "settleVouchers"
+  ): TypedContractMethod<
+    [operatorId: BigNumberish, planId: BigNumberish, vouchers: BytesLike],
+    [[bigint, string] & { charged: bigint; outcomes: string }],
     "nonpayable"
   >;
   getFunction(
@@ -1851,6 +2062,18 @@ export interface IUsageEscrow extends BaseContract {
   ): TypedContractMethod<
     [licenseId: BigNumberish],
     [IUsageEscrow.UpfrontStructOutput],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "voucherKeyOf"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, generation: BigNumberish, key: BytesLike],
+    [
+      [bigint, VoucherKeyStructOutput] & {
+        status: bigint;
+        record: VoucherKeyStructOutput;
+      }
+    ],
     "view"
   >;
   getFunction(
@@ -2068,6 +2291,27 @@ export interface IUsageEscrow extends BaseContract {
     UpfrontReturnedEvent.OutputObject
   >;
   getEvent(
+    key: "VoucherKeyAdded"
+  ): TypedContractEvent<
+    VoucherKeyAddedEvent.InputTuple,
+    VoucherKeyAddedEvent.OutputTuple,
+    VoucherKeyAddedEvent.OutputObject
+  >;
+  getEvent(
+    key: "VoucherKeyEnding"
+  ): TypedContractEvent<
+    VoucherKeyEndingEvent.InputTuple,
+    VoucherKeyEndingEvent.OutputTuple,
+    VoucherKeyEndingEvent.OutputObject
+  >;
+  getEvent(
+    key: "VouchersSettled"
+  ): TypedContractEvent<
+    VouchersSettledEvent.InputTuple,
+    VouchersSettledEvent.OutputTuple,
+    VouchersSettledEvent.OutputObject
+  >;
+  getEvent(
     key: "Withdrawn"
   ): TypedContractEvent<
     WithdrawnEvent.InputTuple,
@@ -2197,7 +2441,7 @@ export interface IUsageEscrow extends BaseContract {
       FeesWithdrawnEvent.OutputObject
     >;
 
-    "GenerationRaised(uint64,uint16)": TypedContractEvent<
+    "GenerationRaised(uint64,uint16,uint256)": TypedContractEvent<
       GenerationRaisedEvent.InputTuple,
       GenerationRaisedEvent.OutputTuple,
       GenerationRaisedEvent.OutputObject
@@ -2382,6 +2626,39 @@ export interface IUsageEscrow extends BaseContract {
       UpfrontReturnedEvent.InputTuple,
       UpfrontReturnedEvent.OutputTuple,
       UpfrontReturnedEvent.OutputObject
+    >;
+
+    "VoucherKeyAdded(uint64,uint16,bytes,uint256)": TypedContractEvent<
+      VoucherKeyAddedEvent.InputTuple,
+      VoucherKeyAddedEvent.OutputTuple,
+      VoucherKeyAddedEvent.OutputObject
+    >;
+    VoucherKeyAdded: TypedContractEvent<
+      VoucherKeyAddedEvent.InputTuple,
+      VoucherKeyAddedEvent.OutputTuple,
+      VoucherKeyAddedEvent.OutputObject
+    >;
+
+    "VoucherKeyEnding(uint64,uint16,bytes,uint256)": TypedContractEvent<
+      VoucherKeyEndingEvent.InputTuple,
+      VoucherKeyEndingEvent.OutputTuple,
+      VoucherKeyEndingEvent.OutputObject
+    >;
+    VoucherKeyEnding: TypedContractEvent<
+      VoucherKeyEndingEvent.InputTuple,
+      VoucherKeyEndingEvent.OutputTuple,
+      VoucherKeyEndingEvent.OutputObject
+    >;
+
+    "VouchersSettled(uint24,uint32,uint32,uint256,tuple,uint256,bytes)": TypedContractEvent<
+      VouchersSettledEvent.InputTuple,
+      VouchersSettledEvent.OutputTuple,
+      VouchersSettledEvent.OutputObject
+    >;
+    VouchersSettled: TypedContractEvent<
+      VouchersSettledEvent.InputTuple,
+      VouchersSettledEvent.OutputTuple,
+      VouchersSettledEvent.OutputObject
     >;
 
     "Withdrawn(uint64,address,uint256)": TypedContractEvent<

@@ -95,11 +95,20 @@ export namespace DepositedEvent {
 }
 
 export namespace GenerationRaisedEvent {
-  export type InputTuple = [licenseId: BigNumberish, generation: BigNumberish];
-  export type OutputTuple = [licenseId: bigint, generation: bigint];
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    generation: BigNumberish,
+    endsAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    generation: bigint,
+    endsAt: bigint
+  ];
   export interface OutputObject {
     licenseId: bigint;
     generation: bigint;
+    endsAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -511,7 +520,7 @@ export interface LicenseDesk extends BaseContract {
       DepositedEvent.OutputObject
     >;
 
-    "GenerationRaised(uint64,uint16)": TypedContractEvent<
+    "GenerationRaised(uint64,uint16,uint256)": TypedContractEvent<
       GenerationRaisedEvent.InputTuple,
       GenerationRaisedEvent.OutputTuple,
       GenerationRaisedEvent.OutputObject

@@ -20,15 +20,44 @@ import type {
   TypedContractMethod,
 } from "../../common";
 
+export declare namespace OutcomesHarness {
+  export type OutcomeStruct = {
+    licenseId: BigNumberish;
+    term: BigNumberish;
+    charged: BigNumberish;
+    status: BigNumberish;
+  };
+
+  export type OutcomeStructOutput = [
+    licenseId: bigint,
+    term: bigint,
+    charged: bigint,
+    status: bigint
+  ] & { licenseId: bigint; term: bigint; charged: bigint; status: bigint };
+}
+
 export interface OutcomesHarnessInterface extends Interface {
-  getFunction(nameOrSignature: "pack"): FunctionFragment;
+  getFunction(
+    nameOrSignature: "packEntries" | "packVouchers"
+  ): FunctionFragment;
 
   encodeFunctionData(
-    functionFragment: "pack",
-    values: [BigNumberish[], BigNumberish[], BigNumberish[]]
+    functionFragment: "packEntries",
+    values: [OutcomesHarness.OutcomeStruct[]]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "packVouchers",
+    values: [OutcomesHarness.OutcomeStruct[], BigNumberish]
   ): string;
 
-  decodeFunctionResult(functionFragment: "pack", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "packEntries",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "packVouchers",
+    data: BytesLike
+  ): Result;
 }
 
 export interface OutcomesHarness extends BaseContract {
@@ -74,19 +103,15 @@ export interface OutcomesHarness extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
-  pack: TypedContractMethod<
-    [
-      licenseIds: BigNumberish[],
-      charged: BigNumberish[],
-      statuses: BigNumberish[]
-    ],
-    [
-      [string, bigint[], bigint[]] & {
-        packed: string;
-        amounts: bigint[];
-        neighbour: bigint[];
-      }
-    ],
+  packEntries: TypedContractMethod<
+    [outcomes: OutcomesHarness.OutcomeStruct[]],
+    [[string, bigint[]] & { packed: string; neighbour: bigint[] }],
+    "view"
+  >;
+
+  packVouchers: TypedContractMethod<
+    [outcomes: OutcomesHarness.OutcomeStruct[], spare: BigNumberish],
+    [[string, bigint[]] & { packed: string; neighbour: bigint[] }],
     "view"
   >;
 
@@ -95,20 +120,17 @@ export interface OutcomesHarness extends BaseContract {
   ): T;
 
   getFunction(
-    nameOrSignature: "pack"
+    nameOrSignature: "packEntries"
   ): TypedContractMethod<
-    [
-      licenseIds: BigNumberish[],
-      charged: BigNumberish[],
-      statuses: BigNumberish[]
-    ],
-    [
-      [string, bigint[], bigint[]] & {
-        packed: string;
-        amounts: bigint[];
-        neighbour: bigint[];
-      }
-    ],
+    [outcomes: OutcomesHarness.OutcomeStruct[]],
+    [[string, bigint[]] & { packed: string; neighbour: bigint[] }],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "packVouchers"
+  ): TypedContractMethod<
+    [outcomes: OutcomesHarness.OutcomeStruct[], spare: BigNumberish],
+    [[string, bigint[]] & { packed: string; neighbour: bigint[] }],
     "view"
   >;
 

@@ -30,11 +30,9 @@ export type TariffStruct = {
   cap: BigNumberish;
   unit: BigNumberish;
   keepBps: BigNumberish;
-  requestRate: BigNumberish;
-  inputTokenRate: BigNumberish;
-  cachedInputTokenRate: BigNumberish;
-  outputTokenRate: BigNumberish;
-  computeMsRate: BigNumberish;
+  evenRates: BigNumberish;
+  oddRates: BigNumberish;
+  stores: boolean;
 };
 
 export type TariffStructOutput = [
@@ -46,11 +44,9 @@ export type TariffStructOutput = [
   cap: bigint,
   unit: bigint,
   keepBps: bigint,
-  requestRate: bigint,
-  inputTokenRate: bigint,
-  cachedInputTokenRate: bigint,
-  outputTokenRate: bigint,
-  computeMsRate: bigint
+  evenRates: bigint,
+  oddRates: bigint,
+  stores: boolean
 ] & {
   parties: bigint;
   epochStart: bigint;
@@ -60,11 +56,9 @@ export type TariffStructOutput = [
   cap: bigint;
   unit: bigint;
   keepBps: bigint;
-  requestRate: bigint;
-  inputTokenRate: bigint;
-  cachedInputTokenRate: bigint;
-  outputTokenRate: bigint;
-  computeMsRate: bigint;
+  evenRates: bigint;
+  oddRates: bigint;
+  stores: boolean;
 };
 
 export type AsideStruct = {
@@ -200,7 +194,7 @@ export type ServiceLevelsStructOutput = [
   severeTtftDiscountBps: bigint;
 };
 
-export type PlanTermsStruct = {
+export type ChargeTermsStruct = {
   assetId: BigNumberish;
   attestor: AddressLike;
   publisherBps: BigNumberish;
@@ -208,20 +202,13 @@ export type PlanTermsStruct = {
   holdPeriod: BigNumberish;
   rates: RatesStruct;
   levels: ServiceLevelsStruct;
-  upfrontPrice: BigNumberish;
   minimumSpend: BigNumberish;
   cap: BigNumberish;
   termPeriod: BigNumberish;
   renewable: boolean;
-  transferable: boolean;
-  minEvidenceTier: BigNumberish;
-  permittedUses: BigNumberish;
-  supply: BigNumberish;
-  arbitrator: AddressLike;
-  licenseTextHash: BytesLike;
 };
 
-export type PlanTermsStructOutput = [
+export type ChargeTermsStructOutput = [
   assetId: bigint,
   attestor: string,
   publisherBps: bigint,
@@ -229,17 +216,10 @@ export type PlanTermsStructOutput = [
   holdPeriod: bigint,
   rates: RatesStructOutput,
   levels: ServiceLevelsStructOutput,
-  upfrontPrice: bigint,
   minimumSpend: bigint,
   cap: bigint,
   termPeriod: bigint,
-  renewable: boolean,
-  transferable: boolean,
-  minEvidenceTier: bigint,
-  permittedUses: bigint,
-  supply: bigint,
-  arbitrator: string,
-  licenseTextHash: string
+  renewable: boolean
 ] & {
   assetId: bigint;
   attestor: string;
@@ -248,17 +228,10 @@ export type PlanTermsStructOutput = [
   holdPeriod: bigint;
   rates: RatesStructOutput;
   levels: ServiceLevelsStructOutput;
-  upfrontPrice: bigint;
   minimumSpend: bigint;
   cap: bigint;
   termPeriod: bigint;
   renewable: boolean;
-  transferable: boolean;
-  minEvidenceTier: bigint;
-  permittedUses: bigint;
-  supply: bigint;
-  arbitrator: string;
-  licenseTextHash: string;
 };
 
 export declare namespace UsageChargeHarness {
@@ -278,13 +251,15 @@ export declare namespace UsageChargeHarness {
     account: BigNumberish;
     amount: BigNumberish;
     status: BigNumberish;
+    plain: boolean;
   };
 
   export type ResultStructOutput = [
     account: bigint,
     amount: bigint,
-    status: bigint
-  ] & { account: bigint; amount: bigint; status: bigint };
+    status: bigint,
+    plain: boolean
+  ] & { account: bigint; amount: bigint; status: bigint; plain: boolean };
 
   export type CaseBesideStruct = {
     tariff: TariffStruct;
@@ -321,7 +296,7 @@ export interface UsageChargeHarnessInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "tariffOf",
-    values: [BatchHeaderStruct, PlanTermsStruct, BigNumberish, BigNumberish]
+    values: [BatchHeaderStruct, ChargeTermsStruct, BigNumberish, BigNumberish]
   ): string;
 
   decodeFunctionResult(functionFragment: "chargeEach", data: BytesLike): Result;
@@ -390,7 +365,7 @@ export interface UsageChargeHarness extends BaseContract {
   tariffOf: TypedContractMethod<
     [
       header: BatchHeaderStruct,
-      plan: PlanTermsStruct,
+      plan: ChargeTermsStruct,
       discountBps: BigNumberish,
       unit: BigNumberish
     ],
@@ -421,7 +396,7 @@ export interface UsageChargeHarness extends BaseContract {
   ): TypedContractMethod<
     [
       header: BatchHeaderStruct,
-      plan: PlanTermsStruct,
+      plan: ChargeTermsStruct,
       discountBps: BigNumberish,
       unit: BigNumberish
     ],

@@ -993,6 +993,151 @@ const _abi = [
         type: "uint32",
       },
     ],
+    name: "chargeTermsOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "AssetId",
+            name: "assetId",
+            type: "uint32",
+          },
+          {
+            internalType: "contract IAttestor",
+            name: "attestor",
+            type: "address",
+          },
+          {
+            internalType: "uint16",
+            name: "publisherBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint16",
+            name: "attestorBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint32",
+            name: "holdPeriod",
+            type: "uint32",
+          },
+          {
+            components: [
+              {
+                internalType: "uint48",
+                name: "requests",
+                type: "uint48",
+              },
+              {
+                internalType: "uint48",
+                name: "inputTokens",
+                type: "uint48",
+              },
+              {
+                internalType: "uint48",
+                name: "cachedInputTokens",
+                type: "uint48",
+              },
+              {
+                internalType: "uint48",
+                name: "outputTokens",
+                type: "uint48",
+              },
+              {
+                internalType: "uint48",
+                name: "computeMs",
+                type: "uint48",
+              },
+            ],
+            internalType: "struct Rates",
+            name: "rates",
+            type: "tuple",
+          },
+          {
+            components: [
+              {
+                internalType: "uint16",
+                name: "availabilityFloorBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint16",
+                name: "availabilityDiscountBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint16",
+                name: "severeAvailabilityFloorBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint16",
+                name: "severeAvailabilityDiscountBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint32",
+                name: "ttftCeilingMs",
+                type: "uint32",
+              },
+              {
+                internalType: "uint16",
+                name: "ttftDiscountBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint32",
+                name: "severeTtftCeilingMs",
+                type: "uint32",
+              },
+              {
+                internalType: "uint16",
+                name: "severeTtftDiscountBps",
+                type: "uint16",
+              },
+            ],
+            internalType: "struct ServiceLevels",
+            name: "levels",
+            type: "tuple",
+          },
+          {
+            internalType: "uint56",
+            name: "minimumSpend",
+            type: "uint56",
+          },
+          {
+            internalType: "uint56",
+            name: "cap",
+            type: "uint56",
+          },
+          {
+            internalType: "uint32",
+            name: "termPeriod",
+            type: "uint32",
+          },
+          {
+            internalType: "bool",
+            name: "renewable",
+            type: "bool",
+          },
+        ],
+        internalType: "struct ChargeTerms",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
     name: "closePlan",
     outputs: [],
     stateMutability: "nonpayable",

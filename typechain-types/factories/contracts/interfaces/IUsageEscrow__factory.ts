@@ -847,6 +847,92 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "uint256",
+        name: "cap",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "current",
+        type: "uint256",
+      },
+    ],
+    name: "VoucherCapNotRaised",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes",
+        name: "key",
+        type: "bytes",
+      },
+    ],
+    name: "VoucherKeyInvalid",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "bytes",
+        name: "key",
+        type: "bytes",
+      },
+    ],
+    name: "VoucherKeyRevoked",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "bytes",
+        name: "key",
+        type: "bytes",
+      },
+    ],
+    name: "VoucherKeyUnknown",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "length",
+        type: "uint256",
+      },
+    ],
+    name: "VouchersMalformed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "LicenseId",
+        name: "previous",
+        type: "uint64",
+      },
+    ],
+    name: "VouchersOutOfOrder",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "waterfall",
         type: "address",
@@ -1205,6 +1291,12 @@ const _abi = [
         internalType: "uint16",
         name: "generation",
         type: "uint16",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "endsAt",
+        type: "uint256",
       },
     ],
     name: "GenerationRaised",
@@ -1595,6 +1687,144 @@ const _abi = [
         type: "uint64",
       },
       {
+        indexed: false,
+        internalType: "uint16",
+        name: "generation",
+        type: "uint16",
+      },
+      {
+        indexed: false,
+        internalType: "bytes",
+        name: "key",
+        type: "bytes",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "cap",
+        type: "uint256",
+      },
+    ],
+    name: "VoucherKeyAdded",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint16",
+        name: "generation",
+        type: "uint16",
+      },
+      {
+        indexed: false,
+        internalType: "bytes",
+        name: "key",
+        type: "bytes",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "endsAt",
+        type: "uint256",
+      },
+    ],
+    name: "VoucherKeyEnding",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        indexed: true,
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "charged",
+        type: "uint256",
+      },
+      {
+        components: [
+          {
+            internalType: "uint256",
+            name: "operator",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "publisher",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "attestor",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "fee",
+            type: "uint256",
+          },
+          {
+            internalType: "uint256",
+            name: "bonus",
+            type: "uint256",
+          },
+        ],
+        indexed: false,
+        internalType: "struct IUsageEscrow.Split",
+        name: "split",
+        type: "tuple",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "forPool",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "bytes",
+        name: "outcomes",
+        type: "bytes",
+      },
+    ],
+    name: "VouchersSettled",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
         indexed: true,
         internalType: "address",
         name: "to",
@@ -1856,6 +2086,29 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "bytes",
+        name: "key",
+        type: "bytes",
+      },
+      {
+        internalType: "uint56",
+        name: "cap",
+        type: "uint56",
+      },
+    ],
+    name: "addVoucherKey",
+    outputs: [],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -2872,6 +3125,40 @@ const _abi = [
     type: "function",
   },
   {
+    inputs: [
+      {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        internalType: "bytes",
+        name: "vouchers",
+        type: "bytes",
+      },
+    ],
+    name: "previewVouchers",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "charged",
+        type: "uint256",
+      },
+      {
+        internalType: "bytes",
+        name: "outcomes",
+        type: "bytes",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
     inputs: [],
     name: "protocolFees",
     outputs: [
@@ -3012,6 +3299,24 @@ const _abi = [
       },
     ],
     name: "renew",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "bytes",
+        name: "key",
+        type: "bytes",
+      },
+    ],
+    name: "revokeVoucherKey",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",
@@ -3189,6 +3494,40 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "OperatorId",
+        name: "operatorId",
+        type: "uint24",
+      },
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        internalType: "bytes",
+        name: "vouchers",
+        type: "bytes",
+      },
+    ],
+    name: "settleVouchers",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "charged",
+        type: "uint256",
+      },
+      {
+        internalType: "bytes",
+        name: "outcomes",
+        type: "bytes",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "bytes32",
         name: "batchId",
         type: "bytes32",
@@ -3332,6 +3671,52 @@ const _abi = [
         ],
         internalType: "struct IUsageEscrow.Upfront",
         name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "uint16",
+        name: "generation",
+        type: "uint16",
+      },
+      {
+        internalType: "bytes",
+        name: "key",
+        type: "bytes",
+      },
+    ],
+    name: "voucherKeyOf",
+    outputs: [
+      {
+        internalType: "enum VoucherKeyStatus",
+        name: "status",
+        type: "uint8",
+      },
+      {
+        components: [
+          {
+            internalType: "uint56",
+            name: "cap",
+            type: "uint56",
+          },
+          {
+            internalType: "uint40",
+            name: "endsAt",
+            type: "uint40",
+          },
+        ],
+        internalType: "struct VoucherKey",
+        name: "record",
         type: "tuple",
       },
     ],
