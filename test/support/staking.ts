@@ -1,5 +1,5 @@
 import { impersonateAccount, setBalance, setStorageAt, time } from "@nomicfoundation/hardhat-network-helpers";
-import { AbiCoder, keccak256, type Signer } from "ethers";
+import { AbiCoder, keccak256, MaxUint256, type Signer } from "ethers";
 import hre from "hardhat";
 import type { IPerformanceStaking } from "../../typechain-types/contracts/PerformanceStaking";
 import { ANY_SHARES, DAY, deployMarket, usd, type Market } from "./market";
@@ -10,15 +10,15 @@ export const MOST_THAWS = 16;
 /** Shares of a unit of stake, while nothing was slashed and nothing earned. */
 export const SHARES = 1_000n;
 
-/** A market in which UsageEscrow can be spoken for, and whose `payees` have money that they may stake. */
+/** A market in which UsageEscrow can be spoken for, and whose operator and `payees` have money that they may stake. */
 export async function deployWithCallers(): Promise<Market> {
   const market = await deployMarket();
   const { escrow, staking, currency } = market.licet;
   await impersonateAccount(await escrow.getAddress());
   await setBalance(await escrow.getAddress(), 10n ** 18n);
-  for (const payee of market.payees.slice(0, 4)) {
-    await currency.mint(payee, usd(1_000_000));
-    await currency.connect(payee).approve(staking, usd(1_000_000));
+  for (const holder of [market.operator, ...market.payees.slice(0, 4)]) {
+    await currency.mint(holder, usd(10_000_000));
+    await currency.connect(holder).approve(staking, MaxUint256);
   }
   return market;
 }
