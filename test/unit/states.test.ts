@@ -271,7 +271,13 @@ describe(DOCUMENT, () => {
           await licet.staking.connect(outsider).addStake(operatorId, usd(1), ...ANY_SHARES);
         },
       ],
+      thaw: [({ licet, outsider }, operatorId) => licet.staking.connect(outsider).thaw(operatorId, 1_000)],
+      unthaw: [({ licet, outsider }, operatorId) => licet.staking.connect(outsider).unthaw(operatorId)],
       withdraw: [({ licet, outsider }, operatorId) => licet.staking.connect(outsider).withdraw(operatorId, outsider)],
+      freeze: [
+        async ({ licet, slasher }, operatorId) =>
+          licet.staking.connect(slasher).freeze(operatorId, 1, (await time.latest()) + 60),
+      ],
       slash: [slash],
       settle: [breach],
       time: [pass(7 * DAY)],
