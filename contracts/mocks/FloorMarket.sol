@@ -21,6 +21,7 @@ contract FloorMarket is ERC721 {
     mapping(address payee => uint256) private _earnings;
     mapping(bytes32 batchId => uint256) private _charged;
     uint256 private _stake;
+    mapping(address holder => uint256) private _delegations;
 
     error SignatureWrong();
 
@@ -65,6 +66,16 @@ contract FloorMarket is ERC721 {
     function addStake(uint256 amount) external {
         _stake += amount;
         CURRENCY.safeTransferFrom(msg.sender, address(this), amount);
+    }
+
+    function delegate(uint256 amount) external {
+        _delegations[msg.sender] += amount;
+        CURRENCY.safeTransferFrom(msg.sender, address(this), amount);
+    }
+
+    function unstake(uint256 amount) external {
+        _delegations[msg.sender] -= amount;
+        CURRENCY.safeTransfer(msg.sender, amount);
     }
 
     function slash(address beneficiary, uint256 amount) external {

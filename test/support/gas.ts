@@ -88,6 +88,16 @@ export async function measureGas(): Promise<Measurement[]> {
   await floor.addStake(usd(100));
   await record("stake.add", staking.connect(operator).addStake(1, usd(100), ...ANY_SHARES), floor.addStake(usd(100)));
   await record("stake.slash", staking.connect(slasher).slash(1, usd(5), treasury), floor.slash(outsider, usd(5)));
+
+  // Behind an operator that others back, too; of what is put in, half is taken out again.
+  await currency.mint(outsider, usd(100));
+  await currency.connect(outsider).approve(staking, usd(100));
+  const delegator = staking.connect(outsider);
+  await record("stake.delegate", delegator.addStake(1, usd(100), ...ANY_SHARES), floor.delegate(usd(100)));
+  const { shares } = await staking.positionOf(1, outsider);
+  await delegator.thaw(1, shares / 2n);
+  await time.increase((await staking.THAW_PERIOD()) + 1n);
+  await record("stake.unstake", delegator.withdraw(1, outsider), floor.unstake(usd(50)));
   return measured;
 }
 

@@ -30,6 +30,7 @@ export interface FloorMarketInterface extends Interface {
       | "approve"
       | "balanceOf"
       | "buy"
+      | "delegate"
       | "deposit"
       | "getApproved"
       | "isApprovedForAll"
@@ -45,6 +46,7 @@ export interface FloorMarketInterface extends Interface {
       | "symbol"
       | "tokenURI"
       | "transferFrom"
+      | "unstake"
   ): FunctionFragment;
 
   getEvent(
@@ -64,6 +66,10 @@ export interface FloorMarketInterface extends Interface {
     values: [AddressLike]
   ): string;
   encodeFunctionData(functionFragment: "buy", values: [BigNumberish]): string;
+  encodeFunctionData(
+    functionFragment: "delegate",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "deposit",
     values: [BigNumberish, BigNumberish]
@@ -118,11 +124,16 @@ export interface FloorMarketInterface extends Interface {
     functionFragment: "transferFrom",
     values: [AddressLike, AddressLike, BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "unstake",
+    values: [BigNumberish]
+  ): string;
 
   decodeFunctionResult(functionFragment: "addStake", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buy", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "delegate", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "deposit", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "getApproved",
@@ -159,6 +170,7 @@ export interface FloorMarketInterface extends Interface {
     functionFragment: "transferFrom",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "unstake", data: BytesLike): Result;
 }
 
 export namespace ApprovalEvent {
@@ -274,6 +286,8 @@ export interface FloorMarket extends BaseContract {
 
   buy: TypedContractMethod<[terms: BigNumberish], [void], "nonpayable">;
 
+  delegate: TypedContractMethod<[amount: BigNumberish], [void], "nonpayable">;
+
   deposit: TypedContractMethod<
     [licenseId: BigNumberish, amount: BigNumberish],
     [void],
@@ -354,6 +368,8 @@ export interface FloorMarket extends BaseContract {
     "nonpayable"
   >;
 
+  unstake: TypedContractMethod<[amount: BigNumberish], [void], "nonpayable">;
+
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
   ): T;
@@ -374,6 +390,9 @@ export interface FloorMarket extends BaseContract {
   getFunction(
     nameOrSignature: "buy"
   ): TypedContractMethod<[terms: BigNumberish], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "delegate"
+  ): TypedContractMethod<[amount: BigNumberish], [void], "nonpayable">;
   getFunction(
     nameOrSignature: "deposit"
   ): TypedContractMethod<
@@ -465,6 +484,9 @@ export interface FloorMarket extends BaseContract {
     [void],
     "nonpayable"
   >;
+  getFunction(
+    nameOrSignature: "unstake"
+  ): TypedContractMethod<[amount: BigNumberish], [void], "nonpayable">;
 
   getEvent(
     key: "Approval"
