@@ -14,6 +14,7 @@ import {
   ANY_SHARES,
   ATTESTORS,
   batchOf,
+  BOND,
   buyLicense,
   chargesIn,
   DAY,
@@ -699,6 +700,31 @@ describe("attacks", () => {
       await expect(staking.connect(market.operator).addStake(1, usd(1), ...ANY_SHARES))
         .to.be.revertedWithCustomError(staking, "TransferIncomplete")
         .withArgs(usd(1), usd(1) + bonus);
+    });
+
+    it("a committee's money can't be moved in the middle of a bond's move", async () => {
+      const { committee } = market.licet;
+      await committee.shareIncome(released);
+      await committee.connect(market.payees[0]).thawBond(ATTESTORS[0].address);
+      await time.increase((await committee.BOND_THAW_PERIOD()) + 1n);
+      const member = ATTESTORS[0].address;
+      await currency.mint(market.payees[1], BOND);
+      await currency.connect(market.payees[1]).approve(committee, BOND);
+      for (const data of [
+        committee.interface.encodeFunctionData("withdraw", [market.outsider.address]),
+        committee.interface.encodeFunctionData("postBond", [member, 1]),
+        committee.interface.encodeFunctionData("withdrawBond", [member, market.outsider.address]),
+      ]) {
+        for (const move of [
+          () => committee.connect(market.payees[0]).withdrawBond(member, market.payees[0]),
+          () => committee.connect(market.payees[1]).postBond(member, 1),
+        ]) {
+          const before = await takeSnapshot();
+          await currency.arm(committee, data);
+          await expect(move()).to.be.revertedWithCustomError(committee, "ReentrancyGuardReentrantCall");
+          await before.restore();
+        }
+      }
     });
 
     it("a committee's income can't be withdrawn in the middle of its withdrawal", async () => {
