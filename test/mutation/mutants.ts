@@ -1,3 +1,5 @@
+import { mulberry32 } from "../support/random";
+
 /** One line of a contract, changed as a slip of the hand would. */
 export interface Mutant {
   file: string;
@@ -88,14 +90,3 @@ export const isEquivalent = (mutant: Mutant, known: Equivalent[]): boolean =>
 
 /** A line without the comment at its end. */
 const codeOf = (line: string): string => line.replace(/\s+\/\/.*$/, "");
-
-/** Tommy Ettinger's generator of 32 bits: the same numbers for the same seed, everywhere. */
-function mulberry32(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
