@@ -1,0 +1,633 @@
+import { time } from "@nomicfoundation/hardhat-network-helpers";
+import { id, Wallet, ZeroHash, type Signer, type TransactionResponse } from "ethers";
+import hre from "hardhat";
+import type { Licet } from "../../deploy/deploy";
+import type { UsageEscrow } from "../../typechain-types";
+import {
+  addAsset,
+  addOperator,
+  addPlan,
+  AssetKind,
+  ATTESTORS,
+  batchOf,
+  BatchStatus,
+  buyLicense,
+  DAY,
+  HOUR,
+  planTerms,
+  proofBy,
+  purchaseOf,
+  Relation,
+  signOffer,
+  signPayment,
+  signPermit,
+  usd,
+  WAIT,
+  worth,
+  type Market,
+  type Purchase,
+} from "./market";
+import { Chance } from "./random";
+import type { Account } from "./replay/escrow";
+import { constantsOf, Replay } from "./replay/replay";
+
+/** A fixed time, far ahead: with the same seed, the same comes about in every run. */
+const BIRTH = 2_000_000_000;
+/** From one act to the next, in seconds. */
+const PAUSES = [60, HOUR, 6 * HOUR, DAY, 2 * DAY];
+
+/** The data that a child of the market's model was trained on, and the child. */
+const DATASET = 2n;
+const CHILD = 3n;
+const ASSETS = [1n, DATASET, CHILD];
+const OPERATORS = [1n, 2n];
+/** A batch that never settled, and a license that nobody ever bought. */
+const NO_BATCH = ZeroHash;
+const NOBODYS = 1_000_000n;
+/** Keys that may sit on the committee for a while, beside the attestors who always do. */
+const SPARES = Array.from({ length: 8 }, (_, i) => new Wallet(id(`spare ${i}`)));
+
+type Person = Market["licensee"];
+type Sent = Promise<TransactionResponse>;
+type Act = (life: Life) => Sent;
+type Fits = (account: Account, life: Life) => boolean;
+
+/**
+ * A market in which everybody does at random what they may, and some of what they may not. What they know of it, its logs
+ * have told.
+ */
+export class Life {
+  /** How often each act was done, and how often it was refused. */
+  readonly tally = Object.fromEntries(Object.keys(ACTS).map((name) => [name, { done: 0, refused: 0 }]));
+  /** When the next act happens, in Unix seconds. */
+  now = 0n;
+  private learnt = 0;
+
+  private constructor(
+    readonly market: Market,
+    readonly chance: Chance,
+    readonly replay: Replay,
+    readonly people: Map<string, Signer>,
+  ) {}
+
+  static async begin(market: Market, seed: number): Promise<Life> {
+    await furnish(market);
+    await time.increaseTo(BIRTH);
+    const people = new Map((await hre.ethers.getSigners()).map((signer) => [signer.address, signer]));
+    return new Life(market, new Chance(seed), new Replay(market.licet, await constantsOf(market.licet)), people);
+  }
+
+  async live(steps: number): Promise<void> {
+    const deck = Object.entries(ACTS).flatMap(([name, [weight, act]]) =>
+      Array<[string, Act]>(weight).fill([name, act]),
+    );
+    for (let step = 0; step < steps; step += 1) {
+      await this.learn();
+      const [name, act] = this.chance.pick(deck);
+      this.now = BigInt((await time.latest()) + this.chance.pick(PAUSES));
+      await time.setNextBlockTimestamp(this.now);
+      this.tally[name][(await isDone(act(this))) ? "done" : "refused"] += 1;
+    }
+    await this.learn();
+  }
+
+  /** The contracts, for anybody. */
+  get licet(): Licet {
+    return this.market.licet;
+  }
+
+  /** Who has an address; now and then, a stranger. */
+  as = (address: string): Signer => (this.chance.happens(0.08) ? this.market.outsider : this.people.get(address)!);
+
+  /** Somebody who fits, most often. */
+  somebody = (fits: (address: string) => boolean): Signer =>
+    this.people.get(this.chance.pickFitting([...this.people.keys()], fits))!;
+
+  payer = (): Person => this.chance.pick(payersOf(this.market));
+  amount = (most: number): bigint => BigInt(this.chance.between(1, most * 1e6));
+
+  /** A license whose account fits, most often. */
+  license(fits: Fits): bigint {
+    const { escrow } = this.replay;
+    return this.chance.pickFitting(escrow.licenseIds(), (one) => fits(escrow.accountOf(one), this));
+  }
+
+  planId(): bigint {
+    return this.chance.pick(this.replay.licenses.planIds());
+  }
+
+  batch(status: number): string {
+    const { escrow } = this.replay;
+    const ids = [...escrow.batchIds(), NO_BATCH];
+    return this.chance.pickFitting(ids, (one) => escrow.batchStatusOf(one, this.now) === BigInt(status));
+  }
+
+  /** Takes in what was logged since the last time. */
+  private async learn(): Promise<void> {
+    const { provider } = hre.ethers;
+    const toBlock = await provider.getBlockNumber();
+    for (const log of await provider.getLogs({ fromBlock: this.learnt + 1, toBlock })) {
+      this.replay.take(log, BigInt((await provider.getBlock(log.blockNumber))!.timestamp));
+    }
+    this.learnt = toBlock;
+  }
+}
+
+/** Whether the chain took it. What it refuses, it refuses by one of its rules. */
+async function isDone(sent: Sent): Promise<boolean> {
+  try {
+    await sent;
+    return true;
+  } catch (error) {
+    if (!/reverted with (an unrecognized )?custom error/.test((error as Error).message)) throw error;
+    return false;
+  }
+}
+
+const payersOf = ({ licensee, payees }: Market): Person[] => [licensee, ...payees.slice(5, 8)];
+const backersOf = ({ operator, payees }: Market): Person[] => [operator, ...payees.slice(7, 10)];
+
+/** What there is before anything happens: assets, plans of many kinds, another operator, and money for everybody. */
+async function furnish(market: Market): Promise<void> {
+  const { licet, publisher, payees } = market;
+  const { assets, currency, committee, escrow, operators, staking } = licet;
+  for (const person of await hre.ethers.getSigners()) {
+    await currency.mint(person, usd(1_000_000));
+    for (const spender of [escrow, staking, committee]) await currency.connect(person).approve(spender, usd(1_000_000));
+  }
+  await addAsset(market, publisher, { kind: AssetKind.Dataset });
+  await addAsset(market, publisher, {
+    parents: [
+      { parentId: market.assetId, relation: Relation.FineTunedFrom, incomeBps: 1_000 },
+      { parentId: DATASET, relation: Relation.TrainedOn, incomeBps: 550 },
+    ],
+  });
+  await assets.connect(publisher).publish(CHILD, id("child"), ZeroHash, "ipfs://child", "");
+
+  const transferable = true;
+  const own = { termPeriod: 5 * DAY, cap: usd(40), transferable };
+  const minimum = { minimumSpend: usd(5), termPeriod: 10 * DAY, transferable };
+  await addPlan(market, own);
+  await addPlan(market, minimum);
+  await addPlan(market, { upfrontPrice: usd(3), holdPeriod: 2 * DAY, renewable: false, termPeriod: 20 * DAY });
+  await addPlan(market, { upfrontPrice: usd(2), minimumSpend: usd(4), cap: usd(20), termPeriod: 7 * DAY });
+  for (const terms of [own, minimum]) await addPlan({ ...market, assetId: Number(CHILD) }, terms);
+
+  // The other operator is backed by little: what it may have in flight is less than what is used.
+  const other = await addOperator(market, payees[4], usd(30));
+  for (let planId = 1; planId <= 7; planId += 1) await operators.connect(payees[4]).setServed(other, planId, true);
+  await buyLicense(market, usd(50));
+  // One attestor weighs as much as the two others, from the first rotation on.
+  await committee.connect(payees[0]).postBond(ATTESTORS[0].address, 2);
+}
+
+// Licenses that fit
+
+const any: Fits = () => true;
+const isInUse: Fits = ({ stoppedAt }) => stoppedAt === 0n;
+const isLocked: Fits = ({ stoppedAt, isEnded }) => stoppedAt !== 0n && !isEnded;
+const isOpen: Fits = ({ isEnded }) => !isEnded;
+const hasMinimum: Fits = ({ planId }, { replay }) => replay.licenses.termsOf(planId).minimumSpend > 0n;
+const isRenewable: Fits = (account, life) =>
+  isInUse(account, life) && hasMinimum(account, life) && account.expiresAt <= life.now;
+const isClosable: Fits = (account, life) => {
+  const { endedAt, expiresAt, isEnded, stoppedAt, isClosed } = account;
+  const last = isEnded && stoppedAt < expiresAt ? stoppedAt : expiresAt;
+  const isDue = (endedAt || last) + BigInt(WAIT) < life.now;
+  return hasMinimum(account, life) && (endedAt !== 0n || !isClosed) && isDue;
+};
+const isCapCutDue: Fits = ({ capCutReadyAt }, { now }) => capCutReadyAt !== 0n && capCutReadyAt < now;
+const isServiceDue: Fits = ({ serviceChangeReadyAt }, { now }) =>
+  serviceChangeReadyAt !== 0n && serviceChangeReadyAt < now;
+const isThawed: Fits = ({ thawing, thawReadyAt }, { now }) => thawing > 0n && thawReadyAt < now;
+
+/** What a license's owner does with it. */
+const own =
+  (fits: Fits, act: (escrow: UsageEscrow, licenseId: bigint, life: Life) => Sent): Act =>
+  (life) => {
+    const licenseId = life.license(fits);
+    return act(life.licet.escrow.connect(life.as(life.replay.licenses.ownerOf(licenseId))), licenseId, life);
+  };
+
+/** What people do, and how often they try. */
+const ACTS: Record<string, [weight: number, Act]> = {
+  // Licensees
+  buy: [4, (life) => life.licet.escrow.connect(life.payer()).buy(purchase(life))],
+  buyWithPermit: [
+    2,
+    async (life) => {
+      const [payer, wanted] = [life.payer(), purchase(life, { deadline: Number(life.now) + HOUR })];
+      const { v, r, s } = await signPermit(life.market, wanted.maxPrice, wanted.deadline, payer);
+      return life.licet.escrow.connect(payer).buyWithPermit(wanted, v, r, s);
+    },
+  ],
+  buyWithAuthorization: [
+    3,
+    async (life) => {
+      const { escrow } = life.licet;
+      const wanted = purchase(life);
+      const { upfrontPrice } = life.replay.licenses.termsOf(BigInt(wanted.planId));
+      const payment = await pay(life, upfrontPrice + wanted.amount, (salt) => escrow.purchaseHash(wanted, salt));
+      return escrow.buyWithAuthorization(wanted, payment);
+    },
+  ],
+  deposit: [3, (life) => life.licet.escrow.connect(life.payer()).deposit(life.license(isOpen), life.amount(20))],
+  depositWithPermit: [
+    2,
+    async (life) => {
+      const [payer, licenseId, amount] = [life.payer(), life.license(isOpen), life.amount(20)];
+      const { v, r, s } = await signPermit(life.market, amount, life.now, payer);
+      return life.licet.escrow.connect(payer).depositWithPermit(licenseId, amount, life.now, v, r, s);
+    },
+  ],
+  depositWithAuthorization: [
+    2,
+    async (life) => {
+      const { escrow } = life.licet;
+      const [licenseId, amount] = [life.license(isOpen), life.amount(20)];
+      const payment = await pay(life, amount, (salt) => escrow.depositHash(licenseId, amount, salt));
+      return escrow.depositWithAuthorization(licenseId, amount, payment);
+    },
+  ],
+  setCap: [3, own(any, (escrow, licenseId, { chance }) => escrow.setCap(licenseId, chance.between(0, 24)))],
+  applyCapCut: [3, own(isCapCutDue, (escrow, licenseId) => escrow.applyCapCut(licenseId))],
+  changeService: [
+    3,
+    own(isInUse, (escrow, licenseId, { chance }) =>
+      escrow.changeService(licenseId, chance.pick(OPERATORS), chance.happens(0.4)),
+    ),
+  ],
+  applyServiceChange: [3, own(isServiceDue, (escrow, licenseId) => escrow.applyServiceChange(licenseId))],
+  setRenewal: [
+    2,
+    own(hasMinimum, (escrow, licenseId, { chance }) => escrow.setRenewal(licenseId, chance.happens(0.6))),
+  ],
+  lock: [2, own(isInUse, (escrow, licenseId) => escrow.lock(licenseId))],
+  transfer: [
+    3,
+    (life) => {
+      const { escrow, licenses } = life.replay;
+      const isMovable = (one: bigint) => licenses.movableAt(one) !== 0n && licenses.movableAt(one) < life.now;
+      const licenseId = life.chance.pickFitting(escrow.licenseIds(), isMovable);
+      const owner = licenses.ownerOf(licenseId);
+      return life.licet.licenses.connect(life.as(owner)).transferFrom(owner, life.payer(), licenseId);
+    },
+  ],
+  unlock: [2, own(isLocked, (escrow, licenseId) => escrow.unlock(licenseId))],
+  end: [1, own(any, (escrow, licenseId) => escrow.end(licenseId))],
+  raiseGeneration: [1, own(any, (escrow, licenseId) => escrow.raiseGeneration(licenseId))],
+  thaw: [
+    3,
+    own(any, (escrow, licenseId, { chance, replay }) =>
+      escrow.thaw(licenseId, partOf(replay.escrow.accountOf(licenseId).balance, chance.between(0, 105))),
+    ),
+  ],
+  withdraw: [4, own(isThawed, (escrow, licenseId, life) => escrow.withdraw(licenseId, life.payer()))],
+  renew: [4, own(isRenewable, (escrow, licenseId) => escrow.renew(licenseId))],
+  closeTerm: [4, (life) => life.licet.escrow.closeTerm(life.license(isClosable))],
+  releaseUpfront: [
+    3,
+    ({ chance, licet, replay: { escrow } }) =>
+      licet.escrow.releaseUpfront(chance.pickFitting(escrow.licenseIds(), (one) => escrow.upfrontOf(one).amount > 0n)),
+  ],
+
+  // Settlement
+  settle: [
+    14,
+    async (life) => {
+      const { escrow, assets } = life.licet;
+      const account = life.replay.escrow.accountOf(life.license(isOpen));
+      const { assetId } = life.replay.licenses.termsOf(account.planId);
+      const { header, entries } = await batchOf(life.market, entriesLike(life, account), {
+        planId: Number(account.planId),
+        operatorId: Number(account.operatorId),
+        versionId: (assetId << 32n) | (await assets.versionCountOf(assetId)),
+        ...life.chance.pick([{}, {}, { samples: 5 }, { p95TtftMs: 900 }, { availabilityBps: 5_000 }]),
+      });
+      const signers = ATTESTORS.slice(0, life.chance.pick([3, 3, 3, 2, 1]));
+      return escrow.settle(header, entries, proofBy(await escrow.batchIdOf(header), signers));
+    },
+  ],
+  release: [10, (life) => life.licet.escrow.release(life.batch(BatchStatus.Releasable))],
+  shareIncome: [8, (life) => life.licet.committee.shareIncome(life.batch(BatchStatus.Released))],
+  payPool: [
+    5,
+    ({ chance, licet, replay: { escrow } }) =>
+      licet.escrow.payPool(chance.pickFitting(OPERATORS, (one) => escrow.operatorIncomeOf(one).forPool > 0n)),
+  ],
+  payAsset: [
+    5,
+    ({ chance, licet, replay: { escrow } }) =>
+      licet.escrow.payAsset(chance.pickFitting(ASSETS, (one) => escrow.assetIncomeOf(one) > 0n)),
+  ],
+  withdrawEarnings: [
+    3,
+    async (life) => {
+      const { escrow } = life.replay;
+      const operatorId = life.chance.pickFitting(OPERATORS, (one) => escrow.operatorIncomeOf(one).earnings > 0n);
+      const owner = life.as(await life.licet.operators.ownerOf(operatorId));
+      return life.licet.escrow.connect(owner).withdrawEarnings(operatorId, owner);
+    },
+  ],
+  withdrawFees: [2, ({ licet }) => licet.escrow.withdrawFees()],
+
+  // Operators and who backs them
+  addStake: [
+    4,
+    ({ chance, licet, market, now, amount }) => {
+      const minShares = chance.pick([0n, 0n, usd(1_000)]);
+      const staking = licet.staking.connect(chance.pick(backersOf(market)));
+      return staking.addStake(chance.pick(OPERATORS), amount(200), minShares, now);
+    },
+  ],
+  thawStake: [
+    5,
+    (life) => {
+      const { staking, operatorId, shares } = backing(life, (one) => one.shares > 0n);
+      return staking.thaw(operatorId, partOf(shares, life.chance.pick([0, 10, 30, 60, 100])));
+    },
+  ],
+  unthaw: [
+    3,
+    (life) => {
+      const { staking, operatorId } = backing(life, ({ thaws }) => thaws.length > 0);
+      return staking.unthaw(operatorId);
+    },
+  ],
+  withdrawStake: [
+    6,
+    (life) => {
+      const { staking, operatorId, backer } = backing(life, ({ thaws }) =>
+        thaws.some(({ readyAt }) => readyAt < life.now),
+      );
+      return staking.withdraw(operatorId, backer);
+    },
+  ],
+  setCommission: [
+    3,
+    async ({ chance, licet, as }) => {
+      const operatorId = chance.pick(OPERATORS);
+      const owner = as(await licet.operators.ownerOf(operatorId));
+      return licet.staking.connect(owner).setCommission(operatorId, chance.between(0, 103) * 100);
+    },
+  ],
+  slash: [
+    3,
+    ({ chance, licet, market, payer, amount, as }) => {
+      const staking = licet.staking.connect(as(market.slasher.address));
+      // The second operator may lose everything.
+      return chance.happens(0.3) ? staking.slash(2, usd(1_000), payer()) : staking.slash(1, amount(20), payer());
+    },
+  ],
+  freeze: [
+    2,
+    ({ chance, licet, market, now, amount, as }) => {
+      const until = now + BigInt(chance.between(0, 95) * DAY);
+      return licet.staking.connect(as(market.slasher.address)).freeze(chance.pick(OPERATORS), amount(200), until);
+    },
+  ],
+  unfreeze: [
+    1,
+    ({ chance, licet, market, as }) =>
+      licet.staking.connect(as(market.slasher.address)).unfreeze(chance.pick(OPERATORS)),
+  ],
+  withdrawProceeds: [
+    3,
+    async (life) => {
+      const who = life.somebody((address) => life.replay.staking.proceedsOf(address) > 0n);
+      return life.licet.staking.connect(who).withdrawProceeds(who);
+    },
+  ],
+
+  // Publishers and whom they pay
+  publish: [
+    1,
+    ({ chance, licet, market, now }) =>
+      licet.assets
+        .connect(market.publisher)
+        .publish(chance.pick([1n, CHILD]), id(`v ${now}`), ZeroHash, "ipfs://v", ""),
+  ],
+  recall: [
+    1,
+    async ({ chance, licet, market }) => {
+      const assetId = chance.pick([1n, CHILD]);
+      // The latest version stays, so that there is one to use.
+      const number = (await licet.assets.versionCountOf(assetId)) - 1n;
+      return licet.assets.connect(market.publisher).recall((assetId << 32n) | number);
+    },
+  ],
+  acceptOffer: [
+    1,
+    async (life) => {
+      const { licet, market, chance, now } = life;
+      const buyer = chance.pick(payersOf(market));
+      const terms = planTerms(1, String(licet.committee.target), {
+        termPeriod: 4 * DAY,
+        transferable: true,
+        supply: 2,
+      });
+      const offer = { terms, buyer: buyer.address, salt: now, deadline: now };
+      return licet.licenses.acceptOffer(offer, await signOffer(market, offer));
+    },
+  ],
+  serve: [
+    2,
+    async (life) => {
+      const operatorId = life.chance.pick(OPERATORS);
+      const owner = life.as(await life.licet.operators.ownerOf(operatorId));
+      return life.licet.operators.connect(owner).setServed(operatorId, life.planId(), life.chance.happens(0.9));
+    },
+  ],
+  addPayee: [
+    2,
+    ({ chance, licet, market, payer, as }) =>
+      licet.waterfall
+        .connect(as(market.publisher.address))
+        .addPayee(chance.pick(ASSETS), payer(), 100 * chance.between(0, 25)),
+  ],
+  giveUp: [
+    1,
+    (life) => {
+      const [payeeId, holder] = payeePosition(life);
+      return life.licet.waterfall.connect(life.as(holder)).giveUp(payeeId);
+    },
+  ],
+  sellPosition: [
+    1,
+    (life) => {
+      const [payeeId, holder] = payeePosition(life);
+      return life.licet.waterfall.connect(life.as(holder)).transferFrom(holder, life.payer(), payeeId);
+    },
+  ],
+  sellDataset: [
+    1,
+    async (life) => {
+      const owner = await life.licet.assets.ownerOf(DATASET);
+      return life.licet.assets.connect(life.as(owner)).transferFrom(owner, life.payer(), DATASET);
+    },
+  ],
+  distribute: [
+    6,
+    ({ chance, licet, replay: { waterfall } }) =>
+      licet.waterfall.distribute(chance.pickFitting(ASSETS, (one) => waterfall.potOf(one) > 0n)),
+  ],
+  withdrawIncome: [
+    4,
+    async (life) => {
+      const who = life.somebody((address) => life.replay.waterfall.claimableOf(address) > 0n);
+      return life.licet.waterfall.connect(who).withdraw(who);
+    },
+  ],
+
+  // Attestors
+  postBond: [
+    3,
+    (life) => {
+      const { signer, holder } = bond(life, () => true);
+      return life.licet.committee.connect(holder).postBond(signer, life.chance.between(1, 2));
+    },
+  ],
+  thawBond: [
+    2,
+    (life) => {
+      const { signer, holder } = bond(life, ({ weight, readyAt }) => weight > 0n && readyAt === 0n);
+      return life.licet.committee.connect(holder).thawBond(signer);
+    },
+  ],
+  withdrawBond: [
+    3,
+    (life) => {
+      const { signer, holder } = bond(life, ({ readyAt }) => readyAt !== 0n && readyAt < life.now);
+      return life.licet.committee.connect(holder).withdrawBond(signer, holder);
+    },
+  ],
+  reportEquivocation: [
+    1,
+    async (life) => {
+      const { licet, market } = life;
+      const { signer, holder } = bond(life, ({ weight }) => weight > 0n);
+      const { header } = await batchOf(market, [worth(1n, 1)]);
+      const another = { ...header, root: id("another") };
+      const [one, two] = [await licet.escrow.batchIdOf(header), await licet.escrow.batchIdOf(another)];
+      const { signingKey } = SPARES.find(({ address }) => address === signer)!;
+      const [signature, contradiction] = [one, two].map((batchId) => signingKey.sign(batchId).serialized);
+      const committee = licet.committee.connect(life.payer());
+      return committee.reportEquivocation(signer, holder, header, signature, another, contradiction);
+    },
+  ],
+  rotate: [
+    2,
+    async ({ chance, licet, market, now }) => {
+      const { committee } = licet;
+      const members = ATTESTORS.map(({ address }, i) => ({
+        signer: address,
+        weight: i === 0 ? 2 : 1,
+        payee: market.payees[i].address,
+      }));
+      const spares = SPARES.filter(() => chance.happens(0.2)).map(({ address }) => ({
+        signer: address,
+        weight: 1,
+        payee: market.payees[10].address,
+      }));
+      const all = [...members, ...spares];
+      // The attestors are enough.
+      const proof = proofBy(await committee.rotationHash(all, 4, now), ATTESTORS);
+      return committee.rotate(all, 4, now, proof);
+    },
+  ],
+  withdrawAttestorIncome: [
+    3,
+    (life) => {
+      const who = life.somebody((address) => life.replay.committee.incomeOf(address) > 0n);
+      return life.licet.committee.connect(who).withdraw(who);
+    },
+  ],
+
+  // Governance
+  setFee: [1, ({ chance, licet, market }) => licet.escrow.connect(market.governor).setFee(chance.between(0, 550))],
+  raiseDepositCeiling: [
+    1,
+    async ({ chance, licet, market }) => {
+      const raised = (await licet.escrow.depositCeiling()) + usd(chance.between(-5, 5));
+      return licet.escrow.connect(market.governor).raiseDepositCeiling(raised);
+    },
+  ],
+  pause: [1, ({ licet, market, as }) => licet.escrow.connect(as(market.guardian.address)).pause()],
+  unpause: [2, ({ licet, market, as }) => licet.escrow.connect(as(market.guardian.address)).unpause()],
+};
+
+// What acts need
+
+function purchase(life: Life, changes: Partial<Purchase> = {}): Purchase {
+  const { chance, replay, market, now } = life;
+  const planId = life.planId();
+  const { upfrontPrice } = replay.licenses.termsOf(planId);
+  const amount = chance.happens(0.1) ? 0n : life.amount(50);
+  const wanted = purchaseOf(market, {
+    planId: Number(planId),
+    operatorId: Number(chance.pick(OPERATORS)),
+    to: life.payer().address,
+    capCode: chance.pick([0, 0, 1, 9, 17]),
+    amount,
+    maxPrice: upfrontPrice + amount,
+    deadline: Number(now),
+    ...changes,
+  });
+  // Now and then it comes too late, or is dearer than its limit.
+  if (chance.happens(0.05)) wanted.deadline -= 1;
+  if (chance.happens(0.05)) wanted.maxPrice -= 1n;
+  return wanted;
+}
+
+const pay = (life: Life, amount: bigint, hashOf: (salt: string) => Promise<string>) =>
+  signPayment(life.market, amount, hashOf, { signer: life.payer(), salt: id(`salt ${life.now}`) });
+
+/** Use of an operator's licenses under a plan, and of some that a batch of theirs can't charge. */
+function entriesLike({ chance, replay: { escrow } }: Life, { planId, operatorId }: Account) {
+  const isCharged = (one: bigint) => {
+    const account = escrow.accountOf(one);
+    return account.planId === planId && account.operatorId === operatorId;
+  };
+  const used = escrow.licenseIds().filter((one) => chance.happens(isCharged(one) ? 0.9 : 0.1));
+  const some = used.length > 0 ? used : [1n];
+  const all = chance.happens(0.2) ? [...some, NOBODYS] : some;
+  return all.map((licenseId) => worth(licenseId, chance.pick([0, 0.000_003, 0.5, 1.234_567, 2, 7, 60])));
+}
+
+const partOf = (amount: bigint, percent: number): bigint => (amount * BigInt(percent)) / 100n;
+
+interface Position {
+  operatorId: bigint;
+  backer: Person;
+  shares: bigint;
+  thaws: { readyAt: bigint }[];
+}
+
+/** What somebody has in a pool that fits, most often, and the staking as they call it. */
+function backing({ chance, licet, market, replay, now }: Life, fits: (position: Position) => boolean) {
+  const positions = OPERATORS.flatMap((operatorId) =>
+    [...backersOf(market), market.payees[4]].map((backer) => {
+      const { address } = backer;
+      const { shares } = replay.staking.positionOf(operatorId, address, now);
+      return { operatorId, backer, shares, thaws: replay.staking.thawsOf(operatorId, address) };
+    }),
+  );
+  const position = chance.pickFitting(positions, fits);
+  return { ...position, staking: licet.staking.connect(position.backer) };
+}
+
+/** A payee's position and its holder. Before there is one, nobody's. */
+function payeePosition({ chance, market, replay }: Life): [payeeId: bigint, holder: string] {
+  const positions = replay.waterfall.positions();
+  return positions.length > 0 ? chance.pick(positions) : [1n, market.publisher.address];
+}
+
+type Bond = ReturnType<Replay["committee"]["bondOf"]>;
+
+/** A spare key's bond that fits, most often, and its holder. */
+function bond({ chance, market, replay }: Life, fits: (bond: Bond) => boolean) {
+  const holder = market.payees[10];
+  const bondOf = (signer: string) => replay.committee.bondOf(signer.toLowerCase(), holder.address);
+  const { address } = chance.pickFitting(SPARES, (spare) => fits(bondOf(spare.address)));
+  return { signer: address, holder };
+}

@@ -1,0 +1,292 @@
+import { unpackOutcomes, type Outcome } from "../../../oracle/protocol/entries";
+import type { UsageEscrow } from "../../../typechain-types";
+import type { PlanTermsStructOutput } from "../../../typechain-types/contracts/LicenseRegistry";
+import { BatchStatus } from "../market";
+import type { ReplayedLicenses } from "./licenses";
+import { Amounts, Ledger, nothing, type Reducer } from "./reducer";
+import type { ReplayedStaking } from "./staking";
+
+const newAccount = () => ({
+  planId: 0n,
+  operatorId: 0n,
+  balance: 0n,
+  spent: 0n,
+  capCode: 0n,
+  term: 0n,
+  expiresAt: 0n,
+  generation: 0n,
+  onVoucherRoad: false,
+  renews: false,
+  isClosed: false,
+  thawing: 0n,
+  thawReadyAt: 0n,
+  capCutCode: 0n,
+  capCutReadyAt: 0n,
+  nextOperatorId: 0n,
+  nextOnVoucherRoad: false,
+  serviceChangeReadyAt: 0n,
+  stoppedAt: 0n,
+  isEnded: false,
+  endedAt: 0n,
+  endedSpent: 0n,
+});
+
+export type Account = ReturnType<typeof newAccount>;
+
+interface Batch {
+  operatorId: bigint;
+  planId: bigint;
+  charged: bigint;
+  releasableAt: bigint;
+  status: number;
+}
+
+const newUpfront = () => ({ amount: 0n, paidAt: 0n, feeBps: 0n });
+const newIncome = () => ({ earnings: 0n, forPool: 0n });
+
+/** UsageEscrow's books, by its logs and by what plans say. Its views are named as the contract's. */
+export class ReplayedEscrow {
+  private readonly accounts = new Ledger<bigint, Account>(newAccount);
+  private readonly upfronts = new Ledger<bigint, ReturnType<typeof newUpfront>>(newUpfront);
+  private readonly batches = new Map<string, Batch>();
+  private readonly operatorIncomes = new Ledger<bigint, ReturnType<typeof newIncome>>(newIncome);
+  private readonly assetIncomes = new Amounts<bigint>();
+  private fees = 0n;
+  private owed = 0n;
+  private fee = 0n;
+  private ceiling = 0n;
+  private pauseEnd = 0n;
+
+  constructor(
+    private readonly licenses: ReplayedLicenses,
+    private readonly staking: ReplayedStaking,
+  ) {}
+
+  readonly on: Reducer<UsageEscrow> = {
+    // Buying and funding
+    LicenseBought: ({ licenseId, planId, operatorId, capCode, expiresAt }) => {
+      this.accounts.set(licenseId, { ...newAccount(), planId, operatorId, capCode, expiresAt, renews: true });
+    },
+    UpfrontPaid: ({ licenseId, amount }, at) => {
+      this.upfronts.set(licenseId, { amount, paidAt: at, feeBps: this.fee });
+      this.owed += amount;
+    },
+    UpfrontReleased: ({ licenseId, assetId, amount, fee }) => {
+      this.upfronts.set(licenseId, newUpfront());
+      this.assetIncomes.add(assetId, amount);
+      this.fees += fee;
+    },
+    UpfrontReturned: ({ licenseId, amount }) => {
+      this.upfronts.set(licenseId, newUpfront());
+      this.accounts.get(licenseId).balance += amount;
+    },
+    Deposited: ({ licenseId, amount }) => {
+      this.accounts.get(licenseId).balance += amount;
+      this.owed += amount;
+    },
+
+    // A licensee's own
+    CapSet: ({ licenseId, capCode }) => {
+      this.change(licenseId, { capCode, capCutCode: 0n, capCutReadyAt: 0n });
+    },
+    CapCutStarted: ({ licenseId, capCode, readyAt }) => {
+      this.change(licenseId, { capCutCode: capCode, capCutReadyAt: readyAt });
+    },
+    ServiceChangeStarted: ({ licenseId, operatorId, onVoucherRoad, readyAt }) => {
+      const next = { nextOperatorId: operatorId, nextOnVoucherRoad: onVoucherRoad, serviceChangeReadyAt: readyAt };
+      this.change(licenseId, next);
+    },
+    ServiceChanged: ({ licenseId, operatorId, onVoucherRoad }) => {
+      this.change(licenseId, { operatorId, onVoucherRoad, ...noServiceChange });
+    },
+    RenewalSet: ({ licenseId, renews }) => {
+      this.change(licenseId, { renews });
+    },
+    LicenseLocked: ({ licenseId, stoppedAt }) => {
+      this.change(licenseId, { stoppedAt, ...noServiceChange });
+    },
+    LicenseUnlocked: ({ licenseId }) => {
+      this.change(licenseId, { stoppedAt: 0n });
+    },
+    LicenseEnded: ({ licenseId, stoppedAt }) => {
+      this.change(licenseId, { stoppedAt, isEnded: true });
+    },
+    GenerationRaised: ({ licenseId, generation }) => {
+      this.change(licenseId, { generation });
+    },
+    ThawStarted: ({ licenseId, amount, readyAt }) => {
+      this.change(licenseId, { thawing: amount, thawReadyAt: readyAt });
+    },
+    // What was announced and is kept back may be withdrawn later, as far as the balance goes.
+    Withdrawn: ({ licenseId, amount }) => {
+      const account = this.accounts.get(licenseId);
+      account.balance -= amount;
+      account.thawing = least(account.thawing - amount, account.balance);
+      if (account.thawing === 0n) account.thawReadyAt = 0n;
+      this.owed -= amount;
+    },
+
+    // Terms
+    TermRenewed: ({ licenseId, term, expiresAt }) => {
+      const account = this.accounts.get(licenseId);
+      if (!account.isClosed) this.change(licenseId, { endedAt: account.expiresAt, endedSpent: account.spent });
+      this.change(licenseId, { term, expiresAt, spent: 0n, isClosed: false });
+    },
+    TermClosed: ({ licenseId, assetId, charged, fee }) => {
+      const account = this.accounts.get(licenseId);
+      account.balance -= charged;
+      if (account.endedAt === 0n) account.isClosed = true;
+      else [account.endedAt, account.endedSpent] = [0n, 0n];
+      this.assetIncomes.add(assetId, charged - fee);
+      this.fees += fee;
+    },
+
+    // Settlement
+    BatchSettled: ({ batchId, operatorId, planId, epochStart, charged, outcomes }, at) => {
+      const plan = this.licenses.termsOf(planId);
+      for (const outcome of unpackOutcomes(outcomes)) this.charge(plan, epochStart, outcome);
+      const releasableAt = at + plan.holdPeriod;
+      this.batches.set(batchId, { operatorId, planId, charged, releasableAt, status: BatchStatus.Held });
+      this.staking.putInFlight(operatorId, charged, at);
+    },
+    BatchReleased: ({ batchId, operatorId, assetId, split, forPool }) => {
+      const batch = this.batches.get(batchId)!;
+      batch.status = BatchStatus.Released;
+      this.staking.land(operatorId, batch.charged);
+      this.credit(operatorId, assetId, split, forPool);
+    },
+    AttestorShareCollected: ({ batchId, amount }) => {
+      this.batches.get(batchId)!.status = BatchStatus.Collected;
+      this.owed -= amount;
+    },
+
+    // Payment
+    PoolPaid: ({ operatorId, amount }) => {
+      this.operatorIncomes.get(operatorId).forPool -= amount;
+      this.owed -= amount;
+    },
+    AssetPaid: ({ assetId, amount }) => {
+      this.assetIncomes.add(assetId, -amount);
+      this.owed -= amount;
+    },
+    EarningsWithdrawn: ({ operatorId, amount }) => {
+      this.operatorIncomes.get(operatorId).earnings -= amount;
+      this.owed -= amount;
+    },
+    FeesWithdrawn: ({ amount }) => {
+      this.fees -= amount;
+      this.owed -= amount;
+    },
+
+    // Administration
+    FeeSet: ({ feeBps }) => {
+      this.fee = feeBps;
+    },
+    DepositCeilingRaised: ({ ceiling }) => {
+      this.ceiling = ceiling;
+    },
+    Paused: ({ until }) => {
+      this.pauseEnd = until;
+    },
+    Unpaused: (_, at) => {
+      this.pauseEnd = least(this.pauseEnd, at);
+    },
+    AuthorityUpdated: nothing,
+    EIP712DomainChanged: nothing,
+  };
+
+  licenseIds(): bigint[] {
+    return this.accounts.keys();
+  }
+
+  batchIds(): string[] {
+    return [...this.batches.keys()];
+  }
+
+  // Views
+
+  accountOf(licenseId: bigint): Account {
+    return this.accounts.get(licenseId);
+  }
+
+  upfrontOf(licenseId: bigint) {
+    return this.upfronts.get(licenseId);
+  }
+
+  batchStatusOf(batchId: string, at: bigint): bigint {
+    const { status, releasableAt } = this.batches.get(batchId) ?? { status: BatchStatus.None, releasableAt: 0n };
+    return BigInt(status === BatchStatus.Held && at >= releasableAt ? BatchStatus.Releasable : status);
+  }
+
+  operatorIncomeOf(operatorId: bigint) {
+    return this.operatorIncomes.get(operatorId);
+  }
+
+  assetIncomeOf(assetId: bigint): bigint {
+    return this.assetIncomes.get(assetId);
+  }
+
+  protocolFees(): bigint {
+    return this.fees;
+  }
+
+  totalOwed(): bigint {
+    return this.owed;
+  }
+
+  feeBps(): bigint {
+    return this.fee;
+  }
+
+  depositCeiling(): bigint {
+    return this.ceiling;
+  }
+
+  pausedUntil(): bigint {
+    return this.pauseEnd;
+  }
+
+  private change(licenseId: bigint, changes: Partial<Account>): void {
+    Object.assign(this.accounts.get(licenseId), changes);
+  }
+
+  /** What was charged for an epoch counts in the term in which it began, which may be one that nobody has charged yet. */
+  private charge(plan: PlanTermsStructOutput, epochStart: bigint, { licenseId, charged, status }: Outcome): void {
+    if (!CHARGING.has(status)) return;
+    const account = this.accounts.get(licenseId);
+    account.balance -= charged;
+    if (epochStart < account.endedAt) {
+      account.endedSpent += charged;
+      return;
+    }
+    if (epochStart >= account.expiresAt) {
+      renew(account, plan, (epochStart - account.expiresAt) / plan.termPeriod + 1n);
+    }
+    account.spent += charged;
+  }
+
+  private credit(
+    operatorId: bigint,
+    assetId: bigint,
+    split: { operator: bigint; publisher: bigint; fee: bigint; bonus: bigint },
+    forPool: bigint,
+  ): void {
+    const income = this.operatorIncomes.get(operatorId);
+    income.earnings += split.operator - forPool;
+    income.forPool += forPool + split.bonus;
+    this.assetIncomes.add(assetId, split.publisher);
+    this.fees += split.fee;
+  }
+}
+
+const CHARGING = new Set<Outcome["status"]>(["Charged", "BalanceExhausted", "CapReached"]);
+
+const noServiceChange = { nextOperatorId: 0n, nextOnVoucherRoad: false, serviceChangeReadyAt: 0n };
+
+const least = (a: bigint, b: bigint): bigint => (a < b ? a : b);
+
+function renew(account: Account, { termPeriod }: PlanTermsStructOutput, terms: bigint): void {
+  account.term += terms;
+  account.expiresAt += terms * termPeriod;
+  account.spent = 0n;
+}
