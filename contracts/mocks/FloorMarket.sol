@@ -63,6 +63,14 @@ contract FloorMarket is ERC721 {
         _earnings[treasury] += (charged * 3) / 100;
     }
 
+    /// @dev Leaves a unit behind, so that no slot becomes zero.
+    function distribute(address asset, address parent, address owner) external {
+        uint256 amount = _earnings[asset] - 1;
+        _earnings[asset] = 1;
+        _earnings[parent] += amount / 5;
+        _earnings[owner] += amount - amount / 5;
+    }
+
     function addStake(uint256 amount) external {
         _stake += amount;
         CURRENCY.safeTransferFrom(msg.sender, address(this), amount);

@@ -4,7 +4,19 @@ import hre from "hardhat";
 import { FloorMarket__factory, type FloorMarket } from "../../typechain-types";
 import { totalOf, packEntries } from "../../oracle/protocol/entries";
 import type { BatchHeader, Entry } from "../../oracle/protocol/types";
-import { ANY_SHARES, ATTESTORS, deployMarket, HOUR, proofBy, purchaseOf, usd, type Market } from "./market";
+import {
+  addAsset,
+  ANY_SHARES,
+  ATTESTORS,
+  creditAsset,
+  deployMarket,
+  HOUR,
+  proofBy,
+  purchaseOf,
+  Relation,
+  usd,
+  type Market,
+} from "./market";
 
 /** One figure of a benchmark, beside what the same money costs to move without any rules. */
 export interface Measurement {
@@ -21,6 +33,7 @@ export const GAS_LIMITS: Record<string, number> = {
   "license.buy": 250_000,
   "escrow.deposit": 75_000,
   "batch.release": 130_000,
+  "waterfall.distribute": 60_000,
 };
 
 const BATCH_SIZES = [1, 10, 50, 200];
@@ -98,7 +111,26 @@ export async function measureGas(): Promise<Measurement[]> {
   await delegator.thaw(1, shares / 2n);
   await time.increase((await staking.THAW_PERIOD()) + 1n);
   await record("stake.unstake", delegator.withdraw(1, outsider), floor.unstake(usd(50)));
+
+  await creditChild(market);
+  await record(
+    "waterfall.distribute",
+    licet.waterfall.connect(outsider).distribute(2),
+    floor.distribute(publisher, treasury, operator),
+  );
   return measured;
+}
+
+/** Has income wait for a model that came from the market's, of which everybody has had some before, and fetched it. */
+async function creditChild(market: Market): Promise<void> {
+  const { waterfall } = market.licet;
+  const child = await addAsset(market, market.operator, {
+    parents: [{ parentId: 1, relation: Relation.FineTunedFrom, incomeBps: 2_000 }],
+  });
+  await creditAsset(market, child, usd(10));
+  for (const assetId of [child, 1]) await waterfall.distribute(assetId);
+  for (const owner of [market.operator, market.publisher]) await waterfall.connect(owner).withdraw(owner);
+  await creditAsset(market, child, usd(10));
 }
 
 /** Settles the next hour of the first `size` licenses, by the escrow and by the floor. */

@@ -32,6 +32,7 @@ export interface FloorMarketInterface extends Interface {
       | "buy"
       | "delegate"
       | "deposit"
+      | "distribute"
       | "getApproved"
       | "isApprovedForAll"
       | "name"
@@ -73,6 +74,10 @@ export interface FloorMarketInterface extends Interface {
   encodeFunctionData(
     functionFragment: "deposit",
     values: [BigNumberish, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "distribute",
+    values: [AddressLike, AddressLike, AddressLike]
   ): string;
   encodeFunctionData(
     functionFragment: "getApproved",
@@ -135,6 +140,7 @@ export interface FloorMarketInterface extends Interface {
   decodeFunctionResult(functionFragment: "buy", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "delegate", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "deposit", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "distribute", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "getApproved",
     data: BytesLike
@@ -294,6 +300,12 @@ export interface FloorMarket extends BaseContract {
     "nonpayable"
   >;
 
+  distribute: TypedContractMethod<
+    [asset: AddressLike, parent: AddressLike, owner: AddressLike],
+    [void],
+    "nonpayable"
+  >;
+
   getApproved: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
   isApprovedForAll: TypedContractMethod<
@@ -397,6 +409,13 @@ export interface FloorMarket extends BaseContract {
     nameOrSignature: "deposit"
   ): TypedContractMethod<
     [licenseId: BigNumberish, amount: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "distribute"
+  ): TypedContractMethod<
+    [asset: AddressLike, parent: AddressLike, owner: AddressLike],
     [void],
     "nonpayable"
   >;
