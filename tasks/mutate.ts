@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { task, types } from "hardhat/config";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
@@ -6,25 +6,8 @@ import { MutationBench, type Verdict } from "../test/mutation/bench";
 import { isEquivalent, mutantsOf, shuffled, type Equivalent, type Mutant } from "../test/mutation/mutants";
 import { addExample } from "./support";
 
-/** The contracts that hold money, and what they are made of. */
-const MONEY = [
-  "contracts/UsageEscrow.sol",
-  "contracts/PerformanceStaking.sol",
-  "contracts/CommitteeAttestor.sol",
-  "contracts/libraries/BatchDesk.sol",
-  "contracts/libraries/LicenseDesk.sol",
-  "contracts/libraries/VoucherDesk.sol",
-  "contracts/libraries/IncomeBook.sol",
-  "contracts/libraries/SignedVoucher.sol",
-  "contracts/libraries/Till.sol",
-  "contracts/libraries/UsageCharge.sol",
-  "contracts/libraries/UsageEntry.sol",
-  "contracts/libraries/ServiceLevelMath.sol",
-  "contracts/libraries/Outcomes.sol",
-  "contracts/libraries/Thaw.sol",
-  "contracts/libraries/Bps.sol",
-  "contracts/types/Account.sol",
-];
+/** The contracts that hold money. All libraries are parts of them. */
+const MONEY = ["UsageEscrow", "PerformanceStaking", "RevenueWaterfall", "CommitteeAttestor", "types/Account"];
 
 interface MutateArguments {
   mutants: number;
@@ -69,7 +52,10 @@ async function runMutants({ mutants, seed, json }: MutateArguments, hre: Hardhat
 /** All mutants that aren't known to be equivalent, in the seed's order. */
 function candidatesIn(root: string, seed: number): Mutant[] {
   const known = JSON.parse(readFileSync(path.join(root, "test/mutation/equivalent.json"), "utf8")) as Equivalent[];
-  const all = MONEY.flatMap((file) => mutantsOf(file, readFileSync(path.join(root, file), "utf8")));
+  const libraries = readdirSync(path.join(root, "contracts/libraries")).map((name) => `contracts/libraries/${name}`);
+  const all = [...MONEY.map((name) => `contracts/${name}.sol`), ...libraries].flatMap((file) =>
+    mutantsOf(file, readFileSync(path.join(root, file), "utf8")),
+  );
   return shuffled(
     all.filter((mutant) => !isEquivalent(mutant, known)),
     seed,

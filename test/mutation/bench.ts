@@ -196,8 +196,9 @@ function testFilesFor(file: string, root: string): string[] {
       .map((name) => path.join("test", folder, name)),
   );
   const judges = files.filter((name) => !/(?:docs|tasks|oracle|deployment|ethers)\.test\.ts$/.test(name));
-  // The libraries are the escrow's.
-  const isNear = (name: string) => /^(?:UsageEscrow|attacks|states)\b/.test(path.basename(name));
+  // What a library is a part of: the staking contract, or else the escrow.
+  const whole = /^(?:Stake|Breach)/.test(subject) ? "PerformanceStaking" : "UsageEscrow";
+  const isNear = (name: string) => path.basename(name).startsWith(`${whole}.`);
   const isOwn = (name: string) => path.basename(name).startsWith(`${subject}.`);
   const nearness = (name: string) => (isOwn(name) ? 0 : isNear(name) ? 1 : 2);
   return judges.sort((a, b) => nearness(a) - nearness(b));
