@@ -475,7 +475,7 @@ interface IUsageEscrow {
     function revokeVoucherKey(LicenseId licenseId, bytes calldata key) external;
 
     /// @notice Ends all grants of a license, and all its voucher keys: vouchers of this generation count as long as use of the
-    /// running epoch may still settle.
+    /// running epoch may still settle; of a license that was stopped, use until the stop.
     function raiseGeneration(LicenseId licenseId) external returns (uint16 generation);
 
     /// @notice Announces the withdrawal of `amount`, in place of any announced before: the wait starts anew. Zero takes

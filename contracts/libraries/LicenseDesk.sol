@@ -225,7 +225,10 @@ library LicenseDesk {
         Account account = _ownAccount(book, licenseId);
         require(account.generation() + 1 < LAST_GENERATION, IUsageEscrow.GenerationExhausted(licenseId));
 
-        account = _raise(book, licenseId, account, block.timestamp);
+        // All use of a license that was stopped came before that: nothing that its owner does now may let it count longer.
+        uint256 stoppedAt = book.asides[licenseId].stoppedAt;
+        uint256 endedAt = stoppedAt == 0 ? block.timestamp : Math.min(stoppedAt, block.timestamp);
+        account = _raise(book, licenseId, account, endedAt);
         book.accounts[licenseId] = account;
         return uint16(account.generation());
     }
