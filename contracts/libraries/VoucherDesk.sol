@@ -236,22 +236,22 @@ library VoucherDesk {
         if (!isOpen) status = VoucherStatus.TermClosed;
     }
 
-    /// @dev As `_inTerm`, of the term that is `ahead` terms after the account's: the license renews to that, and the account's
-    /// own term can't be claimed any more. While that still can be, the operator alone may do this.
+    /// @dev As `_inTerm`, of the term that is `ahead` terms after the account's: the license renews to that, and no term
+    /// before it can be claimed any more. While one of them still can be, the operator alone may do this.
     function _inNextTerm(
         VoucherRun memory run,
         OpenLicense memory open,
         uint256 ahead
     ) private view returns (Account account, VoucherStatus status) {
         account = open.account;
-        uint256 expiresAt = account.expiresAt();
-        uint256 startsAt = expiresAt + (ahead - 1) * run.termPeriod;
+        uint256 startsAt = account.expiresAt() + (ahead - 1) * run.termPeriod;
         if (!run.renewsByUse || block.timestamp < startsAt) return (account, VoucherStatus.TermNotRunning);
         uint256 stoppedAt = open.aside.stoppedAt;
         if (stoppedAt != 0 && startsAt >= stoppedAt) return (account, VoucherStatus.Stopped);
         uint256 endsAt = startsAt + run.termPeriod;
         if (!_isClaimable(run, _endOf(open.aside, endsAt))) return (account, VoucherStatus.TermClosed);
-        if (_isClaimable(run, expiresAt) && !_isByOperator(run)) return (account, VoucherStatus.TermNotRunning);
+        // The term before ends where this one starts, and no earlier one ends later.
+        if (_isClaimable(run, startsAt) && !_isByOperator(run)) return (account, VoucherStatus.TermNotRunning);
         account = account.renewed(ahead, endsAt);
     }
 
