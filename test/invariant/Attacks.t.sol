@@ -139,9 +139,9 @@ contract AttacksTest is Market {
 
     /// @dev What was scheduled waits, and is refused when its time has come.
     function _mustRefuseGovernance(address target, bytes memory act, bytes memory refusal) private {
-        _schedule(target, act);
-        _pass(GOVERNANCE_DELAY);
+        _schedule(target, act, bytes32(clock));
         bytes memory call = abi.encodeCall(timelock.execute, (target, 0, act, 0, bytes32(clock)));
+        _pass(GOVERNANCE_DELAY);
         _mustRefuse(PROPOSER, address(timelock), call, refusal);
     }
 

@@ -40,9 +40,18 @@ abstract contract Buyers is Settlers {
         uint256 allowed;
     }
 
-    /// @dev Calls that paid by an authorization, and what it was.
-    bytes[] internal payments;
-    Authorization[] internal authorizations;
+    /// @dev A payment that somebody signed, and that was taken: for a license that is there, or (none) for a purchase.
+    struct SignedPayment {
+        uint256 licenseId;
+        uint256 amount;
+        Purchase purchase;
+        Authorization authorization;
+        bytes32 nonce;
+        bytes call;
+    }
+
+    /// @dev For who tries them again.
+    SignedPayment[] internal payments;
 
     function buy(uint256 seed) external attempt(seed) {
         if (_isCrowded()) return _deposit(_licenseThat(_isNotOver), _draw(40 * USD) + 1);
@@ -138,7 +147,7 @@ abstract contract Buyers is Settlers {
         bytes32 nonce = escrow.purchaseHash(purchase, salt);
         Authorization memory authorization = _authorize(payment, price, nonce, salt, refusals);
         call = abi.encodeCall(escrow.buyWithAuthorization, (purchase, authorization));
-        _keepPayment(call, authorization, refusals);
+        if (refusals.count == 0) payments.push(SignedPayment(0, price, purchase, authorization, nonce, call));
     }
 
     function _depositCall(
@@ -156,14 +165,8 @@ abstract contract Buyers is Settlers {
         bytes32 nonce = escrow.depositHash(_id(id), uint64(amount), salt);
         Authorization memory authorization = _authorize(payment, amount, nonce, salt, refusals);
         call = abi.encodeCall(escrow.depositWithAuthorization, (_id(id), uint64(amount), authorization));
-        _keepPayment(call, authorization, refusals);
-    }
-
-    /// @dev For who tries them again.
-    function _keepPayment(bytes memory call, Authorization memory authorization, Refusals memory refusals) private {
-        if (refusals.count > 0) return;
-        payments.push(call);
-        authorizations.push(authorization);
+        Purchase memory none;
+        if (refusals.count == 0) payments.push(SignedPayment(id, amount, none, authorization, nonce, call));
     }
 
     /// @dev An EIP-3009 authorization for just what `nonce` says, in time mostly.
@@ -191,16 +194,7 @@ abstract contract Buyers is Settlers {
         );
         (uint8 v, bytes32 r, bytes32 s) = VM.sign(payment.key, _currencyDigest(structHash));
         authorization.signature = abi.encodePacked(r, s, v);
-        _unless(
-            refusals,
-            clock > authorization.validAfter,
-            abi.encodeWithSelector(TestCurrency.AuthorizationNotYetValid.selector, authorization.validAfter)
-        );
-        _unless(
-            refusals,
-            clock < authorization.validBefore,
-            abi.encodeWithSelector(TestCurrency.AuthorizationExpired.selector, authorization.validBefore)
-        );
+        _unlessInTime(refusals, authorization);
     }
 
     /// @dev An EIP-2612 permit. Somebody may have used it before: that does no harm.
@@ -310,6 +304,19 @@ abstract contract Buyers is Settlers {
         _unlessCovered(refusals, purchase.amount, terms.minimumSpend);
         _unlessSold(refusals, plan, purchase.to);
         _unlessRoom(refusals, price);
+    }
+
+    function _unlessInTime(Refusals memory refusals, Authorization memory authorization) internal view {
+        _unless(
+            refusals,
+            clock > authorization.validAfter,
+            abi.encodeWithSelector(TestCurrency.AuthorizationNotYetValid.selector, authorization.validAfter)
+        );
+        _unless(
+            refusals,
+            clock < authorization.validBefore,
+            abi.encodeWithSelector(TestCurrency.AuthorizationExpired.selector, authorization.validBefore)
+        );
     }
 
     function _unlessSold(Refusals memory refusals, uint256 plan, address to) internal view {

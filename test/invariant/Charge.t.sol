@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-import {PlanTerms, Rates} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {ChargeTerms, PlanTerms, Rates} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {BatchHeader, EntryStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {Tariff, UsageCharge} from "../../contracts/libraries/UsageCharge.sol";
 import {UsageEntry, UsageEntryLib} from "../../contracts/libraries/UsageEntry.sol";
@@ -156,8 +156,10 @@ contract ChargeTest {
         header.planId = PlanId.wrap(uint32(claim.plan));
         (header.epochStart, header.epochEnd) = (uint40(claim.epochStart), uint40(claim.epochEnd));
         Tariff memory tariff = this.tariffOf(header, terms, claim.discountBps);
-        UsageEntry entry = this.entryOf(Model.packed(usage));
-        return account.hasAside() ? tariff.chargeBeside(account, aside, entry) : tariff.chargeTo(account, entry);
+        (uint256 even, uint256 odd) = this.entryOf(Model.packed(usage)).lanes();
+        uint256 price = tariff.priceOf(even, odd);
+        if (tariff.isPlain(account, price)) return (account.charged(price), price, EntryStatus.Charged);
+        return account.hasAside() ? tariff.chargeBeside(account, aside, price) : tariff.chargeTo(account, price);
     }
 
     function tariffOf(
@@ -165,7 +167,10 @@ contract ChargeTest {
         PlanTerms calldata terms,
         uint256 discountBps
     ) external pure returns (Tariff memory) {
-        return UsageCharge.tariffOf(header, terms, discountBps, Model.UNIT);
+        ChargeTerms memory charged;
+        (charged.rates, charged.cap, charged.minimumSpend) = (terms.rates, terms.cap, terms.minimumSpend);
+        (charged.termPeriod, charged.renewable) = (terms.termPeriod, terms.renewable);
+        return UsageCharge.tariffOf(header, charged, discountBps, Model.UNIT);
     }
 
     function entryOf(bytes calldata entries) external pure returns (UsageEntry) {

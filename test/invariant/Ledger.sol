@@ -18,6 +18,8 @@ enum Count {
     Attacks,
     Settlements,
     Charges,
+    Vouchers,
+    Claims,
     Releases,
     Collections,
     Distributions,
@@ -136,6 +138,8 @@ abstract contract Ledger is Market {
     mapping(uint256 operator => Pool) internal pools;
     mapping(uint256 operator => mapping(address backer => Position)) internal positions;
     mapping(uint256 operator => mapping(uint256 plan => Breaches)) internal breaches;
+    /// @dev Until when vouchers of a generation count that ended.
+    mapping(uint256 licenseId => mapping(uint256 generation => uint256)) internal generationEnds;
     /// @dev Plans that an operator doesn't serve any more.
     mapping(uint256 operator => mapping(uint256 plan => bool)) internal refused;
     mapping(uint256 plan => Sales) internal sales;
@@ -307,10 +311,6 @@ abstract contract Ledger is Market {
 
     function _versionId(uint256 asset, uint256 version) internal pure returns (VersionId) {
         return VersionId.wrap(uint64((asset << 32) | version));
-    }
-
-    function _operatorId(uint256 operator) internal pure returns (OperatorId) {
-        return OperatorId.wrap(uint24(operator));
     }
 
     function _min(uint256 a, uint256 b) internal pure returns (uint256) {

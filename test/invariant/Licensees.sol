@@ -38,14 +38,15 @@ abstract contract Licensees is Buyers {
         bytes memory call = abi.encodeCall(escrow.raiseGeneration, (_id(id)));
         Refusals memory none;
         bytes memory result = _doTo(id, Verb.Nothing, ledger[id - 1].owner, call, none, "10: a generation");
-        uint256 generation = ++ledger[id - 1].generation;
-        require(abi.decode(result, (uint256)) == generation, "10: a generation didn't rise by one");
+        // Nothing that an owner does lets use count longer than until a stop.
+        uint256 stoppedAt = ledger[id - 1].stoppedAt;
+        _endGeneration(id, stoppedAt == 0 ? clock : _min(stoppedAt, clock));
+        require(abi.decode(result, (uint256)) == ledger[id - 1].generation, "10: a generation didn't rise by one");
     }
 
     function changeService(uint256 seed) external attempt(seed) {
         uint256 id = _licenseThat(_isInUse);
-        // Those on the voucher road mostly come back from it.
-        bool onVoucherRoad = ledger[id - 1].onVoucherRoad ? _draw(8) == 0 : _draw(6) == 0;
+        bool onVoucherRoad = ledger[id - 1].onVoucherRoad ? _draw(2) == 0 : _draw(3) != 0;
         _changeService(id, _anyOperator(), onVoucherRoad);
     }
 
@@ -286,7 +287,19 @@ abstract contract Licensees is Buyers {
         Refusals memory refusals;
         _unlessIn(refusals, id, LOCKED);
         _doTo(id, Verb.Unlock, license.owner, abi.encodeCall(escrow.unlock, (_id(id))), refusals, "4: an unlocking");
-        if (refusals.count == 0) (license.stoppedAt, license.movableAt) = (0, 0);
+        if (refusals.count == 0) _bookUnlock(id);
+    }
+
+    /// @dev Who bought it is rid of all that the seller signed.
+    function _bookUnlock(uint256 id) internal {
+        License storage license = ledger[id - 1];
+        if (license.movableAt == 0) _endGeneration(id, license.stoppedAt);
+        (license.stoppedAt, license.movableAt) = (0, 0);
+    }
+
+    /// @dev What was signed in it until `time` counts for a wait more.
+    function _endGeneration(uint256 id, uint256 time) private {
+        generationEnds[id][ledger[id - 1].generation++] = time + WAIT;
     }
 
     /// @dev A transfer needs a lock whose wait is over, and uses it up.

@@ -35,12 +35,16 @@ abstract contract Market {
     uint256 internal constant USD = 1e6;
 
     uint256 internal constant OPERATORS = 2;
+    uint256 internal constant FIRST_PLANS = 6;
     /// @dev The model that most plans are for; 1 and 2 are its parents.
     uint256 internal constant MODEL = 3;
     /// @dev A child of the model's, with a plan of its own.
     uint256 internal constant ADAPTER = 4;
     uint256 internal constant FIRST_VERSIONS = 2;
     uint256 internal constant ATTESTORS = 8;
+    /// @dev That may sign vouchers: ECDSA keys, and the last a P-256 key.
+    uint256 internal constant KEYS = 3;
+    uint256 internal constant P256_KEY = 0xB256;
     /// @dev For each unit of an attestor's weight.
     uint256 internal constant BOND = 10 * USD;
 
@@ -52,6 +56,7 @@ abstract contract Market {
     address internal constant OUTSIDER = address(0xA006);
     address internal constant DONOR = address(0xA007);
     address internal constant DEPUTY = address(0xA008);
+    address internal constant THIEF = address(0xA009);
 
     struct Deployment {
         address authority;
@@ -87,6 +92,8 @@ abstract contract Market {
     Reenterer internal immutable reenterer;
     /// @dev Owners of operators 1 and 2.
     address[] internal operatorOwners;
+    /// @dev Keys that sign for operators 1 and 2.
+    address[] internal operatorSigners;
     /// @dev Who may have stake: those, and those who delegate.
     address[] internal backers;
     /// @dev They register assets and sell them to each other; the first is the model's, and the adapter's, at first.
@@ -131,6 +138,7 @@ abstract contract Market {
         }
         for (uint256 i = 1; i <= 2; ++i) {
             operatorOwners.push(address(uint160(0xC000 + i)));
+            operatorSigners.push(address(uint160(0xC100 + i)));
         }
         for (uint256 i; i < OPERATORS; ++i) backers.push(operatorOwners[i]);
         for (uint256 i = 1; i <= 3; ++i) backers.push(address(uint160(0xF000 + i)));
@@ -230,6 +238,8 @@ abstract contract Market {
         for (uint256 i; i < OPERATORS; ++i) {
             VM.prank(operatorOwners[i]);
             operators.register("https://operator", "");
+            VM.prank(operatorOwners[i]);
+            operators.addKey(_operatorId(i + 1), operatorSigners[i], type(uint40).max);
         }
 
         // Renews, has no cap of its own, an uneven split, and may be sold.
@@ -341,6 +351,10 @@ abstract contract Market {
         for (uint256 i = 1; i <= OPERATORS; ++i) _serve(i, plan, true);
     }
 
+    function _operatorId(uint256 operator) internal pure returns (OperatorId) {
+        return OperatorId.wrap(uint24(operator));
+    }
+
     /// @dev What a plan is for.
     function _assetOf(uint256 plan) internal view returns (uint256) {
         return AssetId.unwrap(plans[plan - 1].assetId);
@@ -404,15 +418,16 @@ abstract contract Market {
 
     /// @dev Governance does `act` to `target`, after its delay.
     function _govern(address target, bytes memory act) internal {
-        _schedule(target, act);
-        _pass(GOVERNANCE_DELAY);
-        timelock.execute(target, 0, act, 0, bytes32(clock));
+        bytes32 salt = bytes32(clock);
+        _schedule(target, act, salt);
+        _pass(timelock.getMinDelay());
+        timelock.execute(target, 0, act, 0, salt);
     }
 
-    /// @dev With the time at which it may be executed as its salt.
-    function _schedule(address target, bytes memory act) internal {
+    function _schedule(address target, bytes memory act, bytes32 salt) internal {
+        uint256 delay = timelock.getMinDelay();
         VM.prank(PROPOSER);
-        timelock.schedule(target, 0, act, 0, bytes32(clock + GOVERNANCE_DELAY), GOVERNANCE_DELAY);
+        timelock.schedule(target, 0, act, 0, salt, delay);
     }
 
     /// @dev A purchase for whatever it costs.

@@ -2,7 +2,7 @@
 pragma solidity 0.8.30;
 
 import {PlanTerms, Rates, ServiceLevels} from "../../contracts/interfaces/ILicenseRegistry.sol";
-import {EntryStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {EntryStatus, LicenseStatus, VoucherStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 
 /// @dev A license's account with a field for each thing, as large as it likes.
 struct License {
@@ -66,6 +66,19 @@ struct Claim {
     uint256 epochStart;
     uint256 epochEnd;
     uint256 discountBps;
+}
+
+/// @dev What a voucher says, who brings it when, and what is the matter with its key: nothing, if the status is Charged.
+struct Demand {
+    uint256 plan;
+    uint256 operator;
+    bool isByOperator;
+    uint256 time;
+    uint256 term;
+    /// All that was spent in the term.
+    uint256 spent;
+    VoucherStatus keyStatus;
+    uint256 keyCap;
 }
 
 /// @dev What a charge is divided into.
@@ -211,6 +224,69 @@ library Model {
         if (isEarlier) license.earlier = term;
         else license.term = term;
         return (license, amount, status);
+    }
+
+    /// @dev The license after a voucher, what was charged and why not more. Where nothing is charged, nothing changes.
+    function redeem(
+        License memory license,
+        PlanTerms memory terms,
+        Demand memory demand
+    ) internal pure returns (License memory, uint256 amount, VoucherStatus status) {
+        if (!license.bought) return (license, 0, VoucherStatus.UnknownLicense);
+        if (license.plan != demand.plan) return (license, 0, VoucherStatus.WrongPlan);
+        if (license.operator != demand.operator) return (license, 0, VoucherStatus.WrongOperator);
+        if (!license.onVoucherRoad) return (license, 0, VoucherStatus.WrongRoad);
+        Term memory term;
+        (term, status) = _termOf(license, terms, demand);
+        if (status != VoucherStatus.Charged) return (license, 0, status);
+        if (demand.spent <= term.spent) return (license, 0, VoucherStatus.NothingDue);
+        if (demand.keyStatus != VoucherStatus.Charged) return (license, 0, demand.keyStatus);
+
+        amount = demand.spent - term.spent;
+        uint256 cap = capOf(license.capCode);
+        if (terms.cap != 0 && terms.cap < cap) cap = terms.cap;
+        if (demand.keyCap < cap) cap = demand.keyCap;
+        uint256 room = term.spent < cap ? cap - term.spent : 0;
+        if (amount > room) (amount, status) = (room, VoucherStatus.CapReached);
+        if (amount > license.balance) (amount, status) = (license.balance, VoucherStatus.BalanceExhausted);
+        if (amount == 0) return (license, 0, status);
+        term.spent += amount;
+        license.balance -= amount;
+        license.promised -= license.promised < amount ? license.promised : amount;
+        if (term.number < license.term.number) license.earlier = term;
+        else license.term = term;
+        return (license, amount, status);
+    }
+
+    /// @dev The term that a voucher names, if that can be claimed: the status is Charged then.
+    function _termOf(
+        License memory license,
+        PlanTerms memory terms,
+        Demand memory demand
+    ) private pure returns (Term memory term, VoucherStatus status) {
+        bool isLocked = license.stoppedAt != 0 && !license.ended;
+        if (isLocked && demand.time > license.stoppedAt + WAIT) return (term, VoucherStatus.Stopped);
+        term = license.term;
+        if (demand.term < term.number) {
+            bool isEarlier = license.earlier.open && license.earlier.number == demand.term;
+            return (license.earlier, isEarlier ? VoucherStatus.Charged : VoucherStatus.TermClosed);
+        }
+        bool canRenew = renewsItself(terms);
+        while (canRenew && term.number < demand.term) term = nextTerm(term, terms, term.endsAt);
+        bool isLater = demand.term > license.term.number;
+        if (isLater && (!canRenew || demand.time < term.startedAt)) return (term, VoucherStatus.TermNotRunning);
+        if (isLater && license.stoppedAt != 0 && term.startedAt >= license.stoppedAt) {
+            return (term, VoucherStatus.Stopped);
+        }
+        if (terms.minimumSpend > 0) {
+            return (term, term.open ? VoucherStatus.Charged : VoucherStatus.TermClosed);
+        }
+        bool stopsFirst = license.ended && license.stoppedAt < term.endsAt;
+        uint256 lastUse = stopsFirst ? license.stoppedAt : term.endsAt;
+        if (demand.time > lastUse + WAIT) return (term, VoucherStatus.TermClosed);
+        // The operator alone may give up what it could still claim.
+        bool givesUp = isLater && demand.time <= term.startedAt + WAIT;
+        if (givesUp && !demand.isByOperator) return (term, VoucherStatus.TermNotRunning);
     }
 
     /// @dev What is missing to the minimum of a term: nothing once a recall is announced in it that takes effect in it.

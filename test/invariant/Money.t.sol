@@ -3,9 +3,14 @@ pragma solidity 0.8.30;
 
 import {OperatorStatus} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
-import {Attackers} from "./Attackers.sol";
 import {Attestors} from "./Attestors.sol";
 import {Buyers} from "./Buyers.sol";
+import {Forgers} from "./Forgers.sol";
+import {Trespassers} from "./Trespassers.sol";
+import {Usurpers} from "./Usurpers.sol";
+import {Replayers} from "./Replayers.sol";
+import {Reentrants} from "./Reentrants.sol";
+import {Sybils} from "./Sybils.sol";
 import {Governors} from "./Governors.sol";
 import {Count} from "./Ledger.sol";
 import {Licensees} from "./Licensees.sol";
@@ -17,9 +22,10 @@ import {Stage} from "./Stage.sol";
 import {Stakers} from "./Stakers.sol";
 import {Machine, Verb} from "./Statuses.sol";
 import {FuzzSelector, say, VM} from "./Vm.sol";
+import {Vouchers} from "./Vouchers.sol";
 
 /// @dev The market with everybody in it, a few licenses sold and both operators staked.
-contract Campaign is Attackers {
+contract Campaign is Sybils {
     /// @dev Runs shorter than this prove nothing about how busy they were.
     uint256 private constant LONG = 200;
     uint256 private constant EVERY = 8;
@@ -69,7 +75,7 @@ contract Campaign is Attackers {
         require(counts[Count.Landed] * 100 >= _attempts() * 60, "the campaign idled: too few attempts landed");
         require(counts[Count.Charges] > 0, "the campaign idled: nothing was charged");
         uint256 later;
-        for (uint256 i = uint256(Count.Releases); i <= LAST; ++i) later += counts[Count(i)];
+        for (uint256 i = uint256(Count.Vouchers); i <= LAST; ++i) later += counts[Count(i)];
         require(later > 0, "the campaign idled: nothing came of what was charged");
         require(counts[Count.Attacks] > 0, "the campaign idled: nobody attacked");
     }
@@ -104,7 +110,7 @@ contract Campaign is Attackers {
             " % landed and the others were refused as foreseen; "
         );
         say(string.concat(line, VM.toString(attacks), " attacks, all of them refused"));
-        string[14] memory names = _names();
+        string[16] memory names = _names();
         line = "";
         for (uint256 i; i < names.length; ++i) {
             uint256 sum = sums[uint256(Count.Settlements) + i];
@@ -114,10 +120,12 @@ contract Campaign is Attackers {
     }
 
     /// @dev Of what is counted, but for what came of the calls.
-    function _names() private pure returns (string[14] memory) {
+    function _names() private pure returns (string[16] memory) {
         return
             [
                 "settlements",
+                "that charged",
+                "calls of vouchers",
                 "that charged",
                 "releases",
                 "collections",
@@ -249,7 +257,7 @@ contract Campaign is Attackers {
 
 /// @title The market under random calls from everybody
 contract MoneyTest {
-    uint256 internal constant COUNT = 81;
+    uint256 internal constant COUNT = 99;
 
     Campaign private _campaign;
 
@@ -283,7 +291,13 @@ contract MoneyTest {
 
     /// @dev Who is named several times is called as much more often.
     function _selectors() private pure returns (bytes4[] memory selectors) {
-        bytes4[19] memory licensees = [
+        bytes4[25] memory licensees = [
+            Vouchers.addVoucherKey.selector,
+            Vouchers.revokeVoucherKey.selector,
+            Vouchers.settleVouchers.selector,
+            Vouchers.settleVouchers.selector,
+            Vouchers.settleVouchers.selector,
+            Vouchers.settleVouchersAgain.selector,
             Buyers.buy.selector,
             Buyers.deposit.selector,
             Buyers.deposit.selector,
@@ -350,33 +364,48 @@ contract MoneyTest {
             Governors.govern.selector,
             Governors.pause.selector
         ];
-        bytes4[20] memory attackers = [
-            Attackers.replay.selector,
-            Attackers.replayRenumbered.selector,
-            Attackers.forge.selector,
-            Attackers.settleOutOfTurn.selector,
-            Attackers.settleTampered.selector,
-            Attackers.shedBill.selector,
-            Attackers.trap.selector,
-            Attackers.clingOn.selector,
-            Attackers.overstay.selector,
-            Attackers.renewOthers.selector,
-            Attackers.closeEarly.selector,
-            Attackers.moveEarly.selector,
-            Attackers.sellAndStay.selector,
-            Attackers.usurpCommittee.selector,
-            Attackers.impersonate.selector,
-            Attackers.endWrongly.selector,
-            Attackers.trespass.selector,
-            Attackers.pilfer.selector,
-            Attackers.usurp.selector,
-            Attackers.overreach.selector
+        bytes4[29] memory attackers = [
+            Forgers.replay.selector,
+            Forgers.replayRenumbered.selector,
+            Forgers.forge.selector,
+            Forgers.settleOutOfTurn.selector,
+            Forgers.settleTampered.selector,
+            Forgers.shedBill.selector,
+            Forgers.trap.selector,
+            Forgers.clingOn.selector,
+            Forgers.overstay.selector,
+            Trespassers.renewOthers.selector,
+            Trespassers.closeEarly.selector,
+            Trespassers.moveEarly.selector,
+            Trespassers.sellAndStay.selector,
+            Trespassers.endWrongly.selector,
+            Trespassers.trespass.selector,
+            Trespassers.pilfer.selector,
+            Usurpers.usurpCommittee.selector,
+            Usurpers.impersonate.selector,
+            Usurpers.offerUnkeepable.selector,
+            Usurpers.frame.selector,
+            Usurpers.usurp.selector,
+            Usurpers.governEarly.selector,
+            Usurpers.overreach.selector,
+            Replayers.replayPayment.selector,
+            Replayers.divertPayment.selector,
+            Replayers.replayOffer.selector,
+            Replayers.replayElsewhere.selector,
+            Reentrants.reenter.selector,
+            Reentrants.reenterElsewhere.selector
+        ];
+        bytes4[3] memory more = [
+            Reentrants.receiveAndUse.selector,
+            Reentrants.grief.selector,
+            Sybils.joinJustInTime.selector
         ];
         selectors = new bytes4[](COUNT);
-        for (uint256 i; i < 19; ++i) selectors[_place(i)] = licensees[i];
-        for (uint256 i; i < 16; ++i) selectors[_place(19 + i)] = settlers[i];
-        for (uint256 i; i < 26; ++i) selectors[_place(35 + i)] = others[i];
-        for (uint256 i; i < 20; ++i) selectors[_place(61 + i)] = attackers[i];
+        for (uint256 i; i < 25; ++i) selectors[_place(i)] = licensees[i];
+        for (uint256 i; i < 16; ++i) selectors[_place(25 + i)] = settlers[i];
+        for (uint256 i; i < 26; ++i) selectors[_place(41 + i)] = others[i];
+        for (uint256 i; i < 29; ++i) selectors[_place(67 + i)] = attackers[i];
+        for (uint256 i; i < 3; ++i) selectors[_place(96 + i)] = more[i];
     }
 
     /// @dev Where one of them stands: forge draws places.

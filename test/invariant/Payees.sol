@@ -66,11 +66,7 @@ abstract contract Payees is Publishers {
     }
 
     function withdrawClaimable(uint256 seed) external attempt(seed) {
-        uint256 start = _draw(_claimantCount());
-        for (uint256 i = 1; i < _claimantCount() && claimable[_claimant(start)] == 0; ++i) {
-            start = (start + 1) % _claimantCount();
-        }
-        _withdrawClaimable(_claimant(start));
+        _withdrawClaimable(_anyClaimant());
     }
 
     function withdrawFees(uint256 seed) external attempt(seed) {
@@ -127,17 +123,21 @@ abstract contract Payees is Publishers {
 
     /// @dev Into its pot.
     function _payAsset(uint256 id) internal {
-        Asset storage asset = lineage[id];
-        uint256 due = asset.income;
+        uint256 due = lineage[id].income;
         Refusals memory refusals;
         _unless(refusals, due > 0, abi.encodeWithSelector(IUsageEscrow.AssetIncomeEmpty.selector, id));
         bytes memory call = abi.encodeCall(escrow.payAsset, (AssetId.wrap(uint32(id))));
         bytes memory result = _do(_anybody(), address(escrow), call, refusals, "7: an asset's income");
         if (refusals.count > 0) return;
         require(abi.decode(result, (uint256)) == due, "7: an asset was paid more or less than was due");
-        flows.assetsPaid += due;
-        asset.pot += due;
-        asset.received += due;
+        _bookAssetPayment(id);
+    }
+
+    function _bookAssetPayment(uint256 id) internal {
+        Asset storage asset = lineage[id];
+        flows.assetsPaid += asset.income;
+        asset.pot += asset.income;
+        asset.received += asset.income;
         asset.income = 0;
     }
 
@@ -249,6 +249,15 @@ abstract contract Payees is Publishers {
 
     function _hasPot(uint256 asset) internal view returns (bool) {
         return lineage[asset].pot > 0;
+    }
+
+    /// @dev Somebody who has something to claim, if anybody has.
+    function _anyClaimant() internal returns (address) {
+        uint256 start = _draw(_claimantCount());
+        for (uint256 i = 1; i < _claimantCount() && claimable[_claimant(start)] == 0; ++i) {
+            start = (start + 1) % _claimantCount();
+        }
+        return _claimant(start);
     }
 
     /// @dev Who may have something to claim in the waterfall.

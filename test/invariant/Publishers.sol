@@ -5,20 +5,27 @@ import {AssetKind, DerivativePolicy, IAssetRegistry, Relation} from "../../contr
 import {ILicenseRegistry, Offer, PlanStatus, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {AssetId, PlanId} from "../../contracts/types/Ids.sol";
 import {Count} from "./Ledger.sol";
-import {Licensees} from "./Licensees.sol";
 import {Machine, Verb} from "./Statuses.sol";
 import {VM} from "./Vm.sol";
+import {Vouchers} from "./Vouchers.sol";
 
 /// @title Assets, versions and plans: derived, sold, published, recalled, offered to all or to one, closed, and served
-abstract contract Publishers is Licensees {
+abstract contract Publishers is Vouchers {
     uint256 private constant MOST_RECALLS = 6;
     uint256 private constant MOST_PLANS = 10;
     uint256 private constant MOST_ASSETS = 9;
     uint256 private constant MOST_PARENTS = 3;
 
-    /// @dev Calls that used a publisher's signature, and what has to refuse them from then on.
-    bytes[] internal consents;
-    bytes[] internal consentRefusals;
+    /// @dev An offer that was accepted.
+    struct SignedOffer {
+        Offer offer;
+        uint256 assetId;
+        bytes signature;
+        bytes32 hash;
+    }
+
+    /// @dev For who tries them again.
+    SignedOffer[] internal offers;
 
     // Assets
 
@@ -104,7 +111,6 @@ abstract contract Publishers is Licensees {
         bool isForged = _draw(8) == 0;
         bytes memory signature = _signed(isForged ? publisherKeys[0] ^ 1 : _keyOf(owner), hash);
         bytes memory call = abi.encodeCall(licenses.acceptOffer, (offer_, signature));
-        bytes memory used = abi.encodeWithSelector(ILicenseRegistry.OfferUsedBefore.selector, hash);
         Refusals memory refusals;
         _unless(refusals, !isForged, abi.encodeWithSelector(ILicenseRegistry.OfferNotSigned.selector, hash, owner));
         _unless(
@@ -114,7 +120,7 @@ abstract contract Publishers is Licensees {
         );
         if (_draw(8) == 0) {
             _mustLand(owner, address(licenses), abi.encodeCall(licenses.withdrawOffer, (offer_)), "10: an offer's end");
-            _unless(refusals, false, used);
+            _unless(refusals, false, abi.encodeWithSelector(ILicenseRegistry.OfferUsedBefore.selector, hash));
         }
         bytes memory result = _do(_anybody(), address(licenses), call, refusals, "10: an offer");
         if (refusals.count > 0) return;
@@ -123,7 +129,9 @@ abstract contract Publishers is Licensees {
         buyerOf[plans.length] = offer_.buyer;
         _serveAll(PlanId.wrap(uint32(plans.length)));
         _see(Machine.Plan, plans.length, Verb.CreatePlan);
-        _keepConsent(call, used);
+        SignedOffer storage signed = offers.push();
+        (signed.offer, signed.signature) = (offer_, signature);
+        (signed.assetId, signed.hash) = (AssetId.unwrap(offer_.terms.assetId), hash);
     }
 
     /// @dev Mostly for it: who isn't served any more stays a licensee.
@@ -276,12 +284,6 @@ abstract contract Publishers is Licensees {
                 salt: approval.salt,
                 deadline: approval.deadline
             });
-    }
-
-    /// @dev For who tries it again.
-    function _keepConsent(bytes memory call, bytes memory refusal) private {
-        consents.push(call);
-        consentRefusals.push(refusal);
     }
 
     function _recallOrPublish(uint256 version, bool publishes) private {

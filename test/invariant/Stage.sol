@@ -108,6 +108,19 @@ abstract contract Stage is Statuses {
         require(!landed && keccak256(reason) == keccak256(refusal), rule);
     }
 
+    /// @dev As `_mustRefuse`, for any of several reasons.
+    function _mustRefuseFor(
+        address sender,
+        address target,
+        bytes memory call,
+        Refusals memory refusals,
+        string memory rule
+    ) internal {
+        VM.prank(sender);
+        (bool landed, bytes memory reason) = target.call(call);
+        require(!landed && _isForeseen(reason, refusals), rule);
+    }
+
     /// @dev A reason, if it holds.
     function _unless(Refusals memory refusals, bool fine, bytes memory reason) internal pure {
         if (!fine) refusals.reasons[refusals.count++] = reason;
@@ -127,6 +140,20 @@ abstract contract Stage is Statuses {
         VM.prank(at);
         currency.transfer(DONOR, due);
         _count(Count.Withdrawals);
+    }
+
+    /// @dev What an escrow, somewhere, takes as signed by EIP-712.
+    function _escrowDigest(bytes32 structHash, uint256 chainId, address verifier) internal pure returns (bytes32) {
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("Licet UsageEscrow"),
+                keccak256("1"),
+                chainId,
+                verifier
+            )
+        );
+        return keccak256(abi.encodePacked("\x19\x01", domain, structHash));
     }
 
     /// @dev A number below `range`, or zero.

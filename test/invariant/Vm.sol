@@ -10,13 +10,19 @@ interface Vm {
 
     function deployCode(string calldata artifact, bytes calldata arguments) external returns (address);
 
+    function chainId(uint256 id) external;
+
     function envOr(string calldata name, uint256 fallback_) external view returns (uint256);
 
     function prank(address sender) external;
 
+    function publicKeyP256(uint256 key) external pure returns (uint256 x, uint256 y);
+
     function setEnv(string calldata name, string calldata value) external;
 
     function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
+
+    function signP256(uint256 key, bytes32 digest) external pure returns (bytes32 r, bytes32 s);
 
     function toString(uint256 value) external pure returns (string memory);
 

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {ILicenseRegistry, Offer, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {Authorization, BatchHeader, IUsageEscrow, Purchase} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {TestCurrency} from "../../contracts/mocks/TestCurrency.sol";
+import {OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
+import {Market} from "./Market.sol";
+import {Usurpers} from "./Usurpers.sol";
+import {VM} from "./Vm.sol";
+
+/// @title Another market on the same chain, with the same people in it
+contract Twin is Market {
+    function parts() external view returns (IUsageEscrow, ILicenseRegistry) {
+        return (escrow, licenses);
+    }
+}
+
+/// @title Those who have seen what others signed, and bring it again, elsewhere, or for something else
+abstract contract Replayers is Usurpers {
+    Twin private immutable TWIN = Twin(VM.deployCode("Replayers.sol:Twin"));
+
+    /// @dev A payment that was taken, once more, by anybody.
+    function replayPayment(uint256 seed) external attack(seed) {
+        if (payments.length == 0) return;
+        SignedPayment memory payment = payments[_draw(payments.length)];
+        Refusals memory refusals;
+        if (payment.licenseId == 0) {
+            refusals = _purchaseRefusals(payment.purchase, plans[PlanId.unwrap(payment.purchase.planId) - 1]);
+        } else {
+            _unlessPaused(refusals);
+            _unlessIn(refusals, payment.licenseId, IN_USE | LOCKED);
+            _unlessRoom(refusals, payment.amount);
+        }
+        _unlessInTime(refusals, payment.authorization);
+        _unless(
+            refusals,
+            false,
+            abi.encodeWithSelector(
+                TestCurrency.AuthorizationUsedBefore.selector,
+                payment.authorization.from,
+                payment.nonce
+            )
+        );
+        _mustRefuseFor(_anybody(), address(escrow), payment.call, refusals, "10: a payment was taken twice");
+    }
+
+    /// @dev A payment brought by one who changed what it is for: another license, another purchase, or for nothing at all.
+    function divertPayment(uint256 seed) external attack(seed) {
+        if (payments.length == 0) return;
+        SignedPayment memory payment = payments[_draw(payments.length)];
+        Authorization memory authorization = payment.authorization;
+        bytes memory refusal = abi.encodeWithSelector(TestCurrency.SignatureInvalid.selector, authorization.from);
+        Refusals memory refusals;
+        _unlessInTime(refusals, authorization);
+        _unless(refusals, false, refusal);
+        uint256 kind = _draw(3);
+        if (kind == 0) {
+            uint256 id = _licenseThat(_isNotOver);
+            uint256 amount = 1 + _draw(USD);
+            if (id == payment.licenseId && amount == payment.amount) return;
+            _unlessPaused(refusals);
+            _unlessIn(refusals, id, IN_USE | LOCKED);
+            _unlessRoom(refusals, amount);
+            bytes memory call = abi.encodeCall(
+                escrow.depositWithAuthorization,
+                (_id(id), uint64(amount), authorization)
+            );
+            return _mustRefuseFor(OUTSIDER, address(escrow), call, refusals, "10: a payment was diverted");
+        }
+        if (kind == 1) {
+            uint256 plan = _anyPlan();
+            Purchase memory purchase = _purchase(PlanId.wrap(uint32(plan)), _anyOperator(), OUTSIDER, 0, USD);
+            Refusals memory more = _purchaseRefusals(purchase, plans[plan - 1]);
+            for (uint256 i; i < refusals.count; ++i) _unless(more, false, refusals.reasons[i]);
+            bytes memory call = abi.encodeCall(escrow.buyWithAuthorization, (purchase, authorization));
+            return _mustRefuseFor(OUTSIDER, address(escrow), call, more, "10: a payment was diverted");
+        }
+        bytes memory stock = abi.encodeWithSignature(
+            "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+            authorization.from,
+            escrow,
+            payment.amount,
+            authorization.validAfter,
+            authorization.validBefore,
+            bytes32(_draw(type(uint256).max)),
+            authorization.signature
+        );
+        _mustRefuseFor(OUTSIDER, address(currency), stock, refusals, "10: a payment arrived for nothing");
+    }
+
+    /// @dev An offer that was accepted, once more.
+    function replayOffer(uint256 seed) external attack(seed) {
+        if (offers.length == 0) return;
+        SignedOffer memory signed = offers[_draw(offers.length)];
+        bytes memory refusal = abi.encodeWithSelector(ILicenseRegistry.OfferUsedBefore.selector, signed.hash);
+        bytes memory call = abi.encodeCall(licenses.acceptOffer, (signed.offer, signed.signature));
+        _mustRefuse(_anybody(), address(licenses), call, refusal, "10: an offer was accepted twice");
+    }
+
+    /// @dev What was signed for this market, at its twin; or here, once the chain is another one.
+    function replayElsewhere(uint256 seed) external attack(seed) {
+        if (_draw(2) == 0) {
+            (IUsageEscrow otherEscrow, ILicenseRegistry otherLicenses) = TWIN.parts();
+            _replayAt(otherEscrow, otherLicenses);
+        } else {
+            uint256 chain = block.chainid;
+            VM.chainId(chain + 1 + _draw(1_000));
+            _replayAt(escrow, licenses);
+            VM.chainId(chain);
+        }
+    }
+
+    function _replayAt(IUsageEscrow escrow_, ILicenseRegistry licenses_) private {
+        if (_draw(2) == 0) {
+            if (offers.length == 0) return;
+            SignedOffer memory signed = offers[_draw(offers.length)];
+            // In time, and as if it hadn't been used: its hash is another one there.
+            if (clock > signed.offer.deadline || licenses_.ASSETS().assetCount() < signed.assetId) return;
+            bytes memory refusal = abi.encodeWithSelector(
+                ILicenseRegistry.OfferNotSigned.selector,
+                licenses_.offerHash(signed.offer),
+                licenses_.ASSETS().ownerOf(signed.assetId)
+            );
+            bytes memory call = abi.encodeCall(licenses_.acceptOffer, (signed.offer, signed.signature));
+            return _mustRefuse(OUTSIDER, address(licenses_), call, refusal, "10: an offer counted elsewhere");
+        }
+        if (batches.length == 0) return;
+        Batch memory batch = batches[batches.length - 1];
+        BatchHeader memory header = batch.header;
+        // What another market can't know of, or is late everywhere, would be refused for that.
+        bool isKnown = PlanId.unwrap(header.planId) <= FIRST_PLANS && uint32(VersionId.unwrap(header.versionId)) == 1;
+        bool isHere = address(escrow_) == address(escrow);
+        if (!isKnown || isHere || clock > header.epochEnd + WINDOW) return;
+        bytes memory refused_ = abi.encodeWithSelector(
+            IUsageEscrow.BatchNotVouchedFor.selector,
+            escrow_.batchIdOf(header),
+            licenses_.termsOf(header.planId).attestor
+        );
+        bytes memory settle = abi.encodeCall(escrow_.settle, (header, batch.entries, batch.proof));
+        _mustRefuse(OUTSIDER, address(escrow_), settle, refused_, "10: a batch settled elsewhere");
+    }
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.30;
+
+import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
+import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
+import {IAccessManager} from "@openzeppelin/contracts/access/manager/IAccessManager.sol";
+import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
+import {Timelock} from "../../contracts/Timelock.sol";
+import {IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
+import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
+import {ILicenseRegistry, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
+import {BatchHeader, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {AssetId, OperatorId, PlanId} from "../../contracts/types/Ids.sol";
+import {Trespassers} from "./Trespassers.sol";
+import {VM} from "./Vm.sol";
+
+/// @title Whoever takes an office that isn't its own, or more of its own than it has
+abstract contract Usurpers is Trespassers {
+    /// @dev Attestors who aren't the committee in force: too few, former or future ones, or those of another batch's.
+    function usurpCommittee(uint256 seed) external attack(seed) {
+        if (lastRotation.length > 0 && _draw(3) == 0) {
+            (bool landed, ) = address(committee).call(lastRotation);
+            require(!landed, "10: a rotation was announced twice by the same signatures");
+            return;
+        }
+        uint256 present = _presentRotation();
+        (Seat[] memory seats, uint64 threshold) = _anyCommittee();
+        uint256 signers = 1 + _draw(2 ** ATTESTORS - 1);
+        // The former committee still vouches for batches, and for nothing else.
+        if (present > 0 && _draw(2) == 0) signers = _quorumOf(present - 1);
+        if (_noteOfRotation(present, signers) != 0) return;
+        uint256 deadline = clock + 1 days;
+        bytes32 digest = committee.rotationHash(_membersOf(seats), threshold, deadline);
+        bytes memory call = abi.encodeCall(
+            committee.rotate,
+            (_membersOf(seats), threshold, deadline, _proof(digest, signers))
+        );
+        bytes memory refusal = abi.encodeWithSelector(ICommitteeAttestor.RotationNotSigned.selector, digest);
+        _mustRefuse(OUTSIDER, address(committee), call, refusal, "10: a committee was replaced by others than itself");
+    }
+
+    /// @dev A stranger at a publisher's model and plans.
+    function impersonate(uint256 seed) external attack(seed) {
+        uint256 kind = _draw(4);
+        address stranger = [OUTSIDER, PROPOSER, operatorOwners[0], licensees[0]][_draw(4)];
+        bytes memory refusal = abi.encodeWithSelector(IAssetRegistry.CallerNotAssetOwner.selector, MODEL, stranger);
+        if (kind < 2) {
+            bytes memory call =
+                kind == 0
+                    ? abi.encodeCall(assets.recall, (_versionId(MODEL, _draw(recalledAt.length) + 1)))
+                    : abi.encodeCall(
+                        assets.publish,
+                        (AssetId.wrap(uint32(MODEL)), bytes32(uint256(99)), 0, "ipfs://another", "")
+                    );
+            _mustRefuse(stranger, address(assets), call, refusal, "9: a stranger changed a model's history");
+            return;
+        }
+        uint256 plan = _anyPlan();
+        refusal = abi.encodeWithSelector(ILicenseRegistry.CallerNotPublisher.selector, _assetOf(plan), stranger);
+        bytes memory offer =
+            kind == 2
+                ? abi.encodeCall(licenses.closePlan, (PlanId.wrap(uint32(plan))))
+                : abi.encodeCall(licenses.createPlan, (plans[plan - 1]));
+        _mustRefuse(stranger, address(licenses), offer, refusal, "9: a stranger changed a model's plans");
+    }
+
+    /// @dev A publisher whose plan would leave to an arbitrator of its own what nobody could appeal: there are none yet.
+    function offerUnkeepable(uint256 seed) external attack(seed) {
+        PlanTerms memory terms = plans[_anyPlan() - 1];
+        bool names = _draw(2) == 0;
+        if (names) terms.arbitrator = publishers[0];
+        else terms.minEvidenceTier = uint8(1 + _draw(255));
+        bytes memory refusal = abi.encodeWithSelector(
+            ILicenseRegistry.TermUnsupported.selector,
+            names ? "arbitrator" : "minEvidenceTier"
+        );
+        address owner = assets.ownerOf(AssetId.unwrap(terms.assetId));
+        bytes memory call = abi.encodeCall(licenses.createPlan, (terms));
+        _mustRefuse(owner, address(licenses), call, refusal, "2: a plan promises what nothing enforces");
+    }
+
+    /// @dev A bond slashed for what its attestor never did: two batches of two numbers, one batch twice, a signature by another.
+    function frame(uint256 seed) external attack(seed) {
+        uint256 attestor = _draw(ATTESTORS);
+        uint256 kind = _draw(3);
+        BatchHeader memory first;
+        first.sequence = uint64(1 + _draw(9));
+        BatchHeader memory second = abi.decode(abi.encode(first), (BatchHeader));
+        if (kind == 0) second.sequence += 1;
+        if (kind == 2) second.root = bytes32(_draw(type(uint256).max));
+        (bytes32 firstId, bytes32 secondId) = (escrow.batchIdOf(first), escrow.batchIdOf(second));
+        bytes memory call = _reportCall(attestor, attestorPayees[attestor], first, second);
+        bytes memory refusal = abi.encodeWithSelector(
+            ICommitteeAttestor.BatchesOfTwoNumbers.selector,
+            firstId,
+            secondId
+        );
+        if (kind == 1) refusal = abi.encodeWithSelector(ICommitteeAttestor.BatchesAgree.selector, firstId);
+        if (kind == 2) {
+            refusal = abi.encodeWithSelector(ICommitteeAttestor.BatchNotSigned.selector, secondId, _signer(attestor));
+            call = abi.encodeCall(
+                ICommitteeAttestor.reportEquivocation,
+                (
+                    _signer(attestor),
+                    attestorPayees[attestor],
+                    first,
+                    _signature(attestor, firstId),
+                    second,
+                    _signature((attestor + 1) % ATTESTORS, secondId)
+                )
+            );
+        }
+        _mustRefuse(OUTSIDER, address(_attestorOf(attestor)), call, refusal, "6: a bond was lost for nothing");
+    }
+
+    /// @dev Anybody, who schedules governance's acts included, at what only a role may do.
+    function usurp(uint256 seed) external attack(seed) {
+        address[5] memory usurpers = [PROPOSER, GUARDIAN, operatorOwners[0], address(committee), TREASURY];
+        address usurper = usurpers[_draw(5)];
+        (address target, bytes memory call) = _restrictedCall(usurper);
+        bytes memory refusal = abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, usurper);
+        _mustRefuse(usurper, target, call, refusal, "11: a power was used by one who doesn't have it");
+    }
+
+    /// @dev Acts of governance that nobody scheduled, that wait, or that were called off; and schedules by others.
+    function governEarly(uint256 seed) external attack(seed) {
+        bytes memory act = abi.encodeCall(escrow.setFee, (uint16(_draw(501))));
+        uint256 kind = _draw(4);
+        if (kind == 0) {
+            bytes memory refusal = abi.encodeWithSelector(
+                IAccessControl.AccessControlUnauthorizedAccount.selector,
+                GUARDIAN,
+                timelock.PROPOSER_ROLE()
+            );
+            uint256 delay = timelock.getMinDelay();
+            bytes memory schedule = abi.encodeCall(timelock.schedule, (address(escrow), 0, act, 0, 0, delay));
+            return _mustRefuse(GUARDIAN, address(timelock), schedule, refusal, "11: another one governed");
+        }
+        bytes32 salt = bytes32(_draw(type(uint256).max));
+        bytes32 id = timelock.hashOperation(address(escrow), 0, act, 0, salt);
+        if (kind > 1) _schedule(address(escrow), act, salt);
+        if (kind == 2) _pass(timelock.getMinDelay() - 1);
+        if (kind == 3) {
+            _pass(_draw(timelock.getMinDelay() + 1));
+            VM.prank(PROPOSER);
+            timelock.cancel(id);
+        }
+        bytes memory call = abi.encodeCall(timelock.execute, (address(escrow), 0, act, 0, salt));
+        bytes memory refused_ = abi.encodeWithSelector(
+            TimelockController.TimelockUnexpectedOperationState.selector,
+            id,
+            bytes32(1 << uint8(TimelockController.OperationState.Ready))
+        );
+        _mustRefuse(OUTSIDER, address(timelock), call, refused_, "11: governance didn't wait");
+        if (kind == 2) {
+            VM.prank(PROPOSER);
+            timelock.cancel(id);
+        }
+    }
+
+    /// @dev Governance beyond its powers, after its delay: a higher fee than the bound, a lower ceiling, a shorter delay, the
+    /// wiring, another governor.
+    function overreach(uint256 seed) external attack(seed) {
+        bytes memory refusal = abi.encodeWithSelector(
+            IAccessManager.AccessManagerUnauthorizedAccount.selector,
+            timelock,
+            ADMIN_ROLE
+        );
+        address target = address(authority);
+        bytes memory act;
+        uint256 kind = _draw(8);
+        if (kind == 0) {
+            uint16 fee = uint16(501 + _draw(60_000));
+            (target, act) = (address(escrow), abi.encodeCall(escrow.setFee, (fee)));
+            refusal = abi.encodeWithSelector(IUsageEscrow.FeeAboveBound.selector, fee, 500);
+        } else if (kind == 1) {
+            uint64 ceiling = escrow.depositCeiling();
+            (target, act) = (address(escrow), abi.encodeCall(escrow.raiseDepositCeiling, (ceiling)));
+            refusal = abi.encodeWithSelector(IUsageEscrow.CeilingNotRaised.selector, ceiling, ceiling);
+        } else if (kind == 2) {
+            uint256 present = timelock.getMinDelay();
+            uint256 delay = _draw(present);
+            (target, act) = (address(timelock), abi.encodeCall(timelock.updateDelay, (delay)));
+            refusal = abi.encodeWithSelector(Timelock.DelayOutOfRange.selector, delay, present, 30 days);
+        } else if (kind == 3) {
+            act = abi.encodeCall(authority.grantRole, (ADMIN_ROLE, PROPOSER, 0));
+        } else if (kind == 4) {
+            act = abi.encodeCall(authority.grantRole, (GOVERNOR_ROLE, PROPOSER, 0));
+        } else if (kind == 5) {
+            act = abi.encodeCall(authority.grantRole, (SLASHER_ROLE, PROPOSER, 0));
+        } else if (kind == 6) {
+            act = abi.encodeCall(authority.setRoleAdmin, (GOVERNOR_ROLE, GOVERNOR_ROLE));
+        } else {
+            bytes4[] memory selectors = new bytes4[](1);
+            selectors[0] = staking.slash.selector;
+            act = abi.encodeCall(authority.setTargetFunctionRole, (address(staking), selectors, GOVERNOR_ROLE));
+        }
+        bytes32 salt = bytes32(_draw(type(uint256).max));
+        _schedule(target, act, salt);
+        _pass(timelock.getMinDelay());
+        bytes memory call = abi.encodeCall(timelock.execute, (target, 0, act, 0, salt));
+        _mustRefuse(OUTSIDER, address(timelock), call, refusal, "11: governance went beyond its powers");
+    }
+
+    /// @dev One of all functions that a role is for, and its contract.
+    function _restrictedCall(address usurper) private returns (address, bytes memory) {
+        uint256 kind = _draw(4);
+        if (kind == 0) {
+            bytes[5] memory calls = [
+                abi.encodeCall(escrow.setFee, (0)),
+                abi.encodeCall(escrow.raiseDepositCeiling, (type(uint64).max)),
+                abi.encodeCall(escrow.pause, ()),
+                abi.encodeCall(escrow.unpause, ()),
+                abi.encodeCall(IAccessManaged.setAuthority, (usurper))
+            ];
+            // Guardians may pause.
+            return (address(escrow), calls[usurper == GUARDIAN ? 4 * _draw(2) : _draw(5)]);
+        }
+        if (kind == 1) {
+            bytes[3] memory calls = [
+                abi.encodeCall(licenses.mint, (usurper, PlanId.wrap(1))),
+                abi.encodeCall(licenses.setMovable, (_id(_anyLicense()), 1)),
+                abi.encodeCall(IAccessManaged.setAuthority, (usurper))
+            ];
+            return (address(licenses), calls[_draw(3)]);
+        }
+        if (kind == 2) {
+            bytes[2] memory calls = [
+                abi.encodeCall(waterfall.credit, (AssetId.wrap(uint32(MODEL)), USD)),
+                abi.encodeCall(IAccessManaged.setAuthority, (usurper))
+            ];
+            return (address(waterfall), calls[_draw(2)]);
+        }
+        return (address(staking), _restrictedStakingCall(usurper, _operatorId(_anyOperator())));
+    }
+
+    function _restrictedStakingCall(address usurper, OperatorId operator) private returns (bytes memory) {
+        IPerformanceStaking.Charge memory charged = IPerformanceStaking.Charge({
+            operatorId: operator,
+            planId: PlanId.wrap(1),
+            amount: 1,
+            day: clock / EPOCH,
+            breached: true
+        });
+        bytes[7] memory calls = [
+            abi.encodeCall(staking.charge, (charged)),
+            abi.encodeCall(staking.release, (operator, 0, 0)),
+            abi.encodeCall(staking.addIncome, (operator, 1)),
+            abi.encodeCall(staking.slash, (operator, 1, usurper)),
+            abi.encodeCall(staking.freeze, (operator, 1, uint40(clock))),
+            abi.encodeCall(staking.unfreeze, (operator)),
+            abi.encodeCall(IAccessManaged.setAuthority, (usurper))
+        ];
+        return calls[_draw(7)];
+    }
+}
