@@ -101,6 +101,8 @@ export class StakeModel {
       for (const holding of this.holdings.values()) holding.active += (vested * holding.active) / all;
       this.virtual += (vested * this.virtual) / all;
       this.unvested -= vested;
+      // What was rounded before earns like the rest.
+      this.slack += (this.slack * vested) / active;
     }
     this.vestedAt = now;
     this.slack += 2n * FINE;
