@@ -15,6 +15,10 @@ const ACCOUNTS = {
   outsider: 6,
   subscriber: 10,
   buyer: 11,
+  curator: 12,
+  tuner: 13,
+  integrator: 14,
+  backer: 15,
 };
 const ATTESTOR_ACCOUNTS = [7, 8, 9];
 

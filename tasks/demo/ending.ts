@@ -4,11 +4,12 @@ import { releaseBatch } from "../batch";
 import { showEquivocation, thawBond, withdrawBond } from "../committee";
 import { withdrawEarnings } from "../earnings";
 import { payPool } from "../operator";
+import { thawStake, withdrawStake } from "../stake";
 import { textOf, type Session } from "../support";
 import { HOUR, type Cast } from "./cast";
 import type { Settled } from "./epochs";
 import type { Narrator } from "./narrator";
-import type { Customer, Market } from "./opening";
+import type { Holding, Market } from "./opening";
 import { refusalBy } from "./refusals";
 
 export async function tryEarlyRelease(narrator: Narrator, { cast }: Market, { batch }: Settled): Promise<void> {
@@ -46,8 +47,8 @@ export async function payOut(narrator: Narrator, { cast, operator }: Market): Pr
     const earned = await gainOf(session, () => withdrawEarnings(session, {}));
     narrator.check(`the ${name} withdraws ${textOf(session.money.of(earned))}`, earned > 0n);
   }
-  const bonus = await payPool(cast.outsider, { operator });
-  narrator.check(`the operator's stake gets its bonus of ${textOf(bonus.added)}`, bonus.added.units > 0n);
+  const { added } = await payPool(cast.outsider, { operator });
+  narrator.check(`the operator's pool gets ${textOf(added)}: its bonus, and its part of the income`, added.units > 0n);
   const fees = await gainOf(cast.treasury, async () => (await cast.outsider.licet.escrow.withdrawFees()).wait());
   narrator.check(`the treasury gets ${textOf(cast.treasury.money.of(fees))}`, fees > 0n);
 }
@@ -79,8 +80,13 @@ export async function punishEquivocation(narrator: Narrator, { cast }: Market, {
 }
 
 /** What was neither spent nor staked away comes back, after the waits that protect who served. */
-export async function leave(narrator: Narrator, { cast, customers, canaries, operator }: Market): Promise<void> {
-  const everyone: Customer[] = [...customers, ...canaries];
+export async function leave(
+  narrator: Narrator,
+  { cast, customers, canaries, operator }: Market,
+  others: Holding[],
+): Promise<void> {
+  const leaving: Holding[] = [...customers, ...others];
+  const everyone = [...leaving, ...canaries];
   const { staking } = cast.operator.licet;
   for (const { session, license } of everyone) {
     const { balance } = await session.licet.escrow.accountOf(license);
@@ -90,6 +96,7 @@ export async function leave(narrator: Narrator, { cast, customers, canaries, ope
   for (const { session, wallet } of bonded) await thawBond(session, { signer: wallet.address });
   const { shares } = await staking.positionOf(operator, cast.operator.signer.address);
   await (await staking.thaw(operator, shares)).wait();
+  await thawStake(cast.backer, { operator });
 
   const [{ session, license }] = customers;
   await narrator.checkRefused("a withdrawal before the thaw is over", /ThawRunning/, () =>
@@ -99,14 +106,19 @@ export async function leave(narrator: Narrator, { cast, customers, canaries, ope
   await time.increase((await escrow.EPOCH_PERIOD()) + (await escrow.WINDOW_PERIOD()) + 1n);
   for (const [i, customer] of everyone.entries()) {
     const back = await gainOf(customer.session, () => withdrawLicense(customer));
-    if (i < customers.length)
+    if (i < leaving.length)
       narrator.check(`license ${customer.license} pays ${textOf(session.money.of(back))} back`, back > 0n);
   }
+  await narrator.checkRefused("the backer's withdrawal before its thaw is over", /StakeStillThawing/, () =>
+    refusalBy(cast.backer.licet.staking.withdraw.staticCall(operator, cast.backer.signer.address)),
+  );
   await time.increase((await staking.THAW_PERIOD()) + 1n);
   const stake = await gainOf(cast.operator, async () =>
     (await staking.withdraw(operator, cast.operator.signer.address)).wait(),
   );
   narrator.check(`the operator's stake of ${textOf(session.money.of(stake))} comes back`, stake > 0n);
+  const delegated = await gainOf(cast.backer, () => withdrawStake(cast.backer, { operator }));
+  narrator.check(`its backer leaves with ${textOf(session.money.of(delegated))}`, delegated > 0n);
   const bond = await cast.operator.licet.committee.BOND();
   for (const [i, attestor] of bonded.entries()) {
     const back = await gainOf(attestor.session, () =>
@@ -116,11 +128,12 @@ export async function leave(narrator: Narrator, { cast, customers, canaries, ope
   }
 }
 
-async function withdrawLicense({ session, license }: Customer): Promise<void> {
+async function withdrawLicense({ session, license }: Holding): Promise<void> {
   await (await session.licet.escrow.withdraw(license, session.signer.address)).wait();
 }
 
-async function gainOf(session: Session, act: () => Promise<unknown>): Promise<bigint> {
+/** What an act brings somebody, in units. */
+export async function gainOf(session: Session, act: () => Promise<unknown>): Promise<bigint> {
   const before = await session.licet.currency.balanceOf(session.signer.address);
   await act();
   return (await session.licet.currency.balanceOf(session.signer.address)) - before;
@@ -153,8 +166,12 @@ function peopleOf(cast: Cast): [string, Session][] {
     ["second licensee", cast.secondLicensee],
     ["subscriber", cast.subscriber],
     ["its buyer", cast.buyer],
+    ["integrator", cast.integrator],
     ["publisher", cast.publisher],
+    ["dataset's owner", cast.curator],
+    ["adapter's owner", cast.tuner],
     ["operator", cast.operator],
+    ["its backer", cast.backer],
     ...cast.attestors.map(({ session }, i): [string, Session] => [`attestor ${i + 1}`, session]),
     ["reporter", cast.outsider],
     ["treasury", cast.treasury],

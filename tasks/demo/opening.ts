@@ -14,10 +14,14 @@ import type { Session } from "../support";
 import { DAY, type Cast } from "./cast";
 import type { Narrator } from "./narrator";
 
-/** A license and the API key that its owner signed. */
-export interface Customer {
+/** A license and its owner. */
+export interface Holding {
   session: Session;
   license: bigint;
+}
+
+/** A license and the API key that its owner signed. */
+export interface Customer extends Holding {
   apiKey: string;
 }
 

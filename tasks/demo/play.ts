@@ -3,12 +3,15 @@ import path from "node:path";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { createLog } from "../../oracle/log";
 import { castOf } from "./cast";
+import { backOperator, watchVesting } from "./delegation";
 import { accountForAll, leave, payOut, punishEquivocation, releaseAll, tryEarlyRelease } from "./ending";
 import { checkSettled, epochFromNow, settleEpoch, useModel, type Settled } from "./epochs";
+import { deriveAdapter, shareAlongLineage } from "./lineage";
 import { Narrator } from "./narrator";
-import { openMarket, type Market } from "./opening";
+import { openMarket, type Holding, type Market } from "./opening";
 import { startOracle, type Oracle } from "./oracle";
 import { recallAndLeave, sellSubscription } from "./subscription";
+import { moveToVouchers, payByVouchers } from "./vouchers";
 import { resettle, tryAboveStake, tryForgedReceipt, tryOverCap, tryRevokedGrant } from "./refusals";
 
 /** Plays the whole story on the chain at hand. @returns whether every check held */
@@ -27,8 +30,10 @@ export async function play(hre: HardhatRuntimeEnvironment): Promise<boolean> {
   try {
     const settled = [await goodEpoch(narrator, oracle, market), await badEpoch(narrator, oracle, market)];
     await lateEpoch(narrator, oracle, market);
+    await delegation(narrator, market);
+    const holding = await derivation(narrator, market, root);
     await subscription(narrator, market, root);
-    await end(narrator, market, settled);
+    await end(narrator, market, settled, [holding]);
   } finally {
     await oracle.close();
   }
@@ -88,6 +93,24 @@ async function lateEpoch(narrator: Narrator, oracle: Oracle, market: Market): Pr
   narrator.checkEqual(`balance of license ${license}, in units`, after.balance, before.balance);
 }
 
+async function delegation(narrator: Narrator, market: Market): Promise<void> {
+  narrator.title("The operator lowers its commission, and somebody backs it with a stake");
+  await backOperator(narrator, market);
+}
+
+/** @returns the license that pays for the adapter by vouchers */
+async function derivation(narrator: Narrator, market: Market, root: string): Promise<Holding> {
+  narrator.title("An adapter of the model is registered with its lineage: the model, and a dataset of another owner");
+  const derived = await deriveAdapter(narrator, market, root);
+  narrator.title("A license of the adapter changes to vouchers");
+  const holding = await moveToVouchers(narrator, market, derived.plan);
+  narrator.title("Its key signs vouchers, and the operator is paid at once");
+  await payByVouchers(narrator, market, derived.plan, holding);
+  narrator.title("The adapter's income runs on to the owners of what it came from");
+  await shareAlongLineage(narrator, market, derived);
+  return holding;
+}
+
 async function subscription(narrator: Narrator, market: Market, root: string): Promise<void> {
   narrator.title("A subscription changes hands");
   const license = await sellSubscription(narrator, market, root);
@@ -95,17 +118,19 @@ async function subscription(narrator: Narrator, market: Market, root: string): P
   await recallAndLeave(narrator, market, license);
 }
 
-async function end(narrator: Narrator, market: Market, settled: Settled[]): Promise<void> {
+async function end(narrator: Narrator, market: Market, settled: Settled[], others: Holding[]): Promise<void> {
   narrator.title("The holds end: charges are released and divided");
   await releaseAll(narrator, market, settled);
   narrator.title("Everybody fetches what they earned");
   await payOut(narrator, market);
+  narrator.title("What the operator's pool earned vests: its backer earns with it");
+  await watchVesting(narrator, market);
   narrator.title("An attestor contradicts itself, and loses its bond");
   await punishEquivocation(narrator, market, settled[0]);
   narrator.title(
-    "The licensees leave with what they didn't spend, the operator with its stake, the attestors with their bonds",
+    "The licensees leave with what they didn't spend, the operator and its backer with their stakes, the attestors with their bonds",
   );
-  await leave(narrator, market);
+  await leave(narrator, market, others);
   narrator.title("The books close");
   await accountForAll(narrator, market);
 }
