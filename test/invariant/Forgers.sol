@@ -144,6 +144,52 @@ abstract contract Forgers is Governors {
         _mustRefuseBatch(header, draft.entries, draft.proof, refusal, "2: a batch that doesn't add up settled");
     }
 
+    /// @dev A voucher that no key of the license's has signed for this operator, here: its signature is another operator's,
+    /// another chain's or another deployment's, or not the key's at all.
+    function forgeVoucher(uint256 seed) external attack(seed) {
+        uint256 id = _licenseThat(_isOnVoucherRoad);
+        Voucher memory voucher = _voucher(id, ledger[id - 1].operator, ledger[id - 1].plan);
+        uint256 kind = _draw(4);
+        (uint256 chainId, address verifier) = (block.chainid, address(escrow));
+        if (kind == 0) voucher.operator = 3 - voucher.operator;
+        if (kind == 1) ++chainId;
+        if (kind == 2) verifier = address(licenses);
+        bytes32 digest = _voucherDigest(voucher, chainId, verifier);
+        voucher.packed = _sign(voucher, kind == 3 ? keccak256(abi.encode(digest)) : digest);
+        if (kind == 0) voucher.operator = 3 - voucher.operator;
+        // As good as one by a key that nobody registered.
+        voucher.key = KEYS;
+        Voucher[] memory forged = new Voucher[](1);
+        forged[0] = voucher;
+        uint256 before = ledger[id - 1].balance;
+        _settleVouchers(forged);
+        require(ledger[id - 1].balance == before, "10: a forged voucher charged a license");
+    }
+
+    /// @dev Vouchers that aren't whole, of no scheme, or out of order: refused, all of them.
+    function settleMalformedVouchers(uint256 seed) external attack(seed) {
+        uint256 id = _licenseThat(_isOnVoucherRoad);
+        (uint256 operator, uint256 plan) = (ledger[id - 1].operator, ledger[id - 1].plan);
+        Voucher memory voucher = _voucher(id, operator, plan);
+        bytes memory packed = abi.encodePacked(voucher.packed);
+        uint256 kind = _draw(4);
+        if (kind == 0) packed = "";
+        if (kind == 1) packed = abi.encodePacked(packed, uint8(0));
+        if (kind == 2) packed[0] = bytes1(uint8(2 + _draw(254)));
+        bytes memory refusal = abi.encodeWithSelector(IUsageEscrow.VouchersMalformed.selector, packed.length);
+        if (kind == 3) {
+            Voucher memory later = _voucher(id, operator, plan);
+            later.licenseId = id + 1;
+            packed = abi.encodePacked(_sign(later, bytes32(0)), packed);
+            refusal = abi.encodeWithSelector(IUsageEscrow.VouchersOutOfOrder.selector, id, id + 1);
+        }
+        bytes memory call = abi.encodeCall(
+            escrow.settleVouchers,
+            (_operatorId(operator), PlanId.wrap(uint32(plan)), packed)
+        );
+        _mustRefuse(operatorOwners[operator - 1], address(escrow), call, refusal, "3: vouchers out of shape settled");
+    }
+
     /// @dev Licensees that lower their caps once they were served: what they used under the higher ones is charged in full,
     /// as late as it may be. Half of the time the epoch begins with the lowering, and is as long as an epoch can be.
     function shedBill(uint256 seed) external attack(seed) {

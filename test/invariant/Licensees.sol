@@ -46,7 +46,7 @@ abstract contract Licensees is Buyers {
 
     function changeService(uint256 seed) external attempt(seed) {
         uint256 id = _licenseThat(_isInUse);
-        bool onVoucherRoad = ledger[id - 1].onVoucherRoad ? _draw(2) == 0 : _draw(3) != 0;
+        bool onVoucherRoad = ledger[id - 1].onVoucherRoad ? _draw(4) != 0 : _draw(2) == 0;
         _changeService(id, _anyOperator(), onVoucherRoad);
     }
 

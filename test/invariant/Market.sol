@@ -45,6 +45,7 @@ abstract contract Market {
     /// @dev That may sign vouchers: ECDSA keys, and the last a P-256 key.
     uint256 internal constant KEYS = 3;
     uint256 internal constant P256_KEY = 0xB256;
+    uint256 internal constant FIRST_VOUCHER_KEY = 0x5EC2E7;
     /// @dev For each unit of an attestor's weight.
     uint256 internal constant BOND = 10 * USD;
 

@@ -32,6 +32,7 @@ contract Campaign is Sybils {
     uint256 private constant LAST = uint256(type(Count).max);
 
     constructor(string memory name) Stage(name) {
+        VM.warp(clock);
         _see(Machine.Version, 1, Verb.Publish);
         _see(Machine.Version, 2, Verb.Publish);
         for (uint256 i = 1; i <= plans.length; ++i) _see(Machine.Plan, i, Verb.CreatePlan);
@@ -257,7 +258,7 @@ contract Campaign is Sybils {
 
 /// @title The market under random calls from everybody
 contract MoneyTest {
-    uint256 internal constant COUNT = 99;
+    uint256 internal constant COUNT = 102;
 
     Campaign private _campaign;
 
@@ -395,7 +396,10 @@ contract MoneyTest {
             Reentrants.reenter.selector,
             Reentrants.reenterElsewhere.selector
         ];
-        bytes4[3] memory more = [
+        bytes4[6] memory more = [
+            Forgers.forgeVoucher.selector,
+            Forgers.settleMalformedVouchers.selector,
+            Replayers.replayVoucherElsewhere.selector,
             Reentrants.receiveAndUse.selector,
             Reentrants.grief.selector,
             Sybils.joinJustInTime.selector
@@ -405,7 +409,7 @@ contract MoneyTest {
         for (uint256 i; i < 16; ++i) selectors[_place(25 + i)] = settlers[i];
         for (uint256 i; i < 26; ++i) selectors[_place(41 + i)] = others[i];
         for (uint256 i; i < 29; ++i) selectors[_place(67 + i)] = attackers[i];
-        for (uint256 i; i < 3; ++i) selectors[_place(96 + i)] = more[i];
+        for (uint256 i; i < 6; ++i) selectors[_place(96 + i)] = more[i];
     }
 
     /// @dev Where one of them stands: forge draws places.

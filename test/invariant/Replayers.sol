@@ -4,13 +4,25 @@ pragma solidity 0.8.30;
 import {ILicenseRegistry, Offer, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {Authorization, BatchHeader, IUsageEscrow, Purchase} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {TestCurrency} from "../../contracts/mocks/TestCurrency.sol";
-import {OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
+import {LicenseId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
 import {Market} from "./Market.sol";
 import {Usurpers} from "./Usurpers.sol";
 import {VM} from "./Vm.sol";
 
 /// @title Another market on the same chain, with the same people in it
+/// @dev License 1 is there as here, of plan 1 and operator 1, and settles by vouchers.
 contract Twin is Market {
+    constructor() {
+        _mint(licensees[0], 100 * USD, address(escrow));
+        VM.startPrank(licensees[0]);
+        escrow.buy(_purchase(PlanId.wrap(1), 1, licensees[0], 0, 100 * USD));
+        escrow.addVoucherKey(LicenseId.wrap(1), abi.encodePacked(VM.addr(FIRST_VOUCHER_KEY)), uint56(100 * USD));
+        escrow.changeService(LicenseId.wrap(1), OperatorId.wrap(1), true);
+        VM.stopPrank();
+        _pass(WAIT + 1);
+        escrow.applyServiceChange(LicenseId.wrap(1));
+    }
+
     function parts() external view returns (IUsageEscrow, ILicenseRegistry) {
         return (escrow, licenses);
     }
@@ -109,6 +121,24 @@ abstract contract Replayers is Usurpers {
             _replayAt(escrow, licenses);
             VM.chainId(chain);
         }
+    }
+
+    /// @dev A voucher for license 1 of here, at the twin, where the same one signed for there would be charged.
+    function replayVoucherElsewhere(uint256 seed) external attack(seed) {
+        (IUsageEscrow otherEscrow, ) = TWIN.parts();
+        IUsageEscrow.AccountView memory account = otherEscrow.accountOf(_id(1));
+        uint256 ahead = clock < account.expiresAt ? 0 : 1 + (clock - account.expiresAt) / plans[0].termPeriod;
+        Voucher memory voucher;
+        (voucher.licenseId, voucher.operator, voucher.term) = (1, 1, account.term + ahead);
+        voucher.spent = (ahead == 0 ? account.spent : 0) + 1 + _draw(USD);
+        bytes memory theirs = _sign(voucher, _voucherDigest(voucher, block.chainid, address(otherEscrow)));
+        bytes memory ours = _sign(voucher, _voucherDigest(voucher, block.chainid, address(escrow)));
+        VM.startPrank(operatorOwners[0]);
+        (uint256 charged, ) = otherEscrow.previewVouchers(_operatorId(1), PlanId.wrap(1), theirs);
+        require(charged > 0, "10: the twin charges nothing at all");
+        (charged, ) = otherEscrow.settleVouchers(_operatorId(1), PlanId.wrap(1), ours);
+        require(charged == 0, "10: a voucher counted elsewhere");
+        VM.stopPrank();
     }
 
     function _replayAt(IUsageEscrow escrow_, ILicenseRegistry licenses_) private {

@@ -185,7 +185,7 @@ abstract contract Trespassers is Forgers {
 
     /// @dev A use of a license's account by one who doesn't own it.
     function _mustRefuseAt(uint256 id, address stranger, string memory rule) private {
-        bytes[10] memory calls = [
+        bytes[12] memory calls = [
             abi.encodeCall(escrow.withdraw, (_id(id), stranger)),
             abi.encodeCall(escrow.thaw, (_id(id), uint64(_draw(2)))),
             abi.encodeCall(escrow.setCap, (_id(id), 0)),
@@ -195,9 +195,11 @@ abstract contract Trespassers is Forgers {
             abi.encodeCall(escrow.lock, (_id(id))),
             abi.encodeCall(escrow.unlock, (_id(id))),
             abi.encodeCall(escrow.end, (_id(id))),
-            abi.encodeCall(escrow.end, (_id(id)))
+            abi.encodeCall(escrow.addVoucherKey, (_id(id), _keyBytes(0), uint56(USD))),
+            abi.encodeCall(escrow.revokeVoucherKey, (_id(id), _keyBytes(0))),
+            abi.encodeCall(escrow.thaw, (_id(id), 0))
         ];
         bytes memory refusal = abi.encodeWithSelector(IUsageEscrow.CallerNotOwner.selector, id, stranger);
-        _mustRefuse(stranger, address(escrow), calls[_draw(10)], refusal, rule);
+        _mustRefuse(stranger, address(escrow), calls[_draw(12)], refusal, rule);
     }
 }

@@ -24,6 +24,10 @@ interface Vm {
 
     function signP256(uint256 key, bytes32 digest) external pure returns (bytes32 r, bytes32 s);
 
+    function startPrank(address sender) external;
+
+    function stopPrank() external;
+
     function toString(uint256 value) external pure returns (string memory);
 
     function warp(uint256 time) external;

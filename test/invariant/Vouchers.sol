@@ -78,6 +78,7 @@ abstract contract Vouchers is Licensees {
     }
 
     function settleVouchers(uint256 seed) external attempt(seed) {
+        if (_onVoucherRoad() * 3 < live.length && _draw(2) == 0) _goOver(_licenseThat(_isInUse));
         _settleVouchers(_anyVouchers());
     }
 
@@ -90,6 +91,16 @@ abstract contract Vouchers is Licensees {
     }
 
     // What the acts above are made of
+
+    /// @dev To the voucher road, mostly as soon as may be.
+    function _goOver(uint256 id) private {
+        License storage license = ledger[id - 1];
+        if (license.onVoucherRoad || !_isInUse(id)) return;
+        if (!license.nextOnVoucherRoad) _changeService(id, license.operator, true);
+        if (!license.nextOnVoucherRoad || _draw(4) == 0) return;
+        if (clock <= license.serviceReadyAt) _pass(license.serviceReadyAt + 1 - clock);
+        _applyServiceChange(id);
+    }
 
     function _addVoucherKey(uint256 id, uint256 key, uint256 cap) internal {
         License storage license = ledger[id - 1];
@@ -227,7 +238,7 @@ abstract contract Vouchers is Licensees {
     }
 
     /// @dev Mostly for what was used of the running term, by a key that may sign for it.
-    function _voucher(uint256 id, uint256 operator, uint256 plan) private returns (Voucher memory voucher) {
+    function _voucher(uint256 id, uint256 operator, uint256 plan) internal returns (Voucher memory voucher) {
         License storage license = ledger[id - 1];
         (voucher.licenseId, voucher.operator, voucher.plan) = (id, operator, plan);
         (voucher.generation, voucher.term) = (license.generation, license.term.number);
@@ -294,7 +305,7 @@ abstract contract Vouchers is Licensees {
     }
 
     function _voucherKey(uint256 key) private pure returns (uint256) {
-        return 0x5EC2E7 + key;
+        return FIRST_VOUCHER_KEY + key;
     }
 
     function _requireKey(uint256 id, uint256 generation, uint256 key) internal view {
@@ -315,6 +326,12 @@ abstract contract Vouchers is Licensees {
             record.cap == due.cap && record.endsAt == due.endsAt && status == dueStatus,
             "10: a key may sign for more or longer than its owner said"
         );
+    }
+
+    function _onVoucherRoad() private view returns (uint256 count) {
+        for (uint256 i; i < live.length; ++i) {
+            if (_isOnVoucherRoad(live[i])) ++count;
+        }
     }
 
     function _isOnVoucherRoad(uint256 id) internal view returns (bool) {
