@@ -194,8 +194,12 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
         uint256 amount,
         uint256 income
     ) external restricted returns (uint256 forPool) {
-        _pools[operatorId].inFlight -= amount.toUint64();
-        return poolShareOf(operatorId, income);
+        StakePool storage pool = _pools[operatorId];
+        (uint256 active, uint256 inFlight) = (pool.active, pool.inFlight);
+        forPool = poolShareOf(operatorId, income);
+        // Stake that left has given up its part: whoever stays, or comes, has no more of it than what it backs.
+        if (active < inFlight) forPool = (forPool * active) / inFlight;
+        pool.inFlight -= amount.toUint64();
     }
 
     /// @inheritdoc IPerformanceStaking
@@ -203,13 +207,18 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
         require(amount > 0, AmountZero());
         StakePool storage pool = _pools[operatorId];
         pool.vest();
-        if (pool.active == 0 || !pool.hasRoomFor(amount)) {
+        // Nobody earns more than its stake in one VESTING_PERIOD: a unit that comes before a payment has a unit of it.
+        uint256 most = pool.hasRoomFor(amount) ? Math.saturatingSub(pool.active, pool.unvested) : 0;
+        uint256 vesting = Math.min(amount, most);
+        uint256 rest = amount - vesting;
+        if (vesting > 0) {
+            pool.addIncome(vesting, VESTING_PERIOD);
+            emit IncomeAdded(operatorId, vesting, pool.vestsUntil);
+        }
+        if (rest > 0) {
             address owner = OPERATORS.ownerOf(operatorId);
-            proceedsOf[owner] += amount;
-            emit IncomeDiverted(operatorId, owner, amount);
-        } else {
-            pool.addIncome(amount, VESTING_PERIOD);
-            emit IncomeAdded(operatorId, amount, pool.vestsUntil);
+            proceedsOf[owner] += rest;
+            emit IncomeDiverted(operatorId, owner, rest);
         }
     }
 

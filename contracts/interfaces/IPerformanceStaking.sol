@@ -189,12 +189,13 @@ interface IPerformanceStaking {
 
     /// @notice Takes from an operator's in-flight income what was released. UsageEscrow alone may call this.
     /// @param income What of it is the operator's, before its pool's part
-    /// @return forPool The pool's part of that: `poolShareOf(operatorId, income)`
+    /// @return forPool The pool's part of that: `poolShareOf(operatorId, income)`, but where less stake is active than was in
+    /// flight, only so much of it as is active
     function release(OperatorId operatorId, uint256 amount, uint256 income) external returns (uint256 forPool);
 
     /// @notice Adds to an operator's pool income that the caller sends: its part of releases, and bonuses. It vests over
-    /// VESTING_PERIOD. If no stake is active, or the pool is worn out, the operator's owner gets it. UsageEscrow alone may call
-    /// this.
+    /// VESTING_PERIOD. No more vests at a time than there is active stake, and nothing in a pool that is worn out: the rest is the
+    /// operator's owner's. UsageEscrow alone may call this.
     function addIncome(OperatorId operatorId, uint256 amount) external;
 
     /// @notice Takes `amount`, or all if there is less, from everyone who backs the operator, pro rata, thawing stake and

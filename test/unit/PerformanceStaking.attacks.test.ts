@@ -56,27 +56,35 @@ describe("attacks on a pool of stake", () => {
   const GAS = { gasLimit: 1_000_000 };
 
   describe("a first depositor who makes shares dear", () => {
-    /** The attacker is the only one behind its own operator, with a unit, and feeds it with income of its own. */
-    const inflate = async (income: bigint) => {
+    /**
+     * The attacker is the only one behind its own operator, with a unit, and feeds it with income of its own: the most that
+     * vests at a time, which doubles what is there, thirty times. What it put in.
+     */
+    const inflate = async () => {
       const id = await addOperator(market, attacker, 1n);
-      await currency.mint(staking, income);
-      await (await asEscrow(market)).addIncome(id, income);
-      await time.increase(VESTING);
-      return id;
+      const escrow = await asEscrow(market);
+      let income = 0n;
+      for (let round = 0; round < 30; round++) {
+        const most = await staking.activeStakeOf(id);
+        await currency.mint(staking, most);
+        await escrow.addIncome(id, most);
+        await time.increase(VESTING);
+        income += most;
+      }
+      return { id, income };
     };
 
-    it("loses half of what that costs, and gains nothing from who states the fewest shares it takes", async () => {
-      const income = usd(1_000);
+    it("needs three months, loses half of what that costs, and gains nothing from who states the fewest shares it takes", async () => {
       const fair = usd(99) * SHARES;
-      const id = await inflate(income);
+      const { id, income } = await inflate();
+      expect(income).to.equal(2n ** 30n - 1n);
       await expect(staking.connect(victim).addStake(id, usd(100), fair, MaxUint256))
         .to.be.revertedWithCustomError(staking, "SharesBelowLimit")
-        .withArgs(199, fair);
+        .withArgs(await staking.sharesFor(id, usd(100)), fair);
     });
 
     it("takes from who states no limit less than the price of a share, which is a 2,000th of what it costs", async () => {
-      const income = usd(1_000);
-      const id = await inflate(income);
+      const { id, income } = await inflate();
       await staking.connect(victim).addStake(id, usd(100), ...ANY_SHARES);
       const { active } = await staking.positionOf(id, victim);
       expect(usd(100) - active).to.be.lessThan(income / 2_000n + 2n);
@@ -84,8 +92,16 @@ describe("attacks on a pool of stake", () => {
       expect((await staking.positionOf(id, attacker)).active).to.be.lessThan(income / 2n + usd(51));
     });
 
+    it("can't do it in one go: no more vests than there is stake, the rest is the operator's owner's", async () => {
+      const id = await addOperator(market, attacker, 1n);
+      await currency.mint(staking, usd(1_000));
+      await expect((await asEscrow(market)).addIncome(id, usd(1_000)))
+        .to.emit(staking, "IncomeDiverted")
+        .withArgs(id, attacker.address, usd(1_000) - 1n);
+    });
+
     it("can't give anybody nothing for something", async () => {
-      const id = await inflate(usd(1_000));
+      const { id } = await inflate();
       await expect(staking.connect(victim).addStake(id, usd(0.25), ...ANY_SHARES))
         .to.be.revertedWithCustomError(staking, "StakeTooSmall")
         .withArgs(usd(0.25));
@@ -99,6 +115,39 @@ describe("attacks on a pool of stake", () => {
       expect(await staking.sharesFor(operatorId, usd(1))).to.equal(before);
       expect(await staking.activeStakeOf(operatorId)).to.equal(stake);
       expect(await stakeOf(market, operatorId)).to.equal(stake);
+    });
+  });
+
+  describe("who delegates a unit when the operator's stake has left", () => {
+    const charged = usd(4_000);
+
+    beforeEach(async () => {
+      await staking.connect(market.operator).setCommission(operatorId, 5_000);
+      await (await asEscrow(market)).charge(chargeOf(charged));
+    });
+
+    it("has no part of what that stake secured", async () => {
+      const escrow = await asEscrow(market);
+      expect(await escrow.release.staticCall(operatorId, charged, usd(1_000))).to.equal(usd(500));
+      await staking.connect(market.operator).thaw(operatorId, stake * SHARES);
+      await stakeAs(market, attacker, 1n);
+      expect(await escrow.release.staticCall(operatorId, charged, usd(1_000))).to.equal(0);
+    });
+
+    it("has half of the part if it backs half of what is in flight", async () => {
+      const escrow = await asEscrow(market);
+      await staking.connect(market.operator).thaw(operatorId, stake * SHARES);
+      await stakeAs(market, attacker, charged / 2n);
+      expect(await escrow.release.staticCall(operatorId, charged, usd(1_000))).to.equal(usd(250));
+    });
+
+    it("gains a unit of the income that waited for the pool", async () => {
+      await staking.connect(market.operator).thaw(operatorId, stake * SHARES);
+      await stakeAs(market, attacker, 1n);
+      await earn(market, usd(1_000));
+      await time.increase(VESTING);
+      expect(await worthOf()).to.equal(2n);
+      expect(await staking.proceedsOf(market.operator)).to.equal(usd(1_000) - 1n);
     });
   });
 

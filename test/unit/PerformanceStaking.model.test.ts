@@ -89,10 +89,15 @@ class Twins {
       case "earn": {
         if (pool.active === 0n) return;
         const now = await this.after(wait);
+        const before = await this.staking.proceedsOf(this.market.operator);
         await earn(this.market, act.amount);
-        const { vestsUntil } = await this.staking.poolOf(OPERATOR_ID);
+        const { active, unvested, vestsUntil } = await this.staking.poolOf(OPERATOR_ID);
+        const rest = (await this.staking.proceedsOf(this.market.operator)) - before;
+        expect(unvested <= active, "no more vests than there is stake").to.equal(true);
+        expect(rest === 0n || unvested === active, "and the owner has only what is beyond that").to.equal(true);
+        if (act.amount === rest) break;
         expect(Number(vestsUntil)).to.be.within(now + 1, now + VESTING);
-        this.model.earn(act.amount, now, Number(vestsUntil));
+        this.model.earn(act.amount - rest, now, Number(vestsUntil));
         break;
       }
       case "slash": {
@@ -127,8 +132,9 @@ class Twins {
       positions.reduce((total, position) => total + of(position), 0n);
 
     // Every unit is somewhere, and every share somebody's.
-    const proceeds =
-      (await staking.proceedsOf(this.market.outsider)) + (await staking.proceedsOf(this.market.treasury));
+    const { outsider, treasury, operator } = this.market;
+    const owed = await Promise.all([outsider, treasury, operator].map((payee) => staking.proceedsOf(payee)));
+    const proceeds = owed.reduce((total, amount) => total + amount, 0n);
     expect(await currency.balanceOf(staking)).to.equal((await stakeOf(this.market, OPERATOR_ID)) + proceeds);
     expect(sum(({ shares }) => shares)).to.equal(pool.shares);
     expect(sum(({ thawingShares }) => thawingShares)).to.equal(pool.thawingShares);
@@ -161,7 +167,7 @@ class Twins {
       if (thaws.length > 0) await this.staking.connect(this.holders[i]).withdraw(OPERATOR_ID, this.holders[i]);
     }
     expect(await stakeOf(this.market, OPERATOR_ID)).to.equal(0);
-    for (const person of [this.market.outsider, this.market.treasury]) {
+    for (const person of [this.market.outsider, this.market.treasury, this.market.operator]) {
       if ((await this.staking.proceedsOf(person)) > 0n) await this.staking.connect(person).withdrawProceeds(person);
     }
     expect(await this.market.licet.currency.balanceOf(this.staking)).to.equal(0);
