@@ -109,11 +109,7 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
 
     /// @inheritdoc ILicenseRegistry
     function mint(address to, PlanId planId) external restricted returns (LicenseId licenseId) {
-        uint256 supply = termsOf(planId).supply;
-        Sales memory sales = _sales[planId];
-        require(!sales.closed, PlanIsClosed(planId));
-        require(supply == 0 || sales.sold < supply, PlanSoldOut(planId, supply));
-        require(sales.buyer == address(0) || sales.buyer == to, PlanForAnother(planId, sales.buyer, to));
+        requireOnSale(planId, to);
 
         ++_sales[planId].sold;
         uint256 tokenId = ++licenseCount;
@@ -125,10 +121,30 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
     }
 
     /// @inheritdoc ILicenseRegistry
+    function changePlan(LicenseId licenseId, PlanId planId) external restricted {
+        requireOnSale(planId, ownerOf(LicenseId.unwrap(licenseId)));
+
+        ++_sales[planId].sold;
+
+        emit LicensePlanChanged(licenseId, planId);
+    }
+
+    /// @inheritdoc ILicenseRegistry
     function setMovable(LicenseId licenseId, uint40 at) external restricted {
         movableAt[licenseId] = at;
 
         emit LicenseMovable(licenseId, at);
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function requireOnSale(PlanId planId, address to) public view {
+        PlanTerms storage terms = _terms[planId];
+        require(AssetId.unwrap(terms.assetId) != 0, PlanUnknown(planId));
+        uint256 supply = terms.supply;
+        Sales memory sales = _sales[planId];
+        require(!sales.closed, PlanIsClosed(planId));
+        require(supply == 0 || sales.sold < supply, PlanSoldOut(planId, supply));
+        require(sales.buyer == address(0) || sales.buyer == to, PlanForAnother(planId, sales.buyer, to));
     }
 
     /// @inheritdoc ILicenseRegistry

@@ -211,6 +211,11 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     }
 
     /// @inheritdoc IUsageEscrow
+    function changePlan(LicenseId licenseId, PlanId planId) external {
+        _book.changePlan(licenseId, planId);
+    }
+
+    /// @inheritdoc IUsageEscrow
     function setRenewal(LicenseId licenseId, bool renews) external {
         _book.setRenewal(licenseId, renews);
     }

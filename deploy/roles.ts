@@ -28,7 +28,11 @@ export type ManagedContract = "LicenseRegistry" | "PerformanceStaking" | "Revenu
 export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions: string[] }[] = [
   { contract: "UsageEscrow", role: "GOVERNOR", functions: ["setFee(uint16)", "raiseDepositCeiling(uint64)"] },
   { contract: "UsageEscrow", role: "GUARDIAN", functions: ["pause()", "unpause()"] },
-  { contract: "LicenseRegistry", role: "ESCROW", functions: ["mint(address,uint32)", "setMovable(uint64,uint40)"] },
+  {
+    contract: "LicenseRegistry",
+    role: "ESCROW",
+    functions: ["mint(address,uint32)", "changePlan(uint64,uint32)", "setMovable(uint64,uint40)"],
+  },
   {
     contract: "PerformanceStaking",
     role: "ESCROW",
@@ -95,6 +99,7 @@ export const OPEN: Record<string, string[]> = {
     "applyCapCut",
     "changeService",
     "applyServiceChange",
+    "changePlan",
     "setRenewal",
     "lock",
     "unlock",

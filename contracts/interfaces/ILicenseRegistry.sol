@@ -113,6 +113,7 @@ interface ILicenseRegistry is IERC721 {
     event OfferWithdrawn(bytes32 indexed offerHash, AssetId indexed assetId);
     event PlanClosed(PlanId indexed planId);
     event LicenseMinted(LicenseId indexed licenseId, PlanId indexed planId, address indexed owner);
+    event LicensePlanChanged(LicenseId indexed licenseId, PlanId indexed planId);
     event LicenseMovable(LicenseId indexed licenseId, uint256 movableAt);
 
     error AttestorNotContract(address attestor);
@@ -154,6 +155,9 @@ interface ILicenseRegistry is IERC721 {
     /// @notice Mints a license, for which UsageEscrow, which alone may call this, opens the account.
     function mint(address to, PlanId planId) external returns (LicenseId licenseId);
 
+    /// @notice Counts a license as sold under another plan, as if its owner bought it. UsageEscrow alone may call this.
+    function changePlan(LicenseId licenseId, PlanId planId) external;
+
     /// @notice Lets a license be transferred after `movableAt`, in Unix seconds, or not at all for 0. UsageEscrow alone may
     /// call this. A transfer ends it.
     function setMovable(LicenseId licenseId, uint40 movableAt) external;
@@ -192,6 +196,9 @@ interface ILicenseRegistry is IERC721 {
 
     /// @notice Whether an offer was accepted or withdrawn.
     function isOfferUsed(bytes32 offerHash) external view returns (bool);
+
+    /// @notice Reverts unless a license of the plan could be sold to `to` now.
+    function requireOnSale(PlanId planId, address to) external view;
 
     /// @notice Whether a plan sells licenses.
     function statusOf(PlanId planId) external view returns (PlanStatus);

@@ -196,19 +196,25 @@ interface IUsageEscrow {
         OperatorId nextOperatorId;
         bool nextOnVoucherRoad;
         uint40 serviceChangeReadyAt;
-        /// Epochs that start from then on aren't charged: an hour after it was stopped. 0 is never.
+        /// The plan that it goes over to at `stoppedAt`; 0 is none.
+        PlanId nextPlanId;
+        /// Epochs that start from then on aren't charged: an hour after it was stopped, or when it goes over to another plan. 0
+        /// is never.
         uint40 stoppedAt;
         /// Whether it was stopped for ever, and not for a transfer.
         bool isEnded;
         /// End of the term before, while that isn't closed; else 0.
         uint40 endedAt;
         uint56 endedSpent;
+        /// The plan of that term, if it is another than the present one; else 0.
+        PlanId formerPlanId;
     }
 
     /// @dev A price that was paid at purchase and waits out the plan's hold.
     struct Upfront {
         uint64 amount;
         uint40 paidAt;
+        uint40 releasableAt;
         uint16 feeBps;
     }
 
@@ -253,6 +259,11 @@ interface IUsageEscrow {
         uint256 readyAt
     );
     event ServiceChanged(LicenseId indexed licenseId, OperatorId indexed operatorId, bool onVoucherRoad);
+    /// @param changesAt The end of the term that runs by time
+    event PlanChangeStarted(LicenseId indexed licenseId, PlanId indexed planId, uint256 changesAt);
+    event PlanChangeCancelled(LicenseId indexed licenseId);
+    /// @dev The term that ended is of the former plan; `TermRenewed` tells of the next.
+    event PlanChanged(LicenseId indexed licenseId, PlanId indexed planId, PlanId indexed formerPlanId);
     event RenewalSet(LicenseId indexed licenseId, bool renews);
     event TermRenewed(LicenseId indexed licenseId, uint256 term, uint256 expiresAt);
     /// @param charged For the asset, but for the fee
@@ -352,7 +363,10 @@ interface IUsageEscrow {
     error MinimumNone(LicenseId licenseId);
     error MinimumNotCovered(uint256 available, uint256 minimumSpend);
     error OperatorInJail(OperatorId operatorId);
+    error PlanChangeNone(LicenseId licenseId);
+    error PlanHasUpfrontPrice(PlanId planId, uint256 upfrontPrice);
     error PlanNotServed(OperatorId operatorId, PlanId planId);
+    error PlanOfAnotherAsset(PlanId planId, AssetId assetId);
     error PauseTooSoon(uint256 allowedAt);
     error PeriodOutOfRange(uint256 period, uint256 shortest, uint256 longest);
     error PoolIncomeEmpty(OperatorId operatorId);
@@ -451,17 +465,23 @@ interface IUsageEscrow {
     /// @notice Puts an announced operator and road in force, after the wait. Anyone may call this.
     function applyServiceChange(LicenseId licenseId) external;
 
+    /// @notice Announces another plan for a license, of the same model, without an upfront price and on sale to the license's
+    /// owner: it goes over to that at the end of the term that runs by time (of a plan that renews by itself: that runs in an
+    /// hour), when `renew` starts a term under it. Naming the present plan takes it back, also when the other one can't be
+    /// had any more.
+    function changePlan(LicenseId licenseId, PlanId planId) external;
+
     /// @notice Says whether a license whose plan has a minimum may start another term. Binds from the running term's end on.
     function setRenewal(LicenseId licenseId, bool renews) external;
 
     /// @notice Stops new use of a license, so that it may be transferred once all use so far has settled or could have.
-    /// Nothing may be on its way out meanwhile, and an announced operator or road is forgotten.
+    /// Nothing may be on its way out meanwhile, and an announced operator, road or plan is forgotten.
     function lock(LicenseId licenseId) external;
 
     /// @notice Lets a locked license be used again, by its owner of now. After a transfer this raises its generation.
     function unlock(LicenseId licenseId) external;
 
-    /// @notice Ends a license for ever: no new use. What is missing to the minimum of its term stays due.
+    /// @notice Ends a license for ever: no new use, and no other plan. What is missing to the minimum of its term stays due.
     function end(LicenseId licenseId) external;
 
     /// @notice Lets a key sign vouchers for a license, of its present generation and up to `cap` a term; or raises the cap of a
@@ -491,6 +511,7 @@ interface IUsageEscrow {
     /// @notice Starts the next term of a license whose plan has a minimum and whose term is over, if what isn't on its way out
     /// covers the next minimum. Anyone may call this within an epoch of the term's end, unless a recall takes effect in
     /// either term; its owner at any time: later than that, the term starts anew. Closes the term before, if that waits for it.
+    /// Likewise starts the first term under the plan that the license goes over to, which its operator must serve.
     function renew(LicenseId licenseId) external;
 
     /// @notice Closes the oldest term that is over and not closed, once all use of it has settled or could have: charges what

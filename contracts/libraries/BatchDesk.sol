@@ -277,12 +277,11 @@ library BatchDesk {
     ) private returns (Account, uint256 amount, uint256 status) {
         EntryStatus found;
         if (account.hasAside()) {
-            Aside memory aside = licenses.asides[LicenseId.wrap(uint64(licenseId))];
+            Aside storage kept = licenses.asides[LicenseId.wrap(uint64(licenseId))];
+            Aside memory aside = kept;
+            uint256 endedSpent = aside.endedSpent;
             (account, amount, found) = tariff.chargeBeside(account, aside, price);
-            if (tariff.stores && tariff.epochStart < aside.endedAt) {
-                // A charge is at most what its term has room for: 56 bits.
-                licenses.asides[LicenseId.wrap(uint64(licenseId))].endedSpent += uint56(amount);
-            }
+            if (tariff.stores && aside.endedSpent != endedSpent) kept.endedSpent = aside.endedSpent;
         } else {
             (account, amount, found) = tariff.chargeTo(account, price);
         }

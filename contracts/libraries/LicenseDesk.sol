@@ -22,6 +22,7 @@ library LicenseDesk {
     uint256 private constant STOP_GRACE = 1 hours;
     /// @dev The last one, which no owner but a new one reaches.
     uint256 private constant LAST_GENERATION = type(uint16).max;
+    PlanId private constant NO_PLAN = PlanId.wrap(0);
 
     // Sets of statuses of a license, a bit each.
     uint256 private constant LAPSED = 1 << uint8(LicenseStatus.Lapsed);
@@ -173,24 +174,47 @@ library LicenseDesk {
         emit IUsageEscrow.ServiceChanged(licenseId, operatorId, onVoucherRoad);
     }
 
+    /// @dev What waits stops at the end of a term; what it goes over to is on sale to its owner, and served.
+    function changePlan(LicenseBook storage book, LicenseId licenseId, PlanId planId) external {
+        Account account = _ownAccount(book, licenseId);
+        _requireStatus(book, licenseId, IN_USE);
+        Aside storage aside = book.asides[licenseId];
+        bool isChanging = aside.nextPlanId.isPlan();
+
+        if (planId != account.planId()) {
+            // A change that is due stays due: there was no use since.
+            bool isDue = isChanging && block.timestamp >= aside.stoppedAt;
+            uint256 termEnd = _requireSuccessor(account, planId);
+            // Ends of terms have 32 bits.
+            uint40 changesAt = isDue ? aside.stoppedAt : uint40(termEnd);
+            (aside.stoppedAt, aside.nextPlanId) = (changesAt, planId);
+            book.accounts[licenseId] = account.withAside(true);
+
+            emit IUsageEscrow.PlanChangeStarted(licenseId, planId, changesAt);
+        } else {
+            require(isChanging, IUsageEscrow.PlanChangeNone(licenseId));
+            (aside.stoppedAt, aside.nextPlanId) = (0, NO_PLAN);
+            book.accounts[licenseId] = account.withAside(aside.endedAt != 0);
+
+            emit IUsageEscrow.PlanChangeCancelled(licenseId);
+        }
+    }
+
     // Transfer and end
 
     function lock(LicenseBook storage book, LicenseId licenseId) external {
         Account account = _ownAccount(book, licenseId);
         _requireStatus(book, licenseId, IN_USE);
-        require(
-            _escrow().LICENSES().termsOf(account.planId()).transferable,
-            IUsageEscrow.LicenseNotTransferable(licenseId)
-        );
+        require(_termsOf(account.planId()).transferable, IUsageEscrow.LicenseNotTransferable(licenseId));
         uint256 thawing = book.thaws[licenseId].amount;
         require(thawing == 0, IUsageEscrow.ThawOpen(licenseId, thawing));
         // One is left, for whoever unlocks it after a transfer.
         require(account.generation() < LAST_GENERATION, IUsageEscrow.GenerationExhausted(licenseId));
 
         delete book.serviceChanges[licenseId];
-        // Timestamps and waits of at most weeks stay far below 2^40.
         uint256 stoppedAt = _stop(book, licenseId, account, false);
-        uint40 movableAt = uint40(stoppedAt + _waitPeriod());
+        // Timestamps and waits of at most weeks stay far below 2^40.
+        uint40 movableAt = uint40(block.timestamp + STOP_GRACE + _waitPeriod());
 
         emit IUsageEscrow.LicenseLocked(licenseId, stoppedAt, movableAt);
 
@@ -238,7 +262,7 @@ library LicenseDesk {
     function setRenewal(LicenseBook storage book, LicenseId licenseId, bool renews) external {
         Account account = _ownAccount(book, licenseId);
         _requireStatus(book, licenseId, NOT_OVER);
-        _requireMinimum(_escrow().LICENSES().termsOf(account.planId()), licenseId);
+        _requireMinimum(_termsOf(account.planId()), licenseId);
 
         book.accounts[licenseId] = account.withRenewing(renews);
 
@@ -246,27 +270,25 @@ library LicenseDesk {
     }
 
     /// @dev Anyone may renew in time, which goes on where the term ended; its owner later, too, which starts a term now.
-    /// No other term may be waiting aside to be closed.
+    /// No other term may be waiting aside to be closed. Where another plan was announced, the next term is under that one.
     function renew(LicenseBook storage book, LicenseId licenseId) external {
         Account account = _requireStatus(book, licenseId, LAPSED);
-        PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
+        PlanId nextPlanId = book.asides[licenseId].nextPlanId;
+        PlanTerms memory plan = _termsOf(account.planId());
+        PlanTerms memory nextPlan = nextPlanId.isPlan() ? _termsOf(nextPlanId) : plan;
+        account = _atEndOfTerm(account, book.asides[licenseId], plan);
         uint256 endedAt = account.expiresAt();
-        uint256 renewableUntil = endedAt + _escrow().EPOCH_PERIOD();
-        bool isInTime = block.timestamp <= renewableUntil;
-        uint256 expiresAt = (isInTime ? endedAt : block.timestamp) + plan.termPeriod;
+        bool isInTime = block.timestamp <= endedAt + _escrow().EPOCH_PERIOD();
+        uint256 expiresAt = (isInTime ? endedAt : block.timestamp) + nextPlan.termPeriod;
         bool isRecalled = _recalledBetween(plan.assetId, endedAt - plan.termPeriod, expiresAt);
         require((isInTime && !isRecalled) || _isOwner(licenseId), IUsageEscrow.RenewalForOwner(licenseId));
         uint256 taken = book.thaws[licenseId].amount;
-        if (!account.isClosed()) {
-            Aside storage aside = book.asides[licenseId];
-            taken += _shortfallOf(plan, account.spent(), endedAt);
-            // The account's own fields, of 32 and 56 bits.
-            (aside.endedAt, aside.endedSpent) = (uint40(endedAt), uint56(account.spent()));
-            account = account.withAside(true);
-        }
+        if (!account.isClosed()) taken += _shortfallOf(plan, account.spent(), endedAt);
         uint256 available = Math.saturatingSub(account.balance(), taken);
-        require(available >= plan.minimumSpend, IUsageEscrow.MinimumNotCovered(available, plan.minimumSpend));
+        require(available >= nextPlan.minimumSpend, IUsageEscrow.MinimumNotCovered(available, nextPlan.minimumSpend));
 
+        account = _setAside(book, licenseId, account, nextPlanId);
+        if (nextPlanId.isPlan()) account = _goOver(licenseId, account, nextPlanId);
         account = account.renewed(1, expiresAt).withClosed(false);
         book.accounts[licenseId] = account;
 
@@ -282,10 +304,11 @@ library LicenseDesk {
     ) external returns (AssetId assetId, uint256 endedAt, uint256 charged) {
         Account account = book.accounts[licenseId];
         require(account.exists(), IUsageEscrow.LicenseStatusUnfit(licenseId, LicenseStatus.None));
-        PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
-        _requireMinimum(plan, licenseId);
         Aside memory aside = book.asides[licenseId];
         bool isRunningOne = aside.endedAt == 0;
+        PlanTerms memory plan = _termsOf(isRunningOne ? account.planId() : _planBefore(account, aside));
+        // A term aside is forgotten where its plan has none.
+        if (isRunningOne) _requireMinimum(plan, licenseId);
         require(!isRunningOne || !account.isClosed(), IUsageEscrow.TermClosedBefore(licenseId));
         endedAt = isRunningOne ? account.expiresAt() : aside.endedAt;
         uint256 closableAt = (isRunningOne ? _endOf(account, aside, plan) : endedAt) + _waitPeriod();
@@ -297,7 +320,8 @@ library LicenseDesk {
         if (isRunningOne) {
             account = account.withClosed(true);
         } else {
-            (book.asides[licenseId].endedAt, book.asides[licenseId].endedSpent) = (0, 0);
+            (aside.endedAt, aside.endedSpent, aside.formerPlanId) = (0, 0, NO_PLAN);
+            book.asides[licenseId] = aside;
             account = account.withAside(aside.stoppedAt != 0);
         }
         book.accounts[licenseId] = account;
@@ -347,9 +371,9 @@ library LicenseDesk {
         IUsageEscrow.Upfront memory upfront = book.upfronts[licenseId];
         require(upfront.amount > 0, IUsageEscrow.UpfrontNone(licenseId));
         Account account = book.accounts[licenseId];
-        PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
-        (assetId, feeBps) = (plan.assetId, upfront.feeBps);
-        uint256 releasableAt = upfront.paidAt + plan.holdPeriod;
+        // Whatever its plan is now: it goes over to none of another asset.
+        (assetId, feeBps) = (_escrow().LICENSES().sharesOf(account.planId()).assetId, upfront.feeBps);
+        uint256 releasableAt = upfront.releasableAt;
         // A recall takes effect that long after it was announced.
         uint256 notice = _escrow().ASSETS().NOTICE_PERIOD();
 
@@ -404,10 +428,12 @@ library LicenseDesk {
                     nextOperatorId: nextOperatorId,
                     nextOnVoucherRoad: nextOnVoucherRoad,
                     serviceChangeReadyAt: change.readyAt,
+                    nextPlanId: aside.nextPlanId,
                     stoppedAt: aside.stoppedAt,
                     isEnded: aside.isEnded,
                     endedAt: aside.endedAt,
-                    endedSpent: aside.endedSpent
+                    endedSpent: aside.endedSpent,
+                    formerPlanId: aside.formerPlanId
                 })
             );
     }
@@ -454,13 +480,12 @@ library LicenseDesk {
         require(block.timestamp <= purchase.deadline, IUsageEscrow.DeadlinePassed(purchase.deadline, block.timestamp));
         (PlanId planId, OperatorId operatorId, uint64 amount) = (purchase.planId, purchase.operatorId, purchase.amount);
         ILicenseRegistry licenses = _escrow().LICENSES();
-        PlanTerms memory plan = licenses.termsOf(planId);
+        PlanTerms memory plan = _termsOf(planId);
         price = uint256(plan.upfrontPrice) + amount;
         require(price <= purchase.maxPrice, IUsageEscrow.PriceAboveLimit(price, purchase.maxPrice));
         _requireEligible(operatorId, planId);
         if (plan.minimumSpend > 0) {
-            uint256 shortest = _waitPeriod();
-            require(plan.termPeriod >= shortest, IUsageEscrow.TermTooShort(plan.termPeriod, shortest));
+            _requireLong(plan);
             require(amount >= plan.minimumSpend, IUsageEscrow.MinimumNotCovered(amount, plan.minimumSpend));
         }
 
@@ -511,10 +536,10 @@ library LicenseDesk {
         PlanTerms memory plan
     ) private {
         // Timestamps stay far below 2^40.
-        uint40 paidAt = uint40(block.timestamp);
-        book.upfronts[licenseId] = IUsageEscrow.Upfront(plan.upfrontPrice, paidAt, till.feeBps);
+        (uint40 paidAt, uint40 releasableAt) = (uint40(block.timestamp), uint40(block.timestamp + plan.holdPeriod));
+        book.upfronts[licenseId] = IUsageEscrow.Upfront(plan.upfrontPrice, paidAt, releasableAt, till.feeBps);
 
-        emit IUsageEscrow.UpfrontPaid(licenseId, plan.upfrontPrice, paidAt + plan.holdPeriod);
+        emit IUsageEscrow.UpfrontPaid(licenseId, plan.upfrontPrice, releasableAt);
     }
 
     /// @dev Ends a generation at `time`: what was signed in it until then counts for a wait more.
@@ -544,8 +569,10 @@ library LicenseDesk {
     ) private returns (uint256 stoppedAt) {
         stoppedAt = block.timestamp + STOP_GRACE;
         Aside storage aside = book.asides[licenseId];
+        // What was to go over to another plan by now has stopped already.
+        if (aside.nextPlanId.isPlan()) stoppedAt = Math.min(stoppedAt, aside.stoppedAt);
         // Timestamps stay far below 2^40.
-        (aside.stoppedAt, aside.isEnded) = (uint40(stoppedAt), isEnded);
+        (aside.stoppedAt, aside.isEnded, aside.nextPlanId) = (uint40(stoppedAt), isEnded, NO_PLAN);
         book.accounts[licenseId] = account.withAside(true);
     }
 
@@ -561,11 +588,15 @@ library LicenseDesk {
 
     /// @dev An operator that a license under the plan may choose.
     function _requireEligible(OperatorId operatorId, PlanId planId) private view {
-        require(_escrow().OPERATORS().serves(operatorId, planId), IUsageEscrow.PlanNotServed(operatorId, planId));
+        _requireServed(operatorId, planId);
         require(
             _escrow().STAKING().statusOf(operatorId) != OperatorStatus.Jailed,
             IUsageEscrow.OperatorInJail(operatorId)
         );
+    }
+
+    function _requireServed(OperatorId operatorId, PlanId planId) private view {
+        require(_escrow().OPERATORS().serves(operatorId, planId), IUsageEscrow.PlanNotServed(operatorId, planId));
     }
 
     /// @dev `allowed` has a bit for each status.
@@ -577,6 +608,68 @@ library LicenseDesk {
         account = book.accounts[licenseId];
         LicenseStatus status = _statusOf(book, licenseId, account);
         require((allowed >> uint8(status)) & 1 != 0, IUsageEscrow.LicenseStatusUnfit(licenseId, status));
+    }
+
+    /// @dev A plan whose terms are long enough that the use of one has settled before the next one ends.
+    function _requireLong(PlanTerms memory plan) private view {
+        uint256 shortest = _waitPeriod();
+        require(plan.termPeriod >= shortest, IUsageEscrow.TermTooShort(plan.termPeriod, shortest));
+    }
+
+    /// @dev A plan that a license of the caller's can go over to.
+    /// @return termEnd When it would
+    function _requireSuccessor(Account account, PlanId planId) private view returns (uint256 termEnd) {
+        PlanTerms memory plan = _termsOf(account.planId());
+        PlanTerms memory successor = _termsOf(planId);
+        require(successor.assetId == plan.assetId, IUsageEscrow.PlanOfAnotherAsset(planId, successor.assetId));
+        require(successor.upfrontPrice == 0, IUsageEscrow.PlanHasUpfrontPrice(planId, successor.upfrontPrice));
+        _requireLong(plan);
+        _requireLong(successor);
+        _requireServed(account.operatorId(), planId);
+        _escrow().LICENSES().requireOnSale(planId, msg.sender);
+
+        termEnd = account.expiresAt();
+        uint256 soonest = block.timestamp + STOP_GRACE;
+        if (_renewsByItself(plan) && soonest >= termEnd) {
+            termEnd += ((soonest - termEnd) / plan.termPeriod + 1) * plan.termPeriod;
+        }
+    }
+
+    /// @dev The account of a license that lapsed, in its last term: where it renews by itself until it goes over to another plan,
+    /// the account may know of an earlier one.
+    function _atEndOfTerm(Account account, Aside memory aside, PlanTerms memory plan) private pure returns (Account) {
+        uint256 expiresAt = account.expiresAt();
+        if (!aside.nextPlanId.isPlan() || aside.stoppedAt == expiresAt) return account;
+        // It stops at the end of a term, which is the account's or a later one.
+        return account.renewed((aside.stoppedAt - expiresAt) / plan.termPeriod, aside.stoppedAt);
+    }
+
+    /// @dev Keeps the term that has ended aside, until all use of it has settled or could have, if it isn't closed.
+    function _setAside(
+        LicenseBook storage book,
+        LicenseId licenseId,
+        Account account,
+        PlanId nextPlanId
+    ) private returns (Account) {
+        Aside memory aside;
+        bool isOpen = !account.isClosed();
+        if (isOpen) {
+            // The account's own fields, of 32 and 56 bits.
+            (aside.endedAt, aside.endedSpent) = (uint40(account.expiresAt()), uint56(account.spent()));
+            if (nextPlanId.isPlan()) aside.formerPlanId = account.planId();
+        }
+        book.asides[licenseId] = aside;
+        return account.withAside(isOpen);
+    }
+
+    /// @dev Has a license go over to another plan.
+    function _goOver(LicenseId licenseId, Account account, PlanId planId) private returns (Account) {
+        _requireServed(account.operatorId(), planId);
+        _escrow().LICENSES().changePlan(licenseId, planId);
+
+        emit IUsageEscrow.PlanChanged(licenseId, planId, account.planId());
+
+        return account.withPlan(planId);
     }
 
     function _requireMinimum(PlanTerms memory plan, LicenseId licenseId) private pure {
@@ -591,13 +684,16 @@ library LicenseDesk {
         if (!account.exists()) return LicenseStatus.None;
         Aside memory aside;
         if (account.hasAside()) aside = book.asides[licenseId];
-        if (aside.stoppedAt != 0 && !aside.isEnded) {
+        bool isChanging = aside.nextPlanId.isPlan();
+        if (aside.stoppedAt != 0 && !aside.isEnded && !isChanging) {
             uint256 movableAt = _escrow().LICENSES().movableAt(licenseId);
             return movableAt != 0 && block.timestamp > movableAt ? LicenseStatus.Movable : LicenseStatus.Locked;
         }
-        if (!aside.isEnded && block.timestamp < account.expiresAt()) return LicenseStatus.Running;
+        uint256 endsAt = isChanging ? aside.stoppedAt : account.expiresAt();
+        if (!aside.isEnded && block.timestamp < endsAt) return LicenseStatus.Running;
+        if (isChanging && account.isRenewing()) return LicenseStatus.Lapsed;
 
-        PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
+        PlanTerms memory plan = _termsOf(account.planId());
         bool hasMinimum = plan.minimumSpend > 0;
         if (!aside.isEnded && plan.renewable && account.isRenewing()) {
             return hasMinimum ? LicenseStatus.Lapsed : LicenseStatus.Running;
@@ -605,17 +701,20 @@ library LicenseDesk {
         bool isClosed =
             hasMinimum
                 ? account.isClosed() && aside.endedAt == 0
-                : block.timestamp > _endOf(account, aside, plan) + _waitPeriod();
+                : block.timestamp > _endOf(account, aside, plan) + _waitPeriod() && !_owesTermBefore(aside);
         return isClosed ? LicenseStatus.Closed : LicenseStatus.Ended;
     }
 
     function _committedOf(LicenseBook storage book, LicenseId licenseId) private view returns (uint256 committed) {
         Account account = book.accounts[licenseId];
         if (!account.exists()) return 0;
-        PlanTerms memory plan = _escrow().LICENSES().termsOf(account.planId());
         Aside memory aside = book.asides[licenseId];
-        if (aside.endedAt != 0) committed = _shortfallOf(plan, aside.endedSpent, aside.endedAt);
-        if (!account.isClosed()) committed += _shortfallOf(plan, account.spent(), account.expiresAt());
+        if (aside.endedAt != 0) {
+            committed = _shortfallOf(_termsOf(_planBefore(account, aside)), aside.endedSpent, aside.endedAt);
+        }
+        if (!account.isClosed()) {
+            committed += _shortfallOf(_termsOf(account.planId()), account.spent(), account.expiresAt());
+        }
     }
 
     /// @dev What is missing to the minimum of a term that runs, or ran, until `endsAt`: nothing if a recall is announced and
@@ -635,8 +734,25 @@ library LicenseDesk {
     /// license that renews by itself has terms that its account doesn't know of yet.
     function _endOf(Account account, Aside memory aside, PlanTerms memory plan) private pure returns (uint256) {
         if (!aside.isEnded) return account.expiresAt();
-        bool renewsByItself = plan.renewable && plan.minimumSpend == 0;
-        return renewsByItself ? aside.stoppedAt : Math.min(aside.stoppedAt, account.expiresAt());
+        return _renewsByItself(plan) ? aside.stoppedAt : Math.min(aside.stoppedAt, account.expiresAt());
+    }
+
+    function _renewsByItself(PlanTerms memory plan) private pure returns (bool) {
+        return plan.renewable && plan.minimumSpend == 0;
+    }
+
+    /// @dev The plan of the term before the running one.
+    function _planBefore(Account account, Aside memory aside) private pure returns (PlanId) {
+        return aside.formerPlanId.isPlan() ? aside.formerPlanId : account.planId();
+    }
+
+    /// @dev Whether the term before, under another plan, had a minimum and isn't closed.
+    function _owesTermBefore(Aside memory aside) private view returns (bool) {
+        return aside.formerPlanId.isPlan() && _termsOf(aside.formerPlanId).minimumSpend > 0;
+    }
+
+    function _termsOf(PlanId planId) private view returns (PlanTerms memory) {
+        return _escrow().LICENSES().termsOf(planId);
     }
 
     function _serviceOf(Thaw memory change) private pure returns (OperatorId operatorId, bool onVoucherRoad) {

@@ -95,17 +95,12 @@ library UsageCharge {
         if (account.parties() != tariff.parties) return (account, 0, _mismatch(tariff, account));
         (Account running, bool runs) = _inTermOf(tariff, account);
         if (!runs) return (account, 0, EntryStatus.TermNotRunning);
-
-        amount = price;
-        uint256 room = Math.saturatingSub(_capOf(tariff, running), running.spent());
-        if (amount > room) (amount, status) = (room, EntryStatus.CapReached);
-        uint256 balance = running.balance();
-        if (amount > balance) (amount, status) = (balance, EntryStatus.BalanceExhausted);
-        return (running.charged(amount), amount, status);
+        return _chargeIn(tariff, running, price);
     }
 
     /// @dev As `chargeTo`, for an account with something aside: use that starts after a stop isn't charged, and use of the term
-    /// before the running one is charged to the account as it was in that term.
+    /// before the running one is charged to the account as it was in that term, under the plan of that time. That counts in
+    /// `aside.endedSpent`.
     function chargeBeside(
         Tariff memory tariff,
         Account account,
@@ -118,8 +113,40 @@ library UsageCharge {
         if (tariff.epochStart >= aside.endedAt) return chargeTo(tariff, account, price);
 
         Account before = account.inEndedTerm(aside.endedAt, aside.endedSpent);
+        if (aside.formerPlanId.isPlan()) {
+            if (account.parties() == tariff.parties) return _chargeToFirstTerm(tariff, account, price);
+            before = before.withPlan(aside.formerPlanId);
+        }
         (before, amount, status) = chargeTo(tariff, before, price);
+        // A counter has 56 bits.
+        aside.endedSpent = uint56(before.spent());
         return (account.withBalance(before.balance()), amount, status);
+    }
+
+    /// @dev The first term under another plan takes the epoch in which it began, as the first of all does: what came before it
+    /// is in batches under the plan of that time.
+    function _chargeToFirstTerm(
+        Tariff memory tariff,
+        Account account,
+        uint256 price
+    ) private pure returns (Account, uint256, EntryStatus) {
+        bool runs = tariff.epochEnd > account.expiresAt() - tariff.termPeriod;
+        if (!runs) return (account, 0, EntryStatus.TermNotRunning);
+        return _chargeIn(tariff, account, price);
+    }
+
+    /// @dev Charges what a term has room for.
+    function _chargeIn(
+        Tariff memory tariff,
+        Account running,
+        uint256 price
+    ) private pure returns (Account, uint256 amount, EntryStatus status) {
+        amount = price;
+        uint256 room = Math.saturatingSub(_capOf(tariff, running), running.spent());
+        if (amount > room) (amount, status) = (room, EntryStatus.CapReached);
+        uint256 balance = running.balance();
+        if (amount > balance) (amount, status) = (balance, EntryStatus.BalanceExhausted);
+        return (running.charged(amount), amount, status);
     }
 
     /// @dev The account in the term in which the epoch started. Use that straddles the end of a term counts in that

@@ -196,8 +196,8 @@ library VoucherDesk {
         uint256 offset
     ) private view returns (uint256 amount, VoucherStatus status) {
         Account account = open.account;
-        if (account.parties() != run.parties) return (0, _mismatch(account, run.parties));
-        (account, status) = _inTerm(run, open, voucher.term());
+        if (account.parties() == run.parties) (account, status) = _inTerm(run, open, voucher.term());
+        else (account, status) = _inFormerTerm(run, open, voucher.term());
         if (status != VoucherStatus.Charged) return (0, status);
         uint256 spent = account.spent();
         if (voucher.spent() <= spent) return (0, VoucherStatus.NothingDue);
@@ -222,7 +222,7 @@ library VoucherDesk {
     ) private view returns (Account account, VoucherStatus status) {
         account = open.account;
         Aside memory aside = open.aside;
-        bool isLocked = aside.stoppedAt != 0 && !aside.isEnded;
+        bool isLocked = aside.stoppedAt != 0 && !aside.isEnded && !aside.nextPlanId.isPlan();
         if (isLocked && block.timestamp > aside.stoppedAt + run.waitPeriod) return (account, VoucherStatus.Stopped);
 
         uint256 present = account.term();
@@ -230,10 +230,29 @@ library VoucherDesk {
         if (term < present) {
             bool isAside = aside.endedAt != 0 && term + 1 == present;
             if (!isAside) return (account, VoucherStatus.TermClosed);
+            if (aside.formerPlanId.isPlan()) return (account, VoucherStatus.WrongPlan);
             return (account.inEndedTerm(aside.endedAt, aside.endedSpent), status);
         }
         bool isOpen = run.hasMinimum ? !account.isClosed() : _isClaimable(run, _endOf(aside, account.expiresAt()));
         if (!isOpen) status = VoucherStatus.TermClosed;
+    }
+
+    /// @dev As `_inTerm`, of a run under a plan that isn't the account's: its last term under that can be charged for a wait, in
+    /// which the license can't have come to a second one under the present plan.
+    function _inFormerTerm(
+        VoucherRun memory run,
+        OpenLicense memory open,
+        uint256 term
+    ) private view returns (Account account, VoucherStatus status) {
+        account = open.account;
+        Aside memory aside = open.aside;
+        bool isFormer =
+            aside.formerPlanId.isPlan() &&
+                account.withPlan(aside.formerPlanId).parties() == run.parties &&
+                term + 1 == account.term();
+        if (!isFormer) return (account, _mismatch(account, run.parties));
+        if (block.timestamp >= aside.endedAt + run.waitPeriod) return (account, VoucherStatus.TermClosed);
+        account = account.inEndedTerm(aside.endedAt, aside.endedSpent);
     }
 
     /// @dev As `_inTerm`, of the term that is `ahead` terms after the account's: the license renews to that, and no term

@@ -27,6 +27,8 @@ contract UsageChargeHarness {
         uint256 amount;
         EntryStatus status;
         bool plain;
+        /// What was spent in the term aside, after that.
+        uint56 endedSpent;
     }
 
     function tariffOf(
@@ -64,6 +66,7 @@ contract UsageChargeHarness {
                 cases[i].aside,
                 price
             );
+            result.endedSpent = cases[i].aside.endedSpent;
         }
     }
 

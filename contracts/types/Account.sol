@@ -29,7 +29,8 @@ type Account is uint256;
 
 /// @dev What is rare about a license, in its second storage word.
 struct Aside {
-    /// From when on there is no new use, in Unix seconds; 0 is never.
+    /// From when on there is no new use, in Unix seconds: none of another term than the present one, if it goes over to
+    /// another plan then; 0 is never.
     uint40 stoppedAt;
     /// Whether it was stopped for ever, and not for a transfer.
     bool isEnded;
@@ -37,6 +38,10 @@ struct Aside {
     uint40 endedAt;
     /// Currency units that were spent in that term.
     uint56 endedSpent;
+    /// The plan that it goes over to when it stops; 0 is none.
+    PlanId nextPlanId;
+    /// The plan of the term before, if that is another than the account's; else 0.
+    PlanId formerPlanId;
 }
 
 using AccountLib for Account global;
@@ -159,6 +164,11 @@ library AccountLib {
     function withGeneration(Account account, uint16 value) internal pure returns (Account) {
         uint256 cleared = Account.unwrap(account) & ~(uint256(type(uint16).max) << GENERATION);
         return Account.wrap(cleared | (uint256(value) << GENERATION));
+    }
+
+    function withPlan(Account account, PlanId plan) internal pure returns (Account) {
+        uint256 cleared = Account.unwrap(account) & ~(uint256(type(uint32).max) << PLAN);
+        return Account.wrap(cleared | (uint256(PlanId.unwrap(plan)) << PLAN));
     }
 
     function withService(Account account, OperatorId operator, bool voucherRoad) internal pure returns (Account) {

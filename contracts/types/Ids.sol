@@ -23,7 +23,7 @@ type OperatorId is uint24;
 
 using {assetsEqual as ==} for AssetId global;
 using {payeesEqual as ==} for PayeeId global;
-using {plansDiffer as !=} for PlanId global;
+using {plansDiffer as !=, isPlan} for PlanId global;
 using {licensesDiffer as !=, licenseIsAbove as >} for LicenseId global;
 using {operatorsDiffer as !=} for OperatorId global;
 
@@ -45,6 +45,11 @@ function licensesDiffer(LicenseId a, LicenseId b) pure returns (bool) {
 
 function licenseIsAbove(LicenseId a, LicenseId b) pure returns (bool) {
     return LicenseId.unwrap(a) > LicenseId.unwrap(b);
+}
+
+/// @dev Whether an id is a plan's, and not "none".
+function isPlan(PlanId planId) pure returns (bool) {
+    return PlanId.unwrap(planId) != 0;
 }
 
 function operatorsDiffer(OperatorId a, OperatorId b) pure returns (bool) {

@@ -242,8 +242,13 @@ function* licenseReasons({ header, licenses }: BatchFacts, receipt: Receipt): It
     yield "is of a license that doesn't exist";
     return;
   }
-  const { planId, operatorId, generation, firstGeneration } = license;
-  if (planId !== header.planId) yield `is of a license under plan ${planId}, the batch under ${header.planId}`;
+  const { planId, formerPlan, operatorId, generation, firstGeneration } = license;
+  if (planId !== header.planId && formerPlan?.planId !== header.planId) {
+    yield `is of a license under plan ${planId}, the batch under ${header.planId}`;
+  }
+  if (planId === header.planId && formerPlan !== null && receipt.finishedAt < formerPlan.endedAt) {
+    yield `finished at ${receipt.finishedAt}, when its license was under plan ${formerPlan.planId}, until ${formerPlan.endedAt}`;
+  }
   if (operatorId !== header.operatorId) {
     yield `is of a license of operator ${operatorId}, the batch of ${header.operatorId}`;
   }

@@ -28,6 +28,9 @@ export interface LicenseState {
   stop: "locked" | "ended" | null;
   /** What was announced; null if nothing was. */
   serviceChange: ServiceChange | null;
+  planChange: PlanChange | null;
+  /** The plan of the term before, of which use may still settle; null if that was the present one. */
+  formerPlan: FormerPlan | null;
 }
 
 /** How a license's next term starts: by settlement, which needs nobody; by anybody's call, for a plan with a minimum; or never. */
@@ -39,6 +42,19 @@ export interface ServiceChange {
   onVoucherRoad: boolean;
   /** Unix seconds. */
   readyAt: number;
+}
+
+/** Another plan for a license. From then on its use isn't charged, until a term under that plan is started. */
+export interface PlanChange {
+  planId: number;
+  /** Unix seconds. */
+  changesAt: number;
+}
+
+export interface FormerPlan {
+  planId: number;
+  /** Unix seconds. */
+  endedAt: number;
 }
 
 export interface PlanState {

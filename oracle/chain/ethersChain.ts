@@ -116,7 +116,10 @@ class EthersChain implements Chain {
       capCode === 0n ? 0n : escrow.capOf(capCode),
       this.now(),
     ]);
-    const owed = await this.owedBy(account, plan);
+    const owed = await this.owedBy(
+      account,
+      account.formerPlanId === 0n ? plan : await licenses.termsOf(account.formerPlanId),
+    );
     const { epochPeriod } = this;
     return licenseStateOf({ licenseId, owner, account, plan, ownCap, owed, now, epochPeriod });
   }

@@ -1,6 +1,6 @@
 /** What an account and its plan, as the chain has them, mean for who serves the license. Pure. */
 import type { LicenseRegistry, UsageEscrow } from "../../typechain-types";
-import type { LicenseState, Renewal, ServiceChange } from "./chain";
+import type { FormerPlan, LicenseState, PlanChange, Renewal, ServiceChange } from "./chain";
 
 export type AccountView = Awaited<ReturnType<UsageEscrow["accountOf"]>>;
 export type PlanTerms = Awaited<ReturnType<LicenseRegistry["termsOf"]>>;
@@ -46,9 +46,16 @@ export function licenseStateOf({
     countsFrom: countsFromOf(account, plan),
     renewal: renewalOf(account, plan),
     onVoucherRoad: account.onVoucherRoad,
-    stop: account.stoppedAt === 0n ? null : account.isEnded ? "ended" : "locked",
+    stop: stopOf(account),
     serviceChange: serviceChangeOf(account),
+    planChange: planChangeOf(account),
+    formerPlan: formerPlanOf(account),
   };
+}
+
+function stopOf({ stoppedAt, isEnded, nextPlanId }: AccountView): LicenseState["stop"] {
+  if (stoppedAt === 0n || nextPlanId !== 0n) return null;
+  return isEnded ? "ended" : "locked";
 }
 
 /** A lower cap that was announced is respected at once, though it is in force only later. */
@@ -58,10 +65,11 @@ export function capCodeToRespect({ capCode, capCutCode }: AccountView): bigint {
 
 /** Use counts in the term in which its epoch started: for an epoch after a term's end, the ended term's cap may still bind. */
 function spentAt(now: number, account: AccountView, plan: PlanTerms, epochPeriod: number): bigint {
-  const { spent, expiresAt, endedAt, endedSpent } = account;
+  const { spent, expiresAt, endedAt, endedSpent, formerPlanId } = account;
   const isEpochOver = (termEnd: bigint) => now >= Number(termEnd) + epochPeriod;
   if (renewalOf(account, plan) === "settled" && isEpochOver(expiresAt)) return 0n;
-  const isOfBoth = endedAt > 0n && endedAt === expiresAt - plan.termPeriod && !isEpochOver(endedAt);
+  const goesOn = endedAt > 0n && endedAt === expiresAt - plan.termPeriod && formerPlanId === 0n;
+  const isOfBoth = goesOn && !isEpochOver(endedAt);
   return isOfBoth && endedSpent > spent ? endedSpent : spent;
 }
 
@@ -71,7 +79,10 @@ function renewalOf({ renews }: AccountView, { renewable, minimumSpend }: PlanTer
   return renews ? "called" : "none";
 }
 
-/** The first term takes the epoch in which it began; one that goes on where another ended leaves that one its epoch. */
+/**
+ * The first term takes the epoch in which it began, and so does the first under another plan; one that goes on where another
+ * ended leaves that one its epoch.
+ */
 function countsFromOf({ term, expiresAt, endedAt }: AccountView, { termPeriod }: PlanTerms): number {
   const startedAt = expiresAt - termPeriod;
   return term === 0n || endedAt === startedAt ? 0 : Number(startedAt);
@@ -88,6 +99,14 @@ function serviceChangeOf({
     onVoucherRoad: nextOnVoucherRoad,
     readyAt: Number(serviceChangeReadyAt),
   };
+}
+
+function planChangeOf({ nextPlanId, stoppedAt }: AccountView): PlanChange | null {
+  return nextPlanId === 0n ? null : { planId: Number(nextPlanId), changesAt: Number(stoppedAt) };
+}
+
+function formerPlanOf({ formerPlanId, endedAt }: AccountView): FormerPlan | null {
+  return formerPlanId === 0n ? null : { planId: Number(formerPlanId), endedAt: Number(endedAt) };
 }
 
 /** The lower of two caps, of which 0 is none. */

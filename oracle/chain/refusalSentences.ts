@@ -146,7 +146,11 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
     "{available:money} would be there for a minimum of {minimumSpend:money} a term: fund it with the rest first",
   OperatorInJail:
     "Operator {operatorId} is in jail for bad service, and no license may choose it: take another, or wait",
+  PlanChangeNone: "License {licenseId} stays under its plan as it is: no other one was announced",
+  PlanHasUpfrontPrice:
+    "Plan {planId} has an upfront price of {upfrontPrice:money}, which a license that goes over to it can't pay: buy a new one",
   PlanNotServed: "Operator {operatorId} doesn't serve plan {planId}: choose one that does, with `operator:show`",
+  PlanOfAnotherAsset: "Plan {planId} is for asset {assetId}, another one than the license's: buy a license of that",
   PauseTooSoon: "Deposits may be paused again from {allowedAt:time} on",
   PeriodOutOfRange: "A period of {period:period} isn't within {shortest:period} and {longest:period}",
   PoolIncomeEmpty: "Nothing waits for the pool of operator {operatorId}: releases bring it income and bonuses",

@@ -26,6 +26,7 @@ export function unservable(license: LicenseState, service: Service): Unservable 
   return (
     unservedHere(license, service) ??
     stopped(license) ??
+    planOver(license, service) ??
     termOver(license, service) ??
     termNew(license, service) ??
     changing(license, service)
@@ -58,6 +59,19 @@ function stopped({ licenseId, stop }: LicenseState): Unservable | null {
     case "ended":
       return forbidden("license_ended", `license ${licenseId} was ended by its owner: buy a new one (license:buy)`);
   }
+}
+
+/** Use under the present plan ends with its term. */
+function planOver({ licenseId, planChange }: LicenseState, { until }: Service): Unservable | null {
+  if (planChange === null || until < planChange.changesAt) return null;
+  const { planId, changesAt } = planChange;
+  return {
+    status: 402,
+    code: "plan_over",
+    message:
+      `license ${licenseId} goes over to plan ${planId} at ${dateOf(changesAt)}, before a request may be done: renew it then ` +
+      `(license:renew), or take the change back (license:plan)`,
+  };
 }
 
 /** Use counts in the term in which its epoch started: what is done before the end of a term is sure to be within it. */

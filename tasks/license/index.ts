@@ -2,6 +2,7 @@ export * from "./buy";
 export * from "./cap";
 export * from "./grant";
 export * from "./operator";
+export * from "./plan";
 export * from "./show";
 export * from "./term";
 export * from "./transfer";

@@ -2,6 +2,7 @@ import { AS_OF_NOW, statusName, type StatusName } from "../../oracle/chain/statu
 import type { IUsageEscrow } from "../../typechain-types/contracts/UsageEscrow";
 import { dateOf, licenseId, Problem, readingTask, type Session, type TaskRecord } from "../support";
 import { capsOf } from "./cap";
+import { planOf } from "./plan";
 
 export type Account = IUsageEscrow.AccountViewStructOutput;
 
@@ -40,7 +41,7 @@ export async function showLicense(session: Session, { license }: { license: bigi
     license,
     status,
     owner,
-    plan: account.planId,
+    ...planOf(account),
     ...serviceOf(account),
     balance: money.of(account.balance),
     "committed to its minimum": money.of(committed),
@@ -52,7 +53,7 @@ export async function showLicense(session: Session, { license }: { license: bigi
     "spent this term": money.of(account.spent),
     "starts another term": account.renews,
     ...(account.endedAt === 0n ? {} : { "term to be closed ended": dateOf(account.endedAt) }),
-    ...(account.stoppedAt === 0n ? {} : { "no use from": dateOf(account.stoppedAt) }),
+    ...(account.stoppedAt === 0n || account.nextPlanId !== 0n ? {} : { "no use from": dateOf(account.stoppedAt) }),
     ...(movableAt === 0n ? {} : { "can be transferred after": dateOf(movableAt) }),
     ...(await capsOf(session, license)),
     generation: account.generation,

@@ -199,6 +199,7 @@ const PARTIES: Record<string, Record<string, Party>> = {
     applyServiceChange: anybody(({ market, waiting }, by) =>
       market.licet.escrow.connect(by).applyServiceChange(waiting),
     ),
+    changePlan: ownerOf("waiting")(({ market, waiting }, by) => market.licet.escrow.connect(by).changePlan(waiting, 1)),
     setRenewal: ownerOf("lapsed")(({ market, lapsed }, by) =>
       market.licet.escrow.connect(by).setRenewal(lapsed, false),
     ),
@@ -303,6 +304,7 @@ const LICENSE_DESK: Record<string, string> = {
   unlock: "unlock",
   end: "end",
   raiseGeneration: "raiseGeneration",
+  changePlan: "changePlan",
   setRenewal: "setRenewal",
   renew: "renew",
   closeTerm: "closeTerm",

@@ -75,6 +75,8 @@ describe("connectChain", () => {
         onVoucherRoad: false,
         stop: null,
         serviceChange: null,
+        planChange: null,
+        formerPlan: null,
       });
     });
 

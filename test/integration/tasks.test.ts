@@ -468,6 +468,7 @@ describe("tasks", function () {
     bad(`plan:accept --file $folder/offer.json ${OUTSIDER}`, /The offer 0x\w+ was accepted or withdrawn before/);
     bad(`plan:accept --file $folder/dear.json ${OUTSIDER}`, /dear\.json is no offer/);
     good("plan:show --plan 3", { status: "Open", buyer: addressOf(5) });
+    good(plan("longer", { term: "60d" }), { plan: 4, term: "60 days" });
     bad("plan:show --plan 1.5", /--plan must be a whole number from 1 to 4294967295; it is "1\.5"/);
   });
 
@@ -733,6 +734,21 @@ describe("tasks", function () {
     bad("license:upfront --license 9", /--license 9: no such license/);
   });
 
+  describe("another plan", () => {
+    good(`operator:serve --operator 1 --plans 4 ${OPERATOR}`, { serves: [4] });
+    good(`license:plan --license 1 --plan 4 ${LICENSEE}`, {
+      plan: "1",
+      "next plan": "4",
+      "goes over to it": /^20/,
+    });
+    good("license:show --license 1", { status: "Running", plan: "1", "next plan": "4" });
+    bad(`license:plan --license 1 --plan 2 ${LICENSEE}`, /Plan 2 has an upfront price of 5\.0 TUSD/);
+    bad(`license:plan --license 1 --plan 4 ${OUTSIDER}`, /License 1 isn't 0x\w+'s/);
+    good(`license:plan --license 1 --plan 1 ${LICENSEE}`, { plan: "1" });
+    bad(`license:plan --license 1 --plan 1 ${LICENSEE}`, /no other one was announced \(PlanChangeNone\)/);
+    bad(`license:plan --license 9 --plan 1 ${LICENSEE}`, /--license 9: no such license/);
+  });
+
   describe("what waits", () => {
     good(`license:cap --license 1 --cap 20 ${LICENSEE}`, { "own cap a term": usd("96"), "lower cap": usd("20") });
     good(`license:operator --license 1 --operator 2 ${LICENSEE}`, { operator: "1", "next operator": "2" });
@@ -862,7 +878,7 @@ describe("tasks", function () {
     good(`stake:withdraw --operator 2 ${OTHER_OPERATOR}`, { withdrawn: usd("100"), to: addressOf(4) });
     good(`stake:withdraw --operator 1 --to ${addressOf(5)} ${LICENSEE}`, { withdrawn: usd("2"), to: addressOf(5) });
     good("stake:show --operator 2", { stake: usd("400.5") });
-    good("status", { assets: "1", plans: "3", licenses: "3", operators: "2" });
+    good("status", { assets: "1", plans: "4", licenses: "3", operators: "2" });
     good("model:show --asset 1", {}, ({ versions }) => {
       expect((versions as Record[]).map(({ status }) => status)).to.deep.equal(["Usable", "Recalled"]);
     });

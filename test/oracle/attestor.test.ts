@@ -664,6 +664,15 @@ describe("attestor", () => {
       });
 
       only("one under another plan", withLicense({ planId: 9 }), "is of a license under plan 9, the batch under 3");
+      only(
+        "one that finished before its license came under the batch's plan",
+        withLicense({ formerPlan: { planId: 9, endedAt: EPOCH.epochEnd } }),
+        `when its license was under plan 9, until ${EPOCH.epochEnd}`,
+      );
+      it("takes one under the plan of its license's term before", async () => {
+        const formerPlan = { planId: 3, endedAt: EPOCH.epochEnd };
+        expect(await ask(withLicense({ planId: 9, formerPlan })())).to.have.property("signature");
+      });
       only("one of another operator", withLicense({ operatorId: 9 }), "is of a license of operator 9, the batch of 2");
       only(
         "a generation that ended an hour before the epoch",

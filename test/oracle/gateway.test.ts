@@ -133,6 +133,8 @@ describe("gateway", () => {
       onVoucherRoad: false,
       stop: null,
       serviceChange: null,
+      planChange: null,
+      formerPlan: null,
       ...chain.licenses.get(1n),
       ...changes,
     });

@@ -42,6 +42,16 @@ describe("unservable", () => {
     expect(codeOf({ countsFrom: midnight + 1 }, { from: midnight + DAY })).to.equal(null);
   });
 
+  it("lets a license that goes over to another plan be served up to then", () => {
+    const changeAt = (changesAt: number) => ({ planChange: { planId: 5, changesAt } });
+    expect(codeOf(changeAt(NOON + 1))).to.equal(null);
+    expect(codeOf(changeAt(NOON))).to.equal("plan_over");
+    const over = { ...stubMarket().licenses.get(7n)!, ...changeAt(NOON) };
+    expect(unservable(over, SERVICE)).to.deep.include({ status: 402, code: "plan_over" });
+    expect(unservable(over, SERVICE)?.message).to.contain("goes over to plan 5 at 1972-09-27T12:00:00.000Z");
+    expect(codeOf({ ...changeAt(NOON), stop: "locked" })).to.equal("license_locked");
+  });
+
   describe("when a change of operator was announced", () => {
     const changeAt = (readyAt: number) => ({ serviceChange: { operatorId: 5, onVoucherRoad: true, readyAt } });
     const midnight = 1_001 * DAY;

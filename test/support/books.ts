@@ -110,10 +110,8 @@ async function endLicense({ licet: { escrow, licenses } }: Market, id: number): 
   if (await is(Running, Lapsed)) await asOwner.end(id);
 }
 
-async function closeLicense({ licet: { escrow, licenses } }: Market, id: number): Promise<void> {
-  const { planId } = await escrow.accountOf(id);
-  const { minimumSpend } = await licenses.termsOf(planId);
-  while (minimumSpend > 0n && (await escrow.statusOf(id)) !== BigInt(LicenseStatus.Closed)) await escrow.closeTerm(id);
+async function closeLicense({ licet: { escrow } }: Market, id: number): Promise<void> {
+  while ((await escrow.statusOf(id)) !== BigInt(LicenseStatus.Closed)) await escrow.closeTerm(id);
   if ((await escrow.upfrontOf(id)).amount > 0n) await escrow.releaseUpfront(id);
 }
 

@@ -184,17 +184,20 @@ async function furnish(market: Market): Promise<void> {
 // Licenses that fit
 
 const any: Fits = () => true;
-const isInUse: Fits = ({ stoppedAt }) => stoppedAt === 0n;
-const isLocked: Fits = ({ stoppedAt, isEnded }) => stoppedAt !== 0n && !isEnded;
+const isInUse: Fits = ({ stoppedAt, nextPlanId }) => stoppedAt === 0n || nextPlanId !== 0n;
+const isLocked: Fits = ({ stoppedAt, nextPlanId, isEnded }) => stoppedAt !== 0n && nextPlanId === 0n && !isEnded;
 const isOpen: Fits = ({ isEnded }) => !isEnded;
 const hasMinimum: Fits = ({ planId }, { replay }) => replay.licenses.termsOf(planId).minimumSpend > 0n;
-const isRenewable: Fits = (account, life) =>
-  isInUse(account, life) && hasMinimum(account, life) && account.expiresAt <= life.now;
+const isRenewable: Fits = (account, life) => {
+  const { nextPlanId, stoppedAt, expiresAt } = account;
+  if (nextPlanId !== 0n) return stoppedAt <= life.now;
+  return isInUse(account, life) && hasMinimum(account, life) && expiresAt <= life.now;
+};
 const isClosable: Fits = (account, life) => {
   const { endedAt, expiresAt, isEnded, stoppedAt, isClosed } = account;
   const last = isEnded && stoppedAt < expiresAt ? stoppedAt : expiresAt;
   const isDue = (endedAt || last) + BigInt(WAIT) < life.now;
-  return hasMinimum(account, life) && (endedAt !== 0n || !isClosed) && isDue;
+  return (endedAt !== 0n || (hasMinimum(account, life) && !isClosed)) && isDue;
 };
 const isCapCutDue: Fits = ({ capCutReadyAt }, { now }) => capCutReadyAt !== 0n && capCutReadyAt < now;
 const isServiceDue: Fits = ({ serviceChangeReadyAt }, { now }) =>
@@ -258,6 +261,14 @@ const ACTS: Record<string, [weight: number, Act]> = {
     ),
   ],
   applyServiceChange: [3, own(isServiceDue, (escrow, licenseId) => escrow.applyServiceChange(licenseId))],
+  changePlan: [
+    6,
+    own(isInUse, (escrow, licenseId, { chance, replay }) => {
+      // Of the same asset, but for one that it can't go over to.
+      const isOfAsset = replay.licenses.termsOf(replay.escrow.accountOf(licenseId).planId).assetId === 1n;
+      return escrow.changePlan(licenseId, chance.pick(isOfAsset ? [1, 2, 3, 4] : [6, 7, 7, 2]));
+    }),
+  ],
   setRenewal: [
     2,
     own(hasMinimum, (escrow, licenseId, { chance }) => escrow.setRenewal(licenseId, chance.happens(0.6))),

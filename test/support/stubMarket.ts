@@ -98,6 +98,8 @@ export function stubMarket(): StubChain {
       onVoucherRoad: false,
       stop: null,
       serviceChange: null,
+      planChange: null,
+      formerPlan: null,
     });
     chain.generations.set(licenseId, [{ at: 1, generation: 1 }]);
   }

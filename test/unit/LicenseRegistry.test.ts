@@ -306,6 +306,26 @@ describe("LicenseRegistry", () => {
     });
   });
 
+  describe("changePlan", () => {
+    it("reverts with AccessManagedUnauthorized when the caller isn't the escrow", async () => {
+      await buyLicense(market, 0n);
+      await expect(licenses.connect(market.licensee).changePlan(1, 1))
+        .to.be.revertedWithCustomError(licenses, "AccessManagedUnauthorized")
+        .withArgs(market.licensee.address);
+    });
+
+    it("counts a sale, and emits LicensePlanChanged", async () => {
+      await buyLicense(market, 0n);
+      const planId = await addPlan(market, { supply: 1 });
+      const asEscrow = await escrowAsCaller();
+      await expect(asEscrow.changePlan(1, planId)).to.emit(licenses, "LicensePlanChanged").withArgs(1, planId);
+      expect(await licenses.salesOf(planId)).to.deep.equal([1, false]);
+      await expect(asEscrow.changePlan(1, planId))
+        .to.be.revertedWithCustomError(licenses, "PlanSoldOut")
+        .withArgs(planId, 1);
+    });
+  });
+
   describe("setMovable", () => {
     let licenseId: bigint;
     beforeEach(async () => {

@@ -96,19 +96,32 @@ interface Aside {
   isEnded: boolean;
   endedAt: bigint;
   endedSpent: bigint;
+  nextPlanId: bigint;
+  formerPlanId: bigint;
 }
 
-/** The reference for an account with something aside: two counters, one balance, and a time from which nothing is new. */
-function chargeBeside(terms: Terms, account: Account, aside: Aside, usage: Usage): Charge {
+/**
+ * The reference for an account with something aside: two counters, maybe under two plans, one balance, and a time from which
+ * nothing is new.
+ */
+function chargeBeside(terms: Terms, account: Account, aside: Aside, usage: Usage): Charge & { endedSpent: bigint } {
+  const { endedSpent } = aside;
   const isTheirs = account.planId === terms.planId && account.operatorId === terms.operatorId && !account.onVoucherRoad;
   if (isTheirs && aside.stoppedAt > 0n && terms.epochStart >= aside.stoppedAt) {
-    return { account, amount: 0n, status: "Stopped" };
+    return { account, amount: 0n, status: "Stopped", endedSpent };
   }
-  if (terms.epochStart >= aside.endedAt) return charge(terms, account, usage);
+  if (terms.epochStart >= aside.endedAt) return { ...charge(terms, account, usage), endedSpent };
+  if (aside.formerPlanId > 0n && isTheirs) {
+    // The first term under a plan counts as the first of all.
+    const { account: after, ...charged } = charge(terms, { ...account, term: 0n }, usage);
+    return { ...charged, account: { ...after, term: account.term }, endedSpent };
+  }
   const term = (account.term + 2n ** 16n - 1n) % 2n ** 16n;
-  const ended = { ...account, term, spent: aside.endedSpent, expiresAt: aside.endedAt };
+  const planId = aside.formerPlanId || account.planId;
+  const ended = { ...account, planId, term, spent: endedSpent, expiresAt: aside.endedAt };
   const charged = charge(terms, ended, usage);
-  return { ...charged, account: { ...account, balance: charged.account.balance } };
+  const { balance, spent } = charged.account;
+  return { ...charged, account: { ...account, balance }, endedSpent: spent };
 }
 
 function pack(account: Account): bigint {
@@ -491,7 +504,7 @@ describe("UsageCharge", () => {
   });
 
   describe("chargeBeside", () => {
-    const anyCaseBeside = anyCase.chain((of) =>
+    const anyAside = anyCase.chain((of) =>
       fc.record({
         of: fc.constant(of),
         aside: fc.record({
@@ -507,8 +520,14 @@ describe("UsageCharge", () => {
             fc.bigInt({ min: T0 - TERM, max: T0 + 4n * TERM }),
           ),
           endedSpent: fc.oneof(fc.constant(0n), uint(56), uint(30)),
+          nextPlanId: fc.constantFrom(0n, 7n),
+          formerPlanId: fc.constantFrom(0n, 3n, 5n),
         }),
       }),
+    );
+    // A term under another plan ends after the one before it.
+    const anyCaseBeside = anyAside.filter(
+      ({ of, aside }) => aside.formerPlanId === 0n || of.account.expiresAt > aside.endedAt,
     );
 
     it("does what the reference model does, whatever stands aside", async () => {
@@ -525,13 +544,14 @@ describe("UsageCharge", () => {
             })),
           );
           cases.forEach(({ of: { terms, account, usage }, aside }, i) => {
-            const { account: after, amount, status } = chargeBeside(terms, account, aside, usage);
+            const { account: after, amount, status, endedSpent } = chargeBeside(terms, account, aside, usage);
             statuses.add(status);
-            if (terms.epochStart < aside.endedAt && amount > 0n) late += 1;
+            if (endedSpent > aside.endedSpent) late += 1;
             expect(structOf(results[i])).to.deep.include({
               account: pack(after),
               amount,
               status: BigInt(EntryStatus[status]),
+              endedSpent,
             });
           });
         }),

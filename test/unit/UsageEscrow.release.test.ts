@@ -345,7 +345,7 @@ describe("UsageEscrow", () => {
         await expect(escrow.releaseUpfront(licenseId)).to.changeTokenBalance(market.licet.currency, escrow, 0);
         expect(await escrow.assetIncomeOf(1)).to.equal(usd(6.93));
         expect(await escrow.protocolFees()).to.equal(usd(0.07));
-        expect(await escrow.upfrontOf(licenseId)).to.deep.equal([0, 0, 0]);
+        expect(await escrow.upfrontOf(licenseId)).to.deep.equal([0, 0, 0, 0]);
         expect(await balance()).to.equal(usd(5));
       });
 
@@ -364,7 +364,7 @@ describe("UsageEscrow", () => {
         await expect(released).to.emit(escrow, "UpfrontReturned").withArgs(licenseId, PRICE);
         await expect(released).not.to.emit(escrow, "UpfrontReleased");
         expect(await balance()).to.equal(usd(5) + PRICE);
-        expect(await escrow.upfrontOf(licenseId)).to.deep.equal([0, 0, 0]);
+        expect(await escrow.upfrontOf(licenseId)).to.deep.equal([0, 0, 0, 0]);
         expect([await escrow.assetIncomeOf(1), await escrow.protocolFees()]).to.deep.equal([0, 0]);
       });
 

@@ -189,10 +189,12 @@ describe("UsageEscrow", () => {
           nextOperatorId: 0n,
           nextOnVoucherRoad: false,
           serviceChangeReadyAt: 0n,
+          nextPlanId: 0n,
           stoppedAt: 0n,
           isEnded: false,
           endedAt: 0n,
           endedSpent: 0n,
+          formerPlanId: 0n,
         });
       });
 
@@ -230,7 +232,8 @@ describe("UsageEscrow", () => {
           [-usd(12), usd(12)],
         );
         expect((await escrow.accountOf(1)).balance).to.equal(usd(5));
-        expect(await escrow.upfrontOf(1)).to.deep.equal([usd(7), await time.latest(), 100]);
+        const paidAt = await time.latest();
+        expect(await escrow.upfrontOf(1)).to.deep.equal([usd(7), paidAt, paidAt + 5 * DAY, 100]);
       });
 
       it("takes it alone, too, and emits UpfrontPaid and no Deposited", async () => {
@@ -999,7 +1002,7 @@ describe("UsageEscrow", () => {
     it("is all zero for a license that doesn't exist, which nobody has kept from renewing", async () => {
       const { renews, ...rest } = await accountOf(5n);
       expect(renews).to.equal(true);
-      expect(Object.values(rest).map(Number)).to.deep.equal(Array(21).fill(0));
+      expect(Object.values(rest).map(Number)).to.deep.equal(Array(23).fill(0));
     });
   });
 

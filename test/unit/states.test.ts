@@ -76,6 +76,12 @@ async function offerPlan(market: Market): Promise<unknown> {
   return market.licet.licenses.acceptOffer(offer, await signOffer(market, offer));
 }
 
+/** Announces another plan, without a minimum. */
+const changeOver: Step = async (market, licenseId) => {
+  const planId = await addPlan(market, { transferable: true });
+  return asOwner(market, licenseId, (escrow) => escrow.changePlan(licenseId, planId));
+};
+
 const pass = (seconds: number) => () => time.increase(seconds);
 
 describe(DOCUMENT, () => {
@@ -180,6 +186,11 @@ describe(DOCUMENT, () => {
       renew: [
         ({ licet, outsider }, licenseId) => licet.escrow.connect(outsider).renew(licenseId),
         (market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.renew(licenseId)),
+      ],
+      changePlan: [
+        (market, licenseId) =>
+          asOwner(market, licenseId, async (escrow) => escrow.changePlan(licenseId, await planOf(market, licenseId))),
+        async (market, licenseId) => changeOver(market, licenseId),
       ],
       closeTerm: [({ licet, outsider }, licenseId) => licet.escrow.connect(outsider).closeTerm(licenseId)],
       changeService: [
@@ -424,7 +435,15 @@ function licenseWays(): Machine<bigint>["ways"] {
     "Running (not renewable)": (market) => license(market, oneTerm),
     "Running (renewal is off)": (market) => license(market, withMinimum, renewalOff),
     "Running (renewed)": (market) => license(market, withMinimum, toExpiry, renew),
+    "Running (goes over to another plan)": (market) => license(market, withMinimum, changeOver),
+    "Running (goes over, and has no minimum)": (market) => license(market, withoutMinimum, changeOver),
+    "Running (went over)": (market) => license(market, withMinimum, changeOver, toExpiry, renew),
     Lapsed: (market) => license(market, withMinimum, toExpiry),
+    "Lapsed (goes over to another plan)": (market) => license(market, withMinimum, changeOver, toExpiry),
+    "Lapsed (goes over, and has no minimum)": (market) => license(market, withoutMinimum, changeOver, toExpiry),
+    "Lapsed (goes over, and could go on no longer)": (market) => license(market, oneTerm, changeOver, toExpiry),
+    "Lapsed (goes over late, and could go on no longer)": (market) =>
+      license(market, oneTerm, changeOver, toExpiry, wait),
     "Lapsed (and closed)": (market) => license(market, withMinimum, toExpiry, wait, close),
     Locked: (market) => license(market, withMinimum, lock),
     "Locked (the term is over)": (market) => license(market, withMinimum, nearExpiry, lock, toExpiry),
@@ -442,7 +461,10 @@ function licenseWays(): Machine<bigint>["ways"] {
     "Ended (long ago)": (market) => license(market, withMinimum, end, wait),
     "Ended (by its last term's end)": (market) => license(market, oneTerm, toExpiry),
     "Ended (without a minimum)": (market) => license(market, withoutMinimum, end),
+    "Ended (went over, and owes the minimum of before)": (market) =>
+      license(market, withMinimum, changeOver, toExpiry, renew, end, wait),
     Closed: (market) => license(market, withMinimum, end, wait, close),
+    "Closed (went over)": (market) => license(market, withMinimum, changeOver, toExpiry, renew, end, wait, close),
     "Closed (without a minimum)": (market) => license(market, withoutMinimum, end, wait),
     "Closed (by its last term's end)": (market) => license(market, oneTerm, toExpiry, wait),
   };

@@ -228,6 +228,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "authority"
       | "balanceOf"
       | "buyerOf"
+      | "changePlan"
       | "chargeTermsOf"
       | "closePlan"
       | "createPlan"
@@ -243,6 +244,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "offerHash"
       | "ownerOf"
       | "planCount"
+      | "requireOnSale"
       | "safeTransferFrom(address,address,uint256)"
       | "safeTransferFrom(address,address,uint256,bytes)"
       | "salesOf"
@@ -267,6 +269,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "EIP712DomainChanged"
       | "LicenseMinted"
       | "LicenseMovable"
+      | "LicensePlanChanged"
       | "OfferAccepted"
       | "OfferWithdrawn"
       | "PlanClosed"
@@ -307,6 +310,10 @@ export interface LicenseRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "buyerOf",
     values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "changePlan",
+    values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "chargeTermsOf",
@@ -362,6 +369,10 @@ export interface LicenseRegistryInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(functionFragment: "planCount", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "requireOnSale",
+    values: [BigNumberish, AddressLike]
+  ): string;
   encodeFunctionData(
     functionFragment: "safeTransferFrom(address,address,uint256)",
     values: [AddressLike, AddressLike, BigNumberish]
@@ -441,6 +452,7 @@ export interface LicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buyerOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "changePlan", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "chargeTermsOf",
     data: BytesLike
@@ -477,6 +489,10 @@ export interface LicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "offerHash", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "planCount", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "requireOnSale",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "safeTransferFrom(address,address,uint256)",
     data: BytesLike
@@ -600,6 +616,19 @@ export namespace LicenseMovableEvent {
   export interface OutputObject {
     licenseId: bigint;
     movableAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace LicensePlanChangedEvent {
+  export type InputTuple = [licenseId: BigNumberish, planId: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, planId: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+    planId: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -761,6 +790,12 @@ export interface LicenseRegistry extends BaseContract {
 
   buyerOf: TypedContractMethod<[planId: BigNumberish], [string], "view">;
 
+  changePlan: TypedContractMethod<
+    [licenseId: BigNumberish, planId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
   chargeTermsOf: TypedContractMethod<
     [planId: BigNumberish],
     [ChargeTermsStructOutput],
@@ -820,6 +855,12 @@ export interface LicenseRegistry extends BaseContract {
   ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
   planCount: TypedContractMethod<[], [bigint], "view">;
+
+  requireOnSale: TypedContractMethod<
+    [planId: BigNumberish, to: AddressLike],
+    [void],
+    "view"
+  >;
 
   "safeTransferFrom(address,address,uint256)": TypedContractMethod<
     [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
@@ -941,6 +982,13 @@ export interface LicenseRegistry extends BaseContract {
     nameOrSignature: "buyerOf"
   ): TypedContractMethod<[planId: BigNumberish], [string], "view">;
   getFunction(
+    nameOrSignature: "changePlan"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, planId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "chargeTermsOf"
   ): TypedContractMethod<
     [planId: BigNumberish],
@@ -1011,6 +1059,13 @@ export interface LicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "planCount"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "requireOnSale"
+  ): TypedContractMethod<
+    [planId: BigNumberish, to: AddressLike],
+    [void],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "safeTransferFrom(address,address,uint256)"
   ): TypedContractMethod<
@@ -1134,6 +1189,13 @@ export interface LicenseRegistry extends BaseContract {
     LicenseMovableEvent.OutputObject
   >;
   getEvent(
+    key: "LicensePlanChanged"
+  ): TypedContractEvent<
+    LicensePlanChangedEvent.InputTuple,
+    LicensePlanChangedEvent.OutputTuple,
+    LicensePlanChangedEvent.OutputObject
+  >;
+  getEvent(
     key: "OfferAccepted"
   ): TypedContractEvent<
     OfferAcceptedEvent.InputTuple,
@@ -1234,6 +1296,17 @@ export interface LicenseRegistry extends BaseContract {
       LicenseMovableEvent.InputTuple,
       LicenseMovableEvent.OutputTuple,
       LicenseMovableEvent.OutputObject
+    >;
+
+    "LicensePlanChanged(uint64,uint32)": TypedContractEvent<
+      LicensePlanChangedEvent.InputTuple,
+      LicensePlanChangedEvent.OutputTuple,
+      LicensePlanChangedEvent.OutputObject
+    >;
+    LicensePlanChanged: TypedContractEvent<
+      LicensePlanChangedEvent.InputTuple,
+      LicensePlanChangedEvent.OutputTuple,
+      LicensePlanChangedEvent.OutputObject
     >;
 
     "OfferAccepted(bytes32,uint32,address)": TypedContractEvent<

@@ -225,10 +225,12 @@ export declare namespace IUsageEscrow {
     nextOperatorId: BigNumberish;
     nextOnVoucherRoad: boolean;
     serviceChangeReadyAt: BigNumberish;
+    nextPlanId: BigNumberish;
     stoppedAt: BigNumberish;
     isEnded: boolean;
     endedAt: BigNumberish;
     endedSpent: BigNumberish;
+    formerPlanId: BigNumberish;
   };
 
   export type AccountViewStructOutput = [
@@ -250,10 +252,12 @@ export declare namespace IUsageEscrow {
     nextOperatorId: bigint,
     nextOnVoucherRoad: boolean,
     serviceChangeReadyAt: bigint,
+    nextPlanId: bigint,
     stoppedAt: bigint,
     isEnded: boolean,
     endedAt: bigint,
-    endedSpent: bigint
+    endedSpent: bigint,
+    formerPlanId: bigint
   ] & {
     planId: bigint;
     operatorId: bigint;
@@ -273,10 +277,12 @@ export declare namespace IUsageEscrow {
     nextOperatorId: bigint;
     nextOnVoucherRoad: boolean;
     serviceChangeReadyAt: bigint;
+    nextPlanId: bigint;
     stoppedAt: bigint;
     isEnded: boolean;
     endedAt: bigint;
     endedSpent: bigint;
+    formerPlanId: bigint;
   };
 
   export type BatchStruct = {
@@ -345,14 +351,16 @@ export declare namespace IUsageEscrow {
   export type UpfrontStruct = {
     amount: BigNumberish;
     paidAt: BigNumberish;
+    releasableAt: BigNumberish;
     feeBps: BigNumberish;
   };
 
   export type UpfrontStructOutput = [
     amount: bigint,
     paidAt: bigint,
+    releasableAt: bigint,
     feeBps: bigint
-  ] & { amount: bigint; paidAt: bigint; feeBps: bigint };
+  ] & { amount: bigint; paidAt: bigint; releasableAt: bigint; feeBps: bigint };
 }
 
 export interface UsageEscrowInterface extends Interface {
@@ -384,6 +392,7 @@ export interface UsageEscrowInterface extends Interface {
       | "buyWithAuthorization"
       | "buyWithPermit"
       | "capOf"
+      | "changePlan"
       | "changeService"
       | "closeTerm"
       | "collectAttestorShare"
@@ -454,6 +463,9 @@ export interface UsageEscrowInterface extends Interface {
       | "LicenseLocked"
       | "LicenseUnlocked"
       | "Paused"
+      | "PlanChangeCancelled"
+      | "PlanChangeStarted"
+      | "PlanChanged"
       | "PoolPaid"
       | "RenewalSet"
       | "ServiceChangeStarted"
@@ -542,6 +554,10 @@ export interface UsageEscrowInterface extends Interface {
     values: [PurchaseStruct, BigNumberish, BytesLike, BytesLike]
   ): string;
   encodeFunctionData(functionFragment: "capOf", values: [BigNumberish]): string;
+  encodeFunctionData(
+    functionFragment: "changePlan",
+    values: [BigNumberish, BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "changeService",
     values: [BigNumberish, BigNumberish, boolean]
@@ -776,6 +792,7 @@ export interface UsageEscrowInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "capOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "changePlan", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "changeService",
     data: BytesLike
@@ -1244,6 +1261,62 @@ export namespace PausedEvent {
   export type LogDescription = TypedLogDescription<Event>;
 }
 
+export namespace PlanChangeCancelledEvent {
+  export type InputTuple = [licenseId: BigNumberish];
+  export type OutputTuple = [licenseId: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PlanChangeStartedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    planId: BigNumberish,
+    changesAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    planId: bigint,
+    changesAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    planId: bigint;
+    changesAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PlanChangedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    planId: BigNumberish,
+    formerPlanId: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    planId: bigint,
+    formerPlanId: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    planId: bigint;
+    formerPlanId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
 export namespace PoolPaidEvent {
   export type InputTuple = [operatorId: BigNumberish, amount: BigNumberish];
   export type OutputTuple = [operatorId: bigint, amount: bigint];
@@ -1684,6 +1757,12 @@ export interface UsageEscrow extends BaseContract {
 
   capOf: TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
 
+  changePlan: TypedContractMethod<
+    [licenseId: BigNumberish, planId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
   changeService: TypedContractMethod<
     [licenseId: BigNumberish, operatorId: BigNumberish, onVoucherRoad: boolean],
     [void],
@@ -2032,6 +2111,13 @@ export interface UsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "capOf"
   ): TypedContractMethod<[capCode: BigNumberish], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "changePlan"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, planId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "changeService"
   ): TypedContractMethod<
@@ -2432,6 +2518,27 @@ export interface UsageEscrow extends BaseContract {
     PausedEvent.OutputObject
   >;
   getEvent(
+    key: "PlanChangeCancelled"
+  ): TypedContractEvent<
+    PlanChangeCancelledEvent.InputTuple,
+    PlanChangeCancelledEvent.OutputTuple,
+    PlanChangeCancelledEvent.OutputObject
+  >;
+  getEvent(
+    key: "PlanChangeStarted"
+  ): TypedContractEvent<
+    PlanChangeStartedEvent.InputTuple,
+    PlanChangeStartedEvent.OutputTuple,
+    PlanChangeStartedEvent.OutputObject
+  >;
+  getEvent(
+    key: "PlanChanged"
+  ): TypedContractEvent<
+    PlanChangedEvent.InputTuple,
+    PlanChangedEvent.OutputTuple,
+    PlanChangedEvent.OutputObject
+  >;
+  getEvent(
     key: "PoolPaid"
   ): TypedContractEvent<
     PoolPaidEvent.InputTuple,
@@ -2745,6 +2852,39 @@ export interface UsageEscrow extends BaseContract {
       PausedEvent.InputTuple,
       PausedEvent.OutputTuple,
       PausedEvent.OutputObject
+    >;
+
+    "PlanChangeCancelled(uint64)": TypedContractEvent<
+      PlanChangeCancelledEvent.InputTuple,
+      PlanChangeCancelledEvent.OutputTuple,
+      PlanChangeCancelledEvent.OutputObject
+    >;
+    PlanChangeCancelled: TypedContractEvent<
+      PlanChangeCancelledEvent.InputTuple,
+      PlanChangeCancelledEvent.OutputTuple,
+      PlanChangeCancelledEvent.OutputObject
+    >;
+
+    "PlanChangeStarted(uint64,uint32,uint256)": TypedContractEvent<
+      PlanChangeStartedEvent.InputTuple,
+      PlanChangeStartedEvent.OutputTuple,
+      PlanChangeStartedEvent.OutputObject
+    >;
+    PlanChangeStarted: TypedContractEvent<
+      PlanChangeStartedEvent.InputTuple,
+      PlanChangeStartedEvent.OutputTuple,
+      PlanChangeStartedEvent.OutputObject
+    >;
+
+    "PlanChanged(uint64,uint32,uint32)": TypedContractEvent<
+      PlanChangedEvent.InputTuple,
+      PlanChangedEvent.OutputTuple,
+      PlanChangedEvent.OutputObject
+    >;
+    PlanChanged: TypedContractEvent<
+      PlanChangedEvent.InputTuple,
+      PlanChangedEvent.OutputTuple,
+      PlanChangedEvent.OutputObject
     >;
 
     "PoolPaid(uint24,uint256)": TypedContractEvent<

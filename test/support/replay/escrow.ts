@@ -25,10 +25,12 @@ const newAccount = () => ({
   nextOperatorId: 0n,
   nextOnVoucherRoad: false,
   serviceChangeReadyAt: 0n,
+  nextPlanId: 0n,
   stoppedAt: 0n,
   isEnded: false,
   endedAt: 0n,
   endedSpent: 0n,
+  formerPlanId: 0n,
 });
 
 export type Account = ReturnType<typeof newAccount>;
@@ -41,7 +43,7 @@ interface Batch {
   status: number;
 }
 
-const newUpfront = () => ({ amount: 0n, paidAt: 0n, feeBps: 0n });
+const newUpfront = () => ({ amount: 0n, paidAt: 0n, releasableAt: 0n, feeBps: 0n });
 const newIncome = () => ({ earnings: 0n, forPool: 0n });
 
 /** UsageEscrow's books, by its logs and by what plans say. Its views are named as the contract's. */
@@ -67,8 +69,8 @@ export class ReplayedEscrow {
     LicenseBought: ({ licenseId, planId, operatorId, capCode, expiresAt }) => {
       this.accounts.set(licenseId, { ...newAccount(), planId, operatorId, capCode, expiresAt, renews: true });
     },
-    UpfrontPaid: ({ licenseId, amount }, at) => {
-      this.upfronts.set(licenseId, { amount, paidAt: at, feeBps: this.fee });
+    UpfrontPaid: ({ licenseId, amount, releasableAt }, at) => {
+      this.upfronts.set(licenseId, { amount, paidAt: at, releasableAt, feeBps: this.fee });
       this.owed += amount;
     },
     UpfrontReleased: ({ licenseId, assetId, amount, fee }) => {
@@ -99,17 +101,29 @@ export class ReplayedEscrow {
     ServiceChanged: ({ licenseId, operatorId, onVoucherRoad }) => {
       this.change(licenseId, { operatorId, onVoucherRoad, ...noServiceChange });
     },
+    PlanChangeStarted: ({ licenseId, planId, changesAt }) => {
+      this.change(licenseId, { nextPlanId: planId, stoppedAt: changesAt });
+    },
+    PlanChangeCancelled: ({ licenseId }) => {
+      this.change(licenseId, { nextPlanId: 0n, stoppedAt: 0n });
+    },
+    // The term that ended is kept aside, if it isn't closed, as it was under the former plan.
+    PlanChanged: ({ licenseId, planId, formerPlanId }) => {
+      const { isClosed, expiresAt, spent, stoppedAt } = this.accounts.get(licenseId);
+      const ended = { endedAt: stoppedAt, endedSpent: expiresAt === stoppedAt ? spent : 0n, formerPlanId };
+      this.change(licenseId, { planId, nextPlanId: 0n, stoppedAt: 0n, isClosed: true, ...(isClosed ? {} : ended) });
+    },
     RenewalSet: ({ licenseId, renews }) => {
       this.change(licenseId, { renews });
     },
     LicenseLocked: ({ licenseId, stoppedAt }) => {
-      this.change(licenseId, { stoppedAt, ...noServiceChange });
+      this.change(licenseId, { stoppedAt, nextPlanId: 0n, ...noServiceChange });
     },
     LicenseUnlocked: ({ licenseId }) => {
       this.change(licenseId, { stoppedAt: 0n });
     },
     LicenseEnded: ({ licenseId, stoppedAt }) => {
-      this.change(licenseId, { stoppedAt, isEnded: true });
+      this.change(licenseId, { stoppedAt, nextPlanId: 0n, isEnded: true });
     },
     GenerationRaised: ({ licenseId, generation }) => {
       this.change(licenseId, { generation });
@@ -136,7 +150,7 @@ export class ReplayedEscrow {
       const account = this.accounts.get(licenseId);
       account.balance -= charged;
       if (account.endedAt === 0n) account.isClosed = true;
-      else [account.endedAt, account.endedSpent] = [0n, 0n];
+      else [account.endedAt, account.endedSpent, account.formerPlanId] = [0n, 0n, 0n];
       this.assetIncomes.add(assetId, charged - fee);
       this.fees += fee;
     },
@@ -144,7 +158,7 @@ export class ReplayedEscrow {
     // Settlement
     BatchSettled: ({ batchId, operatorId, planId, epochStart, charged, outcomes }, at) => {
       const plan = this.licenses.termsOf(planId);
-      for (const outcome of unpackOutcomes(outcomes)) this.charge(plan, epochStart, outcome);
+      for (const outcome of unpackOutcomes(outcomes)) this.charge(planId, epochStart, outcome);
       const releasableAt = at + plan.holdPeriod;
       this.batches.set(batchId, { operatorId, planId, charged, releasableAt, status: BatchStatus.Held });
       this.staking.putInFlight(operatorId, charged, at);
@@ -250,15 +264,20 @@ export class ReplayedEscrow {
     Object.assign(this.accounts.get(licenseId), changes);
   }
 
-  /** What was charged for an epoch counts in the term in which it began, which may be one that nobody has charged yet. */
-  private charge(plan: PlanTermsStructOutput, epochStart: bigint, { licenseId, charged, status }: Outcome): void {
+  /**
+   * What was charged for an epoch counts in the term in which it began, which may be one that nobody has charged yet; under
+   * another plan than before, in that plan's first term.
+   */
+  private charge(planId: bigint, epochStart: bigint, { licenseId, charged, status }: Outcome): void {
     if (!CHARGING.has(status)) return;
     const account = this.accounts.get(licenseId);
     account.balance -= charged;
-    if (epochStart < account.endedAt) {
+    const isFirstOfPlan = account.formerPlanId !== 0n && account.planId === planId;
+    if (epochStart < account.endedAt && !isFirstOfPlan) {
       account.endedSpent += charged;
       return;
     }
+    const plan = this.licenses.termsOf(planId);
     if (epochStart >= account.expiresAt) {
       renew(account, plan, (epochStart - account.expiresAt) / plan.termPeriod + 1n);
     }

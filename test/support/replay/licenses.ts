@@ -24,6 +24,9 @@ export class ReplayedLicenses {
     LicenseMinted: ({ planId }) => {
       this.salesOf(planId).sold += 1n;
     },
+    LicensePlanChanged: ({ planId }) => {
+      this.salesOf(planId).sold += 1n;
+    },
     // A transfer uses up the lock that allowed it.
     Transfer: ({ to, tokenId }) => {
       this.licenses.set(tokenId, { owner: to, movableAt: 0n });

@@ -224,6 +224,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "approve"
       | "balanceOf"
       | "buyerOf"
+      | "changePlan"
       | "chargeTermsOf"
       | "closePlan"
       | "createPlan"
@@ -236,6 +237,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "offerHash"
       | "ownerOf"
       | "planCount"
+      | "requireOnSale"
       | "safeTransferFrom(address,address,uint256)"
       | "safeTransferFrom(address,address,uint256,bytes)"
       | "salesOf"
@@ -255,6 +257,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "ApprovalForAll"
       | "LicenseMinted"
       | "LicenseMovable"
+      | "LicensePlanChanged"
       | "OfferAccepted"
       | "OfferWithdrawn"
       | "PlanClosed"
@@ -282,6 +285,10 @@ export interface ILicenseRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "buyerOf",
     values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "changePlan",
+    values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "chargeTermsOf",
@@ -328,6 +335,10 @@ export interface ILicenseRegistryInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(functionFragment: "planCount", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "requireOnSale",
+    values: [BigNumberish, AddressLike]
+  ): string;
   encodeFunctionData(
     functionFragment: "safeTransferFrom(address,address,uint256)",
     values: [AddressLike, AddressLike, BigNumberish]
@@ -385,6 +396,7 @@ export interface ILicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buyerOf", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "changePlan", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "chargeTermsOf",
     data: BytesLike
@@ -412,6 +424,10 @@ export interface ILicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "offerHash", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "planCount", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "requireOnSale",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "safeTransferFrom(address,address,uint256)",
     data: BytesLike
@@ -507,6 +523,19 @@ export namespace LicenseMovableEvent {
   export interface OutputObject {
     licenseId: bigint;
     movableAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace LicensePlanChangedEvent {
+  export type InputTuple = [licenseId: BigNumberish, planId: BigNumberish];
+  export type OutputTuple = [licenseId: bigint, planId: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+    planId: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -660,6 +689,12 @@ export interface ILicenseRegistry extends BaseContract {
 
   buyerOf: TypedContractMethod<[planId: BigNumberish], [string], "view">;
 
+  changePlan: TypedContractMethod<
+    [licenseId: BigNumberish, planId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+
   chargeTermsOf: TypedContractMethod<
     [planId: BigNumberish],
     [ChargeTermsStructOutput],
@@ -699,6 +734,12 @@ export interface ILicenseRegistry extends BaseContract {
   ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
   planCount: TypedContractMethod<[], [bigint], "view">;
+
+  requireOnSale: TypedContractMethod<
+    [planId: BigNumberish, to: AddressLike],
+    [void],
+    "view"
+  >;
 
   "safeTransferFrom(address,address,uint256)": TypedContractMethod<
     [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
@@ -798,6 +839,13 @@ export interface ILicenseRegistry extends BaseContract {
     nameOrSignature: "buyerOf"
   ): TypedContractMethod<[planId: BigNumberish], [string], "view">;
   getFunction(
+    nameOrSignature: "changePlan"
+  ): TypedContractMethod<
+    [licenseId: BigNumberish, planId: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "chargeTermsOf"
   ): TypedContractMethod<
     [planId: BigNumberish],
@@ -845,6 +893,13 @@ export interface ILicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "planCount"
   ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "requireOnSale"
+  ): TypedContractMethod<
+    [planId: BigNumberish, to: AddressLike],
+    [void],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "safeTransferFrom(address,address,uint256)"
   ): TypedContractMethod<
@@ -945,6 +1000,13 @@ export interface ILicenseRegistry extends BaseContract {
     LicenseMovableEvent.OutputObject
   >;
   getEvent(
+    key: "LicensePlanChanged"
+  ): TypedContractEvent<
+    LicensePlanChangedEvent.InputTuple,
+    LicensePlanChangedEvent.OutputTuple,
+    LicensePlanChangedEvent.OutputObject
+  >;
+  getEvent(
     key: "OfferAccepted"
   ): TypedContractEvent<
     OfferAcceptedEvent.InputTuple,
@@ -1023,6 +1085,17 @@ export interface ILicenseRegistry extends BaseContract {
       LicenseMovableEvent.InputTuple,
       LicenseMovableEvent.OutputTuple,
       LicenseMovableEvent.OutputObject
+    >;
+
+    "LicensePlanChanged(uint64,uint32)": TypedContractEvent<
+      LicensePlanChangedEvent.InputTuple,
+      LicensePlanChangedEvent.OutputTuple,
+      LicensePlanChangedEvent.OutputObject
+    >;
+    LicensePlanChanged: TypedContractEvent<
+      LicensePlanChangedEvent.InputTuple,
+      LicensePlanChangedEvent.OutputTuple,
+      LicensePlanChangedEvent.OutputObject
     >;
 
     "OfferAccepted(bytes32,uint32,address)": TypedContractEvent<

@@ -31,6 +31,9 @@ export interface LicenseDeskInterface extends Interface {
       | "LicenseEnded"
       | "LicenseLocked"
       | "LicenseUnlocked"
+      | "PlanChangeCancelled"
+      | "PlanChangeStarted"
+      | "PlanChanged"
       | "RenewalSet"
       | "ServiceChangeStarted"
       | "ServiceChanged"
@@ -187,6 +190,62 @@ export namespace LicenseUnlockedEvent {
   export type OutputTuple = [licenseId: bigint];
   export interface OutputObject {
     licenseId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PlanChangeCancelledEvent {
+  export type InputTuple = [licenseId: BigNumberish];
+  export type OutputTuple = [licenseId: bigint];
+  export interface OutputObject {
+    licenseId: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PlanChangeStartedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    planId: BigNumberish,
+    changesAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    planId: bigint,
+    changesAt: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    planId: bigint;
+    changesAt: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace PlanChangedEvent {
+  export type InputTuple = [
+    licenseId: BigNumberish,
+    planId: BigNumberish,
+    formerPlanId: BigNumberish
+  ];
+  export type OutputTuple = [
+    licenseId: bigint,
+    planId: bigint,
+    formerPlanId: bigint
+  ];
+  export interface OutputObject {
+    licenseId: bigint;
+    planId: bigint;
+    formerPlanId: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -437,6 +496,27 @@ export interface LicenseDesk extends BaseContract {
     LicenseUnlockedEvent.OutputObject
   >;
   getEvent(
+    key: "PlanChangeCancelled"
+  ): TypedContractEvent<
+    PlanChangeCancelledEvent.InputTuple,
+    PlanChangeCancelledEvent.OutputTuple,
+    PlanChangeCancelledEvent.OutputObject
+  >;
+  getEvent(
+    key: "PlanChangeStarted"
+  ): TypedContractEvent<
+    PlanChangeStartedEvent.InputTuple,
+    PlanChangeStartedEvent.OutputTuple,
+    PlanChangeStartedEvent.OutputObject
+  >;
+  getEvent(
+    key: "PlanChanged"
+  ): TypedContractEvent<
+    PlanChangedEvent.InputTuple,
+    PlanChangedEvent.OutputTuple,
+    PlanChangedEvent.OutputObject
+  >;
+  getEvent(
     key: "RenewalSet"
   ): TypedContractEvent<
     RenewalSetEvent.InputTuple,
@@ -573,6 +653,39 @@ export interface LicenseDesk extends BaseContract {
       LicenseUnlockedEvent.InputTuple,
       LicenseUnlockedEvent.OutputTuple,
       LicenseUnlockedEvent.OutputObject
+    >;
+
+    "PlanChangeCancelled(uint64)": TypedContractEvent<
+      PlanChangeCancelledEvent.InputTuple,
+      PlanChangeCancelledEvent.OutputTuple,
+      PlanChangeCancelledEvent.OutputObject
+    >;
+    PlanChangeCancelled: TypedContractEvent<
+      PlanChangeCancelledEvent.InputTuple,
+      PlanChangeCancelledEvent.OutputTuple,
+      PlanChangeCancelledEvent.OutputObject
+    >;
+
+    "PlanChangeStarted(uint64,uint32,uint256)": TypedContractEvent<
+      PlanChangeStartedEvent.InputTuple,
+      PlanChangeStartedEvent.OutputTuple,
+      PlanChangeStartedEvent.OutputObject
+    >;
+    PlanChangeStarted: TypedContractEvent<
+      PlanChangeStartedEvent.InputTuple,
+      PlanChangeStartedEvent.OutputTuple,
+      PlanChangeStartedEvent.OutputObject
+    >;
+
+    "PlanChanged(uint64,uint32,uint32)": TypedContractEvent<
+      PlanChangedEvent.InputTuple,
+      PlanChangedEvent.OutputTuple,
+      PlanChangedEvent.OutputObject
+    >;
+    PlanChanged: TypedContractEvent<
+      PlanChangedEvent.InputTuple,
+      PlanChangedEvent.OutputTuple,
+      PlanChangedEvent.OutputObject
     >;
 
     "RenewalSet(uint64,bool)": TypedContractEvent<

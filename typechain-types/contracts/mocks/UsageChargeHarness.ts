@@ -66,18 +66,24 @@ export type AsideStruct = {
   isEnded: boolean;
   endedAt: BigNumberish;
   endedSpent: BigNumberish;
+  nextPlanId: BigNumberish;
+  formerPlanId: BigNumberish;
 };
 
 export type AsideStructOutput = [
   stoppedAt: bigint,
   isEnded: boolean,
   endedAt: bigint,
-  endedSpent: bigint
+  endedSpent: bigint,
+  nextPlanId: bigint,
+  formerPlanId: bigint
 ] & {
   stoppedAt: bigint;
   isEnded: boolean;
   endedAt: bigint;
   endedSpent: bigint;
+  nextPlanId: bigint;
+  formerPlanId: bigint;
 };
 
 export type BatchHeaderStruct = {
@@ -252,14 +258,22 @@ export declare namespace UsageChargeHarness {
     amount: BigNumberish;
     status: BigNumberish;
     plain: boolean;
+    endedSpent: BigNumberish;
   };
 
   export type ResultStructOutput = [
     account: bigint,
     amount: bigint,
     status: bigint,
-    plain: boolean
-  ] & { account: bigint; amount: bigint; status: bigint; plain: boolean };
+    plain: boolean,
+    endedSpent: bigint
+  ] & {
+    account: bigint;
+    amount: bigint;
+    status: bigint;
+    plain: boolean;
+    endedSpent: bigint;
+  };
 
   export type CaseBesideStruct = {
     tariff: TariffStruct;

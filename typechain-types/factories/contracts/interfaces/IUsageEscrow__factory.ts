@@ -521,6 +521,33 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "PlanChangeNone",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        internalType: "uint256",
+        name: "upfrontPrice",
+        type: "uint256",
+      },
+    ],
+    name: "PlanHasUpfrontPrice",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "OperatorId",
         name: "operatorId",
         type: "uint24",
@@ -532,6 +559,22 @@ const _abi = [
       },
     ],
     name: "PlanNotServed",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "PlanOfAnotherAsset",
     type: "error",
   },
   {
@@ -1420,6 +1463,69 @@ const _abi = [
     inputs: [
       {
         indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "PlanChangeCancelled",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "changesAt",
+        type: "uint256",
+      },
+    ],
+    name: "PlanChangeStarted",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        indexed: true,
+        internalType: "PlanId",
+        name: "formerPlanId",
+        type: "uint32",
+      },
+    ],
+    name: "PlanChanged",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
         internalType: "OperatorId",
         name: "operatorId",
         type: "uint24",
@@ -2060,6 +2166,11 @@ const _abi = [
             type: "uint40",
           },
           {
+            internalType: "PlanId",
+            name: "nextPlanId",
+            type: "uint32",
+          },
+          {
             internalType: "uint40",
             name: "stoppedAt",
             type: "uint40",
@@ -2078,6 +2189,11 @@ const _abi = [
             internalType: "uint56",
             name: "endedSpent",
             type: "uint56",
+          },
+          {
+            internalType: "PlanId",
+            name: "formerPlanId",
+            type: "uint32",
           },
         ],
         internalType: "struct IUsageEscrow.AccountView",
@@ -2584,6 +2700,24 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    name: "changePlan",
+    outputs: [],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -3661,6 +3795,11 @@ const _abi = [
           {
             internalType: "uint40",
             name: "paidAt",
+            type: "uint40",
+          },
+          {
+            internalType: "uint40",
+            name: "releasableAt",
             type: "uint40",
           },
           {
