@@ -123,7 +123,7 @@ describe("UsageEscrow", () => {
     const [status, { cap, endsAt }] = await escrow.voucherKeyOf(licenseId, generation, bytesOf(key));
     return { status, cap, endsAt };
   };
-  const expectRefused = (call: Promise<unknown>, error: string, args: unknown[]) =>
+  const expectRefused = (call: Promise<unknown>, error: string, args: readonly unknown[]) =>
     expect(call)
       .to.be.revertedWithCustomError(escrow, error)
       .withArgs(...args);
@@ -369,7 +369,7 @@ describe("UsageEscrow", () => {
 
     describe("when a smart account owns the license", () => {
       /** A license of a smart account (ERC-1271) on the voucher road, and the account. */
-      const deploySmartOwner = async (contract: string, args: unknown[]) => {
+      const deploySmartOwner = async (contract: string, args: readonly unknown[]) => {
         const address = await (await hre.ethers.deployContract(contract, args)).getAddress();
         const account = await hre.ethers.getImpersonatedSigner(address);
         await setBalance(address, 10n ** 18n);
@@ -499,7 +499,7 @@ describe("UsageEscrow", () => {
 
   describe("settleVouchers", () => {
     /** Asserts that settleVouchers and previewVouchers revert so. */
-    const expectBothRefused = async (packed: string, error: string, args: unknown[]) => {
+    const expectBothRefused = async (packed: string, error: string, args: readonly unknown[]) => {
       await expectRefused(escrow.previewVouchers(1, 1, packed), error, args);
       await expectRefused(escrow.settleVouchers(1, 1, packed), error, args);
     };
