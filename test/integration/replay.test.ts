@@ -1,13 +1,15 @@
 import { takeSnapshot, time, type SnapshotRestorer } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { Result } from "ethers";
+import { EntryStatus, unpackOutcomes, type EntryStatusName } from "../../oracle/protocol/entries";
+import { unpackVoucherOutcomes, VoucherStatus, type VoucherStatusName } from "../../oracle/protocol/vouchers";
 import { heldBy, owedBy } from "../support/books";
 import { Life } from "../support/life";
 import { deployMarket } from "../support/market";
 import { replayOf, type Replay } from "../support/replay/replay";
 
-const STEPS = 700;
-const SEED = 4;
+const STEPS = 1_000;
+const SEED = 9;
 
 describe("a market's logs", () => {
   let snapshot: SnapshotRestorer;
@@ -19,16 +21,34 @@ describe("a market's logs", () => {
     snapshot = await takeSnapshot();
     life = await Life.begin(await deployMarket(), SEED);
     await life.live(STEPS);
+    await life.suffer();
     replay = await replayOf(life.licet);
     now = BigInt(await time.latest());
   });
 
   after(() => snapshot.restore());
 
-  it("come of every kind of act, done and refused", () => {
+  it("come of every kind of act, and so do refusals", () => {
     const never = (what: "done" | "refused") => Object.keys(life.tally).filter((name) => life.tally[name][what] === 0);
     expect(never("done"), "never done").to.deep.equal([]);
     expect(never("refused"), "never refused").to.have.length.below(15);
+    console.log(never("refused"), replay.unheard);
+  });
+
+  it("come of every kind that says something, and with every status that a charge may have", async () => {
+    const { escrow } = life.licet;
+    const batches = await escrow.queryFilter(escrow.filters.BatchSettled());
+    const runs = await escrow.queryFilter(escrow.filters.VouchersSettled());
+    const ofEntries = new Set(batches.flatMap(({ args }) => unpackOutcomes(args.outcomes)).map(({ status }) => status));
+    const ofVouchers = new Set(
+      runs.flatMap(({ args }) => unpackVoucherOutcomes(args.outcomes)).map(({ status }) => status),
+    );
+    console.log(ofEntries, ofVouchers);
+    expect(replay.unheard).to.deep.equal([]);
+    expect(Object.keys(EntryStatus).filter((status) => !ofEntries.has(status as EntryStatusName))).to.deep.equal([]);
+    expect(Object.keys(VoucherStatus).filter((status) => !ofVouchers.has(status as VoucherStatusName))).to.deep.equal(
+      [],
+    );
   });
 
   it("tell every license's account, and what waits in it", async () => {
@@ -38,6 +58,15 @@ describe("a market's logs", () => {
       same(await escrow.upfrontOf(id), replay.escrow.upfrontOf(id), `upfront price of ${id}`);
       same(await licenses.ownerOf(id), replay.licenses.ownerOf(id), `owner of ${id}`);
       same(await licenses.movableAt(id), replay.licenses.movableAt(id), `when ${id} may be transferred`);
+    }
+  });
+
+  it("tell every key that signs vouchers, in every generation", async () => {
+    const { escrow } = life.licet;
+    for (const { args } of await escrow.queryFilter(escrow.filters.VoucherKeyAdded())) {
+      const { licenseId, generation, key } = args;
+      const [, record] = await escrow.voucherKeyOf(licenseId, generation, key);
+      same(record, replay.escrow.voucherKeyOf(licenseId, generation, key), `voucher key ${key} of ${licenseId}`);
     }
   });
 

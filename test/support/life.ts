@@ -1,6 +1,17 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
-import { id, Wallet, ZeroHash, type Signer, type TransactionResponse } from "ethers";
+import { id, Wallet, ZeroHash, type Signer, type TransactionResponse, type TypedDataDomain } from "ethers";
 import hre from "hardhat";
+import { generateKeyPairSync } from "node:crypto";
+import type { BatchHeader, Entry } from "../../oracle/protocol/types";
+import {
+  ecdsaKeyBytes,
+  p256KeyBytes,
+  packVouchers,
+  signVoucher,
+  signVoucherByP256,
+  type SignedVoucher,
+  type Voucher,
+} from "../../oracle/protocol/vouchers";
 import type { Licet } from "../../deploy/deploy";
 import type { UsageEscrow } from "../../typechain-types";
 import {
@@ -13,6 +24,7 @@ import {
   BatchStatus,
   buyLicense,
   DAY,
+  domainOf,
   HOUR,
   planTerms,
   proofBy,
@@ -34,16 +46,39 @@ import { constantsOf, Replay } from "./replay/replay";
 /** A fixed time, far ahead: with the same seed, the same comes about in every run. */
 const BIRTH = 2_000_000_000;
 /** From one act to the next, in seconds. */
-const PAUSES = [60, HOUR, 6 * HOUR, DAY, 2 * DAY];
+const PAUSES = [60, HOUR, 6 * HOUR, DAY];
 
 /** The data that a child of the market's model was trained on, and the child. */
 const DATASET = 2n;
 const CHILD = 3n;
 const ASSETS = [1n, DATASET, CHILD];
+/** The plans that are open from the start are numbered to this. */
+const PLANS = 7n;
 const OPERATORS = [1n, 2n];
 /** A batch that never settled, and a license that nobody ever bought. */
 const NO_BATCH = ZeroHash;
 const NOBODYS = 1_000_000n;
+const PASSKEY = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
+
+interface VoucherKey {
+  bytes: string;
+  sign: (domain: TypedDataDomain, voucher: Voucher) => SignedVoucher | Promise<SignedVoucher>;
+}
+
+/** Keys that sign vouchers: two of wallets, and one as passkeys have them. */
+const VOUCHER_KEYS: VoucherKey[] = [
+  ...["voucher key one", "voucher key two"].map((name) => {
+    const wallet = new Wallet(id(name));
+    return {
+      bytes: ecdsaKeyBytes(wallet.address),
+      sign: (domain: TypedDataDomain, voucher: Voucher) => signVoucher(domain, voucher, wallet),
+    };
+  }),
+  {
+    bytes: p256KeyBytes(PASSKEY),
+    sign: (domain, voucher) => signVoucherByP256(domain, voucher, PASSKEY),
+  },
+];
 /** Keys that may sit on the committee for a while, beside the attestors who always do. */
 const SPARES = Array.from({ length: 8 }, (_, i) => new Wallet(id(`spare ${i}`)));
 
@@ -81,13 +116,45 @@ export class Life {
     const deck = Object.entries(ACTS).flatMap(([name, [weight, act]]) =>
       Array<[string, Act]>(weight).fill([name, act]),
     );
+    let [name, act] = this.chance.pick(deck);
     for (let step = 0; step < steps; step += 1) {
       await this.learn();
-      const [name, act] = this.chance.pick(deck);
+      // What one has done, one often does again.
+      if (this.chance.happens(0.65)) [name, act] = this.chance.pick(deck);
       this.now = BigInt((await time.latest()) + this.chance.pick(PAUSES));
       await time.setNextBlockTimestamp(this.now);
       this.tally[name][(await isDone(act(this))) ? "done" : "refused"] += 1;
     }
+    await this.learn();
+  }
+
+  /** What chance hardly ever brings about: a jail, income that finds no stake, an upfront price that a recall gives back. */
+  async suffer(): Promise<void> {
+    const { market, licet } = this;
+    const { guardian, publisher, slasher, licensee, payees, assetId } = market;
+    const planId = await addPlan(market, { upfrontPrice: usd(2) });
+    const operatorId = await addOperator(market, payees[3], usd(100));
+    await licet.operators.connect(payees[3]).setServed(operatorId, planId, true);
+    await licet.assets.connect(publisher).publish(assetId, id("unlucky"), ZeroHash, "ipfs://unlucky", "");
+    await licet.escrow.connect(guardian).unpause();
+    const licenseId = await buyLicense(market, usd(20), { planId, operatorId });
+
+    const batchIds: string[] = [];
+    for (const availabilityBps of [10_000, 5_000, 5_000, 5_000]) {
+      await time.increase(DAY);
+      const { batchId, sent } = await settleUnder(this, [worth(licenseId, 1)], planId, operatorId, { availabilityBps });
+      await sent;
+      batchIds.push(batchId);
+    }
+    await licet.staking.connect(slasher).slash(operatorId, usd(1_000), licensee);
+    await time.increase(3 * DAY);
+    await licet.escrow.release(batchIds[0]);
+    await licet.escrow.payPool(operatorId);
+
+    const another = await buyLicense(market, usd(1), { planId });
+    const version = await licet.assets.versionOfManifest(assetId, id("unlucky"));
+    await licet.assets.connect(publisher).recall(version);
+    await licet.escrow.releaseUpfront(another);
     await this.learn();
   }
 
@@ -145,11 +212,13 @@ async function isDone(sent: Sent): Promise<boolean> {
 }
 
 const payersOf = ({ licensee, payees }: Market): Person[] => [licensee, ...payees.slice(5, 8)];
+/** Who pays by permits, each of which ends the allowance before. */
+const permittingOf = ({ deployer }: Market): Person => deployer;
 const backersOf = ({ operator, payees }: Market): Person[] => [operator, ...payees.slice(7, 10)];
 
 /** What there is before anything happens: assets, plans of many kinds, another operator, and money for everybody. */
 async function furnish(market: Market): Promise<void> {
-  const { licet, publisher, payees } = market;
+  const { licet, publisher, licensee, payees } = market;
   const { assets, currency, committee, escrow, operators, staking } = licet;
   for (const person of await hre.ethers.getSigners()) {
     await currency.mint(person, usd(1_000_000));
@@ -169,14 +238,28 @@ async function furnish(market: Market): Promise<void> {
   const minimum = { minimumSpend: usd(5), termPeriod: 10 * DAY, transferable };
   await addPlan(market, own);
   await addPlan(market, minimum);
-  await addPlan(market, { upfrontPrice: usd(3), holdPeriod: 2 * DAY, renewable: false, termPeriod: 20 * DAY });
-  await addPlan(market, { upfrontPrice: usd(2), minimumSpend: usd(4), cap: usd(20), termPeriod: 7 * DAY });
+  await addPlan(market, { upfrontPrice: usd(3), holdPeriod: 30 * DAY, renewable: false, termPeriod: 20 * DAY });
+  await addPlan(market, {
+    upfrontPrice: usd(2),
+    holdPeriod: 30 * DAY,
+    minimumSpend: usd(4),
+    cap: usd(20),
+    termPeriod: 7 * DAY,
+  });
   for (const terms of [own, minimum]) await addPlan({ ...market, assetId: Number(CHILD) }, terms);
 
   // The other operator is backed by little: what it may have in flight is less than what is used.
-  const other = await addOperator(market, payees[4], usd(30));
-  for (let planId = 1; planId <= 7; planId += 1) await operators.connect(payees[4]).setServed(other, planId, true);
+  const other = await addOperator(market, payees[4], usd(60));
+  await staking.connect(payees[4]).setCommission(other, 2_000);
+  for (let planId = 1; planId <= PLANS; planId += 1) await operators.connect(payees[4]).setServed(other, planId, true);
   await buyLicense(market, usd(50));
+  for (const planId of [2, 3]) {
+    const licenseId = await buyLicense(market, usd(50), { planId });
+    await escrow.connect(licensee).changeService(licenseId, 1, true);
+    for (const { bytes } of VOUCHER_KEYS) await escrow.connect(licensee).addVoucherKey(licenseId, bytes, usd(60));
+  }
+  await time.increase(WAIT + 1);
+  for (const licenseId of [2, 3]) await escrow.applyServiceChange(licenseId);
   // One attestor weighs as much as the two others, from the first rotation on.
   await committee.connect(payees[0]).postBond(ATTESTORS[0].address, 2);
 }
@@ -186,7 +269,14 @@ async function furnish(market: Market): Promise<void> {
 const any: Fits = () => true;
 const isInUse: Fits = ({ stoppedAt, nextPlanId }) => stoppedAt === 0n || nextPlanId !== 0n;
 const isLocked: Fits = ({ stoppedAt, nextPlanId, isEnded }) => stoppedAt !== 0n && nextPlanId === 0n && !isEnded;
+const isLockable: Fits = (account, life) =>
+  isInUse(account, life) && account.thawing === 0n && life.replay.licenses.termsOf(account.planId).transferable;
 const isOpen: Fits = ({ isEnded }) => !isEnded;
+const isOnVoucherRoad: Fits = ({ onVoucherRoad }) => onVoucherRoad;
+const isAttested: Fits = ({ onVoucherRoad, isEnded }) => !onVoucherRoad && !isEnded;
+const isUnderFirstPlan: Fits = (account, life) => isAttested(account, life) && account.planId === 1n;
+const isForVouchers: Fits = ({ onVoucherRoad, nextOnVoucherRoad, isEnded }) =>
+  !isEnded && (onVoucherRoad || nextOnVoucherRoad);
 const hasMinimum: Fits = ({ planId }, { replay }) => replay.licenses.termsOf(planId).minimumSpend > 0n;
 const isRenewable: Fits = (account, life) => {
   const { nextPlanId, stoppedAt, expiresAt } = account;
@@ -215,17 +305,18 @@ const own =
 /** What people do, and how often they try. */
 const ACTS: Record<string, [weight: number, Act]> = {
   // Licensees
-  buy: [4, (life) => life.licet.escrow.connect(life.payer()).buy(purchase(life))],
+  buy: [6, (life) => life.licet.escrow.connect(life.payer()).buy(purchase(life))],
   buyWithPermit: [
-    2,
+    3,
     async (life) => {
-      const [payer, wanted] = [life.payer(), purchase(life, { deadline: Number(life.now) + HOUR })];
+      const payer = permittingOf(life.market);
+      const wanted = purchase(life, { deadline: Number(life.now) + HOUR });
       const { v, r, s } = await signPermit(life.market, wanted.maxPrice, wanted.deadline, payer);
       return life.licet.escrow.connect(payer).buyWithPermit(wanted, v, r, s);
     },
   ],
   buyWithAuthorization: [
-    3,
+    4,
     async (life) => {
       const { escrow } = life.licet;
       const wanted = purchase(life);
@@ -238,7 +329,7 @@ const ACTS: Record<string, [weight: number, Act]> = {
   depositWithPermit: [
     2,
     async (life) => {
-      const [payer, licenseId, amount] = [life.payer(), life.license(isOpen), life.amount(20)];
+      const [payer, licenseId, amount] = [permittingOf(life.market), life.license(isOpen), life.amount(20)];
       const { v, r, s } = await signPermit(life.market, amount, life.now, payer);
       return life.licet.escrow.connect(payer).depositWithPermit(licenseId, amount, life.now, v, r, s);
     },
@@ -257,7 +348,7 @@ const ACTS: Record<string, [weight: number, Act]> = {
   changeService: [
     3,
     own(isInUse, (escrow, licenseId, { chance }) =>
-      escrow.changeService(licenseId, chance.pick(OPERATORS), chance.happens(0.4)),
+      escrow.changeService(licenseId, chance.pick(OPERATORS), chance.happens(0.6)),
     ),
   ],
   applyServiceChange: [3, own(isServiceDue, (escrow, licenseId) => escrow.applyServiceChange(licenseId))],
@@ -268,14 +359,26 @@ const ACTS: Record<string, [weight: number, Act]> = {
       const isOfAsset = replay.licenses.termsOf(replay.escrow.accountOf(licenseId).planId).assetId === 1n;
       return escrow.changePlan(licenseId, chance.pick(isOfAsset ? [1, 2, 3, 4] : [6, 7, 7, 2]));
     }),
+    ],
+  addVoucherKey: [
+    6,
+    own(isForVouchers, (escrow, licenseId, { chance }) =>
+      escrow.addVoucherKey(licenseId, chance.pick(VOUCHER_KEYS).bytes, usd(chance.between(1, 60))),
+    ),
+  ],
+  revokeVoucherKey: [
+    3,
+    own(isForVouchers, (escrow, licenseId, { chance }) =>
+      escrow.revokeVoucherKey(licenseId, chance.pick(VOUCHER_KEYS).bytes),
+    ),
   ],
   setRenewal: [
     2,
     own(hasMinimum, (escrow, licenseId, { chance }) => escrow.setRenewal(licenseId, chance.happens(0.6))),
   ],
-  lock: [2, own(isInUse, (escrow, licenseId) => escrow.lock(licenseId))],
+  lock: [3, own(isLockable, (escrow, licenseId) => escrow.lock(licenseId))],
   transfer: [
-    3,
+    4,
     (life) => {
       const { escrow, licenses } = life.replay;
       const isMovable = (one: bigint) => licenses.movableAt(one) !== 0n && licenses.movableAt(one) < life.now;
@@ -285,8 +388,8 @@ const ACTS: Record<string, [weight: number, Act]> = {
     },
   ],
   unlock: [2, own(isLocked, (escrow, licenseId) => escrow.unlock(licenseId))],
-  end: [1, own(any, (escrow, licenseId) => escrow.end(licenseId))],
-  raiseGeneration: [1, own(any, (escrow, licenseId) => escrow.raiseGeneration(licenseId))],
+  end: [2, own(any, (escrow, licenseId) => escrow.end(licenseId))],
+  raiseGeneration: [3, own(any, (escrow, licenseId) => escrow.raiseGeneration(licenseId))],
   thaw: [
     3,
     own(any, (escrow, licenseId, { chance, replay }) =>
@@ -297,26 +400,22 @@ const ACTS: Record<string, [weight: number, Act]> = {
   renew: [4, own(isRenewable, (escrow, licenseId) => escrow.renew(licenseId))],
   closeTerm: [4, (life) => life.licet.escrow.closeTerm(life.license(isClosable))],
   releaseUpfront: [
-    3,
+    4,
     ({ chance, licet, replay: { escrow } }) =>
       licet.escrow.releaseUpfront(chance.pickFitting(escrow.licenseIds(), (one) => escrow.upfrontOf(one).amount > 0n)),
   ],
 
   // Settlement
-  settle: [
+  settle: [14, (life) => settleFor(life, isAttested, life.chance.pick([{}, {}, { samples: 5 }, { p95TtftMs: 900 }]))],
+  // Under one plan, so that it comes to a jail.
+  settleBadly: [16, (life) => settleFor(life, isUnderFirstPlan, { availabilityBps: 5_000 })],
+  settleVouchers: [
     14,
     async (life) => {
-      const { escrow, assets } = life.licet;
-      const account = life.replay.escrow.accountOf(life.license(isOpen));
-      const { assetId } = life.replay.licenses.termsOf(account.planId);
-      const { header, entries } = await batchOf(life.market, entriesLike(life, account), {
-        planId: Number(account.planId),
-        operatorId: Number(account.operatorId),
-        versionId: (assetId << 32n) | (await assets.versionCountOf(assetId)),
-        ...life.chance.pick([{}, {}, { samples: 5 }, { p95TtftMs: 900 }, { availabilityBps: 5_000 }]),
-      });
-      const signers = ATTESTORS.slice(0, life.chance.pick([3, 3, 3, 2, 1]));
-      return escrow.settle(header, entries, proofBy(await escrow.batchIdOf(header), signers));
+      const { planId, operatorId } = life.replay.escrow.accountOf(life.license(isOnVoucherRoad));
+      const vouchers = await vouchersLike(life, planId, operatorId);
+      const caller = life.as(await life.licet.operators.ownerOf(operatorId));
+      return life.licet.escrow.connect(caller).settleVouchers(operatorId, planId, packVouchers(vouchers));
     },
   ],
   release: [10, (life) => life.licet.escrow.release(life.batch(BatchStatus.Releasable))],
@@ -348,7 +447,7 @@ const ACTS: Record<string, [weight: number, Act]> = {
     ({ chance, licet, market, now, amount }) => {
       const minShares = chance.pick([0n, 0n, usd(1_000)]);
       const staking = licet.staking.connect(chance.pick(backersOf(market)));
-      return staking.addStake(chance.pick(OPERATORS), amount(200), minShares, now);
+      return staking.addStake(chance.pick([1n, 1n, 2n]), amount(200), minShares, now);
     },
   ],
   thawStake: [
@@ -394,11 +493,11 @@ const ACTS: Record<string, [weight: number, Act]> = {
     2,
     ({ chance, licet, market, now, amount, as }) => {
       const until = now + BigInt(chance.between(0, 95) * DAY);
-      return licet.staking.connect(as(market.slasher.address)).freeze(chance.pick(OPERATORS), amount(200), until);
+      return licet.staking.connect(as(market.slasher.address)).freeze(chance.pick(OPERATORS), amount(20), until);
     },
   ],
   unfreeze: [
-    1,
+    2,
     ({ chance, licet, market, as }) =>
       licet.staking.connect(as(market.slasher.address)).unfreeze(chance.pick(OPERATORS)),
   ],
@@ -412,23 +511,22 @@ const ACTS: Record<string, [weight: number, Act]> = {
 
   // Publishers and whom they pay
   publish: [
-    1,
+    4,
     ({ chance, licet, market, now }) =>
       licet.assets
         .connect(market.publisher)
         .publish(chance.pick([1n, CHILD]), id(`v ${now}`), ZeroHash, "ipfs://v", ""),
   ],
   recall: [
-    1,
-    async ({ chance, licet, market }) => {
-      const assetId = chance.pick([1n, CHILD]);
+    5,
+    async ({ licet, market }) => {
       // The latest version stays, so that there is one to use.
-      const number = (await licet.assets.versionCountOf(assetId)) - 1n;
-      return licet.assets.connect(market.publisher).recall((assetId << 32n) | number);
+      const number = (await licet.assets.versionCountOf(1)) - 1n;
+      return licet.assets.connect(market.publisher).recall((1n << 32n) | number);
     },
   ],
   acceptOffer: [
-    1,
+    2,
     async (life) => {
       const { licet, market, chance, now } = life;
       const buyer = chance.pick(payersOf(market));
@@ -440,6 +538,14 @@ const ACTS: Record<string, [weight: number, Act]> = {
       const offer = { terms, buyer: buyer.address, salt: now, deadline: now };
       return licet.licenses.acceptOffer(offer, await signOffer(market, offer));
     },
+  ],
+  closePlan: [
+    2,
+    // Of those that were offered to one buyer.
+    ({ chance, licet, market, replay }) =>
+      licet.licenses
+        .connect(market.publisher)
+        .closePlan(chance.pick([PLANS + 1n, ...replay.licenses.planIds().slice(Number(PLANS))])),
   ],
   serve: [
     2,
@@ -457,21 +563,21 @@ const ACTS: Record<string, [weight: number, Act]> = {
         .addPayee(chance.pick(ASSETS), payer(), 100 * chance.between(0, 25)),
   ],
   giveUp: [
-    1,
+    2,
     (life) => {
       const [payeeId, holder] = payeePosition(life);
       return life.licet.waterfall.connect(life.as(holder)).giveUp(payeeId);
     },
   ],
   sellPosition: [
-    1,
+    2,
     (life) => {
       const [payeeId, holder] = payeePosition(life);
       return life.licet.waterfall.connect(life.as(holder)).transferFrom(holder, life.payer(), payeeId);
     },
   ],
   sellDataset: [
-    1,
+    2,
     async (life) => {
       const owner = await life.licet.assets.ownerOf(DATASET);
       return life.licet.assets.connect(life.as(owner)).transferFrom(owner, life.payer(), DATASET);
@@ -494,7 +600,7 @@ const ACTS: Record<string, [weight: number, Act]> = {
   postBond: [
     3,
     (life) => {
-      const { signer, holder } = bond(life, () => true);
+      const { signer, holder } = bond(life, ({ weight }) => weight === 0n);
       return life.licet.committee.connect(holder).postBond(signer, life.chance.between(1, 2));
     },
   ],
@@ -506,14 +612,14 @@ const ACTS: Record<string, [weight: number, Act]> = {
     },
   ],
   withdrawBond: [
-    3,
+    6,
     (life) => {
       const { signer, holder } = bond(life, ({ readyAt }) => readyAt !== 0n && readyAt < life.now);
       return life.licet.committee.connect(holder).withdrawBond(signer, holder);
     },
   ],
   reportEquivocation: [
-    1,
+    2,
     async (life) => {
       const { licet, market } = life;
       const { signer, holder } = bond(life, ({ weight }) => weight > 0n);
@@ -555,15 +661,15 @@ const ACTS: Record<string, [weight: number, Act]> = {
   ],
 
   // Governance
-  setFee: [1, ({ chance, licet, market }) => licet.escrow.connect(market.governor).setFee(chance.between(0, 550))],
+  setFee: [2, ({ chance, licet, market }) => licet.escrow.connect(market.governor).setFee(chance.between(0, 550))],
   raiseDepositCeiling: [
-    1,
+    2,
     async ({ chance, licet, market }) => {
       const raised = (await licet.escrow.depositCeiling()) + usd(chance.between(-5, 5));
       return licet.escrow.connect(market.governor).raiseDepositCeiling(raised);
     },
   ],
-  pause: [1, ({ licet, market, as }) => licet.escrow.connect(as(market.guardian.address)).pause()],
+  pause: [2, ({ licet, market, as }) => licet.escrow.connect(as(market.guardian.address)).pause()],
   unpause: [2, ({ licet, market, as }) => licet.escrow.connect(as(market.guardian.address)).unpause()],
 };
 
@@ -586,23 +692,72 @@ function purchase(life: Life, changes: Partial<Purchase> = {}): Purchase {
   });
   // Now and then it comes too late, or is dearer than its limit.
   if (chance.happens(0.05)) wanted.deadline -= 1;
-  if (chance.happens(0.05)) wanted.maxPrice -= 1n;
+  if (chance.happens(0.05) && wanted.maxPrice > 0n) wanted.maxPrice -= 1n;
   return wanted;
 }
 
 const pay = (life: Life, amount: bigint, hashOf: (salt: string) => Promise<string>) =>
   signPayment(life.market, amount, hashOf, { signer: life.payer(), salt: id(`salt ${life.now}`) });
 
-/** Use of an operator's licenses under a plan, and of some that a batch of theirs can't charge. */
-function entriesLike({ chance, replay: { escrow } }: Life, { planId, operatorId }: Account) {
-  const isCharged = (one: bigint) => {
+/** Sends a batch of an operator's under a plan, for the latest version of its model. */
+async function settleUnder(
+  { licet, market }: Life,
+  used: Entry[],
+  planId: number,
+  operatorId: number,
+  service: Partial<BatchHeader>,
+  signers = ATTESTORS,
+) {
+  const { assetId } = await licet.licenses.termsOf(planId);
+  const versionId = (assetId << 32n) | (await licet.assets.versionCountOf(assetId));
+  const { header, entries } = await batchOf(market, used, { planId, operatorId, versionId, ...service });
+  const batchId = await licet.escrow.batchIdOf(header);
+  return { batchId, sent: licet.escrow.settle(header, entries, proofBy(batchId, signers)) };
+}
+
+/** Settles use under the plan of a license that fits, by its operator. */
+async function settleFor(life: Life, fits: Fits, service: Partial<BatchHeader>): Sent {
+  const { planId, operatorId } = life.replay.escrow.accountOf(life.license(fits));
+  const signers = ATTESTORS.slice(0, life.chance.pick([3, 3, 3, 2, 1]));
+  const used = entriesLike(life, planId, operatorId);
+  return (await settleUnder(life, used, Number(planId), Number(operatorId), service, signers)).sent;
+}
+
+/** An operator's licenses under a plan, most of them, and some others, as far as they exist; in the order of their ids. */
+function licensesLike({ chance, replay: { escrow } }: Life, planId: bigint, operatorId: bigint): bigint[] {
+  const isLike = (one: bigint) => {
     const account = escrow.accountOf(one);
     return account.planId === planId && account.operatorId === operatorId;
   };
-  const used = escrow.licenseIds().filter((one) => chance.happens(isCharged(one) ? 0.9 : 0.1));
-  const some = used.length > 0 ? used : [1n];
-  const all = chance.happens(0.2) ? [...some, NOBODYS] : some;
-  return all.map((licenseId) => worth(licenseId, chance.pick([0, 0.000_003, 0.5, 1.234_567, 2, 7, 60])));
+  const chosen = escrow.licenseIds().filter((one) => chance.happens(isLike(one) ? 0.9 : 0.1));
+  return chosen.length > 0 ? chosen : [1n];
+}
+
+/** Use of an operator's licenses under a plan, and of some that a batch of theirs can't charge. */
+function entriesLike(life: Life, planId: bigint, operatorId: bigint): Entry[] {
+  const licenseIds = [...licensesLike(life, planId, operatorId), ...(life.chance.happens(0.2) ? [NOBODYS] : [])];
+  return licenseIds.map((licenseId) => worth(licenseId, life.chance.pick([0, 0.000_003, 0.1, 0.234_567, 1, 3, 40])));
+}
+
+/** Vouchers of an operator's licenses under a plan, and some that can't be charged. */
+async function vouchersLike(life: Life, planId: bigint, operatorId: bigint): Promise<SignedVoucher[]> {
+  const { chance, replay, now } = life;
+  const domain = await domainOf(life.market);
+  const { termPeriod } = replay.licenses.termsOf(planId);
+  const signed = licensesLike(life, planId, operatorId).map((licenseId) => {
+    const { generation, term, expiresAt, spent } = replay.escrow.accountOf(licenseId);
+    const running = now < expiresAt ? term : term + (now - expiresAt) / termPeriod + 1n;
+    const voucher: Voucher = {
+      licenseId,
+      operatorId: Number(operatorId),
+      generation: Math.max(0, Number(generation) - (chance.happens(0.9) ? 0 : 1)),
+      term: Math.max(0, Number(chance.pick([term, running, running, term - 1n]))),
+      spent: spent + BigInt(chance.pick([0, 1, 700_000, 3_000_000, 50_000_000])),
+    };
+    const isRegistered = ({ bytes }: VoucherKey) => replay.escrow.voucherKeyOf(licenseId, generation, bytes).cap > 0n;
+    return chance.pickFitting(VOUCHER_KEYS, isRegistered).sign(domain, voucher);
+  });
+  return Promise.all(signed);
 }
 
 const partOf = (amount: bigint, percent: number): bigint => (amount * BigInt(percent)) / 100n;

@@ -1,4 +1,5 @@
 import { unpackOutcomes, type Outcome } from "../../../oracle/protocol/entries";
+import { unpackVoucherOutcomes, type VoucherOutcome } from "../../../oracle/protocol/vouchers";
 import type { UsageEscrow } from "../../../typechain-types";
 import type { PlanTermsStructOutput } from "../../../typechain-types/contracts/LicenseRegistry";
 import { BatchStatus } from "../market";
@@ -43,6 +44,7 @@ interface Batch {
   status: number;
 }
 
+const newVoucherKey = () => ({ cap: 0n, endsAt: 0n });
 const newUpfront = () => ({ amount: 0n, paidAt: 0n, releasableAt: 0n, feeBps: 0n });
 const newIncome = () => ({ earnings: 0n, forPool: 0n });
 
@@ -51,6 +53,8 @@ export class ReplayedEscrow {
   private readonly accounts = new Ledger<bigint, Account>(newAccount);
   private readonly upfronts = new Ledger<bigint, ReturnType<typeof newUpfront>>(newUpfront);
   private readonly batches = new Map<string, Batch>();
+  private readonly generationEnds = new Amounts<string>();
+  private readonly voucherKeys = new Ledger<string, ReturnType<typeof newVoucherKey>>(newVoucherKey);
   private readonly operatorIncomes = new Ledger<bigint, ReturnType<typeof newIncome>>(newIncome);
   private readonly assetIncomes = new Amounts<bigint>();
   private fees = 0n;
@@ -125,8 +129,15 @@ export class ReplayedEscrow {
     LicenseEnded: ({ licenseId, stoppedAt }) => {
       this.change(licenseId, { stoppedAt, nextPlanId: 0n, isEnded: true });
     },
-    GenerationRaised: ({ licenseId, generation }) => {
+    GenerationRaised: ({ licenseId, generation, endsAt }) => {
+      this.generationEnds.set(`${licenseId} ${generation - 1n}`, endsAt);
       this.change(licenseId, { generation });
+    },
+    VoucherKeyAdded: ({ licenseId, generation, key, cap }) => {
+      this.voucherKeys.get(`${licenseId} ${generation} ${key}`).cap = cap;
+    },
+    VoucherKeyEnding: ({ licenseId, generation, key, endsAt }) => {
+      this.voucherKeys.get(`${licenseId} ${generation} ${key}`).endsAt = endsAt;
     },
     ThawStarted: ({ licenseId, amount, readyAt }) => {
       this.change(licenseId, { thawing: amount, thawReadyAt: readyAt });
@@ -162,6 +173,11 @@ export class ReplayedEscrow {
       const releasableAt = at + plan.holdPeriod;
       this.batches.set(batchId, { operatorId, planId, charged, releasableAt, status: BatchStatus.Held });
       this.staking.putInFlight(operatorId, charged, at);
+    },
+    VouchersSettled: ({ operatorId, planId, assetId, split, forPool, outcomes }) => {
+      const plan = this.licenses.termsOf(planId);
+      for (const outcome of unpackVoucherOutcomes(outcomes)) this.claim(plan, outcome);
+      this.credit(operatorId, assetId, split, forPool);
     },
     BatchReleased: ({ batchId, operatorId, assetId, split, forPool }) => {
       const batch = this.batches.get(batchId)!;
@@ -227,6 +243,14 @@ export class ReplayedEscrow {
     return this.upfronts.get(licenseId);
   }
 
+  /** A key of a generation that is over ends with that, where it didn't end before. */
+  voucherKeyOf(licenseId: bigint, generation: bigint, key: string) {
+    const { cap, endsAt } = this.voucherKeys.get(`${licenseId} ${generation} ${key}`);
+    const generationEnd = this.generationEnds.get(`${licenseId} ${generation}`);
+    const isFirst = generationEnd !== 0n && (endsAt === 0n || generationEnd < endsAt);
+    return { cap, endsAt: isFirst ? generationEnd : endsAt };
+  }
+
   batchStatusOf(batchId: string, at: bigint): bigint {
     const { status, releasableAt } = this.batches.get(batchId) ?? { status: BatchStatus.None, releasableAt: 0n };
     return BigInt(status === BatchStatus.Held && at >= releasableAt ? BatchStatus.Releasable : status);
@@ -282,6 +306,17 @@ export class ReplayedEscrow {
       renew(account, plan, (epochStart - account.expiresAt) / plan.termPeriod + 1n);
     }
     account.spent += charged;
+  }
+
+  /** What was claimed counts in the term that the voucher names: the one before, this one, or a later one that it begins. */
+  private claim(plan: PlanTermsStructOutput, { licenseId, term, charged }: VoucherOutcome): void {
+    if (charged === 0n) return;
+    const account = this.accounts.get(licenseId);
+    const ahead = BigInt(term) - account.term;
+    account.balance -= charged;
+    if (ahead > 0n) renew(account, plan, ahead);
+    if (ahead < 0n) account.endedSpent += charged;
+    else account.spent += charged;
   }
 
   private credit(

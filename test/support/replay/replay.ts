@@ -3,6 +3,7 @@ import type { Licet } from "../../../deploy/deploy";
 import { ReplayedCommittee } from "./committee";
 import { ReplayedEscrow } from "./escrow";
 import { ReplayedLicenses } from "./licenses";
+import { nothing } from "./reducer";
 import { ReplayedStaking } from "./staking";
 import { ReplayedWaterfall } from "./waterfall";
 
@@ -34,6 +35,7 @@ export class Replay {
   readonly committee: ReplayedCommittee;
 
   private readonly sources: Map<string, { contract: BaseContract; reducer: Record<string, Reduce> }>;
+  private readonly heard = new Set<Reduce>();
 
   /** @param licet Whose addresses and events it knows */
   constructor(licet: Licet, constants: Constants) {
@@ -53,7 +55,14 @@ export class Replay {
     const source = this.sources.get(log.address);
     if (source === undefined) return;
     const { name, args } = source.contract.interface.parseLog(log)!;
+    this.heard.add(source.reducer[name]);
     source.reducer[name](args as never, at);
+  }
+
+  /** The events that say something and never came. */
+  get unheard(): string[] {
+    const reductions = [...this.sources.values()].flatMap(({ reducer }) => Object.entries(reducer));
+    return reductions.filter(([, reduce]) => reduce !== nothing && !this.heard.has(reduce)).map(([name]) => name);
   }
 }
 
