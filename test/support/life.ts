@@ -359,7 +359,7 @@ const ACTS: Record<string, [weight: number, Act]> = {
       const isOfAsset = replay.licenses.termsOf(replay.escrow.accountOf(licenseId).planId).assetId === 1n;
       return escrow.changePlan(licenseId, chance.pick(isOfAsset ? [1, 2, 3, 4] : [6, 7, 7, 2]));
     }),
-    ],
+  ],
   addVoucherKey: [
     6,
     own(isForVouchers, (escrow, licenseId, { chance }) =>

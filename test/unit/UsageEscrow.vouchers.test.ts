@@ -369,7 +369,7 @@ describe("UsageEscrow", () => {
 
     describe("when a smart account owns the license", () => {
       /** A license of a smart account (ERC-1271) on the voucher road, and the account. */
-      const deploySmartOwner = async (contract: string, args: readonly unknown[]) => {
+      const deploySmartOwner = async (contract: string, args: unknown[]) => {
         const address = await (await hre.ethers.deployContract(contract, args)).getAddress();
         const account = await hre.ethers.getImpersonatedSigner(address);
         await setBalance(address, 10n ** 18n);
