@@ -67,7 +67,7 @@ abstract contract Buyers is Settlers {
         uint256 id = _licenseThat(_hasUpfront);
         if (!_hasUpfront(id) && _draw(8) != 0) return _settle(_draft(false));
         License storage license = ledger[id - 1];
-        uint256 releasableAt = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
+        uint256 releasableAt = license.upfrontReleasableAt;
         if (clock < releasableAt && !_isUpfrontReturned(id) && _draw(3) != 0) {
             _pass(releasableAt - clock - 1);
             _releaseUpfront(id);
@@ -234,6 +234,7 @@ abstract contract Buyers is Settlers {
         license.term = Model.firstTerm(terms, clock);
         if (terms.upfrontPrice > 0) {
             (license.upfront, license.upfrontPaidAt) = (terms.upfrontPrice, clock);
+            license.upfrontReleasableAt = clock + terms.holdPeriod;
             license.upfrontFeeBps = escrow.feeBps();
             upfronts += terms.upfrontPrice;
             flows.upfrontsPaid += terms.upfrontPrice;
@@ -251,7 +252,7 @@ abstract contract Buyers is Settlers {
     function _releaseUpfront(uint256 id) internal {
         License storage license = ledger[id - 1];
         uint256 price = license.upfront;
-        uint256 releasableAt = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
+        uint256 releasableAt = license.upfrontReleasableAt;
         bool isReturned = _isUpfrontReturned(id);
         Refusals memory refusals;
         _unless(refusals, price > 0, abi.encodeWithSelector(IUsageEscrow.UpfrontNone.selector, id));
@@ -272,7 +273,8 @@ abstract contract Buyers is Settlers {
             flows.upfrontsReleased += price;
             _payPublisher(license.plan, price, license.upfrontFeeBps);
         }
-        (license.upfront, license.upfrontPaidAt, license.upfrontFeeBps) = (0, 0, 0);
+        (license.upfront, license.upfrontPaidAt) = (0, 0);
+        (license.upfrontReleasableAt, license.upfrontFeeBps) = (0, 0);
     }
 
     function _payPublisher(uint256 plan, uint256 amount, uint256 feeBps) internal {
@@ -345,15 +347,19 @@ abstract contract Buyers is Settlers {
     }
 
     function _unlessEligible(Refusals memory refusals, uint256 operator, uint256 plan) internal view {
-        _unless(
-            refusals,
-            !refused[operator][plan],
-            abi.encodeWithSelector(IUsageEscrow.PlanNotServed.selector, operator, plan)
-        );
+        _unlessServed(refusals, operator, plan);
         _unless(
             refusals,
             clock >= pools[operator].jailedUntil,
             abi.encodeWithSelector(IUsageEscrow.OperatorInJail.selector, operator)
+        );
+    }
+
+    function _unlessServed(Refusals memory refusals, uint256 operator, uint256 plan) internal view {
+        _unless(
+            refusals,
+            !refused[operator][plan],
+            abi.encodeWithSelector(IUsageEscrow.PlanNotServed.selector, operator, plan)
         );
     }
 
@@ -388,8 +394,8 @@ abstract contract Buyers is Settlers {
     function _isUpfrontReturned(uint256 id) internal view returns (bool) {
         License storage license = ledger[id - 1];
         if (license.upfront == 0) return false;
-        uint256 end_ = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
-        return _isRecalled(license.plan, license.upfrontPaidAt + Model.NOTICE, end_ + Model.NOTICE);
+        uint256 start = license.upfrontPaidAt + Model.NOTICE;
+        return _isRecalled(license.plan, start, license.upfrontReleasableAt + Model.NOTICE);
     }
 
     function _isCrowded() internal view returns (bool) {

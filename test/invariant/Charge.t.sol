@@ -230,7 +230,9 @@ contract ChargeTest {
                 stoppedAt: uint40(license.stoppedAt),
                 isEnded: false,
                 endedAt: uint40(license.earlier.endsAt),
-                endedSpent: uint56(license.earlier.spent)
+                endedSpent: uint56(license.earlier.spent),
+                nextPlanId: PlanId.wrap(0),
+                formerPlanId: PlanId.wrap(0)
             });
     }
 

@@ -96,6 +96,11 @@ abstract contract Checks is Ledger {
             "2: an announced cap is another one"
         );
         require(
+            PlanId.unwrap(account.nextPlanId) == license.nextPlan &&
+                PlanId.unwrap(account.formerPlanId) == license.earlierPlan,
+            "2: a license goes over to another plan than its owner said, or came from another"
+        );
+        require(
             account.stoppedAt == license.stoppedAt && account.isEnded == license.ended,
             "2: a license was stopped at another time"
         );
@@ -119,6 +124,7 @@ abstract contract Checks is Ledger {
         require(
             upfront.amount == license.upfront &&
                 upfront.paidAt == license.upfrontPaidAt &&
+                upfront.releasableAt == license.upfrontReleasableAt &&
                 upfront.feeBps == license.upfrontFeeBps,
             "7: an upfront price isn't what was paid"
         );

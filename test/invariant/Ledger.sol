@@ -25,6 +25,7 @@ enum Count {
     Distributions,
     Withdrawals,
     Renewals,
+    PlanChanges,
     Closings,
     Sales,
     Recalls,
@@ -222,9 +223,18 @@ abstract contract Ledger is Market {
         return _assetOf(plan) == MODEL ? recalls : _noRecalls;
     }
 
+    /// @dev Of the plan of the term before the running one.
+    function _earlierMinimum(uint256 id) internal view returns (uint256) {
+        License storage license = ledger[id - 1];
+        uint256 plan = license.earlierPlan == 0 ? license.plan : license.earlierPlan;
+        return plans[plan - 1].minimumSpend;
+    }
+
     function _committed(uint256 id) internal view returns (uint256) {
         License storage license = ledger[id - 1];
-        return Model.committed(license, plans[license.plan - 1].minimumSpend, _recallsOf(license.plan));
+        uint256[] storage recalls_ = _recallsOf(license.plan);
+        uint256 minimum = plans[license.plan - 1].minimumSpend;
+        return Model.missing(license.earlier, _earlierMinimum(id), recalls_) + Model.missing(license.term, minimum, recalls_);
     }
 
     /// @dev A pool as of now.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-import {ILicenseRegistry} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {ILicenseRegistry, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
-import {OperatorId} from "../../contracts/types/Ids.sol";
+import {OperatorId, PlanId} from "../../contracts/types/Ids.sol";
 import {Buyers} from "./Buyers.sol";
 import {Count} from "./Ledger.sol";
-import {License, Model} from "./Model.sol";
+import {License, Model, Term} from "./Model.sol";
 import {Machine, Verb} from "./Statuses.sol";
 
 /// @title Licenses: capped, changed, sold, renewed, ended, emptied
@@ -64,6 +64,16 @@ abstract contract Licensees is Buyers {
             _pass(readyAt + 1 - clock);
         }
         _applyServiceChange(id);
+    }
+
+    /// @dev Mostly to a plan that it can go over to; now and then it is taken back.
+    function changePlan(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_isInUse);
+        License storage license = ledger[id - 1];
+        if (license.nextPlan != 0 && _draw(2) == 0) return _changePlan(id, license.plan);
+        uint256 plan = _anyPlan();
+        for (uint256 i; i < 6 && !_canFollow(license.plan, plan); ++i) plan = _anyPlan();
+        _changePlan(id, plan);
     }
 
     function setRenewal(uint256 seed) external attempt(seed) {
@@ -149,10 +159,10 @@ abstract contract Licensees is Buyers {
         uint256 id = _licenseThat(_isRenewable);
         if (!_isRenewable(id) && _draw(8) != 0) return _settle(_draft(false));
         License storage license = ledger[id - 1];
-        uint256 endsAt = license.term.endsAt;
+        uint256 endsAt = license.nextPlan == 0 ? license.term.endsAt : license.stoppedAt;
         if (clock < endsAt && _draw(8) != 0) _pass(endsAt - clock + (_draw(2) == 0 ? 0 : _draw(2 * EPOCH)));
         if (clock < endsAt + EPOCH && _draw(8) == 0) _pass(endsAt + EPOCH - clock);
-        uint256 minimum = plans[license.plan - 1].minimumSpend;
+        uint256 minimum = plans[(license.nextPlan == 0 ? license.plan : license.nextPlan) - 1].minimumSpend;
         uint256 taken = license.thawing + _committed(id) + minimum;
         if (taken > license.balance && _draw(4) != 0) _deposit(id, taken - license.balance);
         _renew(id, _draw(clock > endsAt + EPOCH ? 6 : 2) != 0 ? license.owner : _anybody());
@@ -244,6 +254,54 @@ abstract contract Licensees is Buyers {
         license.serviceReadyAt = readyAt;
     }
 
+    /// @dev For the end of the term that runs by time. Naming the present plan takes it back.
+    function _changePlan(uint256 id, uint256 plan) internal {
+        License storage license = ledger[id - 1];
+        bool isChanging = license.nextPlan != 0;
+        bool isBack = plan == license.plan;
+        Refusals memory refusals;
+        _unlessIn(refusals, id, IN_USE);
+        if (isBack) {
+            _unless(refusals, isChanging, abi.encodeWithSelector(IUsageEscrow.PlanChangeNone.selector, id));
+        } else {
+            _unlessSuccessor(refusals, id, plan);
+        }
+        bytes memory call = abi.encodeCall(escrow.changePlan, (_id(id), PlanId.wrap(uint32(plan))));
+        _doTo(id, isBack ? Verb.ChangePlan : Verb.Nothing, license.owner, call, refusals, "2: a change of plan");
+        if (refusals.count > 0) return;
+        // A change that is due stays due.
+        bool isDue = isChanging && clock >= license.stoppedAt;
+        if (isBack) (license.nextPlan, license.stoppedAt) = (0, 0);
+        else (license.nextPlan, license.stoppedAt) = (plan, isDue ? license.stoppedAt : _termEnd(id));
+        _requireAccount(id);
+    }
+
+    /// @dev Of the same asset, at no price at its door, with terms as long as use may still settle, served, and on sale.
+    function _unlessSuccessor(Refusals memory refusals, uint256 id, uint256 plan) private view {
+        License storage license = ledger[id - 1];
+        PlanTerms memory present = plans[license.plan - 1];
+        PlanTerms memory next = plans[plan - 1];
+        bytes4 selector = IUsageEscrow.PlanOfAnotherAsset.selector;
+        bool isSame = _assetOf(plan) == _assetOf(license.plan);
+        _unless(refusals, isSame, abi.encodeWithSelector(selector, plan, _assetOf(plan)));
+        selector = IUsageEscrow.PlanHasUpfrontPrice.selector;
+        _unless(refusals, next.upfrontPrice == 0, abi.encodeWithSelector(selector, plan, next.upfrontPrice));
+        selector = IUsageEscrow.TermTooShort.selector;
+        _unless(refusals, present.termPeriod >= WAIT, abi.encodeWithSelector(selector, present.termPeriod, WAIT));
+        _unless(refusals, next.termPeriod >= WAIT, abi.encodeWithSelector(selector, next.termPeriod, WAIT));
+        _unlessServed(refusals, license.operator, plan);
+        _unlessSold(refusals, plan, license.owner);
+    }
+
+    /// @dev The end of the term that runs by time; of a license that renews itself, an hour from now at the soonest.
+    function _termEnd(uint256 id) private view returns (uint256 endsAt) {
+        License storage license = ledger[id - 1];
+        PlanTerms memory terms = plans[license.plan - 1];
+        endsAt = license.term.endsAt;
+        if (!Model.renewsItself(terms)) return endsAt;
+        while (endsAt <= clock + Model.GRACE) endsAt += terms.termPeriod;
+    }
+
     function _setRenewal(uint256 id, bool renews) internal {
         License storage license = ledger[id - 1];
         Refusals memory refusals;
@@ -277,7 +335,7 @@ abstract contract Licensees is Buyers {
         );
         _doTo(id, Verb.Lock, license.owner, abi.encodeCall(escrow.lock, (_id(id))), refusals, "4: a lock");
         if (refusals.count > 0) return;
-        license.stoppedAt = clock + Model.GRACE;
+        _stop(license);
         license.movableAt = license.stoppedAt + WAIT;
         _announceService(license, 0, false, 0);
     }
@@ -325,7 +383,16 @@ abstract contract Licensees is Buyers {
         Refusals memory refusals;
         _unlessIn(refusals, id, IN_USE);
         _doTo(id, Verb.End, license.owner, abi.encodeCall(escrow.end, (_id(id))), refusals, "4: an end");
-        if (refusals.count == 0) (license.ended, license.stoppedAt) = (true, clock + Model.GRACE);
+        if (refusals.count > 0) return;
+        _stop(license);
+        license.ended = true;
+    }
+
+    /// @dev What was to go over to another plan by now has stopped already.
+    function _stop(License storage license) private {
+        uint256 at = clock + Model.GRACE;
+        license.stoppedAt = license.nextPlan == 0 ? at : _min(at, license.stoppedAt);
+        license.nextPlan = 0;
     }
 
     function _thaw(uint256 id, uint256 amount) internal {
@@ -375,44 +442,72 @@ abstract contract Licensees is Buyers {
     }
 
     /// @dev In time it goes on where the term ended; later it starts anew, and only for its owner. A term that still waits
-    /// beside it is closed first.
+    /// beside it is closed first. Where another plan was announced, the next term is under that one.
     function _renew(uint256 id, address sender) internal {
         License storage license = ledger[id - 1];
-        bool isInTime = clock <= license.term.endsAt + EPOCH;
-        uint256 start = isInTime ? license.term.endsAt : clock;
-        uint256 minimum = plans[license.plan - 1].minimumSpend;
-        uint256 due = _min(Model.missing(license.earlier, minimum, _recallsOf(license.plan)), license.balance);
-        uint256 taken = due + license.thawing + Model.missing(license.term, minimum, _recallsOf(license.plan));
-        Refusals memory refusals;
-        _unlessIn(refusals, id, LAPSED);
-        _unlessForSender(refusals, id, sender, isInTime, start);
-        if (license.earlier.open) _unlessClosable(refusals, id);
-        _unlessCovered(refusals, license.balance - _min(taken, license.balance), minimum);
+        PlanTerms memory next = plans[(license.nextPlan == 0 ? license.plan : license.nextPlan) - 1];
+        Term memory last = _lastTerm(id);
+        uint256 start = clock <= last.endsAt + EPOCH ? last.endsAt : clock;
+        uint256 due = _min(_missingEarlier(id), license.balance);
+        Refusals memory refusals = _renewalRefusals(id, sender, last, due);
+        if (license.nextPlan != 0) _watch(Machine.Plan, license.nextPlan);
         _doTo(id, Verb.Renew, sender, abi.encodeCall(escrow.renew, (_id(id))), refusals, "4: a renewal");
         if (refusals.count > 0) return;
         if (license.earlier.open) _bookClosing(id, due);
-        if (license.term.open) license.earlier = license.term;
-        license.term = Model.nextTerm(license.term, plans[license.plan - 1], start);
+        if (last.open) (license.earlier, license.earlierPlan) = (last, license.nextPlan == 0 ? 0 : license.plan);
+        if (license.nextPlan != 0) _goOver(license);
+        license.term = Model.nextTerm(last, next, start);
+        _requireAccount(id);
         require(_committed(id) + license.thawing <= license.balance, "4: a renewal took what is on its way out");
         _count(Count.Renewals);
     }
 
     /// @dev A renewal is everybody's in time, unless a recall takes effect in either term, and its owner's at any time.
-    function _unlessForSender(
-        Refusals memory refusals,
+    function _renewalRefusals(
         uint256 id,
         address sender,
-        bool isInTime,
-        uint256 start
-    ) private view {
+        Term memory last,
+        uint256 due
+    ) private view returns (Refusals memory refusals) {
         License storage license = ledger[id - 1];
-        uint256 stop = start + plans[license.plan - 1].termPeriod;
-        bool isForAll = isInTime && !_isRecalled(license.plan, license.term.startedAt, stop);
+        PlanTerms memory next = plans[(license.nextPlan == 0 ? license.plan : license.nextPlan) - 1];
+        bool isForAll =
+            clock <= last.endsAt + EPOCH &&
+                !_isRecalled(license.plan, last.startedAt, last.endsAt + next.termPeriod);
+        _unlessIn(refusals, id, LAPSED);
         _unless(
             refusals,
             isForAll || sender == license.owner,
             abi.encodeWithSelector(IUsageEscrow.RenewalForOwner.selector, id)
         );
+        if (license.earlier.open) _unlessClosable(refusals, id);
+        uint256 minimum = plans[license.plan - 1].minimumSpend;
+        uint256 taken = due + license.thawing + Model.missing(last, minimum, _recallsOf(license.plan));
+        _unlessCovered(refusals, license.balance - _min(taken, license.balance), next.minimumSpend);
+        if (license.nextPlan == 0) return refusals;
+        _unlessServed(refusals, license.operator, license.nextPlan);
+        _unlessSold(refusals, license.nextPlan, license.owner);
+    }
+
+    /// @dev The last term under the present plan: of one that renews itself, maybe one that the account doesn't know of yet.
+    function _lastTerm(uint256 id) private view returns (Term memory term) {
+        License storage license = ledger[id - 1];
+        term = license.term;
+        if (license.nextPlan == 0) return term;
+        PlanTerms memory terms = plans[license.plan - 1];
+        while (term.endsAt < license.stoppedAt) term = Model.nextTerm(term, terms, term.endsAt);
+    }
+
+    function _missingEarlier(uint256 id) private view returns (uint256) {
+        License storage license = ledger[id - 1];
+        return Model.missing(license.earlier, _earlierMinimum(id), _recallsOf(license.plan));
+    }
+
+    function _goOver(License storage license) private {
+        ++sales[license.nextPlan].sold;
+        _see(Machine.Plan, license.nextPlan, Verb.Buy);
+        (license.plan, license.nextPlan, license.stoppedAt) = (license.nextPlan, 0, 0);
+        _count(Count.PlanChanges);
     }
 
     /// @dev What is missing to the minimum, as far as the balance goes, is the publisher's, less the protocol's fee.
@@ -421,14 +516,19 @@ abstract contract Licensees is Buyers {
         uint256 minimum = plans[license.plan - 1].minimumSpend;
         bool isEarlier = license.earlier.open;
         Refusals memory refusals;
-        _unless(refusals, minimum > 0, abi.encodeWithSelector(IUsageEscrow.MinimumNone.selector, id));
+        _unless(
+            refusals,
+            minimum > 0 || isEarlier,
+            abi.encodeWithSelector(IUsageEscrow.MinimumNone.selector, id)
+        );
         _unless(
             refusals,
             isEarlier || license.term.open,
             abi.encodeWithSelector(IUsageEscrow.TermClosedBefore.selector, id)
         );
         _unlessClosable(refusals, id);
-        uint256 due = Model.missing(isEarlier ? license.earlier : license.term, minimum, _recallsOf(license.plan));
+        uint256 due =
+            isEarlier ? _missingEarlier(id) : Model.missing(license.term, minimum, _recallsOf(license.plan));
         due = _min(due, license.balance);
         bytes memory call = abi.encodeCall(escrow.closeTerm, (_id(id)));
         bytes memory result = _doTo(id, Verb.CloseTerm, _anybody(), call, refusals, "2: a closing");
@@ -444,7 +544,7 @@ abstract contract Licensees is Buyers {
         balances -= due;
         flows.closed += due;
         _payPublisher(license.plan, due, escrow.feeBps());
-        if (license.earlier.open) delete license.earlier;
+        if (license.earlier.open) (license.earlier, license.earlierPlan) = (_noTerm(), 0);
         else license.term.open = false;
         _count(Count.Closings);
     }
@@ -498,14 +598,24 @@ abstract contract Licensees is Buyers {
         return plans[ledger[id - 1].plan - 1].minimumSpend > 0;
     }
 
+    function _canFollow(uint256 plan, uint256 next) private view returns (bool) {
+        PlanTerms storage terms = plans[next - 1];
+        bool isLong = terms.termPeriod >= WAIT && plans[plan - 1].termPeriod >= WAIT;
+        return plan != next && isLong && _assetOf(plan) == _assetOf(next) && terms.upfrontPrice == 0;
+    }
+
+    function _noTerm() private pure returns (Term memory term) {}
+
     function _isRenewable(uint256 id) internal view returns (bool) {
         License storage license = ledger[id - 1];
-        return _hasMinimum(id) && plans[license.plan - 1].renewable && license.renews && _isInUse(id);
+        bool renews = license.nextPlan != 0 || (_hasMinimum(id) && plans[license.plan - 1].renewable);
+        return renews && license.renews && _isInUse(id);
     }
 
     function _isClosable(uint256 id) internal view returns (bool) {
         License storage license = ledger[id - 1];
         bool isOpen = license.earlier.open || license.term.open;
-        return _hasMinimum(id) && isOpen && Model.closableAt(license) < clock + WAIT;
+        bool isOwed = _hasMinimum(id) || license.earlier.open;
+        return isOwed && isOpen && Model.closableAt(license) < clock + WAIT;
     }
 }

@@ -217,6 +217,7 @@ abstract contract Market {
         _restrict(address(escrow), GOVERNOR_ROLE, escrow.setFee.selector, escrow.raiseDepositCeiling.selector);
         _restrict(address(escrow), GUARDIAN_ROLE, escrow.pause.selector, escrow.unpause.selector);
         _restrict(address(licenses), ESCROW_ROLE, licenses.mint.selector, licenses.setMovable.selector);
+        _restrict(address(licenses), ESCROW_ROLE, licenses.changePlan.selector, licenses.changePlan.selector);
         _restrict(address(staking), ESCROW_ROLE, staking.charge.selector, staking.release.selector);
         _restrict(address(staking), ESCROW_ROLE, staking.addIncome.selector, staking.addIncome.selector);
         _restrict(address(staking), SLASHER_ROLE, staking.slash.selector, staking.slash.selector);
@@ -244,7 +245,7 @@ abstract contract Market {
         }
 
         // Renews, has no cap of its own, an uneven split, and may be sold.
-        PlanTerms memory terms = _terms(committee, 2 days, true, 0);
+        PlanTerms memory terms = _terms(committee, 4 days, true, 0);
         (terms.holdPeriod, terms.transferable) = (3 days, true);
         (terms.publisherBps, terms.attestorBps) = (3_033, 217);
         _create(terms);

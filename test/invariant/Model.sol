@@ -28,15 +28,19 @@ struct License {
     bool renews;
     /// The running term, or the one that ran last.
     Term term;
-    /// The one before, while nobody has closed it.
+    /// The one before, while nobody has closed it, and its plan, if that is another one; else 0.
     Term earlier;
-    /// From when on its use isn't charged, for a transfer or for ever; 0 is never.
+    uint256 earlierPlan;
+    /// The plan that it goes over to when it stops; 0 is none.
+    uint256 nextPlan;
+    /// From when on its use isn't charged: for a transfer, for ever, or until it goes over to another plan; 0 is never.
     uint256 stoppedAt;
     bool ended;
     /// After when it may be transferred; 0 is never.
     uint256 movableAt;
     uint256 upfront;
     uint256 upfrontPaidAt;
+    uint256 upfrontReleasableAt;
     uint256 upfrontFeeBps;
 }
 
@@ -189,19 +193,20 @@ library Model {
         Claim memory claim,
         Usage memory usage
     ) internal pure returns (License memory, uint256 amount, EntryStatus status) {
-        if (!license.bought) return (license, 0, EntryStatus.UnknownLicense);
-        if (license.plan != claim.plan) return (license, 0, EntryStatus.WrongPlan);
-        if (license.operator != claim.operator) return (license, 0, EntryStatus.WrongOperator);
-        if (license.onVoucherRoad) return (license, 0, EntryStatus.WrongRoad);
+        status = mismatch(license, claim);
+        if (status != EntryStatus.Charged) return (license, 0, status);
         if (license.stoppedAt != 0 && claim.epochStart >= license.stoppedAt) return (license, 0, EntryStatus.Stopped);
 
         bool isEarlier = license.earlier.open && claim.epochStart < license.earlier.endsAt;
+        // The first term of all, or under another plan, takes the epoch in which it began.
+        bool isFirst = isEarlier && license.earlierPlan != 0 && license.plan == claim.plan;
+        isEarlier = isEarlier && !isFirst;
         Term memory term = isEarlier ? license.earlier : license.term;
+        isFirst = isFirst || term.number == 0;
         if (claim.epochStart >= term.endsAt && !renewsItself(terms)) {
             return (license, 0, EntryStatus.TermNotRunning);
         }
-        // The first term takes the epoch in which the license was bought.
-        bool began = term.number == 0 ? claim.epochEnd > term.startedAt : claim.epochStart >= term.startedAt;
+        bool began = isFirst ? claim.epochEnd > term.startedAt : claim.epochStart >= term.startedAt;
         if (!began) return (license, 0, EntryStatus.TermNotRunning);
         while (claim.epochStart >= term.endsAt) term = nextTerm(term, terms, term.endsAt);
 
@@ -226,6 +231,19 @@ library Model {
         return (license, amount, status);
     }
 
+    /// @dev Why a license isn't the batch's to charge, if it isn't: use before it went over to another plan is under the former.
+    function mismatch(License memory license, Claim memory claim) internal pure returns (EntryStatus) {
+        if (!license.bought) return EntryStatus.UnknownLicense;
+        bool isFormer =
+            license.earlier.open && license.earlierPlan != 0 && claim.epochStart < license.earlier.endsAt;
+        bool isOther = license.operator != claim.operator || license.onVoucherRoad;
+        bool isPresent = license.plan == claim.plan && !isOther;
+        uint256 plan = isFormer && !isPresent ? license.earlierPlan : license.plan;
+        if (plan != claim.plan) return EntryStatus.WrongPlan;
+        if (license.operator != claim.operator) return EntryStatus.WrongOperator;
+        return license.onVoucherRoad ? EntryStatus.WrongRoad : EntryStatus.Charged;
+    }
+
     /// @dev The license after a voucher, what was charged and why not more. Where nothing is charged, nothing changes.
     function redeem(
         License memory license,
@@ -233,11 +251,16 @@ library Model {
         Demand memory demand
     ) internal pure returns (License memory, uint256 amount, VoucherStatus status) {
         if (!license.bought) return (license, 0, VoucherStatus.UnknownLicense);
-        if (license.plan != demand.plan) return (license, 0, VoucherStatus.WrongPlan);
-        if (license.operator != demand.operator) return (license, 0, VoucherStatus.WrongOperator);
-        if (!license.onVoucherRoad) return (license, 0, VoucherStatus.WrongRoad);
         Term memory term;
-        (term, status) = _termOf(license, terms, demand);
+        if (_isFormer(license, demand)) {
+            term = license.earlier;
+            if (demand.time >= term.endsAt + WAIT) return (license, 0, VoucherStatus.TermClosed);
+        } else {
+            if (license.plan != demand.plan) return (license, 0, VoucherStatus.WrongPlan);
+            if (license.operator != demand.operator) return (license, 0, VoucherStatus.WrongOperator);
+            if (!license.onVoucherRoad) return (license, 0, VoucherStatus.WrongRoad);
+            (term, status) = _termOf(license, terms, demand);
+        }
         if (status != VoucherStatus.Charged) return (license, 0, status);
         if (demand.spent <= term.spent) return (license, 0, VoucherStatus.NothingDue);
         if (demand.keyStatus != VoucherStatus.Charged) return (license, 0, demand.keyStatus);
@@ -258,17 +281,26 @@ library Model {
         return (license, amount, status);
     }
 
+    /// @dev Whether a voucher is for the last term under the plan that a license has left.
+    function _isFormer(License memory license, Demand memory demand) private pure returns (bool) {
+        bool isTerm = license.earlier.open && license.earlierPlan != 0 && demand.term + 1 == license.term.number;
+        bool isParty = license.operator == demand.operator && license.onVoucherRoad;
+        return isTerm && isParty && license.earlierPlan == demand.plan;
+    }
+
     /// @dev The term that a voucher names, if that can be claimed: the status is Charged then.
     function _termOf(
         License memory license,
         PlanTerms memory terms,
         Demand memory demand
     ) private pure returns (Term memory term, VoucherStatus status) {
-        bool isLocked = license.stoppedAt != 0 && !license.ended;
+        bool isLocked = license.stoppedAt != 0 && !license.ended && license.nextPlan == 0;
         if (isLocked && demand.time > license.stoppedAt + WAIT) return (term, VoucherStatus.Stopped);
         term = license.term;
         if (demand.term < term.number) {
-            bool isEarlier = license.earlier.open && license.earlier.number == demand.term;
+            bool isOther = license.earlier.open && license.earlierPlan != 0 && demand.term + 1 == term.number;
+            if (isOther) return (term, VoucherStatus.WrongPlan);
+            bool isEarlier = license.earlierPlan == 0 && license.earlier.open && license.earlier.number == demand.term;
             return (license.earlier, isEarlier ? VoucherStatus.Charged : VoucherStatus.TermClosed);
         }
         bool canRenew = renewsItself(terms);
@@ -299,16 +331,6 @@ library Model {
         return minimum - term.spent;
     }
 
-    /// @dev What a withdrawal must leave.
-    function committed(
-        License storage license,
-        uint256 minimum,
-        uint256[] storage recalls
-    ) internal view returns (uint256) {
-        if (minimum == 0) return 0;
-        return missing(license.earlier, minimum, recalls) + missing(license.term, minimum, recalls);
-    }
-
     /// @dev After when the oldest open term may be closed: no use of it can settle any more.
     function closableAt(License storage license) internal view returns (uint256) {
         if (license.earlier.open) return license.earlier.endsAt + WAIT;
@@ -317,12 +339,17 @@ library Model {
     }
 
     /// @dev docs/states.md in words.
+    /// @param owesEarlier Whether the term before was under another plan, with a minimum, and isn't closed
     function statusOf(
         License storage license,
         PlanTerms storage terms,
+        bool owesEarlier,
         uint256 time
     ) internal view returns (LicenseStatus) {
-        if (license.stoppedAt != 0 && !license.ended) {
+        if (license.nextPlan != 0) {
+            if (time < license.stoppedAt) return LicenseStatus.Running;
+            if (license.renews) return LicenseStatus.Lapsed;
+        } else if (license.stoppedAt != 0 && !license.ended) {
             bool isMovable = license.movableAt != 0 && time > license.movableAt;
             return isMovable ? LicenseStatus.Movable : LicenseStatus.Locked;
         }
@@ -337,7 +364,7 @@ library Model {
         }
         uint256 lastUse = license.term.endsAt;
         if (license.ended && (renewsWithUse || license.stoppedAt < lastUse)) lastUse = license.stoppedAt;
-        return time > lastUse + WAIT ? LicenseStatus.Closed : LicenseStatus.Ended;
+        return time > lastUse + WAIT && !owesEarlier ? LicenseStatus.Closed : LicenseStatus.Ended;
     }
 
     /// @dev Bps of the gross to all but the operator, who gets the rest; a bonus is half of the fee.

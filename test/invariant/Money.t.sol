@@ -111,7 +111,7 @@ contract Campaign is Sybils {
             " % landed and the others were refused as foreseen; "
         );
         say(string.concat(line, VM.toString(attacks), " attacks, all of them refused"));
-        string[16] memory names = _names();
+        string[17] memory names = _names();
         line = "";
         for (uint256 i; i < names.length; ++i) {
             uint256 sum = sums[uint256(Count.Settlements) + i];
@@ -121,7 +121,7 @@ contract Campaign is Sybils {
     }
 
     /// @dev Of what is counted, but for what came of the calls.
-    function _names() private pure returns (string[16] memory) {
+    function _names() private pure returns (string[17] memory) {
         return
             [
                 "settlements",
@@ -133,6 +133,7 @@ contract Campaign is Sybils {
                 "distributions",
                 "withdrawals",
                 "renewals",
+            "changes of plan",
                 "closings",
                 "sales of licenses",
                 "recalls",
@@ -164,11 +165,11 @@ contract Campaign is Sybils {
         for (uint256 i = 1; i <= ledger.length; ++i) {
             License storage license = ledger[i - 1];
             if (license.upfront > 0) {
-                uint256 due = license.upfrontPaidAt + plans[license.plan - 1].holdPeriod;
+                uint256 due = license.upfrontReleasableAt;
                 if (clock < due) _pass(due - clock);
                 _releaseUpfront(i);
             }
-            if (_hasMinimum(i) && license.earlier.open) _closeTerm(i);
+            if (license.earlier.open) _closeTerm(i);
             if (_hasMinimum(i) && license.term.open) _closeTerm(i);
             _thaw(i, license.balance);
         }
@@ -258,7 +259,7 @@ contract Campaign is Sybils {
 
 /// @title The market under random calls from everybody
 contract MoneyTest {
-    uint256 internal constant COUNT = 102;
+    uint256 internal constant COUNT = 105;
 
     Campaign private _campaign;
 
@@ -292,7 +293,9 @@ contract MoneyTest {
 
     /// @dev Who is named several times is called as much more often.
     function _selectors() private pure returns (bytes4[] memory selectors) {
-        bytes4[25] memory licensees = [
+        bytes4[27] memory licensees = [
+            Licensees.changePlan.selector,
+            Licensees.changePlan.selector,
             Vouchers.addVoucherKey.selector,
             Vouchers.revokeVoucherKey.selector,
             Vouchers.settleVouchers.selector,
@@ -319,12 +322,13 @@ contract MoneyTest {
             Licensees.renew.selector,
             Licensees.closeTerm.selector
         ];
-        bytes4[16] memory settlers = [
+        bytes4[17] memory settlers = [
             Settlers.settle.selector,
             Settlers.settle.selector,
             Settlers.settle.selector,
             Settlers.settlePart.selector,
             Settlers.settleLate.selector,
+            Settlers.settleBeside.selector,
             Settlers.serveBadly.selector,
             Settlers.release.selector,
             Settlers.release.selector,
@@ -405,11 +409,11 @@ contract MoneyTest {
             Sybils.joinJustInTime.selector
         ];
         selectors = new bytes4[](COUNT);
-        for (uint256 i; i < 25; ++i) selectors[_place(i)] = licensees[i];
-        for (uint256 i; i < 16; ++i) selectors[_place(25 + i)] = settlers[i];
-        for (uint256 i; i < 26; ++i) selectors[_place(41 + i)] = others[i];
-        for (uint256 i; i < 29; ++i) selectors[_place(67 + i)] = attackers[i];
-        for (uint256 i; i < 6; ++i) selectors[_place(96 + i)] = more[i];
+        for (uint256 i; i < 27; ++i) selectors[_place(i)] = licensees[i];
+        for (uint256 i; i < 17; ++i) selectors[_place(27 + i)] = settlers[i];
+        for (uint256 i; i < 26; ++i) selectors[_place(44 + i)] = others[i];
+        for (uint256 i; i < 29; ++i) selectors[_place(70 + i)] = attackers[i];
+        for (uint256 i; i < 6; ++i) selectors[_place(99 + i)] = more[i];
     }
 
     /// @dev Where one of them stands: forge draws places.

@@ -15,7 +15,7 @@ import {
 import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
 import {Attestors} from "./Attestors.sol";
 import {Count} from "./Ledger.sol";
-import {Claim, License, Model, Shares, Usage} from "./Model.sol";
+import {Claim, License, Model, Shares, Term, Usage} from "./Model.sol";
 import {Pool, StakeModel} from "./StakeModel.sol";
 import {Machine, Verb} from "./Statuses.sol";
 
@@ -61,6 +61,22 @@ abstract contract Settlers is Attestors {
         Draft memory draft = _draft(false);
         _pass(draft.header.epochEnd + WINDOW - clock - (_draw(2) == 0 ? 0 : _draw(60)));
         _settle(draft);
+    }
+
+    /// @dev Use about the end of a term, once the next one has begun; maybe under another plan.
+    function settleBeside(uint256 seed) external attempt(seed) {
+        uint256 id = _licenseThat(_hasEarlier);
+        License storage license = ledger[id - 1];
+        uint256 endedAt = license.earlier.endsAt;
+        if (!_hasEarlier(id) || clock > endedAt + WINDOW) return _settle(_draft(true));
+        uint256 plan = license.earlierPlan != 0 && _draw(3) != 0 ? license.earlierPlan : license.plan;
+        uint256 start = endedAt - _draw(6 hours) - (_draw(4) == 0 ? 0 : 1);
+        uint256 end = _min(start + 1 + _draw(12 hours), clock);
+        if (end > start) _chargeUnder(plan, id, license.operator, start, end, 10_000);
+    }
+
+    function _hasEarlier(uint256 id) internal view returns (bool) {
+        return ledger[id - 1].earlier.open;
     }
 
     /// @dev An operator below its plan's levels for some days in a row.
@@ -218,15 +234,16 @@ abstract contract Settlers is Attestors {
     ) private view {
         require(amount <= before.balance, "2: a license was charged beyond its balance");
         if (amount == 0) return;
-        PlanTerms memory terms = plans[before.plan - 1];
-        uint256 most = after_.term.spent > after_.earlier.spent ? after_.term.spent : after_.earlier.spent;
-        require(terms.cap == 0 || most <= terms.cap, "2: a license was charged beyond its plan's cap");
-        uint256 own = Model.capOf(before.capCode);
-        bool isWithin = header.epochStart < before.earlier.endsAt || after_.term.spent <= own;
-        require(isWithin, "2: a license was charged beyond its owner's cap");
-        require(terms.renewable || after_.term.number == 0, "2: a license was charged beyond its term");
+        PlanTerms memory terms = plans[PlanId.unwrap(header.planId) - 1];
+        bool isEarlier = after_.earlier.spent != before.earlier.spent;
+        Term memory term = isEarlier ? after_.earlier : after_.term;
+        require(terms.cap == 0 || term.spent <= terms.cap, "2: a license was charged beyond its plan's cap");
+        require(term.spent <= Model.capOf(before.capCode), "2: a license was charged beyond its owner's cap");
+        bool isWithin = header.epochStart < term.endsAt && header.epochEnd > term.startedAt;
+        require(isWithin, "2: a license was charged beyond its term");
         require(before.operator == OperatorId.unwrap(header.operatorId), "2: another operator charged a license");
-        require(before.plan == PlanId.unwrap(header.planId), "2: another plan's batch charged a license");
+        uint256 plan = isEarlier && before.earlierPlan != 0 ? before.earlierPlan : before.plan;
+        require(plan == PlanId.unwrap(header.planId), "2: another plan's batch charged a license");
         require(!before.onVoucherRoad, "2: a batch charged a license that is on the voucher road");
         bool isBeforeStop = before.stoppedAt == 0 || header.epochStart < before.stoppedAt;
         require(isBeforeStop, "2: a license was charged for use after a lock or an end");
@@ -414,7 +431,17 @@ abstract contract Settlers is Attestors {
 
     /// @dev A batch of an operator that charges one license a dollar, if its lane isn't past that epoch.
     function _chargeOne(uint256 id, uint256 operator, uint256 start, uint256 end, uint16 availabilityBps) internal {
-        uint256 plan = ledger[id - 1].plan;
+        _chargeUnder(ledger[id - 1].plan, id, operator, start, end, availabilityBps);
+    }
+
+    function _chargeUnder(
+        uint256 plan,
+        uint256 id,
+        uint256 operator,
+        uint256 start,
+        uint256 end,
+        uint16 availabilityBps
+    ) private {
         uint256 version = _anyVersion(plan);
         Lane memory lane = lanes[_laneKey(operator, plan, version)];
         if (lane.epochEnd > start || clock > end + WINDOW) return;

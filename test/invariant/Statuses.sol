@@ -8,7 +8,7 @@ import {OperatorStatus} from "../../contracts/interfaces/IPerformanceStaking.sol
 import {BatchStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {OperatorId, PlanId} from "../../contracts/types/Ids.sol";
 import {Checks} from "./Checks.sol";
-import {Model} from "./Model.sol";
+import {License, Model} from "./Model.sol";
 import {Pool, StakeModel} from "./StakeModel.sol";
 
 enum Machine {
@@ -36,6 +36,7 @@ enum Verb {
     Transfer,
     End,
     SetRenewal,
+    ChangePlan,
     Renew,
     CloseTerm,
     Settle,
@@ -136,7 +137,9 @@ abstract contract Statuses is Checks {
 
     function _licenseStatus(uint256 id) internal view returns (LicenseStatus) {
         if (id > ledger.length) return LicenseStatus.None;
-        return Model.statusOf(ledger[id - 1], plans[ledger[id - 1].plan - 1], clock);
+        License storage license = ledger[id - 1];
+        bool owesEarlier = license.earlierPlan != 0 && _earlierMinimum(id) > 0;
+        return Model.statusOf(license, plans[license.plan - 1], owesEarlier, clock);
     }
 
     function _batchStatus(uint256 i) internal view returns (BatchStatus) {
@@ -208,6 +211,7 @@ abstract contract Statuses is Checks {
         if (verb == Verb.Transfer) return from == LicenseStatus.Movable && to == LicenseStatus.Locked;
         if (verb == Verb.Renew) return from == LicenseStatus.Lapsed && to == LicenseStatus.Running;
         if (verb == Verb.SetRenewal) return from == LicenseStatus.Lapsed && isOver;
+        if (verb == Verb.ChangePlan) return from == LicenseStatus.Lapsed && (isOver || to == LicenseStatus.Running);
         if (verb == Verb.End) {
             return
                 (isInUse && to == LicenseStatus.Ended) || (from == LicenseStatus.Lapsed && to == LicenseStatus.Closed);

@@ -197,7 +197,7 @@ abstract contract Trespassers is Forgers {
             abi.encodeCall(escrow.end, (_id(id))),
             abi.encodeCall(escrow.addVoucherKey, (_id(id), _keyBytes(0), uint56(USD))),
             abi.encodeCall(escrow.revokeVoucherKey, (_id(id), _keyBytes(0))),
-            abi.encodeCall(escrow.thaw, (_id(id), 0))
+            abi.encodeCall(escrow.changePlan, (_id(id), PlanId.wrap(1)))
         ];
         bytes memory refusal = abi.encodeWithSelector(IUsageEscrow.CallerNotOwner.selector, id, stranger);
         _mustRefuse(stranger, address(escrow), calls[_draw(12)], refusal, rule);

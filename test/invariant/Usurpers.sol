@@ -218,12 +218,13 @@ abstract contract Usurpers is Trespassers {
             return (address(escrow), calls[usurper == GUARDIAN ? 4 * _draw(2) : _draw(5)]);
         }
         if (kind == 1) {
-            bytes[3] memory calls = [
+            bytes[4] memory calls = [
+                abi.encodeCall(licenses.changePlan, (_id(_anyLicense()), PlanId.wrap(1))),
                 abi.encodeCall(licenses.mint, (usurper, PlanId.wrap(1))),
                 abi.encodeCall(licenses.setMovable, (_id(_anyLicense()), 1)),
                 abi.encodeCall(IAccessManaged.setAuthority, (usurper))
             ];
-            return (address(licenses), calls[_draw(3)]);
+            return (address(licenses), calls[_draw(4)]);
         }
         if (kind == 2) {
             bytes[2] memory calls = [

@@ -219,6 +219,8 @@ abstract contract Vouchers is Licensees {
     function _anyVouchers() internal returns (Voucher[] memory batch) {
         uint256 first = _licenseThat(_isOnVoucherRoad);
         (uint256 operator, uint256 plan) = (ledger[first - 1].operator, ledger[first - 1].plan);
+        uint256 former = ledger[first - 1].earlierPlan;
+        if (former != 0 && _draw(2) == 0) plan = former;
         if (_draw(16) == 0) operator = 3 - operator;
         if (_draw(16) == 0) plan = _anyPlan();
         batch = new Voucher[](MOST_VOUCHERS);
