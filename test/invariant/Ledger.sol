@@ -234,7 +234,9 @@ abstract contract Ledger is Market {
         License storage license = ledger[id - 1];
         uint256[] storage recalls_ = _recallsOf(license.plan);
         uint256 minimum = plans[license.plan - 1].minimumSpend;
-        return Model.missing(license.earlier, _earlierMinimum(id), recalls_) + Model.missing(license.term, minimum, recalls_);
+        return
+            Model.missing(license.earlier, _earlierMinimum(id), recalls_) +
+            Model.missing(license.term, minimum, recalls_);
     }
 
     /// @dev A pool as of now.

@@ -472,8 +472,7 @@ abstract contract Licensees is Buyers {
         License storage license = ledger[id - 1];
         PlanTerms memory next = plans[(license.nextPlan == 0 ? license.plan : license.nextPlan) - 1];
         bool isForAll =
-            clock <= last.endsAt + EPOCH &&
-                !_isRecalled(license.plan, last.startedAt, last.endsAt + next.termPeriod);
+            clock <= last.endsAt + EPOCH && !_isRecalled(license.plan, last.startedAt, last.endsAt + next.termPeriod);
         _unlessIn(refusals, id, LAPSED);
         _unless(
             refusals,
@@ -516,19 +515,14 @@ abstract contract Licensees is Buyers {
         uint256 minimum = plans[license.plan - 1].minimumSpend;
         bool isEarlier = license.earlier.open;
         Refusals memory refusals;
-        _unless(
-            refusals,
-            minimum > 0 || isEarlier,
-            abi.encodeWithSelector(IUsageEscrow.MinimumNone.selector, id)
-        );
+        _unless(refusals, minimum > 0 || isEarlier, abi.encodeWithSelector(IUsageEscrow.MinimumNone.selector, id));
         _unless(
             refusals,
             isEarlier || license.term.open,
             abi.encodeWithSelector(IUsageEscrow.TermClosedBefore.selector, id)
         );
         _unlessClosable(refusals, id);
-        uint256 due =
-            isEarlier ? _missingEarlier(id) : Model.missing(license.term, minimum, _recallsOf(license.plan));
+        uint256 due = isEarlier ? _missingEarlier(id) : Model.missing(license.term, minimum, _recallsOf(license.plan));
         due = _min(due, license.balance);
         bytes memory call = abi.encodeCall(escrow.closeTerm, (_id(id)));
         bytes memory result = _doTo(id, Verb.CloseTerm, _anybody(), call, refusals, "2: a closing");

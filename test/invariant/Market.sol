@@ -432,6 +432,18 @@ abstract contract Market {
         timelock.schedule(target, 0, act, 0, salt, delay);
     }
 
+    function _mustRefuse(
+        address sender,
+        address target,
+        bytes memory call,
+        bytes memory refusal,
+        string memory rule
+    ) internal {
+        VM.prank(sender);
+        (bool landed, bytes memory reason) = target.call(call);
+        require(!landed && keccak256(reason) == keccak256(refusal), rule);
+    }
+
     /// @dev A purchase for whatever it costs.
     function _purchase(
         PlanId plan,

@@ -234,8 +234,7 @@ library Model {
     /// @dev Why a license isn't the batch's to charge, if it isn't: use before it went over to another plan is under the former.
     function mismatch(License memory license, Claim memory claim) internal pure returns (EntryStatus) {
         if (!license.bought) return EntryStatus.UnknownLicense;
-        bool isFormer =
-            license.earlier.open && license.earlierPlan != 0 && claim.epochStart < license.earlier.endsAt;
+        bool isFormer = license.earlier.open && license.earlierPlan != 0 && claim.epochStart < license.earlier.endsAt;
         bool isOther = license.operator != claim.operator || license.onVoucherRoad;
         bool isPresent = license.plan == claim.plan && !isOther;
         uint256 plan = isFormer && !isPresent ? license.earlierPlan : license.plan;

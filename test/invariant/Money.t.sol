@@ -133,7 +133,7 @@ contract Campaign is Sybils {
                 "distributions",
                 "withdrawals",
                 "renewals",
-            "changes of plan",
+                "changes of plan",
                 "closings",
                 "sales of licenses",
                 "recalls",

@@ -96,18 +96,6 @@ abstract contract Stage is Statuses {
         return _do(sender, target, call, none, act);
     }
 
-    function _mustRefuse(
-        address sender,
-        address target,
-        bytes memory call,
-        bytes memory refusal,
-        string memory rule
-    ) internal {
-        VM.prank(sender);
-        (bool landed, bytes memory reason) = target.call(call);
-        require(!landed && keccak256(reason) == keccak256(refusal), rule);
-    }
-
     /// @dev As `_mustRefuse`, for any of several reasons.
     function _mustRefuseFor(
         address sender,
