@@ -336,7 +336,7 @@ abstract contract Licensees is Buyers {
         _doTo(id, Verb.Lock, license.owner, abi.encodeCall(escrow.lock, (_id(id))), refusals, "4: a lock");
         if (refusals.count > 0) return;
         _stop(license);
-        license.movableAt = license.stoppedAt + WAIT;
+        license.movableAt = clock + Model.GRACE + WAIT;
         _announceService(license, 0, false, 0);
     }
 
