@@ -98,7 +98,7 @@ abstract contract Payees is Publishers {
         donations[holder] += amount;
     }
 
-    /// @dev Into the pool, where it vests, or to the operator's owner, if nothing is active there.
+    /// @dev Into the pool, where no more vests at a time than is active; the rest is the operator's owner's.
     function _payPool(uint256 operator) internal {
         Pool storage pool = pools[operator];
         Refusals memory refusals;
@@ -110,13 +110,14 @@ abstract contract Payees is Publishers {
         require(abi.decode(result, (uint256)) == due, "7: a pool was paid more or less than was due");
         Pool memory after_ = _vested(operator);
         after_.income = 0;
-        if (after_.active == 0 || !StakeModel.hasRoom(after_)) {
-            proceeds[operatorOwners[operator - 1]] += due;
-        } else {
-            after_ = StakeModel.withIncome(after_, due, clock);
-            after_.shortfall -= _min(after_.shortfall, due);
+        uint256 vesting;
+        if (StakeModel.hasRoom(after_) && after_.active > after_.unvested) {
+            vesting = _min(due, after_.active - after_.unvested);
+            after_ = StakeModel.withIncome(after_, vesting, clock);
+            after_.shortfall -= _min(after_.shortfall, vesting);
         }
         pools[operator] = after_;
+        proceeds[operatorOwners[operator - 1]] += due - vesting;
         flows.poolsPaid += due;
         _requirePool(operator);
     }

@@ -331,10 +331,12 @@ abstract contract Settlers is Attestors {
         _payFee(shares.fee);
         uncollected += shares.attestor;
         flows.toAttestors += shares.attestor;
+        Pool storage pool = pools[operator];
         uint256 forPool = _poolShareOf(operator, shares.operator);
+        // Of what stake that left has backed, whoever stays has nothing.
+        if (pool.active < pool.inFlight) forPool = (forPool * pool.active) / pool.inFlight;
         flows.toOperators += shares.operator - forPool;
         flows.toPools += shares.bonus + forPool;
-        Pool storage pool = pools[operator];
         pool.earnings += shares.operator - forPool;
         pool.income += shares.bonus + forPool;
         pool.inFlight -= batch.charged;
