@@ -8,8 +8,8 @@ import { Life } from "../support/life";
 import { deployMarket } from "../support/market";
 import { replayOf, type Replay } from "../support/replay/replay";
 
-const STEPS = 1_000;
-const SEED = 9;
+const STEPS = 2_500;
+const SEED = 8;
 
 describe("a market's logs", () => {
   let snapshot: SnapshotRestorer;

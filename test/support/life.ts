@@ -175,8 +175,8 @@ export class Life {
 
   /** A license whose account fits, most often. */
   license(fits: Fits): bigint {
-    const { escrow } = this.replay;
-    return this.chance.pickFitting(escrow.licenseIds(), (one) => fits(escrow.accountOf(one), this));
+    const { escrow, licenses } = this.replay;
+    return this.chance.pickFitting(licenses.licenseIds(), (one) => fits(escrow.accountOf(one), this));
   }
 
   planId(): bigint {
@@ -268,9 +268,9 @@ async function furnish(market: Market): Promise<void> {
 
 const any: Fits = () => true;
 const isInUse: Fits = ({ stoppedAt, nextPlanId }) => stoppedAt === 0n || nextPlanId !== 0n;
-const isLocked: Fits = ({ stoppedAt, nextPlanId, isEnded }) => stoppedAt !== 0n && nextPlanId === 0n && !isEnded;
 const isLockable: Fits = (account, life) =>
   isInUse(account, life) && account.thawing === 0n && life.replay.licenses.termsOf(account.planId).transferable;
+const isLocked: Fits = ({ stoppedAt, nextPlanId, isEnded }) => stoppedAt !== 0n && nextPlanId === 0n && !isEnded;
 const isOpen: Fits = ({ isEnded }) => !isEnded;
 const isOnVoucherRoad: Fits = ({ onVoucherRoad }) => onVoucherRoad;
 const isAttested: Fits = ({ onVoucherRoad, isEnded }) => !onVoucherRoad && !isEnded;
@@ -378,11 +378,11 @@ const ACTS: Record<string, [weight: number, Act]> = {
   ],
   lock: [3, own(isLockable, (escrow, licenseId) => escrow.lock(licenseId))],
   transfer: [
-    4,
+    5,
     (life) => {
-      const { escrow, licenses } = life.replay;
+      const { licenses } = life.replay;
       const isMovable = (one: bigint) => licenses.movableAt(one) !== 0n && licenses.movableAt(one) < life.now;
-      const licenseId = life.chance.pickFitting(escrow.licenseIds(), isMovable);
+      const licenseId = life.chance.pickFitting(licenses.licenseIds(), isMovable);
       const owner = licenses.ownerOf(licenseId);
       return life.licet.licenses.connect(life.as(owner)).transferFrom(owner, life.payer(), licenseId);
     },
@@ -401,8 +401,10 @@ const ACTS: Record<string, [weight: number, Act]> = {
   closeTerm: [4, (life) => life.licet.escrow.closeTerm(life.license(isClosable))],
   releaseUpfront: [
     4,
-    ({ chance, licet, replay: { escrow } }) =>
-      licet.escrow.releaseUpfront(chance.pickFitting(escrow.licenseIds(), (one) => escrow.upfrontOf(one).amount > 0n)),
+    ({ chance, licet, replay: { escrow, licenses } }) =>
+      licet.escrow.releaseUpfront(
+        chance.pickFitting(licenses.licenseIds(), (one) => escrow.upfrontOf(one).amount > 0n),
+      ),
   ],
 
   // Settlement
@@ -540,7 +542,7 @@ const ACTS: Record<string, [weight: number, Act]> = {
     },
   ],
   closePlan: [
-    2,
+    3,
     // Of those that were offered to one buyer.
     ({ chance, licet, market, replay }) =>
       licet.licenses
@@ -556,7 +558,7 @@ const ACTS: Record<string, [weight: number, Act]> = {
     },
   ],
   addPayee: [
-    2,
+    4,
     ({ chance, licet, market, payer, as }) =>
       licet.waterfall
         .connect(as(market.publisher.address))
@@ -723,20 +725,21 @@ async function settleFor(life: Life, fits: Fits, service: Partial<BatchHeader>):
   return (await settleUnder(life, used, Number(planId), Number(operatorId), service, signers)).sent;
 }
 
-/** An operator's licenses under a plan, most of them, and some others, as far as they exist; in the order of their ids. */
-function licensesLike({ chance, replay: { escrow } }: Life, planId: bigint, operatorId: bigint): bigint[] {
+/** An operator's licenses under a plan, most of them, and some that aren't; in the order of their ids. */
+function licensesLike({ chance, replay: { escrow, licenses } }: Life, planId: bigint, operatorId: bigint): bigint[] {
   const isLike = (one: bigint) => {
     const account = escrow.accountOf(one);
     return account.planId === planId && account.operatorId === operatorId;
   };
-  const chosen = escrow.licenseIds().filter((one) => chance.happens(isLike(one) ? 0.9 : 0.1));
-  return chosen.length > 0 ? chosen : [1n];
+  const chosen = licenses.licenseIds().filter((one) => chance.happens(isLike(one) ? 0.9 : 0.1));
+  return chosen.length === 0 || chance.happens(0.2) ? [...chosen, NOBODYS] : chosen;
 }
 
 /** Use of an operator's licenses under a plan, and of some that a batch of theirs can't charge. */
 function entriesLike(life: Life, planId: bigint, operatorId: bigint): Entry[] {
-  const licenseIds = [...licensesLike(life, planId, operatorId), ...(life.chance.happens(0.2) ? [NOBODYS] : [])];
-  return licenseIds.map((licenseId) => worth(licenseId, life.chance.pick([0, 0.000_003, 0.1, 0.234_567, 1, 3, 40])));
+  return licensesLike(life, planId, operatorId).map((licenseId) =>
+    worth(licenseId, life.chance.pick([0, 0.000_003, 0.1, 0.234_567, 1, 3, 15, 40])),
+  );
 }
 
 /** Vouchers of an operator's licenses under a plan, and some that can't be charged. */

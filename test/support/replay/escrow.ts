@@ -225,10 +225,6 @@ export class ReplayedEscrow {
     EIP712DomainChanged: nothing,
   };
 
-  licenseIds(): bigint[] {
-    return this.accounts.keys();
-  }
-
   batchIds(): string[] {
     return [...this.batches.keys()];
   }

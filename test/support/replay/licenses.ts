@@ -46,6 +46,10 @@ export class ReplayedLicenses {
     return [...this.terms.keys()];
   }
 
+  licenseIds(): bigint[] {
+    return [...this.licenses.keys()];
+  }
+
   // Views
 
   termsOf(planId: bigint): PlanTermsStructOutput {

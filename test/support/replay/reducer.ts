@@ -38,10 +38,6 @@ export class Ledger<Key, Value> {
   clear(): void {
     this.values.clear();
   }
-
-  keys(): Key[] {
-    return [...this.values.keys()];
-  }
 }
 
 /** Amounts, zero where nobody added any. */
