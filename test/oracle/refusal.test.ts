@@ -177,6 +177,8 @@ describe("statuses", () => {
 
   it("are all of the contracts', but for those of entries and vouchers, which are the protocol's", () => {
     const declared = [...sources.matchAll(/enum (\w+Status) /g)].map(([, name]) => name);
-    expect(declared.filter((name) => name !== "EntryStatus" && name !== "VoucherStatus")).to.have.members(Object.keys(STATUSES));
+    expect(declared.filter((name) => name !== "EntryStatus" && name !== "VoucherStatus")).to.have.members(
+      Object.keys(STATUSES),
+    );
   });
 });
