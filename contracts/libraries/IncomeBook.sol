@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
-import {PlanShares} from "../interfaces/ILicenseRegistry.sol";
 import {IUsageEscrow} from "../interfaces/IUsageEscrow.sol";
 import {AssetId, OperatorId} from "../types/Ids.sol";
 import {Bps} from "./Bps.sol";
