@@ -19,3 +19,4 @@ import "./plan";
 import "./roles";
 import "./stake";
 import "./status";
+import "./voucher";

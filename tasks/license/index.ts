@@ -1,6 +1,7 @@
 export * from "./buy";
 export * from "./cap";
 export * from "./grant";
+export * from "./key";
 export * from "./operator";
 export * from "./plan";
 export * from "./show";

@@ -751,7 +751,11 @@ describe("tasks", function () {
 
   describe("what waits", () => {
     good(`license:cap --license 1 --cap 20 ${LICENSEE}`, { "own cap a term": usd("96"), "lower cap": usd("20") });
-    good(`license:operator --license 1 --operator 2 ${LICENSEE}`, { operator: "1", "next operator": "2" });
+    good(`license:operator --license 1 --operator 2 --road vouchers ${LICENSEE}`, {
+      operator: "1",
+      "next operator": "2",
+      "next road": "vouchers",
+    });
     good(`license:withdraw --license 1 --amount 5 ${LICENSEE}`, {
       announced: usd("5"),
       "can be withdrawn after": /^20/,
@@ -822,7 +826,7 @@ describe("tasks", function () {
     later("the wait", WAIT);
     good("license:cap --license 1 --apply", { "own cap a term": usd("20"), "lower cap": "none announced" });
     good(`license:cap --license 1 --cap none ${LICENSEE}`, { "own cap a term": "none" });
-    good("license:operator --license 1 --apply", { operator: "2", road: "attested" });
+    good("license:operator --license 1 --apply", { operator: "2", road: "vouchers" });
     good(`license:withdraw --license 1 ${LICENSEE}`, { withdrawn: usd("5"), to: addressOf(3) });
     good(`license:withdraw --license 1 ${LICENSEE}`, { announced: usd("24.749") });
     good(`license:withdraw --license 1 --cancel ${LICENSEE}`, { "stays in": usd("24.749") });
@@ -832,6 +836,36 @@ describe("tasks", function () {
     bad(`license:transfer --license 2 ${HEIR}`, /License 2 was transferred: its owner says --unlock to use it/);
     bad(`license:transfer --license 2 --unlock ${LICENSEE}`, /License 2 isn't 0x\w+'s/);
     good(`license:transfer --license 2 --unlock ${HEIR}`, { status: "Running" });
+  });
+
+  describe("vouchers", () => {
+    const key = `license:key --license 1 --key ${addressOf(9)}`;
+    good(`${key} --cap 2 ${LICENSEE}`, { status: "Active", cap: usd("2"), generation: "1" });
+    good(key, { status: "Active", cap: usd("2") });
+    bad(`${key} --cap 1 ${LICENSEE}`, /VoucherCapNotRaised/);
+    bad(`${key} --cap 2 --revoke ${LICENSEE}`, /Say either --cap or --revoke/);
+    bad(`${key} --cap 3 ${OUTSIDER}`, /License 1 isn't 0x\w+'s/);
+    bad(`license:key --license 1 --key 0x1234 --cap 2 ${LICENSEE}`, /--key must have 20 or 64 bytes; it has 2/);
+    bad(`license:key --license 9 --key ${addressOf(9)}`, /--license 9: no such license/);
+
+    good(`voucher:sign --license 1 --spent 1.5 ${OUTSIDER}`, { operator: 2, key: addressOf(9) }, ({ voucher }) => {
+      facts.voucher = voucher as string;
+    });
+    bad(`voucher:sign --license 9 --spent 1.5 ${OUTSIDER}`, /--license 9: no such license/);
+    bad(`voucher:sign --license 1 --spent much ${OUTSIDER}`, /--spent must be an amount of TUSD such as 12\.5/);
+
+    good(`voucher:settle --vouchers $voucher ${HEIR}`, { charged: usd("1.249") }, ({ vouchers }) => {
+      expect((vouchers as Record[]).map(({ status }) => status)).to.deep.equal(["Charged"]);
+    });
+    good("voucher:settle --vouchers $voucher,$voucher", { charged: usd("0") }, ({ vouchers }) => {
+      expect((vouchers as Record[]).map(({ status }) => status)).to.deep.equal(["NothingDue", "NothingDue"]);
+    });
+    good("voucher:settle --vouchers $voucher --plan 2", { plan: 2, charged: usd("0") }, ({ vouchers }) => {
+      expect((vouchers as Record[]).map(({ status }) => status)).to.deep.equal(["WrongPlan"]);
+    });
+    bad("voucher:settle --vouchers 0x12", /--vouchers must be what voucher:sign prints/);
+    good(`${key} --revoke ${LICENSEE}`, { status: "Ending", "what it signed counts until": /^20/ });
+    bad(`${key} --revoke ${LICENSEE}`, /VoucherKeyRevoked/);
   });
 
   describe("terms", () => {
@@ -997,7 +1031,7 @@ describe("tasks", function () {
     bad("asset:income --asset 3", /No income of asset 3 waits/);
     bad("asset:income --asset 9", /There is no token 9/);
     later("the hold", HOUR);
-    good("asset:income --asset 1", { distributed: [{ from: 1, to: addressOf(1), ...usd("24.75") }] });
+    good("asset:income --asset 1", { distributed: [{ from: 1, to: addressOf(1), ...usd("25.1247") }] });
     good("license:upfront --license $childLicense", { goes: "to the publisher" });
     good("asset:show --asset 3", { "income so far": usd("99"), "of it to be distributed": usd("99") });
     good("asset:income --asset 3 --through", {
@@ -1168,9 +1202,9 @@ describe("tasks", function () {
         [],
         [{ from: addressOf(3), to: "UsageEscrow", ...usd("55") }],
       ]);
-      expect(balance).to.deep.equal(usd("79.749"));
+      expect(balance).to.deep.equal(usd("78.5"));
       const { stdout } = await bench.run(wordsOf("license:show --license 1"));
-      expect(stdout).to.match(/^balance +24\.749 TUSD \(24749000 units\)$/m);
+      expect(stdout).to.match(/^balance +23\.5 TUSD \(23500000 units\)$/m);
     });
 
     it("writes no file", async () => {
@@ -1223,7 +1257,7 @@ describe("tasks", function () {
         bench.hardhat(["status"], { LICET_TEST_NODE: "http://127.0.0.1:1" }),
         bench.hardhat(["help", "license:buy"]),
       ]);
-      expectFields(recordIn(shown), { license: "1", balance: usd("24.749") });
+      expectFields(recordIn(shown), { license: "1", balance: usd("23.5") });
       expect(unknown).to.deep.equal({ exitCode: 1, stdout: "", stderr: "--license 99: no such license.\n" });
       expect({ ...refused, stderr: JSON.parse(refused.stderr) as object }).to.deep.equal({
         exitCode: 1,
