@@ -47,7 +47,7 @@ const config: HardhatUserConfig = {
   solidity: {
     version: SOLC_VERSION,
     settings: {
-      optimizer: { enabled: true, runs: 200 },
+      optimizer: { enabled: true, runs: 1000 },
       viaIR: true,
       evmVersion: "prague",
       metadata: { bytecodeHash: "none" },

@@ -190,7 +190,8 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage, ERC2981, EIP712 {
     /// @inheritdoc IAssetRegistry
     function usableUntil(VersionId versionId) external view returns (uint40) {
         Version storage version = _versions[versionId];
-        if (version.manifestHash == 0) return 0;
+        // Both times are in one word.
+        if (version.publishedAt == 0) return 0;
         return version.recallAt == 0 ? type(uint40).max : version.recallAt;
     }
 

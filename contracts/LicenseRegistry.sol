@@ -13,7 +13,8 @@ import {
     PlanShares,
     PlanStatus,
     PlanTerms,
-    ServiceLevels
+    ServiceLevels,
+    VoucherTerms
 } from "./interfaces/ILicenseRegistry.sol";
 import {Bps} from "./libraries/Bps.sol";
 import {OfferHash} from "./libraries/OfferHash.sol";
@@ -175,6 +176,21 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
                 holdPeriod: terms.holdPeriod,
                 rates: terms.rates,
                 levels: terms.levels,
+                minimumSpend: terms.minimumSpend,
+                cap: terms.cap,
+                termPeriod: terms.termPeriod,
+                renewable: terms.renewable
+            });
+    }
+
+    /// @inheritdoc ILicenseRegistry
+    function voucherTermsOf(PlanId planId) external view returns (VoucherTerms memory) {
+        PlanTerms storage terms = _terms[planId];
+        require(AssetId.unwrap(terms.assetId) != 0, PlanUnknown(planId));
+        return
+            VoucherTerms({
+                assetId: terms.assetId,
+                publisherBps: terms.publisherBps,
                 minimumSpend: terms.minimumSpend,
                 cap: terms.cap,
                 termPeriod: terms.termPeriod,

@@ -268,7 +268,7 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
     /// @inheritdoc IUsageEscrow
     function renew(LicenseId licenseId) external {
-        bool isOver = block.timestamp >= _book.accounts[licenseId].expiresAt();
+        bool isOver = block.timestamp >= _book.slotOf(licenseId).account.expiresAt();
         if (isOver && _book.asides[licenseId].endedAt != 0) closeTerm(licenseId);
         _book.renew(licenseId);
     }

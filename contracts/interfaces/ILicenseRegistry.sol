@@ -64,7 +64,7 @@ struct PlanTerms {
     bytes32 licenseTextHash;
 }
 
-/// @dev What charging a license reads of its plan's terms: its first four words.
+/// @dev What charging attested use reads of its plan's terms: their first four words.
 struct ChargeTerms {
     AssetId assetId;
     IAttestor attestor;
@@ -73,6 +73,16 @@ struct ChargeTerms {
     uint32 holdPeriod;
     Rates rates;
     ServiceLevels levels;
+    uint56 minimumSpend;
+    uint56 cap;
+    uint32 termPeriod;
+    bool renewable;
+}
+
+/// @dev What charging vouchers reads of their plan's terms: two words.
+struct VoucherTerms {
+    AssetId assetId;
+    uint16 publisherBps;
     uint56 minimumSpend;
     uint56 cap;
     uint32 termPeriod;
@@ -177,8 +187,12 @@ interface ILicenseRegistry is IERC721 {
     /// @notice A plan's terms. Reverts for a plan that doesn't exist.
     function termsOf(PlanId planId) external view returns (PlanTerms memory);
 
-    /// @notice What charging reads of a plan's terms: a part of them that is cheap to read. Reverts for a plan that doesn't exist.
+    /// @notice What charging attested use reads of a plan's terms: a part of them that is cheap to read. Reverts for a plan that
+    /// doesn't exist.
     function chargeTermsOf(PlanId planId) external view returns (ChargeTerms memory);
+
+    /// @notice What charging vouchers reads of a plan's terms: as `chargeTermsOf`, and cheaper.
+    function voucherTermsOf(PlanId planId) external view returns (VoucherTerms memory);
 
     /// @notice A plan's shares: a part of its terms that is cheap to read. All zero for a plan that doesn't exist.
     function sharesOf(PlanId planId) external view returns (PlanShares memory);

@@ -6,10 +6,8 @@ import {Account, Aside} from "../types/Account.sol";
 import {LicenseId} from "../types/Ids.sol";
 import {Thaw} from "./Thaw.sol";
 
-/// @dev All that UsageEscrow keeps of licenses.
+/// @dev All that UsageEscrow keeps of licenses; their accounts are where `slotOf` says.
 struct LicenseBook {
-    /// The first field, so that `slotOf` finds it.
-    mapping(LicenseId licenseId => Account) accounts;
     mapping(LicenseId licenseId => Aside) asides;
     /// Currency units on their way out.
     mapping(LicenseId licenseId => Thaw) thaws;
@@ -20,7 +18,8 @@ struct LicenseBook {
     mapping(LicenseId licenseId => IUsageEscrow.Upfront) upfronts;
     /// Until when vouchers of a generation that ended count, in Unix seconds.
     mapping(LicenseId licenseId => mapping(uint256 generation => uint40)) generationEnds;
-    mapping(LicenseId licenseId => mapping(uint256 generation => mapping(bytes32 keyId => VoucherKey))) voucherKeys;
+    /// By the license, the generation and the key, all in one word: see `voucherKeyOf`.
+    mapping(uint256 => VoucherKey) voucherKeys;
 }
 
 /// @dev An account where it is stored.
@@ -31,13 +30,23 @@ struct AccountSlot {
 using LicenseBookLib for LicenseBook global;
 
 library LicenseBookLib {
-    /// @dev Where `accounts[licenseId]` is: found once, to read and to write it.
-    function slotOf(LicenseBook storage book, LicenseId licenseId) internal pure returns (AccountSlot storage slot) {
-        // As Solidity finds a mapping's value: by the hash of its key and of the mapping's slot, which is the book's.
+    /// @dev From here on accounts stand side by side, in the order of their licenses, so that settlement finds each without a
+    /// hash: as far from all else in storage as a mapping's values are.
+    uint256 private constant ACCOUNTS = uint256(keccak256("licet.accounts")) << 64;
+
+    function slotOf(LicenseBook storage, LicenseId licenseId) internal pure returns (AccountSlot storage slot) {
+        uint256 place = ACCOUNTS | LicenseId.unwrap(licenseId);
         assembly ("memory-safe") {
-            mstore(0x00, licenseId)
-            mstore(0x20, book.slot)
-            slot.slot := keccak256(0x00, 0x40)
+            slot.slot := place
         }
+    }
+
+    function voucherKeyOf(
+        LicenseBook storage self,
+        LicenseId licenseId,
+        uint256 generation,
+        address signer
+    ) internal view returns (VoucherKey storage key) {
+        return self.voucherKeys[(uint256(LicenseId.unwrap(licenseId)) << 176) | (generation << 160) | uint160(signer)];
     }
 }

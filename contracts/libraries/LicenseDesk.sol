@@ -118,7 +118,7 @@ library LicenseDesk {
             emit IUsageEscrow.CapCutStarted(licenseId, capCode, readyAt);
         } else {
             delete book.capCuts[licenseId];
-            book.accounts[licenseId] = account.withCapCode(capCode);
+            book.slotOf(licenseId).account = account.withCapCode(capCode);
 
             emit IUsageEscrow.CapSet(licenseId, capCode);
         }
@@ -132,7 +132,7 @@ library LicenseDesk {
         // A code that was announced: eight bits.
         uint8 capCode = uint8(cut.amount);
         delete book.capCuts[licenseId];
-        book.accounts[licenseId] = book.accounts[licenseId].withCapCode(capCode);
+        book.slotOf(licenseId).account = book.slotOf(licenseId).account.withCapCode(capCode);
 
         emit IUsageEscrow.CapSet(licenseId, capCode);
     }
@@ -164,12 +164,12 @@ library LicenseDesk {
         Thaw memory change = book.serviceChanges[licenseId];
         require(change.amount > 0, IUsageEscrow.ServiceChangeNone(licenseId));
         require(change.isReady(), IUsageEscrow.ServiceChangeRunning(licenseId, change.readyAt));
-        Account account = book.accounts[licenseId];
+        Account account = book.slotOf(licenseId).account;
         (OperatorId operatorId, bool onVoucherRoad) = _serviceOf(change);
         if (operatorId != account.operatorId()) _requireEligible(operatorId, account.planId());
 
         delete book.serviceChanges[licenseId];
-        book.accounts[licenseId] = account.withService(operatorId, onVoucherRoad);
+        book.slotOf(licenseId).account = account.withService(operatorId, onVoucherRoad);
 
         emit IUsageEscrow.ServiceChanged(licenseId, operatorId, onVoucherRoad);
     }
@@ -188,13 +188,13 @@ library LicenseDesk {
             // Ends of terms have 32 bits.
             uint40 changesAt = isDue ? aside.stoppedAt : uint40(termEnd);
             (aside.stoppedAt, aside.nextPlanId) = (changesAt, planId);
-            book.accounts[licenseId] = account.withAside(true);
+            book.slotOf(licenseId).account = account.withAside(true);
 
             emit IUsageEscrow.PlanChangeStarted(licenseId, planId, changesAt);
         } else {
             require(isChanging, IUsageEscrow.PlanChangeNone(licenseId));
             (aside.stoppedAt, aside.nextPlanId) = (0, NO_PLAN);
-            book.accounts[licenseId] = account.withAside(aside.endedAt != 0);
+            book.slotOf(licenseId).account = account.withAside(aside.endedAt != 0);
 
             emit IUsageEscrow.PlanChangeCancelled(licenseId);
         }
@@ -229,7 +229,7 @@ library LicenseDesk {
         // A transfer has used up the lock: what the owner before signed is void, since the license stopped a wait ago.
         if (_escrow().LICENSES().movableAt(licenseId) == 0) account = _raise(book, licenseId, account, aside.stoppedAt);
         aside.stoppedAt = 0;
-        book.accounts[licenseId] = account.withAside(aside.endedAt != 0);
+        book.slotOf(licenseId).account = account.withAside(aside.endedAt != 0);
 
         emit IUsageEscrow.LicenseUnlocked(licenseId);
 
@@ -253,7 +253,7 @@ library LicenseDesk {
         uint256 stoppedAt = book.asides[licenseId].stoppedAt;
         uint256 endedAt = stoppedAt == 0 ? block.timestamp : Math.min(stoppedAt, block.timestamp);
         account = _raise(book, licenseId, account, endedAt);
-        book.accounts[licenseId] = account;
+        book.slotOf(licenseId).account = account;
         return uint16(account.generation());
     }
 
@@ -264,7 +264,7 @@ library LicenseDesk {
         _requireStatus(book, licenseId, NOT_OVER);
         _requireMinimum(_termsOf(account.planId()), licenseId);
 
-        book.accounts[licenseId] = account.withRenewing(renews);
+        book.slotOf(licenseId).account = account.withRenewing(renews);
 
         emit IUsageEscrow.RenewalSet(licenseId, renews);
     }
@@ -290,7 +290,7 @@ library LicenseDesk {
         account = _setAside(book, licenseId, account, nextPlanId);
         if (nextPlanId.isPlan()) account = _goOver(licenseId, account, nextPlanId);
         account = account.renewed(1, expiresAt).withClosed(false);
-        book.accounts[licenseId] = account;
+        book.slotOf(licenseId).account = account;
 
         emit IUsageEscrow.TermRenewed(licenseId, account.term(), expiresAt);
     }
@@ -302,7 +302,7 @@ library LicenseDesk {
         LicenseBook storage book,
         LicenseId licenseId
     ) external returns (AssetId assetId, uint256 endedAt, uint256 charged) {
-        Account account = book.accounts[licenseId];
+        Account account = book.slotOf(licenseId).account;
         require(account.exists(), IUsageEscrow.LicenseStatusUnfit(licenseId, LicenseStatus.None));
         Aside memory aside = book.asides[licenseId];
         bool isRunningOne = aside.endedAt == 0;
@@ -324,7 +324,7 @@ library LicenseDesk {
             book.asides[licenseId] = aside;
             account = account.withAside(aside.stoppedAt != 0);
         }
-        book.accounts[licenseId] = account;
+        book.slotOf(licenseId).account = account;
         assetId = plan.assetId;
     }
 
@@ -353,7 +353,7 @@ library LicenseDesk {
         amount = Math.min(announced, Math.saturatingSub(balance, committed));
         require(amount > 0 || balance == 0, IUsageEscrow.ThawCommitted(licenseId, balance, committed));
 
-        book.accounts[licenseId] = account.withBalance(balance - amount);
+        book.slotOf(licenseId).account = account.withBalance(balance - amount);
         // At most what was announced: 128 bits.
         uint128 rest = uint128(Math.min(announced - amount, balance - amount));
         if (rest > 0) thawed.amount = rest;
@@ -370,7 +370,7 @@ library LicenseDesk {
     ) external returns (AssetId assetId, uint256 amount, uint256 feeBps) {
         IUsageEscrow.Upfront memory upfront = book.upfronts[licenseId];
         require(upfront.amount > 0, IUsageEscrow.UpfrontNone(licenseId));
-        Account account = book.accounts[licenseId];
+        Account account = book.slotOf(licenseId).account;
         // Whatever its plan is now: it goes over to none of another asset.
         (assetId, feeBps) = (_escrow().LICENSES().sharesOf(account.planId()).assetId, upfront.feeBps);
         uint256 releasableAt = upfront.releasableAt;
@@ -380,7 +380,7 @@ library LicenseDesk {
         delete book.upfronts[licenseId];
         if (_recalledBetween(assetId, upfront.paidAt + notice, releasableAt + notice)) {
             // The escrow holds both, and never more than 64 bits.
-            book.accounts[licenseId] = account.withBalance(account.balance() + upfront.amount);
+            book.slotOf(licenseId).account = account.withBalance(account.balance() + upfront.amount);
 
             emit IUsageEscrow.UpfrontReturned(licenseId, upfront.amount);
         } else {
@@ -392,7 +392,7 @@ library LicenseDesk {
     // Views
 
     function statusOf(LicenseBook storage book, LicenseId licenseId) external view returns (LicenseStatus) {
-        return _statusOf(book, licenseId, book.accounts[licenseId]);
+        return _statusOf(book, licenseId, book.slotOf(licenseId).account);
     }
 
     function committedOf(LicenseBook storage book, LicenseId licenseId) external view returns (uint256) {
@@ -401,7 +401,7 @@ library LicenseDesk {
 
     /// @return An IUsageEscrow.AccountView, encoded
     function encodedAccountOf(LicenseBook storage book, LicenseId licenseId) external view returns (bytes memory) {
-        Account account = book.accounts[licenseId];
+        Account account = book.slotOf(licenseId).account;
         Aside memory aside = book.asides[licenseId];
         Thaw memory thawing = book.thaws[licenseId];
         Thaw memory capCut = book.capCuts[licenseId];
@@ -492,7 +492,7 @@ library LicenseDesk {
         owed = till.admit(price);
         licenseId = licenses.mint(purchase.to, planId);
         uint256 expiresAt = block.timestamp + plan.termPeriod;
-        book.accounts[licenseId] = AccountLib.opened(planId, operatorId, expiresAt, purchase.capCode).withBalance(
+        book.slotOf(licenseId).account = AccountLib.opened(planId, operatorId, expiresAt, purchase.capCode).withBalance(
             amount
         );
 
@@ -514,7 +514,7 @@ library LicenseDesk {
 
         owed = till.admit(amount);
         // Balances are a part of what is owed, which has 64 bits.
-        book.accounts[licenseId] = account.withBalance(account.balance() + amount);
+        book.slotOf(licenseId).account = account.withBalance(account.balance() + amount);
 
         emit IUsageEscrow.Deposited(licenseId, payer, amount);
     }
@@ -573,11 +573,11 @@ library LicenseDesk {
         if (aside.nextPlanId.isPlan()) stoppedAt = Math.min(stoppedAt, aside.stoppedAt);
         // Timestamps stay far below 2^40.
         (aside.stoppedAt, aside.isEnded, aside.nextPlanId) = (uint40(stoppedAt), isEnded, NO_PLAN);
-        book.accounts[licenseId] = account.withAside(true);
+        book.slotOf(licenseId).account = account.withAside(true);
     }
 
     function _ownAccount(LicenseBook storage book, LicenseId licenseId) private view returns (Account account) {
-        account = book.accounts[licenseId];
+        account = book.slotOf(licenseId).account;
         require(account.exists() && _isOwner(licenseId), IUsageEscrow.CallerNotOwner(licenseId, msg.sender));
     }
 
@@ -605,7 +605,7 @@ library LicenseDesk {
         LicenseId licenseId,
         uint256 allowed
     ) private view returns (Account account) {
-        account = book.accounts[licenseId];
+        account = book.slotOf(licenseId).account;
         LicenseStatus status = _statusOf(book, licenseId, account);
         require((allowed >> uint8(status)) & 1 != 0, IUsageEscrow.LicenseStatusUnfit(licenseId, status));
     }
@@ -706,7 +706,7 @@ library LicenseDesk {
     }
 
     function _committedOf(LicenseBook storage book, LicenseId licenseId) private view returns (uint256 committed) {
-        Account account = book.accounts[licenseId];
+        Account account = book.slotOf(licenseId).account;
         if (!account.exists()) return 0;
         Aside memory aside = book.asides[licenseId];
         if (aside.endedAt != 0) {

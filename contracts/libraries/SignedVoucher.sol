@@ -93,17 +93,16 @@ library SignedVoucherLib {
         }
     }
 
-    /// @dev The id of the ECDSA key that signed the voucher that starts at `offset` of the calldata; zero for none.
-    function ecdsaSignerAt(uint256 offset, bytes32 digest) internal pure returns (bytes32 keyId) {
+    /// @dev The ECDSA key that signed the voucher that starts at `offset` of the calldata; zero for none.
+    function ecdsaSignerAt(uint256 offset, bytes32 digest) internal pure returns (address signer) {
         (bytes32 r, bytes32 vs) = _pairAt(offset + HEAD_SIZE);
-        (address signer, , ) = ECDSA.tryRecover(digest, r, vs);
-        return ecdsaKeyId(signer);
+        (signer, , ) = ECDSA.tryRecover(digest, r, vs);
     }
 
-    /// @dev The id of the P-256 key that a voucher names.
-    function p256KeyAt(uint256 offset) internal pure returns (bytes32 keyId) {
+    /// @dev The P-256 key that a voucher names.
+    function p256SignerAt(uint256 offset) internal pure returns (address signer) {
         (bytes32 qx, bytes32 qy) = _pairAt(offset + HEAD_SIZE);
-        return Hashes.efficientKeccak256(qx, qy);
+        return _p256Signer(qx, qy);
     }
 
     /// @dev Whether the P-256 key that a voucher names has signed it: as its usual signers do, over the SHA-256 of the digest.
@@ -113,17 +112,18 @@ library SignedVoucherLib {
         return P256.verify(sha256(abi.encodePacked(digest)), r, s, qx, qy);
     }
 
-    /// @dev The id of a key, for those who registered it: of 20 bytes the address of an ECDSA key, of 64 the point of a P-256 key;
-    /// zero for what can't sign.
-    function keyIdOf(bytes calldata key) internal pure returns (bytes32) {
-        if (key.length == 20) return ecdsaKeyId(address(bytes20(key)));
-        if (key.length != 64) return 0;
+    /// @dev Who signs with a key, as it is registered: of 20 bytes the address of an ECDSA key, of 64 the point of a P-256 key; zero
+    /// for what can't sign.
+    function signerOf(bytes calldata key) internal pure returns (address) {
+        if (key.length == 20) return address(bytes20(key));
+        if (key.length != 64) return address(0);
         (bytes32 qx, bytes32 qy) = (bytes32(key[:32]), bytes32(key[32:]));
-        return P256.isValidPublicKey(qx, qy) ? Hashes.efficientKeccak256(qx, qy) : bytes32(0);
+        return P256.isValidPublicKey(qx, qy) ? _p256Signer(qx, qy) : address(0);
     }
 
-    function ecdsaKeyId(address key) internal pure returns (bytes32) {
-        return bytes32(uint256(uint160(key)));
+    /// @dev A P-256 key's address is made as an ECDSA key's is: of its point's hash.
+    function _p256Signer(bytes32 qx, bytes32 qy) private pure returns (address) {
+        return address(uint160(uint256(Hashes.efficientKeccak256(qx, qy))));
     }
 
     function _pairAt(uint256 offset) private pure returns (bytes32 first, bytes32 second) {

@@ -2,13 +2,13 @@
 pragma solidity 0.8.30;
 
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
-import {ChargeTerms} from "../interfaces/ILicenseRegistry.sol";
+import {VoucherTerms} from "../interfaces/ILicenseRegistry.sol";
 import {IOperatorRegistry} from "../interfaces/IOperatorRegistry.sol";
 import {IUsageEscrow, LicenseStatus, VoucherKey, VoucherKeyStatus, VoucherStatus} from "../interfaces/IUsageEscrow.sol";
 import {Account, AccountLib, Aside} from "../types/Account.sol";
 import {LicenseId, OperatorId, PlanId} from "../types/Ids.sol";
 import {IncomeBook, IncomeBookLib} from "./IncomeBook.sol";
-import {LicenseBook} from "./LicenseBook.sol";
+import {AccountSlot, LicenseBook} from "./LicenseBook.sol";
 import {Outcomes} from "./Outcomes.sol";
 import {SettlementRules} from "./SettlementRules.sol";
 import {SignedVoucher, SignedVoucherLib} from "./SignedVoucher.sol";
@@ -32,21 +32,13 @@ struct VoucherRun {
     bool hasMinimum;
     /// Whether a license starts its next term by being charged for it.
     bool renewsByUse;
-}
-
-/// @dev The license whose vouchers are being charged, as it will be stored when the next one's turn comes.
-struct OpenLicense {
-    LicenseId licenseId;
-    Account account;
-    Aside aside;
-    bool isAccountChanged;
-    bool isAsideChanged;
+    /// Whether accounts are stored after that: a preview stores none.
+    bool stores;
 }
 
 /// @title What happens by vouchers: a licensee's key signs what was spent in all, and its operator is paid what is new of it
 /// @notice A part of UsageEscrow, as LicenseDesk is: linked to it for ever, it runs in its storage. It moves no currency. Errors,
 /// events and their meaning are IUsageEscrow's.
-/// A license's vouchers come one after the other: it is read before the first and stored after the last of them.
 library VoucherDesk {
     using Outcomes for bytes;
 
@@ -59,7 +51,7 @@ library VoucherDesk {
             status == LicenseStatus.Running || status == LicenseStatus.Lapsed,
             IUsageEscrow.LicenseStatusUnfit(licenseId, status)
         );
-        VoucherKey storage record = book.voucherKeys[licenseId][account.generation()][_idOf(key)];
+        VoucherKey storage record = book.voucherKeyOf(licenseId, account.generation(), _signerOf(key));
         require(record.endsAt == 0, IUsageEscrow.VoucherKeyRevoked(licenseId, key));
         require(cap > record.cap, IUsageEscrow.VoucherCapNotRaised(cap, record.cap));
 
@@ -76,7 +68,7 @@ library VoucherDesk {
         uint256 waitPeriod
     ) external {
         Account account = _ownAccount(book, licenseId);
-        VoucherKey storage record = book.voucherKeys[licenseId][account.generation()][_idOf(key)];
+        VoucherKey storage record = book.voucherKeyOf(licenseId, account.generation(), _signerOf(key));
         require(record.cap != 0, IUsageEscrow.VoucherKeyUnknown(licenseId, key));
         require(record.endsAt == 0, IUsageEscrow.VoucherKeyRevoked(licenseId, key));
 
@@ -100,9 +92,9 @@ library VoucherDesk {
         PlanId planId,
         bytes calldata vouchers
     ) external returns (uint256 charged, bytes memory outcomes, uint256 fee) {
-        ChargeTerms memory plan = rules.licenses.chargeTermsOf(planId);
+        VoucherTerms memory plan = rules.licenses.voucherTermsOf(planId);
         VoucherRun memory run = _runOf(rules, domainSeparator, operatorId, planId, plan);
-        (charged, outcomes) = _charge(book, run, vouchers, true);
+        (charged, outcomes) = _charge(book, run, vouchers);
 
         // Nobody attested to anything, nor promised a level of service.
         IUsageEscrow.Split memory split = IncomeBookLib.split(charged, 0, rules.feeBps, plan.publisherBps, 0);
@@ -121,9 +113,10 @@ library VoucherDesk {
         PlanId planId,
         bytes calldata vouchers
     ) external view returns (uint256 charged, bytes memory outcomes) {
-        ChargeTerms memory plan = rules.licenses.chargeTermsOf(planId);
+        VoucherTerms memory plan = rules.licenses.voucherTermsOf(planId);
         VoucherRun memory run = _runOf(rules, domainSeparator, operatorId, planId, plan);
-        return _asView(_charge)(book, run, vouchers, false);
+        run.stores = false;
+        return _asView(_charge)(book, run, vouchers);
     }
 
     // Views
@@ -134,9 +127,9 @@ library VoucherDesk {
         uint16 generation,
         bytes calldata key
     ) external view returns (VoucherKeyStatus status, VoucherKey memory record) {
-        record = book.voucherKeys[licenseId][generation][_idOf(key)];
+        record = book.voucherKeyOf(licenseId, generation, _signerOf(key));
         if (record.cap == 0) return (status, record);
-        if (generation != book.accounts[licenseId].generation()) {
+        if (generation != book.slotOf(licenseId).account.generation()) {
             uint40 endsAt = book.generationEnds[licenseId][generation];
             if (record.endsAt == 0 || endsAt < record.endsAt) record.endsAt = endsAt;
         }
@@ -146,32 +139,44 @@ library VoucherDesk {
 
     // Internals
 
-    /// @dev Charges all vouchers, and stores the licenses after that if `stores`.
+    /// @dev Charges vouchers, and stores the accounts after that if the run is to.
     function _charge(
         LicenseBook storage book,
         VoucherRun memory run,
-        bytes calldata vouchers,
-        bool stores
+        bytes calldata vouchers
     ) private returns (uint256 charged, bytes memory outcomes) {
         uint256 most = vouchers.length / SignedVoucherLib.ECDSA_SIZE;
         require(most > 0 && most <= Outcomes.MOST, IUsageEscrow.VouchersMalformed(vouchers.length));
         outcomes = Outcomes.reserve(most * Outcomes.VOUCHER_SIZE);
-        OpenLicense memory open;
         uint256 cursor = outcomes.start();
+        LicenseId licenseId;
+        Account account;
+        Aside memory none;
+        Aside memory aside;
         // At most that many vouchers, of calldata, which charge 56 bits each: no sum can overflow.
         unchecked {
             uint256 offset = _offsetOf(vouchers);
             uint256 end = offset + vouchers.length;
             while (offset < end) {
                 SignedVoucher voucher = SignedVoucherLib.at(offset);
-                require(offset + voucher.size() <= end, IUsageEscrow.VouchersMalformed(vouchers.length));
-                LicenseId licenseId = voucher.licenseId();
-                if (licenseId != open.licenseId) {
-                    require(licenseId > open.licenseId, IUsageEscrow.VouchersOutOfOrder(licenseId, open.licenseId));
-                    if (stores) _store(book, open);
-                    _load(book, open, licenseId);
+                uint256 next = offset + voucher.size();
+                require(next <= end, IUsageEscrow.VouchersMalformed(vouchers.length));
+                AccountSlot storage slot = book.slotOf(voucher.licenseId());
+                if (voucher.licenseId() != licenseId) {
+                    require(
+                        voucher.licenseId() > licenseId,
+                        IUsageEscrow.VouchersOutOfOrder(voucher.licenseId(), licenseId)
+                    );
+                    licenseId = voucher.licenseId();
+                    account = slot.account;
+                    if (account.hasAside()) aside = book.asides[licenseId];
+                    else aside = none;
                 }
-                (uint256 amount, VoucherStatus status) = _claim(book, run, open, voucher, offset);
+
+                uint256 amount;
+                VoucherStatus status;
+                (account, amount, status) = _claim(book, run, account, aside, voucher, offset);
+                if (run.stores && amount > 0) slot.account = account;
                 charged += amount;
                 cursor = Outcomes.putVoucher(
                     cursor,
@@ -180,147 +185,150 @@ library VoucherDesk {
                     amount,
                     uint256(status)
                 );
-                offset += voucher.size();
+                offset = next;
             }
         }
-        if (stores) _store(book, open);
         outcomes.finish(cursor);
     }
 
-    /// @dev Charges one voucher to the open license.
+    /// @dev Charges one voucher to an account, which it gives back as it is after that.
     function _claim(
         LicenseBook storage book,
         VoucherRun memory run,
-        OpenLicense memory open,
+        Account account,
+        Aside memory aside,
         SignedVoucher voucher,
         uint256 offset
-    ) private view returns (uint256 amount, VoucherStatus status) {
-        Account account = open.account;
-        if (account.parties() == run.parties) (account, status) = _inTerm(run, open, voucher.term());
-        else (account, status) = _inFormerTerm(run, open, voucher.term());
-        if (status != VoucherStatus.Charged) return (0, status);
-        uint256 spent = account.spent();
-        if (voucher.spent() <= spent) return (0, VoucherStatus.NothingDue);
+    ) private returns (Account, uint256 amount, VoucherStatus status) {
+        Account running = account;
+        if (!_isOfRunningTerm(run, account, voucher)) {
+            (running, status) = account.parties() == run.parties
+                ? _inTerm(run, account, aside, voucher.term())
+                : _inFormerTerm(run, account, aside, voucher.term());
+            if (status != VoucherStatus.Charged) return (account, 0, status);
+        }
+        uint256 spent = running.spent();
+        if (voucher.spent() <= spent) return (account, 0, VoucherStatus.NothingDue);
         uint256 cap;
-        (cap, status) = _capOfKey(book, run, open, voucher, offset);
-        if (status != VoucherStatus.Charged) return (0, status);
+        (cap, status) = _capOfKey(book, run, account, voucher, offset);
+        if (status != VoucherStatus.Charged) return (account, 0, status);
 
-        amount = voucher.spent() - spent;
-        cap = Math.min(Math.min(cap, run.cap), AccountLib.capOf(account.capCode(), run.unit));
-        uint256 room = Math.saturatingSub(cap, spent);
-        if (amount > room) (amount, status) = (room, VoucherStatus.CapReached);
+        cap = Math.min(cap, _capOf(run, account));
+        unchecked {
+            amount = voucher.spent() - spent;
+        }
+        if (voucher.spent() > cap) (amount, status) = (Math.saturatingSub(cap, spent), VoucherStatus.CapReached);
         uint256 balance = account.balance();
         if (amount > balance) (amount, status) = (balance, VoucherStatus.BalanceExhausted);
-        if (amount > 0) _put(open, account.charged(amount));
+        if (amount == 0) return (account, 0, status);
+
+        running = running.charged(amount);
+        if (running.term() >= account.term()) return (running, amount, status);
+        // A counter has 56 bits.
+        aside.endedSpent = uint56(running.spent());
+        if (run.stores) book.asides[voucher.licenseId()].endedSpent = aside.endedSpent;
+        return (account.withBalance(running.balance()), amount, status);
     }
 
-    /// @dev The open license's account in a term, if that can be charged: the status is Charged then.
+    /// @dev Whether a voucher is of the running term of an account that is the run's to charge, with nothing aside: so is nearly
+    /// every one, and `_inTerm` would find the same with more gas.
+    function _isOfRunningTerm(
+        VoucherRun memory run,
+        Account account,
+        SignedVoucher voucher
+    ) private view returns (bool) {
+        return
+            account.partiesAndAside() == run.parties &&
+            account.term() == voucher.term() &&
+            _isOpen(run, account, account.expiresAt());
+    }
+
+    /// @dev Whether the running term of an account can be charged, where use of it ends at `endsAt`.
+    function _isOpen(VoucherRun memory run, Account account, uint256 endsAt) private view returns (bool) {
+        return run.hasMinimum ? !account.isClosed() : _isClaimable(run, endsAt);
+    }
+
+    /// @dev An account in a term, if that can be charged: the status is Charged then.
     function _inTerm(
         VoucherRun memory run,
-        OpenLicense memory open,
+        Account account,
+        Aside memory aside,
         uint256 term
-    ) private view returns (Account account, VoucherStatus status) {
-        account = open.account;
-        Aside memory aside = open.aside;
+    ) private view returns (Account, VoucherStatus status) {
         bool isLocked = aside.stoppedAt != 0 && !aside.isEnded && !aside.nextPlanId.isPlan();
         if (isLocked && block.timestamp > aside.stoppedAt + run.waitPeriod) return (account, VoucherStatus.Stopped);
 
         uint256 present = account.term();
-        if (term > present) return _inNextTerm(run, open, term - present);
+        if (term > present) return _inNextTerm(run, account, aside, term - present);
         if (term < present) {
             bool isAside = aside.endedAt != 0 && term + 1 == present;
             if (!isAside) return (account, VoucherStatus.TermClosed);
             if (aside.formerPlanId.isPlan()) return (account, VoucherStatus.WrongPlan);
             return (account.inEndedTerm(aside.endedAt, aside.endedSpent), status);
         }
-        bool isOpen = run.hasMinimum ? !account.isClosed() : _isClaimable(run, _endOf(aside, account.expiresAt()));
-        if (!isOpen) status = VoucherStatus.TermClosed;
+        if (!_isOpen(run, account, _endOf(aside, account.expiresAt()))) status = VoucherStatus.TermClosed;
+        return (account, status);
     }
 
     /// @dev As `_inTerm`, of a run under a plan that isn't the account's: its last term under that can be charged for a wait, in
     /// which the license can't have come to a second one under the present plan.
     function _inFormerTerm(
         VoucherRun memory run,
-        OpenLicense memory open,
+        Account account,
+        Aside memory aside,
         uint256 term
-    ) private view returns (Account account, VoucherStatus status) {
-        account = open.account;
-        Aside memory aside = open.aside;
+    ) private view returns (Account, VoucherStatus status) {
         bool isFormer =
             aside.formerPlanId.isPlan() &&
                 account.withPlan(aside.formerPlanId).parties() == run.parties &&
                 term + 1 == account.term();
         if (!isFormer) return (account, _mismatch(account, run.parties));
         if (block.timestamp >= aside.endedAt + run.waitPeriod) return (account, VoucherStatus.TermClosed);
-        account = account.inEndedTerm(aside.endedAt, aside.endedSpent);
+        return (account.inEndedTerm(aside.endedAt, aside.endedSpent), status);
     }
 
     /// @dev As `_inTerm`, of the term that is `ahead` terms after the account's: the license renews to that, and no term
     /// before it can be claimed any more. While one of them still can be, the operator alone may do this.
     function _inNextTerm(
         VoucherRun memory run,
-        OpenLicense memory open,
+        Account account,
+        Aside memory aside,
         uint256 ahead
-    ) private view returns (Account account, VoucherStatus status) {
-        account = open.account;
+    ) private view returns (Account, VoucherStatus status) {
         uint256 startsAt = account.expiresAt() + (ahead - 1) * run.termPeriod;
         if (!run.renewsByUse || block.timestamp < startsAt) return (account, VoucherStatus.TermNotRunning);
-        uint256 stoppedAt = open.aside.stoppedAt;
-        if (stoppedAt != 0 && startsAt >= stoppedAt) return (account, VoucherStatus.Stopped);
+        if (aside.stoppedAt != 0 && startsAt >= aside.stoppedAt) return (account, VoucherStatus.Stopped);
         uint256 endsAt = startsAt + run.termPeriod;
-        if (!_isClaimable(run, _endOf(open.aside, endsAt))) return (account, VoucherStatus.TermClosed);
+        if (!_isClaimable(run, _endOf(aside, endsAt))) return (account, VoucherStatus.TermClosed);
         // The term before ends where this one starts, and no earlier one ends later.
         if (_isClaimable(run, startsAt) && !_isByOperator(run)) return (account, VoucherStatus.TermNotRunning);
-        account = account.renewed(ahead, endsAt);
+        return (account.renewed(ahead, endsAt), status);
     }
 
     /// @dev How far a voucher's key may bring the counter of a term, if it has signed the voucher: the status is Charged then.
     function _capOfKey(
         LicenseBook storage book,
         VoucherRun memory run,
-        OpenLicense memory open,
+        Account account,
         SignedVoucher voucher,
         uint256 offset
     ) private view returns (uint256 cap, VoucherStatus status) {
         uint256 generation = voucher.generation();
-        if (
-            generation != open.account.generation() && block.timestamp > book.generationEnds[open.licenseId][generation]
-        ) return (0, VoucherStatus.GenerationEnded);
+        LicenseId licenseId = voucher.licenseId();
+        if (generation != account.generation() && block.timestamp > book.generationEnds[licenseId][generation]) {
+            return (0, VoucherStatus.GenerationEnded);
+        }
 
         bytes32 digest = voucher.digestOf(run.operatorId, run.domainSeparator);
         bool isP256 = voucher.scheme() == SignedVoucherLib.P256_SCHEME;
-        bytes32 keyId = isP256 ? SignedVoucherLib.p256KeyAt(offset) : SignedVoucherLib.ecdsaSignerAt(offset, digest);
-        VoucherKey memory key = book.voucherKeys[open.licenseId][generation][keyId];
-        if (key.cap == 0) return (0, VoucherStatus.KeyUnknown);
+        address signer =
+            isP256 ? SignedVoucherLib.p256SignerAt(offset) : SignedVoucherLib.ecdsaSignerAt(offset, digest);
+        VoucherKey storage key = book.voucherKeyOf(licenseId, generation, signer);
+        uint256 endsAt;
+        (cap, endsAt) = (key.cap, key.endsAt);
+        if (cap == 0) return (0, VoucherStatus.KeyUnknown);
         if (isP256 && !SignedVoucherLib.isP256SignedAt(offset, digest)) return (0, VoucherStatus.KeyUnknown);
-        if (key.endsAt != 0 && block.timestamp > key.endsAt) return (0, VoucherStatus.KeyRevoked);
-        cap = key.cap;
-    }
-
-    /// @dev Has the open license go on as `account`, which is its own, or as it was in the term before.
-    function _put(OpenLicense memory open, Account account) private pure {
-        if (account.term() < open.account.term()) {
-            // A counter has 56 bits.
-            open.aside.endedSpent = uint56(account.spent());
-            open.isAsideChanged = true;
-            account = open.account.withBalance(account.balance());
-        }
-        open.account = account;
-        open.isAccountChanged = true;
-    }
-
-    function _load(LicenseBook storage book, OpenLicense memory open, LicenseId licenseId) private view {
-        bool hadAside = open.account.hasAside();
-        open.licenseId = licenseId;
-        open.account = book.slotOf(licenseId).account;
-        (open.isAccountChanged, open.isAsideChanged) = (false, false);
-        if (open.account.hasAside()) open.aside = book.asides[licenseId];
-        else if (hadAside) delete open.aside;
-    }
-
-    function _store(LicenseBook storage book, OpenLicense memory open) private {
-        if (open.isAccountChanged) book.slotOf(open.licenseId).account = open.account;
-        if (open.isAsideChanged) book.asides[open.licenseId].endedSpent = open.aside.endedSpent;
+        if (endsAt != 0 && block.timestamp > endsAt) return (0, VoucherStatus.KeyRevoked);
     }
 
     function _runOf(
@@ -328,7 +336,7 @@ library VoucherDesk {
         bytes32 domainSeparator,
         OperatorId operatorId,
         PlanId planId,
-        ChargeTerms memory plan
+        VoucherTerms memory plan
     ) private pure returns (VoucherRun memory) {
         bool hasMinimum = plan.minimumSpend > 0;
         return
@@ -342,8 +350,16 @@ library VoucherDesk {
                 cap: plan.cap == 0 ? type(uint256).max : plan.cap,
                 termPeriod: plan.termPeriod,
                 hasMinimum: hasMinimum,
-                renewsByUse: plan.renewable && !hasMinimum
+                renewsByUse: plan.renewable && !hasMinimum,
+                stores: true
             });
+    }
+
+    /// @dev The lower one of the plan's cap a term and the licensee's.
+    function _capOf(VoucherRun memory run, Account account) private pure returns (uint256 cap) {
+        cap = run.cap;
+        uint256 code = account.capCode();
+        if (code != 0) cap = Math.min(cap, AccountLib.capOf(code, run.unit));
     }
 
     /// @dev Whether use until `endsAt` may still be charged.
@@ -372,13 +388,13 @@ library VoucherDesk {
         return VoucherStatus.WrongRoad;
     }
 
-    function _idOf(bytes calldata key) private pure returns (bytes32 keyId) {
-        keyId = SignedVoucherLib.keyIdOf(key);
-        require(keyId != 0, IUsageEscrow.VoucherKeyInvalid(key));
+    function _signerOf(bytes calldata key) private pure returns (address signer) {
+        signer = SignedVoucherLib.signerOf(key);
+        require(signer != address(0), IUsageEscrow.VoucherKeyInvalid(key));
     }
 
     function _ownAccount(LicenseBook storage book, LicenseId licenseId) private view returns (Account account) {
-        account = book.accounts[licenseId];
+        account = book.slotOf(licenseId).account;
         require(
             account.exists() && _escrow().LICENSES().ownerOf(LicenseId.unwrap(licenseId)) == msg.sender,
             IUsageEscrow.CallerNotOwner(licenseId, msg.sender)
@@ -396,13 +412,12 @@ library VoucherDesk {
         }
     }
 
-    /// @dev The same function, for a caller that has it store nothing.
+    /// @dev The same function, for a caller whose run stores nothing.
     function _asView(
         function(
             LicenseBook storage,
             VoucherRun memory,
-            bytes calldata,
-            bool
+            bytes calldata
         ) internal returns (uint256, bytes memory) writing
     )
         private
@@ -411,8 +426,7 @@ library VoucherDesk {
             function(
                 LicenseBook storage,
                 VoucherRun memory,
-                bytes calldata,
-                bool
+                bytes calldata
             ) internal view returns (uint256, bytes memory) reading
         )
     {

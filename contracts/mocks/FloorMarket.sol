@@ -18,7 +18,9 @@ contract FloorMarket is ERC721 {
     uint256 private _licenses;
     /// @dev balance (64 bits), spent (56 bits), terms (136 bits)
     mapping(uint256 licenseId => uint256) private _accounts;
+    mapping(uint256 licenseId => address) private _keys;
     mapping(address payee => uint256) private _earnings;
+    mapping(uint256 assetId => uint256) private _pots;
     mapping(bytes32 batchId => uint256) private _charged;
     uint256 private _stake;
     mapping(address holder => uint256) private _delegations;
@@ -55,20 +57,45 @@ contract FloorMarket is ERC721 {
         _charged[batchId] = total;
     }
 
+    function addKey(uint256 licenseId, address key) external {
+        _keys[licenseId] = key;
+    }
+
+    /// @param vouchers 80 bytes a license: licenseId (8), all that was spent (8), r (32), vs (32)
+    function claim(bytes calldata vouchers) external {
+        uint256 total;
+        for (uint256 i; i < vouchers.length; i += 80) {
+            bytes calldata voucher = vouchers[i:i + 80];
+            uint256 licenseId = uint64(bytes8(voucher));
+            bytes32 digest = keccak256(voucher[:16]);
+            address signer = ECDSA.recover(digest, bytes32(voucher[16:48]), bytes32(voucher[48:]));
+            require(signer == _keys[licenseId], SignatureWrong());
+            uint256 account = _accounts[licenseId];
+            uint256 amount = uint64(bytes8(voucher[8:16])) - uint56(account >> 64);
+            _accounts[licenseId] = account + (amount << 64) - amount;
+            total += amount;
+        }
+        _earnings[msg.sender] += total;
+    }
+
+    /// @dev Half of a pot is the parent's, the rest its owner's.
+    function distribute(uint256 assetId, uint256 parentId, address owner) external {
+        uint256 amount = _pots[assetId];
+        _pots[assetId] = 1;
+        _pots[parentId] += amount / 2;
+        _earnings[owner] += amount - amount / 2;
+    }
+
+    function fill(uint256 assetId, uint256 amount) external {
+        _pots[assetId] += amount;
+    }
+
     function release(bytes32 batchId, address operator, address publisher, address treasury) external {
         uint256 charged = _charged[batchId];
         _charged[batchId] = 1;
         _earnings[operator] += (charged * 67) / 100;
         _earnings[publisher] += (charged * 30) / 100;
         _earnings[treasury] += (charged * 3) / 100;
-    }
-
-    /// @dev Leaves a unit behind, so that no slot becomes zero.
-    function distribute(address asset, address parent, address owner) external {
-        uint256 amount = _earnings[asset] - 1;
-        _earnings[asset] = 1;
-        _earnings[parent] += amount / 5;
-        _earnings[owner] += amount - amount / 5;
     }
 
     function addStake(uint256 amount) external {

@@ -7,6 +7,7 @@ import {
   MaxUint256,
   parseEther,
   Signature,
+  toBeHex,
   Wallet,
   type BytesLike,
   type Result,
@@ -342,6 +343,12 @@ export const purchaseOf = ({ planId, operatorId, licensee }: Market, changes: Pa
   ...NO_LIMITS,
   ...changes,
 });
+
+/** A license's account as it is stored: where, and what. */
+export async function accountWord({ licet }: Market, licenseId: bigint): Promise<{ slot: string; word: bigint }> {
+  const slot = toBeHex(BigInt.asUintN(256, BigInt(id("licet.accounts")) << 64n) | licenseId, 32);
+  return { slot, word: BigInt(await hre.ethers.provider.getStorage(licet.escrow, slot)) };
+}
 
 /** Has the licensee buy a license of the market's plan, funded with `amount`. */
 export async function buyLicense(market: Market, amount: bigint, changes: Partial<Purchase> = {}): Promise<bigint> {

@@ -1,9 +1,10 @@
 import { loadFixture, setStorageAt, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { AbiCoder, keccak256, MaxUint256, toBeHex, type Signer } from "ethers";
+import { MaxUint256, toBeHex, type Signer } from "ethers";
 import hre from "hardhat";
 import { CurrencyOfDecimals__factory, FeeOnTransferCurrency__factory } from "../../typechain-types";
 import {
+  accountWord,
   addOperator,
   addPlan,
   buyLicense,
@@ -40,15 +41,6 @@ describe("UsageEscrow", () => {
 
   const pause = () => escrow.connect(market.guardian).pause();
   const accountOf = async (licenseId: bigint) => structOf(await escrow.accountOf(licenseId));
-
-  /** Where an account is in storage, in the first mapping that has something under its license, and what is there. */
-  const accountWord = async (licenseId: bigint) => {
-    for (let mapping = 0; ; mapping += 1) {
-      const slot = keccak256(AbiCoder.defaultAbiCoder().encode(["uint64", "uint256"], [licenseId, mapping]));
-      const word = BigInt(await hre.ethers.provider.getStorage(escrow, slot));
-      if (word !== 0n) return { slot, word };
-    }
-  };
 
   describe("buy", () => {
     const buy = (changes: Partial<Purchase> = {}) => escrow.buy(purchaseOf(market, changes));
@@ -666,7 +658,7 @@ describe("UsageEscrow", () => {
       it("reverts with GenerationExhausted", async () => {
         const licenseId = await buyLicense(market, 0n);
         // 65,535 calls later: the account's word is written as it would be.
-        const { slot, word } = await accountWord(licenseId);
+        const { slot, word } = await accountWord(market, licenseId);
         await setStorageAt(await escrow.getAddress(), slot, toBeHex(word | (0xfffdn << 232n), 32));
         await escrow.raiseGeneration(licenseId);
         expect((await escrow.accountOf(licenseId)).generation).to.equal(65_534);

@@ -1,14 +1,12 @@
 import { loadFixture, setBalance, setStorageAt, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import {
-  AbiCoder,
   concat,
   dataLength,
   dataSlice,
   getBytes,
   hexlify,
   id,
-  keccak256,
   toBeHex,
   Wallet,
   ZeroAddress,
@@ -36,6 +34,7 @@ import {
 } from "../../oracle/protocol/vouchers";
 import { heldBy, owedBy } from "../support/books";
 import {
+  accountWord,
   addOperator,
   addPlan,
   batchOf,
@@ -110,14 +109,6 @@ describe("UsageEscrow", () => {
 
   const accountOf = async (licenseId: bigint) =>
     structOf(await escrow.accountOf(licenseId)) as Record<string, bigint | boolean>;
-  /** The account as it is stored: where, and what. */
-  const accountWord = async (licenseId: bigint) => {
-    for (let mapping = 0; ; mapping += 1) {
-      const slot = keccak256(AbiCoder.defaultAbiCoder().encode(["uint64", "uint256"], [licenseId, mapping]));
-      const word = BigInt(await hre.ethers.provider.getStorage(escrow, slot));
-      if (word !== 0n) return { slot, word };
-    }
-  };
   const expiryOf = async (licenseId: bigint) => Number((await escrow.accountOf(licenseId)).expiresAt);
   const keyOf = async (key: Key, licenseId = FREE, generation = 0) => {
     const [status, { cap, endsAt }] = await escrow.voucherKeyOf(licenseId, generation, bytesOf(key));
@@ -1494,7 +1485,7 @@ describe("UsageEscrow", () => {
     it("leaves the last generation to the buyer: a license that is in it can't be locked again", async () => {
       // 65,534 calls later: the account's word is written as it would be.
       const generations = 65_534;
-      const { slot, word } = await accountWord(licenseId);
+      const { slot, word } = await accountWord(market, licenseId);
       await setStorageAt(domain.verifyingContract, slot, toBeHex(word | (BigInt(generations) << 232n), 32));
       await expectRefused(owner.raiseGeneration(licenseId), "GenerationExhausted", [licenseId]);
       await sell(licenseId);
