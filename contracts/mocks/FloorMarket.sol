@@ -43,6 +43,17 @@ contract FloorMarket is ERC721 {
         CURRENCY.safeTransferFrom(msg.sender, address(this), amount);
     }
 
+    /// @dev As so many purchases and deposits leave it.
+    function open(uint256 count, uint256 terms, uint256 amount) external {
+        uint256 last = _licenses + count;
+        for (uint256 licenseId = _licenses + 1; licenseId <= last; ++licenseId) {
+            _accounts[licenseId] = (terms << 120) + amount;
+            _mint(msg.sender, licenseId);
+        }
+        _licenses = last;
+        CURRENCY.safeTransferFrom(msg.sender, address(this), count * amount);
+    }
+
     /// @param entries 16 bytes a license: licenseId (8), amount (8)
     function settle(bytes calldata entries, bytes32 r, bytes32 vs) external {
         bytes32 batchId = keccak256(entries);
@@ -57,8 +68,8 @@ contract FloorMarket is ERC721 {
         _charged[batchId] = total;
     }
 
-    function addKey(uint256 licenseId, address key) external {
-        _keys[licenseId] = key;
+    function addKeys(uint256 first, uint256 last, address key) external {
+        for (uint256 licenseId = first; licenseId <= last; ++licenseId) _keys[licenseId] = key;
     }
 
     /// @param vouchers 80 bytes a license: licenseId (8), all that was spent (8), r (32), vs (32)

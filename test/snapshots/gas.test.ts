@@ -13,7 +13,9 @@ describe("Gas", function () {
   });
 
   it("is what the committed snapshot says (`npm run snapshots` makes a new one)", () => {
-    expect(measured).to.deep.equal(committed);
+    // What takes minutes is measured by the benchmark alone.
+    const names = new Set(measured.map(({ name }) => name));
+    expect(measured).to.deep.equal(committed.filter(({ name }) => names.has(name)));
   });
 
   for (const [name, limit] of Object.entries(GAS_LIMITS)) {
