@@ -1,5 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { task, types } from "hardhat/config";
+import type { EntryPoints } from "../test/support/entryPoints";
 import type { Measurement } from "../test/support/gas";
 import type { GasAccount } from "../test/support/gasAccount";
 import type { Peer } from "../test/support/peers";
@@ -7,16 +8,20 @@ import { addExample } from "./support";
 
 interface BenchArguments {
   json?: string;
+  entryPoints?: string;
   explain?: number;
 }
 
 task("bench:gas", "Measures what the contracts cost, beside a floor without rules and beside others")
   .addOptionalParam("json", "Also write the figures to this file")
+  .addOptionalParam("entryPoints", "Also write what every function of the money contracts takes to this file")
   .addOptionalParam("explain", "Also say where the gas goes of settlements of so many licenses", undefined, types.int)
-  .setAction(async ({ json, explain }: BenchArguments) => {
+  .setAction(async ({ json, entryPoints: entryPointsFile, explain }: BenchArguments) => {
     /* eslint-disable @typescript-eslint/no-require-imports --
        They need a running Hardhat, as tests do, so they can't be loaded together with the configuration. */
     const gas = require("../test/support/gas") as typeof import("../test/support/gas");
+    const { measureEntryPoints } =
+      require("../test/support/entryPoints") as typeof import("../test/support/entryPoints");
     const { gasAccountOf } = require("../test/support/gasAccount") as typeof import("../test/support/gasAccount");
     const { PEERS } = require("../test/support/peers") as typeof import("../test/support/peers");
     /* eslint-enable @typescript-eslint/no-require-imports */
@@ -27,7 +32,10 @@ task("bench:gas", "Measures what the contracts cost, beside a floor without rule
     console.log(tableOfFigures(measured, PEERS, gas));
     if (accounts.length > 0) console.log(`\n${tableOfAccounts(accounts)}`);
     console.log(`\n${tableOfPeers(measured, PEERS)}`);
+    const entryPoints = await measureEntryPoints();
+    console.log(`\n${tableOfEntryPoints(entryPoints)}`);
     if (json !== undefined) writeFileSync(json, toJson(measured));
+    if (entryPointsFile !== undefined) writeFileSync(entryPointsFile, toJson(entryPoints));
     return measured;
   });
 
@@ -75,6 +83,14 @@ function tableOfPeers(measured: Measurement[], peers: Peer[]): string {
   );
   return aligned([["peer", "gas", "beside", "/ ours"], ...rows]);
 }
+
+const tableOfEntryPoints = (entryPoints: EntryPoints): string =>
+  aligned([
+    ["entry point", "gas"],
+    ...Object.entries(entryPoints).flatMap(([contract, functions]) =>
+      Object.entries(functions).map(([name, gas]) => [`${contract}.${name}`, String(gas)]),
+    ),
+  ]);
 
 /** The first column to the left, the others to the right. */
 function aligned(rows: string[][]): string {
