@@ -6,6 +6,7 @@
 import { expect } from "chai";
 import { HardhatContext } from "hardhat/internal/context";
 import { existsSync, readFileSync } from "node:fs";
+import { VoucherStatus } from "../../oracle/protocol/vouchers";
 import { PLAN_FIELDS } from "../../tasks/plan/terms";
 import * as factories from "../../typechain-types";
 import { allPages, anchorsOf, codeOf, linksOf, readPage, targetOf, wordsOf, type Page } from "../support/pages";
@@ -143,10 +144,11 @@ describe("the documents", function () {
       expect(wrong(pages, (page) => codeOf(page).map(problemOf))).to.deep.equal([]);
     });
 
-    it("errors of the contracts", () => {
+    it("errors of the contracts, and statuses of vouchers: every one of those", () => {
       const named = PATHS.flatMap((page) => codeOf(page).filter((code) => /^([A-Z][a-z]+){2,}$/.test(code)));
       expect(named).to.include("PlanNotServed");
-      expect(named.filter((name) => !errors.has(name))).to.deep.equal([]);
+      expect(named.filter((name) => !errors.has(name) && !(name in VoucherStatus))).to.deep.equal([]);
+      expect(PATHS.flatMap(codeOf)).to.include.members(Object.keys(VoucherStatus));
     });
   });
 

@@ -211,6 +211,38 @@ describe(DOCUMENT, () => {
     },
   });
 
+  walk<bigint>({
+    heading: "Voucher key",
+    enum: ["VoucherKeyStatus", "IUsageEscrow"],
+    origin: "None",
+    status: async ({ licet }, licenseId) => (await licet.escrow.voucherKeyOf(licenseId, 0, key)).status,
+    ways: {
+      None: (market) => license(market, withoutMinimum),
+      "None (its license is in another generation)": (market) => license(market, withoutMinimum, endGeneration),
+      Active: (market) => license(market, withoutMinimum, allowKey),
+      "Active (its license has ended)": (market) => license(market, withoutMinimum, allowKey, end),
+      "Active (its license ended long ago)": (market) => license(market, withoutMinimum, allowKey, end, wait),
+      "Active (its license was sold)": (market) => license(market, withoutMinimum, allowKey, lock, wait, transfer),
+      Ending: (market) => license(market, withoutMinimum, allowKey, endKey),
+      "Ending (with its generation)": (market) => license(market, withoutMinimum, allowKey, endGeneration),
+      "Ending (its license ended long ago)": (market) => license(market, withoutMinimum, allowKey, end, wait, endKey),
+      "Ending (its license was sold)": (market) =>
+        license(market, withoutMinimum, allowKey, lock, wait, endKey, transfer),
+      Ended: (market) => license(market, withoutMinimum, allowKey, endKey, wait),
+      "Ended (with its generation)": (market) => license(market, withoutMinimum, allowKey, endGeneration, wait),
+    },
+    acts: {
+      addVoucherKey: [allowKey],
+      revokeVoucherKey: [endKey],
+      raiseGeneration: [endGeneration],
+      lock: [lock],
+      unlock: [(market, licenseId) => asOwner(market, licenseId, (escrow) => escrow.unlock(licenseId))],
+      end: [end],
+      transfer: [transfer],
+      time: [pass(EPOCH + WINDOW + 1)],
+    },
+  });
+
   walk<Batch & { batchId: string }>({
     heading: "Batch",
     enum: ["BatchStatus", "IUsageEscrow"],
@@ -485,6 +517,21 @@ async function asOwner(
   const { escrow, licenses } = market.licet;
   const owner = await licenses.ownerOf(licenseId).catch(() => market.licensee.address);
   return act(escrow.connect(await hre.ethers.getSigner(owner)));
+}
+
+/** Lets a key sign up to one unit more than it may. */
+async function allowKey(market: Market, licenseId: bigint): Promise<unknown> {
+  const { generation } = await market.licet.escrow.accountOf(licenseId);
+  const [, { cap }] = await market.licet.escrow.voucherKeyOf(licenseId, generation, key);
+  return asOwner(market, licenseId, (escrow) => escrow.addVoucherKey(licenseId, key, cap + 1n));
+}
+
+async function endKey(market: Market, licenseId: bigint): Promise<unknown> {
+  return asOwner(market, licenseId, (escrow) => escrow.revokeVoucherKey(licenseId, key));
+}
+
+async function endGeneration(market: Market, licenseId: bigint): Promise<unknown> {
+  return asOwner(market, licenseId, (escrow) => escrow.raiseGeneration(licenseId));
 }
 
 async function planOf({ licet }: Market, licenseId: bigint): Promise<number> {
