@@ -1,5 +1,6 @@
 import type { Clock } from "./chain/ethersChain";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
+import type { UpstreamConfig } from "./gateway/models";
 import { ConfigError, Section, type Environment, type Range } from "./configSection";
 
 /** What a configuration file says, with its keys read from the environment. */
@@ -21,12 +22,13 @@ export interface GatewaySection {
   port: number;
   operatorId: number;
   signingKey: string;
-  models: { id: string; upstreamUrl: string; upstreamModel?: string; versionId: bigint; gpus?: number }[];
+  models: { id: string; upstreams: UpstreamConfig[]; versionId: bigint }[];
   defaultMaxTokens: number;
   maxTokensCeiling: number;
   requestTimeoutMs: number;
   receiveTimeoutMs: number;
   chainTimeoutMs: number;
+  healthIntervalMs: number;
 }
 
 export interface SettlerSection {
@@ -96,17 +98,35 @@ function gatewayOf(section: Section): GatewaySection {
     signingKey: section.privateKey("signingKeyVariable"),
     models: section.listOf("models", "id", (model) => ({
       id: model.text("id"),
-      upstreamUrl: model.url("upstreamUrl"),
-      upstreamModel: model.has("upstreamModel") ? model.text("upstreamModel") : undefined,
       versionId: model.id("versionId"),
-      // A receipt counts the milliseconds of all of them, over an hour at the most, in 32 bits.
-      gpus: model.has("gpus") ? model.count("gpus", [1, 1_000]) : undefined,
+      upstreams: upstreamsOf(model),
     })),
     defaultMaxTokens: section.count("defaultMaxTokens", [1, maxTokensCeiling], defaultMaxTokens),
     maxTokensCeiling,
     requestTimeoutMs: section.seconds("requestTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.requestTimeoutMs),
     receiveTimeoutMs: section.seconds("receiveTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.receiveTimeoutMs),
     chainTimeoutMs: section.seconds("chainTimeoutSeconds", [1, 60], GATEWAY_DEFAULTS.chainTimeoutMs),
+    healthIntervalMs: section.seconds("healthIntervalSeconds", AN_HOUR, GATEWAY_DEFAULTS.healthIntervalMs),
+  };
+}
+
+/** One server can stand in the model's own section; several are a list. */
+function upstreamsOf(model: Section): UpstreamConfig[] {
+  if (!model.has("upstreams")) {
+    return [upstreamOf(model, { url: "upstreamUrl", model: "upstreamModel", key: "upstreamKeyVariable" })];
+  }
+  return model.listOf("upstreams", "url", (upstream) =>
+    upstreamOf(upstream, { url: "url", model: "model", key: "keyVariable" }),
+  );
+}
+
+function upstreamOf(section: Section, names: Record<"url" | "model" | "key", string>): UpstreamConfig {
+  return {
+    url: section.url(names.url),
+    model: section.has(names.model) ? section.text(names.model) : undefined,
+    // A receipt counts the milliseconds of all of them, over an hour at the most, in 32 bits.
+    gpus: section.has("gpus") ? section.count("gpus", [1, 1_000]) : undefined,
+    apiKey: section.has(names.key) ? section.secret(names.key) : undefined,
   };
 }
 

@@ -88,7 +88,7 @@ export class Section {
   }
 
   /** What the environment variable holds that the field names. */
-  private secret(name: string): string {
+  secret(name: string): string {
     const variable = this.text(name);
     // What stands here may be the secret itself: it isn't repeated.
     if (!VARIABLE.test(variable) || BARE_KEY.test(variable)) {

@@ -10,7 +10,7 @@ import { ApiError } from "./openai";
 import type { Lane, SignedGrant, Usage } from "../protocol/types";
 import type { Store } from "../store/store";
 import { unservable } from "./unservable";
-import type { ModelConfig } from "./upstream";
+import type { ModelConfig } from "./models";
 import { worstCost } from "./worstCase";
 
 /** Who sent a request: a grant whose signature, generation and time are good, and the license that it is of. */

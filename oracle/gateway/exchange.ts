@@ -6,18 +6,20 @@ import type { Log } from "../log";
 import { shown } from "../problem";
 import { saltedHash } from "../protocol/messages";
 import { clampUsage, costOf, zeroUsage } from "../protocol/meters";
+import { Generated } from "./generated";
 import {
   ApiError,
-  generatedText,
-  isCompletion,
+  generatedTexts,
+  isAnswerTo,
   isErrorForClient,
   reportedUsage,
-  type CompletionRequest,
+  type ModelRequest,
   type ReportedUsage,
   type TokenCounts,
 } from "./openai";
 import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { StreamRelay } from "./relay";
+import type { Replica, Replicas } from "./replicas";
 import type { SignedDigest, Store } from "../store/store";
 import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
 
@@ -26,6 +28,7 @@ export interface ExchangeDeps {
   admission: Admission;
   store: Store;
   upstream: Upstream;
+  replicas: Replicas;
   now: () => Promise<number>;
   sign: (receipt: Receipt) => SignedDigest;
   log: Log;
@@ -42,11 +45,17 @@ const TIMED_OUT = new Error("the answer took too long");
 /** Of a prompt that no tokenizer could count: about what English text has. */
 const BYTES_PER_TOKEN = 4;
 
+/** How many servers a request is tried at that fail it: one that breaks servers mustn't break them all. */
+const MOST_FAILING = 2;
+/** At how many servers of a model a text's tokens are asked for. */
+const MOST_ASKED = 2;
+const TOO_MANY_REQUESTS = 429;
+/** A server that isn't there may be back so soon. */
+const RETRY_SECONDS = 5;
+
 /** What the client was given of an answer, and what the upstream says that it used. */
 interface Delivered extends ReportedUsage {
-  text: string;
-  /** In how many pieces the text came. */
-  chunks: number;
+  generated: Generated;
   ttftMs: number;
 }
 
@@ -68,13 +77,16 @@ export class Exchange {
   private readonly interruption = new AbortController();
   private readonly salt: string;
   private relay: StreamRelay | null = null;
-  /** Whether the request may have reached the model, which then must have a receipt. */
-  private isSent = false;
+  /** Where the request is, or was last, and since when. */
+  private replica: Replica | null = null;
+  private attemptedAt = this.startedAt;
+  /** How many servers the request may have reached: after the first, it must have a receipt. */
+  private sent = 0;
   private isClosed = false;
 
   constructor(
     private readonly deps: ExchangeDeps,
-    private readonly request: CompletionRequest,
+    private readonly request: ModelRequest,
     private readonly admitted: Admitted,
     private readonly reply: FastifyReply,
   ) {
@@ -122,15 +134,62 @@ export class Exchange {
     });
   }
 
+  /** Has another of the model's servers try where one fails, as long as the client has nothing of an answer. */
   private async pass(): Promise<void> {
-    const { model } = this.admitted;
-    const { signal } = this.interruption;
-    signal.throwIfAborted();
-    this.isSent = true;
-    const answer = await this.deps.upstream.complete(model, this.request, this.requestId, signal);
-    if (answer.statusCode !== 200) return this.passError(answer);
-    if (contentType(answer).startsWith("text/event-stream")) return this.passStream(answer);
-    return this.passWhole(answer);
+    const { replicas, log } = this.deps;
+    const { id } = this.admitted.model;
+    const tried = new Set<Replica>();
+    for (;;) {
+      this.interruption.signal.throwIfAborted();
+      const replica = replicas.pick(id, tried);
+      if (replica === null) throw new UpstreamUnreachable(`no server of model ${id} is left to try`);
+      tried.add(replica);
+      const hasOther = tried.size < replicas.of(id).length;
+      try {
+        return await this.passFrom(replica, hasOther);
+      } catch (cause) {
+        if (!hasOther || !this.mayTryAgain(cause)) throw cause;
+        this.relay = null;
+        log.warn("upstream failed, trying another", { requestId: this.requestId, upstreamUrl: replica.url, cause });
+      }
+    }
+  }
+
+  private mayTryAgain(cause: unknown): boolean {
+    if (this.isClosed || this.interruption.signal.aborted || cause instanceof ApiError) return false;
+    return this.relay?.hasBegun !== true && this.sent < MOST_FAILING;
+  }
+
+  /** @param hasOther whether another server can be tried, so that this one's failure needn't be the client's */
+  private async passFrom(replica: Replica, hasOther: boolean): Promise<void> {
+    this.replica = replica;
+    this.attemptedAt = performance.now();
+    replica.running += 1;
+    try {
+      const answer = await this.send(replica);
+      if (hasOther && this.sent < MOST_FAILING && isServersFault(answer.statusCode)) {
+        void answer.body.dump().catch(() => undefined);
+        throw new Error(`the upstream answered ${answer.statusCode}`);
+      }
+      if (answer.statusCode !== 200) return await this.passError(answer);
+      if (contentType(answer).startsWith("text/event-stream")) return await this.passStream(answer);
+      return await this.passWhole(answer);
+    } finally {
+      replica.running -= 1;
+    }
+  }
+
+  private async send(replica: Replica): Promise<Dispatcher.ResponseData> {
+    this.sent += 1;
+    try {
+      return await this.deps.upstream.send(replica, this.request, this.requestId, this.interruption.signal);
+    } catch (cause) {
+      if (cause instanceof UpstreamUnreachable) {
+        this.sent -= 1;
+        replica.noteDown(cause);
+      }
+      throw cause;
+    }
   }
 
   /** What the upstream says of a request goes to the client as it is, and costs nothing. */
@@ -146,28 +205,32 @@ export class Exchange {
   private async passWhole(answer: Dispatcher.ResponseData): Promise<void> {
     const bytes = await bytesOf(answer);
     const json: unknown = JSON.parse(bytes.toString("utf8"));
-    if (!isCompletion(json)) throw new Error(`the upstream's answer is no completion: ${shown(json)}`);
-    const text = generatedText(json);
-    const ttftMs = text === "" ? 0 : this.msSinceStart();
-    const delivered = { ...reportedUsage(json), text, chunks: 1, ttftMs };
+    if (!isAnswerTo(this.request.kind, json)) throw new Error(`the upstream's answer is none: ${shown(json)}`);
+    const generated = new Generated();
+    for (const text of generatedTexts(json)) generated.add(text);
+    const ttftMs = generated.isEmpty ? 0 : this.msSinceStart();
+    const delivered = { ...reportedUsage(json), generated, ttftMs };
     await this.close(await this.meteredEnding(delivered, saltedHash(this.salt, bytes)));
     this.reply.header("content-type", contentType(answer)).send(bytes);
   }
 
   private async passStream(answer: Dispatcher.ResponseData): Promise<void> {
-    this.reply.hijack();
-    this.reply.raw.writeHead(200, {
-      "content-type": contentType(answer),
-      "cache-control": "no-cache",
-      "x-accel-buffering": "no",
-      [RECEIPT_HEADER]: this.requestId,
-    });
-    const relay = await StreamRelay.start(this.reply.raw, this.salt, this.request.includeUsage);
+    const begin = () => {
+      this.reply.hijack();
+      this.reply.raw.writeHead(200, {
+        "content-type": contentType(answer),
+        "cache-control": "no-cache",
+        "x-accel-buffering": "no",
+        [RECEIPT_HEADER]: this.requestId,
+      });
+    };
+    const relay = await StreamRelay.start(this.reply.raw, this.salt, this.request, begin);
     this.relay = relay;
     try {
       await relay.run(answer.body, this.interruption.signal);
       await this.close(await this.meteredEnding(this.deliveredBy(relay), relay.responseHash));
     } catch (cause) {
+      if (!relay.hasBegun) throw cause;
       await this.fail(cause);
     } finally {
       await relay.finish();
@@ -177,13 +240,13 @@ export class Exchange {
   /** Ends the exchange without an answer, or with a part of one, and says what the client is to be told. */
   private async fail(problem: unknown): Promise<ApiError> {
     const error = this.explain(problem);
-    this.relay?.keepForEnd(Buffer.from(`data: ${error.toBytes()}\n\n`));
+    if (this.relay?.hasBegun) this.relay.keepForEnd(Buffer.from(`data: ${error.toBytes()}\n\n`));
     if (error.status >= 500) {
       const { code, message, cause } = error;
       this.deps.log.warn("request failed", { requestId: this.requestId, code, message, cause });
     }
     if (this.isClosed) return error;
-    if (!this.isSent || problem instanceof UpstreamUnreachable) await this.drop();
+    if (this.sent === 0) await this.drop();
     else await this.close(await this.endingBy(error));
     return error;
   }
@@ -193,22 +256,35 @@ export class Exchange {
     const { reason } = this.interruption.signal;
     if (cause instanceof ApiError) return cause;
     if (reason === HUNG_UP) return new ApiError(499, "cancelled", "the client hung up", { cause });
-    if (!this.isSent) {
+    if (cause instanceof UpstreamUnreachable) {
+      return new ApiError(503, "upstream_unreachable", `model ${id} can't be reached: try again later`, {
+        cause,
+        retryAfterSeconds: RETRY_SECONDS,
+      });
+    }
+    if (reason === TIMED_OUT && (this.sent > 0 || this.replica !== null)) {
+      const remedy = this.request.stream ? "ask for fewer tokens" : "stream the answer, or ask for fewer tokens";
+      return new ApiError(504, "upstream_timeout", `model ${id} took too long: ${remedy}`, { cause });
+    }
+    if (this.sent === 0) {
       return new ApiError(500, "request_not_stored", "the request can't be stored and wasn't sent on", { cause });
     }
-    if (cause instanceof UpstreamUnreachable) {
-      return new ApiError(503, "upstream_unreachable", `model ${id} can't be reached: try again later`, { cause });
-    }
-    if (reason === TIMED_OUT) {
-      const remedy = this.relay === null ? "stream the answer, or ask for fewer tokens" : "ask for fewer tokens";
-      return new ApiError(504, "upstream_timeout", `model ${id} took too long: ${remedy}`, { cause });
+    if (this.hasBrokenOff()) {
+      const message = `model ${id} broke off: what it wrote is charged, and nothing else`;
+      return new ApiError(502, "upstream_broke_off", message, { cause });
     }
     return new ApiError(502, "upstream_failed", `model ${id} failed; this request costs nothing`, { cause });
   }
 
+  /** Whether the client was given text of an answer that the upstream then failed to end. */
+  private hasBrokenOff(): boolean {
+    return this.relay?.hasBegun === true && !this.relay.generated.isEmpty;
+  }
+
   /**
    * What was delivered is charged if the client ended the answer, or if it was longer than the time for it: neither
-   * hanging up nor asking for too much gives tokens for nothing. Any other failure costs nothing.
+   * hanging up nor asking for too much gives tokens for nothing. Where the upstream broke off, it is charged without the
+   * prompt, which has to be sent again. Any other failure costs nothing.
    */
   private async endingBy(error: ApiError): Promise<Ending> {
     const { reason } = this.interruption.signal;
@@ -217,10 +293,11 @@ export class Exchange {
       const responseHash = relay?.responseHash ?? saltedHash(this.salt, Buffer.alloc(0));
       return this.meteredEnding(this.deliveredBy(relay), responseHash, ReceiptFlag.cancelled);
     }
-    if (reason === TIMED_OUT && relay !== null && relay.text !== "") {
+    if (reason === TIMED_OUT && relay !== null && !relay.generated.isEmpty) {
       return this.meteredEnding(this.deliveredBy(relay), relay.responseHash);
     }
-    return failedEnding(relay?.responseHash ?? saltedHash(this.salt, error.toBytes()));
+    if (relay !== null && this.hasBrokenOff()) return this.brokenEnding(relay);
+    return failedEnding(relay?.hasBegun ? relay.responseHash : saltedHash(this.salt, error.toBytes()));
   }
 
   /** Forgets a request that never reached the model. */
@@ -247,11 +324,11 @@ export class Exchange {
       });
     }
     admission.ledger.settle(reservation, cost);
-    if (this.relay === null) this.reply.header(RECEIPT_HEADER, this.requestId);
+    if (this.relay?.hasBegun !== true) this.reply.header(RECEIPT_HEADER, this.requestId);
   }
 
   private async meteredEnding(delivered: Delivered, responseHash: string, flags = 0): Promise<Ending> {
-    const computeMs = delivered.computeMs ?? this.msSinceStart();
+    const computeMs = delivered.computeMs ?? msBetween(this.attemptedAt, performance.now());
     const tokens = delivered.tokens ?? (await this.estimate(delivered));
     return {
       usage: this.usage(tokens, computeMs),
@@ -261,30 +338,54 @@ export class Exchange {
     };
   }
 
+  private async brokenEnding(relay: StreamRelay): Promise<Ending> {
+    const { tokens, generated, ttftMs } = this.deliveredBy(relay);
+    const outputTokens = BigInt(tokens?.completion ?? (await this.countGenerated(generated)));
+    return {
+      usage: clampUsage({ ...zeroUsage(), outputTokens }, this.admitted.worst),
+      flags: tokens === null ? ReceiptFlag.broken | ReceiptFlag.estimated : ReceiptFlag.broken,
+      responseHash: relay.responseHash,
+      ttftMs,
+    };
+  }
+
   private deliveredBy(relay: StreamRelay | null): Delivered {
-    if (relay === null) return { tokens: null, computeMs: null, text: "", chunks: 0, ttftMs: 0 };
-    const { tokens, computeMs, text, chunks, firstAt } = relay;
-    return { tokens, computeMs, text, chunks, ttftMs: firstAt === null ? 0 : this.msSinceStart(firstAt) };
+    if (relay === null) return { tokens: null, computeMs: null, generated: new Generated(), ttftMs: 0 };
+    const { tokens, computeMs, generated, firstAt } = relay;
+    return { tokens, computeMs, generated, ttftMs: firstAt === null ? 0 : this.msSinceStart(firstAt) };
   }
 
   /** By the model's own tokenizer or, where there is none, by pieces of text and bytes of prompt. */
-  private async estimate({ text, chunks }: Delivered): Promise<TokenCounts> {
+  private async estimate({ generated }: Delivered): Promise<TokenCounts> {
     const { upstream } = this.deps;
-    const { model } = this.admitted;
     const [prompt, completion] = await Promise.all([
-      upstream.countPrompt(model, this.request),
-      text === "" ? 0 : upstream.countTokens(model, text),
+      this.askReplicas((replica) => upstream.countPrompt(replica, this.request)),
+      this.countGenerated(generated),
     ]);
-    return {
-      prompt: prompt ?? Math.ceil(this.request.bytes.length / BYTES_PER_TOKEN),
-      cached: 0,
-      completion: completion ?? chunks,
-    };
+    return { prompt: prompt ?? Math.ceil(this.request.bytes.length / BYTES_PER_TOKEN), cached: 0, completion };
+  }
+
+  private async countGenerated(generated: Generated): Promise<number> {
+    if (generated.isEmpty) return 0;
+    const texts = generated.texts();
+    const tokens = await this.askReplicas((replica) => this.deps.upstream.countTokens(replica, texts));
+    return tokens ?? generated.chunks;
+  }
+
+  /** The first answer, of the server that had the request or, if that has none, of another that serves the same. */
+  private async askReplicas(ask: (replica: Replica) => Promise<number | null>): Promise<number | null> {
+    const others = this.deps.replicas.of(this.admitted.model.id).filter(({ isUp }) => isUp);
+    const asked = new Set(this.replica === null ? others : [this.replica, ...others]);
+    for (const replica of [...asked].slice(0, MOST_ASKED)) {
+      const answer = await ask(replica);
+      if (answer !== null) return answer;
+    }
+    return null;
   }
 
   /** Held to the worst that was reserved, so that an upstream's wrong count can't charge more. */
   private usage({ prompt, cached, completion }: TokenCounts, computeMs: number): Usage {
-    const { worst, model } = this.admitted;
+    const { worst } = this.admitted;
     const promptTokens = Math.min(prompt, Number(worst.inputTokens));
     const cachedTokens = Math.min(cached, promptTokens);
     const usage = {
@@ -292,14 +393,23 @@ export class Exchange {
       inputTokens: BigInt(promptTokens - cachedTokens),
       cachedInputTokens: BigInt(cachedTokens),
       outputTokens: BigInt(completion),
-      computeMs: BigInt(computeMs) * BigInt(model.gpus ?? 1),
+      computeMs: BigInt(computeMs) * BigInt(this.replica?.gpus ?? 1),
     };
     return clampUsage(usage, { ...worst, cachedInputTokens: worst.inputTokens });
   }
 
   private msSinceStart(until = performance.now()): number {
-    return Math.max(1, Math.round(until - this.startedAt));
+    return msBetween(this.startedAt, until);
   }
+}
+
+function msBetween(from: number, until: number): number {
+  return Math.max(1, Math.round(until - from));
+}
+
+/** What another server may do better: a client's own mistakes aren't among it. */
+function isServersFault(status: number): boolean {
+  return status >= 500 || status === TOO_MANY_REQUESTS;
 }
 
 /** Of a failure that isn't the client's: it costs nothing. */

@@ -8,11 +8,13 @@ import type { Log } from "../log";
 import { Problem } from "../problem";
 import { receiptDigest, signDigest, signedReceiptToJson } from "../protocol/messages";
 import { zeroUsage } from "../protocol/meters";
-import { ApiError, parseCompletion, type CompletionKind, type CompletionRequest, type RequestLimits } from "./openai";
+import { ApiError, parseRequest, type RequestKind, type ModelRequest, type RequestLimits } from "./openai";
 import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { steadyClock } from "../chain/steadyClock";
 import type { Store } from "../store/store";
-import { nameAt, Upstream, type ModelConfig } from "./upstream";
+import type { ModelConfig } from "./models";
+import { Replicas, type Replica } from "./replicas";
+import { Upstream } from "./upstream";
 import { worstUsage } from "./worstCase";
 
 export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
@@ -22,6 +24,8 @@ export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
   /** Tokens that a model's chat template may add to a prompt. */
   templateTokens: number;
   maxBodyBytes: number;
+  /** How often upstreams are asked whether they are well. */
+  healthIntervalMs: number;
   /** How long a client may take to send a request. */
   receiveTimeoutMs: number;
 }
@@ -39,6 +43,7 @@ export const GATEWAY_DEFAULTS = {
   requestTimeoutMs: 300_000,
   maxBodyBytes: 4 * 1024 * 1024,
   receiveTimeoutMs: 60_000,
+  healthIntervalMs: 10_000,
 } satisfies Partial<GatewayConfig>;
 
 /** How long clients may take, after the last request has ended, for what is on its way to them. */
@@ -79,19 +84,26 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   await recoverOpenRequests(store, signer, await now(), log);
 
   const upstream = new Upstream();
-  await warnOfUpstreams(config.models, upstream, log);
+  const replicas = new Replicas(config.models, log);
+  await warnOfUpstreams(
+    config.models.flatMap(({ id }) => replicas.of(id)),
+    upstream,
+    log,
+  );
   const admission = new Admission(config, chain, store, address, log, onTermOver);
   const running = new Set<Promise<void>>();
   const { requestTimeoutMs } = config;
-  const exchangeDeps = { admission, store, upstream, now, sign: signer, log, requestTimeoutMs };
+  const exchangeDeps = { admission, store, upstream, replicas, now, sign: signer, log, requestTimeoutMs };
   const server = createServer(config, exchangeDeps, running);
   const url = await listen(server, config);
+  replicas.watch((replica) => upstream.isWell(replica), config.healthIntervalMs);
   log.info("gateway listens", { url, models: config.models.map(({ id }) => id) });
 
   return {
     url,
     refresh: (licenseId) => admission.refresh(licenseId),
     close: async () => {
+      replicas.close();
       const closed = server.close();
       await Promise.allSettled(running);
       server.server.closeIdleConnections();
@@ -131,15 +143,18 @@ async function requireVersions(models: ModelConfig[], chain: Chain): Promise<voi
 }
 
 /** They may come up later, and some can't be asked for their models: nothing of it stops the gateway. */
-async function warnOfUpstreams(models: ModelConfig[], upstream: Upstream, log: Log): Promise<void> {
+async function warnOfUpstreams(replicas: readonly Replica[], upstream: Upstream, log: Log): Promise<void> {
   await Promise.all(
-    models.map(async (model) => {
-      const { id, upstreamUrl } = model;
-      const names = await upstream.modelNames(model);
-      if (names === null) log.warn("upstream can't be asked for its models: does it run?", { model: id, upstreamUrl });
-      else if (!names.includes(nameAt(model))) {
-        const fields = { model: id, upstreamUrl, upstreamModel: nameAt(model), served: names };
-        log.error("upstream doesn't serve the model by that name: set upstreamModel", fields);
+    replicas.map(async (replica) => {
+      const fields = { model: replica.modelId, upstreamUrl: replica.url };
+      const names = await upstream.modelNames(replica);
+      if (names === null) log.warn("upstream can't be asked for its models: does it run?", fields);
+      else if (!names.includes(replica.name)) {
+        log.error("upstream doesn't serve the model by that name: set upstreamModel", {
+          ...fields,
+          upstreamModel: replica.name,
+          served: names,
+        });
       }
     }),
   );
@@ -175,17 +190,22 @@ function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Pr
     answerError(new ApiError(404, "unknown_url", `there is no ${method} ${url} here`), reply),
   );
 
-  const complete = (kind: CompletionKind) => (request: FastifyRequest, reply: FastifyReply) => {
-    const run = serveCompletion(config, deps, kind, request, reply);
+  const serve = (kind: RequestKind) => (request: FastifyRequest, reply: FastifyReply) => {
+    const run = serveModel(config, deps, kind, request, reply);
     running.add(run);
     return run.finally(() => running.delete(run)).then(() => reply);
   };
   const refuseStrangers = async (request: FastifyRequest) => void (await callerOf(deps, request));
-  server.post("/v1/chat/completions", { onRequest: refuseStrangers }, complete("chat"));
-  server.post("/v1/completions", { onRequest: refuseStrangers }, complete("text"));
-  server.get("/v1/models", () => listModels(config.models));
+  server.post("/v1/chat/completions", { onRequest: refuseStrangers }, serve("chat"));
+  server.post("/v1/completions", { onRequest: refuseStrangers }, serve("text"));
+  server.post("/v1/embeddings", { onRequest: refuseStrangers }, serve("embeddings"));
+  server.get("/v1/models", () => ({ object: "list", data: config.models.map(modelCard) }));
+  // Names of models may have slashes in them.
+  server.get<{ Params: { "*": string } }>("/v1/models/*", ({ params }) =>
+    modelCard(modelNamed(config.models, params["*"])),
+  );
   server.get<{ Params: { requestId: string } }>("/v1/receipts/:requestId", (request) => ownReceipt(deps, request));
-  server.get("/healthz", () => ({ status: "ok", running: running.size }));
+  server.get("/healthz", () => ({ status: "ok", running: running.size, models: config.models.map(healthOf(deps)) }));
   return server;
 }
 
@@ -194,18 +214,18 @@ async function callerOf({ admission, now }: ExchangeDeps, { headers }: FastifyRe
 }
 
 /** The caller is asked for again, for its license may have changed while the body came. */
-async function serveCompletion(
+async function serveModel(
   config: GatewayConfig,
   deps: ExchangeDeps,
-  kind: CompletionKind,
+  kind: RequestKind,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
   const caller = await callerOf(deps, request);
-  const completion = parseCompletion(kind, (request.body as Buffer | undefined) ?? Buffer.alloc(0), config);
-  const model = modelNamed(config.models, completion.model);
-  const admitted = await deps.admission.admit(caller, model, boundOf(config, completion, model), await deps.now());
-  await new Exchange(deps, completion, admitted, reply).run();
+  const asked = parseRequest(kind, (request.body as Buffer | undefined) ?? Buffer.alloc(0), config);
+  const model = modelNamed(config.models, asked.model);
+  const admitted = await deps.admission.admit(caller, model, boundOf(config, asked, model), await deps.now());
+  await new Exchange(deps, asked, admitted, reply).run();
 }
 
 function modelNamed(models: ModelConfig[], id: string): ModelConfig {
@@ -216,29 +236,37 @@ function modelNamed(models: ModelConfig[], id: string): ModelConfig {
 }
 
 /** Everything that becomes prompt stands in the body, so that its length bounds the prompt's. */
-function boundOf(config: GatewayConfig, completion: CompletionRequest, model: ModelConfig): Usage {
+function boundOf(config: GatewayConfig, asked: ModelRequest, model: ModelConfig): Usage {
   return worstUsage({
-    promptBytes: completion.bytes.length,
+    promptBytes: asked.bytes.length,
     templateTokens: config.templateTokens,
-    maxTokens: completion.maxTokens,
-    choices: completion.choices,
+    maxTokens: asked.maxTokens,
+    choices: asked.choices,
     timeoutMs: config.requestTimeoutMs,
-    gpus: model.gpus ?? 1,
+    gpus: Math.max(...model.upstreams.map(({ gpus }) => gpus ?? 1)),
   });
 }
 
-function listModels(models: ModelConfig[]): object {
+/** OpenAI's words for a model, and what of it is on the chain. */
+function modelCard({ id, assetId, versionId, manifestHash }: ModelConfig): object {
   return {
-    object: "list",
-    data: models.map(({ id, versionId, manifestHash }) => ({
-      id,
-      object: "model",
-      created: 0,
-      owned_by: "licet",
-      version_id: versionId.toString(),
-      manifest_hash: manifestHash,
-    })),
+    id,
+    object: "model",
+    created: 0,
+    owned_by: "licet",
+    asset_id: assetId,
+    version_id: versionId.toString(),
+    manifest_hash: manifestHash,
   };
+}
+
+/** How many of a model's servers are up; where they are is nobody else's business. */
+function healthOf({ replicas }: ExchangeDeps): (model: ModelConfig) => object {
+  return ({ id }) => ({
+    id,
+    upstreams: replicas.of(id).length,
+    up: replicas.of(id).filter(({ isUp }) => isUp).length,
+  });
 }
 
 async function ownReceipt(deps: ExchangeDeps, request: FastifyRequest<{ Params: { requestId: string } }>) {

@@ -39,7 +39,7 @@ function errorType(status: number): string {
   }
 }
 
-export type CompletionKind = "chat" | "text";
+export type RequestKind = "chat" | "text" | "embeddings";
 
 export interface RequestLimits {
   /** Most tokens of one answer where the client names none. */
@@ -60,7 +60,7 @@ const SHARED_PARAMETERS = [
  * What a request may say: OpenAI's parameters, as far as the bounds on a request hold with them, and common ones of
  * sampling. Servers know others that get around the bounds (another name for `max_tokens`, a template, an adapter).
  */
-const PARAMETERS: Record<CompletionKind, ReadonlySet<string>> = {
+const PARAMETERS: Record<RequestKind, ReadonlySet<string>> = {
   chat: new Set([
     ...SHARED_PARAMETERS,
     ...["messages", "max_completion_tokens", "top_logprobs", "response_format", "reasoning_effort", "verbosity"],
@@ -68,11 +68,12 @@ const PARAMETERS: Record<CompletionKind, ReadonlySet<string>> = {
     ...["metadata", "store", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"],
   ]),
   text: new Set([...SHARED_PARAMETERS, "prompt", "suffix", "echo", "best_of"]),
+  embeddings: new Set(["model", "input", "encoding_format", "dimensions", "user"]),
 };
 
-/** A completion request, understood as far as it must be bounded and metered. */
-export interface CompletionRequest {
-  kind: CompletionKind;
+/** A request to a model, understood as far as it must be bounded and metered. */
+export interface ModelRequest {
+  kind: RequestKind;
   /** As received. */
   bytes: Uint8Array;
   body: JsonObject;
@@ -80,18 +81,27 @@ export interface CompletionRequest {
   stream: boolean;
   /** Whether the client wants the usage chunk at a stream's end. */
   includeUsage: boolean;
-  /** Most tokens of one answer. */
+  /** Most tokens of one answer; none are generated for embeddings. */
   maxTokens: number;
   /** How many answers are made, over all prompts. */
   choices: number;
 }
 
+/** The most inputs of one request for embeddings. */
+const MOST_INPUTS = 2_048;
+
 /** Throws ApiError 400 that names the parameter, unless the request can be bounded and metered. */
-export function parseCompletion(kind: CompletionKind, bytes: Uint8Array, limits: RequestLimits): CompletionRequest {
+export function parseRequest(kind: RequestKind, bytes: Uint8Array, limits: RequestLimits): ModelRequest {
   const body = parseJsonObject(bytes);
   requireKnownParameters(kind, body);
   if (typeof body.model !== "string") throw invalid("model", "name a model, see /v1/models");
-  const prompts = kind === "chat" ? countChat(body.messages) : countPrompts(body.prompt);
+  const named = { kind, bytes, body, model: body.model };
+  if (kind === "embeddings") {
+    const inputs = countPrompts("input", body.input);
+    if (inputs > MOST_INPUTS) throw invalid("input", `send at most ${MOST_INPUTS} inputs in one request`);
+    return { ...named, stream: false, includeUsage: false, maxTokens: 0, choices: inputs };
+  }
+  const prompts = kind === "chat" ? countChat(body.messages) : countPrompts("prompt", body.prompt);
   const answers = Math.max(
     wholeNumber(body, "n", 1, limits.maxChoices),
     kind === "text" ? wholeNumber(body, "best_of", 1, limits.maxChoices) : 1,
@@ -100,10 +110,7 @@ export function parseCompletion(kind: CompletionKind, bytes: Uint8Array, limits:
     throw invalid(kind === "chat" ? "n" : "prompt", `ask for at most ${limits.maxChoices} answers in one request`);
   }
   return {
-    kind,
-    bytes,
-    body,
-    model: body.model,
+    ...named,
     stream: flag(body, "stream"),
     includeUsage: isObject(body.stream_options) && body.stream_options.include_usage === true,
     maxTokens: maxTokensOf(body, limits),
@@ -112,9 +119,9 @@ export function parseCompletion(kind: CompletionKind, bytes: Uint8Array, limits:
 }
 
 /** What is sent on: the request with the upstream's name of the model, a bound on tokens, and usage at a stream's end. */
-export function upstreamBody(request: CompletionRequest, upstreamModel: string): string {
-  const { body, stream, maxTokens } = request;
-  const bounded = isNamed(body.max_tokens) || isNamed(body.max_completion_tokens);
+export function upstreamBody(request: ModelRequest, upstreamModel: string): string {
+  const { kind, body, stream, maxTokens } = request;
+  const bounded = kind === "embeddings" || isNamed(body.max_tokens) || isNamed(body.max_completion_tokens);
   const streamOptions = isObject(body.stream_options) ? body.stream_options : {};
   return JSON.stringify({
     ...body,
@@ -124,10 +131,14 @@ export function upstreamBody(request: CompletionRequest, upstreamModel: string):
   });
 }
 
-/** All text of the prompt, without roles and template. */
-export function promptText({ kind, body }: CompletionRequest): string {
-  if (kind === "text") return Array.isArray(body.prompt) ? body.prompt.join("\n") : String(body.prompt);
-  return (body.messages as JsonObject[]).map(({ content }) => contentText(content)).join("\n");
+/** A prompt, as text or as the tokens that it was sent as. */
+export type Prompt = string | readonly number[];
+
+/** All prompts of a request, without roles and template. */
+export function promptsOf({ kind, body }: Pick<ModelRequest, "kind" | "body">): Prompt[] {
+  if (kind === "chat") return [(body.messages as JsonObject[]).map(({ content }) => contentText(content)).join("\n")];
+  const prompts = (kind === "text" ? body.prompt : body.input) as Prompt | Prompt[];
+  return Array.isArray(prompts) && !prompts.every(isToken) ? (prompts as Prompt[]) : [prompts as Prompt];
 }
 
 function contentText(content: unknown): string {
@@ -136,8 +147,10 @@ function contentText(content: unknown): string {
 }
 
 /** Whether an answer, or a chunk of one, is part of what was asked for: an error or a remark at status 200 isn't. */
-export function isCompletion(answer: unknown): boolean {
-  return isObject(answer) && Array.isArray(answer.choices) && answer.choices.length > 0 && !isNamed(answer.error);
+export function isAnswerTo(kind: RequestKind, answer: unknown): boolean {
+  if (!isObject(answer) || isNamed(answer.error)) return false;
+  const parts = kind === "embeddings" ? answer.data : answer.choices;
+  return Array.isArray(parts) && parts.length > 0;
 }
 
 /** What a chunk says of a failure; undefined if it says nothing of one. */
@@ -175,16 +188,27 @@ export interface ReportedUsage {
 export function reportedUsage(answer: unknown): ReportedUsage {
   if (!isObject(answer)) return { tokens: null, computeMs: null };
   const timings = isObject(answer.timings) ? answer.timings : {};
-  return { tokens: tokenCounts(answer.usage, count(timings.cache_n)), computeMs: computeTime(timings) };
+  return { tokens: tokenCounts(answer.usage, timings) ?? timedCounts(timings), computeMs: computeTime(timings) };
 }
 
-function tokenCounts(usage: unknown, cachedByTimings: number | null): TokenCounts | null {
+/** What servers say of embeddings may leave out completion tokens, of which there are none. */
+function tokenCounts(usage: unknown, timings: JsonObject): TokenCounts | null {
   if (!isObject(usage)) return null;
   const prompt = count(usage.prompt_tokens);
-  const completion = count(usage.completion_tokens);
-  if (prompt === null || completion === null) return null;
+  const completion =
+    usage.completion_tokens === undefined && usage.total_tokens === prompt ? 0 : usage.completion_tokens;
+  const completed = count(completion);
+  if (prompt === null || completed === null) return null;
   const details = isObject(usage.prompt_tokens_details) ? usage.prompt_tokens_details : {};
-  return { prompt, cached: count(details.cached_tokens) ?? cachedByTimings ?? 0, completion };
+  return { prompt, cached: count(details.cached_tokens) ?? count(timings.cache_n) ?? 0, completion: completed };
+}
+
+/** By llama.cpp's timings, whose `prompt_n` leaves out what was cached. */
+function timedCounts(timings: JsonObject): TokenCounts | null {
+  const cached = count(timings.cache_n) ?? 0;
+  const read = count(timings.prompt_n);
+  const completion = count(timings.predicted_n);
+  return read === null || completion === null ? null : { prompt: read + cached, cached, completion };
 }
 
 function computeTime({ prompt_ms: prefill, predicted_ms: decode }: JsonObject): number | null {
@@ -193,10 +217,20 @@ function computeTime({ prompt_ms: prefill, predicted_ms: decode }: JsonObject): 
   return Number.isSafeInteger(sum) && sum >= 0 ? sum : null;
 }
 
+/** Text that an answer, or a chunk of one, has for one of its choices. */
+export interface ChoiceText {
+  /** Number of the choice. */
+  choice: number;
+  text: string;
+}
+
 /** The generated text of an answer or a chunk: content, reasoning, refusals and tool calls, all of which are tokens. */
-export function generatedText(answer: unknown): string {
-  if (!isObject(answer) || !Array.isArray(answer.choices)) return "";
-  return answer.choices.map((choice) => (isObject(choice) ? choiceText(choice) : "")).join("");
+export function generatedTexts(answer: unknown): ChoiceText[] {
+  if (!isObject(answer) || !Array.isArray(answer.choices)) return [];
+  return answer.choices
+    .filter(isObject)
+    .map((choice) => ({ choice: count(choice.index) ?? 0, text: choiceText(choice) }))
+    .filter(({ text }) => text !== "");
 }
 
 function choiceText({ text, delta, message }: JsonObject): string {
@@ -204,10 +238,13 @@ function choiceText({ text, delta, message }: JsonObject): string {
   if (typeof text === "string") return text;
   if (!isObject(said)) return "";
   const words = [said.reasoning_content, said.reasoning, said.content, said.refusal];
-  const calls = (Array.isArray(said.tool_calls) ? said.tool_calls : []).flatMap((call) =>
-    isObject(call) && isObject(call.function) ? [call.function.name, call.function.arguments] : [],
-  );
-  return [...words, ...calls].filter((part) => typeof part === "string").join("");
+  const calls = [said.function_call, ...(Array.isArray(said.tool_calls) ? said.tool_calls.map(functionOf) : [])];
+  const called = calls.filter(isObject).flatMap(({ name, arguments: given }) => [name, given]);
+  return [...words, ...called].filter((part) => typeof part === "string").join("");
+}
+
+function functionOf(call: unknown): unknown {
+  return isObject(call) ? call.function : undefined;
 }
 
 /** Whether a chunk exists only to carry usage. */
@@ -239,7 +276,7 @@ function isDeeperThan(levels: number, value: unknown): boolean {
   return levels === 0 || Object.values(value).some((inner) => isDeeperThan(levels - 1, inner));
 }
 
-function requireKnownParameters(kind: CompletionKind, body: JsonObject): void {
+function requireKnownParameters(kind: RequestKind, body: JsonObject): void {
   const unknown = Object.keys(body).find((name) => !PARAMETERS[kind].has(name));
   if (unknown !== undefined) throw invalid(unknown, "isn't taken here, for it might get around a bound: leave it out");
 }
@@ -261,13 +298,13 @@ function countChat(messages: unknown): number {
 }
 
 /** A prompt is a text or its tokens; several are a list of these. */
-function countPrompts(prompt: unknown): number {
+function countPrompts(name: "prompt" | "input", prompt: unknown): number {
   if (typeof prompt === "string") return 1;
-  if (!Array.isArray(prompt) || prompt.length === 0) throw invalid("prompt", "send a text or a list of texts");
+  if (!Array.isArray(prompt) || prompt.length === 0) throw invalid(name, "send a text or a list of texts");
   if (prompt.every(isToken)) return 1;
   const isPrompt = (one: unknown) => typeof one === "string" || (Array.isArray(one) && one.every(isToken));
   if (prompt.every(isPrompt)) return prompt.length;
-  throw invalid("prompt", "every prompt must be a text or a list of tokens");
+  throw invalid(name, `every ${name} must be a text or a list of tokens`);
 }
 
 function maxTokensOf(body: JsonObject, limits: RequestLimits): number {
@@ -294,7 +331,7 @@ function invalid(param: string, problem: string): ApiError {
   return new ApiError(400, "invalid_parameter", `${param}: ${problem}`, { param });
 }
 
-function isToken(value: unknown): boolean {
+function isToken(value: unknown): value is number {
   return Number.isSafeInteger(value);
 }
 

@@ -3,7 +3,16 @@ import { finished } from "node:stream/promises";
 import type { Dispatcher } from "undici";
 import { shown } from "../problem";
 import { SaltedHasher } from "../protocol/messages";
-import { failureIn, generatedText, isCompletion, isUsageChunk, reportedUsage, type TokenCounts } from "./openai";
+import { Generated } from "./generated";
+import {
+  failureIn,
+  generatedTexts,
+  isAnswerTo,
+  isUsageChunk,
+  reportedUsage,
+  type ModelRequest,
+  type TokenCounts,
+} from "./openai";
 import { EventSplitter } from "./upstream";
 
 const DONE = "[DONE]";
@@ -15,11 +24,13 @@ export class StreamRelay {
   /** As the upstream reports them; null until it does. */
   tokens: TokenCounts | null = null;
   computeMs: number | null = null;
-  /** All generated text that was passed on, and in how many chunks. */
-  text = "";
-  chunks = 0;
+  /** All text that was passed on. */
+  readonly generated = new Generated();
   /** When the first of it came, by `performance.now()`; null before. */
   firstAt: number | null = null;
+
+  /** Whether the client was sent anything. */
+  hasBegun = false;
 
   /** Whether any of it was an answer. */
   private isAnswer = false;
@@ -29,12 +40,21 @@ export class StreamRelay {
   private constructor(
     private readonly client: ServerResponse,
     private readonly hasher: SaltedHasher,
-    private readonly wantsUsage: boolean,
+    private readonly request: Pick<ModelRequest, "kind" | "includeUsage">,
+    private readonly begin: () => void,
   ) {}
 
-  /** @param wantsUsage whether the client asked for the usage chunk, which is kept from it otherwise. */
-  static async start(client: ServerResponse, salt: string, wantsUsage: boolean): Promise<StreamRelay> {
-    return new StreamRelay(client, await SaltedHasher.start(salt), wantsUsage);
+  /**
+   * @param request what is answered: unless its client asked for the usage chunk, that is kept from it
+   * @param begin called before the first byte goes to the client: until then, another answer may take this one's place
+   */
+  static async start(
+    client: ServerResponse,
+    salt: string,
+    request: Pick<ModelRequest, "kind" | "includeUsage">,
+    begin: () => void,
+  ): Promise<StreamRelay> {
+    return new StreamRelay(client, await SaltedHasher.start(salt), request, begin);
   }
 
   /** Keyed with the grant's salt, over what was passed on and what is kept back for the end. */
@@ -74,8 +94,12 @@ export class StreamRelay {
     this.end = bytes;
   }
 
-  /** Sends what was kept back, and returns when the client has everything, is gone, or has been waited for long enough. */
+  /**
+   * Sends what was kept back, if the answer had begun, and returns when the client has everything, is gone, or has been
+   * waited for long enough.
+   */
   async finish(): Promise<void> {
+    if (!this.hasBegun) return;
     this.client.end(this.end);
     const signal = AbortSignal.timeout(FLUSH_TIMEOUT_MS);
     await finished(this.client, { signal }).catch(() => this.client.destroy());
@@ -86,21 +110,21 @@ export class StreamRelay {
     const chunk = data === null ? null : parsed(data);
     const failure = failureIn(chunk);
     if (failure !== undefined) throw new Error(`the upstream's stream says ${shown(failure)}`);
-    this.isAnswer ||= isCompletion(chunk);
+    this.isAnswer ||= isAnswerTo(this.request.kind, chunk);
     const { tokens, computeMs } = reportedUsage(chunk);
     this.tokens = tokens ?? this.tokens;
     this.computeMs = computeMs ?? this.computeMs;
-    const text = generatedText(chunk);
-    if (text !== "") {
+    for (const text of generatedTexts(chunk)) {
       this.firstAt ??= performance.now();
-      this.text += text;
-      this.chunks += 1;
+      this.generated.add(text);
     }
-    return this.wantsUsage || !isUsageChunk(chunk);
+    return this.request.includeUsage || !isUsageChunk(chunk);
   }
 
   private async send(bytes: Buffer, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
+    if (!this.hasBegun) this.begin();
+    this.hasBegun = true;
     this.hasher.update(bytes);
     if (!this.client.write(bytes)) await drained(this.client, signal);
   }

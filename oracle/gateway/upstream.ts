@@ -1,20 +1,7 @@
 import { createParser } from "eventsource-parser";
 import { Agent, request, type Dispatcher } from "undici";
-import { promptText, upstreamBody, type CompletionRequest } from "./openai";
-
-export interface ModelConfig {
-  /** What clients call it. */
-  id: string;
-  /** Root of an OpenAI-compatible server, without `/v1`. */
-  upstreamUrl: string;
-  /** What the server calls it, if not the same. */
-  upstreamModel?: string;
-  assetId: number;
-  versionId: bigint;
-  manifestHash: string;
-  /** Of the replica that serves it, by which compute time is multiplied; 1 if left out. */
-  gpus?: number;
-}
+import { promptsOf, upstreamBody, type ModelRequest, type Prompt, type RequestKind } from "./openai";
+import type { Replica } from "./replicas";
 
 /** The request never reached the model: nothing was computed, and it may be sent again. */
 export class UpstreamUnreachable extends Error {
@@ -33,7 +20,18 @@ const NEVER_CONNECTED = new Set([
   "UND_ERR_CONNECT_TIMEOUT",
 ]);
 
-/** The inference servers behind a gateway. */
+const PATHS: Record<RequestKind, string> = {
+  chat: "/v1/chat/completions",
+  text: "/v1/completions",
+  embeddings: "/v1/embeddings",
+};
+
+/** Servers that don't know of `/health` answer so. */
+const NO_SUCH_PATH = [404, 405];
+/** Of more prompts than these, the tokenizer is asked once, for all of them. */
+const MOST_ASKED_ALONE = 16;
+
+/** Speaks with the inference servers behind a gateway. */
 export class Upstream {
   /** Deadlines are the caller's, by its abort signal. */
   private readonly agent = new Agent({
@@ -43,50 +41,48 @@ export class Upstream {
   });
 
   /**
-   * Sends a completion on and gives the answer back when its headers are there, whatever its status.
+   * Sends a request on and gives the answer back when its headers are there, whatever its status.
    * Throws UpstreamUnreachable if no connection came about; any other error may have cost compute.
    */
-  async complete(
-    model: ModelConfig,
-    completion: CompletionRequest,
+  async send(
+    replica: Replica,
+    sent: ModelRequest,
     requestId: string,
     signal: AbortSignal,
   ): Promise<Dispatcher.ResponseData> {
-    const path = completion.kind === "chat" ? "/v1/chat/completions" : "/v1/completions";
     try {
-      return await request(urlOf(model, path), {
+      return await request(replica.url + PATHS[sent.kind], {
         method: "POST",
-        headers: { "content-type": "application/json", "x-request-id": requestId },
-        body: upstreamBody(completion, nameAt(model)),
+        headers: { ...headersFor(replica), "content-type": "application/json", "x-request-id": requestId },
+        body: upstreamBody(sent, replica.name),
         dispatcher: this.agent,
         signal,
       });
     } catch (cause) {
       if (!NEVER_CONNECTED.has((cause as NodeJS.ErrnoException).code ?? "")) throw cause;
-      throw new UpstreamUnreachable(`no connection to ${model.upstreamUrl}`, { cause });
+      throw new UpstreamUnreachable(`no connection to ${replica.url}`, { cause });
     }
   }
 
-  /** How many tokens a text has by the model's own tokenizer, or null where the server can't tell. */
-  countTokens(model: ModelConfig, text: string): Promise<number | null> {
-    const inEveryDialect = { content: text, prompt: text, inputs: text, add_special_tokens: false };
-    return this.tokenize(model, inEveryDialect);
+  /** How many tokens texts have by the model's own tokenizer, or null where the server can't tell. */
+  async countTokens(replica: Replica, prompts: readonly Prompt[]): Promise<number | null> {
+    if (prompts.length > MOST_ASKED_ALONE && prompts.every((prompt) => typeof prompt === "string")) {
+      return this.countOne(replica, prompts.join("\n"));
+    }
+    const counts = await Promise.all(prompts.map((prompt) => this.countOne(replica, prompt)));
+    return counts.reduce((sum, one) => (sum === null || one === null ? null : sum + one), 0);
   }
 
-  /** How many tokens a request's prompt has, its template included where the server can apply it. */
-  async countPrompt(model: ModelConfig, completion: CompletionRequest): Promise<number | null> {
-    const templated =
-      completion.kind === "chat" && (await this.tokenize(model, { messages: completion.body.messages }));
-    return templated || this.countTokens(model, promptText(completion));
+  /** How many tokens a request's prompts have, their template included where the server can apply it. */
+  async countPrompt(replica: Replica, { kind, body }: ModelRequest): Promise<number | null> {
+    const templated = kind === "chat" && (await this.tokenize(replica, { messages: body.messages }));
+    return templated || this.countTokens(replica, promptsOf({ kind, body }));
   }
 
   /** What the server calls its models; null if it can't be asked. */
-  async modelNames(model: ModelConfig): Promise<string[] | null> {
+  async modelNames(replica: Replica): Promise<string[] | null> {
     try {
-      const { statusCode, body } = await request(urlOf(model, "/v1/models"), {
-        dispatcher: this.agent,
-        signal: AbortSignal.timeout(ASK_TIMEOUT_MS),
-      });
+      const { statusCode, body } = await this.ask(replica, "/v1/models");
       const answer = (await body.json()) as { data?: { id?: unknown }[] } | null;
       return statusCode === 200 && Array.isArray(answer?.data) ? answer.data.map(({ id }) => String(id)) : null;
     } catch {
@@ -94,17 +90,44 @@ export class Upstream {
     }
   }
 
+  /** Whether the server says that it is well: by `/health`, or where it has no such thing by answering at all. */
+  async isWell(replica: Replica): Promise<boolean> {
+    try {
+      const status = await this.statusOf(replica, "/health");
+      return (NO_SUCH_PATH.includes(status) ? await this.statusOf(replica, "/v1/models") : status) < 500;
+    } catch {
+      return false;
+    }
+  }
+
   close(): Promise<void> {
     return this.agent.destroy();
   }
 
+  private async statusOf(replica: Replica, path: string): Promise<number> {
+    const { statusCode, body } = await this.ask(replica, path);
+    await body.dump();
+    return statusCode;
+  }
+
+  private ask(replica: Replica, path: string): Promise<Dispatcher.ResponseData> {
+    const signal = AbortSignal.timeout(ASK_TIMEOUT_MS);
+    return request(replica.url + path, { headers: headersFor(replica), dispatcher: this.agent, signal });
+  }
+
+  private async countOne(replica: Replica, prompt: Prompt): Promise<number | null> {
+    if (typeof prompt !== "string") return prompt.length;
+    if (prompt === "") return 0;
+    return this.tokenize(replica, { content: prompt, prompt, inputs: prompt, add_special_tokens: false });
+  }
+
   /** vLLM and llama.cpp answer with a list of tokens, TGI is one. */
-  private async tokenize(model: ModelConfig, what: object): Promise<number | null> {
+  private async tokenize(replica: Replica, what: object): Promise<number | null> {
     try {
-      const { statusCode, body } = await request(urlOf(model, "/tokenize"), {
+      const { statusCode, body } = await request(`${replica.url}/tokenize`, {
         method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ model: nameAt(model), ...what }),
+        headers: { ...headersFor(replica), "content-type": "application/json" },
+        body: JSON.stringify({ model: replica.name, ...what }),
         dispatcher: this.agent,
         signal: AbortSignal.timeout(ASK_TIMEOUT_MS),
       });
@@ -115,6 +138,10 @@ export class Upstream {
       return null;
     }
   }
+}
+
+function headersFor({ apiKey }: Replica): Record<string, string> {
+  return apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
 }
 
 /** More than any text that a model writes has. */
@@ -130,15 +157,6 @@ export async function bytesOf({ body }: Dispatcher.ResponseData): Promise<Buffer
     pieces.push(piece);
   }
   return Buffer.concat(pieces);
-}
-
-function urlOf(model: ModelConfig, path: string): string {
-  return model.upstreamUrl.replace(/\/+$/, "") + path;
-}
-
-/** What the server behind a model calls it. */
-export function nameAt(model: ModelConfig): string {
-  return model.upstreamModel ?? model.id;
 }
 
 /** One event of a stream with the bytes that it came as. */

@@ -42,12 +42,14 @@ export interface SignedGrant {
 export const ReceiptFlag = {
   /** The client hung up before the answer was complete. */
   cancelled: 1,
-  /** The upstream failed after it had been reached; nothing is charged. */
+  /** The upstream failed after it had been reached, and no text came of it; nothing is charged. */
   upstreamError: 2,
   /** The counts are the gateway's own: the upstream reported none. */
   estimated: 4,
   /** Written after a restart found the request open. */
   recovered: 8,
+  /** The upstream broke off in the middle of a stream: what it wrote until then is charged, and nothing else. */
+  broken: 16,
 } as const;
 
 /** An operator's signed statement of one served request. */

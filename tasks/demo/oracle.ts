@@ -64,7 +64,7 @@ export async function startOracle(
       models: [
         {
           id: MODEL_ID,
-          upstreamUrl: engine.url,
+          upstreams: [{ url: engine.url }],
           assetId: model.asset,
           versionId: model.version,
           manifestHash: model.manifest,

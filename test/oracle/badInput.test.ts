@@ -90,6 +90,7 @@ describe("bad input", () => {
     const model = (changes: object = {}) => ({
       models: [{ id: "m", upstreamUrl: "http://127.0.0.1:8000", versionId: "4294967297", ...changes }],
     });
+    const several = (...upstreams: object[]) => model({ upstreamUrl: undefined, upstreams });
     const gateway = (changes: object) => ({
       gateway: { operatorId: 1, signingKeyVariable: "KEY", ...model(), ...changes },
     });
@@ -139,6 +140,34 @@ describe("bad input", () => {
       ["an upstream that is a path", gateway(model({ upstreamUrl: "/models/x" })), /must be a URL such as http/],
       ["an upstream with a query", gateway(model({ upstreamUrl: "http://a/?k=v" })), /must be a URL such as http/],
       ["a version beyond all ids", gateway(model({ versionId: String(2n ** 63n) })), /must be an id in quotes/],
+      ["a model without an upstream", gateway(model({ upstreamUrl: undefined })), /models\[0\].upstreamUrl is missing/],
+      ["an empty list of upstreams", gateway(several()), /models\[0\].upstreams must be a list of at least one/],
+      ["one upstream twice", gateway(several({ url: "http://a/" }, { url: "http://a" })), /url "http:\/\/a" twice/],
+      [
+        "a misspelt field of an upstream's",
+        gateway(several({ url: "http://a", gpu: 1 })),
+        /upstreams\[0\].gpu is no sett/,
+      ],
+      [
+        "one upstream besides several",
+        gateway(model({ upstreams: [{ url: "http://a" }] })),
+        /models\[0\].upstreamUrl is no setting; there are .*upstreams/,
+      ],
+      [
+        "an upstream's key for its variable",
+        gateway(model({ upstreamKeyVariable: "sk-1234567890" })),
+        /upstreamKeyVariable must be the name of an environment variable/,
+      ],
+      [
+        "an upstream's unset key",
+        gateway(several({ url: "http://a", keyVariable: "NONE" })),
+        /upstreams\[0\].keyVariable names the environment variable NONE, which isn't set/,
+      ],
+      [
+        "health asked for all the time",
+        gateway({ healthIntervalSeconds: 0 }),
+        /healthIntervalSeconds must be .* from 1/,
+      ],
       [
         "GPUs beyond what a receipt counts",
         gateway(model({ gpus: 1_001 })),
@@ -405,7 +434,7 @@ describe("bad input", () => {
       });
       const model = {
         id: "writer",
-        upstreamUrl: upstream.url,
+        upstreams: [{ url: upstream.url }],
         assetId: 5,
         versionId: VERSION_ID,
         manifestHash: MANIFEST,
@@ -632,7 +661,6 @@ describe("bad input", () => {
         (...events: string[]): Script =>
         (response) =>
           void response.writeHead(200, { "content-type": "text/event-stream" }).end(events.join(""));
-      const said = eventOf({ choices: [{ index: 0, delta: { content: "You may" } }] });
       const failed = eventOf({ error: { message: "out of memory" } });
 
       const FAILED = /model writer failed; this request costs nothing/;
@@ -661,13 +689,11 @@ describe("bad input", () => {
         ["calls the model otherwise", failing(404, { error: { message: "no such model" } }), false, 502, FAILED],
         ["is elsewhere", gone, false, 502, FAILED],
         ["answers 201", raw(201, '{"choices":[{"text":"hi"}]}'), false, 502, FAILED],
-        ["streams half an answer", streaming({ dies: true }), true, 200, FAILED],
-        ["streams nothing", stream("data: [DONE]\n\n"), true, 200, FAILED],
+        ["streams nothing", stream("data: [DONE]\n\n"), true, 502, FAILED],
         ["streams rubbish", stream("data: {{{\n\n", "data: [DONE]\n\n"), true, 200, FAILED],
-        ["streams an error", stream(failed, "data: [DONE]\n\n"), true, 200, FAILED],
-        ["streams an error after half an answer", stream(said, failed, "data: [DONE]\n\n"), true, 200, FAILED],
-        ["streams no end", stream(said), true, 200, FAILED],
-        ["streams one endless event", stream(`data: ${"x".repeat(2 ** 23)}`), true, 200, FAILED],
+        ["streams an error", stream(failed, "data: [DONE]\n\n"), true, 502, FAILED],
+        ["streams an opening and then dies", streaming({ words: [""], dies: true }), true, 200, FAILED],
+        ["streams one endless event", stream(`data: ${"x".repeat(2 ** 23)}`), true, 502, FAILED],
         ["streams HTML", babbling, true, 502, FAILED],
       ];
       for (const [what, script, isStream, status, sentence] of rows) {

@@ -50,10 +50,8 @@ describe("parseConfig", () => {
     expect(config.gateway?.models).to.deep.equal([
       {
         id: "m",
-        upstreamUrl: "http://127.0.0.1:8000",
         versionId: 4294967297n,
-        upstreamModel: undefined,
-        gpus: undefined,
+        upstreams: [{ url: "http://127.0.0.1:8000", model: undefined, gpus: undefined, apiKey: undefined }],
       },
     ]);
     expect(config.settler).to.deep.include({
@@ -68,6 +66,21 @@ describe("parseConfig", () => {
       meanIntervalMs: 300_000,
       maxTokens: 16,
     });
+  });
+
+  it("reads several upstreams of a model, with their keys from the environment", () => {
+    const upstreams = [
+      { url: "http://a:8000/", model: "org/m", gpus: 8, keyVariable: "BAD" },
+      { url: "http://b:8000" },
+    ];
+    const config = parse({
+      gateway: { ...gateway(), models: [{ id: "m", versionId: "4294967297", upstreams }], healthIntervalSeconds: 3 },
+    });
+    expect(config.gateway?.healthIntervalMs).to.equal(3_000);
+    expect(config.gateway?.models[0].upstreams).to.deep.equal([
+      { url: "http://a:8000", model: "org/m", gpus: 8, apiKey: ENVIRONMENT.BAD },
+      { url: "http://b:8000", model: undefined, gpus: undefined, apiKey: undefined },
+    ]);
   });
 
   const bad: [string, () => unknown, string][] = [

@@ -24,6 +24,10 @@ export class FakeUpstream {
   names = ["writer", "other-v2"];
   /** How many tokens `/tokenize` finds in a text; without it, the server has no such thing. */
   tokenizer: ((text: string) => number) | null = null;
+  /** What `/health` answers: a status, or nothing at all. */
+  health: number | "silence" = 200;
+  /** How often that was asked. */
+  probes = 0;
   /** Completions whose caller hung up before the answer was complete. */
   hungUp = 0;
 
@@ -52,6 +56,7 @@ export class FakeUpstream {
   }
 
   private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.url === "/health") return this.answerProbe(response);
     if (request.method === "GET") return sendJson(response, 200, { data: this.names.map((id) => ({ id })) });
     const pieces = [];
     for await (const piece of request) pieces.push(piece);
@@ -65,6 +70,11 @@ export class FakeUpstream {
       gone.abort();
     });
     await this.script(response, body, gone.signal);
+  }
+
+  private answerProbe(response: ServerResponse): void {
+    this.probes += 1;
+    if (this.health !== "silence") sendJson(response, this.health, {});
   }
 
   private tokenize(response: ServerResponse, body: Json): void {
@@ -90,6 +100,18 @@ export function whole({ text = "You may copy this.", extra = { usage: USAGE } as
   };
 }
 
+/** Answers with a vector for each input. */
+export function embedding(usage: Json | null = { prompt_tokens: 8, total_tokens: 8 }): Script {
+  return (response, { input, encoding_format }) => {
+    const inputs = Array.isArray(input) && typeof input[0] !== "number" ? input : [input];
+    const vector = [0.5, -0.25];
+    const asked =
+      encoding_format === "base64" ? Buffer.from(Float32Array.from(vector).buffer).toString("base64") : vector;
+    const data = inputs.map((_, index) => ({ object: "embedding", index, embedding: asked }));
+    sendJson(response, 200, { object: "list", model: "m", data, ...(usage === null ? {} : { usage }) });
+  };
+}
+
 /** Answers with an error. */
 export function failing(status: number, json: object): Script {
   return (response) => sendJson(response, status, json);
@@ -112,6 +134,10 @@ export interface StreamScript {
   usage?: Json | null;
   /** More of the usage chunk. */
   extra?: Json;
+  /** More of each chunk with a word, by how many words there were. */
+  beside?: (words: number) => Json;
+  /** Before the head of the answer. */
+  headDelayMs?: number;
   /** Breaks the connection after the words. */
   dies?: boolean;
   /** Written before all else. */
@@ -122,12 +148,14 @@ export interface StreamScript {
 export function streaming(script: StreamScript = {}): Script {
   const { words = ["You ", "may ", "copy ", "this."], delayMs = 0, usage = USAGE, extra = {}, dies = false } = script;
   return async (response, _body, gone) => {
+    await wait(script.headDelayMs ?? 0);
     response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8" });
     response.write(script.preamble ?? "");
-    for (const content of words) {
+    for (const [i, content] of words.entries()) {
       await wait(delayMs);
       if (gone.aborted) return;
-      response.write(eventOf({ choices: [{ index: 0, delta: { content }, finish_reason: null }] }));
+      const beside = script.beside?.(i + 1) ?? {};
+      response.write(eventOf({ choices: [{ index: 0, delta: { content }, finish_reason: null }], ...beside }));
     }
     if (dies) return void setTimeout(() => response.destroy(), 20);
     response.write(eventOf({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }));
