@@ -9,7 +9,6 @@ import {OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
 import {Governors} from "./Governors.sol";
 import {License, Usage} from "./Model.sol";
 import {Machine, Verb} from "./Statuses.sol";
-import {VM} from "./Vm.sol";
 
 /// @title Batches that mustn't settle, and batches that mustn't charge
 abstract contract Forgers is Governors {
@@ -243,8 +242,7 @@ abstract contract Forgers is Governors {
             IUsageEscrow.Lane memory lane = escrow.laneOf(operatorId, plan, header.versionId);
             header.sequence = lane.sequence + 1;
             if (start < lane.epochEnd) continue;
-            VM.prank(owner);
-            escrow.settle(header, entries, "");
+            _act(owner, address(escrow), abi.encodeCall(escrow.settle, (header, entries, "")));
         }
         require(_money() == before, "5: a plan that nobody serves moved money, took headroom or jailed an operator");
     }
@@ -253,8 +251,7 @@ abstract contract Forgers is Governors {
         PlanTerms memory terms = plans[_draw(3)];
         terms.attestor = YES;
         (terms.holdPeriod, terms.cap) = (30 days, 0);
-        VM.prank(owner);
-        licenses.createPlan(terms);
+        _act(owner, address(licenses), abi.encodeCall(licenses.createPlan, (terms)));
         plans.push(terms);
         trapPlan = plans.length;
         _see(Machine.Plan, trapPlan, Verb.CreatePlan);

@@ -4,9 +4,10 @@ pragma solidity 0.8.30;
 import {IRevenueWaterfall} from "../../contracts/interfaces/IRevenueWaterfall.sol";
 import {AssetKind, DerivativePolicy, IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
+import {KeyStatus} from "../../contracts/interfaces/IOperatorRegistry.sol";
 import {BatchHeader, BatchStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {AssetId, LicenseId, OperatorId, VersionId} from "../../contracts/types/Ids.sol";
-import {Market} from "./Market.sol";
+import {Functions} from "./Functions.sol";
 import {License, Model, Term} from "./Model.sol";
 import {Pool, Position, StakeModel} from "./StakeModel.sol";
 
@@ -36,7 +37,10 @@ enum Count {
 }
 
 /// @title What everybody is owed, kept beside the contracts
-abstract contract Ledger is Market {
+abstract contract Ledger is Functions {
+    /// @dev That an operator may have had.
+    uint256 internal constant SIGNING_KEYS = 16;
+
     struct Batch {
         bytes32 id;
         BatchHeader header;
@@ -91,6 +95,12 @@ abstract contract Ledger is Market {
         uint256 since;
     }
 
+    /// @dev Of an operator's, which it never had without an end.
+    struct SigningKey {
+        uint256 expiresAt;
+        bool isRevoked;
+    }
+
     /// @dev An asset, who shares in its income besides its parents and its owner, and what waits for all of them.
     struct Asset {
         AssetKind kind;
@@ -98,6 +108,8 @@ abstract contract Ledger is Market {
         DerivativePolicy policy;
         uint256 minShareBps;
         uint256 permittedUses;
+        /// Who says where the royalties of its sales go.
+        address receiver;
         IRevenueWaterfall.Payee[] payees;
         /// In the escrow, and in its pot.
         uint256 income;
@@ -144,6 +156,8 @@ abstract contract Ledger is Market {
     /// @dev Plans that an operator doesn't serve any more.
     mapping(uint256 operator => mapping(uint256 plan => bool)) internal refused;
     mapping(uint256 plan => Sales) internal sales;
+    uint256 internal operatorCount = OPERATORS;
+    mapping(uint256 operator => mapping(uint256 key => SigningKey)) internal signingKeys;
     /// @dev When version `i + 1` of the model was recalled; 0 is never. Other assets have one that never is.
     uint256[] internal recalledAt;
     /// @dev The same without those that weren't, in their order.
@@ -169,6 +183,10 @@ abstract contract Ledger is Market {
     uint256 internal uncollected;
     uint256 internal fees;
     mapping(uint256 asset => Asset) internal lineage;
+    /// @dev Whom the owner of a token (an asset, a license, a payee's position) let move it; and whether an owner let `BROKER`
+    /// move all that it has.
+    mapping(address token => mapping(uint256 id => address)) internal approvedOf;
+    mapping(address token => mapping(address owner => bool)) internal hasBroker;
     mapping(uint256 payee => address) internal holderOf;
     uint256 internal payeeCount;
     /// @dev What waits in the waterfall besides the pots, in all and for each.
@@ -196,6 +214,7 @@ abstract contract Ledger is Market {
         bonds[3][attestorPayees[3]].weight = 1;
         (bonded[address(committee)], bonded[address(lone)]) = (4 * BOND, BOND);
         for (uint256 i = 1; i <= assetCount; ++i) _enterAsset(i);
+        for (uint256 i = 1; i <= OPERATORS; ++i) signingKeys[i][0].expiresAt = type(uint40).max;
     }
 
     /// @dev One of the first.
@@ -204,6 +223,7 @@ abstract contract Ledger is Market {
         Asset storage asset = lineage[id];
         (asset.kind, asset.policy) = (first.kind, first.policy);
         (asset.minShareBps, asset.permittedUses) = (first.minShareBps, first.permittedUses);
+        asset.receiver = assets.ownerOf(id);
     }
 
     /// @dev What the escrow owes.
@@ -287,6 +307,32 @@ abstract contract Ledger is Market {
         Bond storage bond = bonds[seat.attestor][attestorPayees[seat.attestor]];
         bool isCovered = bond.weight >= seat.weight && bond.readyAt == 0 && !hasEquivocated[seat.attestor];
         return isCovered ? seat.weight : 0;
+    }
+
+    /// @dev Whether somebody may move a token of `owner`'s, and act for an asset's.
+    function _mayMove(address token, address owner, uint256 id, address who) internal view returns (bool) {
+        return who == owner || approvedOf[token][id] == who || (who == BROKER && hasBroker[token][owner]);
+    }
+
+    /// @dev Who was approved for a token isn't for its next owner.
+    function _noteMove(address token, uint256 id) internal {
+        delete approvedOf[token][id];
+    }
+
+    /// @dev An operator's key, by its number: the first one was there from the start.
+    function _signerOf(uint256 operator, uint256 key) internal view returns (address) {
+        return key == 0 ? operatorSigners[operator - 1] : address(uint160(0xC10000 + operator * SIGNING_KEYS + key));
+    }
+
+    function _keyStatus(uint256 operator, uint256 key) internal view returns (KeyStatus) {
+        SigningKey storage record = signingKeys[operator][key];
+        if (record.expiresAt == 0) return KeyStatus.None;
+        if (record.isRevoked) return KeyStatus.Revoked;
+        return clock < record.expiresAt ? KeyStatus.Active : KeyStatus.Expired;
+    }
+
+    function _keyId(uint256 operator, uint256 key) internal pure returns (uint256) {
+        return operator * SIGNING_KEYS + key;
     }
 
     /// @dev Each attestor may have a bond by its payee and one by an outsider.

@@ -375,6 +375,7 @@ abstract contract Licensees is Buyers {
         if (refusals.count > 0) return;
         _see(Machine.License, id, Verb.Transfer);
         (license.owner, license.movableAt) = (to, 0);
+        _noteMove(address(licenses), id);
         _count(Count.Sales);
     }
 

@@ -4,6 +4,7 @@ pragma solidity 0.8.30;
 import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
 import {IAccessManager} from "@openzeppelin/contracts/access/manager/IAccessManager.sol";
 import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
+import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {AssetKind, DerivativePolicy, IAssetRegistry, Relation} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {IAttestor} from "../../contracts/interfaces/IAttestor.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
@@ -58,6 +59,7 @@ abstract contract Market {
     address internal constant DONOR = address(0xA007);
     address internal constant DEPUTY = address(0xA008);
     address internal constant THIEF = address(0xA009);
+    address internal constant BROKER = address(0xA00A);
 
     struct Deployment {
         address authority;
@@ -337,15 +339,19 @@ abstract contract Market {
 
     /// @dev An asset's owner publishes its next version.
     function _publish(uint256 asset, uint256 version) internal {
-        VM.prank(assets.ownerOf(asset));
-        assets.publish(AssetId.wrap(uint32(asset)), bytes32(version), 0, "ipfs://version", "");
+        bytes memory call = abi.encodeCall(
+            assets.publish,
+            (AssetId.wrap(uint32(asset)), bytes32(version), 0, "ipfs://version", "")
+        );
+        _act(assets.ownerOf(asset), address(assets), call);
     }
 
     /// @dev An asset's owner offers a plan, and all operators serve it.
     function _create(PlanTerms memory terms) internal {
         plans.push(terms);
-        VM.prank(assets.ownerOf(AssetId.unwrap(terms.assetId)));
-        _serveAll(licenses.createPlan(terms));
+        address owner = assets.ownerOf(AssetId.unwrap(terms.assetId));
+        bytes memory result = _act(owner, address(licenses), abi.encodeCall(licenses.createPlan, (terms)));
+        _serveAll(abi.decode(result, (PlanId)));
     }
 
     /// @dev All operators serve a plan.
@@ -428,8 +434,7 @@ abstract contract Market {
 
     function _schedule(address target, bytes memory act, bytes32 salt) internal {
         uint256 delay = timelock.getMinDelay();
-        VM.prank(PROPOSER);
-        timelock.schedule(target, 0, act, 0, salt, delay);
+        _act(PROPOSER, address(timelock), abi.encodeCall(timelock.schedule, (target, 0, act, 0, salt, delay)));
     }
 
     function _mustRefuse(
@@ -441,8 +446,20 @@ abstract contract Market {
     ) internal {
         VM.prank(sender);
         (bool landed, bytes memory reason) = target.call(call);
+        _heed(target, call, landed);
         require(!landed && keccak256(reason) == keccak256(refusal), rule);
     }
+
+    /// @dev A call that must land. It bubbles up why it didn't.
+    function _act(address sender, address target, bytes memory call) internal returns (bytes memory) {
+        VM.prank(sender);
+        (bool landed, bytes memory result) = target.call(call);
+        _heed(target, call, landed);
+        return Address.verifyCallResult(landed, result);
+    }
+
+    /// @dev Hears of every call to a contract, and whether it landed.
+    function _heed(address target, bytes memory call, bool landed) internal virtual {}
 
     /// @dev A purchase for whatever it costs.
     function _purchase(

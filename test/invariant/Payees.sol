@@ -51,6 +51,7 @@ abstract contract Payees is Publishers {
         bytes memory call = abi.encodeCall(waterfall.transferFrom, (holder, heir, payee));
         _mustLand(holder, address(waterfall), call, "7: a payee's sale");
         holderOf[payee] = heir;
+        _noteMove(address(waterfall), payee);
     }
 
     function giveUpPayee(uint256 seed) external attempt(seed) {
@@ -196,8 +197,14 @@ abstract contract Payees is Publishers {
             shared <= 10_000,
             abi.encodeWithSelector(IRevenueWaterfall.IncomeAboveWhole.selector, shared)
         );
+        address sender = _anyController(id);
+        _unless(
+            refusals,
+            _mayMove(address(assets), assets.ownerOf(id), id, sender),
+            abi.encodeWithSelector(IRevenueWaterfall.CallerNotAssetOwner.selector, id, sender)
+        );
         bytes memory call = abi.encodeCall(waterfall.addPayee, (AssetId.wrap(uint32(id)), holder, uint16(incomeBps)));
-        bytes memory result = _do(assets.ownerOf(id), address(waterfall), call, refusals, "8: a payee");
+        bytes memory result = _do(sender, address(waterfall), call, refusals, "8: a payee");
         if (refusals.count > 0) return;
         require(abi.decode(result, (uint256)) == ++payeeCount, "7: a payee's number was used before");
         asset.payees.push(IRevenueWaterfall.Payee(PayeeId.wrap(uint32(payeeCount)), uint16(incomeBps)));
@@ -216,6 +223,7 @@ abstract contract Payees is Publishers {
         }
         payees.pop();
         delete holderOf[payee];
+        _noteMove(address(waterfall), payee);
         _requireAsset(id);
     }
 

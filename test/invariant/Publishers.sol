@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
+import {IERC2981} from "@openzeppelin/contracts/interfaces/IERC2981.sol";
+import {IERC721Metadata} from "@openzeppelin/contracts/token/ERC721/extensions/IERC721Metadata.sol";
 import {AssetKind, DerivativePolicy, IAssetRegistry, Relation} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {ILicenseRegistry, Offer, PlanStatus, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {AssetId, PlanId} from "../../contracts/types/Ids.sol";
@@ -54,6 +56,7 @@ abstract contract Publishers is Vouchers {
         Asset storage asset = lineage[assetCount];
         (asset.kind, asset.policy) = (registration.kind, registration.policy);
         (asset.minShareBps, asset.permittedUses) = (registration.minShareBps, registration.permittedUses);
+        asset.receiver = registrant;
         _publish(assetCount, 1);
         _requireSpent(registrant, call, registration, approvals);
         _requireAsset(assetCount);
@@ -70,6 +73,37 @@ abstract contract Publishers is Vouchers {
         address owner = assets.ownerOf(asset);
         bytes memory call = abi.encodeCall(assets.transferFrom, (owner, publishers[_draw(publishers.length)], asset));
         _mustLand(owner, address(assets), call, "7: an asset's sale");
+        _noteMove(address(assets), asset);
+    }
+
+    function describeAsset(uint256 seed) external attempt(seed) {
+        uint256 id = 1 + _draw(assetCount);
+        string memory uri = _draw(8) == 0 ? "" : string.concat("ipfs://", VM.toString(_draw(1_000)));
+        Refusals memory refusals;
+        _unless(refusals, bytes(uri).length > 0, abi.encodeWithSelector(IAssetRegistry.AssetUriEmpty.selector));
+        bytes memory call = abi.encodeCall(assets.describe, (AssetId.wrap(uint32(id)), uri));
+        _doFor(id, call, refusals, "8: a description");
+        if (refusals.count > 0) return;
+        string memory actual = IERC721Metadata(address(assets)).tokenURI(id);
+        require(keccak256(bytes(actual)) == keccak256(bytes(uri)), "8: an asset's description is another one");
+    }
+
+    /// @dev Whoever gets the royalties of sales passes that on; an owner doesn't.
+    function setRoyaltyReceiver(uint256 seed) external attempt(seed) {
+        uint256 id = 1 + _draw(assetCount);
+        address heir = publishers[_draw(publishers.length)];
+        address sender = _draw(4) == 0 ? assets.ownerOf(id) : lineage[id].receiver;
+        Refusals memory refusals;
+        _unless(
+            refusals,
+            sender == lineage[id].receiver,
+            abi.encodeWithSelector(IAssetRegistry.CallerNotRoyaltyReceiver.selector, id, sender)
+        );
+        bytes memory call = abi.encodeCall(assets.setRoyaltyReceiver, (AssetId.wrap(uint32(id)), heir));
+        _do(sender, address(assets), call, refusals, "8: a royalty's heir");
+        if (refusals.count == 0) lineage[id].receiver = heir;
+        (address receiver, ) = IERC2981(address(assets)).royaltyInfo(id, USD);
+        require(receiver == lineage[id].receiver, "8: the royalties of sales go to another one");
     }
 
     /// @dev One version is mostly left that may be used, or a new one takes its place.
@@ -152,9 +186,24 @@ abstract contract Publishers is Vouchers {
         bytes4 selector = IAssetRegistry.MinShareAboveWhole.selector;
         _unless(refusals, minShareBps <= 10_000, abi.encodeWithSelector(selector, minShareBps));
         bytes memory call = abi.encodeCall(assets.setPolicy, (AssetId.wrap(uint32(id)), policy, minShareBps));
-        _do(assets.ownerOf(id), address(assets), call, refusals, "8: a policy");
+        _doFor(id, call, refusals, "8: a policy");
         if (refusals.count == 0) (lineage[id].policy, lineage[id].minShareBps) = (policy, minShareBps);
         _requireAsset(id);
+    }
+
+    /// @dev An asset's owner, or who acts for it; who may not is refused.
+    function _doFor(uint256 id, bytes memory call, Refusals memory refusals, string memory act) private {
+        address sender = _anyController(id);
+        _unless(
+            refusals,
+            _mayMove(address(assets), assets.ownerOf(id), id, sender),
+            abi.encodeWithSelector(IAssetRegistry.CallerNotAssetOwner.selector, id, sender)
+        );
+        _do(sender, address(assets), call, refusals, act);
+    }
+
+    function _anyController(uint256 id) internal returns (address) {
+        return _draw(6) == 0 ? BROKER : assets.ownerOf(id);
     }
 
     /// @dev Ascending, and mostly such as fit the kind.
@@ -246,6 +295,13 @@ abstract contract Publishers is Vouchers {
         approval.deadline = _draw(8) == 0 ? clock - 1 : clock + _draw(1 days);
         bytes32 digest = assets.derivationHash(_derivation(edge, registrant, approval));
         approval.signature = _signed(_keyOf(owner), digest);
+        if (_draw(4) == 0) {
+            IAssetRegistry.Derivation memory derivation = _derivation(edge, registrant, approval);
+            bytes memory call = abi.encodeCall(assets.withdrawDerivation, (derivation));
+            _mustLand(owner, address(assets), call, "10: an approval's end");
+            bytes4 used = IAssetRegistry.DerivationUsedBefore.selector;
+            _unless(refusals, false, abi.encodeWithSelector(used, id, digest));
+        }
         _unless(
             refusals,
             clock <= approval.deadline,

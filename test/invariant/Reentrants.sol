@@ -22,7 +22,7 @@ abstract contract Reentrants is Replayers {
         currency.arm(reenterer);
         bytes memory refusal = abi.encodeWithSelector(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector);
         _mustRefuse(sender, target, outer, refusal, "7: money was moved in the middle of a move of money");
-        currency.arm(Reenterer(address(0)));
+        _disarm();
     }
 
     /// @dev Another contract's money moved meanwhile: both moves count, each for what it is. Income that arrives in the middle of
@@ -47,7 +47,7 @@ abstract contract Reentrants is Replayers {
             bytes4 selector = IPerformanceStaking.TransferIncomplete.selector;
             bytes memory refusal = abi.encodeWithSelector(selector, USD, USD + income);
             _mustRefuse(OUTSIDER, address(staking), call, refusal, "6: income was taken for stake");
-            currency.arm(Reenterer(address(0)));
+            _disarm();
         }
     }
 
@@ -63,6 +63,7 @@ abstract contract Reentrants is Replayers {
         _watch(Machine.License, id);
         _mustLand(seller, address(licenses), call, "4: a sale to one that calls back");
         (license.owner, license.movableAt) = (address(reenterer), 0);
+        _noteMove(address(licenses), id);
         _bookUnlock(id);
         _see(Machine.License, id, Verb.Unlock);
         _requireAccount(id);
@@ -92,6 +93,12 @@ abstract contract Reentrants is Replayers {
     function _arm(address target, bytes memory call) private {
         reenterer.prepare(target, call);
         currency.arm(reenterer);
+    }
+
+    /// @dev After a call that was refused: it has undone that it was called.
+    function _disarm() private {
+        reenterer.prepare(address(0), "");
+        currency.arm(Reenterer(address(0)));
     }
 
     /// @dev A call that would move money; to nobody, if there is nothing to be moved.

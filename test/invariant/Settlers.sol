@@ -356,6 +356,7 @@ abstract contract Settlers is Attestors {
         bytes memory call = abi.encodeCall(ICommitteeAttestor.shareIncome, (batch.id));
         bytes memory result = _mustLand(_anybody(), attestor, call, "7: a collection");
         require(abi.decode(result, (uint256)) == share, "7: an attestor's share isn't its part of the gross");
+        _heed(address(escrow), abi.encodeCall(escrow.collectAttestorShare, (batch.id)), true);
         batch.status = BatchStatus.Collected;
         _see(Machine.Batch, i, Verb.ShareIncome);
         _requireBatch(batch);

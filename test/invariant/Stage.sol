@@ -63,6 +63,7 @@ abstract contract Stage is Statuses {
         bool landed;
         VM.prank(sender);
         (landed, result) = target.call(call);
+        _heed(target, call, landed);
         if (landed) {
             require(refusals.count == 0, string.concat(act, " landed that had to be refused"));
         } else {
@@ -106,6 +107,7 @@ abstract contract Stage is Statuses {
     ) internal {
         VM.prank(sender);
         (bool landed, bytes memory reason) = target.call(call);
+        _heed(target, call, landed);
         require(!landed && _isForeseen(reason, refusals), rule);
     }
 

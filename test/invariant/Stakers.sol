@@ -4,12 +4,12 @@ pragma solidity 0.8.30;
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {OperatorId} from "../../contracts/types/Ids.sol";
 import {Count} from "./Ledger.sol";
+import {Operators} from "./Operators.sol";
 import {Pool, Position, StakeModel, Thawing} from "./StakeModel.sol";
-import {Stage} from "./Stage.sol";
 import {Machine, Verb} from "./Statuses.sol";
 
 /// @title Stake: put in by operators and delegators, thawed, taken back, taken out, slashed, frozen
-abstract contract Stakers is Stage {
+abstract contract Stakers is Operators {
     /// @dev What a slash should come to: the pool after it, all that it takes, and what of that is the operator's own.
     struct Slash {
         Pool pool;

@@ -4,6 +4,7 @@ pragma solidity 0.8.30;
 import {VersionStatus} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {BondStatus, RotationStatus} from "../../contracts/interfaces/ICommitteeAttestor.sol";
 import {PlanStatus} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {KeyStatus} from "../../contracts/interfaces/IOperatorRegistry.sol";
 import {OperatorStatus} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {OperatorId, PlanId} from "../../contracts/types/Ids.sol";
@@ -18,7 +19,8 @@ enum Machine {
     Batch,
     Operator,
     Rotation,
-    Bond
+    Bond,
+    SigningKey
 }
 
 /// @dev What moves statuses, by its name in docs/states.md. `Nothing` is every act that isn't drawn.
@@ -49,7 +51,9 @@ enum Verb {
     PostBond,
     ThawBond,
     WithdrawBond,
-    Report
+    Report,
+    AddKey,
+    RevokeKey
 }
 
 /// @title Every status before and after every act
@@ -78,16 +82,16 @@ abstract contract Statuses is Checks {
         _requireEdge(machine, _seen[machine][id], status, Verb.Time);
     }
 
-    function _requireSums() internal view virtual override {
-        super._requireSums();
-        uint256 turn = _calls();
-        for (uint256 i = 1; i <= OPERATORS; ++i) _requireStatus(Machine.Operator, i);
-        _requireStatus(Machine.Version, 1 + (turn % recalledAt.length));
-        _requireStatus(Machine.Plan, 1 + (turn % plans.length));
-        _requireStatus(Machine.License, 1 + (turn % ledger.length));
-        _requireStatus(Machine.Rotation, turn % (rotations.length + 1));
-        _requireStatus(Machine.Bond, turn % (2 * ATTESTORS));
-        if (batches.length > 0) _requireStatus(Machine.Batch, turn % batches.length);
+    function _requireInTurn(uint256 kind, uint256 turn) internal view override {
+        super._requireInTurn(kind, turn);
+        if (kind == 0) _requireStatus(Machine.Operator, 1 + (turn % OPERATORS));
+        if (kind == 1) _requireStatus(Machine.License, 1 + (turn % ledger.length));
+        if (kind == 2) _requireStatus(Machine.Plan, 1 + (turn % plans.length));
+        if (kind == 3) _requireStatus(Machine.Version, 1 + (turn % recalledAt.length));
+        if (kind == 3) _requireStatus(Machine.SigningKey, SIGNING_KEYS + (turn % (OPERATORS * SIGNING_KEYS)));
+        if (kind == 4) _requireStatus(Machine.Bond, turn % (2 * ATTESTORS));
+        if (kind == 4) _requireStatus(Machine.Rotation, turn % (rotations.length + 1));
+        if (kind == 5 && batches.length > 0) _requireStatus(Machine.Batch, turn % batches.length);
     }
 
     function _requireAll() internal view virtual override {
@@ -100,6 +104,7 @@ abstract contract Statuses is Checks {
         }
         for (uint256 i; i <= rotations.length; ++i) _requireStatus(Machine.Rotation, i);
         for (uint256 i; i < 2 * ATTESTORS; ++i) _requireStatus(Machine.Bond, i);
+        for (uint256 i = 1; i <= OPERATORS; ++i) _requireStatus(Machine.Operator, i);
     }
 
     function _statusOf(Machine machine, uint256 id) private view returns (uint8) {
@@ -109,6 +114,10 @@ abstract contract Statuses is Checks {
         if (machine == Machine.Batch) return uint8(escrow.batchStatusOf(batches[id].id));
         if (machine == Machine.Operator) return uint8(staking.statusOf(OperatorId.wrap(uint24(id))));
         if (machine == Machine.Rotation) return uint8(committee.statusOf(id));
+        if (machine == Machine.SigningKey) {
+            (uint256 operator, uint256 key) = (id / SIGNING_KEYS, id % SIGNING_KEYS);
+            return uint8(operators.statusOf(_operatorId(operator), _signerOf(operator, key)));
+        }
         return uint8(_attestorOf(id / 2).bondStatusOf(_signer(id / 2), _bondHolder(id)));
     }
 
@@ -119,6 +128,7 @@ abstract contract Statuses is Checks {
         if (machine == Machine.Batch) return uint8(_batchStatus(id));
         if (machine == Machine.Operator) return uint8(_operatorStatus(id));
         if (machine == Machine.Rotation) return uint8(_rotationStatus(id));
+        if (machine == Machine.SigningKey) return uint8(_keyStatus(id / SIGNING_KEYS, id % SIGNING_KEYS));
         return uint8(_bondStatus(id));
     }
 
@@ -183,6 +193,7 @@ abstract contract Statuses is Checks {
         if (machine == Machine.Operator) isDrawn = _isOperatorEdge(OperatorStatus(from), OperatorStatus(to), verb);
         if (machine == Machine.Rotation) isDrawn = _isRotationEdge(RotationStatus(from), RotationStatus(to), verb);
         if (machine == Machine.Bond) isDrawn = _isBondEdge(BondStatus(from), BondStatus(to), verb);
+        if (machine == Machine.SigningKey) isDrawn = _isKeyEdge(KeyStatus(from), KeyStatus(to), verb);
         require(isDrawn, "9: a status moved where docs/states.md has no arrow");
     }
 
@@ -247,6 +258,12 @@ abstract contract Statuses is Checks {
         // One after the other, and several while nobody looked.
         if (verb == Verb.Time) return from != RotationStatus.None && uint8(to) > uint8(from);
         return false;
+    }
+
+    function _isKeyEdge(KeyStatus from, KeyStatus to, Verb verb) private pure returns (bool) {
+        if (verb == Verb.AddKey) return from == KeyStatus.None && to == KeyStatus.Active;
+        if (verb == Verb.RevokeKey) return from != KeyStatus.None && to == KeyStatus.Revoked;
+        return verb == Verb.Time && from == KeyStatus.Active && to == KeyStatus.Expired;
     }
 
     function _isBondEdge(BondStatus from, BondStatus to, Verb verb) private pure returns (bool) {

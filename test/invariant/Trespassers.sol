@@ -51,8 +51,8 @@ abstract contract Trespassers is Forgers {
         License storage license = ledger[id - 1];
         if (_licenseStatus(id) == LicenseStatus.Movable) return;
         if (license.movableAt > 0 && _draw(2) == 0) _pass(license.movableAt - clock);
-        VM.prank(license.owner);
-        licenses.approve(OUTSIDER, id);
+        _act(license.owner, address(licenses), abi.encodeCall(licenses.approve, (OUTSIDER, id)));
+        approvedOf[address(licenses)][id] = OUTSIDER;
         address seller = _draw(2) == 0 ? OUTSIDER : license.owner;
         bytes memory sale = abi.encodeCall(licenses.transferFrom, (license.owner, OUTSIDER, id));
         bytes memory refusal = abi.encodeWithSelector(

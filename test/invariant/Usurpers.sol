@@ -6,9 +6,10 @@ import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessMana
 import {IAccessManager} from "@openzeppelin/contracts/access/manager/IAccessManager.sol";
 import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
 import {Timelock} from "../../contracts/Timelock.sol";
-import {IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
+import {DerivativePolicy, IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
 import {ILicenseRegistry, PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {IOperatorRegistry} from "../../contracts/interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchHeader, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {AssetId, OperatorId, PlanId} from "../../contracts/types/Ids.sol";
@@ -42,27 +43,36 @@ abstract contract Usurpers is Trespassers {
 
     /// @dev A stranger at a publisher's model and plans.
     function impersonate(uint256 seed) external attack(seed) {
-        uint256 kind = _draw(4);
+        uint256 kind = _draw(5);
         address stranger = [OUTSIDER, PROPOSER, operatorOwners[0], licensees[0]][_draw(4)];
         bytes memory refusal = abi.encodeWithSelector(IAssetRegistry.CallerNotAssetOwner.selector, MODEL, stranger);
-        if (kind < 2) {
-            bytes memory call =
-                kind == 0
-                    ? abi.encodeCall(assets.recall, (_versionId(MODEL, _draw(recalledAt.length) + 1)))
-                    : abi.encodeCall(
-                        assets.publish,
-                        (AssetId.wrap(uint32(MODEL)), bytes32(uint256(99)), 0, "ipfs://another", "")
-                    );
+        if (kind < 3) {
+            bytes memory call = _anyPublishing();
             _mustRefuse(stranger, address(assets), call, refusal, "9: a stranger changed a model's history");
             return;
         }
         uint256 plan = _anyPlan();
         refusal = abi.encodeWithSelector(ILicenseRegistry.CallerNotPublisher.selector, _assetOf(plan), stranger);
         bytes memory offer =
-            kind == 2
+            kind == 3
                 ? abi.encodeCall(licenses.closePlan, (PlanId.wrap(uint32(plan))))
                 : abi.encodeCall(licenses.createPlan, (plans[plan - 1]));
         _mustRefuse(stranger, address(licenses), offer, refusal, "9: a stranger changed a model's plans");
+    }
+
+    /// @dev One of a model's owner's own acts.
+    function _anyPublishing() private returns (bytes memory) {
+        AssetId model = AssetId.wrap(uint32(MODEL));
+        IAssetRegistry.Derivation memory derivation;
+        derivation.parentId = model;
+        bytes[5] memory calls = [
+            abi.encodeCall(assets.recall, (_versionId(MODEL, _draw(recalledAt.length) + 1))),
+            abi.encodeCall(assets.publish, (model, bytes32(uint256(99)), 0, "ipfs://another", "")),
+            abi.encodeCall(assets.describe, (model, "ipfs://another")),
+            abi.encodeCall(assets.setPolicy, (model, DerivativePolicy.Closed, 0)),
+            abi.encodeCall(assets.withdrawDerivation, (derivation))
+        ];
+        return calls[_draw(5)];
     }
 
     /// @dev A publisher whose plan would leave to an arbitrator of its own what nobody could appeal: there are none yet.
@@ -123,6 +133,63 @@ abstract contract Usurpers is Trespassers {
         _mustRefuse(usurper, target, call, refusal, "11: a power was used by one who doesn't have it");
     }
 
+    /// @dev Anybody who would rewire the market: its authority's own functions.
+    function rewire(uint256 seed) external attack(seed) {
+        address usurper = [PROPOSER, GUARDIAN, operatorOwners[0], address(committee), OUTSIDER][_draw(5)];
+        bytes memory act = abi.encodeCall(escrow.setFee, (0));
+        bytes4[] memory selectors = new bytes4[](1);
+        selectors[0] = escrow.setFee.selector;
+        bytes[10] memory calls = [
+            abi.encodeCall(authority.labelRole, (GOVERNOR_ROLE, "nobody")),
+            abi.encodeCall(authority.setGrantDelay, (GUARDIAN_ROLE, 0)),
+            abi.encodeCall(authority.setRoleAdmin, (GUARDIAN_ROLE, GUARDIAN_ROLE)),
+            abi.encodeCall(authority.setRoleGuardian, (GUARDIAN_ROLE, GUARDIAN_ROLE)),
+            abi.encodeCall(authority.setTargetAdminDelay, (address(escrow), 0)),
+            abi.encodeCall(authority.setTargetClosed, (address(escrow), true)),
+            abi.encodeCall(authority.setTargetFunctionRole, (address(escrow), selectors, GUARDIAN_ROLE)),
+            abi.encodeCall(authority.updateAuthority, (address(escrow), usurper)),
+            abi.encodeCall(authority.grantRole, (GOVERNOR_ROLE, usurper, 0)),
+            abi.encodeCall(authority.revokeRole, (ESCROW_ROLE, address(escrow)))
+        ];
+        bytes memory call = calls[_draw(10)];
+        bytes4 selector = IAccessManager.AccessManagerUnauthorizedAccount.selector;
+        bytes memory refusal = abi.encodeWithSelector(selector, usurper, ADMIN_ROLE);
+        uint256 kind = _draw(8);
+        if (kind < 2) {
+            call =
+                kind == 0
+                    ? abi.encodeCall(authority.schedule, (address(escrow), act, 0))
+                    : abi.encodeCall(authority.execute, (address(escrow), act));
+            selector = IAccessManager.AccessManagerUnauthorizedCall.selector;
+            refusal = abi.encodeWithSelector(selector, usurper, escrow, escrow.setFee.selector);
+        } else if (kind == 2) {
+            call = abi.encodeCall(authority.cancel, (address(timelock), address(escrow), act));
+            selector = IAccessManager.AccessManagerNotScheduled.selector;
+            bytes32 id = authority.hashOperation(address(timelock), address(escrow), act);
+            refusal = abi.encodeWithSelector(selector, id);
+        } else if (kind == 3) {
+            // Asks its caller, which can't answer.
+            (usurper, refusal) = (address(committee), "");
+            call = abi.encodeCall(authority.consumeScheduledOp, (address(timelock), act));
+        }
+        _mustRefuse(usurper, address(authority), call, refusal, "11: the market was wired anew");
+    }
+
+    /// @dev A stranger at an operator's record: what it says of itself, its keys, whom it serves.
+    function speakForOperator(uint256 seed) external attack(seed) {
+        uint256 operator = _anyOperator();
+        OperatorId id = _operatorId(operator);
+        address stranger = _draw(2) == 0 ? THIEF : operatorOwners[2 - operator];
+        bytes[4] memory calls = [
+            abi.encodeCall(operators.describe, (id, "https://thief", "", 0)),
+            abi.encodeCall(operators.addKey, (id, stranger, type(uint40).max)),
+            abi.encodeCall(operators.revokeKey, (id, operatorSigners[operator - 1])),
+            abi.encodeCall(operators.setServed, (id, PlanId.wrap(1), false))
+        ];
+        bytes memory refusal = abi.encodeWithSelector(IOperatorRegistry.CallerNotOperator.selector, id, stranger);
+        _mustRefuse(stranger, address(operators), calls[_draw(4)], refusal, "9: a stranger spoke for an operator");
+    }
+
     /// @dev Acts of governance that nobody scheduled, that wait, or that were called off; and schedules by others.
     function governEarly(uint256 seed) external attack(seed) {
         bytes memory act = abi.encodeCall(escrow.setFee, (uint16(_draw(501))));
@@ -143,8 +210,7 @@ abstract contract Usurpers is Trespassers {
         if (kind == 2) _pass(timelock.getMinDelay() - 1);
         if (kind == 3) {
             _pass(_draw(timelock.getMinDelay() + 1));
-            VM.prank(PROPOSER);
-            timelock.cancel(id);
+            _act(PROPOSER, address(timelock), abi.encodeCall(timelock.cancel, (id)));
         }
         bytes memory call = abi.encodeCall(timelock.execute, (address(escrow), 0, act, 0, salt));
         bytes memory refused_ = abi.encodeWithSelector(
@@ -153,10 +219,7 @@ abstract contract Usurpers is Trespassers {
             bytes32(1 << uint8(TimelockController.OperationState.Ready))
         );
         _mustRefuse(OUTSIDER, address(timelock), call, refused_, "11: governance didn't wait");
-        if (kind == 2) {
-            VM.prank(PROPOSER);
-            timelock.cancel(id);
-        }
+        if (kind == 2) _act(PROPOSER, address(timelock), abi.encodeCall(timelock.cancel, (id)));
     }
 
     /// @dev Governance beyond its powers, after its delay: a higher fee than the bound, a lower ceiling, a shorter delay, the

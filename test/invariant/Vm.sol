@@ -12,11 +12,18 @@ interface Vm {
 
     function chainId(uint256 id) external;
 
-    function envOr(string calldata name, uint256 fallback_) external view returns (uint256);
+    function envOr(string calldata name, bytes calldata fallback_) external view returns (bytes memory);
+
+    /// @dev What a path leads to, encoded; of several strings, an array.
+    function parseJson(string calldata json, string calldata path) external pure returns (bytes memory);
+
+    function parseJsonKeys(string calldata json, string calldata path) external pure returns (string[] memory);
 
     function prank(address sender) external;
 
     function publicKeyP256(uint256 key) external pure returns (uint256 x, uint256 y);
+
+    function readFile(string calldata path) external view returns (string memory);
 
     function setEnv(string calldata name, string calldata value) external;
 
@@ -27,6 +34,8 @@ interface Vm {
     function startPrank(address sender) external;
 
     function stopPrank() external;
+
+    function toString(bytes calldata value) external pure returns (string memory);
 
     function toString(uint256 value) external pure returns (string memory);
 

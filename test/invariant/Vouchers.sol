@@ -2,6 +2,7 @@
 pragma solidity 0.8.30;
 
 import {PlanTerms} from "../../contracts/interfaces/ILicenseRegistry.sol";
+import {KeyStatus} from "../../contracts/interfaces/IOperatorRegistry.sol";
 import {
     EntryStatus,
     IUsageEscrow,
@@ -78,7 +79,7 @@ abstract contract Vouchers is Licensees {
     }
 
     function settleVouchers(uint256 seed) external attempt(seed) {
-        if (_onVoucherRoad() * 3 < live.length && _draw(2) == 0) _goOver(_licenseThat(_isInUse));
+        if (_onVoucherRoad() * 3 < live.length) _goOver(_licenseThat(_isInUse));
         _settleVouchers(_anyVouchers());
     }
 
@@ -123,12 +124,11 @@ abstract contract Vouchers is Licensees {
         _requireKey(id, license.generation, key);
     }
 
-    /// @dev By anybody, by the operator's owner, or by a key of its.
+    /// @dev By anybody, by the operator's owner, or by a key of its, which mostly may sign.
     function _settleVouchers(Voucher[] memory batch) internal {
         if (batch.length == 0) return;
         (uint256 operator, uint256 plan) = (batch[0].operator, batch[0].plan);
-        address sender = [_anybody(), operatorOwners[operator - 1], operatorSigners[operator - 1]][_draw(3)];
-        bool isByOperator = sender == operatorOwners[operator - 1] || sender == operatorSigners[operator - 1];
+        (address sender, bool isByOperator) = _anySender(operator);
         bytes memory packed;
         bytes memory outcomes;
         uint256 charged;
@@ -161,6 +161,14 @@ abstract contract Vouchers is Licensees {
             if (batch[i].licenseId <= ledger.length) _requireAccount(batch[i].licenseId);
         }
         _bookVouchers(operator, plan, charged);
+    }
+
+    function _anySender(uint256 operator) private returns (address, bool isOperators) {
+        uint256 kind = _draw(3);
+        if (kind == 0) return (_anybody(), false);
+        if (kind == 1) return (operatorOwners[operator - 1], true);
+        uint256 key = _keyThat(operator, _draw(8) == 0 ? KeyStatus.Revoked : KeyStatus.Active);
+        return (_signerOf(operator, key), _keyStatus(operator, key) == KeyStatus.Active);
     }
 
     /// @dev Divided at once, with nothing to attestors.
