@@ -25,13 +25,13 @@ import {OperatorId, PlanId} from "./types/Ids.sol";
 /// Income belongs to no share until it vests: who joins for one payment has earned next to nothing of it. Who leaves, leaves
 /// behind what hasn't vested; the last one takes it along.
 /// STATES of an operator: unstaked ⇄ active → jailed → active. A jail ends by itself; the next one is twice as long, unless
-/// CURE_PERIOD went by since. A slash of everything voids all shares, and the pool starts anew.
+/// CURE_PERIOD went by since. A slash of everything, or of all but dust, voids all shares, and the pool starts anew.
 /// ALWAYS: (1) after income is put in flight, in flight ≤ active stake; (2) after a withdrawal, in flight + frozen ≤ active +
 /// thawing; (3) a position is worth at most what its holder put in and what vested while it was active, and falls only by
 /// slashes and roundings; (4) a slash takes from active, unvested and thawing money alike, and pays a beneficiary from the
 /// operator's own alone; (5) the pool's part of income falls only a THAW_PERIOD after that was announced; (6) whoever holds
 /// shares can thaw and, once nothing in flight or frozen needs it, withdraw them: a pool that shares couldn't leave any more
-/// takes nothing in.
+/// takes nothing in, and no one slash brings one there that isn't far on its way.
 /// WHO: anyone stakes, and thaws and withdraws its own; an operator's owner sets the commission; UsageEscrow moves in-flight
 /// income, notes breaches and pays income; contracts with the role slash and freeze.
 /// ASSUMES a currency that moves what it is told to move, and UsageEscrow to lower in flight by what it raised.
@@ -233,9 +233,8 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
         require(beneficiary != address(0), BeneficiaryZero());
         (StakePool storage pool, StakePosition storage own) = _enter(operatorId, OPERATORS.ownerOf(operatorId));
         (uint256 shares, uint256 thawingShares) = (pool.shares, pool.thawingShares);
-        uint256 slashed = Math.min(amount, pool.heldBy());
 
-        uint256 fromThawing = pool.slash(slashed);
+        (uint256 slashed, uint256 fromThawing) = pool.slash(Math.min(amount, pool.heldBy()));
         toBeneficiary =
             _partOf(slashed - fromThawing, own.shares, shares) + _partOf(fromThawing, own.thawingShares, thawingShares);
         toTreasury = slashed - toBeneficiary;
@@ -433,8 +432,7 @@ contract PerformanceStaking is IPerformanceStaking, AccessManaged, ReentrancyGua
 
         if (isPunished) {
             pool.vest();
-            uint256 slashed = Bps.share(pool.heldBy(), SLASH_BPS);
-            uint256 fromThawing = pool.slash(slashed);
+            (uint256 slashed, uint256 fromThawing) = pool.slash(Bps.share(pool.heldBy(), SLASH_BPS));
             proceedsOf[TREASURY] += slashed;
 
             emit StakeSlashed(operatorId, TREASURY, slashed, 0, fromThawing);

@@ -24,7 +24,7 @@ interface IPerformanceStaking {
     /// @param frozenUntil Unix seconds; 0 if nothing is frozen
     /// @param shares All shares of what is active
     /// @param thawingShares All shares of what is thawing
-    /// @param round How often all was slashed: what was held in an earlier round is void
+    /// @param round How often all was slashed, or all but dust: what was held in an earlier round is void
     /// @param jailedUntil Unix seconds; 0 if it never was
     /// @param jailings How often it was jailed since it was last cured
     struct Pool {
@@ -198,8 +198,8 @@ interface IPerformanceStaking {
     /// operator's owner's. UsageEscrow alone may call this.
     function addIncome(OperatorId operatorId, uint256 amount) external;
 
-    /// @notice Takes `amount`, or all if there is less, from everyone who backs the operator, pro rata, thawing stake and
-    /// unvested income included. What was the operator's own is `beneficiary`'s, what was others' the treasury's, to withdraw.
+    /// @notice Takes `amount`, or all if there is less or too little would be left (below a millionth) for its shares to be
+    /// counted in, from everyone who backs the operator, pro rata, thawing stake and unvested income included. What was the operator's own is `beneficiary`'s, what was others' the treasury's, to withdraw.
     /// Only contracts hold the role for this.
     function slash(
         OperatorId operatorId,

@@ -12,7 +12,7 @@ pragma solidity 0.8.30;
 /// @param sharedUntil Unix seconds at which a raise of the commission binds; 0 if none was announced
 /// @param shares All shares of `active`
 /// @param thawingShares All shares of `thawing`
-/// @param round How often everything was slashed: positions of an earlier round are void
+/// @param round How often everything was slashed, or all but dust: positions of an earlier round are void
 /// @param thawing Currency units on their way out
 /// @param unvested Currency units of income that vest evenly from `vestedAt` until `vestsUntil`
 /// @param frozen Currency units that no withdrawal may touch until `frozenUntil`
@@ -50,6 +50,8 @@ library StakePoolLib {
     uint256 private constant VIRTUAL_UNITS = 1;
     /// @dev A unit of a pool that is as good as new is worth a thousand shares, about 2^10.
     uint256 private constant MOST_SHARES_A_UNIT = 2 ** 46;
+    /// @dev What is left of a pool is dust if this many times as much isn't what was there.
+    uint256 private constant DUST_PART = 2 ** 20;
 
     /// @dev Moves to `active` what vested since it was last done.
     function vest(StakePool storage self) internal {
@@ -108,10 +110,14 @@ library StakePoolLib {
         self.thawingShares -= uint112(thawingShares);
     }
 
-    /// @dev Takes `amount`, at most all, from the three places alike. If it is all, every share is void.
+    /// @dev Takes `amount`, at most all, from the three places alike; and the rest, too, if that is dust which can't carry the
+    /// shares: whoever stayed with it would keep everybody else out. If it takes all, every share is void.
+    /// A pool a unit of which is worth at most 2^25 shares is so never worn out by one slash: that leaves it a 2^20th, or nothing.
+    /// @return slashed What it took
     /// @return fromThawing What of it was on its way out
-    function slash(StakePool storage self, uint256 amount) internal returns (uint256 fromThawing) {
-        bool isAll = amount == heldBy(self);
+    function slash(StakePool storage self, uint256 amount) internal returns (uint256 slashed, uint256 fromThawing) {
+        if (amount == 0) return (0, 0);
+        uint256 held = heldBy(self);
         uint256 fromActive;
         uint256 fromUnvested;
         (fromActive, fromUnvested, fromThawing) = partsOf(self, self.active, self.unvested, amount);
@@ -119,7 +125,12 @@ library StakePoolLib {
         self.active -= uint64(fromActive);
         self.unvested -= uint64(fromUnvested);
         self.thawing -= uint64(fromThawing);
-        if (isAll && amount > 0) (self.shares, self.thawingShares, self.round) = (0, 0, self.round + 1);
+        bool isDust = (held - amount) * DUST_PART < held;
+        if (!isDust || (amount < held && _carriesShares(self))) return (amount, fromThawing);
+
+        (slashed, fromThawing) = (held, fromThawing + self.thawing);
+        (self.active, self.unvested, self.thawing) = (0, 0, 0);
+        (self.shares, self.thawingShares, self.round) = (0, 0, self.round + 1);
     }
 
     /// @dev Where a slash of `amount` comes from, if `active` and `unvested` are what they are by then. What can't be divided
@@ -156,11 +167,7 @@ library StakePoolLib {
 
     /// @dev Whether `amount` may come in: everybody could still leave, whatever happens. Otherwise the pool is worn out.
     function hasRoomFor(StakePool storage self, uint256 amount) internal view returns (bool) {
-        return
-            heldBy(self) + amount <= type(uint64).max &&
-            self.round < type(uint16).max &&
-            self.shares + VIRTUAL_SHARES <= MOST_SHARES_A_UNIT * (self.active + VIRTUAL_UNITS) &&
-            self.thawingShares + VIRTUAL_SHARES <= MOST_SHARES_A_UNIT * (self.thawing + VIRTUAL_UNITS);
+        return heldBy(self) + amount <= type(uint64).max && self.round < type(uint16).max && _carriesShares(self);
     }
 
     /// @dev The shares that `amount` is worth where `units` are owned in `shares`, rounded down.
@@ -172,5 +179,12 @@ library StakePoolLib {
     /// stays behind. Fewer are never worth more.
     function worthOf(uint256 part, uint256 units, uint256 shares) internal pure returns (uint256) {
         return part == shares ? units : (part * (units + VIRTUAL_UNITS)) / (shares + VIRTUAL_SHARES);
+    }
+
+    /// @dev Whether shares of either kind are still dear enough for more of them.
+    function _carriesShares(StakePool storage self) private view returns (bool) {
+        return
+            self.shares + VIRTUAL_SHARES <= MOST_SHARES_A_UNIT * (self.active + VIRTUAL_UNITS) &&
+            self.thawingShares + VIRTUAL_SHARES <= MOST_SHARES_A_UNIT * (self.thawing + VIRTUAL_UNITS);
     }
 }

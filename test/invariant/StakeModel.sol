@@ -49,6 +49,8 @@ library StakeModel {
     uint256 internal constant MOST_THAWS = 16;
     /// @dev Where something comes in, a unit isn't worth more shares than this.
     uint256 private constant MOST_SHARES = 2 ** 46;
+    /// @dev What this many times isn't what was there.
+    uint256 private constant DUST = 2 ** 20;
 
     function worthOf(uint256 part, uint256 money, uint256 shares) internal pure returns (uint256) {
         return part == shares ? money : (part * (money + 1)) / (shares + 1_000);
@@ -82,7 +84,8 @@ library StakeModel {
         return pool;
     }
 
-    /// @dev The pool once `amount` of it was slashed, from all three places alike.
+    /// @dev The pool once `amount` of it was slashed, from all three places alike, with what is left of it if that is dust in
+    /// which its shares can't be counted.
     function slashed(
         Pool memory pool,
         uint256 amount
@@ -96,19 +99,27 @@ library StakeModel {
         pool.active -= fromActive;
         pool.unvested -= fromStaying - fromActive;
         pool.thawing -= fromThawing;
-        if (amount == all) (pool.shares, pool.thawingShares, pool.round) = (0, 0, pool.round + 1);
+        bool isDust = (all - amount) * DUST < all && !_carriesShares(pool);
+        if (amount < all && !isDust) return (pool, fromStaying, fromThawing);
+        (fromStaying, fromThawing) = (fromStaying + pool.active + pool.unvested, fromThawing + pool.thawing);
+        (pool.active, pool.unvested, pool.thawing) = (0, 0, 0);
+        (pool.shares, pool.thawingShares, pool.round) = (0, 0, pool.round + 1);
         return (pool, fromStaying, fromThawing);
     }
 
     /// @dev Whether a pool takes anything in: not where shares have become so many that some couldn't leave.
     function hasRoom(Pool memory pool) internal pure returns (bool) {
-        return
-            pool.shares + 1_000 <= MOST_SHARES * (pool.active + 1) &&
-            pool.thawingShares + 1_000 <= MOST_SHARES * (pool.thawing + 1);
+        return _carriesShares(pool);
     }
 
     /// @dev What the pool has of its operator's income.
     function shareBps(Pool memory pool, uint256 time) internal pure returns (uint256) {
         return pool.sharedUntil != 0 && time >= pool.sharedUntil ? pool.nextSharedBps : pool.sharedBps;
+    }
+
+    function _carriesShares(Pool memory pool) private pure returns (bool) {
+        return
+            pool.shares + 1_000 <= MOST_SHARES * (pool.active + 1) &&
+            pool.thawingShares + 1_000 <= MOST_SHARES * (pool.thawing + 1);
     }
 }

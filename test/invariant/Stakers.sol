@@ -86,8 +86,9 @@ abstract contract Stakers is Operators {
     function slash(uint256 seed) external attempt(seed) {
         uint256 operator = _anyOperator();
         uint256 held = StakeModel.held(pools[operator]);
-        // Now and then everything, and more than there is.
-        _slash(operator, _draw(64) == 0 ? held + _draw(USD) : _draw(held / 4 + 1));
+        // Now and then everything, and more than there is, or all but a few units.
+        if (_draw(64) != 0) return _slash(operator, _draw(held / 4 + 1));
+        _slash(operator, held > 9 && _draw(2) == 0 ? held - 1 - _draw(9) : held + _draw(USD));
     }
 
     /// @dev Mostly for a part of what is there, and for days.
@@ -284,6 +285,7 @@ abstract contract Stakers is Operators {
         uint256 fromStaying;
         uint256 fromThawing;
         (slash_.pool, fromStaying, fromThawing) = StakeModel.slashed(pool, slash_.due);
+        slash_.due = fromStaying + fromThawing;
         if (allShares > 0) slash_.own = (fromStaying * shares) / allShares;
         if (allThawing > 0) slash_.own += (fromThawing * thawingShares) / allThawing;
         require(slash_.own * held <= slash_.due * (worth + 2) + held, "6: a beneficiary is paid from delegations");

@@ -331,7 +331,9 @@ describe("PerformanceStaking", () => {
           .to.emit(staking, "IncomeDiverted")
           .withArgs(operatorId, market.operator.address, 2n ** 64n - stake);
         await stakeAs(market, market.payees[0], usd(150_000));
-        await staking.connect(market.slasher).slash(operatorId, usd(160_000) - 1n, market.treasury);
+        const slasher = staking.connect(market.slasher);
+        await slasher.slash(operatorId, usd(159_999), market.treasury);
+        await slasher.slash(operatorId, usd(1) - 1n, market.treasury);
         await expect(escrow.addIncome(operatorId, 1))
           .to.emit(staking, "IncomeDiverted")
           .withArgs(operatorId, market.operator.address, 1);

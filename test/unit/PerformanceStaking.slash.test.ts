@@ -566,6 +566,46 @@ describe("PerformanceStaking", () => {
       });
     });
 
+    describe("when next to nothing would be left", () => {
+      const [most, dust] = [usd(160_000), 1n];
+
+      beforeEach(async () => {
+        await stakeAs(market, market.payees[0], most - stake);
+      });
+
+      it("takes that, too, where its shares could be counted in no unit, and starts the pool anew", async () => {
+        await expect(slash(most - dust))
+          .to.emit(staking, "StakeSlashed")
+          .withArgs(operatorId, market.outsider.address, stake, most - stake, 0);
+        expect(await poolOf()).to.include({ active: 0n, shares: 0n, round: 1n });
+        expect(await staking.proceedsOf(market.outsider)).to.equal(stake);
+
+        // Whoever held dust can't keep the others out by staying.
+        await stakeAs(market, market.payees[1], usd(50));
+        expect(await poolOf()).to.include({ active: usd(50), shares: usd(50) * SHARES, round: 1n });
+        expect((await positionOf(market.payees[0])).active).to.equal(0);
+      });
+
+      it("does so with what thaws and what hasn't vested", async () => {
+        await staking.connect(market.payees[0]).thaw(operatorId, usd(150_000) * SHARES);
+        await earn(market, usd(900));
+        const { active, thawing, unvested } = await poolOf();
+        const held = active + thawing + unvested;
+        await expect(slash(held - dust)).to.emit(staking, "StakeSlashed");
+        expect(await poolOf()).to.include({ active: 0n, thawing: 0n, unvested: 0n, thawingShares: 0n, round: 1n });
+        const proceeds = await Promise.all([market.outsider, market.treasury].map((one) => staking.proceedsOf(one)));
+        expect(proceeds[0] + proceeds[1]).to.equal(held);
+      });
+
+      it("leaves it where the shares can still be counted, or where it is a millionth or more", async () => {
+        await slash(most - 2n);
+        expect(await poolOf()).to.include({ active: 2n, round: 0n });
+        await stakeAs(market, market.payees[1], usd(100));
+        await slash(usd(99.9));
+        expect(await poolOf()).to.include({ active: usd(0.1) + 2n, round: 0n });
+      });
+    });
+
     describe("when what is in flight is more than what is left", () => {
       it("lets no stake leave and none be put in flight, and lets what is in flight be released", async () => {
         await charge(usd(6_000));
