@@ -202,7 +202,7 @@ interface ILicenseRegistry is IERC721 {
     /// @return closed Whether sales have ended
     function salesOf(PlanId planId) external view returns (uint32 sold, bool closed);
 
-    /// @notice The only one whose licenses of a plan may be when they are bought; zero if they may be anybody's.
+    /// @notice The only one who may buy licenses of a plan, and whose they are then; zero if anybody may.
     function buyerOf(PlanId planId) external view returns (address);
 
     /// @notice What a model's owner signs to make an offer.

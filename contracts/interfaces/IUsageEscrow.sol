@@ -368,6 +368,7 @@ interface IUsageEscrow {
     error PlanNotServed(OperatorId operatorId, PlanId planId);
     error PlanOfAnotherAsset(PlanId planId, AssetId assetId);
     error PauseTooSoon(uint256 allowedAt);
+    error PayerNotBuyer(PlanId planId, address buyer, address payer);
     error PeriodOutOfRange(uint256 period, uint256 shortest, uint256 longest);
     error PoolIncomeEmpty(OperatorId operatorId);
     error PriceAboveLimit(uint256 price, uint256 limit);

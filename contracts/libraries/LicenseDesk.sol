@@ -483,6 +483,9 @@ library LicenseDesk {
         PlanTerms memory plan = _termsOf(planId);
         price = uint256(plan.upfrontPrice) + amount;
         require(price <= purchase.maxPrice, IUsageEscrow.PriceAboveLimit(price, purchase.maxPrice));
+        // Nobody else uses up what a plan has for its buyer.
+        address buyer = licenses.buyerOf(planId);
+        require(buyer == address(0) || buyer == payer, IUsageEscrow.PayerNotBuyer(planId, buyer, payer));
         _requireEligible(operatorId, planId);
         if (plan.minimumSpend > 0) {
             _requireLong(plan);

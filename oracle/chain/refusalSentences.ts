@@ -151,6 +151,8 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
     "Plan {planId} has an upfront price of {upfrontPrice:money}, which a license that goes over to it can't pay: buy a new one",
   PlanNotServed: "Operator {operatorId} doesn't serve plan {planId}: choose one that does, with `operator:show`",
   PlanOfAnotherAsset: "Plan {planId} is for asset {assetId}, another one than the license's: buy a license of that",
+  PayerNotBuyer:
+    "Plan {planId} is an offer to {buyer}, who alone may pay for it, and not {payer}: fund the license later",
   PauseTooSoon: "Deposits may be paused again from {allowedAt:time} on",
   PeriodOutOfRange: "A period of {period:period} isn't within {shortest:period} and {longest:period}",
   PoolIncomeEmpty: "Nothing waits for the pool of operator {operatorId}: releases bring it income and bonuses",

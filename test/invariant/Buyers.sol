@@ -89,8 +89,8 @@ abstract contract Buyers is Settlers {
         if (_draw(4) == 0) purchase.maxPrice = uint64(price > 0 && _draw(4) == 0 ? price - 1 : price + _draw(USD));
         else purchase.maxPrice = uint64(price);
         purchase.deadline = uint40(_draw(16) == 0 ? clock - 1 : clock + _draw(1 days));
-        Refusals memory refusals = _purchaseRefusals(purchase, terms);
-        Payment memory payment = _payment(price, purchase.maxPrice, purchase.deadline);
+        Payment memory payment = _payment(price, purchase.maxPrice, purchase.deadline, buyerOf[plan]);
+        Refusals memory refusals = _purchaseRefusals(purchase, terms, payment.payer);
         _watch(Machine.Plan, plan);
         bytes memory result = _do(
             payment.road == Road.Authorization ? _anybody() : payment.payer,
@@ -106,7 +106,7 @@ abstract contract Buyers is Settlers {
 
     function _deposit(uint256 id, uint256 amount) internal {
         amount = _affordable(amount);
-        Payment memory payment = _payment(amount, amount, clock + _draw(1 days));
+        Payment memory payment = _payment(amount, amount, clock + _draw(1 days), address(0));
         Refusals memory refusals;
         _unlessPaused(refusals);
         _unless(refusals, amount > 0, abi.encodeWithSelector(IUsageEscrow.AmountZero.selector));
@@ -118,15 +118,22 @@ abstract contract Buyers is Settlers {
         if (refusals.count == 0) _credit(id, amount);
     }
 
-    /// @dev Somebody who has `amount`, and means to pay it some way.
-    function _payment(uint256 amount, uint256 allowed, uint256 deadline) private returns (Payment memory payment) {
+    /// @dev Somebody who has `amount`, and means to pay it some way: mostly `buyer`, if nobody else may.
+    function _payment(
+        uint256 amount,
+        uint256 allowed,
+        uint256 deadline,
+        address buyer
+    ) private returns (Payment memory payment) {
         payment.road = Road(_draw(3));
         (payment.deadline, payment.allowed) = (deadline, allowed);
+        bool isBuyer = buyer != address(0) && _draw(8) != 0;
         if (payment.road == Road.Allowance) {
-            payment.payer = _anybody();
+            payment.payer = isBuyer ? buyer : _anybody();
             _mint(payment.payer, amount, address(escrow));
         } else {
             uint256 i = _draw(licenseeKeys.length);
+            while (isBuyer && licensees[i] != buyer) i = (i + 1) % licenseeKeys.length;
             (payment.payer, payment.key) = (licensees[i], licenseeKeys[i]);
             currency.mint(payment.payer, amount);
         }
@@ -287,7 +294,8 @@ abstract contract Buyers is Settlers {
 
     function _purchaseRefusals(
         Purchase memory purchase,
-        PlanTerms memory terms
+        PlanTerms memory terms,
+        address payer
     ) internal view returns (Refusals memory refusals) {
         uint256 plan = PlanId.unwrap(purchase.planId);
         uint256 price = purchase.amount + terms.upfrontPrice;
@@ -301,6 +309,12 @@ abstract contract Buyers is Settlers {
             refusals,
             price <= purchase.maxPrice,
             abi.encodeWithSelector(IUsageEscrow.PriceAboveLimit.selector, price, purchase.maxPrice)
+        );
+        address buyer = buyerOf[plan];
+        _unless(
+            refusals,
+            buyer == address(0) || buyer == payer,
+            abi.encodeWithSelector(IUsageEscrow.PayerNotBuyer.selector, plan, buyer, payer)
         );
         _unlessEligible(refusals, OperatorId.unwrap(purchase.operatorId), plan);
         _unlessCovered(refusals, purchase.amount, terms.minimumSpend);

@@ -38,7 +38,8 @@ abstract contract Replayers is Usurpers {
         SignedPayment memory payment = payments[_draw(payments.length)];
         Refusals memory refusals;
         if (payment.licenseId == 0) {
-            refusals = _purchaseRefusals(payment.purchase, plans[PlanId.unwrap(payment.purchase.planId) - 1]);
+            PlanTerms memory terms = plans[PlanId.unwrap(payment.purchase.planId) - 1];
+            refusals = _purchaseRefusals(payment.purchase, terms, payment.authorization.from);
         } else {
             _unlessPaused(refusals);
             _unlessIn(refusals, payment.licenseId, IN_USE | LOCKED);
@@ -83,7 +84,7 @@ abstract contract Replayers is Usurpers {
         if (kind == 1) {
             uint256 plan = _anyPlan();
             Purchase memory purchase = _purchase(PlanId.wrap(uint32(plan)), _anyOperator(), OUTSIDER, 0, USD);
-            Refusals memory more = _purchaseRefusals(purchase, plans[plan - 1]);
+            Refusals memory more = _purchaseRefusals(purchase, plans[plan - 1], authorization.from);
             for (uint256 i; i < refusals.count; ++i) _unless(more, false, refusals.reasons[i]);
             bytes memory call = abi.encodeCall(escrow.buyWithAuthorization, (purchase, authorization));
             return _mustRefuseFor(OUTSIDER, address(escrow), call, more, "10: a payment was diverted");

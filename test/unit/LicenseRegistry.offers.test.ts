@@ -3,7 +3,18 @@ import { expect } from "chai";
 import { id, TypedDataEncoder, Wallet } from "ethers";
 import hre from "hardhat";
 import { OFFER_TYPES } from "../../oracle/protocol/offers";
-import { buyLicense, DAY, deployMarket, planTerms, signOffer, structOf, usd, type Market } from "../support/market";
+import {
+  buyLicense,
+  DAY,
+  deployMarket,
+  planTerms,
+  purchaseOf,
+  signOffer,
+  signPayment,
+  structOf,
+  usd,
+  type Market,
+} from "../support/market";
 
 const ZERO = "0x0000000000000000000000000000000000000000";
 
@@ -266,3 +277,32 @@ describe("LicenseRegistry (offers)", () => {
     expect(await licenses.buyerOf(1)).to.equal(ZERO);
   });
 });
+    describe("when another pays for the buyer's", () => {
+      it("reverts with PayerNotBuyer: nobody uses up what there is for the buyer, at an operator of its own", async () => {
+        const { escrow, operators } = market.licet;
+        const { outsider, licensee } = market;
+        await operators.connect(outsider).register("https://gateway.evil", "");
+        await operators.connect(outsider).setServed(2, 2, true);
+        const purchase = purchaseOf(market, { planId: 2, operatorId: 2, maxPrice: usd(3) });
+        const refused = (sent: Promise<unknown>) =>
+          expect(sent)
+            .to.be.revertedWithCustomError(escrow, "PayerNotBuyer")
+            .withArgs(2, licensee.address, outsider.address);
+        await refused(escrow.connect(outsider).buy(purchase));
+        await refused(escrow.connect(outsider).buyWithPermit(purchase, 27, id("r"), id("s")));
+        const paid = await signPayment(market, usd(3), (salt) => escrow.purchaseHash(purchase, salt), {
+          signer: outsider,
+        });
+        await refused(escrow.connect(licensee).buyWithAuthorization(purchase, paid));
+        expect(await licenses.salesOf(2)).to.deep.equal([0, false]);
+      });
+    });
+
+      it("mints it where the buyer has signed the payment, whoever relays that", async () => {
+        const purchase = purchaseOf(market, { planId: 2, maxPrice: usd(3) });
+        const { escrow } = market.licet;
+        const paid = await signPayment(market, usd(3), (salt) => escrow.purchaseHash(purchase, salt));
+        await escrow.connect(market.outsider).buyWithAuthorization(purchase, paid);
+        expect(await licenses.ownerOf(1)).to.equal(market.licensee.address);
+      });
+
