@@ -59,6 +59,8 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     uint256 public constant MAX_FEE_BPS = Bps.MAX_FEE;
     uint256 public constant MAX_ENTRIES = Outcomes.MOST;
     uint256 public constant PAUSE_PERIOD = 7 days;
+    /// @dev Fewer would make a unit so dear that it matters who gains what a split rounds.
+    uint8 public constant MIN_DECIMALS = 4;
     /// @dev More would leave too little room in the account's 64 bits.
     uint8 public constant MAX_DECIMALS = 8;
 
@@ -95,7 +97,10 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
 
     constructor(Deployment memory d) AccessManaged(d.authority) EIP712("Licet UsageEscrow", "1") {
         uint8 decimals = IERC20Metadata(address(d.currency)).decimals();
-        require(decimals <= MAX_DECIMALS, CurrencyDecimalsUnsupported(decimals, MAX_DECIMALS));
+        require(
+            decimals >= MIN_DECIMALS && decimals <= MAX_DECIMALS,
+            CurrencyDecimalsUnsupported(decimals, MIN_DECIMALS, MAX_DECIMALS)
+        );
         require(d.treasury != address(0), TreasuryZero());
         _requireWithin(d.epochPeriod, 1 minutes, 7 days);
         _requireWithin(d.windowPeriod, 1 hours, 14 days);

@@ -87,6 +87,7 @@ const DAY = 86_400;
 const LONGEST_HOLD = 30 * DAY;
 const MOST_MEMBERS = 32;
 const MOST_WEIGHT = 65_535;
+const FEWEST_DECIMALS = 4;
 const MOST_DECIMALS = 8;
 const TEST_DECIMALS = 6;
 
@@ -113,14 +114,15 @@ function requireWithin(name: string, seconds: number, shortest: number, longest:
   if (seconds < shortest || seconds > longest) throw new Problem(`${name} must be ${bounds}; it is ${seconds} s.`);
 }
 
-/** @throws Problem unless an ERC-20 of few enough decimals is there */
+/** @throws Problem unless an ERC-20 of enough decimals, and of few enough, is there */
 async function decimalsOf(hre: HardhatRuntimeEnvironment, currency: string): Promise<number> {
   const token = await hre.ethers.getContractAt(["function decimals() view returns (uint8)"], currency);
   const decimals = (await token.decimals().catch(() => undefined)) as bigint | undefined;
   if (decimals === undefined) throw new Problem(`--currency ${currency}: no ERC-20 is there on ${hre.network.name}.`);
-  if (decimals > MOST_DECIMALS) {
+  if (decimals < FEWEST_DECIMALS || decimals > MOST_DECIMALS) {
     throw new Problem(
-      `--currency ${currency} has ${decimals} decimals, and an account holds at most ${MOST_DECIMALS}: take another.`,
+      `--currency ${currency} has ${decimals} decimals, and must have ${FEWEST_DECIMALS} to ${MOST_DECIMALS}: fewer make a ` +
+        `unit too dear to round by, and an account holds no more. Take another.`,
     );
   }
   return Number(decimals);

@@ -342,7 +342,7 @@ interface IUsageEscrow {
     error CallerNotOperator(OperatorId operatorId, address caller);
     error CallerNotOwner(LicenseId licenseId, address caller);
     error CeilingNotRaised(uint256 ceiling, uint256 current);
-    error CurrencyDecimalsUnsupported(uint8 decimals, uint8 most);
+    error CurrencyDecimalsUnsupported(uint8 decimals, uint8 least, uint8 most);
     error CurrencyShort(uint256 held, uint256 owed);
     error DeadlinePassed(uint256 deadline, uint256 time);
     error DepositCeilingReached(uint256 owed, uint256 ceiling);

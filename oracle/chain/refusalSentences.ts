@@ -119,7 +119,7 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   CallerNotOwner: "License {licenseId} isn't {caller}'s: act as its owner",
   CeilingNotRaised: "The deposit ceiling is {current:money} and can only be raised, and not set to {ceiling:money}",
   CurrencyDecimalsUnsupported:
-    "The currency has {decimals} decimals, and a market's currency may have at most {most}: choose another",
+    "The currency has {decimals} decimals, and a market's currency must have {least} to {most}: choose another",
   CurrencyShort:
     "The escrow would hold {held:money} and owe {owed:money}: the currency takes fees or lets balances shrink, and can't be used",
   DeadlinePassed: "This counted until {deadline:time}, and it is {time:time}: do it anew, with a later deadline",

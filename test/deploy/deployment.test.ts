@@ -61,18 +61,18 @@ describe("deployment", () => {
       });
     };
 
-    describe("when the currency has more than 8 decimals", () => {
+    describe("when the currency has fewer than 4 decimals, or more than 8", () => {
       it("reverts with CurrencyDecimalsUnsupported", async () => {
-        for (const decimals of [9, 18]) {
+        for (const decimals of [0, 3, 9, 18]) {
           const currency = await hre.ethers.deployContract("CurrencyOfDecimals", [decimals]);
           await expect(deploy({ currency: await currency.getAddress() }))
             .to.be.revertedWithCustomError(market.licet.escrow, "CurrencyDecimalsUnsupported")
-            .withArgs(decimals, 8);
+            .withArgs(decimals, 4, 8);
         }
       });
 
-      it("takes 8, and none, and measures the licensees' caps in whole units of them", async () => {
-        for (const decimals of [8, 0]) {
+      it("takes 8, and 4, and measures the licensees' caps in whole units of them", async () => {
+        for (const decimals of [8, 4]) {
           const currency = await (await hre.ethers.deployContract("CurrencyOfDecimals", [decimals])).getAddress();
           const staking = await stakingWith({ currency });
           const escrow = await deploy({ currency, staking, waterfall: await waterfallWith({ currency }) });

@@ -181,7 +181,7 @@ describe("tasks", function () {
     bad(`deploy --attestors ${attestors} --epoch 8d`, /--epoch must be 1m to 7d; it is 691200 s/);
     bad(`deploy --attestors ${attestors} --window 10m`, /--window must be 1h to 14d; it is 600 s/);
     bad(`deploy --attestors ${attestors} --currency ${addressOf(9)}`, /no ERC-20 is there on node/);
-    bad(`deploy --attestors ${attestors} --currency $wideCurrency`, /has 18 decimals, .* at most 8: take another/);
+    bad(`deploy --attestors ${attestors} --currency $wideCurrency`, /has 18 decimals, and must have 4 to 8: /);
     bad(
       `deploy --attestors ${attestors} --treasury 0x${"0".repeat(40)}`,
       /--treasury must be somebody's address: nobody has the zero/,
