@@ -528,8 +528,13 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     }
 
     /// @inheritdoc IUsageEscrow
-    function depositHash(LicenseId licenseId, uint64 amount, bytes32 salt) external pure returns (bytes32) {
-        return PaymentHash.ofDeposit(licenseId, amount, salt);
+    function depositHash(
+        LicenseId licenseId,
+        address owner,
+        uint64 amount,
+        bytes32 salt
+    ) external pure returns (bytes32) {
+        return PaymentHash.ofDeposit(licenseId, owner, amount, salt);
     }
 
     /// @inheritdoc IUsageEscrow

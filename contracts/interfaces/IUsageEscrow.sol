@@ -436,8 +436,8 @@ interface IUsageEscrow {
         bytes32 s
     ) external;
 
-    /// @notice Funds a license by EIP-3009, with the currency of whoever signed for it, under `depositHash`. Anyone may call
-    /// this.
+    /// @notice Funds a license by EIP-3009, with the currency of whoever signed for it, under `depositHash`, as long as it is
+    /// still its owner's of then. Anyone may call this.
     function depositWithAuthorization(
         LicenseId licenseId,
         uint64 amount,
@@ -618,7 +618,13 @@ interface IUsageEscrow {
     function purchaseHash(Purchase calldata purchase, bytes32 salt) external pure returns (bytes32);
 
     /// @notice The nonce under which EIP-3009 pays for a deposit, and for nothing else.
-    function depositHash(LicenseId licenseId, uint64 amount, bytes32 salt) external pure returns (bytes32);
+    /// @param owner Whose the license is: nothing is paid while it is another's
+    function depositHash(
+        LicenseId licenseId,
+        address owner,
+        uint64 amount,
+        bytes32 salt
+    ) external pure returns (bytes32);
 
     /// @notice A batch's id: the EIP-712 digest of its header, which attestors sign.
     function batchIdOf(BatchHeader calldata header) external view returns (bytes32);

@@ -102,8 +102,8 @@ library LicenseDesk {
         uint64 amount,
         Authorization calldata authorization
     ) external {
-        bytes32 nonce = PaymentHash.ofDeposit(licenseId, amount, authorization.salt);
         uint256 owed = _credit(book, till, licenseId, amount, authorization.from);
+        bytes32 nonce = PaymentHash.ofDeposit(licenseId, _ownerOf(licenseId), amount, authorization.salt);
         TillLib.takeBy(authorization, nonce, currency, amount, owed);
     }
 
@@ -584,9 +584,13 @@ library LicenseDesk {
         require(account.exists() && _isOwner(licenseId), IUsageEscrow.CallerNotOwner(licenseId, msg.sender));
     }
 
-    /// @dev Of a license that exists.
     function _isOwner(LicenseId licenseId) private view returns (bool) {
-        return _escrow().LICENSES().ownerOf(LicenseId.unwrap(licenseId)) == msg.sender;
+        return _ownerOf(licenseId) == msg.sender;
+    }
+
+    /// @dev Of a license that exists.
+    function _ownerOf(LicenseId licenseId) private view returns (address) {
+        return _escrow().LICENSES().ownerOf(LicenseId.unwrap(licenseId));
     }
 
     /// @dev An operator that a license under the plan may choose.

@@ -11,13 +11,20 @@ library PaymentHash {
         "Purchase(uint32 planId,uint24 operatorId,address to,uint8 capCode,uint64 amount,uint64 maxPrice,uint40 deadline,"
         "bytes32 salt)"
     );
-    bytes32 internal constant DEPOSIT_TYPEHASH = keccak256("Deposit(uint64 licenseId,uint64 amount,bytes32 salt)");
+    bytes32 internal constant DEPOSIT_TYPEHASH = keccak256(
+        "Deposit(uint64 licenseId,address owner,uint64 amount,bytes32 salt)"
+    );
 
     function ofPurchase(Purchase calldata purchase, bytes32 salt) internal pure returns (bytes32) {
         return keccak256(abi.encode(PURCHASE_TYPEHASH, purchase, salt));
     }
 
-    function ofDeposit(LicenseId licenseId, uint64 amount, bytes32 salt) internal pure returns (bytes32) {
-        return keccak256(abi.encode(DEPOSIT_TYPEHASH, licenseId, amount, salt));
+    function ofDeposit(
+        LicenseId licenseId,
+        address owner,
+        uint64 amount,
+        bytes32 salt
+    ) internal pure returns (bytes32) {
+        return keccak256(abi.encode(DEPOSIT_TYPEHASH, licenseId, owner, amount, salt));
     }
 }

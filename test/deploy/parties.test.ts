@@ -183,7 +183,8 @@ const PARTIES: Record<string, Record<string, Party>> = {
     }),
     depositWithAuthorization: anybody(async ({ market, waiting }, by) => {
       const { escrow } = market.licet;
-      const payment = await signPayment(market, 1n, (salt) => escrow.depositHash(waiting, 1, salt));
+      const owner = await market.licet.licenses.ownerOf(waiting);
+      const payment = await signPayment(market, 1n, (salt) => escrow.depositHash(waiting, owner, 1, salt));
       return escrow.connect(by).depositWithAuthorization(waiting, 1, payment);
     }),
     deposit: anybody(({ market, waiting }, by) => market.licet.escrow.connect(by).deposit(waiting, 1)),

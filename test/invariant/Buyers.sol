@@ -169,7 +169,7 @@ abstract contract Buyers is Settlers {
             return abi.encodeCall(escrow.depositWithPermit, (_id(id), uint64(amount), payment.deadline, v, r, s));
         }
         bytes32 salt = bytes32(_draw(type(uint256).max));
-        bytes32 nonce = escrow.depositHash(_id(id), uint64(amount), salt);
+        bytes32 nonce = escrow.depositHash(_id(id), licenses.ownerOf(id), uint64(amount), salt);
         Authorization memory authorization = _authorize(payment, amount, nonce, salt, refusals);
         call = abi.encodeCall(escrow.depositWithAuthorization, (_id(id), uint64(amount), authorization));
         Purchase memory none;

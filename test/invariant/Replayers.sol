@@ -37,6 +37,7 @@ abstract contract Replayers is Usurpers {
         if (payments.length == 0) return;
         SignedPayment memory payment = payments[_draw(payments.length)];
         Refusals memory refusals;
+        bytes32 nonce = payment.nonce;
         if (payment.licenseId == 0) {
             PlanTerms memory terms = plans[PlanId.unwrap(payment.purchase.planId) - 1];
             refusals = _purchaseRefusals(payment.purchase, terms, payment.authorization.from);
@@ -44,17 +45,18 @@ abstract contract Replayers is Usurpers {
             _unlessPaused(refusals);
             _unlessIn(refusals, payment.licenseId, IN_USE | LOCKED);
             _unlessRoom(refusals, payment.amount);
+            address owner = licenses.ownerOf(payment.licenseId);
+            bytes32 salt = payment.authorization.salt;
+            nonce = escrow.depositHash(_id(payment.licenseId), owner, uint64(payment.amount), salt);
         }
         _unlessInTime(refusals, payment.authorization);
-        _unless(
-            refusals,
-            false,
-            abi.encodeWithSelector(
-                TestCurrency.AuthorizationUsedBefore.selector,
-                payment.authorization.from,
-                payment.nonce
-            )
-        );
+        address from = payment.authorization.from;
+        // A license that was sold since isn't the one that the payment was for.
+        bytes memory refusal =
+            nonce == payment.nonce
+                ? abi.encodeWithSelector(TestCurrency.AuthorizationUsedBefore.selector, from, nonce)
+                : abi.encodeWithSelector(TestCurrency.SignatureInvalid.selector, from);
+        _unless(refusals, false, refusal);
         _mustRefuseFor(_anybody(), address(escrow), payment.call, refusals, "10: a payment was taken twice");
     }
 

@@ -106,8 +106,9 @@ const CALLS: Record<string, Record<string, Call>> = {
     },
     depositWithAuthorization: async (stage) => {
       const { attested, market } = stage;
-      const { escrow } = market.licet;
-      const payment = await signPayment(market, usd(50), (salt) => escrow.depositHash(attested, usd(50), salt));
+      const { escrow, licenses } = market.licet;
+      const owner = await licenses.ownerOf(attested);
+      const payment = await signPayment(market, usd(50), (salt) => escrow.depositHash(attested, owner, usd(50), salt));
       return escrow.connect(market.outsider).depositWithAuthorization(attested, usd(50), payment);
     },
     releaseUpfront: (stage) => escrowOf(stage).releaseUpfront(stage.lapsed),

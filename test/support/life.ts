@@ -339,7 +339,8 @@ const ACTS: Record<string, [weight: number, Act]> = {
     async (life) => {
       const { escrow } = life.licet;
       const [licenseId, amount] = [life.license(isOpen), life.amount(20)];
-      const payment = await pay(life, amount, (salt) => escrow.depositHash(licenseId, amount, salt));
+      const owner = await life.licet.licenses.ownerOf(licenseId);
+      const payment = await pay(life, amount, (salt) => escrow.depositHash(licenseId, owner, amount, salt));
       return escrow.depositWithAuthorization(licenseId, amount, payment);
     },
   ],

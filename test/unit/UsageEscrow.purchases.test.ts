@@ -14,7 +14,9 @@ import {
   purchaseOf,
   signPayment,
   signPermit,
+  STOP_GRACE,
   usd,
+  WAIT,
   type Market,
   type Purchase,
 } from "../support/market";
@@ -34,6 +36,7 @@ const PURCHASE = {
 const DEPOSIT = {
   Deposit: [
     { name: "licenseId", type: "uint64" },
+    { name: "owner", type: "address" },
     { name: "amount", type: "uint64" },
     { name: "salt", type: "bytes32" },
   ],
@@ -56,7 +59,7 @@ describe("UsageEscrow (payments that come with a signature)", () => {
   const payFor = (purchase: Purchase, value: bigint, changes?: Changes) =>
     signPayment(market, value, (salt) => escrow.purchaseHash(purchase, salt), changes);
   const payInto = (licenseId: bigint, value: bigint, changes?: Changes) =>
-    signPayment(market, value, (salt) => escrow.depositHash(licenseId, value, salt), changes);
+    signPayment(market, value, (salt) => escrow.depositHash(licenseId, market.licensee.address, value, salt), changes);
 
   /** What is wrong with a payment, whatever it is for. */
   const spoiled: [string, Changes][] = [
@@ -442,6 +445,31 @@ describe("UsageEscrow (payments that come with a signature)", () => {
       });
     });
 
+    describe("when the license was sold since the payment was signed", () => {
+      it("reverts, as the currency does: the money isn't for another's license, unless that comes back", async () => {
+        const { licenses } = market.licet;
+        const { licensee, outsider: buyer } = market;
+        const planId = await addPlan(market, { transferable: true });
+        const sold = await buyLicense(market, 0n, { planId });
+        const payment = await payInto(sold, usd(5));
+        const hand = async (from: typeof buyer, to: typeof buyer) => {
+          await escrow.connect(from).lock(sold);
+          await time.increase(WAIT + STOP_GRACE + 1);
+          await licenses.connect(from).transferFrom(from, to, sold);
+        };
+        const relay = () => escrow.depositWithAuthorization(sold, usd(5), payment);
+
+        await hand(licensee, buyer);
+        for (const unlocks of [false, true]) {
+          if (unlocks) await escrow.connect(buyer).unlock(sold);
+          await expect(relay()).to.be.revertedWithCustomError(currency, "SignatureInvalid").withArgs(licensee.address);
+        }
+        await hand(buyer, licensee);
+        await relay();
+        expect((await escrow.accountOf(sold)).balance).to.equal(usd(5));
+      });
+    });
+
     for (const [what, changes] of spoiled) {
       describe(`when the payment was signed ${what}`, () => {
         it("reverts, as the currency does", async () => {
@@ -466,7 +494,10 @@ describe("UsageEscrow (payments that come with a signature)", () => {
         await deposit();
         await expect(deposit())
           .to.be.revertedWithCustomError(currency, "AuthorizationUsedBefore")
-          .withArgs(market.licensee.address, await escrow.depositHash(licenseId, usd(5), id("salt")));
+          .withArgs(
+            market.licensee.address,
+            await escrow.depositHash(licenseId, market.licensee.address, usd(5), id("salt")),
+          );
       });
     });
 
@@ -494,8 +525,9 @@ describe("UsageEscrow (payments that come with a signature)", () => {
       expect(await escrow.purchaseHash(purchase, salt)).to.equal(
         TypedDataEncoder.hashStruct("Purchase", PURCHASE, { ...purchase, salt }),
       );
-      expect(await escrow.depositHash(3, usd(5), salt)).to.equal(
-        TypedDataEncoder.hashStruct("Deposit", DEPOSIT, { licenseId: 3, amount: usd(5), salt }),
+      const owner = market.licensee.address;
+      expect(await escrow.depositHash(3, owner, usd(5), salt)).to.equal(
+        TypedDataEncoder.hashStruct("Deposit", DEPOSIT, { licenseId: 3, owner, amount: usd(5), salt }),
       );
     });
   });

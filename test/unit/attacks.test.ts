@@ -609,7 +609,11 @@ describe("attacks", () => {
       [
         "depositWithAuthorization",
         async () =>
-          escrow.depositWithAuthorization(licenseId, 1, await pay((salt) => escrow.depositHash(licenseId, 1, salt))),
+          escrow.depositWithAuthorization(
+            licenseId,
+            1,
+            await pay((salt) => escrow.depositHash(licenseId, market.licensee.address, 1, salt)),
+          ),
       ],
       ["withdrawEarnings", () => escrow.connect(market.operator).withdrawEarnings(1, market.operator)],
       ["withdrawFees", () => escrow.withdrawFees()],
