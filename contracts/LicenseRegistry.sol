@@ -54,6 +54,7 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
     mapping(PlanId planId => PlanTerms) private _terms;
     mapping(PlanId planId => Sales) private _sales;
     mapping(bytes32 offerHash => bool) public isOfferUsed;
+    mapping(bytes32 offerHash => PlanId) public planOfOffer;
     mapping(LicenseId licenseId => uint40) public movableAt;
 
     constructor(
@@ -81,6 +82,7 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
 
         isOfferUsed[hash] = true;
         planId = _create(offer.terms);
+        planOfOffer[hash] = planId;
         _sales[planId].buyer = offer.buyer;
 
         emit OfferAccepted(hash, planId, offer.buyer);

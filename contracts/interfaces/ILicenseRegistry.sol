@@ -96,7 +96,7 @@ struct Offer {
     address buyer;
     /// Makes one offer differ from the next that is like it.
     uint256 salt;
-    /// Unix seconds until which it can be accepted, inclusive.
+    /// Unix seconds until which it can be accepted, inclusive. The plan is on sale from then on, until it is sold out or closed.
     uint256 deadline;
 }
 
@@ -152,7 +152,8 @@ interface ILicenseRegistry is IERC721 {
     /// @notice Offers licenses of a model on the given terms, by its owner or whom the owner approved.
     function createPlan(PlanTerms calldata terms) external returns (PlanId planId);
 
-    /// @notice Creates the plan of an offer that the model's owner of now has signed, once. Anyone may call this.
+    /// @notice Creates the plan of an offer that the model's owner of now has signed, once. Anyone may call this: who comes
+    /// second finds the plan by `planOfOffer`.
     /// @param signature The owner's: of its key, or what it takes as a smart account (ERC-1271)
     function acceptOffer(Offer calldata offer, bytes calldata signature) external returns (PlanId planId);
 
@@ -209,6 +210,9 @@ interface ILicenseRegistry is IERC721 {
     function offerHash(Offer calldata offer) external view returns (bytes32);
 
     /// @notice Whether an offer was accepted or withdrawn.
+    /// @notice The plan of an offer that was accepted; zero for any other.
+    function planOfOffer(bytes32 offerHash) external view returns (PlanId);
+
     function isOfferUsed(bytes32 offerHash) external view returns (bool);
 
     /// @notice Reverts unless a license of the plan could be sold to `to` now.

@@ -65,15 +65,18 @@ async function domainOf({ hre, licet }: Session): Promise<TypedDataDomain> {
   return offerDomainOf(chainId, await licet.licenses.getAddress());
 }
 
-/** Has the plan of a signed offer created. */
+/** Has the plan of a signed offer created, or finds it if somebody has: then nothing is sent. */
 export async function acceptOffer(
   session: Session,
   { file }: { file: string },
 ): Promise<TaskRecord & { plan: number }> {
   const { licenses } = session.licet;
   const { offer, signature } = readOffer(file);
-  const { planId, buyer } = eventOf(await send(licenses.acceptOffer, offer, signature), "OfferAccepted");
-  return { plan: Number(planId), buyer, ...describeTerms(await licenses.termsOf(planId), session.money) };
+  const hash = TypedDataEncoder.hash(await domainOf(session), OFFER_TYPES, offer);
+  let planId = await licenses.planOfOffer(hash);
+  if (planId === 0n) planId = eventOf(await send(licenses.acceptOffer, offer, signature), "OfferAccepted").planId;
+  const terms = describeTerms(await licenses.termsOf(planId), session.money);
+  return { plan: Number(planId), buyer: await licenses.buyerOf(planId), ...terms };
 }
 
 /** Makes a signed offer void that wasn't accepted. */
@@ -110,7 +113,8 @@ readingTask("plan:offer", {
 });
 
 sendingTask("plan:accept", {
-  about: "Has the plan of a signed offer created, whose licenses its buyer may then buy; anybody may",
+  about:
+    "Has the plan of a signed offer created, whose licenses its buyer may then buy; anybody may, and once is enough",
   example: "--file offer.json",
   parameters: FILE,
   act: acceptOffer,

@@ -465,7 +465,8 @@ describe("tasks", function () {
       buyer: addressOf(5),
       "upfront price": usd("5"),
     });
-    bad(`plan:accept --file $folder/offer.json ${OUTSIDER}`, /The offer 0x\w+ was accepted or withdrawn before/);
+    good(`plan:accept --file $folder/offer.json ${OUTSIDER}`, { plan: 3, buyer: addressOf(5) });
+    bad(`plan:accept --file $folder/offer2.json ${OUTSIDER}`, /The offer 0x\w+ was accepted or withdrawn before/);
     bad(`plan:accept --file $folder/dear.json ${OUTSIDER}`, /dear\.json is no offer/);
     good("plan:show --plan 3", { status: "Open", buyer: addressOf(5) });
     good(plan("longer", { term: "60d" }), { plan: 4, term: "60 days" });

@@ -53,6 +53,17 @@ describe("LicenseRegistry (offers)", () => {
         expect(await licenses.planCount()).to.equal(2);
       });
 
+      it("says which plan it is, so that whoever was overtaken has lost nothing", async () => {
+        const offer = await offerOf();
+        const hash = await licenses.offerHash(offer);
+        expect(await licenses.planOfOffer(hash)).to.equal(0);
+        await licenses.connect(market.payees[0]).acceptOffer(offer, await sign(offer));
+        const planId = await licenses.planOfOffer(hash);
+        await market.licet.operators.connect(market.operator).setServed(1, planId, true);
+        await buyLicense(market, usd(5), { planId: Number(planId) });
+        expect(await licenses.ownerOf(1)).to.equal(market.licensee.address);
+      });
+
       it("takes one that differs in its salt alone", async () => {
         await accept(await offerOf());
         await accept(await offerOf({ salt: 8n }));
