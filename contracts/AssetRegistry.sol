@@ -27,7 +27,8 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage, ERC2981, EIP712 {
     using Checkpoints for Checkpoints.Trace208;
 
     bytes32 private constant DERIVATION_TYPEHASH = keccak256(
-        "Derivation(uint32 parentId,address registrant,uint8 relation,uint16 incomeBps,uint256 salt,uint256 deadline)"
+        "Derivation(uint32 parentId,address registrant,uint8 relation,uint16 incomeBps,uint256 salt,uint256 deadline,"
+        "uint256 transferCount)"
     );
 
     uint256 public constant NOTICE_PERIOD = 7 days;
@@ -36,6 +37,7 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage, ERC2981, EIP712 {
 
     uint256 public assetCount;
 
+    mapping(AssetId assetId => uint256) public transferCountOf;
     mapping(AssetId assetId => Asset) private _assets;
     mapping(AssetId assetId => Edge[]) private _parents;
     mapping(bytes32 digest => bool) public isDerivationUsed;
@@ -217,8 +219,9 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage, ERC2981, EIP712 {
 
     /// @inheritdoc IAssetRegistry
     function derivationHash(Derivation memory derivation) public view returns (bytes32) {
+        uint256 transferCount = transferCountOf[derivation.parentId];
         // All fields have one word each, so the struct encodes as its members do.
-        return _hashTypedDataV4(keccak256(abi.encode(DERIVATION_TYPEHASH, derivation)));
+        return _hashTypedDataV4(keccak256(abi.encode(DERIVATION_TYPEHASH, derivation, transferCount)));
     }
 
     /// @inheritdoc IERC165
@@ -226,6 +229,13 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage, ERC2981, EIP712 {
         bytes4 interfaceId
     ) public view override(ERC721URIStorage, ERC2981, IERC165) returns (bool) {
         return super.supportsInterface(interfaceId);
+    }
+
+    /// @dev What the owners before signed counts no more, also if the asset comes back to them.
+    function _update(address to, uint256 tokenId, address auth) internal override returns (address from) {
+        from = super._update(to, tokenId, auth);
+        // Token ids are asset ids.
+        if (from != address(0)) ++transferCountOf[AssetId.wrap(uint32(tokenId))];
     }
 
     function _setPolicy(AssetId assetId, DerivativePolicy policy, uint16 minShareBps) private {

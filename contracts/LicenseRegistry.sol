@@ -219,7 +219,7 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
 
     /// @inheritdoc ILicenseRegistry
     function offerHash(Offer calldata offer) public view returns (bytes32) {
-        return _hashTypedDataV4(offer.structHashOf());
+        return _hashTypedDataV4(offer.structHashOf(ASSETS.transferCountOf(offer.terms.assetId)));
     }
 
     function _create(PlanTerms calldata terms) private returns (PlanId planId) {

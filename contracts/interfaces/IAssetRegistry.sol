@@ -74,8 +74,8 @@ interface IAssetRegistry is IERC2981, IERC721 {
         Edge[] parents;
     }
 
-    /// @dev What a parent's owner signs (EIP-712) so that `registrant` may register one asset that came from it, on these
-    /// terms.
+    /// @dev What a parent's owner signs (EIP-712, see `derivationHash`) so that `registrant` may register one asset that came
+    /// from it, on these terms.
     /// @param deadline The last second at which it counts, in Unix seconds
     struct Derivation {
         AssetId parentId;
@@ -211,7 +211,12 @@ interface IAssetRegistry is IERC2981, IERC721 {
     /// @notice What an asset came from, and the shares of its income that are its parents', ascending by id.
     function parentsOf(AssetId assetId) external view returns (Edge[] memory);
 
-    /// @notice The EIP-712 digest that a parent's owner signs to approve a derivation.
+    /// @notice How often an asset was transferred. It is a part of what its owners sign, for derivations and offers of its
+    /// plans: what was signed before a transfer counts no more, whoever owns the asset later.
+    function transferCountOf(AssetId assetId) external view returns (uint256);
+
+    /// @notice The EIP-712 digest that a parent's owner of now signs to approve a derivation: of the struct and, as its last
+    /// member, the parent's `transferCountOf`.
     function derivationHash(Derivation memory derivation) external view returns (bytes32);
 
     /// @notice Whether an approval, by its digest, was used or taken back: it counts once.

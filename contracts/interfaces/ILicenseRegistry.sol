@@ -89,7 +89,7 @@ struct VoucherTerms {
     bool renewable;
 }
 
-/// @dev A plan for one buyer, which the model's owner signs by EIP-712, as `Offer`.
+/// @dev A plan for one buyer, which the model's owner signs by EIP-712, as `Offer` (see `ILicenseRegistry.offerHash`).
 struct Offer {
     PlanTerms terms;
     /// The only one whose its licenses may be when they are bought.
@@ -206,13 +206,14 @@ interface ILicenseRegistry is IERC721 {
     /// @notice The only one who may buy licenses of a plan, and whose they are then; zero if anybody may.
     function buyerOf(PlanId planId) external view returns (address);
 
-    /// @notice What a model's owner signs to make an offer.
+    /// @notice What a model's owner of now signs to make an offer: the EIP-712 digest of the struct and, as its last member, of
+    /// the model's `transferCountOf`.
     function offerHash(Offer calldata offer) external view returns (bytes32);
 
-    /// @notice Whether an offer was accepted or withdrawn.
     /// @notice The plan of an offer that was accepted; zero for any other.
     function planOfOffer(bytes32 offerHash) external view returns (PlanId);
 
+    /// @notice Whether an offer was accepted or withdrawn.
     function isOfferUsed(bytes32 offerHash) external view returns (bool);
 
     /// @notice Reverts unless a license of the plan could be sold to `to` now.

@@ -6,7 +6,7 @@ import {Offer, PlanTerms} from "../interfaces/ILicenseRegistry.sol";
 /// @dev The EIP-712 struct hash of what a model's owner signs for one buyer.
 library OfferHash {
     bytes32 internal constant TYPEHASH = keccak256(
-        "Offer(PlanTerms terms,address buyer,uint256 salt,uint256 deadline)"
+        "Offer(PlanTerms terms,address buyer,uint256 salt,uint256 deadline,uint256 transferCount)"
         "PlanTerms(uint32 assetId,address attestor,uint16 publisherBps,uint16 attestorBps,uint32 holdPeriod,Rates rates,"
         "ServiceLevels levels,uint56 upfrontPrice,uint56 minimumSpend,uint56 cap,uint32 termPeriod,bool renewable,"
         "bool transferable,uint8 minEvidenceTier,uint32 permittedUses,uint32 supply,address arbitrator,"
@@ -35,8 +35,10 @@ library OfferHash {
         "uint16 severeTtftDiscountBps)"
     );
 
-    function structHashOf(Offer calldata offer) internal pure returns (bytes32) {
-        return keccak256(abi.encode(TYPEHASH, _hashOf(offer.terms), offer.buyer, offer.salt, offer.deadline));
+    /// @param transferCount How often the model was transferred
+    function structHashOf(Offer calldata offer, uint256 transferCount) internal pure returns (bytes32) {
+        bytes32 termsHash = _hashOf(offer.terms);
+        return keccak256(abi.encode(TYPEHASH, termsHash, offer.buyer, offer.salt, offer.deadline, transferCount));
     }
 
     /// @dev Two halves, since a struct within a struct stands there as its hash.

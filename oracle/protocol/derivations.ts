@@ -1,6 +1,9 @@
 import type { TypedDataDomain } from "ethers";
 
-/** What a parent's owner signs so that somebody may register an asset that came from it, as EIP-712 has it. */
+/**
+ * What a parent's owner signs so that somebody may register an asset that came from it, as EIP-712 has it: until the parent is
+ * transferred.
+ */
 export const DERIVATION_TYPES = {
   Derivation: [
     { name: "parentId", type: "uint32" },
@@ -9,6 +12,7 @@ export const DERIVATION_TYPES = {
     { name: "incomeBps", type: "uint16" },
     { name: "salt", type: "uint256" },
     { name: "deadline", type: "uint256" },
+    { name: "transferCount", type: "uint256" },
   ],
 };
 

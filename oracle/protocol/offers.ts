@@ -1,12 +1,13 @@
 import type { TypedDataDomain } from "ethers";
 
-/** What the owner of a model signs to offer licenses of it to one buyer, as EIP-712 has it. */
+/** What the owner of a model signs to offer licenses of it to one buyer, as EIP-712 has it: until the model is transferred. */
 export const OFFER_TYPES = {
   Offer: [
     { name: "terms", type: "PlanTerms" },
     { name: "buyer", type: "address" },
     { name: "salt", type: "uint256" },
     { name: "deadline", type: "uint256" },
+    { name: "transferCount", type: "uint256" },
   ],
   PlanTerms: [
     { name: "assetId", type: "uint32" },

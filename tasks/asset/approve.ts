@@ -35,6 +35,8 @@ export interface Derivation {
   salt: bigint;
   /** Unix seconds. */
   deadline: bigint;
+  /** How often the parent has been transferred. */
+  transferCount: bigint;
 }
 
 export interface ApproveDerivation {
@@ -61,6 +63,7 @@ export async function approveDerivation(session: Session, args: ApproveDerivatio
     incomeBps,
     salt: toBigInt(randomBytes(32)),
     deadline: BigInt((await timeOf(session.hre)) + valid),
+    transferCount: await session.licet.assets.transferCountOf(asset),
   };
   const { chainId } = await session.hre.ethers.provider.getNetwork();
   const domain = derivationDomainOf(chainId, await session.licet.assets.getAddress());
@@ -96,10 +99,16 @@ export async function withdrawApproval(session: Session, { file }: { file: strin
 export function readApproval(file: string): { derivation: Derivation; signature: string } {
   const { derivation, signature } = readJson(file, "The approval") as Record<string, unknown>;
   try {
-    const { parentId, salt, deadline, ...rest } = derivation as Derivation;
+    const { parentId, salt, deadline, transferCount, ...rest } = derivation as Derivation;
     TypedDataEncoder.from(DERIVATION_TYPES).encode(derivation as Derivation);
     return {
-      derivation: { ...rest, parentId: Number(parentId), salt: BigInt(salt), deadline: BigInt(deadline) },
+      derivation: {
+        ...rest,
+        parentId: Number(parentId),
+        salt: BigInt(salt),
+        deadline: BigInt(deadline),
+        transferCount: BigInt(transferCount),
+      },
       signature: parseBytes(signature, "signature"),
     };
   } catch (cause) {

@@ -40,6 +40,7 @@ export async function offerPlan(session: Session, args: OfferPlan): Promise<Task
     buyer,
     salt: toBigInt(randomBytes(32)),
     deadline: (await timeOf(session.hre)) + valid,
+    transferCount: await session.licet.assets.transferCountOf(args.asset),
   };
   await requireOwner(session, args.asset);
   const domain = await domainOf(session);

@@ -159,6 +159,7 @@ describe("a publisher", () => {
       parentId: dataset,
       registrant: author.address,
       ...terms,
+      transferCount: 0,
     });
 
     // An author fine-tunes the one on the other, and gives a backer a tenth.

@@ -104,13 +104,24 @@ abstract contract Replayers is Usurpers {
         _mustRefuseFor(OUTSIDER, address(currency), stock, refusals, "10: a payment arrived for nothing");
     }
 
-    /// @dev An offer that was accepted, once more.
+    /// @dev An offer that was accepted, once more; maybe after the model was sold, and even came back.
     function replayOffer(uint256 seed) external attack(seed) {
         if (offers.length == 0) return;
         SignedOffer memory signed = offers[_draw(offers.length)];
-        bytes memory refusal = abi.encodeWithSelector(ILicenseRegistry.OfferUsedBefore.selector, signed.hash);
+        bytes32 hash = licenses.offerHash(signed.offer);
+        Refusals memory refusals;
+        if (hash == signed.hash) {
+            bytes memory used = abi.encodeWithSelector(ILicenseRegistry.OfferUsedBefore.selector, hash);
+            _unless(refusals, false, used);
+        } else {
+            address owner = assets.ownerOf(signed.assetId);
+            bytes4 late = ILicenseRegistry.OfferExpired.selector;
+            uint256 deadline = signed.offer.deadline;
+            _unless(refusals, clock <= deadline, abi.encodeWithSelector(late, deadline, clock));
+            _unless(refusals, false, abi.encodeWithSelector(ILicenseRegistry.OfferNotSigned.selector, hash, owner));
+        }
         bytes memory call = abi.encodeCall(licenses.acceptOffer, (signed.offer, signed.signature));
-        _mustRefuse(_anybody(), address(licenses), call, refusal, "10: an offer was accepted twice");
+        _mustRefuseFor(_anybody(), address(licenses), call, refusals, "10: an offer was accepted twice");
     }
 
     /// @dev What was signed for this market, at its twin; or here, once the chain is another one.

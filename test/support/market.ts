@@ -288,13 +288,14 @@ export async function addPlan(market: Market, changes: Partial<PlanTerms> = {}):
 /** The signature of an offer by the model's owner, or by another; `changes` say what is different about its domain. */
 export async function signOffer(
   { licet, publisher }: Market,
-  offer: object,
+  offer: { terms: { assetId: bigint | number } },
   by: Signer = publisher,
   changes: TypedDataDomain = {},
 ): Promise<string> {
   const { chainId } = await hre.ethers.provider.getNetwork();
   const domain = offerDomainOf(chainId, await licet.licenses.getAddress());
-  return by.signTypedData({ ...domain, ...changes }, OFFER_TYPES, offer);
+  const transferCount = await licet.assets.transferCountOf(offer.terms.assetId);
+  return by.signTypedData({ ...domain, ...changes }, OFFER_TYPES, { ...offer, transferCount });
 }
 
 /** All that backs an operator, in currency units: active, on its way out, and not vested yet. */

@@ -300,6 +300,15 @@ describe("AssetRegistry", () => {
         await derive({}, [await approve({}, market.operator)]);
       });
 
+      it("reverts with DerivationNotApproved for one from before the parent was sold, also if it came back", async () => {
+        const approval = await approve();
+        await assets.connect(market.publisher).transferFrom(market.publisher, market.operator, 1);
+        await assets.connect(market.operator).transferFrom(market.operator, market.publisher, 1);
+        expect(await assets.transferCountOf(1)).to.equal(2);
+        await refused(approval).withArgs(1, market.outsider.address);
+        await derive({}, [await approve()]);
+      });
+
       it("reverts with DerivationExpired after its last second", async () => {
         const deadline = (await time.latest()) + HOUR;
         const approval = await approve({ deadline });
@@ -421,15 +430,21 @@ describe("AssetRegistry", () => {
     domain: TypedDataDomain = {},
   ): Promise<IAssetRegistry.DerivationApprovalStruct> => {
     const message = derivation(changes);
+    const transferCount = await assets.transferCountOf(message.parentId);
     const own = derivationDomainOf(31337n, await assets.getAddress());
-    const signature = await by.signTypedData({ ...own, ...domain }, DERIVATION_TYPES, message);
+    const signed = { ...message, transferCount };
+    const signature = await by.signTypedData({ ...own, ...domain }, DERIVATION_TYPES, signed);
     return { salt: message.salt, deadline: message.deadline, signature };
   };
 
   describe("derivationHash", () => {
-    it("is what ethers signs", async () => {
+    it("is what ethers signs, anew after each transfer of the parent", async () => {
       const domain = derivationDomainOf(31337n, await assets.getAddress());
-      expect(await hashOf({})).to.equal(TypedDataEncoder.hash(domain, DERIVATION_TYPES, derivation()));
+      for (const transferCount of [0, 1]) {
+        const signed = { ...derivation(), transferCount };
+        expect(await hashOf({})).to.equal(TypedDataEncoder.hash(domain, DERIVATION_TYPES, signed));
+        await assets.connect(market.publisher).transferFrom(market.publisher, market.publisher, 1);
+      }
     });
   });
 

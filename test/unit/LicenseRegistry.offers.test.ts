@@ -137,6 +137,17 @@ describe("LicenseRegistry (offers)", () => {
         await accept(offer, await signOffer(market, offer, market.payees[0]));
       });
 
+      it("reverts with OfferNotSigned also where the model came back: what was signed before a sale stays void", async () => {
+        const { assets } = market.licet;
+        const [buyer] = market.payees;
+        const offer = await offerOf();
+        const signature = await sign(offer);
+        await assets.connect(market.publisher).transferFrom(market.publisher, buyer, market.assetId);
+        await assets.connect(buyer).transferFrom(buyer, market.publisher, market.assetId);
+        await refuses(offer, signature);
+        await accept(offer, await sign(offer));
+      });
+
       it("reverts with OfferNotSigned where anything but the signature was changed", async () => {
         const offer = await offerOf();
         const signature = await sign(offer);
@@ -210,9 +221,15 @@ describe("LicenseRegistry (offers)", () => {
         const offer = await offerOf();
         const [, name, version, chainId, verifyingContract] = await licenses.eip712Domain();
         expect(name).to.equal("Licet LicenseRegistry");
-        expect(await licenses.offerHash(offer)).to.equal(
-          TypedDataEncoder.hash({ name, version, chainId, verifyingContract }, OFFER_TYPES, offer),
-        );
+        for (const transferCount of [0, 1]) {
+          expect(await licenses.offerHash(offer)).to.equal(
+            TypedDataEncoder.hash({ name, version, chainId, verifyingContract }, OFFER_TYPES, {
+              ...offer,
+              transferCount,
+            }),
+          );
+          await market.licet.assets.connect(market.publisher).transferFrom(market.publisher, market.publisher, 1);
+        }
       });
     });
   });
@@ -264,7 +281,36 @@ describe("LicenseRegistry (offers)", () => {
       });
     });
 
+    describe("when another pays for the buyer's", () => {
+      it("reverts with PayerNotBuyer: nobody uses up what there is for the buyer, at an operator of its own", async () => {
+        const { escrow, operators } = market.licet;
+        const { outsider, licensee } = market;
+        await operators.connect(outsider).register("https://gateway.evil", "");
+        await operators.connect(outsider).setServed(2, 2, true);
+        const purchase = purchaseOf(market, { planId: 2, operatorId: 2, maxPrice: usd(3) });
+        const refused = (sent: Promise<unknown>) =>
+          expect(sent)
+            .to.be.revertedWithCustomError(escrow, "PayerNotBuyer")
+            .withArgs(2, licensee.address, outsider.address);
+        await refused(escrow.connect(outsider).buy(purchase));
+        await refused(escrow.connect(outsider).buyWithPermit(purchase, 27, id("r"), id("s")));
+        const paid = await signPayment(market, usd(3), (salt) => escrow.purchaseHash(purchase, salt), {
+          signer: outsider,
+        });
+        await refused(escrow.connect(licensee).buyWithAuthorization(purchase, paid));
+        expect(await licenses.salesOf(2)).to.deep.equal([0, false]);
+      });
+    });
+
     describe("when it is the buyer's", () => {
+      it("mints it where the buyer has signed the payment, whoever relays that", async () => {
+        const purchase = purchaseOf(market, { planId: 2, maxPrice: usd(3) });
+        const { escrow } = market.licet;
+        const paid = await signPayment(market, usd(3), (salt) => escrow.purchaseHash(purchase, salt));
+        await escrow.connect(market.outsider).buyWithAuthorization(purchase, paid);
+        expect(await licenses.ownerOf(1)).to.equal(market.licensee.address);
+      });
+
       it("mints it, as often as the terms say", async () => {
         expect(await buyLicense(market, usd(5), { planId: 2 })).to.equal(1n);
         expect(await licenses.ownerOf(1)).to.equal(market.licensee.address);
@@ -288,32 +334,3 @@ describe("LicenseRegistry (offers)", () => {
     expect(await licenses.buyerOf(1)).to.equal(ZERO);
   });
 });
-    describe("when another pays for the buyer's", () => {
-      it("reverts with PayerNotBuyer: nobody uses up what there is for the buyer, at an operator of its own", async () => {
-        const { escrow, operators } = market.licet;
-        const { outsider, licensee } = market;
-        await operators.connect(outsider).register("https://gateway.evil", "");
-        await operators.connect(outsider).setServed(2, 2, true);
-        const purchase = purchaseOf(market, { planId: 2, operatorId: 2, maxPrice: usd(3) });
-        const refused = (sent: Promise<unknown>) =>
-          expect(sent)
-            .to.be.revertedWithCustomError(escrow, "PayerNotBuyer")
-            .withArgs(2, licensee.address, outsider.address);
-        await refused(escrow.connect(outsider).buy(purchase));
-        await refused(escrow.connect(outsider).buyWithPermit(purchase, 27, id("r"), id("s")));
-        const paid = await signPayment(market, usd(3), (salt) => escrow.purchaseHash(purchase, salt), {
-          signer: outsider,
-        });
-        await refused(escrow.connect(licensee).buyWithAuthorization(purchase, paid));
-        expect(await licenses.salesOf(2)).to.deep.equal([0, false]);
-      });
-    });
-
-      it("mints it where the buyer has signed the payment, whoever relays that", async () => {
-        const purchase = purchaseOf(market, { planId: 2, maxPrice: usd(3) });
-        const { escrow } = market.licet;
-        const paid = await signPayment(market, usd(3), (salt) => escrow.purchaseHash(purchase, salt));
-        await escrow.connect(market.outsider).buyWithAuthorization(purchase, paid);
-        expect(await licenses.ownerOf(1)).to.equal(market.licensee.address);
-      });
-
