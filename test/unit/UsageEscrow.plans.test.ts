@@ -681,6 +681,153 @@ describe("UsageEscrow (plans that change)", () => {
     });
   });
 
+  describe("under attack", () => {
+    /** All that the owner can do once a change is due. */
+    const acts: Record<string, () => Promise<unknown>> = {
+      nothing: async () => {},
+      renew: () => escrow.renew(licenseId),
+      "take it back": () => announce(1),
+      "announce another": async () => announce(await addPlan(market)),
+      end: () => escrow.end(licenseId),
+      "raise the generation": () => escrow.raiseGeneration(licenseId),
+      "raise it and renew": async () => {
+        await escrow.raiseGeneration(licenseId);
+        return escrow.renew(licenseId);
+      },
+      "take it back, and announce it again": async () => {
+        await announce(1);
+        return announce();
+      },
+      "announce a withdrawal of all": async () => escrow.thaw(licenseId, (await escrow.accountOf(licenseId)).balance),
+    };
+
+    for (const [what, act] of Object.entries(acts)) {
+      it(`lets nobody keep from being charged what was used until the change, by what may be done then: ${what}`, async () => {
+        await announce();
+        await time.increaseTo(termEnd + HOUR);
+        await act();
+        await time.increaseTo(termEnd + 2 * DAY - HOUR);
+        expect(await settleUnder(1, termEnd - HOUR, termEnd, 5)).to.deep.equal(charged(5));
+      });
+    }
+
+    it("puts off no stop that others count on, and brings none forward, however often it is announced", async () => {
+      const next = termEnd + TERM;
+      for (const at of [termEnd - HOUR / 2, termEnd - 1, termEnd, termEnd + HOUR]) {
+        await time.setNextBlockTimestamp(at);
+        await expect(announce()).to.emit(escrow, "PlanChangeStarted").withArgs(licenseId, dearer, next);
+      }
+      for (const at of [next, next + 5 * DAY]) {
+        await time.setNextBlockTimestamp(at);
+        await expect(announce()).to.emit(escrow, "PlanChangeStarted").withArgs(licenseId, dearer, next);
+      }
+    });
+
+    it("can't be outrun by use: the account never comes to a term beyond the stop", async () => {
+      await time.increaseTo(termEnd + HOUR);
+      await announce();
+      expect(await settleUnder(1, termEnd, termEnd + HOUR, 5)).to.deep.equal(charged(5));
+      const stop = termEnd + TERM;
+      expect(await accountOf()).to.include({ expiresAt: BigInt(stop), stoppedAt: BigInt(stop), spent: usd(5) });
+      await time.increaseTo(stop + HOUR);
+      expect(await settleUnder(1, stop, stop + HOUR, 5)).to.deep.equal(refused("Stopped"));
+      await escrow.renew(licenseId);
+      expect(await accountOf()).to.include({ endedAt: BigInt(stop), endedSpent: usd(5), term: 2n, spent: 0n });
+    });
+
+    it("charges no epoch to a plan that the license had left, or hadn't come to, on its way there and back", async () => {
+      const quick = await addPlan(market, { termPeriod: WAIT });
+      const back = termEnd + WAIT;
+      await announce(quick);
+      await time.increaseTo(termEnd);
+      await escrow.renew(licenseId);
+      await announce(1);
+      await time.increaseTo(back + HOUR);
+      await escrow.renew(licenseId);
+
+      const { header, entries } = await batchOf(market, [worth(licenseId, 5)], {
+        epochStart: termEnd - HOUR,
+        epochEnd: termEnd,
+      });
+      const proof = proofBy(await escrow.batchIdOf(header));
+      await expect(escrow.settle(header, entries, proof)).to.be.revertedWithCustomError(escrow, "WindowClosed");
+      expect(await settleUnder(1, back - 2 * HOUR, back, 5)).to.deep.equal(refused("TermNotRunning"));
+      expect(await settleUnder(quick, back - HOUR, back, 3)).to.deep.equal(charged(3));
+      expect(await settleUnder(quick, back, back + HOUR, 3)).to.deep.equal(refused("WrongPlan"));
+      expect(await settleUnder(1, back, back + HOUR, 5)).to.deep.equal(charged(5));
+      expect(await accountOf()).to.include({ spent: usd(5), endedSpent: usd(3), balance: usd(292) });
+    });
+
+    it("starts a late term with its renewal: an epoch that began before isn't charged to it", async () => {
+      await announce();
+      const now = termEnd + 2 * DAY;
+      await time.setNextBlockTimestamp(now);
+      await escrow.renew(licenseId);
+      await time.increaseTo(now + 2 * HOUR);
+      expect(await settleUnder(dearer, now - HOUR, now + HOUR, 5)).to.deep.equal(refused("TermNotRunning"));
+      expect(await settleUnder(dearer, now + HOUR, now + 2 * HOUR, 5)).to.deep.equal(charged(10));
+    });
+
+    it("owes each term's minimum once, on its way there and back, and no more where one was closed before", async () => {
+      const { planId, id, end } = await withMinimumOf10();
+      const next = await withMinimum(5, { termPeriod: WAIT });
+      await announce(next, id);
+      await time.increaseTo(end + WAIT + 1);
+      await escrow.closeTerm(id);
+      await escrow.renew(id);
+      expect(await accountOf(id)).to.include({ balance: usd(40), endedAt: 0n, formerPlanId: 0n });
+      expect(await escrow.committedOf(id)).to.equal(usd(5));
+
+      await announce(planId, id);
+      const second = Number((await escrow.accountOf(id)).expiresAt);
+      await time.increaseTo(second);
+      await escrow.renew(id);
+      expect(await escrow.committedOf(id)).to.equal(usd(15));
+      await time.increaseTo(second + WAIT + 1);
+      await escrow.closeTerm(id);
+      expect(await accountOf(id)).to.include({ balance: usd(35) });
+      expect(await escrow.committedOf(id)).to.equal(usd(10));
+      await time.increaseTo(second + TERM + WAIT + 1);
+      await escrow.closeTerm(id);
+      await reverts(escrow.closeTerm(id), "TermClosedBefore", [id]);
+      expect(await accountOf(id)).to.include({ balance: usd(25) });
+    });
+
+    it("takes nothing for the other plan's minimum that was on its way out, or had left, before", async () => {
+      const next = await withMinimum(5);
+      const { id, end } = await withMinimumOf10();
+      await announce(next, id);
+      await escrow.thaw(id, usd(50));
+      await time.increaseTo(end);
+      await reverts(escrow.connect(market.publisher).renew(id), "MinimumNotCovered", [0, usd(5)]);
+      await escrow.withdraw(id, market.licensee);
+      await reverts(escrow.connect(market.publisher).renew(id), "MinimumNotCovered", [0, usd(5)]);
+      expect(await accountOf(id)).to.include({ balance: usd(10), nextPlanId: BigInt(next), endedAt: 0n });
+    });
+
+    it("frees no place under a plan that a license leaves, and takes one each time that it comes", async () => {
+      const rare = await addPlan(market, { supply: 2 });
+      const quick = await addPlan(market, { termPeriod: WAIT });
+      const id = await buyLicense(market, 0n, { planId: rare });
+      for (const planId of [quick, rare]) {
+        const { expiresAt } = await escrow.accountOf(id);
+        await announce(planId, id);
+        await time.increaseTo(expiresAt + 1n);
+        await escrow.renew(id);
+      }
+      expect(await licenses.salesOf(rare)).to.deep.equal([2, false]);
+      await reverts(buyLicense(market, 0n, { planId: rare }), "PlanSoldOut", [rare, 2], licenses);
+    });
+
+    it("ends a generation a wait after the stop, where that was before: its vouchers are of use until then", async () => {
+      await announce();
+      await time.increaseTo(termEnd + DAY);
+      await expect(escrow.raiseGeneration(licenseId))
+        .to.emit(escrow, "GenerationRaised")
+        .withArgs(licenseId, 1, termEnd + WAIT);
+    });
+  });
+
   it("leaves nothing behind when everybody leaves, wherever a change had come to", async () => {
     const next = await withMinimum(5);
     const ids = [licenseId];
