@@ -2,6 +2,7 @@ import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-networ
 import { expect } from "chai";
 import { id, Wallet, ZeroHash } from "ethers";
 import hre from "hardhat";
+import { packVouchers, signVoucher } from "../../oracle/protocol/vouchers";
 import { BlocklistingCurrency__factory } from "../../typechain-types";
 import { everybodyLeaves, heldBy, owedBy } from "../support/books";
 import { Leaver, pauseIfPossible } from "../support/leaver";
@@ -19,6 +20,7 @@ import {
   buyLicense,
   DAY,
   deployMarket,
+  domainOf,
   HOUR,
   LicenseStatus,
   postBond,
@@ -115,6 +117,95 @@ describe("the way out", () => {
       "with a lower cap announced": [license({}, cap(20), cap(1)), "end thaw withdraw", usd(100)],
       "with another operator and road announced": [license({}, changeService), "end thaw withdraw", usd(100)],
       "with another operator and road due": [license({}, changeService, wait), "end thaw withdraw", usd(100)],
+
+      "with another plan announced": [license({}, changePlan({})), "end thaw withdraw", usd(100)],
+      "with another plan announced, which can't be had any more": [
+        license(minimum, changePlan({}, closeLatestPlan), toExpiry),
+        "end closeTerm thaw withdraw",
+        usd(90),
+      ],
+      "with another plan due, for which nobody renewed it": [
+        license(minimum, changePlan({}), toExpiry, wait),
+        "end closeTerm thaw withdraw",
+        usd(90),
+      ],
+      "under another plan than before, which had a minimum": [
+        license(minimum, changePlan({}), toExpiry, renew),
+        "end closeTerm thaw withdraw",
+        usd(90),
+      ],
+      "under another plan than before, which had none": [
+        license({}, changePlan({ minimumSpend: usd(20) }), toExpiry, renew),
+        "end closeTerm closeTerm thaw withdraw",
+        usd(80),
+      ],
+      "under another plan than before, both with a minimum": [
+        license(minimum, changePlan({ minimumSpend: usd(20) }), toExpiry, renew),
+        "end closeTerm closeTerm thaw withdraw",
+        usd(70),
+      ],
+
+      "on the voucher road": [license({}, toVoucherRoad), "end thaw withdraw", usd(100)],
+      "on the voucher road, with a minimum": [
+        license(minimum, toVoucherRoad, addKey, voucher(4)),
+        "end closeTerm thaw withdraw",
+        usd(90),
+      ],
+      "on the voucher road, its key live": [
+        license({}, toVoucherRoad, addKey, voucher(20)),
+        "end thaw withdraw",
+        usd(80),
+      ],
+      "on the voucher road, with a voucher that was never brought": [
+        license({}, toVoucherRoad, addKey, withheldVoucher(20)),
+        "end thaw withdraw",
+        usd(100),
+      ],
+      "on the voucher road, with a voucher above what is left": [
+        license({}, toVoucherRoad, addKey, voucher(99), withheldVoucher(100), thaw(1), wait, withdraw),
+        "end",
+        0n,
+      ],
+      "on the voucher road, with another plan due": [
+        license({}, toVoucherRoad, addKey, voucher(20), changePlan({}), toExpiry, wait),
+        "end thaw withdraw",
+        usd(80),
+      ],
+      "on the voucher road, under another plan than before, its vouchers of both terms brought": [
+        license({}, toVoucherRoad, addKey, changePlan({}), toExpiry, renew, voucher(20, 1), formerVoucher(10)),
+        "end thaw withdraw",
+        usd(70),
+      ],
+      "on the voucher road, its key revoked": [
+        license({}, toVoucherRoad, addKey, voucher(20), revokeKey),
+        "end thaw withdraw",
+        usd(80),
+      ],
+      "on the voucher road, its key revoked before the last voucher came": [
+        license({}, toVoucherRoad, addKey, revokeKey, voucher(20)),
+        "end thaw withdraw",
+        usd(80),
+      ],
+      "on the voucher road, where a voucher came too late": [
+        license({}, toVoucherRoad, addKey, revokeKey, wait, voucher(20)),
+        "end thaw withdraw",
+        usd(100),
+      ],
+      "on the voucher road, its generation over": [
+        license({}, toVoucherRoad, addKey, raiseGeneration, wait, voucher(20)),
+        "end thaw withdraw",
+        usd(100),
+      ],
+      "on the voucher road, bought from another whose key was live": [
+        license({}, toVoucherRoad, addKey, lock, wait, sell, voucher(20)),
+        "unlock end thaw withdraw",
+        usd(100),
+      ],
+      "back from the voucher road": [
+        license({}, toVoucherRoad, addKey, voucher(20), fromVoucherRoad),
+        "end thaw withdraw",
+        usd(80),
+      ],
 
       "with an upfront price held": [license(upfront), "end releaseUpfront thaw withdraw", usd(100)],
       "with an upfront price held, and a minimum": [
@@ -546,6 +637,70 @@ async function changeService(market: Market, licenseId: bigint) {
   return asOwner(market).changeService(licenseId, operatorId, true);
 }
 
+/** Announces a plan of its own, before some more steps. */
+function changePlan(terms: Partial<PlanTerms>, ...steps: Step[]): Step {
+  return async (market, licenseId) => {
+    await asOwner(market).changePlan(licenseId, await addPlan(market, { transferable: true, ...terms }));
+    return steppedFrom(market, licenseId, steps);
+  };
+}
+
+async function takeRoad(market: Market, licenseId: bigint, onVoucherRoad: boolean) {
+  await asOwner(market).changeService(licenseId, market.operatorId, onVoucherRoad);
+  await wait();
+  return asOwner(market).applyServiceChange(licenseId);
+}
+
+function toVoucherRoad(market: Market, licenseId: bigint) {
+  return takeRoad(market, licenseId, true);
+}
+
+function fromVoucherRoad(market: Market, licenseId: bigint) {
+  return takeRoad(market, licenseId, false);
+}
+
+const KEY = new Wallet(id("voucher key"));
+
+function addKey(market: Market, licenseId: bigint) {
+  return asOwner(market).addVoucherKey(licenseId, KEY.address, usd(100));
+}
+
+function revokeKey(market: Market, licenseId: bigint) {
+  return asOwner(market).revokeVoucherKey(licenseId, KEY.address);
+}
+
+function raiseGeneration(market: Market, licenseId: bigint) {
+  return asOwner(market).raiseGeneration(licenseId);
+}
+
+/** Signs a voucher of the first generation, for so many whole units of a term, which the operator keeps. */
+function withheldVoucher(dollars: number, term = 0) {
+  return async (market: Market, licenseId: bigint) => {
+    const signed = { licenseId, operatorId: market.operatorId, generation: 0, term, spent: usd(dollars) };
+    return packVouchers([await signVoucher(await domainOf(market), signed, KEY)]);
+  };
+}
+
+/** Has the operator bring one. */
+function voucher(dollars: number, term = 0): Step {
+  return async (market, licenseId) => {
+    const { planId } = await market.licet.escrow.accountOf(licenseId);
+    return bringVoucher(market, planId, await withheldVoucher(dollars, term)(market, licenseId));
+  };
+}
+
+/** Has the operator bring one of the first term, under the plan of that. */
+function formerVoucher(dollars: number): Step {
+  return async (market, licenseId) => {
+    const { formerPlanId } = await market.licet.escrow.accountOf(licenseId);
+    return bringVoucher(market, formerPlanId, await withheldVoucher(dollars)(market, licenseId));
+  };
+}
+
+function bringVoucher({ licet, operator, operatorId }: Market, planId: bigint, voucher: string) {
+  return licet.escrow.connect(operator).settleVouchers(operatorId, planId, voucher);
+}
+
 // Steps of settlement
 
 /** An hour of use of so many whole units. */
@@ -650,6 +805,10 @@ function sellModel({ licet, publisher, licensee, assetId }: Market) {
 
 async function closePlan({ licet, publisher }: Market, licenseId: bigint) {
   return licet.licenses.connect(publisher).closePlan((await licet.escrow.accountOf(licenseId)).planId);
+}
+
+async function closeLatestPlan({ licet: { licenses }, publisher }: Market) {
+  return licenses.connect(publisher).closePlan(await licenses.planCount());
 }
 
 function payAsset({ licet, assetId }: Market) {

@@ -32,7 +32,6 @@ describe("a market's logs", () => {
     const never = (what: "done" | "refused") => Object.keys(life.tally).filter((name) => life.tally[name][what] === 0);
     expect(never("done"), "never done").to.deep.equal([]);
     expect(never("refused"), "never refused").to.have.length.below(15);
-    console.log(never("refused"), replay.unheard);
   });
 
   it("come of every kind that says something, and with every status that a charge may have", async () => {

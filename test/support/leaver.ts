@@ -120,14 +120,17 @@ export class Leaver {
     if ((await escrow.protocolFees()) > 0n) await escrow.withdrawFees();
   }
 
-  /** Waits for the end of a license, or of a term before it, and closes what has a minimum. */
+  /** Waits for the end of a license, or of a term before it that isn't closed, and closes what has a minimum. */
   private async closing(id: bigint): Promise<void> {
     const { escrow, licenses } = this.own;
-    const { planId, endedAt, expiresAt, stoppedAt, isEnded } = await escrow.accountOf(id);
+    const { planId, formerPlanId, endedAt, expiresAt, stoppedAt, isEnded } = await escrow.accountOf(id);
     const { minimumSpend, renewable } = await licenses.termsOf(planId);
+    const isOwedBefore = formerPlanId !== 0n && (await licenses.termsOf(formerPlanId)).minimumSpend > 0n;
+    const isOwed = minimumSpend > 0n || isOwedBefore;
     const isStopped = isEnded && (stoppedAt < expiresAt || (renewable && minimumSpend === 0n));
-    await this.until((endedAt || (isStopped ? stoppedAt : expiresAt)) + BigInt(WAIT));
-    if (minimumSpend > 0n) await escrow.closeTerm(id);
+    const last = isStopped ? stoppedAt : expiresAt;
+    await this.until((isOwed && endedAt !== 0n ? endedAt : last) + BigInt(WAIT));
+    if (isOwed) await escrow.closeTerm(id);
   }
 
   /** Releases what of an operator's charges is still in flight. */
@@ -143,15 +146,12 @@ export class Leaver {
 
   /** Has an upfront price paid or returned, as soon as may be. */
   private async upfront(id: bigint): Promise<void> {
-    const { escrow, licenses } = this.own;
+    const { escrow } = this.own;
     const isDue = await escrow.releaseUpfront.staticCall(id).then(
       () => true,
       () => false,
     );
-    if (!isDue) {
-      const { holdPeriod } = await licenses.termsOf((await escrow.accountOf(id)).planId);
-      await this.until((await escrow.upfrontOf(id)).paidAt + holdPeriod);
-    }
+    if (!isDue) await this.until((await escrow.upfrontOf(id)).releasableAt);
     await escrow.releaseUpfront(id);
   }
 
