@@ -540,9 +540,9 @@ interface IUsageEscrow {
     /// @notice Charges licenses on the voucher road what their keys have signed, beyond what their terms' counters say, as far as
     /// balance and caps go: a voucher pays the rest later. It is divided at once. Anyone may call this; a charge that begins a
     /// term while the one before can still be claimed, the operator's owner and its signing keys alone may make.
-    /// @param vouchers One after the other, ascending by license, 1 to MAX_ENTRIES: scheme (1), licenseId (8), generation (2),
-    /// term (2), spent (7), then for scheme 0, ECDSA, r (32) and vs (32, EIP-2098), for 1, P-256 over the SHA-256 of the digest,
-    /// qx, qy, r and s (32 each). Signed is the EIP-712
+    /// @param vouchers One after the other, ascending by license, at most as many bytes as MAX_ENTRIES of ECDSA have: scheme (1),
+    /// licenseId (8), generation (2), term (2), spent (7), then for scheme 0, ECDSA, r (32) and vs (32, EIP-2098), for 1, P-256
+    /// over the SHA-256 of the digest, qx, qy, r and s (32 each). Signed is the EIP-712
     /// `Voucher(uint64 licenseId,uint24 operatorId,uint16 generation,uint16 term,uint56 spent)`
     /// @return charged Currency units
     /// @return outcomes As in `VouchersSettled`
