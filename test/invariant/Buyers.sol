@@ -125,9 +125,10 @@ abstract contract Buyers is Settlers {
         uint256 deadline,
         address buyer
     ) private returns (Payment memory payment) {
-        payment.road = Road(_draw(3));
-        (payment.deadline, payment.allowed) = (deadline, allowed);
         bool isBuyer = buyer != address(0) && _draw(8) != 0;
+        // Who has no key signs nothing.
+        payment.road = isBuyer && buyer == address(reenterer) ? Road.Allowance : Road(_draw(3));
+        (payment.deadline, payment.allowed) = (deadline, allowed);
         if (payment.road == Road.Allowance) {
             payment.payer = isBuyer ? buyer : _anybody();
             _mint(payment.payer, amount, address(escrow));
