@@ -136,4 +136,6 @@ export interface Chain {
   /** Of a plan's attestor. @throws if that is no committee */
   committees(attestor: string): Promise<Committees>;
   lane(operatorId: number, planId: number, versionId: bigint): Promise<LaneState>;
+  /** How much more of an operator's income its active stake lets be in flight, in units of the currency. */
+  headroom(operatorId: number): Promise<bigint>;
 }

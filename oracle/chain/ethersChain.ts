@@ -4,11 +4,13 @@ import {
   CommitteeAttestor__factory,
   LicenseRegistry__factory,
   OperatorRegistry__factory,
+  PerformanceStaking__factory,
   UsageEscrow__factory,
   type AssetRegistry,
   type CommitteeAttestor,
   type LicenseRegistry,
   type OperatorRegistry,
+  type PerformanceStaking,
   type UsageEscrow,
 } from "../../typechain-types";
 import type {
@@ -49,11 +51,12 @@ const ADDRESS_BYTES = 20;
 export async function connectChain(provider: RpcProvider, config: ChainConfig): Promise<Chain> {
   const runner: ContractRunner = { provider };
   const escrow = UsageEscrow__factory.connect(config.escrow, runner);
-  const [{ chainId }, licensesAt, operatorsAt, assetsAt, epochPeriod, windowPeriod] = await Promise.all([
+  const [{ chainId }, licensesAt, operatorsAt, assetsAt, stakingAt, epochPeriod, windowPeriod] = await Promise.all([
     provider.getNetwork(),
     escrow.LICENSES(),
     escrow.OPERATORS(),
     escrow.ASSETS(),
+    escrow.STAKING(),
     escrow.EPOCH_PERIOD(),
     escrow.WINDOW_PERIOD(),
   ]);
@@ -63,6 +66,7 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
     assets,
     licenses: LicenseRegistry__factory.connect(licensesAt, runner),
     operators: OperatorRegistry__factory.connect(operatorsAt, runner),
+    staking: PerformanceStaking__factory.connect(stakingAt, runner),
     chainId,
     epochPeriod: Number(epochPeriod),
     windowPeriod: Number(windowPeriod),
@@ -76,6 +80,7 @@ interface Connected {
   assets: AssetRegistry;
   licenses: LicenseRegistry;
   operators: OperatorRegistry;
+  staking: PerformanceStaking;
   chainId: bigint;
   /** All in seconds. */
   epochPeriod: number;
@@ -206,6 +211,10 @@ class EthersChain implements Chain {
   async lane(operatorId: number, planId: number, versionId: bigint): Promise<LaneState> {
     const { sequence, epochStart, epochEnd } = await this.connected.escrow.laneOf(operatorId, planId, versionId);
     return { sequence, epochStart: Number(epochStart), epochEnd: Number(epochEnd) };
+  }
+
+  headroom(operatorId: number): Promise<bigint> {
+    return this.connected.staking.headroomOf(operatorId);
   }
 }
 

@@ -46,6 +46,8 @@ const PLANS_NEVER_CHANGE = Infinity;
 /** How much later than its time a request's receipt may come: the model's connection, and a busy machine, take some. */
 const LATE_SECONDS = 30;
 const VERIFIED_CAPACITY = 10_000;
+/** Stake is added, and batches are released, by somebody's hand. */
+const STAKE_RETRY_SECONDS = 60;
 
 /** Decides who may use a model while its receipts would count, and keeps the books of what running and unsettled requests may cost. */
 export class Admission {
@@ -54,6 +56,7 @@ export class Admission {
   private readonly plans: Cached<number, PlanState>;
   private readonly usableUntil: Cached<bigint, number>;
   private readonly signingKeys: Cached<string, boolean>;
+  private readonly headroom: Cached<number, bigint>;
   /** Sequence of a lane's last batch on the chain, by plan and version. */
   private readonly lastSettled: Cached<string, bigint>;
   /** Callers by API key, good as long as their license's state is the one that they were checked against. */
@@ -95,6 +98,11 @@ export class Admission {
       whileTrusted,
       warn("signing key"),
     );
+    this.headroom = new Cached<number, bigint>(
+      (id, signal) => this.readHeadroom(id, signal),
+      whileTrusted,
+      warn("stake"),
+    );
     this.lastSettled = new Cached<string, bigint>(
       async (lane) => {
         const [planId, versionId] = lane.split("/");
@@ -105,9 +113,9 @@ export class Admission {
     );
   }
 
-  /** Reads a license anew, after a deposit, a withdrawal or a settlement. */
+  /** Reads a license anew, and the stake that secures what it is charged: after a deposit, a withdrawal or a settlement. */
   async refresh(licenseId: bigint): Promise<void> {
-    await this.licenses.refresh(licenseId);
+    await Promise.all([this.licenses.refresh(licenseId), this.headroom.refresh(this.config.operatorId)]);
   }
 
   /** Who sends this authorization header. Throws ApiError 401 or 403. */
@@ -128,12 +136,13 @@ export class Admission {
     const plan = await this.planOf(caller.license, model);
     await this.requireUsable(model, now);
     await this.requireOwnPast({ operatorId: this.config.operatorId, planId: plan.planId, versionId: model.versionId });
+    const headroom = await fromChain(this.headroom.get(this.config.operatorId));
     const { signed, grantHash } = caller;
     const grant = { hash: grantHash, cap: signed.grant.cap };
     // The ledger goes with the license as it was read last, which may have been since the caller was authenticated.
     const license = this.licenses.last(caller.license.licenseId) ?? caller.license;
-    const answer = this.ledger.reserve(license, grant, worstCost(worst, plan.rates));
-    if (isRefusal(answer)) throw refused(answer, license);
+    const answer = this.ledger.reserve(license, grant, worstCost(worst, plan.rates), headroom);
+    if (isRefusal(answer)) throw this.refused(answer, license);
     return { caller, plan, model, reservation: answer, worst };
   }
 
@@ -150,6 +159,32 @@ export class Admission {
       this.ledger.setUnsettled(licenseId, stored + this.ledger.unsettled(licenseId) - before);
     }
     return license;
+  }
+
+  /** What the operator's stake still secures. Settlement would refuse what is beyond it: the store is read first, as above. */
+  private async readHeadroom(operatorId: number, signal: AbortSignal): Promise<bigint> {
+    const stored = this.store.unsettledCostOfAll();
+    const before = this.ledger.unsettledOfAll;
+    const headroom = await this.chain.headroom(operatorId);
+    signal.throwIfAborted();
+    this.ledger.setUnsettledOfAll(stored + this.ledger.unsettledOfAll - before);
+    return headroom;
+  }
+
+  private refused(refusal: Refusal, license: LicenseState): ApiError {
+    if (refusal.limit !== "stake") return refused(refusal, license);
+    const { operatorId } = this.config;
+    const { needed, available, reserved } = refusal;
+    const isForNow = needed <= available + reserved;
+    if (!isForNow)
+      this.log.error("stake doesn't secure more: add to it, or release batches", { operatorId, ...refusal });
+    return new ApiError(
+      503,
+      "stake_exceeded",
+      `the request may cost up to ${needed} units, and operator ${operatorId} has stake for ${available} more` +
+        `${isForNow ? `, and ${reserved} that running requests hold` : ""}: try again later, or lower max_tokens`,
+      { retryAfterSeconds: isForNow ? 1 : STAKE_RETRY_SECONDS },
+    );
   }
 
   private async readPlan(planId: number): Promise<PlanState> {
@@ -291,6 +326,7 @@ function decodeToken(token: string): SignedGrant {
   );
 }
 
+/** Where the licensee's own money or limits are in the way. */
 function refused({ limit, needed, available, reserved }: Refusal, license: LicenseState): ApiError {
   const { licenseId, thawing, owed } = license;
   const worst = `the request may cost up to ${needed} units`;
@@ -305,7 +341,7 @@ function refused({ limit, needed, available, reserved }: Refusal, license: Licen
   const left = available + reserved;
   const leaving = thawing > 0n ? `, and ${thawing} on their way out` : "";
   const owing = owed > 0n ? `, and ${owed} that its last term may still cost` : "";
-  const remedies: Record<Refusal["limit"], string> = {
+  const remedies: Partial<Record<Refusal["limit"], string>> = {
     balance: `license ${licenseId} has ${left} left${leaving}${owing}: deposit to it, or lower max_tokens`,
     cap: `license ${licenseId} may spend ${left} more in this term: raise its cap, wait for the next term, or lower max_tokens`,
     grant: `the grant may spend ${left} more: use one with a higher cap, or lower max_tokens`,

@@ -19,7 +19,7 @@ export interface Reservation {
 
 /** Which limit stands against a request, in units of the currency. */
 export interface Refusal {
-  limit: "balance" | "cap" | "grant";
+  limit: "balance" | "cap" | "grant" | "stake";
   /** What the request may cost at worst. */
   needed: bigint;
   /** What the limit still allows. */
@@ -40,10 +40,12 @@ interface Tally {
  *
  *   for a license   unsettled + reserved ≤ balance − thawing − owed   and   spent + unsettled + reserved ≤ cap (if any)
  *   for a grant     used + reserved ≤ cap (if any)
+ *   for all         unsettled + reserved ≤ headroom of the operator's stake
  */
 export class Ledger {
   private readonly licenses = new Tallies<bigint>();
   private readonly grants = new Tallies<string>();
+  private all: Readonly<Tally> = { used: 0n, reserved: 0n };
 
   /** How many licenses and grants it keeps tallies of. */
   get size(): number {
@@ -59,27 +61,40 @@ export class Ledger {
     this.licenses.change(licenseId, (tally) => ({ ...tally, used: unsettled }));
   }
 
+  /** What all licenses owe for finished requests that aren't settled. */
+  get unsettledOfAll(): bigint {
+    return this.all.used;
+  }
+
+  setUnsettledOfAll(unsettled: bigint): void {
+    this.all = { ...this.all, used: unsettled };
+  }
+
   setGrantUsed(grantHash: string, used: bigint): void {
     this.grants.change(grantHash, (tally) => ({ ...tally, used }));
   }
 
-  /** Sets `amount` aside, or says which limit is in the way and changes nothing. */
-  reserve(license: LicenseLimits, grant: GrantLimits, amount: bigint): Reservation | Refusal {
+  /**
+   * Sets `amount` aside, or says which limit is in the way and changes nothing.
+   * @param headroom what the operator's stake still lets be in flight
+   */
+  reserve(license: LicenseLimits, grant: GrantLimits, amount: bigint, headroom: bigint): Reservation | Refusal {
     const ofLicense = this.licenses.of(license.licenseId);
     const ofGrant = this.grants.of(grant.hash);
     const refusal =
       refusalBy("balance", license.balance - license.thawing - license.owed, ofLicense, amount) ??
       (license.cap === 0n ? null : refusalBy("cap", license.cap - license.spent, ofLicense, amount)) ??
-      (grant.cap === 0n ? null : refusalBy("grant", grant.cap, ofGrant, amount));
+      (grant.cap === 0n ? null : refusalBy("grant", grant.cap, ofGrant, amount)) ??
+      refusalBy("stake", headroom, this.all, amount);
     if (refusal !== null) return refusal;
     const reservation = { licenseId: license.licenseId, grantHash: grant.hash, amount };
-    this.changeBoth(reservation, amount, 0n);
+    this.changeEach(reservation, amount, 0n);
     return reservation;
   }
 
   /** Ends a reservation with what its request cost. */
   settle(reservation: Reservation, cost: bigint): void {
-    this.changeBoth(reservation, -reservation.amount, cost);
+    this.changeEach(reservation, -reservation.amount, cost);
   }
 
   /** Ends a reservation of a request that cost nothing. */
@@ -87,10 +102,11 @@ export class Ledger {
     this.settle(reservation, 0n);
   }
 
-  private changeBoth({ licenseId, grantHash }: Reservation, reserved: bigint, used: bigint): void {
+  private changeEach({ licenseId, grantHash }: Reservation, reserved: bigint, used: bigint): void {
     const add = (tally: Tally) => ({ used: tally.used + used, reserved: tally.reserved + reserved });
     this.licenses.change(licenseId, add);
     this.grants.change(grantHash, add);
+    this.all = add(this.all);
   }
 }
 

@@ -323,6 +323,12 @@ export class Store {
     return (row?.cost as bigint | null) ?? 0n;
   }
 
+  /** What the receipts of all licenses cost that may still be charged. */
+  unsettledCostOfAll(): bigint {
+    const row = this.row("SELECT sum(cost) AS cost FROM receipts WHERE state IN ('unbatched', 'batched')", []);
+    return (row?.cost as bigint | null) ?? 0n;
+  }
+
   // Batches
 
   /** The lanes that have receipts in no batch, and when the oldest of these finished; the oldest first. */

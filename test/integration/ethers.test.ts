@@ -371,6 +371,20 @@ describe("connectChain", () => {
     await expect(ask()).to.be.rejectedWith("429");
   });
 
+  it("tells what an operator's stake still secures, which a batch takes and a release gives back", async () => {
+    const { escrow, staking } = market.licet;
+    const before = await chain.headroom(1);
+    expect(before)
+      .to.equal(await staking.activeStakeOf(1))
+      .and.be.above(0n);
+    await settle(market, [entryOf(license)]);
+    const { inFlight } = await staking.poolOf(1);
+    expect(inFlight).to.be.above(0n);
+    expect(await chain.headroom(1)).to.equal(before - inFlight);
+    expect(await chain.headroom(99)).to.equal(0n);
+    expect(await escrow.STAKING()).to.equal(await staking.getAddress());
+  });
+
   it("tells a lane's last batch", async () => {
     expect(await chain.lane(1, 1, market.versionId)).to.deep.equal({ sequence: 0n, epochStart: 0, epochEnd: 0 });
     const { header } = await settle(market, [entryOf(license)]);

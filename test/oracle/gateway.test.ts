@@ -1136,6 +1136,74 @@ describe("gateway", () => {
     });
   });
 
+  describe("the operator's stake", () => {
+    const OTHERS: Partial<Grant> = { licenseId: 2n };
+
+    beforeEach(async () => {
+      chain.licenses.set(2n, { ...chain.licenses.get(1n)!, licenseId: 2n });
+    });
+
+    async function setHeadroom(units: bigint): Promise<void> {
+      chain.stakeHeadroom = units;
+      await gateway.refresh(1n);
+    }
+
+    it("must secure the worst case before a request is served, and the log says if it doesn't", async () => {
+      await setHeadroom(WORST - 1n);
+      const refusal = `may cost up to ${WORST} units, and operator 2 has stake for ${WORST - 1n} more: try again later`;
+      const error = await expectRefusal(chat(), 503, "stake_exceeded", refusal);
+      expect(error.headers?.get("retry-after")).to.equal("60");
+      expect(logged.join()).to.contain("stake doesn't secure more: add to it, or release batches");
+      expect(upstream.received).to.deep.equal([]);
+      await setHeadroom(WORST);
+      expect((await chat()).choices).to.have.length(1);
+    });
+
+    it("is counted over all licenses: what they owe, also after a restart, and what runs", async () => {
+      await setHeadroom(WORST + 33n);
+      await chat();
+      await expectRefusal(chat({}, client(keyFor(OTHERS))), 503, "stake_exceeded", `stake for ${WORST - 1n} more`);
+      gateway = await start();
+      await expectRefusal(chat({}, client(keyFor(OTHERS))), 503, "stake_exceeded", `stake for ${WORST - 1n} more`);
+
+      await setHeadroom(2n * WORST + 33n);
+      upstream.script = whole({ delayMs: 100 });
+      const running = chat();
+      while (upstream.received.length < 2) await wait(5);
+      const error = await expectRefusal(
+        chat({}, client(keyFor(OTHERS))),
+        503,
+        "stake_exceeded",
+        "running requests hold",
+      );
+      expect(error.headers?.get("retry-after")).to.equal("1");
+      await running;
+    });
+
+    it("is free again for what has settled, as soon as it is read anew", async () => {
+      gateway = await start({ licenseCacheMs: 20 });
+      chain.stakeHeadroom = WORST + 10n;
+      await wait(30);
+      await chat();
+      await expectRefusal(chat(), 503, "stake_exceeded", "has stake for");
+      store.voidUnbatched(
+        { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
+        { epochStart: 0, epochEnd: chain.time + 1 },
+      );
+      await wait(30);
+      expect((await chat()).choices).to.have.length(1);
+    });
+
+    it("serves on by what was last known of it while the chain is halted", async () => {
+      gateway = await start({ licenseCacheMs: 0 });
+      chain.stakeHeadroom = WORST + 40n;
+      await chat();
+      chain.isHalted = true;
+      await chat();
+      await expectRefusal(chat(), 503, "stake_exceeded", `stake for ${WORST - 28n} more`);
+    });
+  });
+
   describe("receipts", () => {
     it("are numbered and linked without gaps, however many run at once", async () => {
       await Promise.all(Array.from({ length: 25 }, () => chat()));

@@ -220,6 +220,7 @@ describe("Store", () => {
       await served(1, { cost: 30n });
       await served(2, { cost: 12n });
       expect(store.unsettledCost(1n)).to.equal(42n);
+      expect(store.unsettledCostOfAll()).to.equal(42n);
       expect(store.grantUsed(GRANT)).to.equal(42n);
       expect(store.unsettledCost(2n)).to.equal(0n);
       expect(store.grantUsed(id(77))).to.equal(0n);

@@ -28,6 +28,8 @@ export class FakeChain implements Chain {
   readonly revokedKeys = new Set<string>();
   /** When all signing keys end, Unix seconds. */
   keysExpireAt = 2 ** 40 - 1;
+  /** What operators' stakes still let be in flight. */
+  stakeHeadroom = 2n ** 63n;
   /** While true, nothing can be read. */
   isHalted = false;
   /** While true, nothing that is asked is ever answered. */
@@ -82,6 +84,10 @@ export class FakeChain implements Chain {
 
   async lane(): Promise<LaneState> {
     return this.read({ sequence: 0n, epochStart: 0, epochEnd: 0 });
+  }
+
+  async headroom(): Promise<bigint> {
+    return this.read(this.stakeHeadroom);
   }
 
   private async read<T>(value: T): Promise<T> {
