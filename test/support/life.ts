@@ -272,11 +272,13 @@ const isLockable: Fits = (account, life) =>
   isInUse(account, life) && account.thawing === 0n && life.replay.licenses.termsOf(account.planId).transferable;
 const isLocked: Fits = ({ stoppedAt, nextPlanId, isEnded }) => stoppedAt !== 0n && nextPlanId === 0n && !isEnded;
 const isOpen: Fits = ({ isEnded }) => !isEnded;
-const isOnVoucherRoad: Fits = ({ onVoucherRoad }) => onVoucherRoad;
+const isOnVoucherRoad: Fits = (account, life) => account.onVoucherRoad && isInUse(account, life);
+const isRunning: Fits = (account, life) => isInUse(account, life) && account.expiresAt > life.now;
+const isPayingByVouchers: Fits = (account, life) => account.onVoucherRoad && isRunning(account, life);
 const isAttested: Fits = ({ onVoucherRoad, isEnded }) => !onVoucherRoad && !isEnded;
 const isUnderFirstPlan: Fits = (account, life) => isAttested(account, life) && account.planId === 1n;
-const isForVouchers: Fits = ({ onVoucherRoad, nextOnVoucherRoad, isEnded }) =>
-  !isEnded && (onVoucherRoad || nextOnVoucherRoad);
+const isForVouchers: Fits = (account, life) =>
+  isRunning(account, life) && (account.onVoucherRoad || account.nextOnVoucherRoad);
 const hasMinimum: Fits = ({ planId }, { replay }) => replay.licenses.termsOf(planId).minimumSpend > 0n;
 const isRenewable: Fits = (account, life) => {
   const { nextPlanId, stoppedAt, expiresAt } = account;
@@ -347,14 +349,14 @@ const ACTS: Record<string, [weight: number, Act]> = {
   setCap: [3, own(any, (escrow, licenseId, { chance }) => escrow.setCap(licenseId, chance.between(0, 24)))],
   applyCapCut: [3, own(isCapCutDue, (escrow, licenseId) => escrow.applyCapCut(licenseId))],
   changeService: [
-    3,
-    own(isInUse, (escrow, licenseId, { chance }) =>
-      escrow.changeService(licenseId, chance.pick(OPERATORS), chance.happens(0.6)),
+    12,
+    own(isRunning, (escrow, licenseId, { chance }) =>
+      escrow.changeService(licenseId, chance.pick(OPERATORS), chance.happens(0.7)),
     ),
   ],
-  applyServiceChange: [3, own(isServiceDue, (escrow, licenseId) => escrow.applyServiceChange(licenseId))],
+  applyServiceChange: [10, own(isServiceDue, (escrow, licenseId) => escrow.applyServiceChange(licenseId))],
   changePlan: [
-    6,
+    10,
     own(isInUse, (escrow, licenseId, { chance, replay }) => {
       // Of the same asset, but for one that it can't go over to.
       const isOfAsset = replay.licenses.termsOf(replay.escrow.accountOf(licenseId).planId).assetId === 1n;
@@ -362,7 +364,7 @@ const ACTS: Record<string, [weight: number, Act]> = {
     }),
   ],
   addVoucherKey: [
-    6,
+    10,
     own(isForVouchers, (escrow, licenseId, { chance }) =>
       escrow.addVoucherKey(licenseId, chance.pick(VOUCHER_KEYS).bytes, usd(chance.between(1, 60))),
     ),
@@ -413,9 +415,9 @@ const ACTS: Record<string, [weight: number, Act]> = {
   // Under one plan, so that it comes to a jail.
   settleBadly: [16, (life) => settleFor(life, isUnderFirstPlan, { availabilityBps: 5_000 })],
   settleVouchers: [
-    14,
+    30,
     async (life) => {
-      const { planId, operatorId } = life.replay.escrow.accountOf(life.license(isOnVoucherRoad));
+      const { planId, operatorId } = life.replay.escrow.accountOf(life.license(isPayingByVouchers));
       const vouchers = await vouchersLike(life, planId, operatorId);
       const caller = life.as(await life.licet.operators.ownerOf(operatorId));
       return life.licet.escrow.connect(caller).settleVouchers(operatorId, planId, packVouchers(vouchers));
@@ -615,7 +617,7 @@ const ACTS: Record<string, [weight: number, Act]> = {
     },
   ],
   withdrawBond: [
-    6,
+    12,
     (life) => {
       const { signer, holder } = bond(life, ({ readyAt }) => readyAt !== 0n && readyAt < life.now);
       return life.licet.committee.connect(holder).withdrawBond(signer, holder);
@@ -726,19 +728,20 @@ async function settleFor(life: Life, fits: Fits, service: Partial<BatchHeader>):
   return (await settleUnder(life, used, Number(planId), Number(operatorId), service, signers)).sent;
 }
 
-/** An operator's licenses under a plan, most of them, and some that aren't; in the order of their ids. */
-function licensesLike({ chance, replay: { escrow, licenses } }: Life, planId: bigint, operatorId: bigint): bigint[] {
+/** An operator's licenses under a plan that fit, most of them, and some that aren't; in the order of their ids. */
+function licensesLike(life: Life, planId: bigint, operatorId: bigint, fits: Fits): bigint[] {
+  const { chance, replay } = life;
   const isLike = (one: bigint) => {
-    const account = escrow.accountOf(one);
-    return account.planId === planId && account.operatorId === operatorId;
+    const account = replay.escrow.accountOf(one);
+    return account.planId === planId && account.operatorId === operatorId && fits(account, life);
   };
-  const chosen = licenses.licenseIds().filter((one) => chance.happens(isLike(one) ? 0.9 : 0.1));
+  const chosen = replay.licenses.licenseIds().filter((one) => chance.happens(isLike(one) ? 0.9 : 0.05));
   return chosen.length === 0 || chance.happens(0.2) ? [...chosen, NOBODYS] : chosen;
 }
 
 /** Use of an operator's licenses under a plan, and of some that a batch of theirs can't charge. */
 function entriesLike(life: Life, planId: bigint, operatorId: bigint): Entry[] {
-  return licensesLike(life, planId, operatorId).map((licenseId) =>
+  return licensesLike(life, planId, operatorId, any).map((licenseId) =>
     worth(licenseId, life.chance.pick([0, 0.000_003, 0.1, 0.234_567, 1, 3, 15, 40])),
   );
 }
@@ -748,18 +751,19 @@ async function vouchersLike(life: Life, planId: bigint, operatorId: bigint): Pro
   const { chance, replay, now } = life;
   const domain = await domainOf(life.market);
   const { termPeriod } = replay.licenses.termsOf(planId);
-  const signed = licensesLike(life, planId, operatorId).map((licenseId) => {
-    const { generation, term, expiresAt, spent } = replay.escrow.accountOf(licenseId);
+  const signed = licensesLike(life, planId, operatorId, isOnVoucherRoad).map((licenseId) => {
+    const { generation, term, expiresAt, spent, balance } = replay.escrow.accountOf(licenseId);
     const running = now < expiresAt ? term : term + (now - expiresAt) / termPeriod + 1n;
     const voucher: Voucher = {
       licenseId,
       operatorId: Number(operatorId),
-      generation: Math.max(0, Number(generation) - (chance.happens(0.9) ? 0 : 1)),
-      term: Math.max(0, Number(chance.pick([term, running, running, term - 1n]))),
-      spent: spent + BigInt(chance.pick([0, 1, 700_000, 3_000_000, 50_000_000])),
+      generation: Math.max(0, Number(generation) - (chance.happens(0.8) ? 0 : 1)),
+      term: Math.max(0, Number(chance.pick([term, running, running, running, term - 1n]))),
+      spent: spent + chance.pick([0n, 1n, 700_000n, 3_000_000n, 50_000_000n, balance + 1n]),
     };
     const isRegistered = ({ bytes }: VoucherKey) => replay.escrow.voucherKeyOf(licenseId, generation, bytes).cap > 0n;
-    return chance.pickFitting(VOUCHER_KEYS, isRegistered).sign(domain, voucher);
+    const key = chance.happens(0.15) ? chance.pick(VOUCHER_KEYS) : chance.pickFitting(VOUCHER_KEYS, isRegistered);
+    return key.sign(domain, voucher);
   });
   return Promise.all(signed);
 }
