@@ -15,6 +15,7 @@ import "./model";
 import "./mutate";
 import "./operator";
 import "./oracle";
+import "./payment";
 import "./plan";
 import "./roles";
 import "./stake";

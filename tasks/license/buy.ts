@@ -1,7 +1,9 @@
-import { MaxUint256, Signature } from "ethers";
+import { MaxUint256, Signature, type ContractTransactionReceipt } from "ethers";
+import type { Purchase } from "../../oracle/protocol/payments";
 import {
   address,
   allow,
+  currencyDomainOf,
   dateOf,
   eventOf,
   flag,
@@ -42,40 +44,55 @@ const DEADLINE = "1h";
 
 /** Buys a license under a plan, served by an operator, and funds it. */
 export async function buyLicense(session: Session, args: BuyLicense): Promise<TaskRecord & { license: bigint }> {
-  const { escrow, licenses } = session.licet;
+  const { escrow } = session.licet;
+  const { purchase, price } = await purchaseOf(session, args);
+  if (price > 0n) {
+    await requireFunds(session, price);
+    await allow(session, await escrow.getAddress(), price);
+  }
+  return boughtBy(session, purchase, await send(escrow.buy, purchase));
+}
+
+/** What to have bought, and what it costs now. @throws Problem if that is more than it may cost */
+export async function purchaseOf(session: Session, args: BuyLicense): Promise<{ purchase: Purchase; price: bigint }> {
   const units = session.money.parse(args.fund ?? "0", "--fund");
   const capCode = args.cap === undefined ? 0 : capCodeOf(args.cap);
-  const { upfrontPrice } = await licenses.termsOf(args.plan);
+  const { upfrontPrice } = await session.licet.licenses.termsOf(args.plan);
   const price = upfrontPrice + units;
   const maxPrice = args.maxPrice === undefined ? price : session.money.parse(args.maxPrice, "--max-price");
   if (price > maxPrice) {
     const [cost, most] = [price, maxPrice].map((amount) => session.money.textOf(amount));
     throw new Problem(`It costs ${cost} in all, more than the --max-price of ${most}: nothing was bought.`);
   }
-  if (price > 0n) {
-    await requireFunds(session, price);
-    await allow(session, await escrow.getAddress(), price);
-  }
-  const to = args.to ?? session.signer.address;
   const purchase = {
     planId: args.plan,
     operatorId: args.operator,
-    to,
+    to: args.to ?? session.signer.address,
     capCode,
     amount: units,
     maxPrice,
     deadline: (await timeOf(session.hre)) + (args.deadline ?? parsePeriod(DEADLINE, "--deadline")),
   };
-  const bought = eventOf(await send(escrow.buy, purchase), "LicenseBought");
+  return { purchase, price };
+}
+
+/** What a purchase has brought. */
+export async function boughtBy(
+  { licet, money }: Session,
+  { planId, operatorId, to, capCode, amount }: Purchase,
+  receipt: ContractTransactionReceipt,
+): Promise<TaskRecord & { license: bigint }> {
+  const bought = eventOf(receipt, "LicenseBought");
+  const { upfrontPrice } = await licet.licenses.termsOf(planId);
   return {
     license: bought.licenseId as bigint,
-    plan: args.plan,
-    operator: args.operator,
+    plan: planId,
+    operator: operatorId,
     owner: to,
     "term ends": dateOf(bought.expiresAt),
-    "own cap": capCode === 0 ? "none" : session.money.of(await escrow.capOf(capCode)),
-    "upfront price": session.money.of(upfrontPrice),
-    funded: session.money.of(units),
+    "own cap": capCode === 0 ? "none" : money.of(await licet.escrow.capOf(capCode)),
+    "upfront price": money.of(upfrontPrice),
+    funded: money.of(BigInt(amount)),
   };
 }
 
@@ -102,12 +119,12 @@ export async function fundLicense(session: Session, args: FundLicense): Promise<
   return { license: args.license, deposited: session.money.of(units), balance: session.money.of(balance) };
 }
 
-async function signPermit({ licet, signer }: Session, value: bigint): Promise<Signature> {
-  const { currency, escrow } = licet;
-  const [{ name, version, chainId, verifyingContract }, nonce, spender] = await Promise.all([
-    currency.eip712Domain(),
-    currency.nonces(signer.address),
-    escrow.getAddress(),
+async function signPermit(session: Session, value: bigint): Promise<Signature> {
+  const { licet, signer } = session;
+  const [domain, nonce, spender] = await Promise.all([
+    currencyDomainOf(session),
+    licet.currency.nonces(signer.address),
+    licet.escrow.getAddress(),
   ]);
   const types = {
     Permit: [
@@ -119,21 +136,23 @@ async function signPermit({ licet, signer }: Session, value: bigint): Promise<Si
     ],
   };
   const permit = { owner: signer.address, spender, value, nonce, deadline: MaxUint256 };
-  return Signature.from(await signer.signTypedData({ name, version, chainId, verifyingContract }, types, permit));
+  return Signature.from(await signer.signTypedData(domain, types, permit));
 }
+
+export const PURCHASE_PARAMETERS = {
+  plan: planId(),
+  operator: operatorId("The id of the operator that will serve it"),
+  to: optional(address("Who will own it (default: you)")),
+  cap: optional(text("Your own cap a term, in whole units of the currency, rounded down to one of 255 steps")),
+  fund: optional(text("First deposit, such as 25 or 12.5")),
+  maxPrice: optional(text("The most to pay in all, such as 30 (default: what it costs now)")),
+  deadline: optional(period("How long the purchase counts, such as 10m or 1h"), DEADLINE),
+};
 
 sendingTask("license:buy", {
   about: "Buys a license",
   example: "--plan 1 --operator 1 --fund 25 --cap 100",
-  parameters: {
-    plan: planId(),
-    operator: operatorId("The id of the operator that will serve it"),
-    to: optional(address("Who will own it (default: you)")),
-    cap: optional(text("Your own cap a term, in whole units of the currency, rounded down to one of 255 steps")),
-    fund: optional(text("First deposit, such as 25 or 12.5")),
-    maxPrice: optional(text("The most to pay in all, such as 30 (default: what it costs now)")),
-    deadline: optional(period("How long the purchase counts, such as 10m or 1h"), DEADLINE),
-  },
+  parameters: PURCHASE_PARAMETERS,
   act: buyLicense,
 });
 

@@ -1064,6 +1064,70 @@ describe("tasks", function () {
     bad("asset:history --asset 9", /There is no token 9/);
   });
 
+  describe("payments that somebody else brings", () => {
+    const purchase = "payment:license --plan 1 --operator 1 --fund 3 --cap 20";
+    const deposit = "payment:deposit --license $childLicense --amount 2";
+    const relay = (name: string) => `payment:relay --file $folder/${name}.json ${OUTSIDER}`;
+    /** Writes a payment that was signed, with changes, to another file. */
+    const changed = (name: string, change: (payment: Record) => Record) =>
+      it(`… ${name}.json`, () => {
+        const signed = JSON.parse(readFileSync(path.join(facts.folder, "deposit.json"), "utf8")) as Record;
+        file(`${name}.json`, change(signed));
+      });
+
+    good(`${purchase} --out $folder/purchase.json ${LICENSEE}`, {
+      plan: 1,
+      owner: addressOf(3),
+      payer: addressOf(3),
+      pays: usd("3"),
+      "counts until": /^20/,
+      hash: /^0x\w{64}$/,
+    });
+    bad(`${purchase} --max-price 2 --out $folder/a.json ${LICENSEE}`, /more than the --max-price of 2\.0 TUSD/);
+    bad(`${purchase} --deadline soon --out $folder/a.json ${LICENSEE}`, /--deadline must be a length of time/);
+    bad(`payment:license --plan 9 --operator 1 --out $folder/a.json ${LICENSEE}`, /There is no plan 9/);
+    bad(`${purchase} ${LICENSEE}`, /The '--out' parameter of task 'payment:license' expects a value/);
+    good(relay("purchase"), {
+      payer: addressOf(3),
+      owner: addressOf(3),
+      plan: 1,
+      "own cap": usd("20"),
+      funded: usd("3"),
+    });
+    bad(relay("purchase"), /0x\w+'s authorization 0x\w+ was used or cancelled: sign a new one/);
+
+    good(`${deposit} --out $folder/deposit.json ${LICENSEE}`, { owner: addressOf(3), pays: usd("2") });
+    bad(`${deposit} --out $folder/nowhere/a.json ${LICENSEE}`, /nowhere.*there is no such file or folder/);
+    bad(`payment:deposit --license 99 --amount 2 --out a.json ${LICENSEE}`, /--license 99: no such license/);
+    bad(`payment:deposit --license 1 --amount 0 --out a.json ${LICENSEE}`, /--amount must be above 0/);
+    bad(`payment:deposit --license 1 --amount much --out a.json ${LICENSEE}`, /--amount must be an amount of TUSD/);
+    changed("more", ({ deposit, ...rest }) => ({ ...rest, deposit: { ...(deposit as object), amount: "3000000" } }));
+    bad(relay("more"), /The signature isn't 0x\w+'s/);
+    changed("later", ({ authorization, ...rest }) => ({
+      ...rest,
+      authorization: { ...(authorization as object), validBefore: 2 ** 40 },
+    }));
+    bad(relay("later"), /The signature isn't 0x\w+'s/);
+    good(relay("deposit"), { payer: addressOf(3), deposited: usd("2"), balance: usd("2") }, ({ license }) => {
+      expect(license).to.equal(facts.childLicense);
+    });
+    bad(relay("deposit"), /was used or cancelled: sign a new one/);
+
+    good(`payment:deposit --license 1 --amount 999 --out $folder/dear.json ${HEIR}`, { pays: usd("999") });
+    bad(relay("dear"), /0x\w+ has \d+\.\d+ TUSD \(\d+ units\) and needs 999\.0 TUSD/);
+    changed("nameless", ({ deposit }) => ({ deposit }));
+    bad(relay("nameless"), /nameless\.json is no payment/);
+    changed("aimless", ({ authorization }) => ({ authorization }));
+    bad(relay("aimless"), /aimless\.json is no payment/);
+    bad(relay("nowhere"), /nowhere\.json must be a readable JSON file/);
+
+    good(`${deposit} --deadline 10m --out $folder/slow.json ${LICENSEE}`, {});
+    good(`${purchase} --deadline 10m --out $folder/slower.json ${LICENSEE}`, {});
+    later("their deadline", 601);
+    bad(relay("slow"), /The authorization was valid until 20\d\d-.*: sign a new one \(AuthorizationExpired\)/);
+    bad(relay("slower"), /\(DeadlinePassed\)/);
+  });
+
   describe("another committee", () => {
     before(() => {
       const members = [6, 8, 9].map((account) => ({ signer: addressOf(account), payee: addressOf(account) }));

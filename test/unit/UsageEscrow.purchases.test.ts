@@ -1,7 +1,8 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, TypedDataEncoder, Wallet, type Signer } from "ethers";
+import { id, Wallet, type Signer } from "ethers";
 import hre from "hardhat";
+import { depositHash, purchaseHash } from "../../oracle/protocol/payments";
 import { FeeOnTransferCurrency__factory } from "../../typechain-types";
 import {
   addOperator,
@@ -20,27 +21,6 @@ import {
   type Market,
   type Purchase,
 } from "../support/market";
-
-const PURCHASE = {
-  Purchase: [
-    { name: "planId", type: "uint32" },
-    { name: "operatorId", type: "uint24" },
-    { name: "to", type: "address" },
-    { name: "capCode", type: "uint8" },
-    { name: "amount", type: "uint64" },
-    { name: "maxPrice", type: "uint64" },
-    { name: "deadline", type: "uint40" },
-    { name: "salt", type: "bytes32" },
-  ],
-};
-const DEPOSIT = {
-  Deposit: [
-    { name: "licenseId", type: "uint64" },
-    { name: "owner", type: "address" },
-    { name: "amount", type: "uint64" },
-    { name: "salt", type: "bytes32" },
-  ],
-};
 
 describe("UsageEscrow (payments that come with a signature)", () => {
   let market: Market;
@@ -522,12 +502,10 @@ describe("UsageEscrow (payments that come with a signature)", () => {
     it("are the EIP-712 struct hashes of what is paid for", async () => {
       const salt = id("salt");
       const purchase = purchaseOf(market, { amount: usd(5), capCode: 17, deadline: (await time.latest()) + DAY });
-      expect(await escrow.purchaseHash(purchase, salt)).to.equal(
-        TypedDataEncoder.hashStruct("Purchase", PURCHASE, { ...purchase, salt }),
-      );
+      expect(await escrow.purchaseHash(purchase, salt)).to.equal(purchaseHash(purchase, salt));
       const owner = market.licensee.address;
       expect(await escrow.depositHash(3, owner, usd(5), salt)).to.equal(
-        TypedDataEncoder.hashStruct("Deposit", DEPOSIT, { licenseId: 3, owner, amount: usd(5), salt }),
+        depositHash({ licenseId: 3n, owner, amount: usd(5) }, salt),
       );
     });
   });
