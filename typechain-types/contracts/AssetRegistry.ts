@@ -183,6 +183,7 @@ export interface AssetRegistryInterface extends Interface {
       | "supportsInterface"
       | "symbol"
       | "tokenURI"
+      | "transferCountOf"
       | "transferFrom"
       | "usableUntil"
       | "versionCountOf"
@@ -332,6 +333,10 @@ export interface AssetRegistryInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
+    functionFragment: "transferCountOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "transferFrom",
     values: [AddressLike, AddressLike, BigNumberish]
   ): string;
@@ -435,6 +440,10 @@ export interface AssetRegistryInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "symbol", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "tokenURI", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "transferCountOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "transferFrom",
     data: BytesLike
@@ -941,6 +950,12 @@ export interface AssetRegistry extends BaseContract {
 
   tokenURI: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
+  transferCountOf: TypedContractMethod<
+    [assetId: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   transferFrom: TypedContractMethod<
     [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
     [void],
@@ -1162,6 +1177,9 @@ export interface AssetRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "tokenURI"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
+  getFunction(
+    nameOrSignature: "transferCountOf"
+  ): TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "transferFrom"
   ): TypedContractMethod<

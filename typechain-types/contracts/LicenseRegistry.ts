@@ -215,6 +215,31 @@ export type PlanSharesStructOutput = [
   attestorBps: bigint;
 };
 
+export type VoucherTermsStruct = {
+  assetId: BigNumberish;
+  publisherBps: BigNumberish;
+  minimumSpend: BigNumberish;
+  cap: BigNumberish;
+  termPeriod: BigNumberish;
+  renewable: boolean;
+};
+
+export type VoucherTermsStructOutput = [
+  assetId: bigint,
+  publisherBps: bigint,
+  minimumSpend: bigint,
+  cap: bigint,
+  termPeriod: bigint,
+  renewable: boolean
+] & {
+  assetId: bigint;
+  publisherBps: bigint;
+  minimumSpend: bigint;
+  cap: bigint;
+  termPeriod: bigint;
+  renewable: boolean;
+};
+
 export interface LicenseRegistryInterface extends Interface {
   getFunction(
     nameOrSignature:
@@ -244,6 +269,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "offerHash"
       | "ownerOf"
       | "planCount"
+      | "planOfOffer"
       | "requireOnSale"
       | "safeTransferFrom(address,address,uint256)"
       | "safeTransferFrom(address,address,uint256,bytes)"
@@ -258,6 +284,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "termsOf"
       | "tokenURI"
       | "transferFrom"
+      | "voucherTermsOf"
       | "withdrawOffer"
   ): FunctionFragment;
 
@@ -370,6 +397,10 @@ export interface LicenseRegistryInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "planCount", values?: undefined): string;
   encodeFunctionData(
+    functionFragment: "planOfOffer",
+    values: [BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "requireOnSale",
     values: [BigNumberish, AddressLike]
   ): string;
@@ -421,6 +452,10 @@ export interface LicenseRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "transferFrom",
     values: [AddressLike, AddressLike, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "voucherTermsOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "withdrawOffer",
@@ -490,6 +525,10 @@ export interface LicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "planCount", data: BytesLike): Result;
   decodeFunctionResult(
+    functionFragment: "planOfOffer",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
     functionFragment: "requireOnSale",
     data: BytesLike
   ): Result;
@@ -522,6 +561,10 @@ export interface LicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "tokenURI", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "transferFrom",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "voucherTermsOf",
     data: BytesLike
   ): Result;
   decodeFunctionResult(
@@ -856,6 +899,8 @@ export interface LicenseRegistry extends BaseContract {
 
   planCount: TypedContractMethod<[], [bigint], "view">;
 
+  planOfOffer: TypedContractMethod<[offerHash: BytesLike], [bigint], "view">;
+
   requireOnSale: TypedContractMethod<
     [planId: BigNumberish, to: AddressLike],
     [void],
@@ -931,6 +976,12 @@ export interface LicenseRegistry extends BaseContract {
     [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
     [void],
     "nonpayable"
+  >;
+
+  voucherTermsOf: TypedContractMethod<
+    [planId: BigNumberish],
+    [VoucherTermsStructOutput],
+    "view"
   >;
 
   withdrawOffer: TypedContractMethod<
@@ -1060,6 +1111,9 @@ export interface LicenseRegistry extends BaseContract {
     nameOrSignature: "planCount"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "planOfOffer"
+  ): TypedContractMethod<[offerHash: BytesLike], [bigint], "view">;
+  getFunction(
     nameOrSignature: "requireOnSale"
   ): TypedContractMethod<
     [planId: BigNumberish, to: AddressLike],
@@ -1141,6 +1195,13 @@ export interface LicenseRegistry extends BaseContract {
     [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
     [void],
     "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "voucherTermsOf"
+  ): TypedContractMethod<
+    [planId: BigNumberish],
+    [VoucherTermsStructOutput],
+    "view"
   >;
   getFunction(
     nameOrSignature: "withdrawOffer"

@@ -373,6 +373,7 @@ export interface UsageEscrowInterface extends Interface {
       | "MAX_DECIMALS"
       | "MAX_ENTRIES"
       | "MAX_FEE_BPS"
+      | "MIN_DECIMALS"
       | "OPERATORS"
       | "PAUSE_PERIOD"
       | "STAKING"
@@ -502,6 +503,10 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "MAX_FEE_BPS",
     values?: undefined
   ): string;
+  encodeFunctionData(
+    functionFragment: "MIN_DECIMALS",
+    values?: undefined
+  ): string;
   encodeFunctionData(functionFragment: "OPERATORS", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "PAUSE_PERIOD",
@@ -584,7 +589,7 @@ export interface UsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "depositHash",
-    values: [BigNumberish, BigNumberish, BytesLike]
+    values: [BigNumberish, AddressLike, BigNumberish, BytesLike]
   ): string;
   encodeFunctionData(
     functionFragment: "depositWithAuthorization",
@@ -744,6 +749,10 @@ export interface UsageEscrowInterface extends Interface {
   ): Result;
   decodeFunctionResult(
     functionFragment: "MAX_FEE_BPS",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "MIN_DECIMALS",
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "OPERATORS", data: BytesLike): Result;
@@ -1691,6 +1700,8 @@ export interface UsageEscrow extends BaseContract {
 
   MAX_FEE_BPS: TypedContractMethod<[], [bigint], "view">;
 
+  MIN_DECIMALS: TypedContractMethod<[], [bigint], "view">;
+
   OPERATORS: TypedContractMethod<[], [string], "view">;
 
   PAUSE_PERIOD: TypedContractMethod<[], [bigint], "view">;
@@ -1792,7 +1803,12 @@ export interface UsageEscrow extends BaseContract {
   depositCeiling: TypedContractMethod<[], [bigint], "view">;
 
   depositHash: TypedContractMethod<
-    [licenseId: BigNumberish, amount: BigNumberish, salt: BytesLike],
+    [
+      licenseId: BigNumberish,
+      owner: AddressLike,
+      amount: BigNumberish,
+      salt: BytesLike
+    ],
     [string],
     "view"
   >;
@@ -2035,6 +2051,9 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "MAX_FEE_BPS"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "MIN_DECIMALS"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "OPERATORS"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
@@ -2151,7 +2170,12 @@ export interface UsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "depositHash"
   ): TypedContractMethod<
-    [licenseId: BigNumberish, amount: BigNumberish, salt: BytesLike],
+    [
+      licenseId: BigNumberish,
+      owner: AddressLike,
+      amount: BigNumberish,
+      salt: BytesLike
+    ],
     [string],
     "view"
   >;

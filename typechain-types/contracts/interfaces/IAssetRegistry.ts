@@ -179,6 +179,7 @@ export interface IAssetRegistryInterface extends Interface {
       | "setRoyaltyReceiver"
       | "statusOf"
       | "supportsInterface"
+      | "transferCountOf"
       | "transferFrom"
       | "usableUntil"
       | "versionCountOf"
@@ -315,6 +316,10 @@ export interface IAssetRegistryInterface extends Interface {
     values: [BytesLike]
   ): string;
   encodeFunctionData(
+    functionFragment: "transferCountOf",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
     functionFragment: "transferFrom",
     values: [AddressLike, AddressLike, BigNumberish]
   ): string;
@@ -409,6 +414,10 @@ export interface IAssetRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "statusOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "supportsInterface",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "transferCountOf",
     data: BytesLike
   ): Result;
   decodeFunctionResult(
@@ -857,6 +866,12 @@ export interface IAssetRegistry extends BaseContract {
     "view"
   >;
 
+  transferCountOf: TypedContractMethod<
+    [assetId: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   transferFrom: TypedContractMethod<
     [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
     [void],
@@ -1052,6 +1067,9 @@ export interface IAssetRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "supportsInterface"
   ): TypedContractMethod<[interfaceId: BytesLike], [boolean], "view">;
+  getFunction(
+    nameOrSignature: "transferCountOf"
+  ): TypedContractMethod<[assetId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "transferFrom"
   ): TypedContractMethod<

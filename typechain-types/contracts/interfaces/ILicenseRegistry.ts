@@ -215,6 +215,31 @@ export type PlanSharesStructOutput = [
   attestorBps: bigint;
 };
 
+export type VoucherTermsStruct = {
+  assetId: BigNumberish;
+  publisherBps: BigNumberish;
+  minimumSpend: BigNumberish;
+  cap: BigNumberish;
+  termPeriod: BigNumberish;
+  renewable: boolean;
+};
+
+export type VoucherTermsStructOutput = [
+  assetId: bigint,
+  publisherBps: bigint,
+  minimumSpend: bigint,
+  cap: bigint,
+  termPeriod: bigint,
+  renewable: boolean
+] & {
+  assetId: bigint;
+  publisherBps: bigint;
+  minimumSpend: bigint;
+  cap: bigint;
+  termPeriod: bigint;
+  renewable: boolean;
+};
+
 export interface ILicenseRegistryInterface extends Interface {
   getFunction(
     nameOrSignature:
@@ -237,6 +262,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "offerHash"
       | "ownerOf"
       | "planCount"
+      | "planOfOffer"
       | "requireOnSale"
       | "safeTransferFrom(address,address,uint256)"
       | "safeTransferFrom(address,address,uint256,bytes)"
@@ -248,6 +274,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "supportsInterface"
       | "termsOf"
       | "transferFrom"
+      | "voucherTermsOf"
       | "withdrawOffer"
   ): FunctionFragment;
 
@@ -336,6 +363,10 @@ export interface ILicenseRegistryInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "planCount", values?: undefined): string;
   encodeFunctionData(
+    functionFragment: "planOfOffer",
+    values: [BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "requireOnSale",
     values: [BigNumberish, AddressLike]
   ): string;
@@ -378,6 +409,10 @@ export interface ILicenseRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "transferFrom",
     values: [AddressLike, AddressLike, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "voucherTermsOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "withdrawOffer",
@@ -425,6 +460,10 @@ export interface ILicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "planCount", data: BytesLike): Result;
   decodeFunctionResult(
+    functionFragment: "planOfOffer",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
     functionFragment: "requireOnSale",
     data: BytesLike
   ): Result;
@@ -451,6 +490,10 @@ export interface ILicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "termsOf", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "transferFrom",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "voucherTermsOf",
     data: BytesLike
   ): Result;
   decodeFunctionResult(
@@ -735,6 +778,8 @@ export interface ILicenseRegistry extends BaseContract {
 
   planCount: TypedContractMethod<[], [bigint], "view">;
 
+  planOfOffer: TypedContractMethod<[offerHash: BytesLike], [bigint], "view">;
+
   requireOnSale: TypedContractMethod<
     [planId: BigNumberish, to: AddressLike],
     [void],
@@ -800,6 +845,12 @@ export interface ILicenseRegistry extends BaseContract {
     [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
     [void],
     "nonpayable"
+  >;
+
+  voucherTermsOf: TypedContractMethod<
+    [planId: BigNumberish],
+    [VoucherTermsStructOutput],
+    "view"
   >;
 
   withdrawOffer: TypedContractMethod<
@@ -894,6 +945,9 @@ export interface ILicenseRegistry extends BaseContract {
     nameOrSignature: "planCount"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "planOfOffer"
+  ): TypedContractMethod<[offerHash: BytesLike], [bigint], "view">;
+  getFunction(
     nameOrSignature: "requireOnSale"
   ): TypedContractMethod<
     [planId: BigNumberish, to: AddressLike],
@@ -966,6 +1020,13 @@ export interface ILicenseRegistry extends BaseContract {
     [from: AddressLike, to: AddressLike, tokenId: BigNumberish],
     [void],
     "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "voucherTermsOf"
+  ): TypedContractMethod<
+    [planId: BigNumberish],
+    [VoucherTermsStructOutput],
+    "view"
   >;
   getFunction(
     nameOrSignature: "withdrawOffer"

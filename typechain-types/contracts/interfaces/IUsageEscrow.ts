@@ -515,7 +515,7 @@ export interface IUsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "depositHash",
-    values: [BigNumberish, BigNumberish, BytesLike]
+    values: [BigNumberish, AddressLike, BigNumberish, BytesLike]
   ): string;
   encodeFunctionData(
     functionFragment: "depositWithAuthorization",
@@ -1650,7 +1650,12 @@ export interface IUsageEscrow extends BaseContract {
   depositCeiling: TypedContractMethod<[], [bigint], "view">;
 
   depositHash: TypedContractMethod<
-    [licenseId: BigNumberish, amount: BigNumberish, salt: BytesLike],
+    [
+      licenseId: BigNumberish,
+      owner: AddressLike,
+      amount: BigNumberish,
+      salt: BytesLike
+    ],
     [string],
     "view"
   >;
@@ -1970,7 +1975,12 @@ export interface IUsageEscrow extends BaseContract {
   getFunction(
     nameOrSignature: "depositHash"
   ): TypedContractMethod<
-    [licenseId: BigNumberish, amount: BigNumberish, salt: BytesLike],
+    [
+      licenseId: BigNumberish,
+      owner: AddressLike,
+      amount: BigNumberish,
+      salt: BytesLike
+    ],
     [string],
     "view"
   >;

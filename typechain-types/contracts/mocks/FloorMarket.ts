@@ -26,16 +26,20 @@ import type {
 export interface FloorMarketInterface extends Interface {
   getFunction(
     nameOrSignature:
+      | "addKeys"
       | "addStake"
       | "approve"
       | "balanceOf"
       | "buy"
+      | "claim"
       | "delegate"
       | "deposit"
       | "distribute"
+      | "fill"
       | "getApproved"
       | "isApprovedForAll"
       | "name"
+      | "open"
       | "ownerOf"
       | "release"
       | "safeTransferFrom(address,address,uint256)"
@@ -55,6 +59,10 @@ export interface FloorMarketInterface extends Interface {
   ): EventFragment;
 
   encodeFunctionData(
+    functionFragment: "addKeys",
+    values: [BigNumberish, BigNumberish, AddressLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "addStake",
     values: [BigNumberish]
   ): string;
@@ -67,6 +75,7 @@ export interface FloorMarketInterface extends Interface {
     values: [AddressLike]
   ): string;
   encodeFunctionData(functionFragment: "buy", values: [BigNumberish]): string;
+  encodeFunctionData(functionFragment: "claim", values: [BytesLike]): string;
   encodeFunctionData(
     functionFragment: "delegate",
     values: [BigNumberish]
@@ -77,7 +86,11 @@ export interface FloorMarketInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "distribute",
-    values: [AddressLike, AddressLike, AddressLike]
+    values: [BigNumberish, BigNumberish, AddressLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "fill",
+    values: [BigNumberish, BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "getApproved",
@@ -88,6 +101,10 @@ export interface FloorMarketInterface extends Interface {
     values: [AddressLike, AddressLike]
   ): string;
   encodeFunctionData(functionFragment: "name", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "open",
+    values: [BigNumberish, BigNumberish, BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "ownerOf",
     values: [BigNumberish]
@@ -134,13 +151,16 @@ export interface FloorMarketInterface extends Interface {
     values: [BigNumberish]
   ): string;
 
+  decodeFunctionResult(functionFragment: "addKeys", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "addStake", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buy", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "claim", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "delegate", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "deposit", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "distribute", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "fill", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "getApproved",
     data: BytesLike
@@ -150,6 +170,7 @@ export interface FloorMarketInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "name", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "open", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "release", data: BytesLike): Result;
   decodeFunctionResult(
@@ -280,6 +301,12 @@ export interface FloorMarket extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  addKeys: TypedContractMethod<
+    [first: BigNumberish, last: BigNumberish, key: AddressLike],
+    [void],
+    "nonpayable"
+  >;
+
   addStake: TypedContractMethod<[amount: BigNumberish], [void], "nonpayable">;
 
   approve: TypedContractMethod<
@@ -292,6 +319,8 @@ export interface FloorMarket extends BaseContract {
 
   buy: TypedContractMethod<[terms: BigNumberish], [void], "nonpayable">;
 
+  claim: TypedContractMethod<[vouchers: BytesLike], [void], "nonpayable">;
+
   delegate: TypedContractMethod<[amount: BigNumberish], [void], "nonpayable">;
 
   deposit: TypedContractMethod<
@@ -301,7 +330,13 @@ export interface FloorMarket extends BaseContract {
   >;
 
   distribute: TypedContractMethod<
-    [asset: AddressLike, parent: AddressLike, owner: AddressLike],
+    [assetId: BigNumberish, parentId: BigNumberish, owner: AddressLike],
+    [void],
+    "nonpayable"
+  >;
+
+  fill: TypedContractMethod<
+    [assetId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
   >;
@@ -315,6 +350,12 @@ export interface FloorMarket extends BaseContract {
   >;
 
   name: TypedContractMethod<[], [string], "view">;
+
+  open: TypedContractMethod<
+    [count: BigNumberish, terms: BigNumberish, amount: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
 
   ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
@@ -387,6 +428,13 @@ export interface FloorMarket extends BaseContract {
   ): T;
 
   getFunction(
+    nameOrSignature: "addKeys"
+  ): TypedContractMethod<
+    [first: BigNumberish, last: BigNumberish, key: AddressLike],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "addStake"
   ): TypedContractMethod<[amount: BigNumberish], [void], "nonpayable">;
   getFunction(
@@ -403,6 +451,9 @@ export interface FloorMarket extends BaseContract {
     nameOrSignature: "buy"
   ): TypedContractMethod<[terms: BigNumberish], [void], "nonpayable">;
   getFunction(
+    nameOrSignature: "claim"
+  ): TypedContractMethod<[vouchers: BytesLike], [void], "nonpayable">;
+  getFunction(
     nameOrSignature: "delegate"
   ): TypedContractMethod<[amount: BigNumberish], [void], "nonpayable">;
   getFunction(
@@ -415,7 +466,14 @@ export interface FloorMarket extends BaseContract {
   getFunction(
     nameOrSignature: "distribute"
   ): TypedContractMethod<
-    [asset: AddressLike, parent: AddressLike, owner: AddressLike],
+    [assetId: BigNumberish, parentId: BigNumberish, owner: AddressLike],
+    [void],
+    "nonpayable"
+  >;
+  getFunction(
+    nameOrSignature: "fill"
+  ): TypedContractMethod<
+    [assetId: BigNumberish, amount: BigNumberish],
     [void],
     "nonpayable"
   >;
@@ -432,6 +490,13 @@ export interface FloorMarket extends BaseContract {
   getFunction(
     nameOrSignature: "name"
   ): TypedContractMethod<[], [string], "view">;
+  getFunction(
+    nameOrSignature: "open"
+  ): TypedContractMethod<
+    [count: BigNumberish, terms: BigNumberish, amount: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "ownerOf"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;

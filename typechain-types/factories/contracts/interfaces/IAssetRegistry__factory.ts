@@ -1344,6 +1344,25 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+    ],
+    name: "transferCountOf",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "from",
         type: "address",

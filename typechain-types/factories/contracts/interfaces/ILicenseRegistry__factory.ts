@@ -1715,6 +1715,25 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "bytes32",
+        name: "offerHash",
+        type: "bytes32",
+      },
+    ],
+    name: "planOfOffer",
+    outputs: [
+      {
+        internalType: "PlanId",
+        name: "",
+        type: "uint32",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "PlanId",
         name: "planId",
         type: "uint32",
@@ -2121,6 +2140,57 @@ const _abi = [
     name: "transferFrom",
     outputs: [],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    name: "voucherTermsOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "AssetId",
+            name: "assetId",
+            type: "uint32",
+          },
+          {
+            internalType: "uint16",
+            name: "publisherBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint56",
+            name: "minimumSpend",
+            type: "uint56",
+          },
+          {
+            internalType: "uint56",
+            name: "cap",
+            type: "uint56",
+          },
+          {
+            internalType: "uint32",
+            name: "termPeriod",
+            type: "uint32",
+          },
+          {
+            internalType: "bool",
+            name: "renewable",
+            type: "bool",
+          },
+        ],
+        internalType: "struct VoucherTerms",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
     type: "function",
   },
   {

@@ -200,6 +200,11 @@ const _abi = [
       },
       {
         internalType: "uint8",
+        name: "least",
+        type: "uint8",
+      },
+      {
+        internalType: "uint8",
         name: "most",
         type: "uint8",
       },
@@ -495,6 +500,27 @@ const _abi = [
       },
     ],
     name: "PauseTooSoon",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "buyer",
+        type: "address",
+      },
+      {
+        internalType: "address",
+        name: "payer",
+        type: "address",
+      },
+    ],
+    name: "PayerNotBuyer",
     type: "error",
   },
   {
@@ -2842,6 +2868,11 @@ const _abi = [
         internalType: "LicenseId",
         name: "licenseId",
         type: "uint64",
+      },
+      {
+        internalType: "address",
+        name: "owner",
+        type: "address",
       },
       {
         internalType: "uint64",
