@@ -1,5 +1,6 @@
 import type { Clock } from "./chain/ethersChain";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
+import type { Limits, Quota } from "./gateway/limits";
 import type { UpstreamConfig } from "./gateway/models";
 import { ConfigError, Section, type Environment, type Range } from "./configSection";
 
@@ -29,6 +30,7 @@ export interface GatewaySection {
   receiveTimeoutMs: number;
   chainTimeoutMs: number;
   healthIntervalMs: number;
+  limits: Limits;
 }
 
 export interface SettlerSection {
@@ -107,6 +109,28 @@ function gatewayOf(section: Section): GatewaySection {
     receiveTimeoutMs: section.seconds("receiveTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.receiveTimeoutMs),
     chainTimeoutMs: section.seconds("chainTimeoutSeconds", [1, 60], GATEWAY_DEFAULTS.chainTimeoutMs),
     healthIntervalMs: section.seconds("healthIntervalSeconds", AN_HOUR, GATEWAY_DEFAULTS.healthIntervalMs),
+    limits: section.optional("limits", limitsOf) ?? GATEWAY_DEFAULTS.limits,
+  };
+}
+
+const MANY: Range = [1, 1_000_000];
+const MEBIBYTE = 2 ** 20;
+
+function limitsOf(section: Section): Limits {
+  const { perGrant, perLicense, concurrent, bodyBytes, connections } = GATEWAY_DEFAULTS.limits;
+  return {
+    perGrant: section.optional("perGrant", (quota) => quotaOf(quota, perGrant)) ?? perGrant,
+    perLicense: section.optional("perLicense", (quota) => quotaOf(quota, perLicense)) ?? perLicense,
+    concurrent: section.count("concurrent", MANY, concurrent),
+    bodyBytes: section.count("bodyMebibytes", [4, 65_536], bodyBytes / MEBIBYTE) * MEBIBYTE,
+    connections: section.count("connections", MANY, connections),
+  };
+}
+
+function quotaOf(section: Section, fallback: Quota): Quota {
+  return {
+    requestsPerMinute: section.count("requestsPerMinute", MANY, fallback.requestsPerMinute),
+    concurrent: section.count("concurrent", MANY, fallback.concurrent),
   };
 }
 

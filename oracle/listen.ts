@@ -2,11 +2,15 @@ import type { FastifyInstance } from "fastify";
 import type { AddressInfo } from "node:net";
 import { Problem, reasonOf } from "./problem";
 
+/** Headers are small, and a connection without a whole one keeps others out. */
+const HEADERS_MS = 15_000;
+
 /** Server options by which a client has only so long to send a request. */
 export function receivingWithin(ms: number) {
+  const headersTimeout = Math.min(ms, HEADERS_MS);
   return {
     requestTimeout: ms,
-    http: { requestTimeout: ms, headersTimeout: ms, connectionsCheckingInterval: ms / 4 },
+    http: { requestTimeout: ms, headersTimeout, connectionsCheckingInterval: headersTimeout / 4 },
   };
 }
 

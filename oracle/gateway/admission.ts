@@ -46,6 +46,7 @@ const PLANS_NEVER_CHANGE = Infinity;
 /** How much later than its time a request's receipt may come: the model's connection, and a busy machine, take some. */
 const LATE_SECONDS = 30;
 const VERIFIED_CAPACITY = 10_000;
+const MOST_STRANGERS = 64;
 /** Stake is added, and batches are released, by somebody's hand. */
 const STAKE_RETRY_SECONDS = 60;
 
@@ -61,6 +62,8 @@ export class Admission {
   private readonly lastSettled: Cached<string, bigint>;
   /** Callers by API key, good as long as their license's state is the one that they were checked against. */
   private readonly verified = new Map<string, Caller>();
+  /** Grants that are looked at for the first time, by API key: once, however many requests come under one. */
+  private readonly strangers = new Map<string, Promise<Caller>>();
 
   /**
    * @param signer the address whose key signs receipts
@@ -124,7 +127,7 @@ export class Admission {
     if (token === undefined)
       throw unauthorized("missing_api_key", "send your grant: 'Authorization: Bearer <API key>'");
     const signed = decodeToken(token);
-    const caller = await this.verify(token, signed);
+    const caller = this.verified.has(token) ? await this.verify(token, signed) : await this.meet(token, signed);
     this.requireInForce(caller, now);
     return caller;
   }
@@ -199,6 +202,20 @@ export class Admission {
     const isValid = await this.chain.isSigningKey(operatorId, address, this.latestEnd(await this.chain.now()));
     if (!isValid) this.log.error("signing key isn't valid, serving nobody", { address, operatorId });
     return isValid;
+  }
+
+  /** The chain is asked about strangers, and some of them make their grants up: only so many at once. */
+  private meet(token: string, signed: SignedGrant): Promise<Caller> {
+    const meeting = this.strangers.get(token);
+    if (meeting !== undefined) return meeting;
+    if (this.strangers.size >= MOST_STRANGERS) {
+      throw new ApiError(503, "gateway_full", "too many new grants come at once: try again in a moment", {
+        retryAfterSeconds: 1,
+      });
+    }
+    const verified = this.verify(token, signed).finally(() => this.strangers.delete(token));
+    this.strangers.set(token, verified);
+    return verified;
   }
 
   private async verify(token: string, signed: SignedGrant): Promise<Caller> {

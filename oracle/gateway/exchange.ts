@@ -18,7 +18,7 @@ import {
   type TokenCounts,
 } from "./openai";
 import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
-import { StreamRelay } from "./relay";
+import { StreamRelay, taken } from "./relay";
 import type { Replica, Replicas } from "./replicas";
 import type { SignedDigest, Store } from "../store/store";
 import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
@@ -34,6 +34,8 @@ export interface ExchangeDeps {
   log: Log;
   /** Longest time from a request to the end of its answer. */
   requestTimeoutMs: number;
+  /** How long a client may take for the end of its answer, which is written and paid already. */
+  takeTimeoutMs: number;
 }
 
 /** Names the receipt of an answer: `GET /v1/receipts/<this>` gives it. */
@@ -82,6 +84,8 @@ export class Exchange {
   private attemptedAt = this.startedAt;
   /** How many servers the request may have reached: after the first, it must have a receipt. */
   private sent = 0;
+  /** When its answer was over, and only its counts were missing. */
+  private endedAt: number | null = null;
   private isClosed = false;
 
   constructor(
@@ -212,6 +216,7 @@ export class Exchange {
     const delivered = { ...reportedUsage(json), generated, ttftMs };
     await this.close(await this.meteredEnding(delivered, saltedHash(this.salt, bytes)));
     this.reply.header("content-type", contentType(answer)).send(bytes);
+    void taken(this.reply.raw, this.deps.takeTimeoutMs);
   }
 
   private async passStream(answer: Dispatcher.ResponseData): Promise<void> {
@@ -233,7 +238,7 @@ export class Exchange {
       if (!relay.hasBegun) throw cause;
       await this.fail(cause);
     } finally {
-      await relay.finish();
+      await relay.finish(this.deps.takeTimeoutMs);
     }
   }
 
@@ -312,7 +317,7 @@ export class Exchange {
     this.isClosed = true;
     const { admission, store, now, sign } = this.deps;
     const { reservation, plan } = this.admitted;
-    const durationMs = this.msSinceStart();
+    const durationMs = this.msSinceStart(this.endedAt ?? performance.now());
     const cost = costOf(usage, plan.rates);
     try {
       const outcome = { ...usage, flags, responseHash, ttftMs, durationMs, finishedAt: await now() };
@@ -328,7 +333,8 @@ export class Exchange {
   }
 
   private async meteredEnding(delivered: Delivered, responseHash: string, flags = 0): Promise<Ending> {
-    const computeMs = delivered.computeMs ?? msBetween(this.attemptedAt, performance.now());
+    this.endedAt = performance.now();
+    const computeMs = delivered.computeMs ?? msBetween(this.attemptedAt, this.endedAt);
     const tokens = delivered.tokens ?? (await this.estimate(delivered));
     return {
       usage: this.usage(tokens, computeMs),
@@ -339,6 +345,7 @@ export class Exchange {
   }
 
   private async brokenEnding(relay: StreamRelay): Promise<Ending> {
+    this.endedAt = performance.now();
     const { tokens, generated, ttftMs } = this.deliveredBy(relay);
     const outputTokens = BigInt(tokens?.completion ?? (await this.countGenerated(generated)));
     return {

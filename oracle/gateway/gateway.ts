@@ -1,4 +1,6 @@
 import { computeAddress, ZeroHash } from "ethers";
+import { STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { Admission, type AdmissionConfig, type Caller } from "./admission";
 import type { Chain } from "../chain/chain";
@@ -9,6 +11,7 @@ import { Problem } from "../problem";
 import { receiptDigest, signDigest, signedReceiptToJson } from "../protocol/messages";
 import { zeroUsage } from "../protocol/meters";
 import { ApiError, parseRequest, type RequestKind, type ModelRequest, type RequestLimits } from "./openai";
+import { Doorkeeper, type Limits } from "./limits";
 import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { steadyClock } from "../chain/steadyClock";
 import type { Store } from "../store/store";
@@ -24,6 +27,9 @@ export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
   /** Tokens that a model's chat template may add to a prompt. */
   templateTokens: number;
   maxBodyBytes: number;
+  /** How long a client may take for the end of its answer. */
+  takeTimeoutMs: number;
+  limits: Limits;
   /** How often upstreams are asked whether they are well. */
   healthIntervalMs: number;
   /** How long a client may take to send a request. */
@@ -43,11 +49,23 @@ export const GATEWAY_DEFAULTS = {
   requestTimeoutMs: 300_000,
   maxBodyBytes: 4 * 1024 * 1024,
   receiveTimeoutMs: 60_000,
+  takeTimeoutMs: 30_000,
   healthIntervalMs: 10_000,
+  limits: {
+    perGrant: { requestsPerMinute: 3_000, concurrent: 128 },
+    perLicense: { requestsPerMinute: 12_000, concurrent: 512 },
+    concurrent: 2_048,
+    bodyBytes: 256 * 1024 * 1024,
+    connections: 8_192,
+  },
 } satisfies Partial<GatewayConfig>;
 
 /** How long clients may take, after the last request has ended, for what is on its way to them. */
 const CLOSE_TIMEOUT_MS = 10_000;
+/** A grant with a smart account's signature has less than a fifth of it. */
+const MOST_HEADER_BYTES = 16_384;
+/** A connection on which nothing moves is closed so long after the longest request. */
+const IDLE_MS = 60_000;
 
 export interface GatewayDeps {
   chain: Chain;
@@ -92,8 +110,18 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   );
   const admission = new Admission(config, chain, store, address, log, onTermOver);
   const running = new Set<Promise<void>>();
-  const { requestTimeoutMs } = config;
-  const exchangeDeps = { admission, store, upstream, replicas, now, sign: signer, log, requestTimeoutMs };
+  const { requestTimeoutMs, takeTimeoutMs } = config;
+  const exchangeDeps = {
+    admission,
+    store,
+    upstream,
+    replicas,
+    now,
+    sign: signer,
+    log,
+    requestTimeoutMs,
+    takeTimeoutMs,
+  };
   const server = createServer(config, exchangeDeps, running);
   const url = await listen(server, config);
   replicas.watch((replica) => upstream.isWell(replica), config.healthIntervalMs);
@@ -176,13 +204,19 @@ async function recoverOpenRequests(store: Store, sign: Signer, finishedAt: numbe
 }
 
 function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Promise<void>>): FastifyInstance {
+  const receiving = receivingWithin(config.receiveTimeoutMs);
+  const doorkeeper = new Doorkeeper(config.limits);
   const explain = (error: FastifyError | ApiError, request: FastifyRequest, reply: FastifyReply) =>
     answerError(toApiError(error, request, deps.log), reply);
   const server = fastify({
     bodyLimit: config.maxBodyBytes,
     frameworkErrors: explain,
-    ...receivingWithin(config.receiveTimeoutMs),
+    clientErrorHandler: answerNonsense,
+    connectionTimeout: config.requestTimeoutMs + IDLE_MS,
+    ...receiving,
+    http: { ...receiving.http, maxHeaderSize: MOST_HEADER_BYTES },
   });
+  server.server.maxConnections = config.limits.connections;
   server.removeAllContentTypeParsers();
   server.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
   server.setErrorHandler(explain);
@@ -195,16 +229,25 @@ function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Pr
     running.add(run);
     return run.finally(() => running.delete(run)).then(() => reply);
   };
-  const refuseStrangers = async (request: FastifyRequest) => void (await callerOf(deps, request));
-  server.post("/v1/chat/completions", { onRequest: refuseStrangers }, serve("chat"));
-  server.post("/v1/completions", { onRequest: refuseStrangers }, serve("text"));
-  server.post("/v1/embeddings", { onRequest: refuseStrangers }, serve("embeddings"));
+  /** Before a body is read. What is held of it, and for its caller, is free again when the answer is out or given up. */
+  const admit = async (request: FastifyRequest, reply: FastifyReply) => {
+    reply.raw.once("close", doorkeeper.admit(await callerOf(deps, request)));
+    if (request.method !== "POST") return;
+    // A body without a length may become as long as any. One that is too long is refused before it is read.
+    const length = Number(request.headers["content-length"] ?? config.maxBodyBytes);
+    if (length <= config.maxBodyBytes) reply.raw.once("close", doorkeeper.hold(length));
+  };
+  server.post("/v1/chat/completions", { onRequest: admit }, serve("chat"));
+  server.post("/v1/completions", { onRequest: admit }, serve("text"));
+  server.post("/v1/embeddings", { onRequest: admit }, serve("embeddings"));
   server.get("/v1/models", () => ({ object: "list", data: config.models.map(modelCard) }));
   // Names of models may have slashes in them.
   server.get<{ Params: { "*": string } }>("/v1/models/*", ({ params }) =>
     modelCard(modelNamed(config.models, params["*"])),
   );
-  server.get<{ Params: { requestId: string } }>("/v1/receipts/:requestId", (request) => ownReceipt(deps, request));
+  server.get<{ Params: { requestId: string } }>("/v1/receipts/:requestId", { onRequest: admit }, (request) =>
+    ownReceipt(deps, request),
+  );
   server.get("/healthz", () => ({ status: "ok", running: running.size, models: config.models.map(healthOf(deps)) }));
   return server;
 }
@@ -285,6 +328,36 @@ function toApiError(error: FastifyError | ApiError, request: FastifyRequest, log
   if (status < 500) return new ApiError(status, (error.code ?? "invalid_request").toLowerCase(), error.message);
   log.error("request broke", { method: request.method, url: request.url, error });
   return new ApiError(500, "internal_error", "the gateway failed; this request costs nothing", { cause: error });
+}
+
+/** Answers what never became a request: too many headers, too slow a client, or no HTTP at all. */
+function answerNonsense(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === "ECONNRESET" || socket.destroyed) return;
+  const { status, code, message } = nonsenseOf(error.code);
+  const body = new ApiError(status, code, message).toBytes();
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+    "content-type: application/json",
+    `content-length: ${body.length}`,
+    "connection: close",
+  ];
+  if (socket.writable) socket.write(Buffer.concat([Buffer.from(`${head.join("\r\n")}\r\n\r\n`), body]));
+  socket.destroy(error);
+}
+
+function nonsenseOf(code: string | undefined): { status: number; code: string; message: string } {
+  switch (code) {
+    case "ERR_HTTP_REQUEST_TIMEOUT":
+      return { status: 408, code: "request_timeout", message: "the request took too long to come: send it at once" };
+    case "HPE_HEADER_OVERFLOW":
+      return {
+        status: 431,
+        code: "headers_too_large",
+        message: `headers may have ${MOST_HEADER_BYTES} bytes: send fewer`,
+      };
+    default:
+      return { status: 400, code: "invalid_http", message: "this isn't a request in HTTP/1.1: use an OpenAI client" };
+  }
 }
 
 function answerError(error: ApiError, reply: FastifyReply): void {

@@ -16,8 +16,6 @@ import {
 import { EventSplitter } from "./upstream";
 
 const DONE = "[DONE]";
-/** How long a client may take for the end of its answer, which is written and paid already. */
-const FLUSH_TIMEOUT_MS = 30_000;
 
 /** Passes a streamed answer on, event by event and byte for byte, and notes what the client was given. */
 export class StreamRelay {
@@ -96,13 +94,12 @@ export class StreamRelay {
 
   /**
    * Sends what was kept back, if the answer had begun, and returns when the client has everything, is gone, or has been
-   * waited for long enough.
+   * waited for `mostMs`.
    */
-  async finish(): Promise<void> {
+  async finish(mostMs: number): Promise<void> {
     if (!this.hasBegun) return;
     this.client.end(this.end);
-    const signal = AbortSignal.timeout(FLUSH_TIMEOUT_MS);
-    await finished(this.client, { signal }).catch(() => this.client.destroy());
+    await taken(this.client, mostMs);
   }
 
   /** Meters an event, and says whether the client gets it. Throws if it says that the upstream failed. */
@@ -128,6 +125,12 @@ export class StreamRelay {
     this.hasher.update(bytes);
     if (!this.client.write(bytes)) await drained(this.client, signal);
   }
+}
+
+/** Until the client has taken the end of its answer, or is cut off since it takes longer than `mostMs`. */
+export async function taken(client: ServerResponse, mostMs: number): Promise<void> {
+  const signal = AbortSignal.timeout(mostMs);
+  await finished(client, { signal }).catch(() => client.destroy());
 }
 
 function parsed(data: string): unknown {

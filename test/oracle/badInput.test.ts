@@ -163,6 +163,22 @@ describe("bad input", () => {
         gateway(several({ url: "http://a", keyVariable: "NONE" })),
         /upstreams\[0\].keyVariable names the environment variable NONE, which isn't set/,
       ],
+      ["limits that are a number", gateway({ limits: 5 }), /gateway.limits must be an object; it is 5/],
+      [
+        "no requests at all",
+        gateway({ limits: { perGrant: { requestsPerMinute: 0 } } }),
+        /perGrant.requestsPerMinute must be/,
+      ],
+      [
+        "a misspelt limit",
+        gateway({ limits: { perLicence: {} } }),
+        /limits.perLicence is no setting; there are .*perLicense/,
+      ],
+      [
+        "less room than a request needs",
+        gateway({ limits: { bodyMebibytes: 3 } }),
+        /bodyMebibytes must be .* from 4 to 65536/,
+      ],
       [
         "health asked for all the time",
         gateway({ healthIntervalSeconds: 0 }),

@@ -2,6 +2,7 @@ import { expect } from "chai";
 import { id } from "ethers";
 import { parseConfig } from "../../oracle/config";
 import { ConfigError } from "../../oracle/configSection";
+import { GATEWAY_DEFAULTS } from "../../oracle/gateway/gateway";
 import { encodeBearer } from "../../oracle/protocol/messages";
 import { grantWith } from "../support/fakeMessages";
 
@@ -81,6 +82,17 @@ describe("parseConfig", () => {
       { url: "http://a:8000", model: "org/m", gpus: 8, apiKey: ENVIRONMENT.BAD },
       { url: "http://b:8000", model: undefined, gpus: undefined, apiKey: undefined },
     ]);
+  });
+
+  it("reads the limits, each of which may be left out", () => {
+    const limits = { perGrant: { requestsPerMinute: 60 }, concurrent: 10, bodyMebibytes: 8 };
+    expect(parse({ gateway: { ...gateway(), limits } }).gateway?.limits).to.deep.equal({
+      ...GATEWAY_DEFAULTS.limits,
+      perGrant: { requestsPerMinute: 60, concurrent: GATEWAY_DEFAULTS.limits.perGrant.concurrent },
+      concurrent: 10,
+      bodyBytes: 8 * 2 ** 20,
+    });
+    expect(parse({ gateway: gateway() }).gateway?.limits).to.deep.equal(GATEWAY_DEFAULTS.limits);
   });
 
   const bad: [string, () => unknown, string][] = [

@@ -168,9 +168,9 @@ export class GatewayBench {
   }
 }
 
-/** Waits until something holds, for at most two seconds. */
-export async function until(holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 200 && !holds(); i++) await wait(10);
+/** Waits until something holds, for at most five seconds or so. */
+export async function until(holds: () => boolean, mostMs = 5_000): Promise<void> {
+  for (let i = 0; i < mostMs / 10 && !holds(); i++) await wait(10);
   expect(holds(), String(holds)).to.equal(true);
 }
 
