@@ -115,9 +115,8 @@ async function measurePurchase(bench: Bench): Promise<void> {
   await floor.deposit(1, usd(50));
   await record(bench, "license.buy", escrow.buy(purchaseOf(market, { capCode: 17 })), floor.buy(TERMS));
   await record(bench, "escrow.deposit", escrow.deposit(2, usd(50)), floor.deposit(2, usd(50)));
-  await record(bench, "license.buy.funded", buyOne(), floor.open(1, TERMS, usd(50)));
 
-  const others = Math.max(...bench.sizes) - 3;
+  const others = Math.max(...bench.sizes) - 2;
   await forEach(others, buyOne);
   await inParts(others, (first, last) => floor.open(last - first + 1, TERMS, usd(50)));
 }
