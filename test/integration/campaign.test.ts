@@ -56,6 +56,7 @@ describe("the invariant campaign", () => {
       it(`invariant ${number}, and quotes its number`, () => {
         expect(readme).to.match(new RegExp(`^${number}\\. \\*\\*\\w.*\\.\\*\\*`, "m"));
         expect(quoted).to.include(number);
+        expect(sources.get("Bites.t.sol")).to.include(`function test_Invariant${number}IsChecked()`);
       });
     }
 

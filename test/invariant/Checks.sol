@@ -41,7 +41,10 @@ abstract contract Checks is Ledger {
     /// @dev Whether everything is as it should be that may still change.
     function _requireAll() internal view virtual {
         _requireSums();
-        for (uint256 i = 1; i <= OPERATORS; ++i) _requirePool(i);
+        for (uint256 i = 1; i <= OPERATORS; ++i) {
+            _requirePool(i);
+            for (uint256 plan = 1; plan <= plans.length; ++plan) _requireLane(i, plan, 1);
+        }
         require(escrow.feeBps() <= Bps.MAX_FEE, "11: the fee is above its bound");
         for (uint256 i; i < live.length; ++i) _requireAccount(live[i]);
         for (uint256 i; i < live.length; ++i) _requireLicense(live[i]);

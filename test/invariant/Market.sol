@@ -4,6 +4,7 @@ pragma solidity 0.8.30;
 import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
 import {IAccessManager} from "@openzeppelin/contracts/access/manager/IAccessManager.sol";
 import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {AssetKind, DerivativePolicy, IAssetRegistry, Relation} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {IAttestor} from "../../contracts/interfaces/IAttestor.sol";
@@ -17,6 +18,16 @@ import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.
 import {HostileCurrency, Reenterer} from "./Hostile.sol";
 import {Model, Usage} from "./Model.sol";
 import {VM} from "./Vm.sol";
+
+/// @dev What of a market may be looked at from without.
+struct Parts {
+    IERC20 currency;
+    IAssetRegistry assets;
+    ILicenseRegistry licenses;
+    IPerformanceStaking staking;
+    IUsageEscrow escrow;
+    ICommitteeAttestor committee;
+}
 
 /// @title A whole market, wired as `deploy/modules/Licet.ts` wires one
 /// @dev A dataset, a base model trained on it, the market's model that came from both, in two versions, and an adapter of that.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.30;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {OperatorStatus} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {Attestors} from "./Attestors.sol";
@@ -16,6 +17,7 @@ import {Governors} from "./Governors.sol";
 import {Count} from "./Ledger.sol";
 import {Licensees} from "./Licensees.sol";
 import {License, Model} from "./Model.sol";
+import {Parts} from "./Market.sol";
 import {Operators} from "./Operators.sol";
 import {Payees} from "./Payees.sol";
 import {Publishers} from "./Publishers.sol";
@@ -54,6 +56,10 @@ contract Campaign is Sybils {
         for (uint256 i = 1; i <= OPERATORS; ++i) _see(Machine.SigningKey, _keyId(i, 0), Verb.AddKey);
         for (uint256 i; i < 8; ++i) _buy(1 + (i % plans.length), 1 + (i % 2), i % 3, 20 * USD);
         _listFunctions();
+    }
+
+    function parts() external view returns (Parts memory) {
+        return Parts(IERC20(address(currency)), assets, licenses, staking, escrow, committee);
     }
 
     /// @dev Everything, as often as time allows; in between, what every call may have changed.

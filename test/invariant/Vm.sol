@@ -14,6 +14,9 @@ interface Vm {
 
     function envOr(string calldata name, bytes calldata fallback_) external view returns (bytes memory);
 
+    /// @dev Has a contract answer a call with something else.
+    function mockCall(address contract_, bytes calldata call, bytes calldata answer) external;
+
     /// @dev What a path leads to, encoded; of several strings, an array.
     function parseJson(string calldata json, string calldata path) external pure returns (bytes memory);
 
