@@ -474,15 +474,3 @@ contract MoneyTest {
         return i;
     }
 }
-
-/// @title The same with other luck
-/// @dev Forge gives each contract a core of its own.
-contract MoreMoneyTest is MoneyTest {
-    function _name() internal pure override returns (string memory) {
-        return "MORE_MONEY";
-    }
-
-    function _place(uint256 i) internal pure override returns (uint256) {
-        return COUNT - 1 - i;
-    }
-}
