@@ -17,6 +17,7 @@ import "./operator";
 import "./oracle";
 import "./payment";
 import "./plan";
+import "./receipts";
 import "./roles";
 import "./stake";
 import "./status";

@@ -224,7 +224,8 @@ function* subjectReasons({ header, version }: BatchFacts, receipt: Receipt): Ite
   }
 }
 
-function* countReasons(receipt: Receipt): Iterable<string> {
+/** What of a receipt contradicts itself. */
+export function* countReasons(receipt: Receipt): Iterable<string> {
   const { requests, flags, ttftMs, durationMs } = receipt;
   if (requests > 1n) yield `counts ${requests} requests; a receipt is of one`;
   if (

@@ -7,14 +7,14 @@ import type { Chain } from "../chain/chain";
 import { Exchange, type ExchangeDeps } from "./exchange";
 import { listen, receivingWithin, type Place } from "../listen";
 import type { Log } from "../log";
-import { Problem } from "../problem";
+import { Problem, shown } from "../problem";
 import { receiptDigest, signDigest, signedReceiptToJson } from "../protocol/messages";
 import { zeroUsage } from "../protocol/meters";
 import { ApiError, parseRequest, type RequestKind, type ModelRequest, type RequestLimits } from "./openai";
 import { Doorkeeper, type Limits } from "./limits";
 import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { steadyClock } from "../chain/steadyClock";
-import type { Store } from "../store/store";
+import type { Store, StoredReceipt } from "../store/store";
 import type { ModelConfig } from "./models";
 import { Replicas, type Replica } from "./replicas";
 import { Upstream } from "./upstream";
@@ -245,6 +245,9 @@ function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Pr
   server.get<{ Params: { "*": string } }>("/v1/models/*", ({ params }) =>
     modelCard(modelNamed(config.models, params["*"])),
   );
+  server.get<{ Querystring: Record<string, unknown> }>("/v1/receipts", { onRequest: admit }, (request) =>
+    ownReceipts(config, deps, request),
+  );
   server.get<{ Params: { requestId: string } }>("/v1/receipts/:requestId", { onRequest: admit }, (request) =>
     ownReceipt(deps, request),
   );
@@ -319,7 +322,35 @@ async function ownReceipt(deps: ExchangeDeps, request: FastifyRequest<{ Params: 
   if (stored?.receipt.licenseId !== license.licenseId) {
     throw new ApiError(404, "unknown_receipt", `license ${license.licenseId} has no receipt of request ${requestId}`);
   }
-  return { ...signedReceiptToJson(stored), hash: stored.hash, state: stored.state };
+  return receiptToShow(stored);
+}
+
+const RECEIPTS_A_PAGE = 100;
+const MOST_RECEIPTS_A_PAGE = 1_000;
+
+/** A page of all that this operator signed for the caller's license, whatever grants it came under. */
+async function ownReceipts(
+  { operatorId }: GatewayConfig,
+  deps: ExchangeDeps,
+  request: FastifyRequest<{ Querystring: Record<string, unknown> }>,
+) {
+  const { license } = await callerOf(deps, request);
+  const from = wholeNumberIn(request.query, "from", 1n, 2n ** 63n - 1n);
+  const limit = Number(wholeNumberIn(request.query, "limit", BigInt(RECEIPTS_A_PAGE), BigInt(MOST_RECEIPTS_A_PAGE)));
+  const found = deps.store.receiptsFrom(operatorId, license.licenseId, from, limit + 1);
+  return { object: "list", data: found.slice(0, limit).map(receiptToShow), has_more: found.length > limit };
+}
+
+function wholeNumberIn(query: Record<string, unknown>, name: string, byDefault: bigint, most: bigint): bigint {
+  const value = query[name] ?? String(byDefault);
+  if (typeof value === "string" && /^[1-9]\d{0,18}$/.test(value) && BigInt(value) <= most) return BigInt(value);
+  const problem = `${name}: must be a whole number from 1 to ${most}, not ${shown(value)}`;
+  throw new ApiError(400, "invalid_parameter", problem, { param: name });
+}
+
+function receiptToShow(stored: StoredReceipt): object {
+  const { hash, state, batchId } = stored;
+  return { ...signedReceiptToJson(stored), hash, state, batch_id: batchId };
 }
 
 function toApiError(error: FastifyError | ApiError, request: FastifyRequest, log: Log): ApiError {

@@ -73,6 +73,8 @@ export interface StoredReceipt extends SignedReceipt {
   hash: string;
   versionId: bigint;
   state: ReceiptState;
+  /** The batch that it is in, if it is in one. */
+  batchId: string | null;
 }
 
 export type BatchState = "drafted" | "attested" | "submitted" | "settled" | "expired";
@@ -260,7 +262,14 @@ export class Store {
       const open = this.takeOpenRequest(requestId);
       const receipt = this.numbered(open, outcome);
       const { hash, signature, signer } = sign(receipt);
-      const stored = { receipt, hash, signature, versionId: open.versionId, state: "unbatched" as const };
+      const stored = {
+        receipt,
+        hash,
+        signature,
+        versionId: open.versionId,
+        state: "unbatched" as const,
+        batchId: null,
+      };
       this.insertReceipt(stored, signer, cost);
       return stored;
     });
@@ -312,6 +321,14 @@ export class Store {
   receipt(requestId: string): StoredReceipt | null {
     const row = this.row("SELECT * FROM receipts WHERE request_id = ?", [requestId]);
     return row && receiptOf(row);
+  }
+
+  /** A license's receipts by an operator from a number on, in their order, and at most so many. */
+  receiptsFrom(operatorId: number, licenseId: bigint, sequence: bigint, most: number): StoredReceipt[] {
+    return this.rows(
+      "SELECT * FROM receipts WHERE operator_id = ? AND license_id = ? AND sequence >= ? ORDER BY sequence LIMIT ?",
+      [operatorId, licenseId, sequence, most],
+    ).map(receiptOf);
   }
 
   /** What a license's receipts cost that may still be charged. */
@@ -693,6 +710,7 @@ function receiptOf(row: Row): StoredReceipt {
     hash: row.receipt_hash as string,
     versionId: row.version_id as bigint,
     state: row.state as ReceiptState,
+    batchId: row.batch_id as string | null,
   };
 }
 

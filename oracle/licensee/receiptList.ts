@@ -1,0 +1,80 @@
+/** A license's receipts, as its operator's gateway gives them to whoever has one of its grants. */
+import { textOf } from "../attestor/reading";
+import { Problem, reasonOf, shown } from "../problem";
+import { MalformedMessage, signedReceiptFromJson } from "../protocol/messages";
+import type { SignedReceipt } from "../protocol/types";
+
+/** A receipt and what the gateway says of it, none of which is believed yet. */
+export interface ListedReceipt extends SignedReceipt {
+  state: string;
+  /** The batch that it is in, if it is in one. */
+  batchId: string | null;
+}
+
+const PAGE = 500;
+/** Several times what as many receipts take. */
+const MOST_BYTES = 8 * 2 ** 20;
+const TIMEOUT_MS = 30_000;
+/** A gateway that never comes to an end isn't followed for ever. */
+const MOST_RECEIPTS = 5_000_000;
+
+/** All receipts of the license that the API key is of, from the first on. @throws Problem if the gateway doesn't give them */
+export async function listReceipts(gatewayUrl: string, apiKey: string): Promise<ListedReceipt[]> {
+  const all: ListedReceipt[] = [];
+  for (let hasMore = true; hasMore;) {
+    const page = await readPage(gatewayUrl, apiKey, all.length + 1);
+    all.push(...page.receipts);
+    hasMore = page.hasMore && page.receipts.length > 0;
+    if (all.length > MOST_RECEIPTS) throw new Problem(`${gatewayUrl} gives over ${MOST_RECEIPTS} receipts.`);
+  }
+  return all;
+}
+
+interface Page {
+  receipts: ListedReceipt[];
+  hasMore: boolean;
+}
+
+async function readPage(gatewayUrl: string, apiKey: string, from: number): Promise<Page> {
+  const url = `${gatewayUrl.replace(/\/+$/, "")}/v1/receipts?from=${from}&limit=${PAGE}`;
+  const { status, text } = await read(url, apiKey);
+  try {
+    if (status !== 200) throw new MalformedMessage(`it answered ${status}: ${shown(errorIn(text))}`);
+    return pageOf(JSON.parse(text));
+  } catch (cause) {
+    throw new Problem(`${url} gives no receipts (${reasonOf(cause)}).`, { cause });
+  }
+}
+
+async function read(url: string, apiKey: string): Promise<{ status: number; text: string }> {
+  try {
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const response = await fetch(url, { headers: { authorization: `Bearer ${apiKey}` }, redirect: "manual", signal });
+    return { status: response.status, text: await textOf(response, MOST_BYTES) };
+  } catch (cause) {
+    throw new Problem(`${url} can't be read (${reasonOf((cause as Error).cause ?? cause)}): is the gateway there?`, {
+      cause,
+    });
+  }
+}
+
+function errorIn(text: string): string {
+  try {
+    return String((JSON.parse(text) as { error: { message: string } }).error.message);
+  } catch {
+    return text;
+  }
+}
+
+function pageOf(json: unknown): Page {
+  const { data, has_more: hasMore } = (json ?? {}) as { data?: unknown; has_more?: unknown };
+  if (!Array.isArray(data) || typeof hasMore !== "boolean") throw new MalformedMessage("it is no list of receipts");
+  return { receipts: data.map(listedOf), hasMore };
+}
+
+function listedOf(json: unknown): ListedReceipt {
+  const { receipt, signature, state, batch_id: batchId } = (json ?? {}) as Record<string, unknown>;
+  const isBatch = batchId === null || (typeof batchId === "string" && /^0x[0-9a-f]{64}$/.test(batchId));
+  if (typeof state !== "string" || !isBatch) throw new MalformedMessage("a receipt has no state, or no batch's id");
+  return { ...signedReceiptFromJson({ receipt, signature }), state, batchId: batchId as string | null };
+}
