@@ -8,16 +8,33 @@ import hre from "hardhat";
 import { HardhatContext } from "hardhat/internal/context";
 import { ArgumentsParser } from "hardhat/internal/cli/ArgumentsParser";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { addressBookPath } from "../../deploy/addressBook";
 import { packEntries, totalOf } from "../../oracle/protocol/entries";
-import { batchDigest, decodeBearer, headerFromJson, headerToJson } from "../../oracle/protocol/messages";
+import {
+  batchDigest,
+  decodeBearer,
+  domainOf,
+  encodeBearer,
+  grantDigest,
+  headerFromJson,
+  headerToJson,
+  receiptDigest,
+  saltedHash,
+  signDigest,
+  signedReceiptToJson,
+} from "../../oracle/protocol/messages";
 import type { BatchHeader } from "../../oracle/protocol/types";
 import { Store } from "../../oracle/store/store";
 import { committeeProof } from "../../oracle/settler/attestorPool";
 import { waitOnChain } from "../../tasks/chain";
 import { EXAMPLES } from "../../tasks/support";
+import { AssetRegistry__factory } from "../../typechain-types";
+import { grantWith, receiptWith } from "../support/fakeMessages";
 import { entryOf, HOUR } from "../support/market";
 import { NETWORK, TaskBench } from "../support/taskBench";
 import type { TaskResult } from "../support/taskRunner";
@@ -712,6 +729,97 @@ describe("tasks", function () {
     good("batch:show --batch $batch", { status: "Held", sequence: "1", charged: usd("0.251") });
     bad(`batch:show --batch ${id("none")}`, /--batch 0x\w+: no such batch has settled/);
     bad("batch:show --batch 0x1234", /--batch must be 32 bytes/);
+
+    describe("of which the gateway shows receipts", () => {
+      let gateway: Server;
+      /** What it shows. */
+      let shown: object[];
+      const SALT = id("salt");
+
+      before(async () => {
+        const book = JSON.parse(readFileSync(addressBookPath(facts.folder, NETWORK), "utf8"));
+        const { chainId } = await bench.provider.getNetwork();
+        const domain = domainOf(chainId, book.contracts.UsageEscrow as string);
+        const finishedAt = (await bench.now()) - 60;
+        const grant = grantWith({ generation: 1, expiresAt: finishedAt + DAY, salt: SALT });
+        const signatureOf = (account: number, digest: string) => signDigest(wallets[account].privateKey, digest);
+        facts.key = encodeBearer({ grant, signature: signatureOf(3, grantDigest(domain, grant)) });
+        const manifestHash = (await versionOf(book.contracts.AssetRegistry as string, (1n << 32n) | 1n)).manifestHash;
+        let previousHash = ZeroHash;
+        shown = Array.from({ length: 10 }, (_, i) => {
+          const receipt = receiptWith({
+            operatorId: 1,
+            planId: 1,
+            manifestHash,
+            grantHash: grantDigest(domain, grant),
+            sequence: BigInt(i + 1),
+            previousHash,
+            requestId: id(`request ${i}`),
+            requestHash: saltedHash(SALT, Buffer.from("asked")),
+            responseHash: saltedHash(SALT, Buffer.from("answered")),
+            finishedAt,
+            inputTokens: 10_000n,
+            cachedInputTokens: 0n,
+            outputTokens: 5_000n,
+            computeMs: 0n,
+          });
+          previousHash = receiptDigest(domain, receipt);
+          const signed = { receipt, signature: signatureOf(9, previousHash) };
+          return { ...signedReceiptToJson(signed), state: "settled", batch_id: facts.batch };
+        });
+        gateway = createServer((request, response) => {
+          const from = Number(new URL(request.url!, "http://x").searchParams.get("from"));
+          const isKnown = request.headers.authorization === `Bearer ${facts.key}`;
+          response.writeHead(isKnown ? 200 : 401);
+          response.end(JSON.stringify({ data: shown.slice(from - 1), has_more: false }));
+        }).listen(0, "127.0.0.1");
+        await once(gateway, "listening");
+        facts.gateway = `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`;
+        facts.request = id("request 4");
+        file("asked.txt", "asked");
+        file("answered.txt", "answered");
+      });
+
+      after(() => {
+        gateway.closeAllConnections();
+        gateway.close();
+      });
+
+      const versionOf = async (assets: string, version: bigint) =>
+        AssetRegistry__factory.connect(assets, bench.provider).versionOf(version);
+
+      const verify = "receipts:verify --url $gateway --key $key";
+      good(verify, {
+        license: "1",
+        operator: "1",
+        receipts: 10,
+        requests: "10",
+        inputTokens: "100000",
+        outputTokens: "50000",
+        "worth before discounts": usd("0.251"),
+        "not settled yet": usd("0"),
+        "charged so far": usd("0.251"),
+        problems: [],
+      });
+      const bodies = "--id $request --request $folder/asked.txt";
+      good(`${verify} ${bodies} --response $folder/answered.txt`, { problems: [] });
+      finds(`${verify} ${bodies} --response $folder/asked.txt`, {
+        problems: /^Receipt 5 says 0x\w+ of its response; .*asked\.txt has 0x\w+$/,
+      });
+      finds(`${verify} --id ${id("none")}`, { problems: /^Request 0x\w+ has no receipt$/ });
+      it("… one of them left out", () => void shown.splice(4, 1));
+      finds(verify, {
+        receipts: 9,
+        problems: /Receipt 6 is where 5 should be.*Batch 0x\w+ charged 251000 units; its 9 receipts are worth 225900/s,
+      });
+      it("… none of them left", () => void shown.splice(0, 9));
+      finds(verify, { receipts: 0, problems: /^Batch 0x\w+ charged 251000 units, and no receipt of it was shown$/ });
+      bad("receipts:verify --key $key", /127\.0\.0\.1:8080.* can't be read .*is the gateway there\?/);
+      bad("receipts:verify --url $gateway --key sk-1234", /API key is cut short/);
+      bad(`${verify} --response $folder/asked.txt`, /--request and --response need --id/);
+      bad(`${verify} --id 0x12`, /--id must be 32 bytes/);
+    });
+
     bad("batch:release --batch $batch", /is held until 20\d\d-.*: release it from then on \(HoldRunning\)/);
     later("the hold", HOUR);
     good("batch:release --batch $batch", {
