@@ -72,7 +72,7 @@ async function sign(session: Session, file: string, paid: Paid, value: bigint, u
   const nonce = nonceOf(paid, salt);
   const escrow = await licet.escrow.getAddress();
   const payment = { escrow, value, validBefore: until + 1, nonce, salt };
-  const authorization = await signPayment(signer, await currencyDomainOf(session), payment);
+  const authorization = await signPayment(signer, await currencyDomainOf(session.licet.currency), payment);
   writeFileSync(file, toJson({ ...paid, authorization }));
   return { payer: signer.address, pays: money.of(value), "counts until": dateOf(until), hash: nonce, file };
 }

@@ -142,6 +142,8 @@ export type { BlocklistingCurrency } from "./contracts/mocks/BlocklistingCurrenc
 export { BlocklistingCurrency__factory } from "./factories/contracts/mocks/BlocklistingCurrency__factory";
 export type { CurrencyOfDecimals } from "./contracts/mocks/CurrencyOfDecimals";
 export { CurrencyOfDecimals__factory } from "./factories/contracts/mocks/CurrencyOfDecimals__factory";
+export type { CurrencyOfOldDomain } from "./contracts/mocks/CurrencyOfOldDomain";
+export { CurrencyOfOldDomain__factory } from "./factories/contracts/mocks/CurrencyOfOldDomain__factory";
 export type { CurrencyThatSaysNo } from "./contracts/mocks/CurrencyThatSaysNo";
 export { CurrencyThatSaysNo__factory } from "./factories/contracts/mocks/CurrencyThatSaysNo__factory";
 export type { EscrowThatPaysNothing } from "./contracts/mocks/EscrowThatPaysNothing";

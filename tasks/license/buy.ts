@@ -122,7 +122,7 @@ export async function fundLicense(session: Session, args: FundLicense): Promise<
 async function signPermit(session: Session, value: bigint): Promise<Signature> {
   const { licet, signer } = session;
   const [domain, nonce, spender] = await Promise.all([
-    currencyDomainOf(session),
+    currencyDomainOf(licet.currency),
     licet.currency.nonces(signer.address),
     licet.escrow.getAddress(),
   ]);

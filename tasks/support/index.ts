@@ -1,3 +1,4 @@
+export * from "./currencyDomain";
 export * from "./examples";
 export * from "./explain";
 export * from "./licetTask";

@@ -1,4 +1,4 @@
-import { VoidSigner, ZeroAddress, type Signer, type TypedDataDomain } from "ethers";
+import { VoidSigner, ZeroAddress, type Signer } from "ethers";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { readAddressBook, type AddressBook } from "../../deploy/addressBook";
 import { connectLicet, type Licet } from "../../deploy/deploy";
@@ -82,12 +82,6 @@ export async function moneyOf({ currency }: Licet): Promise<Money> {
 /** The chain's time, in Unix seconds: of the block to come, or of the latest where the node doesn't tell of that. */
 export async function timeOf({ ethers }: HardhatRuntimeEnvironment): Promise<number> {
   return (await pendingTime(ethers.provider)) ?? (await ethers.provider.getBlock("latest"))!.timestamp;
-}
-
-/** The domain of what is signed for a deployment's currency. */
-export async function currencyDomainOf({ licet }: Session): Promise<TypedDataDomain> {
-  const { name, version, chainId, verifyingContract } = await licet.currency.eip712Domain();
-  return { name, version, chainId, verifyingContract };
 }
 
 /** Gives the spender an allowance of exactly `units`, where it has less. */

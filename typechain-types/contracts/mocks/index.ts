@@ -5,6 +5,7 @@ export type { AccountHarness } from "./AccountHarness";
 export type { AttestorThatAlwaysVouches } from "./AttestorThatAlwaysVouches";
 export type { BlocklistingCurrency } from "./BlocklistingCurrency";
 export type { CurrencyOfDecimals } from "./CurrencyOfDecimals";
+export type { CurrencyOfOldDomain } from "./CurrencyOfOldDomain";
 export type { CurrencyThatSaysNo } from "./CurrencyThatSaysNo";
 export type { EscrowThatPaysNothing } from "./EscrowThatPaysNothing";
 export type { FeeOnTransferCurrency } from "./FeeOnTransferCurrency";

@@ -5,6 +5,7 @@ export { AccountHarness__factory } from "./AccountHarness__factory";
 export { AttestorThatAlwaysVouches__factory } from "./AttestorThatAlwaysVouches__factory";
 export { BlocklistingCurrency__factory } from "./BlocklistingCurrency__factory";
 export { CurrencyOfDecimals__factory } from "./CurrencyOfDecimals__factory";
+export { CurrencyOfOldDomain__factory } from "./CurrencyOfOldDomain__factory";
 export { CurrencyThatSaysNo__factory } from "./CurrencyThatSaysNo__factory";
 export { EscrowThatPaysNothing__factory } from "./EscrowThatPaysNothing__factory";
 export { FeeOnTransferCurrency__factory } from "./FeeOnTransferCurrency__factory";
