@@ -30,6 +30,7 @@ export interface GatewaySection {
   receiveTimeoutMs: number;
   chainTimeoutMs: number;
   healthIntervalMs: number;
+  firstByteTimeoutMs: number;
   limits: Limits;
 }
 
@@ -109,6 +110,7 @@ function gatewayOf(section: Section): GatewaySection {
     receiveTimeoutMs: section.seconds("receiveTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.receiveTimeoutMs),
     chainTimeoutMs: section.seconds("chainTimeoutSeconds", [1, 60], GATEWAY_DEFAULTS.chainTimeoutMs),
     healthIntervalMs: section.seconds("healthIntervalSeconds", AN_HOUR, GATEWAY_DEFAULTS.healthIntervalMs),
+    firstByteTimeoutMs: section.seconds("firstByteTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.firstByteTimeoutMs),
     limits: section.optional("limits", limitsOf) ?? GATEWAY_DEFAULTS.limits,
   };
 }

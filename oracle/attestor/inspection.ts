@@ -234,6 +234,12 @@ export function* countReasons(receipt: Receipt): Iterable<string> {
   ) {
     yield `charges for a request that its flags (${flags}) call failed or lost`;
   }
+  if ((flags & ReceiptFlag.broken) !== 0) {
+    const { requests: served, inputTokens, cachedInputTokens, computeMs } = receipt;
+    if (served + inputTokens + cachedInputTokens + computeMs > 0n) {
+      yield `charges more than output for a stream that its flags (${flags}) call broken`;
+    }
+  }
   if (ttftMs > durationMs) yield `has its first token after ${ttftMs} ms of ${durationMs}`;
 }
 

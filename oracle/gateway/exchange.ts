@@ -34,6 +34,8 @@ export interface ExchangeDeps {
   log: Log;
   /** Longest time from a request to the end of its answer. */
   requestTimeoutMs: number;
+  /** How long a stream's first byte is waited for where another server could take over. */
+  firstByteTimeoutMs: number;
   /** How long a client may take for the end of its answer, which is written and paid already. */
   takeTimeoutMs: number;
 }
@@ -43,6 +45,7 @@ const RECEIPT_HEADER = "x-licet-receipt-id";
 
 const HUNG_UP = new Error("the client hung up");
 const TIMED_OUT = new Error("the answer took too long");
+const NO_FIRST_BYTE = new Error("the answer took too long to begin");
 
 /** Of a prompt that no tokenizer could count: about what English text has. */
 const BYTES_PER_TOKEN = 4;
@@ -169,24 +172,33 @@ export class Exchange {
     this.replica = replica;
     this.attemptedAt = performance.now();
     replica.running += 1;
+    const giveUp = new AbortController();
+    const signal = AbortSignal.any([this.interruption.signal, giveUp.signal]);
+    const isImpatient = hasOther && this.request.stream && this.sent + 1 < MOST_FAILING;
+    const patience = isImpatient
+      ? setTimeout(() => giveUp.abort(NO_FIRST_BYTE), this.deps.firstByteTimeoutMs)
+      : undefined;
     try {
-      const answer = await this.send(replica);
+      const answer = await this.send(replica, signal);
       if (hasOther && this.sent < MOST_FAILING && isServersFault(answer.statusCode)) {
         void answer.body.dump().catch(() => undefined);
         throw new Error(`the upstream answered ${answer.statusCode}`);
       }
       if (answer.statusCode !== 200) return await this.passError(answer);
-      if (contentType(answer).startsWith("text/event-stream")) return await this.passStream(answer);
+      if (contentType(answer).startsWith("text/event-stream")) {
+        return await this.passStream(answer, signal, () => clearTimeout(patience));
+      }
       return await this.passWhole(answer);
     } finally {
+      clearTimeout(patience);
       replica.running -= 1;
     }
   }
 
-  private async send(replica: Replica): Promise<Dispatcher.ResponseData> {
+  private async send(replica: Replica, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
     this.sent += 1;
     try {
-      return await this.deps.upstream.send(replica, this.request, this.requestId, this.interruption.signal);
+      return await this.deps.upstream.send(replica, this.request, this.requestId, signal);
     } catch (cause) {
       if (cause instanceof UpstreamUnreachable) {
         this.sent -= 1;
@@ -219,8 +231,13 @@ export class Exchange {
     void taken(this.reply.raw, this.deps.takeTimeoutMs);
   }
 
-  private async passStream(answer: Dispatcher.ResponseData): Promise<void> {
+  private async passStream(
+    answer: Dispatcher.ResponseData,
+    signal: AbortSignal,
+    onFirstByte: () => void,
+  ): Promise<void> {
     const begin = () => {
+      onFirstByte();
       this.reply.hijack();
       this.reply.raw.writeHead(200, {
         "content-type": contentType(answer),
@@ -232,7 +249,7 @@ export class Exchange {
     const relay = await StreamRelay.start(this.reply.raw, this.salt, this.request, begin);
     this.relay = relay;
     try {
-      await relay.run(answer.body, this.interruption.signal);
+      await relay.run(answer.body, signal);
       await this.close(await this.meteredEnding(this.deliveredBy(relay), relay.responseHash));
     } catch (cause) {
       if (!relay.hasBegun) throw cause;

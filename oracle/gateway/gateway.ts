@@ -29,6 +29,8 @@ export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
   maxBodyBytes: number;
   /** How long a client may take for the end of its answer. */
   takeTimeoutMs: number;
+  /** How long a stream's first byte is waited for where another server could take over. */
+  firstByteTimeoutMs: number;
   limits: Limits;
   /** How often upstreams are asked whether they are well. */
   healthIntervalMs: number;
@@ -50,6 +52,7 @@ export const GATEWAY_DEFAULTS = {
   maxBodyBytes: 4 * 1024 * 1024,
   receiveTimeoutMs: 60_000,
   takeTimeoutMs: 30_000,
+  firstByteTimeoutMs: 60_000,
   healthIntervalMs: 10_000,
   limits: {
     perGrant: { requestsPerMinute: 3_000, concurrent: 128 },
@@ -110,7 +113,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   );
   const admission = new Admission(config, chain, store, address, log, onTermOver);
   const running = new Set<Promise<void>>();
-  const { requestTimeoutMs, takeTimeoutMs } = config;
+  const { requestTimeoutMs, firstByteTimeoutMs, takeTimeoutMs } = config;
   const exchangeDeps = {
     admission,
     store,
@@ -120,6 +123,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     sign: signer,
     log,
     requestTimeoutMs,
+    firstByteTimeoutMs,
     takeTimeoutMs,
   };
   const server = createServer(config, exchangeDeps, running);

@@ -640,6 +640,11 @@ describe("attestor", () => {
         "charges for a request that its flags (12) call failed or lost",
       );
       only(
+        "one that charges more than output for a stream that broke off",
+        () => requestOf(withLast({ flags: ReceiptFlag.broken })),
+        "charges more than output for a stream that its flags (16) call broken",
+      );
+      only(
         "one whose first token came after its end",
         () => requestOf(withLast({ ttftMs: 901 })),
         "has its first token after 901 ms of 900",
@@ -648,6 +653,11 @@ describe("attestor", () => {
       it("takes one that failed and charges nothing", async () => {
         const free = { requests: 0n, inputTokens: 0n, cachedInputTokens: 0n, outputTokens: 0n, computeMs: 0n };
         await signatureFor(requestOf(withLast({ flags: ReceiptFlag.upstreamError, ...free })));
+      });
+
+      it("takes one of a stream that broke off and charges its output", async () => {
+        const output = { requests: 0n, inputTokens: 0n, cachedInputTokens: 0n, computeMs: 0n };
+        await signatureFor(requestOf(withLast({ flags: ReceiptFlag.broken, ...output })));
       });
     });
 

@@ -163,6 +163,11 @@ describe("bad input", () => {
         gateway(several({ url: "http://a", keyVariable: "NONE" })),
         /upstreams\[0\].keyVariable names the environment variable NONE, which isn't set/,
       ],
+      [
+        "no time for a first byte",
+        gateway({ firstByteTimeoutSeconds: 0 }),
+        /firstByteTimeoutSeconds must be .* from 1/,
+      ],
       ["limits that are a number", gateway({ limits: 5 }), /gateway.limits must be an object; it is 5/],
       [
         "no requests at all",

@@ -143,6 +143,26 @@ describe("a gateway with several upstreams", () => {
     expect(await bench.chatStream()).to.equal("You may copy this.");
   });
 
+  it("asks the next where a stream doesn't begin in time, and lets the slow one go", async () => {
+    await bench.serve({ models: [modelAt({ url: first.url }, { url: second.url })], firstByteTimeoutMs: 100 });
+    first.script = streaming({ headDelayMs: 1_500 });
+    second.script = streaming({ words: ["You ", "may."] });
+    expect(await bench.chatStream()).to.equal("You may.");
+    expect(asked()).to.deep.equal([1, 1, 0]);
+    expect(bench.onlyReceipt()).to.include({ requests: 1n, flags: 0 });
+    await until(() => first.hungUp === 1);
+  });
+
+  it("waits for a slow stream where no other can take over, and for one that has begun", async () => {
+    await bench.serve({ models: [modelAt({ url: first.url })], firstByteTimeoutMs: 100 });
+    first.script = streaming({ headDelayMs: 300 });
+    expect(await bench.chatStream()).to.equal("You may copy this.");
+    await bench.serve({ models: [modelAt({ url: first.url }, { url: second.url })], firstByteTimeoutMs: 100 });
+    first.script = streaming({ delayMs: 60 });
+    expect(await bench.chatStream()).to.equal("You may copy this.");
+    expect(asked()).to.deep.equal([2, 0, 0]);
+  });
+
   it("asks nobody else once a byte of a stream was delivered", async () => {
     await serveTwo();
     first.script = streaming({ dies: true });

@@ -109,6 +109,11 @@ describe("checkReceipts", () => {
       () => chained({ flags: ReceiptFlag.upstreamError }),
       /charges for a request that/,
     ],
+    [
+      "one that charges a prompt for a stream that broke off",
+      () => chained({ flags: ReceiptFlag.broken, requests: 0n, computeMs: 0n, cachedInputTokens: 0n }),
+      /charges more than output for a stream that its flags \(16\) call broken/,
+    ],
     ["a first token after the end", () => chained({ ttftMs: 901 }), /has its first token after 901 ms of 900/],
     [
       "a settlement that the chain doesn't know",
