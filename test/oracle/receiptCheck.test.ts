@@ -171,7 +171,7 @@ describe("a gateway's list of receipts", () => {
     const other = keyFor({ salt: MANIFEST });
     for (let i = 0; i < 5; i++) await bench.chat({}, i % 2 === 0 ? keyFor() : other);
     const { json } = await bench.get("/v1/receipts?from=2&limit=3");
-    const { object, data, has_more: hasMore } = json as { object: string; data: never[]; has_more: boolean };
+    const { object, data, has_more: hasMore } = json as unknown as { object: string; data: never[]; has_more: boolean };
     expect({ object, hasMore }).to.deep.equal({ object: "list", hasMore: true });
     const stored = bench.store.receiptsFrom(LANE.operatorId, 1n, 2n, 3);
     const shown = ({ hash, state, batchId, ...signed }: (typeof stored)[0]) => ({
