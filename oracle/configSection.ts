@@ -55,6 +55,19 @@ export class Section {
     throw this.wrong(name, value, `a whole number from ${least} to ${most}`);
   }
 
+  flag(name: string): boolean {
+    const value = this.value(name);
+    if (typeof value === "boolean") return value;
+    throw this.wrong(name, value, "true or false");
+  }
+
+  texts(name: string, fallback?: readonly string[]): string[] {
+    const value = this.value(name, fallback);
+    const texts = Array.isArray(value) && (value.length > 0 || fallback !== undefined);
+    if (texts && value.every((item) => typeof item === "string" && item !== "")) return value as string[];
+    throw this.wrong(name, value, fallback === undefined ? "a list of at least one text" : "a list of texts");
+  }
+
   /** Given in seconds, and meant in milliseconds, as the fallback is. */
   seconds(name: string, range: Range, fallbackMs: number): number {
     return this.count(name, range, fallbackMs / 1_000) * 1_000;

@@ -655,3 +655,17 @@ export function reasonAgainst(
   if (result !== expected || claims !== null) throw new Error(`expected ${expected}, got ${result}: ${reason}`);
   return reason;
 }
+
+/** A copy of a JSON object with another value at a path such as `gpus.0.report`; undefined leaves it out. */
+export function withValue(json: object, path: string, value: unknown): object {
+  const copy = structuredClone(json);
+  const names = path.split(".");
+  const last = names.pop()!;
+  const holder = names.reduce(
+    (holder, name) => holder[name] as Record<string, unknown>,
+    copy as Record<string, unknown>,
+  );
+  if (value === undefined) delete holder[last];
+  else holder[last] = value;
+  return copy;
+}

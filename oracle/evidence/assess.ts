@@ -1,0 +1,200 @@
+import { getAddress } from "ethers";
+import { dateOf, shown } from "../problem";
+import { type CpuEvidence, type EvidenceBundle, type GpuEvidence, signedPartOf } from "./bundle";
+import type { ChallengeBook } from "./challenges";
+import type { DeviceRegistry } from "./devices";
+import { type GpuClaims, verifyGpuReport } from "./gpuReport";
+import { gpuDigestOf, nonceOf, reportDataOf } from "./nonce";
+import { type NrasClaims, verifyNrasToken } from "./nras";
+import type { EvidencePolicy } from "./policy";
+import { type SnpClaims, verifySnpReport } from "./snp";
+import { type TdxClaims, verifyTdxQuote } from "./tdx";
+import { Refused, refuseUnless, Undecided, undecidedUnless, type Verdict, verdictOf } from "./verdict";
+
+/**
+ * Which tier a bundle of evidence reaches for one receipt signer of one operator. An attestor, when an operator asks for one:
+ *
+ *     const challenge = challenges.issue(operatorId, receiptSigner, now);           // sent to the operator
+ *     …                                                                           // which gathers evidence under nonceOf(…)
+ *     const assessment = await assess(
+ *       bundleOf(text),                                                           // as it came; throws Refused
+ *       { chainId, contract, operatorId, receiptSigner, at: now, recounted },
+ *       { policy, challenges, devices },
+ *     );
+ *     if (assessment.tier >= Tier.gpu) …                                            // until assessment.validUntil
+ *     else log(assessment.gpu.reason);
+ *
+ * The operator gathers the GPUs' evidence under the nonce first; then measured code on its CPU, which holds the receipt key,
+ * makes the nonce itself and asks for a report over `reportDataOf(nonce, gpuDigestOf(…))`.
+ */
+export const Tier = {
+  /** The operator signs its receipts: its word. */
+  signed: 0,
+  /** The attestor recounted what was disclosed to it. */
+  recounted: 1,
+  /** Genuine GPUs, with firmware on the allow-list, signed a fresh challenge. */
+  gpu: 2,
+  /** Measured code on a genuine CPU holds the receipt key and gathered the GPUs' evidence. */
+  cpuTee: 3,
+} as const;
+export type Tier = (typeof Tier)[keyof typeof Tier];
+
+export interface Subject {
+  chainId: bigint;
+  /** UsageEscrow, whose receipts the signer signs. */
+  contract: string;
+  operatorId: number;
+  receiptSigner: string;
+  /** Unix seconds. */
+  at: number;
+  /** Whether the attestor recounted this operator's receipts itself. Hardware evidence says nothing about that. */
+  recounted: boolean;
+}
+
+export interface Judges {
+  policy: EvidencePolicy;
+  challenges: ChallengeBook;
+  devices: DeviceRegistry;
+}
+
+export interface Assessment {
+  tier: Tier;
+  /** Beside the tier: a higher one doesn't include it. */
+  recounted: boolean;
+  gpu: Verdict<(GpuClaims | NrasClaims)[]>;
+  cpu: Verdict<TdxClaims | SnpClaims>;
+  /** Unix seconds from which on the tier must be shown anew; `at` where no hardware was. */
+  validUntil: number;
+}
+
+export async function assess(bundle: EvidenceBundle, subject: Subject, judges: Judges): Promise<Assessment> {
+  const { policy } = judges;
+  const floor = subject.recounted ? Tier.recounted : Tier.signed;
+  const { nonce, gpu } = await gpuVerdict(bundle, subject, judges);
+  const cpu = await cpuVerdict(bundle, nonce, gpu, subject, judges);
+  if (gpu.result !== "pass") return { tier: floor, recounted: subject.recounted, gpu, cpu, validUntil: subject.at };
+  const tier = cpu.result === "pass" ? Tier.cpuTee : Tier.gpu;
+  return { tier, recounted: subject.recounted, gpu, cpu, validUntil: subject.at + policy.validForSeconds };
+}
+
+/** @returns the nonce too, where the challenge was ours */
+async function gpuVerdict(bundle: EvidenceBundle, subject: Subject, judges: Judges) {
+  let nonce: string | undefined;
+  const gpu = await verdictOf(
+    "The GPUs' evidence",
+    async () => {
+      await checkChallenge(bundle.challenge, subject, judges);
+      nonce = nonceOf({ ...subject, challenge: bundle.challenge });
+      undecidedUnless(bundle.gpus.length > 0, "No GPU evidence came. Send a report of each GPU, under this challenge.");
+      const claims: (GpuClaims | NrasClaims)[] = [];
+      for (const evidence of bundle.gpus)
+        claims.push(claimsOf(await verifyGpu(evidence, bundle, nonce, subject, judges.policy)));
+      // First: nothing is noted for an answer that came twice.
+      refuseUnless(
+        await judges.challenges.use(bundle.challenge),
+        `The challenge ${bundle.challenge} was used meanwhile. Ask for another.`,
+      );
+      await claimDevices(claims, subject, judges);
+      return claims;
+    },
+    (claims) => `The evidence of ${claims.flatMap(({ devices }) => devices).join(", ")} holds under this challenge.`,
+  );
+  return { nonce, gpu };
+}
+
+async function checkChallenge(value: string, subject: Subject, { policy, challenges }: Judges): Promise<void> {
+  const challenge = await challenges.find(value);
+  refuseUnless(challenge !== undefined, `The challenge ${value} isn't one that this attestor issued. Ask it for one.`);
+  refuseUnless(
+    challenge.operatorId === subject.operatorId &&
+      getAddress(challenge.receiptSigner) === getAddress(subject.receiptSigner),
+    `The challenge ${value} was issued for operator ${challenge.operatorId} and signer ${challenge.receiptSigner}, not for operator ` +
+      `${subject.operatorId} and signer ${subject.receiptSigner}.`,
+  );
+  refuseUnless(!challenge.used, `The challenge ${value} was used already. Ask for another.`);
+  const age = subject.at - challenge.issuedAt;
+  refuseUnless(
+    age >= 0 && age <= policy.maxAgeSeconds,
+    `The challenge ${value} was issued at ${dateOf(challenge.issuedAt)}, ${age} seconds ago; an answer may take ` +
+      `${policy.maxAgeSeconds}. Ask for another.`,
+  );
+}
+
+function verifyGpu(
+  evidence: GpuEvidence,
+  { answers }: EvidenceBundle,
+  nonce: string,
+  { at }: Subject,
+  policy: EvidencePolicy,
+): Promise<Verdict<GpuClaims | NrasClaims>> {
+  if (evidence.kind === "nras") {
+    return policy.nras === undefined ? notAccepted("nras") : verifyNrasToken(evidence, policy.nras, { nonce, at });
+  }
+  return policy.gpu === undefined ? notAccepted("gpu") : verifyGpuReport(evidence, policy.gpu, { nonce, at, answers });
+}
+
+function verifyCpu(
+  evidence: CpuEvidence,
+  { answers }: EvidenceBundle,
+  reportData: Buffer,
+  { at }: Subject,
+  policy: EvidencePolicy,
+): Promise<Verdict<TdxClaims | SnpClaims>> {
+  const question = { reportData, at, answers };
+  if (evidence.kind === "tdx") {
+    return policy.tdx === undefined ? notAccepted("tdx") : verifyTdxQuote(evidence, policy.tdx, question);
+  }
+  return policy.snp === undefined ? notAccepted("snp") : verifySnpReport(evidence, policy.snp, question);
+}
+
+async function notAccepted(section: string): Promise<Verdict<never>> {
+  const reason = `The attestor's policy has no section ${shown(section)}: it can't tell what such evidence is worth.`;
+  return { result: "unknown", reason, claims: null };
+}
+
+async function cpuVerdict(
+  bundle: EvidenceBundle,
+  nonce: string | undefined,
+  gpu: Assessment["gpu"],
+  subject: Subject,
+  judges: Judges,
+): Promise<Assessment["cpu"]> {
+  return verdictOf(
+    "The CPU's evidence",
+    async () => {
+      undecidedUnless(bundle.cpu !== null, "No CPU evidence came.");
+      refuseUnless(nonce !== undefined, `The CPU's evidence is for a challenge that doesn't hold: ${gpu.reason}`);
+      const gpuDigest = gpuDigestOf(bundle.gpus.map(signedPartOf));
+      const claims = claimsOf(
+        await verifyCpu(bundle.cpu, bundle, reportDataOf(nonce, gpuDigest), subject, judges.policy),
+      );
+      undecidedUnless(gpu.result === "pass", `The CPU's evidence holds, but covers no GPU: ${gpu.reason}`);
+      if (judges.policy.exclusiveCpus) await claimDevices([claims], subject, judges);
+      return claims;
+    },
+    ({ program }) => `"${program}" runs on a genuine CPU, holds the receipt key, and gathered the GPUs' evidence.`,
+  );
+}
+
+/** Devices count once: in one bundle, and of one operator. */
+async function claimDevices(
+  claims: readonly { devices: readonly string[] }[],
+  subject: Subject,
+  judges: Judges,
+): Promise<void> {
+  const devices = claims.flatMap((claim) => claim.devices);
+  const twice = devices.find((device, index) => devices.indexOf(device) !== index);
+  refuseUnless(twice === undefined, `The device ${twice} comes twice. Send each GPU's evidence once.`);
+  const { at, operatorId } = subject;
+  const held = await judges.devices.claim(devices, operatorId, at, at + judges.policy.validForSeconds);
+  refuseUnless(
+    held.length === 0,
+    `The device ${held[0]?.device} is shown by operator ${held[0]?.operatorId} until ${dateOf(held[0]?.until ?? 0)}: no device counts ` +
+      `for two. If it has changed hands, wait until then.`,
+  );
+}
+
+function claimsOf<Claims>(verdict: Verdict<Claims>): Claims {
+  if (verdict.result === "pass") return verdict.claims;
+  throw verdict.result === "fail" ? new Refused(verdict.reason) : new Undecided(verdict.reason);
+}
