@@ -47,6 +47,8 @@ const PLANS_NEVER_CHANGE = Infinity;
 const LATE_SECONDS = 30;
 const VERIFIED_CAPACITY = 10_000;
 const MOST_STRANGERS = 64;
+/** Stake changes seldom, and to sum up what all licenses owe takes a while: so many times longer than a license it is trusted. */
+const HEADROOM_AGES = 5;
 /** Stake is added, and batches are released, by somebody's hand. */
 const STAKE_RETRY_SECONDS = 60;
 
@@ -62,6 +64,8 @@ export class Admission {
   private readonly lastSettled: Cached<string, bigint>;
   /** Callers by API key, good as long as their license's state is the one that they were checked against. */
   private readonly verified = new Map<string, Caller>();
+  /** When the log was told last that there is too little stake. */
+  private complainedAt = -Infinity;
   /** Grants that are looked at for the first time, by API key: once, however many requests come under one. */
   private readonly strangers = new Map<string, Promise<Caller>>();
 
@@ -103,7 +107,7 @@ export class Admission {
     );
     this.headroom = new Cached<number, bigint>(
       (id, signal) => this.readHeadroom(id, signal),
-      whileTrusted,
+      { ...whileTrusted, maxAgeMs: HEADROOM_AGES * licenseCacheMs },
       warn("stake"),
     );
     this.lastSettled = new Cached<string, bigint>(
@@ -179,8 +183,7 @@ export class Admission {
     const { operatorId } = this.config;
     const { needed, available, reserved } = refusal;
     const isForNow = needed <= available + reserved;
-    if (!isForNow)
-      this.log.error("stake doesn't secure more: add to it, or release batches", { operatorId, ...refusal });
+    if (!isForNow) this.complainOfStake(refusal);
     return new ApiError(
       503,
       "stake_exceeded",
@@ -188,6 +191,15 @@ export class Admission {
         `${isForNow ? `, and ${reserved} that running requests hold` : ""}: try again later, or lower max_tokens`,
       { retryAfterSeconds: isForNow ? 1 : STAKE_RETRY_SECONDS },
     );
+  }
+
+  /** Now and then: clients ask again and again. */
+  private complainOfStake(refusal: Refusal): void {
+    const now = performance.now();
+    if (now - this.complainedAt < STAKE_RETRY_SECONDS * 1_000) return;
+    this.complainedAt = now;
+    const { operatorId } = this.config;
+    this.log.error("stake doesn't secure more: add to it, or release batches", { operatorId, ...refusal });
   }
 
   private async readPlan(planId: number): Promise<PlanState> {

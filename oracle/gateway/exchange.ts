@@ -215,6 +215,8 @@ export class Exchange {
       throw new Error(`the upstream answered ${answer.statusCode}: ${shown(bytes.toString("utf8"))}`);
     }
     await this.close(failedEnding(saltedHash(this.salt, bytes)));
+    const retryAfter = answer.headers["retry-after"];
+    if (retryAfter !== undefined) this.reply.header("retry-after", retryAfter);
     this.reply.code(answer.statusCode).header("content-type", contentType(answer)).send(bytes);
   }
 

@@ -2,6 +2,8 @@
 
 type JsonObject = Record<string, unknown>;
 
+const UTF8 = new TextDecoder("utf-8", { fatal: true });
+
 /** An answer other than 200. The message says what was wrong and what to do. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
@@ -74,9 +76,8 @@ const PARAMETERS: Record<RequestKind, ReadonlySet<string>> = {
 /** A request to a model, understood as far as it must be bounded and metered. */
 export interface ModelRequest {
   kind: RequestKind;
-  /** As received. */
+  /** As received. What they say is read anew where it is needed: kept for as long as an answer takes, it is many times larger. */
   bytes: Uint8Array;
-  body: JsonObject;
   model: string;
   stream: boolean;
   /** Whether the client wants the usage chunk at a stream's end. */
@@ -95,7 +96,7 @@ export function parseRequest(kind: RequestKind, bytes: Uint8Array, limits: Reque
   const body = parseJsonObject(bytes);
   requireKnownParameters(kind, body);
   if (typeof body.model !== "string") throw invalid("model", "name a model, see /v1/models");
-  const named = { kind, bytes, body, model: body.model };
+  const named = { kind, bytes, model: body.model };
   if (kind === "embeddings") {
     const inputs = countPrompts("input", body.input);
     if (inputs > MOST_INPUTS) throw invalid("input", `send at most ${MOST_INPUTS} inputs in one request`);
@@ -120,7 +121,8 @@ export function parseRequest(kind: RequestKind, bytes: Uint8Array, limits: Reque
 
 /** What is sent on: the request with the upstream's name of the model, a bound on tokens, and usage at a stream's end. */
 export function upstreamBody(request: ModelRequest, upstreamModel: string): string {
-  const { kind, body, stream, maxTokens } = request;
+  const { kind, stream, maxTokens } = request;
+  const body = bodyOf(request);
   const bounded = kind === "embeddings" || isNamed(body.max_tokens) || isNamed(body.max_completion_tokens);
   const streamOptions = isObject(body.stream_options) ? body.stream_options : {};
   return JSON.stringify({
@@ -134,8 +136,20 @@ export function upstreamBody(request: ModelRequest, upstreamModel: string): stri
 /** A prompt, as text or as the tokens that it was sent as. */
 export type Prompt = string | readonly number[];
 
+/** What a request says. It was checked when it was parsed. */
+function bodyOf({ bytes }: ModelRequest): JsonObject {
+  return JSON.parse(UTF8.decode(bytes)) as JsonObject;
+}
+
+/** The messages of a chat, as they came. */
+export function messagesOf(request: ModelRequest): unknown {
+  return bodyOf(request).messages;
+}
+
 /** All prompts of a request, without roles and template. */
-export function promptsOf({ kind, body }: Pick<ModelRequest, "kind" | "body">): Prompt[] {
+export function promptsOf(request: ModelRequest): Prompt[] {
+  const { kind } = request;
+  const body = bodyOf(request);
   if (kind === "chat") return [(body.messages as JsonObject[]).map(({ content }) => contentText(content)).join("\n")];
   const prompts = (kind === "text" ? body.prompt : body.input) as Prompt | Prompt[];
   return Array.isArray(prompts) && !prompts.every(isToken) ? (prompts as Prompt[]) : [prompts as Prompt];
@@ -255,7 +269,7 @@ export function isUsageChunk(chunk: unknown): boolean {
 function parseJsonObject(bytes: Uint8Array): JsonObject {
   let body: unknown;
   try {
-    body = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    body = JSON.parse(UTF8.decode(bytes));
   } catch (cause) {
     throw new ApiError(400, "invalid_json", `the request's body isn't JSON in UTF-8: ${(cause as Error).message}`, {
       cause,

@@ -1,6 +1,6 @@
 import { createParser } from "eventsource-parser";
 import { Agent, request, type Dispatcher } from "undici";
-import { promptsOf, upstreamBody, type ModelRequest, type Prompt, type RequestKind } from "./openai";
+import { messagesOf, promptsOf, upstreamBody, type ModelRequest, type Prompt, type RequestKind } from "./openai";
 import type { Replica } from "./replicas";
 
 /** The request never reached the model: nothing was computed, and it may be sent again. */
@@ -74,9 +74,9 @@ export class Upstream {
   }
 
   /** How many tokens a request's prompts have, their template included where the server can apply it. */
-  async countPrompt(replica: Replica, { kind, body }: ModelRequest): Promise<number | null> {
-    const templated = kind === "chat" && (await this.tokenize(replica, { messages: body.messages }));
-    return templated || this.countTokens(replica, promptsOf({ kind, body }));
+  async countPrompt(replica: Replica, asked: ModelRequest): Promise<number | null> {
+    const templated = asked.kind === "chat" && (await this.tokenize(replica, { messages: messagesOf(asked) }));
+    return templated || this.countTokens(replica, promptsOf(asked));
   }
 
   /** What the server calls its models; null if it can't be asked. */
@@ -197,6 +197,9 @@ export class EventSplitter {
 
 /** Where the first blank line ends, or 0 where there is none yet. */
 function endOfEvent(bytes: Buffer): number {
+  // A blank line by itself belongs to no event, so that it is passed on where the next one isn't.
+  const lineEnd = bytes[0] === CARRIAGE_RETURN ? 1 : 0;
+  if (bytes[lineEnd] === LINE_FEED) return lineEnd + 1;
   for (let at = bytes.indexOf(LINE_FEED); at >= 0; at = bytes.indexOf(LINE_FEED, at + 1)) {
     const next = bytes[at + 1] === CARRIAGE_RETURN ? at + 2 : at + 1;
     if (bytes[next] === LINE_FEED) return next + 1;

@@ -184,7 +184,8 @@ describe("a gateway with several upstreams", () => {
     const asking = bench
       .client()
       .chat.completions.create({ model: "writer", messages: MESSAGES }, { signal: controller.signal });
-    setTimeout(() => controller.abort(), 50);
+    await until(() => first.received.length === 1);
+    controller.abort();
     await asking.catch(() => undefined);
     await until(() => bench.receipts().length === 1);
     await wait(30);
@@ -197,6 +198,18 @@ describe("a gateway with several upstreams", () => {
     for (const upstream of bench.upstreams) upstream.script = hangingUp;
     expect((await refusalOf(bench.chat())).status).to.equal(502);
     expect(asked()).to.deep.equal([1, 1, 0]);
+    expect(bench.onlyReceipt()).to.include({ requests: 0n, flags: ReceiptFlag.upstreamError });
+  });
+
+  it("passes on when a server that is busy wants to be asked again", async () => {
+    await bench.serve({ models: [modelAt({ url: first.url })] });
+    first.script = (response) =>
+      void response
+        .writeHead(429, { "content-type": "application/json", "retry-after": "7" })
+        .end('{"error":{"message":"queue is full"}}');
+    const error = await refusalOf(bench.chat());
+    expect(error.message).to.contain("queue is full");
+    expect(error.headers?.get("retry-after")).to.equal("7");
     expect(bench.onlyReceipt()).to.include({ requests: 0n, flags: ReceiptFlag.upstreamError });
   });
 

@@ -1183,14 +1183,14 @@ describe("gateway", () => {
     it("is free again for what has settled, as soon as it is read anew", async () => {
       gateway = await start({ licenseCacheMs: 20 });
       chain.stakeHeadroom = WORST + 10n;
-      await wait(30);
+      await wait(120);
       await chat();
       await expectRefusal(chat(), 503, "stake_exceeded", "has stake for");
       store.voidUnbatched(
         { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
         { epochStart: 0, epochEnd: chain.time + 1 },
       );
-      await wait(30);
+      await wait(120);
       expect((await chat()).choices).to.have.length(1);
     });
 
