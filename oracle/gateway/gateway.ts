@@ -235,7 +235,10 @@ function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Pr
   };
   /** Before a body is read. What is held of it, and for its caller, is free again when the answer is out or given up. */
   const admit = async (request: FastifyRequest, reply: FastifyReply) => {
-    reply.raw.once("close", doorkeeper.admit(await callerOf(deps, request)));
+    const caller = await callerOf(deps, request);
+    // Who hung up meanwhile takes no place: nobody would give it back.
+    if (reply.raw.destroyed) return;
+    reply.raw.once("close", doorkeeper.admit(caller));
     if (request.method !== "POST") return;
     // A body without a length may become as long as any. One that is too long is refused before it is read.
     const length = Number(request.headers["content-length"] ?? config.maxBodyBytes);

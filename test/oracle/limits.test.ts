@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import { setTimeout as wait } from "node:timers/promises";
 import { Doorkeeper, type Limits } from "../../oracle/gateway/limits";
 import type { ApiError } from "../../oracle/gateway/openai";
 import { type FakeUpstream, whole } from "../support/fakeUpstream";
@@ -180,6 +181,23 @@ describe("a gateway's limits", () => {
       await asking.catch(() => undefined);
       await until(() => bench.receipts().length === i + 1);
     }
+  });
+
+  it("free the places of clients that hang up before the gateway knows whose they are", async () => {
+    await bench.serve({ licenseCacheMs: 0, limits: limitsWith(100, 1) });
+    await bench.chat();
+    bench.chain.latencyMs = 150;
+    for (let i = 0; i < 3; i++) {
+      const asked = { model: "writer", messages: MESSAGES };
+      await bench
+        .client()
+        .chat.completions.create(asked, { timeout: 50 })
+        .catch(() => undefined);
+    }
+    await wait(300);
+    bench.chain.latencyMs = 0;
+    expect((await bench.chat()).choices).to.have.length(1);
+    expect(upstream.received).to.have.length(2);
   });
 
   it("let the openai client, which waits as it is told, through in the end", async () => {
