@@ -123,12 +123,13 @@ export function parseRequest(kind: RequestKind, bytes: Uint8Array, limits: Reque
 export function upstreamBody(request: ModelRequest, upstreamModel: string): string {
   const { kind, stream, maxTokens } = request;
   const body = bodyOf(request);
-  const bounded = kind === "embeddings" || isNamed(body.max_tokens) || isNamed(body.max_completion_tokens);
+  // Some servers know the newer name for it and some don't, and write on for ever then.
+  const isBounded = kind === "embeddings" || isNamed(body.max_tokens);
   const streamOptions = isObject(body.stream_options) ? body.stream_options : {};
   return JSON.stringify({
     ...body,
     model: upstreamModel,
-    ...(bounded ? {} : { max_tokens: maxTokens }),
+    ...(isBounded ? {} : { max_tokens: maxTokens }),
     ...(stream ? { stream_options: { ...streamOptions, include_usage: true } } : {}),
   });
 }

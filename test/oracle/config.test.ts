@@ -1,5 +1,6 @@
 import { expect } from "chai";
 import { id } from "ethers";
+import { readFileSync } from "node:fs";
 import { parseConfig } from "../../oracle/config";
 import { ConfigError } from "../../oracle/configSection";
 import { GATEWAY_DEFAULTS } from "../../oracle/gateway/gateway";
@@ -82,6 +83,12 @@ describe("parseConfig", () => {
       { url: "http://a:8000", model: "org/m", gpus: 8, apiKey: ENVIRONMENT.BAD },
       { url: "http://b:8000", model: undefined, gpus: undefined, apiKey: undefined },
     ]);
+  });
+
+  it("has the limits for defaults that its page says", () => {
+    const page = readFileSync("docs/oracle.md", "utf8");
+    const limits = JSON.parse(/```json\n(\{\s*"perGrant"[^`]*)```/.exec(page)![1]) as object;
+    expect(parse({ gateway: { ...gateway(), limits } }).gateway?.limits).to.deep.equal(GATEWAY_DEFAULTS.limits);
   });
 
   it("reads the limits, each of which may be left out", () => {

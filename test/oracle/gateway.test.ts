@@ -677,7 +677,8 @@ describe("gateway", () => {
       await chat({ max_completion_tokens: 7 });
       const [unbounded, bounded] = upstream.received.map(({ body }) => body);
       expect(unbounded).to.deep.equal({ model: "writer", messages: MESSAGES, temperature: 0.5, max_tokens: 100 });
-      expect(bounded).to.deep.equal({ model: "writer", messages: MESSAGES, max_completion_tokens: 7 });
+      const both = { max_completion_tokens: 7, max_tokens: 7 };
+      expect(bounded).to.deep.equal({ model: "writer", messages: MESSAGES, ...both });
     });
 
     it("calls the model by the upstream's name", async () => {
