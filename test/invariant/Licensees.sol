@@ -459,7 +459,9 @@ abstract contract Licensees is Buyers {
         if (license.nextPlan != 0) _goOver(license);
         license.term = Model.nextTerm(last, next, start);
         _requireAccount(id);
-        require(_committed(id) + license.thawing <= license.balance, "4: a renewal took what is on its way out");
+        // A term without a minimum takes nothing.
+        bool isKept = next.minimumSpend == 0 || _committed(id) + license.thawing <= license.balance;
+        require(isKept, "4: a renewal took what is on its way out");
         _count(Count.Renewals);
     }
 
