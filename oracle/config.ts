@@ -13,6 +13,7 @@ export interface OracleConfig {
   gateway?: GatewaySection;
   settler?: SettlerSection;
   attestor?: AttestorSection;
+  operations?: OperationsSection;
 }
 
 const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
@@ -52,6 +53,14 @@ export interface AttestorSection {
   canaries: CanarySection[];
 }
 
+/** Where whoever runs the oracle sees how it does. */
+export interface OperationsSection {
+  host: string;
+  port: number;
+  /** A chain whose latest block is older is stale. */
+  chainStaleSeconds: number;
+}
+
 export interface CanarySection {
   operatorId: number;
   planId: number;
@@ -77,6 +86,7 @@ export function parseConfig(text: string, environment: Environment): OracleConfi
     gateway: root.optional("gateway", gatewayOf),
     settler: root.optional("settler", settlerOf),
     attestor: root.optional("attestor", attestorOf),
+    operations: root.optional("operations", operationsOf),
   };
   root.end();
   if (config.gateway === undefined && config.settler === undefined && config.attestor === undefined) {
@@ -189,6 +199,14 @@ function attestorOf(section: Section): AttestorSection {
       timeoutMs: canary.seconds("timeoutSeconds", AN_HOUR, 30_000),
       maxTokens: canary.count("maxTokens", [1, 4_096], 16),
     })),
+  };
+}
+
+function operationsOf(section: Section): OperationsSection {
+  return {
+    host: section.text("host", "127.0.0.1"),
+    port: section.count("port", PORTS, 9464),
+    chainStaleSeconds: section.count("chainStaleSeconds", A_DAY, 300),
   };
 }
 

@@ -5,10 +5,14 @@ import { computeAddress, Wallet } from "ethers";
 import { startAttestor } from "./attestor/attestor";
 import { runCanaries } from "./attestor/canary";
 import type { GatewaySection, OracleConfig, SettlerSection } from "./config";
+import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
 import { createSender } from "./chain/ethersSender";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
 import { createLog, type Log } from "./log";
+import { Figures } from "./operations/figures";
+import { startOperations, type Operations } from "./operations/operations";
+import { chainCheck, Readiness, storeCheck, upstreamsCheck } from "./operations/readiness";
 import { Problem, reasonOf } from "./problem";
 import { requireUsable } from "./settler/requirements";
 import { Settler } from "./settler/settler";
@@ -23,24 +27,46 @@ const ATTESTOR_TIMEOUT_MS = 60_000;
  * @throws Problem if something of it can't start; then nothing runs on
  */
 export async function runOracle(config: OracleConfig, deployment: Deployment, signal: AbortSignal): Promise<void> {
-  const log = createLog(config.logLevel);
-  const opened = await openDeployment(deployment, config.clock, log);
-  makeFolder(config.dataFolder);
   const failing = new AbortController();
   const ending = AbortSignal.any([signal, failing.signal]);
-  const context: Context = { config, deployment, ...opened, log, signal: ending };
+  const readiness = new Readiness();
+  const figures = new Figures(ending);
+  const log = figures.log(createLog(config.logLevel));
 
   const stops: (() => Promise<void>)[] = [];
+  let operations: Operations | undefined;
   try {
+    operations = await startWatching(config, deployment, figures, readiness, log);
+    const opened = await openDeployment(deployment, config.clock, log);
+    makeFolder(config.dataFolder);
+    const context: Context = { config, deployment, ...opened, log, signal: ending, figures, readiness };
     if (config.gateway !== undefined || config.settler !== undefined) stops.push(await startOperator(context));
     if (config.attestor !== undefined) stops.push(await startAttesting(context));
+    readiness.started();
     log.info("Oracle runs", { escrow: deployment.escrow, chainId: deployment.chainId });
     await aborted(signal);
     log.info("Oracle stops", {});
   } finally {
+    readiness.stopping();
     failing.abort();
     for (const stop of stops) await stop();
+    await operations?.close();
   }
+}
+
+/** Before anything else, so that it can be seen what takes long to start. */
+async function startWatching(
+  { operations, clock }: OracleConfig,
+  { provider }: Deployment,
+  { registry }: Figures,
+  readiness: Readiness,
+  log: Log,
+): Promise<Operations | undefined> {
+  if (operations === undefined) return undefined;
+  readiness.add("chain", chainCheck(provider, clock, operations.chainStaleSeconds));
+  const running = await startOperations(operations, registry, readiness);
+  log.info("Operations are shown", { url: running.url });
+  return running;
 }
 
 interface Context extends OpenDeployment {
@@ -48,6 +74,8 @@ interface Context extends OpenDeployment {
   deployment: Deployment;
   log: Log;
   signal: AbortSignal;
+  figures: Figures;
+  readiness: Readiness;
 }
 
 function makeFolder(folder: string): void {
@@ -66,7 +94,8 @@ function makeFolder(folder: string): void {
 type StoreUser = Pick<StoreOwner, "role" | "operator" | "attestor">;
 
 /** Opens one of the stores of the data folder, and makes sure that it is this one's. */
-function openStore({ config, deployment, firstBlock }: Context, file: string, whose: StoreUser): Store {
+function openStore(context: Context, file: string, whose: StoreUser): Store {
+  const { config, deployment, firstBlock, figures, readiness } = context;
   const store = new Store(path.join(config.dataFolder, file));
   try {
     store.claim({
@@ -75,6 +104,8 @@ function openStore({ config, deployment, firstBlock }: Context, file: string, wh
       "first block": firstBlock,
       escrow: deployment.escrow,
     });
+    figures.watchCommits(store, file);
+    readiness.add(file, storeCheck(store));
     return store;
   } catch (cause) {
     store.close();
@@ -87,6 +118,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
   const { gateway, settler: section } = context.config;
   const whose = gateway === undefined ? {} : { operator: String(gateway.operatorId) };
   const store = openStore(context, "operator.sqlite", { role: "operator", ...whose });
+  context.figures.watchOperatorStore(store);
   try {
     const settler = section === undefined ? undefined : await createSettler(context, section, store);
     const running =
@@ -106,7 +138,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
 }
 
 async function serve(
-  { config, chain, log }: Context,
+  { config, chain, log, figures, readiness }: Context,
   section: GatewaySection,
   store: Store,
   onTermOver: (licenseId: bigint) => void,
@@ -120,10 +152,15 @@ async function serve(
       return { ...model, assetId: version.assetId, manifestHash: version.manifestHash };
     }),
   );
-  return startGateway(
+  const gateway = await startGateway(
     { ...GATEWAY_DEFAULTS, ...section, models, epochSeconds: config.settler?.epochSeconds },
-    { chain, store, log: log.with({ part: "gateway" }), onTermOver },
+    { chain, store, log: log.with({ part: "gateway" }), onTermOver, observer: figures.ofGateway },
   );
+  figures.watchGateway(gateway.figures, store, () =>
+    withDeadline(section.chainTimeoutMs, () => chain.headroom(section.operatorId)),
+  );
+  readiness.add("upstreams", upstreamsCheck(gateway.figures));
+  return gateway;
 }
 
 async function createSettler(context: Context, section: SettlerSection, store: Store): Promise<Settler> {
@@ -142,27 +179,36 @@ async function createSettler(context: Context, section: SettlerSection, store: S
     signal,
   });
   return new Settler(
-    { chain, store, sender, log: log.with({ part: "settler" }) },
+    { chain, store, sender: context.figures.sender(sender), log: log.with({ part: "settler" }) },
     { ...section, committee, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS },
   );
 }
 
 /** A round that fails is logged, and the next one comes all the same. */
-async function settleOnAndOn({ log, signal }: Context, settler: Settler, intervalMs: number): Promise<void> {
+async function settleOnAndOn({ log, signal, figures }: Context, settler: Settler, intervalMs: number): Promise<void> {
   while (!signal.aborted) {
-    await settler.settleDue().catch((cause) => log.error("Settler's round failed", { cause }));
+    try {
+      await settler.settleDue();
+      figures.roundEnded(true);
+    } catch (cause) {
+      figures.roundEnded(false);
+      log.error("Settler's round failed", { cause });
+    }
     await wait(intervalMs, undefined, { signal }).catch(() => undefined);
   }
 }
 
 async function startAttesting(context: Context): Promise<() => Promise<void>> {
-  const { config, deployment, chain, log, signal } = context;
+  const { config, deployment, chain, log, signal, figures } = context;
   const section = config.attestor!;
   const own = log.with({ part: "attestor" });
   const attestorAddress = computeAddress(section.privateKey);
   const store = openStore(context, "attestor.sqlite", { role: "attestor", attestor: attestorAddress });
   try {
-    const attestor = await startAttestor({ ...section, committee: deployment.committee }, { chain, store, log: own });
+    const attestor = await startAttestor(
+      { ...section, committee: deployment.committee },
+      { chain, store, log: own, onJudged: (reasons) => figures.judged(reasons) },
+    );
     const canaries = section.canaries.map(({ operatorId, planId, versionId, ...canary }) =>
       runCanaries(
         { lane: { operatorId, planId, versionId }, ...canary },

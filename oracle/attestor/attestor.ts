@@ -45,6 +45,8 @@ export interface AttestorDeps {
   chain: Chain;
   store: Store;
   log: Log;
+  /** Is told why a batch was refused; without a reason, it was attested. */
+  onJudged?: (reasons: string[]) => void;
 }
 
 export interface Attestor {
@@ -166,7 +168,7 @@ async function signMeasurement(
 
 /** What the operator proposed, if nothing speaks against it. */
 async function attest(
-  { chain, store, log }: AttestorDeps,
+  { chain, store, log, onJudged }: AttestorDeps,
   committees: Committees,
   { privateKey, address }: { privateKey: string; address: string },
   request: AttestationRequest,
@@ -176,6 +178,7 @@ async function attest(
   const committee = committeeFor(committees, facts.measurements, address);
   const refusals = committee === null ? [notInForce(address)] : refusalsOf(facts, store, committee, address);
   if (refusals.length === 0) refusals.push(...remember(store, facts));
+  onJudged?.(refusals.map(({ reason }) => reason));
   if (refusals.length > 0) {
     const refusal = refusalOf(refusals);
     log.warn("Batch refused", { batchId, header, reasons: refusal.refusals });

@@ -19,6 +19,7 @@ import {
 } from "./openai";
 import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { StreamRelay, taken } from "./relay";
+import type { GatewayObserver } from "./observer";
 import type { Replica, Replicas } from "./replicas";
 import type { SignedDigest, Store } from "../store/store";
 import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
@@ -38,6 +39,7 @@ export interface ExchangeDeps {
   firstByteTimeoutMs: number;
   /** How long a client may take for the end of its answer, which is written and paid already. */
   takeTimeoutMs: number;
+  observer?: GatewayObserver;
 }
 
 /** Names the receipt of an answer: `GET /v1/receipts/<this>` gives it. */
@@ -340,7 +342,8 @@ export class Exchange {
     const cost = costOf(usage, plan.rates);
     try {
       const outcome = { ...usage, flags, responseHash, ttftMs, durationMs, finishedAt: await now() };
-      await store.finishRequest(this.requestId, outcome, cost, sign);
+      const { receipt } = await store.finishRequest(this.requestId, outcome, cost, sign);
+      this.deps.observer?.charged(receipt, cost);
     } catch (cause) {
       admission.ledger.free(reservation);
       throw new ApiError(500, "receipt_not_stored", "the receipt can't be stored; this request costs nothing", {

@@ -16,6 +16,7 @@ import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { steadyClock } from "../chain/steadyClock";
 import type { Store, StoredReceipt } from "../store/store";
 import type { ModelConfig } from "./models";
+import type { GatewayFigures, GatewayObserver } from "./observer";
 import { Replicas, type Replica } from "./replicas";
 import { Upstream } from "./upstream";
 import { worstUsage } from "./worstCase";
@@ -77,12 +78,14 @@ export interface GatewayDeps {
   log: Log;
   /** Told whose use was refused since its term is over and nobody has renewed it. */
   onTermOver?: (licenseId: bigint) => void;
+  observer?: GatewayObserver;
 }
 
 export interface Gateway {
   url: string;
   /** Reads a license's state anew, after a deposit or a settlement. */
   refresh(licenseId: bigint): Promise<void>;
+  figures(): GatewayFigures;
   /** Takes no more requests, finishes those that run, and closes. The store stays open. */
   close(): Promise<void>;
 }
@@ -94,7 +97,7 @@ export interface Gateway {
  * the port is taken
  */
 export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Promise<Gateway> {
-  const { chain, store, log, onTermOver } = deps;
+  const { chain, store, log, onTermOver, observer } = deps;
   const now = steadyClock(chain, config.chainTimeoutMs, (cause) =>
     log.warn("chain unreadable, counting time from its last", { cause }),
   );
@@ -125,6 +128,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     requestTimeoutMs,
     firstByteTimeoutMs,
     takeTimeoutMs,
+    observer,
   };
   const server = createServer(config, exchangeDeps, running);
   const url = await listen(server, config);
@@ -134,6 +138,11 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   return {
     url,
     refresh: (licenseId) => admission.refresh(licenseId),
+    figures: () => ({
+      running: running.size,
+      reserved: admission.ledger.reservedOfAll,
+      upstreams: config.models.map(({ id }) => ({ model: id, ...upstreamsOf(replicas, id) })),
+    }),
     close: async () => {
       replicas.close();
       const closed = server.close();
@@ -210,8 +219,11 @@ async function recoverOpenRequests(store: Store, sign: Signer, finishedAt: numbe
 function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Promise<void>>): FastifyInstance {
   const receiving = receivingWithin(config.receiveTimeoutMs);
   const doorkeeper = new Doorkeeper(config.limits);
-  const explain = (error: FastifyError | ApiError, request: FastifyRequest, reply: FastifyReply) =>
-    answerError(toApiError(error, request, deps.log), reply);
+  const explain = (error: FastifyError | ApiError, request: FastifyRequest, reply: FastifyReply) => {
+    const told = toApiError(error, request, deps.log);
+    deps.observer?.refused(told);
+    answerError(told, reply);
+  };
   const server = fastify({
     bodyLimit: config.maxBodyBytes,
     frameworkErrors: explain,
@@ -224,6 +236,9 @@ function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Pr
   server.removeAllContentTypeParsers();
   server.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
   server.setErrorHandler(explain);
+  server.addHook("onResponse", async ({ routeOptions }, { statusCode }) =>
+    deps.observer?.answered(routeOptions.url ?? "unknown", statusCode),
+  );
   server.setNotFoundHandler(({ method, url }, reply) =>
     answerError(new ApiError(404, "unknown_url", `there is no ${method} ${url} here`), reply),
   );
@@ -278,7 +293,8 @@ async function serveModel(
   const asked = parseRequest(kind, (request.body as Buffer | undefined) ?? Buffer.alloc(0), config);
   const model = modelNamed(config.models, asked.model);
   const admitted = await deps.admission.admit(caller, model, boundOf(config, asked, model), await deps.now());
-  await new Exchange(deps, asked, admitted, reply).run();
+  const ended = deps.observer?.began(asked);
+  await new Exchange(deps, asked, admitted, reply).run().finally(ended);
 }
 
 function modelNamed(models: ModelConfig[], id: string): ModelConfig {
@@ -315,11 +331,15 @@ function modelCard({ id, assetId, versionId, manifestHash }: ModelConfig): objec
 
 /** How many of a model's servers are up; where they are is nobody else's business. */
 function healthOf({ replicas }: ExchangeDeps): (model: ModelConfig) => object {
-  return ({ id }) => ({
-    id,
-    upstreams: replicas.of(id).length,
-    up: replicas.of(id).filter(({ isUp }) => isUp).length,
-  });
+  return ({ id }) => {
+    const { count, up } = upstreamsOf(replicas, id);
+    return { id, upstreams: count, up };
+  };
+}
+
+function upstreamsOf(replicas: Replicas, id: string): { count: number; up: number } {
+  const all = replicas.of(id);
+  return { count: all.length, up: all.filter(({ isUp }) => isUp).length };
 }
 
 async function ownReceipt(deps: ExchangeDeps, request: FastifyRequest<{ Params: { requestId: string } }>) {

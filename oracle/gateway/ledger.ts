@@ -66,6 +66,11 @@ export class Ledger {
     return this.all.used;
   }
 
+  /** What all running requests may cost at worst. */
+  get reservedOfAll(): bigint {
+    return this.all.reserved;
+  }
+
   setUnsettledOfAll(unsettled: bigint): void {
     this.all = { ...this.all, used: unsettled };
   }

@@ -10,7 +10,11 @@ interface Job {
 export class GroupCommit {
   private waiting: Job[] = [];
 
-  constructor(private readonly db: DatabaseSyncInstance) {}
+  /** @param onCommit is told how many milliseconds a commit took, with the wait for the disk */
+  constructor(
+    private readonly db: DatabaseSyncInstance,
+    private readonly onCommit: (ms: number) => void = () => {},
+  ) {}
 
   /** Resolves with the work's result once it is on disk. Work that throws is undone alone; the others' isn't. */
   run<T>(work: () => T): Promise<T> {
@@ -25,8 +29,10 @@ export class GroupCommit {
     const jobs = this.waiting;
     this.waiting = [];
     if (jobs.length === 0) return;
+    const startedAt = performance.now();
     try {
       const settle = inTransaction(this.db, () => jobs.map((job) => this.attempt(job)));
+      this.onCommit(performance.now() - startedAt);
       settle.forEach((answer) => answer());
     } catch (cause) {
       jobs.forEach((job) => job.fail(cause));

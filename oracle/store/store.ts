@@ -95,6 +95,22 @@ export interface StoredBatch {
   transactionHash: string | null;
 }
 
+/** What waits for its settlement. */
+export interface StoreFigures {
+  /** Receipts in no batch. */
+  unbatched: number;
+  /** Receipts in batches that aren't settled. */
+  batched: number;
+  /** What both cost, in units of the currency. */
+  cost: bigint;
+  /** Unix seconds; null if there are none in no batch. */
+  oldestUnbatchedAt: number | null;
+  /** How many batches are in each state. */
+  batches: Record<BatchState, number>;
+}
+
+const NO_BATCHES: Record<BatchState, number> = { drafted: 0, attested: 0, submitted: 0, settled: 0, expired: 0 };
+
 /** A receipt that an attestor is about to vouch for, and what it costs under its plan. */
 export interface AttestedReceipt {
   hash: string;
@@ -150,6 +166,8 @@ export class Store {
   private readonly file: StoreFile;
   private readonly group: GroupCommit;
   private readonly statements = new Map<string, StatementSyncInstance>();
+  /** Is told how many milliseconds each commit of requests and receipts took. */
+  onCommit: (ms: number) => void = () => {};
 
   /**
    * Opens or creates the file, and brings an older one up to date.
@@ -157,7 +175,7 @@ export class Store {
    */
   constructor(private readonly path: string) {
     this.file = openStoreFile(path);
-    this.group = new GroupCommit(this.db);
+    this.group = new GroupCommit(this.db, (ms) => this.onCommit(ms));
   }
 
   close(): void {
@@ -185,6 +203,37 @@ export class Store {
         );
       }
     });
+  }
+
+  /**
+   * Writes without a change, and waits for the disk.
+   * @throws Error if nothing can be written at the moment
+   */
+  probe(): void {
+    this.transaction(() => this.run("UPDATE owner SET value = value", []));
+  }
+
+  /** How much waits for its settlement. */
+  figures(): StoreFigures {
+    const unsettled = this.row(
+      "SELECT count(*) AS count, sum(cost) AS cost FROM receipts WHERE state IN ('unbatched', 'batched')",
+      [],
+    )!;
+    const unbatched = this.row(
+      "SELECT count(*) AS count, min(finished_at) AS oldest FROM receipts WHERE state = 'unbatched'",
+      [],
+    )!;
+    const batches = this.rows("SELECT state, count(*) AS count FROM batches GROUP BY state");
+    return {
+      unbatched: Number(unbatched.count),
+      batched: Number(unsettled.count) - Number(unbatched.count),
+      cost: (unsettled.cost as bigint | null) ?? 0n,
+      oldestUnbatchedAt: unbatched.oldest === null ? null : Number(unbatched.oldest),
+      batches: {
+        ...NO_BATCHES,
+        ...Object.fromEntries(batches.map(({ state, count }) => [state as BatchState, Number(count)])),
+      },
+    };
   }
 
   // Grants

@@ -7,6 +7,7 @@ import { createServer } from "node:net";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 import type { AddressInfo } from "node:net";
 import type { Deployment } from "../../oracle/chain/deployment";
 import type { RpcProvider } from "../../oracle/chain/ethersChain";
@@ -121,6 +122,50 @@ describe("runOracle", () => {
     setTimeout(() => stop.abort(), 500);
     await running;
     await expectProblem(run({ gateway: gateway({ signingKeyVariable: "STRANGER" }) }), /no signing key/);
+  });
+
+  it("shows how it does, at a place of its own, until it has stopped", async () => {
+    const port = await freePort();
+    const stop = new AbortController();
+    const sections = { gateway: gateway(), settler: settler(), attestor: attestor(), operations: { port } };
+    const running = run(sections, {}, stop.signal);
+    const get = async (path: string) => {
+      const answer = await fetch(`http://127.0.0.1:${port}${path}`).catch(() => null);
+      return { status: answer?.status, text: (await answer?.text()) ?? "" };
+    };
+    while ((await get("/readyz")).status !== 200) await wait(20);
+    const { text } = await get("/metrics");
+    expect(text).to.match(/^licet_stake_headroom_units [1-9]\d+$/m);
+    expect(text).to.match(/^licet_unsettled_units 0$/m);
+    expect(text).to.match(/^licet_settler_rounds_total\{result="done"\} 1$/m);
+    expect(text).to.contain('licet_log_lines_total{level="warn",part="gateway",message="upstream can');
+    stop.abort();
+    await running;
+    expect((await get("/healthz")).status).to.equal(undefined);
+  });
+
+  it("isn't ready while the chain doesn't answer", async () => {
+    const port = await freePort();
+    const stop = new AbortController();
+    let isDown = false;
+    const provider = new Proxy(hre.ethers.provider as RpcProvider, {
+      get(target, name) {
+        const value = Reflect.get(target, name) as unknown;
+        if (name === "send" && isDown) return () => Promise.reject(new Error("connect ECONNREFUSED"));
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+    const running = run({ gateway: gateway(), operations: { port } }, { provider }, stop.signal);
+    const ready = async () => {
+      const answer = await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => null);
+      return (await answer?.json()) as { ready: boolean; reasons: string[] } | undefined;
+    };
+    while ((await ready())?.ready !== true) await wait(20);
+    isDown = true;
+    await wait(1_050);
+    expect(await ready()).to.deep.equal({ ready: false, reasons: ["chain: connect ECONNREFUSED"] });
+    stop.abort();
+    await running;
   });
 
   describe("a deployment that isn't there", () => {

@@ -49,12 +49,15 @@ describe("attestor", () => {
   let chain: StubChain;
   let store: Store;
   let attestor: Attestor;
+  /** What the attestor told of the batches that it judged. */
+  let judged: string[][];
 
   const start = async () => {
     store = new Store(join(folder, "attestor.sqlite"));
+    judged = [];
     attestor = await startAttestor(
       { privateKey: KEYS.attestors[0], committee: COMMITTEE.address },
-      { chain, store, log: createLog("error", () => {}) },
+      { chain, store, log: createLog("error", () => {}), onJudged: (reasons) => judged.push(reasons) },
     );
   };
 
@@ -189,6 +192,12 @@ describe("attestor", () => {
       const { signer, signature } = await signatureFor(request);
       expect(signer).to.equal(SELF);
       expect(recoverSigner(batchDigest(DOMAIN, request.header), signature)).to.equal(SELF);
+    });
+
+    it("tells who counts what became of each batch, and why", async () => {
+      await signatureFor(requestOf(parts()));
+      const { refusals } = await refusalOf(requestOf({ ...parts(), header: { evidenceHash: id("other") } }));
+      expect(judged).to.deep.equal([[], refusals]);
     });
 
     describe("when the committee has changed", () => {

@@ -70,6 +70,15 @@ describe("parseConfig", () => {
     });
   });
 
+  it("shows operations on this machine alone unless it is told otherwise, and not at all if it isn't told to", () => {
+    expect(parse({ gateway: gateway() }).operations).to.equal(undefined);
+    const defaults = { host: "127.0.0.1", port: 9464, chainStaleSeconds: 300 };
+    expect(parse({ gateway: gateway(), operations: {} }).operations).to.deep.equal(defaults);
+    const own = { host: "10.0.0.5", port: 9000, chainStaleSeconds: 60 };
+    expect(parse({ gateway: gateway(), operations: own }).operations).to.deep.equal(own);
+    expect(() => parse({ gateway: gateway(), operations: { port: 70_000 } })).to.throw(ConfigError, /operations\.port/);
+  });
+
   it("reads several upstreams of a model, with their keys from the environment", () => {
     const upstreams = [
       { url: "http://a:8000/", model: "org/m", gpus: 8, keyVariable: "BAD" },

@@ -7,6 +7,7 @@ import { request } from "undici";
 import type { LicenseState } from "../../oracle/chain/chain";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway, type GatewayConfig } from "../../oracle/gateway/gateway";
 import type { ModelConfig, UpstreamConfig } from "../../oracle/gateway/models";
+import type { GatewayObserver } from "../../oracle/gateway/observer";
 import { createLog } from "../../oracle/log";
 import { encodeBearer, grantDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Grant, Receipt } from "../../oracle/protocol/types";
@@ -45,6 +46,8 @@ export class GatewayBench {
   readonly logged: { level: string; message: string; [field: string]: unknown }[] = [];
   readonly upstreams: FakeUpstream[] = [];
   gateway!: Gateway;
+  /** Of the gateways that are started from then on. */
+  observer: GatewayObserver | undefined;
 
   /** @param servers how many upstreams there are */
   static async start(servers = 1): Promise<GatewayBench> {
@@ -81,7 +84,12 @@ export class GatewayBench {
         maxBodyBytes: 20_000,
         ...changes,
       },
-      { chain: this.chain, store: this.store, log: createLog("debug", (line) => this.logged.push(JSON.parse(line))) },
+      {
+        chain: this.chain,
+        store: this.store,
+        log: createLog("debug", (line) => this.logged.push(JSON.parse(line))),
+        observer: this.observer,
+      },
     );
   }
 

@@ -1,0 +1,218 @@
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import type { GatewayFigures, GatewayObserver } from "../gateway/observer";
+import type { Log } from "../log";
+import { ReceiptFlag, type Receipt } from "../protocol/types";
+import type { SettlementSender } from "../settler/sender";
+import type { Store } from "../store/store";
+import { Counter, Gauge, Histogram, Registry } from "./metrics";
+
+const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
+const DISK_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5];
+/** What a store is asked for its figures is remembered so long, however often they are read. */
+const STORE_MS = 2_000;
+const LOOP_RESOLUTION_MS = 10;
+const LOOP_MS = 60_000;
+
+/** What this process counts of itself, whatever parts of the oracle run in it. */
+export class Figures {
+  readonly registry = new Registry();
+
+  private readonly answers = this.counter("gateway_requests_total", "Requests that a gateway answered.");
+  private readonly refusals = this.counter("gateway_errors_total", "Errors that a gateway answered, by their code.");
+  private readonly receipts = this.counter("gateway_receipts_total", "Receipts by how their requests ended.");
+  private readonly tokens = this.counter("gateway_tokens_total", "Tokens on receipts.");
+  private readonly charged = this.counter("gateway_charged_units_total", "What receipts cost, in currency units.");
+  private readonly running = this.gauge("gateway_running_requests", "Requests that run.");
+  private readonly reserved = this.gauge("gateway_reserved_units", "What running requests may cost at worst.");
+  private readonly upstreams = this.gauge("gateway_upstreams", "Inference servers of a model.");
+  private readonly headroom = this.gauge(
+    "stake_headroom_units",
+    "What the operator's stake still lets be served: in flight by the chain, less what is unsettled and reserved.",
+  );
+  private readonly firstToken = this.registry.with(
+    new Histogram("licet_gateway_first_token_seconds", "Time to the first token.", SECONDS),
+  );
+  private readonly duration = this.registry.with(
+    new Histogram("licet_gateway_request_seconds", "Time from a request to the end of its answer.", SECONDS),
+  );
+
+  private readonly unsettled = this.gauge("unsettled_receipts", "Receipts that may still be charged.");
+  private readonly unsettledUnits = this.gauge("unsettled_units", "What those cost, in currency units.");
+  private readonly oldest = this.gauge("oldest_unbatched_seconds", "Age of the oldest receipt in no batch.");
+  private readonly batches = this.gauge("batches", "Batches by state.");
+  private readonly transactions = this.counter("settler_transactions_total", "The settler's transactions by state.");
+  private readonly rounds = this.counter("settler_rounds_total", "The settler's rounds by result.");
+  private readonly roundAt = this.gauge("settler_round_timestamp_seconds", "When the settler's last round ended.");
+
+  private readonly verdicts = this.counter("attestor_batches_total", "Batches that the attestor judged.");
+  private readonly reasons = this.counter(
+    "attestor_refusals_total",
+    "Reasons for which the attestor refused, values as #.",
+  );
+
+  private readonly commits = this.registry.with(
+    new Histogram("licet_store_commit_seconds", "Time that a store's commits took.", DISK_SECONDS),
+  );
+  private readonly logged = this.counter("log_lines_total", "Warnings and errors in the log, by message.");
+  private readonly loop = this.gauge("event_loop_delay_seconds", "How late the event loop was, within a minute.");
+  private readonly memory = this.registry.with(new Gauge("process_resident_memory_bytes", "Memory in use."));
+  private readonly cpu = this.registry.with(new Gauge("process_cpu_seconds", "CPU time used."));
+
+  /** Until the signal aborts, the event loop is measured. */
+  constructor(signal: AbortSignal) {
+    const delay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
+    const timer = setInterval(() => delay.reset(), LOOP_MS).unref();
+    delay.enable();
+    signal.addEventListener("abort", () => {
+      clearInterval(timer);
+      delay.disable();
+    });
+    this.registry.collect(() => {
+      const late = (ns: number) => Math.max(0, ns / 1e9 - LOOP_RESOLUTION_MS / 1_000);
+      for (const quantile of [0.5, 0.99, 1]) {
+        this.loop.set(late(delay.count === 0 ? 0 : delay.percentile(quantile * 100)), { quantile: String(quantile) });
+      }
+      const { user, system } = process.cpuUsage();
+      this.cpu.set((user + system) / 1e6);
+      this.memory.set(process.memoryUsage.rss());
+    });
+  }
+
+  readonly ofGateway: GatewayObserver = {
+    began: ({ kind, stream }) => {
+      const labels = { kind, mode: stream ? "stream" : "whole" };
+      this.count(labels, 1);
+      return () => this.count(labels, -1);
+    },
+    answered: (route, status) => this.answers.add({ route, status: String(status) }),
+    refused: ({ code, status }) => this.refusals.add({ code, status: String(status) }),
+    charged: (receipt, cost) => this.note(receipt, cost),
+  };
+
+  private readonly runningBy = new Map<string, number>();
+
+  private count(labels: { kind: string; mode: string }, by: number): void {
+    const key = `${labels.kind} ${labels.mode}`;
+    const now = (this.runningBy.get(key) ?? 0) + by;
+    this.runningBy.set(key, now);
+    this.running.set(now, labels);
+  }
+
+  private note(receipt: Receipt, cost: bigint): void {
+    this.receipts.add({ ending: endingOf(receipt.flags) });
+    this.charged.add({}, Number(cost));
+    this.tokens.add({ kind: "input" }, Number(receipt.inputTokens));
+    this.tokens.add({ kind: "cached" }, Number(receipt.cachedInputTokens));
+    this.tokens.add({ kind: "output" }, Number(receipt.outputTokens));
+    if (receipt.ttftMs > 0) this.firstToken.observe(receipt.ttftMs / 1_000);
+    this.duration.observe(receipt.durationMs / 1_000);
+  }
+
+  /** @param headroom what the chain says that the operator's stake lets be in flight */
+  watchGateway(figures: () => GatewayFigures, store: Store, headroom: () => Promise<bigint>): void {
+    this.registry.collect(async () => {
+      const { reserved, upstreams } = figures();
+      this.reserved.set(reserved);
+      for (const { model, count, up } of upstreams) {
+        this.upstreams.set(up, { model, state: "up" });
+        this.upstreams.set(count - up, { model, state: "down" });
+      }
+      this.headroom.clear();
+      this.headroom.set((await headroom()) - store.unsettledCostOfAll() - reserved);
+    });
+  }
+
+  /** @param now Unix seconds */
+  watchOperatorStore(store: Store, now: () => number = () => Date.now() / 1_000): void {
+    let readAt = -Infinity;
+    this.registry.collect(() => {
+      if (performance.now() - readAt < STORE_MS) return;
+      readAt = performance.now();
+      const { unbatched, batched, cost, oldestUnbatchedAt, batches } = store.figures();
+      this.unsettled.set(unbatched, { state: "unbatched" });
+      this.unsettled.set(batched, { state: "batched" });
+      this.unsettledUnits.set(cost);
+      this.oldest.set(oldestUnbatchedAt === null ? 0 : Math.max(0, now() - oldestUnbatchedAt));
+      for (const [state, count] of Object.entries(batches)) this.batches.set(count, { state });
+    });
+  }
+
+  watchCommits(store: Store, file: string): void {
+    store.onCommit = (ms) => this.commits.observe(ms / 1_000, { file });
+  }
+
+  roundEnded(isWell: boolean): void {
+    this.rounds.add({ result: isWell ? "done" : "failed" });
+    this.roundAt.set(Math.floor(Date.now() / 1_000));
+  }
+
+  /** @param reasons none if it signed */
+  judged(reasons: string[]): void {
+    this.verdicts.add({ verdict: reasons.length === 0 ? "attested" : "refused" });
+    for (const reason of new Set(reasons.map(withoutValues))) this.reasons.add({ reason });
+  }
+
+  /** The same sender, counted. */
+  sender(sender: SettlementSender): SettlementSender {
+    const told = async <T>(state: string, work: Promise<T>): Promise<T> => {
+      const result = await work;
+      this.transactions.add({ state });
+      return result;
+    };
+    const orElse = <T>(state: string, work: Promise<T>): Promise<T> =>
+      work.catch((cause) => {
+        this.transactions.add({ state });
+        throw cause;
+      });
+    return {
+      vouches: (...args) => sender.vouches(...args),
+      preview: (...args) => sender.preview(...args),
+      isSettled: (...args) => sender.isSettled(...args),
+      isOutpriced: (...args) => sender.isOutpriced(...args),
+      signSettle: (...args) => orElse("unsigned", told("signed", sender.signSettle(...args))),
+      signRenewal: (...args) => orElse("unsigned", told("signed", sender.signRenewal(...args))),
+      broadcast: (...args) => orElse("unsent", told("sent", sender.broadcast(...args))),
+      waitFor: async (...args) => {
+        const fate = await orElse("pending", sender.waitFor(...args));
+        this.transactions.add({ state: fate });
+        return fate;
+      },
+    };
+  }
+
+  /** The same log, with its warnings and errors counted: its messages are fixed. */
+  log(log: Log, part = "oracle"): Log {
+    const counted = (level: "warn" | "error"): Log["warn"] => {
+      return (message, fields) => {
+        this.logged.add({ level, part, message });
+        log[level](message, fields);
+      };
+    };
+    return {
+      debug: log.debug,
+      info: log.info,
+      warn: counted("warn"),
+      error: counted("error"),
+      with: (fields) => this.log(log.with(fields), typeof fields.part === "string" ? fields.part : part),
+    };
+  }
+
+  private counter(name: string, help: string): Counter {
+    return this.registry.with(new Counter(`licet_${name}`, help));
+  }
+
+  private gauge(name: string, help: string): Gauge {
+    return this.registry.with(new Gauge(`licet_${name}`, help));
+  }
+}
+
+/** How a request ended, by its receipt. */
+function endingOf(flags: number): string {
+  const endings = ["upstreamError", "recovered", "broken", "cancelled"] as const;
+  return endings.find((flag) => (flags & ReceiptFlag[flag]) !== 0) ?? "complete";
+}
+
+/** A sentence that is the same for all values: those with which it is told would make as many series. */
+function withoutValues(reason: string): string {
+  return reason.replace(/0x[0-9a-f]+/gi, "#").replace(/\d+/g, "#");
+}

@@ -1,0 +1,33 @@
+import fastify from "fastify";
+import { listen, receivingWithin, type Place } from "../listen";
+import type { Registry } from "./metrics";
+import type { Readiness } from "./readiness";
+
+export interface Operations {
+  url: string;
+  close(): Promise<void>;
+}
+
+const RECEIVE_TIMEOUT_MS = 10_000;
+const MOST_CONNECTIONS = 64;
+
+/**
+ * Serves `/healthz` (the process lives), `/readyz` (it can work, or 503 with the reasons) and `/metrics` to whoever runs
+ * the oracle, at a place of its own.
+ * @throws Problem if the place can't be had
+ */
+export async function startOperations(place: Place, registry: Registry, readiness: Readiness): Promise<Operations> {
+  const server = fastify({ forceCloseConnections: true, ...receivingWithin(RECEIVE_TIMEOUT_MS) });
+  server.server.maxConnections = MOST_CONNECTIONS;
+  server.addHook("onSend", async (_request, reply) => void reply.header("cache-control", "no-store"));
+  server.get("/healthz", () => ({ status: "ok" }));
+  server.get("/readyz", async (_request, reply) => {
+    const reasons = await readiness.reasons();
+    return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons });
+  });
+  server.get("/metrics", async (_request, reply) =>
+    reply.type("text/plain; version=0.0.4; charset=utf-8").send(await registry.text()),
+  );
+  const url = await listen(server, place);
+  return { url, close: () => server.close() };
+}

@@ -1,0 +1,85 @@
+import type { Clock, RpcProvider } from "../chain/ethersChain";
+import { withDeadline } from "../chain/deadline";
+import type { GatewayFigures } from "../gateway/observer";
+import { reasonOf } from "../problem";
+
+/** Why something can't do its work at the moment; null if it can. */
+export type Check = () => Promise<string | null> | string | null;
+
+const CHECK_TIMEOUT_MS = 3_000;
+/** An answer serves so long: nobody can keep the disk and the chain's node busy by asking. */
+const ANSWER_MS = 1_000;
+
+/** Whether the process should be sent work, and why not. */
+export class Readiness {
+  private stage: "starts" | "runs" | "stops" = "starts";
+  private readonly checks = new Map<string, Check>();
+  private last: { at: number; reasons: Promise<string[]> } | null = null;
+
+  /** @param name what is checked, as a reason begins */
+  add(name: string, check: Check): void {
+    this.checks.set(name, check);
+  }
+
+  started(): void {
+    if (this.stage === "starts") this.stage = "runs";
+  }
+
+  /** From now on it isn't ready, whatever the checks say. */
+  stopping(): void {
+    this.stage = "stops";
+  }
+
+  /** None if it is ready. */
+  async reasons(): Promise<string[]> {
+    if (this.stage !== "runs") return [`the oracle ${this.stage}`];
+    const now = performance.now();
+    if (this.last === null || now - this.last.at >= ANSWER_MS) this.last = { at: now, reasons: this.ask() };
+    return this.last.reasons;
+  }
+
+  private async ask(): Promise<string[]> {
+    const answers = await Promise.all([...this.checks].map(([name, check]) => answerOf(name, check)));
+    return answers.flatMap((answer) => answer ?? []);
+  }
+}
+
+async function answerOf(name: string, check: Check): Promise<string | null> {
+  try {
+    const reason = await withDeadline(CHECK_TIMEOUT_MS, async () => check());
+    return reason === null ? null : `${name}: ${reason}`;
+  } catch (cause) {
+    return `${name}: ${reasonOf(cause)}`;
+  }
+}
+
+/** @param staleSeconds how old the latest block may be; by the chain's own clock, any age is right */
+export function chainCheck(
+  provider: Pick<RpcProvider, "send">,
+  clock: Clock,
+  staleSeconds: number,
+  now: () => number = () => Date.now() / 1_000,
+): Check {
+  return async () => {
+    const block = (await provider.send("eth_getBlockByNumber", ["latest", false])) as { timestamp?: string } | null;
+    if (typeof block?.timestamp !== "string") return "its node gives no latest block";
+    const age = Math.floor(now() - Number(block.timestamp));
+    if (clock === "chain" || age <= staleSeconds) return null;
+    return `its latest block is ${age} s old, and ${staleSeconds} s are the most: is its node in step?`;
+  };
+}
+
+export function storeCheck(store: { probe(): void }): Check {
+  return () => {
+    store.probe();
+    return null;
+  };
+}
+
+/** A model without a server that is up can't be served. */
+export function upstreamsCheck(figures: () => Pick<GatewayFigures, "upstreams">): Check {
+  return () => {
+    const down = figures().upstreams.filter(({ up }) => up === 0);
+    return down.length === 0 ? null : `none is up of ${down.map(({ model }) => model).join(", ")}`;
+  };
+}

@@ -1,0 +1,385 @@
+import { expect } from "chai";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import { createLog } from "../../oracle/log";
+import { Figures } from "../../oracle/operations/figures";
+import { Counter, Gauge, Histogram, Registry } from "../../oracle/operations/metrics";
+import { startOperations, type Operations } from "../../oracle/operations/operations";
+import { chainCheck, Readiness, storeCheck, upstreamsCheck } from "../../oracle/operations/readiness";
+import { ReceiptFlag } from "../../oracle/protocol/types";
+import type { SettlementSender } from "../../oracle/settler/sender";
+import { Store } from "../../oracle/store/store";
+import { receiptWith } from "../support/fakeMessages";
+import { hangingUp, streaming } from "../support/fakeUpstream";
+import { GatewayBench } from "../support/gatewayBench";
+import { serveReceipt } from "../support/stubMarket";
+
+describe("Registry", () => {
+  const linesOf = async (registry: Registry) => (await registry.text()).split("\n");
+
+  it("tells each metric's help, type and series", async () => {
+    const registry = new Registry();
+    const counter = registry.with(new Counter("requests_total", "All\nof \\ them."));
+    counter.add({ route: "/a" });
+    counter.add({ route: "/a" }, 2);
+    counter.add({ route: "/b" });
+    registry.with(new Gauge("depth", "How deep.")).set(2n ** 60n);
+    expect(await registry.text()).to.equal(
+      [
+        "# HELP requests_total All\\nof \\\\ them.",
+        "# TYPE requests_total counter",
+        'requests_total{route="/a"} 3',
+        'requests_total{route="/b"} 1',
+        "# HELP depth How deep.",
+        "# TYPE depth gauge",
+        "depth 1152921504606846976",
+        "",
+      ].join("\n"),
+    );
+  });
+
+  it("escapes what labels hold", async () => {
+    const registry = new Registry();
+    registry.with(new Gauge("g", "G.")).set(1, { path: 'a\\b"c\nd' });
+    expect(await linesOf(registry)).to.include('g{path="a\\\\b\\"c\\nd"} 1');
+  });
+
+  it("counts into buckets that include those below", async () => {
+    const registry = new Registry();
+    const histogram = registry.with(new Histogram("t_seconds", "T.", [1, 2]));
+    for (const value of [0.5, 1, 1.5, 9]) histogram.observe(value, { of: "x" });
+    expect((await linesOf(registry)).slice(2, 7)).to.deep.equal([
+      't_seconds_bucket{of="x",le="1"} 2',
+      't_seconds_bucket{of="x",le="2"} 3',
+      't_seconds_bucket{of="x",le="+Inf"} 4',
+      't_seconds_sum{of="x"} 12',
+      't_seconds_count{of="x"} 4',
+    ]);
+  });
+
+  it("keeps so many series of a metric, and counts the others together", async () => {
+    const registry = new Registry();
+    const counter = registry.with(new Counter("c_total", "C."));
+    for (let i = 0; i < 1_000; i++) counter.add({ reason: String(i) });
+    const lines = (await linesOf(registry)).filter((line) => line.startsWith("c_total"));
+    expect(lines).to.have.length(501);
+    expect(lines.at(-1)).to.equal('c_total{reason="other"} 500');
+  });
+
+  it("asks when it is read, and tells the rest where that fails", async () => {
+    const registry = new Registry();
+    const gauge = registry.with(new Gauge("g", "G."));
+    registry.collect(() => Promise.reject(new Error("gone")));
+    registry.collect(() => gauge.set(7));
+    expect(await linesOf(registry)).to.include("g 7");
+  });
+});
+
+describe("Figures", () => {
+  let figures: Figures;
+  let ending: AbortController;
+  const lines = async () => (await figures.registry.text()).split("\n");
+
+  beforeEach(() => {
+    ending = new AbortController();
+    figures = new Figures(ending.signal);
+  });
+
+  afterEach(() => ending.abort());
+
+  it("counts requests, and what their receipts say", async () => {
+    const ended = figures.ofGateway.began({ kind: "chat", stream: true });
+    figures.ofGateway.began({ kind: "chat", stream: true });
+    ended();
+    figures.ofGateway.answered("/v1/chat/completions", 200);
+    const meters = { requests: 1n, inputTokens: 10n, cachedInputTokens: 4n, outputTokens: 7n, computeMs: 9n };
+    figures.ofGateway.charged(receiptWith({ ...meters, ttftMs: 200, durationMs: 1_500, flags: 0 }), 11n);
+    figures.ofGateway.charged(receiptWith({ ...meters, flags: ReceiptFlag.cancelled | ReceiptFlag.estimated }), 1n);
+    expect(await lines()).to.include.members([
+      'licet_gateway_running_requests{kind="chat",mode="stream"} 1',
+      'licet_gateway_requests_total{route="/v1/chat/completions",status="200"} 1',
+      'licet_gateway_receipts_total{ending="complete"} 1',
+      'licet_gateway_receipts_total{ending="cancelled"} 1',
+      "licet_gateway_charged_units_total 12",
+      'licet_gateway_tokens_total{kind="input"} 20',
+      'licet_gateway_tokens_total{kind="cached"} 8',
+      'licet_gateway_tokens_total{kind="output"} 14',
+      'licet_gateway_request_seconds_bucket{le="1"} 1',
+    ]);
+  });
+
+  it("tells what a store holds, how long it writes, and what the stake still lets be served", async () => {
+    const store = new Store(":memory:");
+    figures.watchCommits(store, "operator.sqlite");
+    figures.watchOperatorStore(store, () => 100_110);
+    const upstreams = [{ model: "m", count: 3, up: 2 }];
+    figures.watchGateway(
+      () => ({ running: 1, reserved: 20n, upstreams }),
+      store,
+      async () => 100n,
+    );
+    await serveReceipt(store, { finishedAt: 100_010 });
+    expect(await lines()).to.include.members([
+      'licet_unsettled_receipts{state="unbatched"} 1',
+      'licet_unsettled_receipts{state="batched"} 0',
+      "licet_unsettled_units 11",
+      "licet_oldest_unbatched_seconds 100",
+      'licet_batches{state="drafted"} 0',
+      "licet_gateway_reserved_units 20",
+      'licet_gateway_upstreams{model="m",state="up"} 2',
+      'licet_gateway_upstreams{model="m",state="down"} 1',
+      "licet_stake_headroom_units 69",
+      'licet_store_commit_seconds_count{file="operator.sqlite"} 2',
+    ]);
+    store.close();
+  });
+
+  it("tells nothing of the stake while the chain doesn't", async () => {
+    const store = new Store(":memory:");
+    const answers = [async () => 5n, () => Promise.reject(new Error("no answer"))];
+    figures.watchGateway(
+      () => ({ running: 0, reserved: 0n, upstreams: [] }),
+      store,
+      () => answers.shift()!(),
+    );
+    expect(await lines()).to.include("licet_stake_headroom_units 5");
+    const later = await lines();
+    expect(later.filter((line) => line.startsWith("licet_stake_headroom_units"))).to.deep.equal([]);
+    store.close();
+  });
+
+  it("counts refusals by their reasons without values", async () => {
+    figures.judged([]);
+    figures.judged(["Sequence 7 was signed as 0xab", "Sequence 9 was signed as 0xcd", "Too old"]);
+    expect(await lines()).to.include.members([
+      'licet_attestor_batches_total{verdict="attested"} 1',
+      'licet_attestor_batches_total{verdict="refused"} 1',
+      'licet_attestor_refusals_total{reason="Sequence # was signed as #"} 1',
+      'licet_attestor_refusals_total{reason="Too old"} 1',
+    ]);
+  });
+
+  it("counts a sender's transactions and passes everything on", async () => {
+    const fates = ["confirmed", "reverted"] as const;
+    let waited = 0;
+    const sender = figures.sender({
+      signSettle: async () => ({ raw: "0x1", hash: "0x2" }),
+      signRenewal: () => Promise.reject(new Error("not now")),
+      broadcast: async () => undefined,
+      waitFor: async () => {
+        if (waited === 2) throw new Error("isn't final");
+        return fates[waited++];
+      },
+      isOutpriced: async (raw: string) => raw === "0x9",
+    } as unknown as SettlementSender);
+    expect(await sender.signSettle({} as never, "0x", "0x")).to.deep.equal({ raw: "0x1", hash: "0x2" });
+    expect(await sender.isOutpriced("0x9")).to.equal(true);
+    await sender.signRenewal(1n).catch(() => undefined);
+    await sender.broadcast("0x1");
+    expect(await sender.waitFor("0x2", 1)).to.equal("confirmed");
+    await sender.waitFor("0x2", 1);
+    expect(await sender.waitFor("0x2", 1).catch((cause: Error) => cause.message)).to.equal("isn't final");
+    const states = ["signed", "unsigned", "sent", "confirmed", "reverted", "pending"];
+    expect(await lines()).to.include.members(
+      states.map((state) => `licet_settler_transactions_total{state="${state}"} 1`),
+    );
+  });
+
+  it("counts warnings and errors of the log by part and message, and writes them", async () => {
+    const written: string[] = [];
+    const log = figures.log(createLog("info", (line) => written.push(line)));
+    log.with({ part: "gateway" }).with({ model: "m" }).warn("upstream is down");
+    log.error("it broke", { cause: 1 });
+    log.info("all is well");
+    expect(written).to.have.length(3);
+    expect(JSON.parse(written[0])).to.include({ part: "gateway", model: "m", message: "upstream is down" });
+    expect((await lines()).filter((line) => line.startsWith("licet_log_lines_total"))).to.deep.equal([
+      'licet_log_lines_total{level="warn",part="gateway",message="upstream is down"} 1',
+      'licet_log_lines_total{level="error",part="oracle",message="it broke"} 1',
+    ]);
+  });
+
+  it("tells how late the event loop was, and what the process uses", async () => {
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    const until = performance.now() + 80;
+    while (performance.now() < until);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    const told = await lines();
+    const of = (name: string) => Number(told.find((line) => line.startsWith(`${name} `))!.split(" ")[1]);
+    expect(of('licet_event_loop_delay_seconds{quantile="1"}')).to.be.within(0.05, 5);
+    expect(of("process_resident_memory_bytes")).to.be.greaterThan(1e7);
+    expect(of("process_cpu_seconds")).to.be.greaterThan(0);
+  });
+});
+
+describe("a gateway that is watched", () => {
+  let bench: GatewayBench;
+  let figures: Figures;
+  const ending = new AbortController();
+  const lines = async () => (await figures.registry.text()).split("\n");
+
+  beforeEach(async () => {
+    bench = await GatewayBench.start();
+    figures = new Figures(ending.signal);
+    bench.observer = figures.ofGateway;
+    await bench.serve();
+    figures.watchGateway(bench.gateway.figures, bench.store, () => bench.chain.headroom());
+  });
+
+  afterEach(() => bench.close());
+  after(() => ending.abort());
+
+  it("tells what runs and is reserved while a stream does, and what became of it", async () => {
+    bench.upstreams[0].script = streaming({ delayMs: 40 });
+    const running = bench.chatStream();
+    const isRunning = 'licet_gateway_running_requests{kind="chat",mode="stream"} 1';
+    for (let i = 0; !(await lines()).includes(isRunning) && i < 100; i++) await wait(5);
+    const told = await lines();
+    expect(told).to.include.members([isRunning, 'licet_gateway_upstreams{model="writer",state="up"} 1']);
+    const { reserved } = bench.gateway.figures();
+    expect(reserved > 0n).to.equal(true);
+    expect(told).to.include(`licet_gateway_reserved_units ${reserved}`);
+
+    await running;
+    await wait(20);
+    const receipt = bench.onlyReceipt();
+    const after = await lines();
+    expect(after).to.include.members([
+      'licet_gateway_running_requests{kind="chat",mode="stream"} 0',
+      "licet_gateway_reserved_units 0",
+      'licet_gateway_requests_total{route="/v1/chat/completions",status="200"} 1',
+      'licet_gateway_receipts_total{ending="complete"} 1',
+      `licet_gateway_tokens_total{kind="output"} ${receipt.outputTokens}`,
+      `licet_gateway_first_token_seconds_sum ${receipt.ttftMs / 1_000}`,
+      "licet_gateway_request_seconds_count 1",
+      `licet_stake_headroom_units ${bench.chain.stakeHeadroom - bench.store.unsettledCostOfAll()}`,
+    ]);
+  });
+
+  it("counts errors by code, and what nobody knows as one route", async () => {
+    await bench.post({}, { apiKey: "nonsense" });
+    await bench.get("/nowhere/1");
+    await bench.get("/nowhere/2");
+    expect(await lines()).to.include.members([
+      'licet_gateway_errors_total{code="malformed_api_key",status="401"} 1',
+      'licet_gateway_requests_total{route="/v1/chat/completions",status="401"} 1',
+      'licet_gateway_requests_total{route="unknown",status="404"} 2',
+    ]);
+  });
+
+  it("counts requests that ended with an error as ended", async () => {
+    bench.upstreams[0].script = hangingUp;
+    await bench.chat().catch(() => undefined);
+    expect(await lines()).to.include.members([
+      'licet_gateway_running_requests{kind="chat",mode="whole"} 0',
+      'licet_gateway_receipts_total{ending="upstreamError"} 1',
+    ]);
+  });
+});
+
+describe("Readiness", () => {
+  const ready = (checks: Record<string, () => string | null>) => {
+    const readiness = new Readiness();
+    for (const [name, check] of Object.entries(checks)) readiness.add(name, check);
+    return readiness;
+  };
+
+  it("isn't there before the start is over, nor once it stops", async () => {
+    const readiness = ready({});
+    expect(await readiness.reasons()).to.deep.equal(["the oracle starts"]);
+    readiness.started();
+    expect(await readiness.reasons()).to.deep.equal([]);
+    readiness.stopping();
+    expect(await readiness.reasons()).to.deep.equal(["the oracle stops"]);
+    readiness.started();
+    expect(await readiness.reasons()).to.deep.equal(["the oracle stops"]);
+  });
+
+  it("names all reasons, those of checks that throw among them", async () => {
+    const fails = () => {
+      throw new Error("disk full");
+    };
+    const readiness = ready({ a: () => null, b: fails, c: () => "down" });
+    readiness.started();
+    expect(await readiness.reasons()).to.deep.equal(["b: disk full", "c: down"]);
+  });
+
+  it("asks at most once a second", async () => {
+    let asked = 0;
+    const readiness = ready({ a: () => (asked++, null) });
+    readiness.started();
+    await Promise.all([readiness.reasons(), readiness.reasons(), readiness.reasons()]);
+    expect(asked).to.equal(1);
+  });
+
+  it("takes a chain for stale whose latest block is old, by the machine's clock", async () => {
+    const provider = { send: async () => ({ timestamp: "0x3e8" }) };
+    expect(await chainCheck(provider, "machine", 60, () => 1_060)()).to.equal(null);
+    expect(await chainCheck(provider, "machine", 60, () => 1_061)()).to.match(
+      /block is 61 s old, and 60 s are the most/,
+    );
+    expect(await chainCheck(provider, "chain", 60, () => 9_999)()).to.equal(null);
+    expect(await chainCheck({ send: async () => null }, "machine", 60)()).to.match(/no latest block/);
+  });
+
+  it("wants a server that is up for each model", async () => {
+    const upstreams = [
+      { model: "a", count: 2, up: 1 },
+      { model: "b", count: 1, up: 0 },
+    ];
+    expect(await upstreamsCheck(() => ({ upstreams }))()).to.equal("none is up of b");
+    expect(await upstreamsCheck(() => ({ upstreams: upstreams.slice(0, 1) }))()).to.equal(null);
+  });
+
+  it("wants a store that can be written to", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "licet-operations-"));
+    const store = new Store(join(folder, "store.sqlite"));
+    store.claim({ role: "operator", chain: "1", "first block": "0x", escrow: "0x1" });
+    expect(await storeCheck(store)()).to.equal(null);
+    const { db } = store as unknown as { db: { exec(sql: string): void } };
+    db.exec("PRAGMA query_only = ON");
+    expect(() => store.probe()).to.throw(/readonly/);
+    db.exec("PRAGMA query_only = OFF");
+    expect(await storeCheck(store)()).to.equal(null);
+    store.close();
+    rmSync(folder, { recursive: true });
+  });
+});
+
+describe("startOperations", () => {
+  let operations: Operations;
+  let readiness: Readiness;
+
+  beforeEach(async () => {
+    const registry = new Registry();
+    registry.with(new Gauge("g", "G.")).set(1);
+    readiness = new Readiness();
+    operations = await startOperations({ host: "127.0.0.1", port: 0 }, registry, readiness);
+  });
+
+  afterEach(() => operations.close());
+
+  const get = (path: string) => fetch(operations.url + path);
+
+  it("says that the process lives, whether it is ready or not", async () => {
+    const answer = await get("/healthz");
+    expect([answer.status, await answer.json()]).to.deep.equal([200, { status: "ok" }]);
+  });
+
+  it("says 503 with the reasons until it is ready", async () => {
+    const before = await get("/readyz");
+    expect([before.status, await before.json()]).to.deep.equal([503, { ready: false, reasons: ["the oracle starts"] }]);
+    readiness.started();
+    const after = await get("/readyz");
+    expect([after.status, await after.json()]).to.deep.equal([200, { ready: true, reasons: [] }]);
+    expect(after.headers.get("cache-control")).to.equal("no-store");
+  });
+
+  it("gives the metrics in Prometheus's format", async () => {
+    const answer = await get("/metrics");
+    expect(answer.headers.get("content-type")).to.equal("text/plain; version=0.0.4; charset=utf-8");
+    expect(await answer.text()).to.equal("# HELP g G.\n# TYPE g gauge\ng 1\n");
+  });
+});
