@@ -1,5 +1,5 @@
 import { getAddress } from "ethers";
-import { dateOf, shown } from "../problem";
+import { dateOf, reasonOf, shown } from "../problem";
 import { type CpuEvidence, type EvidenceBundle, type GpuEvidence, signedPartOf } from "./bundle";
 import type { ChallengeBook } from "./challenges";
 import type { DeviceRegistry } from "./devices";
@@ -91,7 +91,7 @@ async function gpuVerdict(bundle: EvidenceBundle, subject: Subject, judges: Judg
         claims.push(claimsOf(await verifyGpu(evidence, bundle, nonce, subject, judges.policy)));
       // First: nothing is noted for an answer that came twice.
       refuseUnless(
-        await judges.challenges.use(bundle.challenge),
+        await recorded(() => judges.challenges.use(bundle.challenge)),
         `The challenge ${bundle.challenge} was used meanwhile. Ask for another.`,
       );
       await claimDevices(claims, subject, judges);
@@ -103,7 +103,7 @@ async function gpuVerdict(bundle: EvidenceBundle, subject: Subject, judges: Judg
 }
 
 async function checkChallenge(value: string, subject: Subject, { policy, challenges }: Judges): Promise<void> {
-  const challenge = await challenges.find(value);
+  const challenge = await recorded(() => challenges.find(value));
   refuseUnless(challenge !== undefined, `The challenge ${value} isn't one that this attestor issued. Ask it for one.`);
   refuseUnless(
     challenge.operatorId === subject.operatorId &&
@@ -186,12 +186,21 @@ async function claimDevices(
   const twice = devices.find((device, index) => devices.indexOf(device) !== index);
   refuseUnless(twice === undefined, `The device ${twice} comes twice. Send each GPU's evidence once.`);
   const { at, operatorId } = subject;
-  const held = await judges.devices.claim(devices, operatorId, at, at + judges.policy.validForSeconds);
+  const held = await recorded(() => judges.devices.claim(devices, operatorId, at, at + judges.policy.validForSeconds));
   refuseUnless(
     held.length === 0,
     `The device ${held[0]?.device} is shown by operator ${held[0]?.operatorId} until ${dateOf(held[0]?.until ?? 0)}: no device counts ` +
       `for two. If it has changed hands, wait until then.`,
   );
+}
+
+/** What the attestor's own books say: where they can't be read, that isn't the evidence's fault. */
+async function recorded<Value>(look: () => Promise<Value>): Promise<Value> {
+  try {
+    return await look();
+  } catch (cause) {
+    throw new Undecided(`The attestor's own records can't be read: ${reasonOf(cause)}. Try again later.`);
+  }
 }
 
 function claimsOf<Claims>(verdict: Verdict<Claims>): Claims {

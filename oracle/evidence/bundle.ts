@@ -37,10 +37,6 @@ export function bundleOf(text: string): EvidenceBundle {
     `The evidence has ${text.length} characters; ${LONGEST_BUNDLE} are read at most.`,
   );
   const json = jsonOf(text);
-  refuseUnless(
-    JSON.stringify(json) === text,
-    "The evidence must be JSON as JSON.stringify writes it: without spaces, each field once.",
-  );
   const about = "The evidence";
   const fields = fieldsOf(json, ["version", "challenge", "gpus", "cpu", "crls", "ocsp", "telemetry"], about, [
     "telemetry",
@@ -147,11 +143,20 @@ function collateralOf(json: unknown): TdxCollateral {
 }
 
 function jsonOf(text: string): unknown {
+  let json: unknown;
+  let written: string;
   try {
-    return JSON.parse(text);
+    json = JSON.parse(text);
+    // Nested too deeply, it can't be written.
+    written = JSON.stringify(json);
   } catch (cause) {
     throw new Refused(`The evidence is no JSON: ${(cause as Error).message}`);
   }
+  refuseUnless(
+    written === text,
+    "The evidence must be JSON as JSON.stringify writes it: without spaces, each field once.",
+  );
+  return json;
 }
 
 function kindOf(json: unknown): unknown {

@@ -172,7 +172,6 @@ export function verifyChain(chain: readonly Certificate[], rules: ChainRules, ab
       `(trusted: ${rules.roots.join(", ") || "none"}). Send the whole chain of genuine hardware, or add the root to the policy.`,
   );
   chain.forEach((certificate, index) => {
-    const issuer = chain[Math.min(index + 1, chain.length - 1)];
     const isLeaf = index === 0;
     refuseUnless(
       !rules.distrusted.includes(certificate.fingerprint),
@@ -183,8 +182,9 @@ export function verifyChain(chain: readonly Certificate[], rules: ChainRules, ab
     checkKey(certificate, isLeaf ? [rules.leafKey] : rules.issuerKeys, about);
     if (isLeaf) checkLeaf(certificate, about);
     else checkAuthority(certificate, index - 1, about);
-    checkIssued(certificate, issuer, about);
   });
+  // The root issued itself.
+  chain.forEach((certificate, index) => checkIssued(certificate, chain[index + 1] ?? root, about));
 }
 
 export function checkValidity(certificate: Certificate, at: number, about: string): void {
@@ -226,6 +226,10 @@ function checkLeaf(leaf: Certificate, about: string): void {
   refuseUnless(
     leaf.keyUsage === undefined || (leaf.keyUsage & DIGITAL_SIGNATURE) !== 0,
     `${about}: ${leaf.name}'s key isn't for signatures.`,
+  );
+  refuseUnless(
+    !leaf.extensions.has(EXTENDED_KEY_USAGE),
+    `${about}: ${leaf.name}'s key is for something else than evidence, by its extended key usage.`,
   );
 }
 

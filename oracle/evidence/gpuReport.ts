@@ -25,6 +25,8 @@ export interface GpuPolicy {
 /** A driver and VBIOS whose measurements are known, from NVIDIA's reference manifests (RIM) or a machine that is trusted. */
 export interface GpuFirmware {
   name: string;
+  /** Whom the leaf's certificate names: GH100 A01 GSP FMC LF. Other products of NVIDIA's stand under the same root. */
+  model: string;
   driverVersion: string;
   /** As NVIDIA writes it: 96.00.9F.00.01. */
   vbiosVersion: string;
@@ -83,7 +85,7 @@ export function verifyGpuReport(
           `else. Ask the GPU again, with the nonce of this challenge.`,
       );
       checkFirmwareId(report, chain[0]);
-      const firmware = matchingFirmware(report, policy.firmware);
+      const firmware = matchingFirmware(report, chain[0].name, policy.firmware);
       const revocationCovered = checkRevocation(
         chain,
         question.answers,
@@ -241,23 +243,30 @@ function checkFirmwareId(report: ParsedGpuReport, leaf: Certificate): void {
   );
 }
 
-function matchingFirmware(report: ParsedGpuReport, allowed: readonly GpuFirmware[]): GpuFirmware {
+function matchingFirmware(report: ParsedGpuReport, model: string, allowed: readonly GpuFirmware[]): GpuFirmware {
   const versions = `driver ${shown(report.driverVersion)} with VBIOS ${report.vbiosVersion}`;
-  const known = allowed.filter(
-    ({ driverVersion, vbiosVersion }) => driverVersion === report.driverVersion && vbiosVersion === report.vbiosVersion,
-  );
   undecidedUnless(
     allowed.length > 0,
-    `The policy allows no GPU firmware yet, and this GPU runs ${versions}. Add it, with measurements from NVIDIA's reference manifest.`,
+    `The policy allows no GPU firmware yet, and this ${model} runs ${versions}. Add it, with measurements from NVIDIA's reference ` +
+      `manifest.`,
+  );
+  const known = allowed.filter(
+    (firmware) =>
+      firmware.model === model &&
+      firmware.driverVersion === report.driverVersion &&
+      firmware.vbiosVersion === report.vbiosVersion,
   );
   refuseUnless(
     known.length > 0,
-    `This GPU runs ${versions}, which isn't on the allow-list (${allowed.map(({ name }) => name).join(", ")}). Install what is, or ask ` +
-      `the attestor to add it.`,
+    `This ${model} runs ${versions}, which isn't on the allow-list (${allowed.map(({ name }) => name).join(", ")}). Install what is, or ` +
+      `ask the attestor to add it.`,
   );
   const differences = known.map((firmware) => differenceOf(report, firmware));
   const match = differences.indexOf(undefined);
-  refuseUnless(match >= 0, `This GPU runs ${versions}, but not as measured by its maker: ${differences.join("; ")}.`);
+  refuseUnless(
+    match >= 0,
+    `This ${model} runs ${versions}, but not as measured by its maker: ${differences.join("; ")}.`,
+  );
   return known[match];
 }
 

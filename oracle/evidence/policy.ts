@@ -61,6 +61,7 @@ function trustOf(section: Section, demand: RevocationDemand) {
 function firmwareOf(section: Section): GpuFirmware {
   return {
     name: section.text("name"),
+    model: section.text("model"),
     driverVersion: section.text("driverVersion"),
     vbiosVersion: section.text("vbiosVersion"),
     measurements: Object.fromEntries(

@@ -14,7 +14,7 @@ import {
   type TcbInfo,
   tcbInfoOf,
 } from "./tdxCollateral";
-import { Refused, refuseUnless, undecidedUnless, type Verdict, verdictOf } from "./verdict";
+import { refuseUnless, undecidedUnless, type Verdict, verdictOf } from "./verdict";
 
 /** An Intel TDX quote, and what Intel says of the platform it was made on. Nobody need be trusted to bring it: Intel signed it. */
 export interface TdxQuote {
@@ -137,11 +137,9 @@ export function verifyTdxQuote(
 
 /** Some platforms fill a quote up with zeros behind its end; this cuts them off. Who collects evidence calls it. */
 export function trimmedTdxQuote(bytes: Buffer): Buffer {
-  const length =
-    bytes.readUInt16LE(0) === 4
-      ? HEADER_LENGTH + TD10_LENGTH
-      : HEADER_LENGTH + 6 + bytes.readUInt32LE(HEADER_LENGTH + 2);
-  const end = length + 4 + bytes.readUInt32LE(length);
+  const lengthAt = (offset: number) => (bytes.length < offset + 4 ? bytes.length : bytes.readUInt32LE(offset));
+  const body = lengthAt(0) % 0x10000 === 5 ? 6 + lengthAt(HEADER_LENGTH + 2) : TD10_LENGTH;
+  const end = HEADER_LENGTH + body + 4 + lengthAt(HEADER_LENGTH + body);
   return bytes.subarray(end).every((byte) => byte === 0) ? bytes.subarray(0, end) : bytes;
 }
 
@@ -446,7 +444,6 @@ function standingsOf(quote: ParsedTdxQuote, platform: Platform, tcb: TcbInfo, id
     `Intel's TCB info is of platforms ${tcb.fmspc} (PCE ${tcb.pceId}), and this is one of ${platform.fmspc} (PCE ${platform.pceId}).`,
   );
   const { teeTcbSvn, mrSignerSeam, seamAttributes } = quote.body;
-  if (teeTcbSvn.length !== 16) throw new Refused(`${ABOUT} has no security versions.`);
   return [
     matchingPlatform(tcb, platform, teeTcbSvn),
     matchingModule(tcb, teeTcbSvn, mrSignerSeam, seamAttributes),

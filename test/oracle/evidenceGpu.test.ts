@@ -162,6 +162,12 @@ describe("the verifier of GPU reports", () => {
       );
     });
 
+    it("fails with another product of the same maker", async () => {
+      expect(await refusal({}, newGpu({ name: "LS10 NVSwitch" }))).to.match(
+        /This LS10 NVSwitch runs .*, which isn't on the allow-list/,
+      );
+    });
+
     it("fails with a measurement that its maker doesn't give", async () => {
       const measurements = MEASUREMENTS.map((value, index) => (index === 3 ? Buffer.alloc(48, 7) : value));
       expect(await refusal({ measurements })).to.match(

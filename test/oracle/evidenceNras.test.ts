@@ -142,6 +142,14 @@ describe("the verifier of NVIDIA's tokens", () => {
       );
     });
 
+    it("fails with a signature over what holds no claims", async () => {
+      const { devices } = nrasToken(nonce);
+      for (const claims of [[], null, 5]) {
+        const overall = token(nrasHeader(nvidiaService()), claims, es384(nvidiaService()));
+        expect(await refusal({ overall, devices })).to.equal("NVIDIA's token holds no claims.");
+      }
+    });
+
     it("fails with parts too few or too many, padding, and what is no JSON", async () => {
       const { overall, devices } = nrasToken(nonce);
       for (const [text, reason] of [

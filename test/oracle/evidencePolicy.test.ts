@@ -17,6 +17,7 @@ const file = () => ({
     firmware: [
       {
         name: "H100",
+        model: "GH100 A01 GSP FMC LF",
         driverVersion: "550.90.07",
         vbiosVersion: "96.00.9F.00.01",
         measurements: [MEASUREMENT],
@@ -68,6 +69,7 @@ describe("evidencePolicyOf", () => {
         firmware: [
           {
             name: "H100",
+            model: "GH100 A01 GSP FMC LF",
             driverVersion: "550.90.07",
             vbiosVersion: "96.00.9F.00.01",
             measurements: { 1: [HASH, HASH] },

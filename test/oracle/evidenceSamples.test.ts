@@ -48,7 +48,9 @@ describe("evidence of real hardware", () => {
     const policyFor = (bytes: Buffer): GpuPolicy => {
       const { driverVersion, vbiosVersion, measurements } = gpuReportOf(bytes);
       const values = Object.fromEntries([...measurements].map(([index, value]) => [index, [value]]));
-      const firmware = [{ name: "sample", driverVersion, vbiosVersion, measurements: values }];
+      const firmware = [
+        { name: "sample", model: "GH100 A01 GSP FMC LF", driverVersion, vbiosVersion, measurements: values },
+      ];
       return { roots: [ROOTS.nvidia], distrusted: [], revocation: "none", firmware };
     };
 

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import { randomBytes } from "node:crypto";
 import { type TdxPolicy, type TdxProgram, trimmedTdxQuote, verifyTdxQuote } from "../../oracle/evidence/tdx";
-import { certify, revocationList } from "../support/der";
+import { certify, objectId, octets, revocationList, sequence } from "../support/der";
 import {
   chainOf,
   fingerprintOf,
@@ -71,6 +71,9 @@ describe("the verifier of TDX quotes", () => {
       expect(trimmedTdxQuote(padded)).to.deep.equal(quote);
       const hidden = Buffer.concat([quote, Buffer.from([0, 1])]);
       expect(trimmedTdxQuote(hidden)).to.deep.equal(hidden);
+      for (const length of [0, 3, 60, 640, quote.length - 1]) {
+        expect(trimmedTdxQuote(quote.subarray(0, length))).to.deep.equal(quote.subarray(0, length));
+      }
     }
   });
 
@@ -102,6 +105,15 @@ describe("the verifier of TDX quotes", () => {
       );
     });
 
+    it("fails where the report was altered after the attestation key signed it", async () => {
+      const evidence = tdxQuote(randomBytes(64));
+      const quote = Buffer.from(evidence.quote);
+      reportData.copy(quote, 48 + 520);
+      expect(reasonAgainst(await verifyTdxQuote({ ...evidence, quote }, tdxPolicy(), question), "fail")).to.match(
+        /isn't signed by the attestation key that comes with it/,
+      );
+    });
+
     it("fails where the enclave vouches for another key, or for more than the key", async () => {
       expect(await refusal({ enclave: { reportData: Buffer.alloc(64) } })).to.match(
         /vouches for another attestation key/,
@@ -116,6 +128,26 @@ describe("the verifier of TDX quotes", () => {
     it("fails with a certificate without Intel's extension in the platform's place", async () => {
       const plain = certify({ name: "Test PCK", key: "P-256" }, platformCa);
       expect(await refusal({ pck: plain })).to.match(/lacks Intel's extension/);
+    });
+
+    it("fails where Intel's extension has a field of another length, or twice", async () => {
+      expect(await refusal({ pck: pckOf(platformCa, { ppid: Buffer.alloc(15) }) })).to.match(
+        /a field of 15 bytes where 16 belong/,
+      );
+      expect(await refusal({ pck: pckOf(platformCa, { fmspc: "00" }) })).to.match(/a field of 1 bytes where 6 belong/);
+      const twice = sequence(objectId("1.2.840.113741.1.13.1.4"), octets(Buffer.alloc(6)));
+      expect(await refusal({ pck: pckOf(platformCa, { more: [twice] }) })).to.match(
+        /the field 1\.2\.840\.113741\.1\.13\.1\.4 twice/,
+      );
+    });
+
+    it("names a platform of several packages by its instance too", async () => {
+      const instance = sequence(objectId("1.2.840.113741.1.13.1.6"), octets(Buffer.alloc(16, 7)));
+      const { claims } = await verdictOn({ pck: pckOf(platformCa, { more: [instance] }) });
+      expect(claims?.devices).to.deep.equal([
+        `intel-ppid:${PPID.toString("hex")}`,
+        `intel-platform:${"07".repeat(16)}`,
+      ]);
     });
 
     it("fails where Intel revoked the platform or its authority", async () => {
@@ -208,6 +240,7 @@ describe("the verifier of TDX quotes", () => {
       const evidence = tdxQuote(reportData, { version: 5 });
       for (const [at, value] of [
         [48, 1],
+        [48, 2],
         [50, 0x10],
       ]) {
         const quote = Buffer.from(evidence.quote);
@@ -360,10 +393,31 @@ describe("the verifier of TDX quotes", () => {
       expect(await refusal(qeIdentity({ version: 3 }))).to.match(/isn't of TDX's, version 2/);
       expect(await refusal(tcbInfo({ fmspc: undefined }))).to.match(/has no fmspc/);
       expect(await refusal(tcbInfo({ tcbLevels: [] }))).to.match(/no level for this platform/);
+      for (const item of [null, [], 5])
+        expect(await refusal(tcbInfo({ tcbLevels: [item] }))).to.match(/tcbLevels\[0\] isn't an object/);
+      for (const version of ["3", 3.5, -3])
+        expect(await refusal(tcbInfo({ version }))).to.match(/version is .*, not a whole number/);
+      expect(await refusal(tcbInfo({ id: 5 }))).to.match(/id is 5, not text/);
+      expect(await refusal(tcbInfo({ issueDate: "2023-13-01T00:00:00Z" }))).to.match(/issueDate is no time/);
+      expect(
+        await refusal(qeIdentity({ tcbLevels: [{ tcb: { isvsvn: 1 }, tcbStatus: "UpToDate", advisoryIDs: [5] }] })),
+      ).to.match(/has 5, not text/);
       expect(await refusal(tcbInfo({ tcbLevels: {} }))).to.match(/isn't a list/);
       expect(await refusal(tcbInfo({ nextUpdate: "soon" }))).to.match(/is no time/);
       expect(await refusal(qeIdentity({ mrsigner: "00" }))).to.match(/isn't 32 bytes of hex/);
       expect(await refusal(qeIdentity({ isvprodid: "2" }))).to.match(/not a whole number/);
+    });
+
+    it("fails where a level doesn't list all sixteen components", async () => {
+      for (const name of ["sgxtcbcomponents", "tdxtcbcomponents"]) {
+        const short = (info: Record<string, unknown>) => {
+          const [level] = info.tcbLevels as { tcb: object }[];
+          return { ...info, tcbLevels: [{ ...level, tcb: { ...level.tcb, [name]: [] } }] };
+        };
+        expect(await refusal({ collateral: { tcbInfo: short } })).to.match(
+          new RegExp(`has 0 components in ${name}; it should have 16`),
+        );
+      }
     });
 
     it("fails where Intel didn't sign it", async () => {

@@ -226,6 +226,25 @@ describe("the tier that evidence reaches", function () {
     });
   });
 
+  describe("when the attestor's own records can't be read", () => {
+    const broken = () => Promise.reject(new Error("database is locked"));
+
+    it("is none and unknown: the operator is asked to try again", async () => {
+      for (const name of ["find", "use"] as const) {
+        const sick = benchOf();
+        const bundle = bundleFor(sick, { cpu: "tdx" });
+        sick.judges.challenges[name] = broken;
+        const { tier, gpu } = await assessmentOf(sick, bundle);
+        expect(gpu.reason).to.equal("The attestor's own records can't be read: database is locked. Try again later.");
+        expect([tier, gpu.result]).to.deep.equal([Tier.signed, "unknown"]);
+      }
+      const sick = benchOf({ exclusiveCpus: true });
+      const bundle = bundleFor(sick, { cpu: "tdx" });
+      sick.judges.devices.claim = broken;
+      expect(await assessmentOf(sick, bundle)).to.include({ tier: Tier.signed });
+    });
+  });
+
   describe("when a device is shown twice", () => {
     it("is none within one bundle", async () => {
       const gpu = newGpu();
@@ -403,6 +422,16 @@ describe("the tier that evidence reaches", function () {
         expect(() => bundleOf(other)).to.throw(Refused, /as JSON.stringify writes it/);
       }
       expect(() => bundleOf(text.slice(0, -1))).to.throw(Refused, /is no JSON/);
+    });
+
+    it("refuses what is nested without end", () => {
+      const depth = 400_000;
+      const nested = text.replace(
+        '"telemetry":{"signed":false}',
+        `"telemetry":${"[".repeat(depth)}${"]".repeat(depth)}`,
+      );
+      expect(nested.length).to.be.within(2 * depth, 1 << 20);
+      expect(() => bundleOf(nested)).to.throw(Refused, /is no JSON/);
     });
 
     it("refuses more than a megabyte before it reads it", () => {

@@ -131,6 +131,7 @@ export const gpuPolicy = (changes: Partial<GpuPolicy> = {}): GpuPolicy => ({
   firmware: [
     {
       name: "550.90.07 on H100",
+      model: "GH100 FMC LF",
       driverVersion: "550.90.07",
       vbiosVersion: "96.00.9F.00.01",
       measurements: Object.fromEntries(MEASUREMENTS.map((value, index) => [index + 1, [value.toString("hex")]])),
@@ -157,8 +158,8 @@ export const nvidiaService = lazily(() => nrasService());
 export const NRAS_ISSUER = "https://nras.example";
 
 /** A token: any header, any claims, any signature. */
-export function token(header: object, claims: object, signature: (input: Buffer) => Buffer): string {
-  const part = (json: object) => Buffer.from(JSON.stringify(json)).toString("base64url");
+export function token(header: object, claims: unknown, signature: (input: Buffer) => Buffer): string {
+  const part = (json: unknown) => Buffer.from(JSON.stringify(json)).toString("base64url");
   const input = `${part(header)}.${part(claims)}`;
   return `${input}.${signature(Buffer.from(input)).toString("base64url")}`;
 }
@@ -262,6 +263,9 @@ export interface PlatformParts {
   pceSvn: number;
   fmspc: string;
   pceId: string;
+  ppid: Buffer;
+  /** Fields of Intel's extension besides the usual ones. */
+  more: Buffer[];
   certificate: Partial<CertificateParts>;
 }
 
@@ -273,9 +277,10 @@ export function pckOf(platformCa: Party, parts: Partial<PlatformParts> = {}): Pa
     pceId = "0000",
     certificate = {},
   } = parts;
+  const { ppid = PPID, more = [] } = parts;
   const item = (id: string, value: Buffer) => sequence(objectId(`${SGX}.${id}`), value);
   const extension = sequence(
-    item("1", octets(PPID)),
+    item("1", octets(ppid)),
     item(
       "2",
       sequence(
@@ -286,6 +291,7 @@ export function pckOf(platformCa: Party, parts: Partial<PlatformParts> = {}): Pa
     ),
     item("3", octets(Buffer.from(pceId, "hex"))),
     item("4", octets(Buffer.from(fmspc, "hex"))),
+    ...more,
   );
   return certify({ name: "Test PCK", key: "P-256", extensions: [[SGX, false, extension]], ...certificate }, platformCa);
 }
