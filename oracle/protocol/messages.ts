@@ -266,8 +266,16 @@ export function recoverSigner(digest: string, signature: string): string {
 
 const GRANT_BYTES = 80;
 
-/** The API key: base64url of the grant's 80 packed bytes and its signature. */
-export function encodeBearer({ grant, signature }: SignedGrant): string {
+/** The salt of a grant, from the secret in its API key. */
+export const saltOf = (secret: string): string => toHex(keccak(hexBytes("secret", secret, 32)));
+
+/**
+ * The API key: base64url of the grant's 80 packed bytes, with the secret in place of the salt that it makes, and its signature.
+ * Attestors are shown grants and their signatures: without the secret, they can't use them.
+ * Throws MalformedMessage if the grant's salt is another secret's.
+ */
+export function encodeBearer({ grant, signature }: SignedGrant, secret: string): string {
+  if (saltOf(secret) !== grant.salt.toLowerCase()) throw new MalformedMessage("the grant's salt isn't this secret's");
   const packed = Buffer.alloc(GRANT_BYTES);
   packed.writeBigUInt64BE(grant.licenseId, 0);
   packed.set(hexBytes("key", grant.key, 20), 8);
@@ -275,7 +283,7 @@ export function encodeBearer({ grant, signature }: SignedGrant): string {
   packed.writeUIntBE(grant.notBefore, 36, 5);
   packed.writeUIntBE(grant.expiresAt, 41, 5);
   packed.writeUInt16BE(grant.generation, 46);
-  packed.set(hexBytes("salt", grant.salt, 32), 48);
+  packed.set(hexBytes("secret", secret, 32), 48);
   return Buffer.concat([packed, hexBytes("signature", signature)]).toString("base64url");
 }
 
@@ -301,7 +309,7 @@ export function decodeBearer(token: string): SignedGrant {
       notBefore: bytes.readUIntBE(36, 5),
       expiresAt: bytes.readUIntBE(41, 5),
       generation: bytes.readUInt16BE(46),
-      salt: toHex(bytes.subarray(48, GRANT_BYTES)),
+      salt: saltOf(toHex(bytes.subarray(48, GRANT_BYTES))),
     },
     signature: toHex(bytes.subarray(GRANT_BYTES)),
   };

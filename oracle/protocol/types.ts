@@ -28,7 +28,7 @@ export interface Grant {
   notBefore: number;
   expiresAt: number;
   generation: number;
-  /** 32 random bytes; keys the hashes of requests and responses. */
+  /** keccak256 of 32 random bytes that only the API key has; keys the hashes of requests and responses. */
   salt: string;
 }
 

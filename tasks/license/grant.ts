@@ -1,5 +1,5 @@
 import { hexlify, randomBytes, ZeroAddress } from "ethers";
-import { domainOf, encodeBearer, GRANT_TYPES, grantDigest } from "../../oracle/protocol/messages";
+import { domainOf, encodeBearer, GRANT_TYPES, grantDigest, saltOf } from "../../oracle/protocol/messages";
 import type { Grant } from "../../oracle/protocol/types";
 import {
   dateOf,
@@ -30,6 +30,7 @@ export async function grantUse(session: Session, args: GrantUse): Promise<TaskRe
   const { escrow } = session.licet;
   const account = await ownAccountOf(session, args.license);
   const notBefore = await timeOf(session.hre);
+  const secret = hexlify(randomBytes(32));
   const grant: Grant = {
     licenseId: args.license,
     key: ZeroAddress,
@@ -37,7 +38,7 @@ export async function grantUse(session: Session, args: GrantUse): Promise<TaskRe
     notBefore,
     expiresAt: notBefore + args.valid,
     generation: Number(account.generation),
-    salt: hexlify(randomBytes(32)),
+    salt: saltOf(secret),
   };
   const { chainId } = await session.hre.ethers.provider.getNetwork();
   const domain = domainOf(chainId, await escrow.getAddress());
@@ -48,7 +49,7 @@ export async function grantUse(session: Session, args: GrantUse): Promise<TaskRe
     "valid until": dateOf(grant.expiresAt),
     generation: grant.generation,
     hash: grantDigest(domain, grant),
-    key: encodeBearer({ grant, signature }),
+    key: encodeBearer({ grant, signature }, secret),
   };
 }
 

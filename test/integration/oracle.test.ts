@@ -14,9 +14,8 @@ import type { RpcProvider } from "../../oracle/chain/ethersChain";
 import { parseConfig } from "../../oracle/config";
 import { runOracle } from "../../oracle/main";
 import { Problem } from "../../oracle/problem";
-import { encodeBearer } from "../../oracle/protocol/messages";
 import { Store } from "../../oracle/store/store";
-import { grantWith } from "../support/fakeMessages";
+import { bearerOf, grantWith } from "../support/fakeMessages";
 import { ATTESTORS, DAY, freshMarket, type Market } from "../support/market";
 
 /** The operator's key for receipts and proposals, and its settler's account. */
@@ -29,7 +28,7 @@ const ENVIRONMENT = {
   SETTLER: SETTLER.privateKey,
   STRANGER: STRANGER.privateKey,
   MEMBER: ATTESTORS[0].privateKey,
-  CANARY: encodeBearer({ grant: grantWith(), signature: `0x${"11".repeat(65)}` }),
+  CANARY: bearerOf({ grant: grantWith(), signature: `0x${"11".repeat(65)}` }),
 };
 
 /** A settings file's section, changed. */

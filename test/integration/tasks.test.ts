@@ -25,6 +25,7 @@ import {
   headerToJson,
   receiptDigest,
   saltedHash,
+  saltOf,
   signDigest,
   signedReceiptToJson,
 } from "../../oracle/protocol/messages";
@@ -734,7 +735,8 @@ describe("tasks", function () {
       let gateway: Server;
       /** What it shows. */
       let shown: object[];
-      const SALT = id("salt");
+      const SECRET = id("secret");
+      const SALT = saltOf(SECRET);
 
       before(async () => {
         const book = JSON.parse(readFileSync(addressBookPath(facts.folder, NETWORK), "utf8"));
@@ -743,7 +745,7 @@ describe("tasks", function () {
         const finishedAt = (await bench.now()) - 60;
         const grant = grantWith({ generation: 1, expiresAt: finishedAt + DAY, salt: SALT });
         const signatureOf = (account: number, digest: string) => signDigest(wallets[account].privateKey, digest);
-        facts.key = encodeBearer({ grant, signature: signatureOf(3, grantDigest(domain, grant)) });
+        facts.key = encodeBearer({ grant, signature: signatureOf(3, grantDigest(domain, grant)) }, SECRET);
         const manifestHash = (await versionOf(book.contracts.AssetRegistry as string, (1n << 32n) | 1n)).manifestHash;
         let previousHash = ZeroHash;
         shown = Array.from({ length: 10 }, (_, i) => {

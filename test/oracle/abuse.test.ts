@@ -5,8 +5,8 @@ import type { ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
 import { GATEWAY_DEFAULTS } from "../../oracle/gateway/gateway";
-import { decodeBearer, encodeBearer } from "../../oracle/protocol/messages";
-import { DOMAIN } from "../support/fakeMessages";
+import { decodeBearer } from "../../oracle/protocol/messages";
+import { bearerOf, DOMAIN, saltFrom } from "../support/fakeMessages";
 import { eventOf, type FakeUpstream, streaming, whole } from "../support/fakeUpstream";
 import { GatewayBench, keyFor, MANIFEST, MESSAGES, OWNER, STRANGER, until } from "../support/gatewayBench";
 
@@ -209,10 +209,18 @@ describe("a gateway under attack", function () {
     it("refuses one whose cap, time, generation, salt or license was changed", async () => {
       bench.setLicense({ licenseId: 2n });
       const { grant, signature } = decodeBearer(keyFor({ cap: 5n }));
-      const changes = [{ cap: 0n }, { expiresAt: 2_100_000_000 }, { salt: MANIFEST }, { licenseId: 2n }];
+      const changes = [{ cap: 0n }, { expiresAt: 2_100_000_000 }, { salt: saltFrom(MANIFEST) }, { licenseId: 2n }];
       for (const change of changes) {
-        await refused(encodeBearer({ grant: { ...grant, ...change }, signature }), "wrong_signature");
+        await refused(bearerOf({ grant: { ...grant, ...change }, signature }), "wrong_signature");
       }
+    });
+
+    it("refuses what an attestor, who is shown grants and signatures, can make of one", async () => {
+      const { grant, signature } = decodeBearer(keyFor());
+      const bytes = Buffer.from(keyFor(), "base64url");
+      bytes.set(Buffer.from(grant.salt.slice(2), "hex"), 48);
+      expect(Buffer.from(signature.slice(2), "hex")).to.deep.equal(bytes.subarray(80));
+      await refused(bytes.toString("base64url"), "wrong_signature");
     });
 
     it("refuses another signature of the same grant: of the other s, or by somebody else", async () => {
@@ -220,7 +228,7 @@ describe("a gateway under attack", function () {
       const order = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
       const s = (order - BigInt(`0x${signature.slice(66, 130)}`)).toString(16).padStart(64, "0");
       const v = signature.slice(130) === "1b" ? "1c" : "1b";
-      await refused(encodeBearer({ grant, signature: signature.slice(0, 66) + s + v }), "wrong_signature");
+      await refused(bearerOf({ grant, signature: signature.slice(0, 66) + s + v }), "wrong_signature");
       await refused(keyFor({}, STRANGER), "wrong_signature");
     });
 
@@ -304,7 +312,7 @@ describe("a gateway under attack", function () {
           perLicense: { requestsPerMinute: 5_000, concurrent: 50 },
         },
       });
-      const opened = [openStreams(150), openStreams(150, keyFor({ salt: MANIFEST }))];
+      const opened = [openStreams(150), openStreams(150, keyFor({ salt: saltFrom(MANIFEST) }))];
       await untilRefused(250);
       expect(answers).to.deep.equal(Array.from({ length: 250 }, () => ({ status: 429, code: "too_many_running" })));
       letGo();

@@ -29,12 +29,12 @@ import { startEngine } from "../../oracle/engine";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway/gateway";
 import { createLog } from "../../oracle/log";
 import { Problem } from "../../oracle/problem";
-import { encodeBearer, grantDigest, signDigest } from "../../oracle/protocol/messages";
+import { grantDigest, signDigest } from "../../oracle/protocol/messages";
 import { ReceiptFlag, type Receipt } from "../../oracle/protocol/types";
 import { Settler } from "../../oracle/settler/settler";
 import { Store } from "../../oracle/store/store";
 import { FakeChain } from "../support/fakeChain";
-import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
+import { bearerOf, DOMAIN, grantWith, usage } from "../support/fakeMessages";
 import {
   babbling,
   eventOf,
@@ -84,8 +84,8 @@ describe("bad input", () => {
       ZERO: `0x${"00".repeat(32)}`,
       PUBLIC: new Wallet(KEY).signingKey.compressedPublicKey,
       ADDRESS: new Wallet(KEY).address,
-      GRANT: encodeBearer({ grant: grantWith(), signature: `0x${"11".repeat(65)}` }),
-      CUT: encodeBearer({ grant: grantWith(), signature: `0x${"11".repeat(65)}` }).slice(0, 60),
+      GRANT: bearerOf({ grant: grantWith(), signature: `0x${"11".repeat(65)}` }),
+      CUT: bearerOf({ grant: grantWith(), signature: `0x${"11".repeat(65)}` }).slice(0, 60),
     };
     const model = (changes: object = {}) => ({
       models: [{ id: "m", upstreamUrl: "http://127.0.0.1:8000", versionId: "4294967297", ...changes }],
@@ -487,7 +487,7 @@ describe("bad input", () => {
 
     const apiKey = (signer = OWNER, changes: Parameters<typeof grantWith>[0] = {}) => {
       const grant = grantWith(changes);
-      return encodeBearer({ grant, signature: signDigest(signer.privateKey, grantDigest(DOMAIN, grant)) });
+      return bearerOf({ grant, signature: signDigest(signer.privateKey, grantDigest(DOMAIN, grant)) });
     };
 
     interface Sent {

@@ -1,3 +1,4 @@
+import { bearerOf } from "../support/fakeMessages";
 import { expect } from "chai";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { once } from "node:events";
@@ -12,12 +13,11 @@ import {
 import type { LicenseState } from "../../oracle/chain/chain";
 import { createLog } from "../../oracle/log";
 import type { CanarySample } from "../../oracle/store/store";
-import { encodeBearer } from "../../oracle/protocol/messages";
 import type { StubChain } from "../support/stubChain";
 import { AFTER_EPOCH, KEYS, LANE, signGrant, stubMarket } from "../support/stubMarket";
 
 /** A grant of license 7, which has 1,000,000 units: a canary of two seconds and 8 tokens costs 17 at worst. */
-const API_KEY = encodeBearer(signGrant());
+const API_KEY = bearerOf(signGrant());
 
 type Answer = (response: ServerResponse) => void;
 
@@ -144,7 +144,7 @@ describe("canary", () => {
     const grant =
       (...signed: Parameters<typeof signGrant>) =>
       () =>
-        encodeBearer(signGrant(...signed));
+        bearerOf(signGrant(...signed));
     const recalled = () => {
       chain.versions.get(LANE.versionId)!.usableUntil = AFTER_EPOCH;
       return API_KEY;

@@ -4,14 +4,13 @@ import { readFileSync } from "node:fs";
 import { parseConfig } from "../../oracle/config";
 import { ConfigError } from "../../oracle/configSection";
 import { GATEWAY_DEFAULTS } from "../../oracle/gateway/gateway";
-import { encodeBearer } from "../../oracle/protocol/messages";
-import { grantWith } from "../support/fakeMessages";
+import { bearerOf, grantWith } from "../support/fakeMessages";
 
 const ENVIRONMENT = {
   SIGNING: id("signing"),
   SETTLER: id("settler"),
   ATTESTOR: id("attestor"),
-  CANARY: encodeBearer({ grant: grantWith(), signature: "0x" + "11".repeat(65) }),
+  CANARY: bearerOf({ grant: grantWith(), signature: "0x" + "11".repeat(65) }),
   BAD: "0x12",
 };
 

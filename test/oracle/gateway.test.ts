@@ -12,7 +12,6 @@ import { GATEWAY_DEFAULTS, startGateway, type Gateway, type GatewayConfig } from
 import type { ModelConfig } from "../../oracle/gateway/models";
 import { createLog } from "../../oracle/log";
 import {
-  encodeBearer,
   grantDigest,
   receiptDigest,
   recoverSigner,
@@ -23,7 +22,7 @@ import {
 import { ReceiptFlag, type Grant, type Receipt } from "../../oracle/protocol/types";
 import { Store } from "../../oracle/store/store";
 import { FakeChain } from "../support/fakeChain";
-import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
+import { bearerOf, DOMAIN, grantWith, usage, saltFrom } from "../support/fakeMessages";
 import {
   babbling,
   eventOf,
@@ -152,7 +151,7 @@ describe("gateway", () => {
 
   function keyFor(changes: Partial<Grant> = {}, signer = OWNER): string {
     const grant = grantWith(changes);
-    return encodeBearer({ grant, signature: signDigest(signer.privateKey, grantDigest(DOMAIN, grant)) });
+    return bearerOf({ grant, signature: signDigest(signer.privateKey, grantDigest(DOMAIN, grant)) });
   }
 
   function client(apiKey = keyFor(), maxRetries = 0): OpenAI {
@@ -334,7 +333,7 @@ describe("gateway", () => {
       await chat();
       store.revokeGrant(grantDigest(DOMAIN, grantWith()), chain.time);
       await expectRefusal(chat(), 401, "grant_revoked", "sign a new one");
-      expect((await chat({}, client(keyFor({ salt: MANIFEST })))).choices).to.have.length(1);
+      expect((await chat({}, client(keyFor({ salt: saltFrom(MANIFEST) })))).choices).to.have.length(1);
     });
 
     it("refuses a grant that wants signed requests", async () => {
@@ -498,7 +497,7 @@ describe("gateway", () => {
     it("answers 503 if it can't check a signature", async () => {
       chain.isHanging = false;
       chain.isSignatureOf = () => new Promise(() => {});
-      await expectRefusal(chat({}, client(keyFor({ salt: MANIFEST }))), 503, "chain_unreadable", "try again");
+      await expectRefusal(chat({}, client(keyFor({ salt: saltFrom(MANIFEST) }))), 503, "chain_unreadable", "try again");
     });
 
     it("waits for it once, and then goes on trying without anybody's waiting", async () => {
@@ -953,7 +952,8 @@ describe("gateway", () => {
         { model: "writer", messages: MESSAGES },
         { signal: controller.signal },
       );
-      setTimeout(() => controller.abort(), 50);
+      for (let i = 0; upstream.received.length === 0 && i < 200; i++) await wait(10);
+      controller.abort();
       await attempt.catch(() => undefined);
       const receipt = await untilReceipt();
       expect(receipt).to.include({ requests: 1n, inputTokens: 16n, outputTokens: 0n, ttftMs: 0 });
@@ -1001,7 +1001,7 @@ describe("gateway", () => {
     });
 
     it("keeps no grant on disk that nothing was served under", async () => {
-      const served = grantWith({ salt: MANIFEST });
+      const served = grantWith({ salt: saltFrom(MANIFEST) });
       await setBalance(WORST - 1n);
       await expectRefusal(chat(), 402, "balance_exceeded", "deposit to it");
       expect(store.grant(grantDigest(DOMAIN, grantWith()))).to.equal(null);

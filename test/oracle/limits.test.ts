@@ -3,6 +3,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { Doorkeeper, type Limits } from "../../oracle/gateway/limits";
 import type { ApiError } from "../../oracle/gateway/openai";
 import { type FakeUpstream, whole } from "../support/fakeUpstream";
+import { saltFrom } from "../support/fakeMessages";
 import { GatewayBench, keyFor, MANIFEST, MESSAGES, refusalOf, until } from "../support/gatewayBench";
 
 const LIMITS: Limits = {
@@ -154,7 +155,7 @@ describe("a gateway's limits", () => {
     expect(error).to.include({ status: 429, code: "rate_limit_exceeded", type: "rate_limit_error" });
     expect(error.headers?.get("retry-after")).to.equal("30");
     expect((await bench.get(`/v1/receipts/${bench.receipts()[0].requestId}`)).status).to.equal(429);
-    expect((await bench.chat({}, keyFor({ salt: MANIFEST }))).choices).to.have.length(1);
+    expect((await bench.chat({}, keyFor({ salt: saltFrom(MANIFEST) }))).choices).to.have.length(1);
     expect(upstream.received).to.have.length(3);
   });
 

@@ -29,6 +29,7 @@ import {
   signedReceiptToJson,
 } from "../../oracle/protocol/messages";
 import {
+  bearerOf,
   anyGrant,
   anyHeader,
   anyMeasurement,
@@ -137,18 +138,32 @@ describe("messages", () => {
     it("carry any grant and signature there and back", () => {
       fc.assert(
         fc.property(anySigned, (signed) => {
-          const back = decodeBearer(encodeBearer(signed));
+          const back = decodeBearer(bearerOf(signed));
           expect(back).to.deep.equal({ ...signed, grant: { ...signed.grant, key: getAddress(signed.grant.key) } });
         }),
       );
     });
 
     it("pack the grant into 80 bytes before the signature", () => {
-      const token = encodeBearer({ grant: grantWith({ licenseId: 258n, key: ZeroAddress }), signature: "0xabcd" });
+      const token = bearerOf({ grant: grantWith({ licenseId: 258n, key: ZeroAddress }), signature: "0xabcd" });
       const bytes = Buffer.from(token, "base64url");
       expect(bytes).to.have.length(82);
       expect(bytes.subarray(0, 8).toString("hex")).to.equal("0000000000000102");
       expect(bytes.subarray(80).toString("hex")).to.equal("abcd");
+    });
+
+    it("have a secret that who is shown grant and signature can't find out, and no salt", () => {
+      const secret = "0x" + "77".repeat(32);
+      const signed = { grant: grantWith({ salt: keccak256(secret) }), signature: "0xabcd" };
+      const token = encodeBearer(signed, secret);
+      expect(decodeBearer(token)).to.deep.equal(signed);
+      const bytes = Buffer.from(token, "base64url");
+      expect(bytes.subarray(48, 80).toString("hex")).to.equal("77".repeat(32));
+      expect(bytes.includes(Buffer.from(signed.grant.salt.slice(2), "hex"))).to.equal(false);
+      // What an attestor could try: the salt that it knows, in place of the secret that it doesn't.
+      expect(() => encodeBearer(signed, signed.grant.salt)).to.throw(MalformedMessage, "salt isn't this secret's");
+      bytes.set(Buffer.from(signed.grant.salt.slice(2), "hex"), 48);
+      expect(decodeBearer(bytes.toString("base64url")).grant.salt).not.to.equal(signed.grant.salt);
     });
 
     it("are refused with a reason when they aren't one", () => {
@@ -158,13 +173,13 @@ describe("messages", () => {
     });
 
     it("are refused with a signature that is longer than any account needs", () => {
-      const token = (bytes: number) => encodeBearer({ grant: grantWith(), signature: `0x${"ab".repeat(bytes)}` });
+      const token = (bytes: number) => bearerOf({ grant: grantWith(), signature: `0x${"ab".repeat(bytes)}` });
       expect(decodeBearer(token(2_048)).signature).to.have.length(2 + 2 * 2_048);
       expect(() => decodeBearer(token(2_049))).to.throw(MalformedMessage, "at most 2048 bytes");
     });
 
     it("are refused with a license that can't be, and that no store could keep", () => {
-      const token = (licenseId: bigint) => encodeBearer({ grant: grantWith({ licenseId }), signature: "0xabcd" });
+      const token = (licenseId: bigint) => bearerOf({ grant: grantWith({ licenseId }), signature: "0xabcd" });
       expect(decodeBearer(token(2n ** 63n - 1n)).grant.licenseId).to.equal(2n ** 63n - 1n);
       expect(() => decodeBearer(token(2n ** 63n))).to.throw(
         MalformedMessage,
@@ -173,7 +188,7 @@ describe("messages", () => {
     });
 
     it("have one spelling only", () => {
-      const token = encodeBearer({ grant: grantWith(), signature: "0xabcd" });
+      const token = bearerOf({ grant: grantWith(), signature: "0xabcd" });
       const stray = token.slice(0, -1) + String.fromCharCode(token.charCodeAt(token.length - 1) + 1);
       expect(() => decodeBearer(stray)).to.throw("stray bits");
       expect(() => decodeBearer(token + "=")).to.throw("without padding");

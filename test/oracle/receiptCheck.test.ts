@@ -9,7 +9,7 @@ import { Problem } from "../../oracle/problem";
 import { receiptDigest, saltedHash, signDigest, signedReceiptToJson } from "../../oracle/protocol/messages";
 import { ReceiptFlag, type Receipt } from "../../oracle/protocol/types";
 import { FakeChain } from "../support/fakeChain";
-import { DOMAIN, grantWith, receiptWith, usage } from "../support/fakeMessages";
+import { DOMAIN, grantWith, receiptWith, usage, saltFrom } from "../support/fakeMessages";
 import { streaming } from "../support/fakeUpstream";
 import { GatewayBench, keyFor, LANE, MANIFEST, MESSAGES, OPERATOR_KEY, STRANGER } from "../support/gatewayBench";
 
@@ -168,7 +168,7 @@ describe("a gateway's list of receipts", () => {
   afterEach(() => bench.close());
 
   it("has all of a license's, in pages, whatever grants they came under, and checks out", async () => {
-    const other = keyFor({ salt: MANIFEST });
+    const other = keyFor({ salt: saltFrom(MANIFEST) });
     for (let i = 0; i < 5; i++) await bench.chat({}, i % 2 === 0 ? keyFor() : other);
     const { json } = await bench.get("/v1/receipts?from=2&limit=3");
     const { object, data, has_more: hasMore } = json as unknown as { object: string; data: never[]; has_more: boolean };

@@ -1,7 +1,8 @@
 import { ZeroAddress, ZeroHash } from "ethers";
 import fc from "fast-check";
 import { usageBy, zeroUsage } from "../../oracle/protocol/meters";
-import type { BatchHeader, Grant, Measurement, Receipt, Usage } from "../../oracle/protocol/types";
+import { encodeBearer, saltOf } from "../../oracle/protocol/messages";
+import type { BatchHeader, Grant, Measurement, Receipt, SignedGrant, Usage } from "../../oracle/protocol/types";
 
 export const DOMAIN = {
   name: "Licet UsageEscrow",
@@ -14,6 +15,21 @@ export function usage(meters: Partial<Usage>): Usage {
   return { ...zeroUsage(), ...meters };
 }
 
+/** Secrets of the salts that were made here: grants don't have them. */
+const secrets = new Map<string, string>();
+
+/** A salt by which `bearerOf` finds its secret. */
+export function saltFrom(secret: string): string {
+  const salt = saltOf(secret);
+  secrets.set(salt, secret);
+  return salt;
+}
+
+/** The API key of a grant whose salt was made here. */
+export function bearerOf(signed: SignedGrant): string {
+  return encodeBearer(signed, secrets.get(signed.grant.salt)!);
+}
+
 export function grantWith(fields: Partial<Grant> = {}): Grant {
   return {
     licenseId: 1n,
@@ -22,7 +38,7 @@ export function grantWith(fields: Partial<Grant> = {}): Grant {
     notBefore: 0,
     expiresAt: 2_000_000_000,
     generation: 1,
-    salt: "0x" + "5a".repeat(32),
+    salt: saltFrom("0x" + "5a".repeat(32)),
     ...fields,
   };
 }
@@ -80,7 +96,7 @@ export const anyGrant: fc.Arbitrary<Grant> = fc.record({
   notBefore: uintNumber(40),
   expiresAt: uintNumber(40),
   generation: uintNumber(16),
-  salt: hex(32),
+  salt: hex(32).map(saltFrom),
 });
 
 export const anyReceipt: fc.Arbitrary<Receipt> = fc.record({

@@ -9,11 +9,11 @@ import { GATEWAY_DEFAULTS, startGateway, type Gateway, type GatewayConfig } from
 import type { ModelConfig, UpstreamConfig } from "../../oracle/gateway/models";
 import type { GatewayObserver } from "../../oracle/gateway/observer";
 import { createLog } from "../../oracle/log";
-import { encodeBearer, grantDigest, signDigest } from "../../oracle/protocol/messages";
+import { grantDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Grant, Receipt } from "../../oracle/protocol/types";
 import { Store } from "../../oracle/store/store";
 import { FakeChain } from "./fakeChain";
-import { DOMAIN, grantWith, usage } from "./fakeMessages";
+import { bearerOf, DOMAIN, grantWith, usage } from "./fakeMessages";
 import { FakeUpstream } from "./fakeUpstream";
 
 export const OWNER = new Wallet(`0x${"11".repeat(32)}`);
@@ -33,7 +33,7 @@ const RATES = usage({ inputTokens: 1_000_000n, cachedInputTokens: 1_000_000n, ou
 /** An API key for license 1, or for what the changes say. */
 export function keyFor(changes: Partial<Grant> = {}, signer = OWNER, domain = DOMAIN): string {
   const grant = grantWith(changes);
-  return encodeBearer({ grant, signature: signDigest(signer.privateKey, grantDigest(domain, grant)) });
+  return bearerOf({ grant, signature: signDigest(signer.privateKey, grantDigest(domain, grant)) });
 }
 
 export function modelAt(...upstreams: UpstreamConfig[]): ModelConfig {
