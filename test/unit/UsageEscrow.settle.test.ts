@@ -844,6 +844,15 @@ describe("UsageEscrow", () => {
   });
 
   describe("previewSettle", () => {
+    it("stores nothing, sent as a transaction, too", async () => {
+      const batch = await nextBatch();
+      const before = structOf(await escrow.accountOf(licenseId));
+      expect((await escrow.previewSettle(batch.header, batch.entries)).charged).to.be.above(0);
+      const preview = await escrow.previewSettle.populateTransaction(batch.header, batch.entries);
+      await (await market.outsider.sendTransaction(preview)).wait();
+      expect(structOf(await escrow.accountOf(licenseId))).to.deep.equal(before);
+    });
+
     it("says what settle then does, to the unit, for any batch", async () => {
       const anyEntry = fc.record({
         license: fc.integer({ min: 1, max: 9 }),

@@ -1429,6 +1429,17 @@ describe("UsageEscrow", () => {
     });
   });
 
+  describe("previewVouchers", () => {
+    it("stores nothing, sent as a transaction, too", async () => {
+      const packed = packVouchers([await sign()]);
+      const before = await accountOf(FREE);
+      expect((await escrow.previewVouchers(1, 1, packed)).charged).to.equal(usd(10));
+      const preview = await escrow.previewVouchers.populateTransaction(1, 1, packed);
+      await (await market.outsider.sendTransaction(preview)).wait();
+      expect(await accountOf(FREE)).to.deep.equal(before);
+    });
+  });
+
   describe("a sale of a license on the voucher road", () => {
     const licenseId = SELLABLE;
     const buyer = () => market.licet.escrow.connect(market.outsider);
