@@ -159,14 +159,16 @@ const OCSP_STATUSES: Record<number, OcspStatus["status"]> = {
 
 /** RFC 6960: what a responder says of each certificate. */
 function ocspStatusesOf(der: Buffer, about: string): OcspStatus[] {
-  const [outcome, wrapped] = childrenOf(elementOf(der, about), Tag.sequence, about);
+  const [outcome, wrapped, ...more] = childrenOf(elementOf(der, about), Tag.sequence, about);
   const code = smallNaturalOf(outcome, `${about}'s outcome`, Tag.enumerated);
   refuseUnless(code === 0, `${about} is an error (code ${code}) and answers nothing. Ask the responder again.`);
   const inner = elementOf(contentOf(wrapped, Tag.context(0), about), about);
-  const [type, bytes] = childrenOf(inner, Tag.sequence, about);
+  const [type, bytes, ...evenMore] = childrenOf(inner, Tag.sequence, about);
   refuseUnless(objectIdOf(type, about) === OCSP_BASIC, `${about} isn't a basic OCSP answer.`);
   const basic = elementOf(contentOf(bytes, Tag.octetString, about), about);
-  const [data, algorithm, signature, certificates] = childrenOf(basic, Tag.sequence, about);
+  const [data, algorithm, signature, certificates, ...rest] = childrenOf(basic, Tag.sequence, about);
+  const tooMany = more.length + evenMore.length + rest.length;
+  refuseUnless(tooMany === 0, `${about} has ${tooMany} parts too many.`);
   const signed: Signed = {
     body: data.whole,
     algorithm: contentOf(algorithm, Tag.sequence, about) && algorithm.whole,

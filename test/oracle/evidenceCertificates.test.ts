@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import { generateKeyPairSync } from "node:crypto";
 import {
   certificateOf,
   certificatesOf,
@@ -7,7 +8,17 @@ import {
   pemOf,
   verifyChain,
 } from "../../oracle/evidence/certificates";
-import { elementsOf, objectIdOf, timeOf } from "../../oracle/evidence/der";
+import {
+  bitStringOf,
+  booleanOf,
+  childrenOf,
+  contentOf,
+  elementsOf,
+  naturalOf,
+  objectIdOf,
+  smallNaturalOf,
+  timeOf,
+} from "../../oracle/evidence/der";
 import { checkRevocation, type RevocationAnswers, type RevocationDemand } from "../../oracle/evidence/revocation";
 import { Refused, Undecided } from "../../oracle/evidence/verdict";
 import {
@@ -41,6 +52,8 @@ describe("certificates of evidence", () => {
     middle = certify({ name: "Middle", ca: true, pathLength: 0 }, root);
     leaf = certify({ name: "Leaf" }, middle);
   });
+
+  const partsOf = (bytes: Buffer) => elementsOf(elementsOf(bytes, "It")[0].content, "It").map(({ whole }) => whole);
 
   const read = (...parties: Party[]) => parties.map(({ certificate }) => certificateOf(certificate));
 
@@ -150,6 +163,37 @@ describe("certificates of evidence", () => {
       );
     });
 
+    it("refuses a leaf that names another key of its issuer's than the one that follows", () => {
+      const named = (id: number): CertificateParts["extensions"][number] => [
+        "2.5.29.14",
+        false,
+        octets(Buffer.alloc(20, id)),
+      ];
+      const asked: CertificateParts["extensions"][number] = [
+        "2.5.29.35",
+        false,
+        sequence(der(0x80, Buffer.alloc(20, 2))),
+      ];
+      for (const [id, accepted] of [
+        [2, true],
+        [1, false],
+      ] as const) {
+        const issuer = certify({ name: "Middle", ca: true, extensions: [named(id)] }, root);
+        const chain = [certify({ name: "Leaf", extensions: [asked] }, issuer), issuer, root];
+        if (accepted) check(chain);
+        else expect(() => check(chain)).to.throw(Refused, /Leaf wasn't issued by Middle/);
+      }
+    });
+
+    it("refuses RSA keys of less than 3,072 bits", () => {
+      const ark = certify({ name: "ARK", keys: generateKeyPairSync("rsa", { modulusLength: 2_048 }), ca: true });
+      const chain = [certify({ name: "Leaf" }, ark), ark];
+      expect(() => check(chain, { roots: [fingerprintOf(ark)], issuerKeys: ["RSA"] })).to.throw(
+        Refused,
+        /ARK has a key of kind rsa, where RSA belongs/,
+      );
+    });
+
     it("refuses a leaf whose body was altered", () => {
       const other = certify(
         { name: "Leaf", alter: (body) => Buffer.from(body.toString("latin1").replace("Leaf", "Loaf"), "latin1") },
@@ -212,8 +256,15 @@ describe("certificates of evidence", () => {
       expect(() => certificateOf(leaf.certificate.subarray(0, -1))).to.throw(Refused, /cut short/);
     });
 
+    it("refuses a key usage that says nothing", () => {
+      const empty: CertificateParts["extensions"][number] = ["2.5.29.15", true, der(0x03, Buffer.from([0]))];
+      expect(() => read(certify({ name: "Leaf", keyUsage: null, extensions: [empty] }, middle))).to.throw(
+        Refused,
+        /key usage is empty/,
+      );
+    });
+
     it("refuses parts too many, fields too few, and versions before the third", () => {
-      const partsOf = (bytes: Buffer) => elementsOf(elementsOf(bytes, "It")[0].content, "It").map(({ whole }) => whole);
       const more = sequence(...partsOf(leaf.certificate), integer(1));
       expect(() => certificateOf(more)).to.throw(Refused, /has 1 parts too many/);
       const older = certify({ name: "Leaf", alter: (body) => sequence(...partsOf(body).slice(1)) }, middle);
@@ -307,6 +358,30 @@ describe("certificates of evidence", () => {
       ] as [number[], RegExp][]) {
         expect(() => elementsOf(Buffer.from(bytes), "It")).to.throw(Refused, reason);
       }
+    });
+
+    it("refuses values that aren't what their place asks for, or aren't written as DER writes them", () => {
+      const [two, negative, long, empty, huge, maybe, odd, open] = [
+        der(0x02, Buffer.from([2])),
+        der(0x02, Buffer.from([0x80])),
+        der(0x02, Buffer.from([0, 2])),
+        der(0x02),
+        integer(2n ** 31n),
+        der(0x01, Buffer.from([2])),
+        der(0x03, Buffer.from([3, 8])),
+        der(0x06, Buffer.from([0x2a, 0x86])),
+      ].map((bytes) => elementsOf(bytes, "It")[0]);
+      expect(naturalOf(two, "It")).to.equal(2n);
+      expect(() => naturalOf(undefined, "It")).to.throw(Refused, /It is missing/);
+      expect(() => contentOf(two, 0x04, "It")).to.throw(Refused, /It has tag 0x2 where 0x4 belongs/);
+      expect(() => childrenOf(two, 0x30, "It")).to.throw(Refused, /It has tag 0x2 where 0x30 belongs/);
+      for (const wrong of [negative, empty])
+        expect(() => naturalOf(wrong, "It")).to.throw(Refused, /a whole number from 0 on/);
+      expect(() => naturalOf(long, "It")).to.throw(Refused, /written longer than DER allows/);
+      expect(() => smallNaturalOf(huge, "It")).to.throw(Refused, /is 2147483648, which is too large/);
+      expect(() => booleanOf(maybe, "It")).to.throw(Refused, /must be a boolean/);
+      expect(() => bitStringOf(odd, "It")).to.throw(Refused, /a bit string of whole bytes/);
+      expect(() => objectIdOf(open, "It")).to.throw(Refused, /is no object identifier/);
     });
 
     it("reads object identifiers and times of both kinds", () => {
@@ -403,6 +478,22 @@ describe("certificates of evidence", () => {
       expect(() => ask({ crls: [Buffer.from("nonsense")] }, "none")).to.throw(Refused, /Revocation list 1/);
     });
 
+    it("refuses a list with parts or fields too many, or with another algorithm outside than inside", () => {
+      const list = revocationList(root);
+      expect(() => ask({ crls: [sequence(...partsOf(list), integer(1))] }, "none")).to.throw(
+        Refused,
+        /has 1 parts too many/,
+      );
+      const longer = revocationList(root, { alter: (body) => sequence(...partsOf(body), octets(Buffer.alloc(1))) });
+      expect(() => ask({ crls: [longer] }, "none")).to.throw(Refused, /has 1 fields too many/);
+      const [body, , signature] = partsOf(list);
+      const other = sequence(body, sequence(objectId("1.2.840.10045.4.3.2")), signature);
+      expect(() => ask({ crls: [other] }, "none")).to.throw(
+        Refused,
+        /one signature algorithm inside and another outside/,
+      );
+    });
+
     describe("by OCSP", () => {
       const responderOf = (issuer: Party, parts: Partial<CertificateParts> = {}) =>
         certify({ name: "Responder", extensions: [OCSP_USE], ...parts }, issuer);
@@ -434,7 +525,11 @@ describe("certificates of evidence", () => {
 
       it("is undecided where somebody else signed: a party without that use, of another issuer, or the certificate itself", () => {
         const unnamed = certify({ name: "Responder" }, root);
-        const others = [unnamed, middle];
+        const server = certify(
+          { name: "Responder", extensions: [["2.5.29.37", false, sequence(objectId("1.3.6.1.5.5.7.3.1"))]] },
+          root,
+        );
+        const others = [unnamed, server, middle];
         for (const responder of others) {
           expect(() => ask({ ocsp: [ocspAnswer(middle, root, { responder })] }, "issuers")).to.throw(
             Undecided,
@@ -448,6 +543,30 @@ describe("certificates of evidence", () => {
         expect(() =>
           ask({ ocsp: [ocspAnswer(middle, root, { responder: responderOf(root, { notAfter: NOW - 1 }) })] }, "issuers"),
         ).to.throw(Refused, /Responder expired/);
+      });
+
+      it("refuses an answer of another kind, with another hash or state, or with parts too many", () => {
+        for (const [parts, reason] of [
+          [{ type: "1.2.3" }, /isn't a basic OCSP answer/],
+          [{ hash: "1.2.840.113549.2.5" }, /by a hash other than SHA-1, SHA-256 and SHA-384/],
+          [{ state: der(0x83) }, /has a status that OCSP doesn't know/],
+          [{ more: [context(0, sequence()), integer(1)] }, /has 1 parts too many/],
+        ] as const) {
+          expect(() =>
+            ask(
+              { ocsp: [ocspAnswer(middle, root, { ...parts, more: [...("more" in parts ? parts.more : [])] })] },
+              "none",
+            ),
+          ).to.throw(Refused, reason);
+        }
+      });
+
+      it("takes no notice of an answer of an issuer of the same name with another key", () => {
+        const issuerKey = Buffer.alloc(97, 4);
+        expect(() => ask({ ocsp: [ocspAnswer(middle, root, { issuerKey })] }, "issuers")).to.throw(
+          Undecided,
+          /nothing was given/,
+        );
       });
 
       it("takes no notice of an altered answer, and refuses an error and nonsense", () => {

@@ -209,6 +209,13 @@ export interface OcspParts {
   /** Who signs, with the certificate that comes along. */
   responder: Party;
   outcome: number;
+  /** In place of what it should be: the kind of answer, the hash of ids, the state, the issuer's key. */
+  type: string;
+  hash: string;
+  state: Buffer;
+  issuerKey: Buffer;
+  /** Parts besides those that belong there. */
+  more: Buffer[];
   alter: (body: Buffer) => Buffer;
 }
 
@@ -234,18 +241,18 @@ export function ocspAnswer(certificate: Party, issuer: Party, parts: Partial<Ocs
     sequence(
       sequence(
         sequence(
-          sequence(objectId("2.16.840.1.101.3.4.2.2"), nothing()),
+          sequence(objectId(parts.hash ?? "2.16.840.1.101.3.4.2.2"), nothing()),
           sha384(nameOf(issuer.name)),
-          sha384(point),
+          sha384(parts.issuerKey ?? point),
           integer(certificate.serial),
         ),
-        states[status],
+        parts.state ?? states[status],
         time(thisUpdate),
         ...(nextUpdate === null ? [] : [context(0, time(nextUpdate))]),
       ),
     ),
   );
   const embedded = responder === issuer ? [] : [context(0, sequence(responder.certificate))];
-  const basic = signed(data, responder.privateKey, alter, ...embedded);
-  return sequence(enumerated(0), context(0, sequence(objectId("1.3.6.1.5.5.7.48.1.1"), octets(basic))));
+  const basic = signed(data, responder.privateKey, alter, ...embedded, ...(parts.more ?? []));
+  return sequence(enumerated(0), context(0, sequence(objectId(parts.type ?? "1.3.6.1.5.5.7.48.1.1"), octets(basic))));
 }
