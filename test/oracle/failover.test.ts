@@ -201,6 +201,19 @@ describe("a gateway with several upstreams", () => {
     expect(bench.onlyReceipt()).to.include({ requests: 0n, flags: ReceiptFlag.upstreamError });
   });
 
+  it("shares requests out as before when a server that failed them is well again", async () => {
+    await serveTwo();
+    for (const fail of [hangingUp, failing(500, { error: {} }), streaming({ dies: true }), streaming({ words: [] })]) {
+      first.script = fail;
+      await bench.chatStream().catch(() => undefined);
+      await bench.chatStream().catch(() => undefined);
+    }
+    for (const { received } of [first, second]) received.length = 0;
+    for (const upstream of [first, second]) upstream.script = whole({ delayMs: 100 });
+    await Promise.all(Array.from({ length: 8 }, () => bench.chat()));
+    expect(asked()).to.deep.equal([4, 4, 0]);
+  });
+
   it("passes on when a server that is busy wants to be asked again", async () => {
     await bench.serve({ models: [modelAt({ url: first.url })] });
     first.script = (response) =>
