@@ -31,6 +31,7 @@ export interface GatewaySection {
   receiveTimeoutMs: number;
   chainTimeoutMs: number;
   healthIntervalMs: number;
+  stopTimeoutMs: number;
   firstByteTimeoutMs: number;
   limits: Limits;
 }
@@ -119,6 +120,7 @@ function gatewayOf(section: Section): GatewaySection {
     requestTimeoutMs: section.seconds("requestTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.requestTimeoutMs),
     receiveTimeoutMs: section.seconds("receiveTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.receiveTimeoutMs),
     chainTimeoutMs: section.seconds("chainTimeoutSeconds", [1, 60], GATEWAY_DEFAULTS.chainTimeoutMs),
+    stopTimeoutMs: section.seconds("stopTimeoutSeconds", [0, 3_600], GATEWAY_DEFAULTS.stopTimeoutMs),
     healthIntervalMs: section.seconds("healthIntervalSeconds", AN_HOUR, GATEWAY_DEFAULTS.healthIntervalMs),
     firstByteTimeoutMs: section.seconds("firstByteTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.firstByteTimeoutMs),
     limits: section.optional("limits", limitsOf) ?? GATEWAY_DEFAULTS.limits,

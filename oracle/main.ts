@@ -49,8 +49,11 @@ export async function runOracle(config: OracleConfig, deployment: Deployment, si
   } finally {
     readiness.stopping();
     failing.abort();
-    for (const stop of stops) await stop();
+    const stopped = await Promise.allSettled(stops.map((stop) => stop()));
     await operations?.close();
+    for (const one of stopped) {
+      if (one.status === "rejected") log.error("Oracle didn't stop in order", { cause: one.reason as unknown });
+    }
   }
 }
 

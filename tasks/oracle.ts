@@ -5,6 +5,7 @@ import { readAddressBook } from "../deploy/addressBook";
 import { parseConfig, type OracleConfig } from "../oracle/config";
 import { ConfigError } from "../oracle/configSection";
 import { runOracle } from "../oracle/main";
+import { untilAskedToEnd } from "../oracle/signals";
 import { addExample, explain, Problem } from "./support";
 
 task("oracle:run", "Runs a gateway, a settler or an attestor, as a configuration file says")
@@ -17,8 +18,6 @@ async function run(hre: HardhatRuntimeEnvironment, file: string): Promise<void> 
   }
   const config = readConfig(file);
   const book = readAddressBook(hre.config.paths.root, hre.network.name);
-  const stop = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
   const deployment = {
     provider: hre.ethers.provider,
     chainId: BigInt(book.chainId),
@@ -26,7 +25,7 @@ async function run(hre: HardhatRuntimeEnvironment, file: string): Promise<void> 
     committee: book.contracts.CommitteeAttestor,
     fromBlock: book.block,
   };
-  await runOracle(config, deployment, stop.signal);
+  await runOracle(config, deployment, untilAskedToEnd());
 }
 
 function readConfig(file: string): OracleConfig {

@@ -40,12 +40,15 @@ export interface ExchangeDeps {
   /** How long a client may take for the end of its answer, which is written and paid already. */
   takeTimeoutMs: number;
   observer?: GatewayObserver;
+  /** Aborts when what still runs must end, since the gateway stops. */
+  cutOff: AbortSignal;
 }
 
 /** Names the receipt of an answer: `GET /v1/receipts/<this>` gives it. */
 const RECEIPT_HEADER = "x-licet-receipt-id";
 
 const HUNG_UP = new Error("the client hung up");
+const STOPPED = new Error("the gateway stops");
 const TIMED_OUT = new Error("the answer took too long");
 const NO_FIRST_BYTE = new Error("the answer took too long to begin");
 
@@ -109,6 +112,8 @@ export class Exchange {
       if (!client.writableFinished) this.interruption.abort(HUNG_UP);
     };
     const timer = setTimeout(() => this.interruption.abort(TIMED_OUT), this.deps.requestTimeoutMs);
+    const cutOff = () => this.interruption.abort(STOPPED);
+    this.deps.cutOff.addEventListener("abort", cutOff);
     client.once("close", hangUp);
     if (client.destroyed) hangUp();
     try {
@@ -118,6 +123,7 @@ export class Exchange {
       throw await this.fail(cause);
     } finally {
       clearTimeout(timer);
+      this.deps.cutOff.removeEventListener("abort", cutOff);
       client.off("close", hangUp);
     }
   }
@@ -282,6 +288,7 @@ export class Exchange {
     const { reason } = this.interruption.signal;
     if (cause instanceof ApiError) return cause;
     if (reason === HUNG_UP) return new ApiError(499, "cancelled", "the client hung up", { cause });
+    if (reason === STOPPED) return gatewayStops(cause);
     if (cause instanceof UpstreamUnreachable) {
       return new ApiError(503, "upstream_unreachable", `model ${id} can't be reached: try again later`, {
         cause,
@@ -430,6 +437,14 @@ export class Exchange {
   private msSinceStart(until = performance.now()): number {
     return msBetween(this.startedAt, until);
   }
+}
+
+/** Another gateway of the operator's, or this one started anew, may serve it. */
+export function gatewayStops(cause?: unknown): ApiError {
+  return new ApiError(503, "gateway_stops", "the gateway stops: try again", {
+    cause,
+    retryAfterSeconds: RETRY_SECONDS,
+  });
 }
 
 function msBetween(from: number, until: number): number {

@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { Admission, type AdmissionConfig, type Caller } from "./admission";
 import type { Chain } from "../chain/chain";
-import { Exchange, type ExchangeDeps } from "./exchange";
+import { Exchange, gatewayStops, type ExchangeDeps } from "./exchange";
 import { listen, receivingWithin, type Place } from "../listen";
 import type { Log } from "../log";
 import { Problem, shown } from "../problem";
@@ -37,6 +37,8 @@ export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
   healthIntervalMs: number;
   /** How long a client may take to send a request. */
   receiveTimeoutMs: number;
+  /** How long requests that run may go on when the gateway is closed. */
+  stopTimeoutMs: number;
 }
 
 /** What fits most operators. */
@@ -55,6 +57,7 @@ export const GATEWAY_DEFAULTS = {
   takeTimeoutMs: 30_000,
   firstByteTimeoutMs: 60_000,
   healthIntervalMs: 10_000,
+  stopTimeoutMs: 60_000,
   limits: {
     perGrant: { requestsPerMinute: 3_000, concurrent: 128 },
     perLicense: { requestsPerMinute: 12_000, concurrent: 512 },
@@ -86,7 +89,10 @@ export interface Gateway {
   /** Reads a license's state anew, after a deposit or a settlement. */
   refresh(licenseId: bigint): Promise<void>;
   figures(): GatewayFigures;
-  /** Takes no more requests, finishes those that run, and closes. The store stays open. */
+  /**
+   * Refuses requests from now on, finishes those that run, and closes. What still runs after `stopTimeoutMs` is cut off, and
+   * charged as if its upstream had broken off. The store stays open.
+   */
   close(): Promise<void>;
 }
 
@@ -115,7 +121,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     log,
   );
   const admission = new Admission(config, chain, store, address, log, onTermOver);
-  const running = new Set<Promise<void>>();
+  const running = new Running();
   const { requestTimeoutMs, firstByteTimeoutMs, takeTimeoutMs } = config;
   const exchangeDeps = {
     admission,
@@ -129,6 +135,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     firstByteTimeoutMs,
     takeTimeoutMs,
     observer,
+    cutOff: running.cutOff.signal,
   };
   const server = createServer(config, exchangeDeps, running);
   const url = await listen(server, config);
@@ -144,9 +151,9 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
       upstreams: config.models.map(({ id }) => ({ model: id, ...upstreamsOf(replicas, id) })),
     }),
     close: async () => {
+      await running.finish(config.stopTimeoutMs);
       replicas.close();
       const closed = server.close();
-      await Promise.allSettled(running);
       server.server.closeIdleConnections();
       const cutOff = setTimeout(() => server.server.closeAllConnections(), CLOSE_TIMEOUT_MS);
       await closed;
@@ -154,6 +161,36 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
       await upstream.close();
     },
   };
+}
+
+/** The requests that run. */
+class Running {
+  readonly cutOff = new AbortController();
+  isOpen = true;
+  private readonly runs = new Set<Promise<void>>();
+
+  get size(): number {
+    return this.runs.size;
+  }
+
+  /** @throws ApiError 503 once it finishes */
+  requireOpen(): void {
+    if (!this.isOpen) throw gatewayStops();
+  }
+
+  add(run: Promise<void>): void {
+    this.runs.add(run);
+    const done = () => this.runs.delete(run);
+    run.then(done, done);
+  }
+
+  /** Lets no more in, waits for those that run and, after `mostMs`, ends them. */
+  async finish(mostMs: number): Promise<void> {
+    this.isOpen = false;
+    const timer = setTimeout(() => this.cutOff.abort(), mostMs);
+    while (this.runs.size > 0) await Promise.allSettled(this.runs);
+    clearTimeout(timer);
+  }
 }
 
 type Signer = ExchangeDeps["sign"];
@@ -216,7 +253,7 @@ async function recoverOpenRequests(store: Store, sign: Signer, finishedAt: numbe
   if (left.length > 0) log.warn("requests left open by a crash got receipts of zero use", { count: left.length });
 }
 
-function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Promise<void>>): FastifyInstance {
+function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Running): FastifyInstance {
   const receiving = receivingWithin(config.receiveTimeoutMs);
   const doorkeeper = new Doorkeeper(config.limits);
   const explain = (error: FastifyError | ApiError, request: FastifyRequest, reply: FastifyReply) => {
@@ -244,12 +281,14 @@ function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Pr
   );
 
   const serve = (kind: RequestKind) => (request: FastifyRequest, reply: FastifyReply) => {
+    running.requireOpen();
     const run = serveModel(config, deps, kind, request, reply);
     running.add(run);
-    return run.finally(() => running.delete(run)).then(() => reply);
+    return run.then(() => reply);
   };
   /** Before a body is read. What is held of it, and for its caller, is free again when the answer is out or given up. */
   const admit = async (request: FastifyRequest, reply: FastifyReply) => {
+    if (request.method === "POST") running.requireOpen();
     const caller = await callerOf(deps, request);
     // Who hung up meanwhile takes no place: nobody would give it back.
     if (reply.raw.destroyed) return;
@@ -273,7 +312,10 @@ function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Set<Pr
   server.get<{ Params: { requestId: string } }>("/v1/receipts/:requestId", { onRequest: admit }, (request) =>
     ownReceipt(deps, request),
   );
-  server.get("/healthz", () => ({ status: "ok", running: running.size, models: config.models.map(healthOf(deps)) }));
+  server.get("/healthz", (_request, reply) => {
+    const [code, status] = running.isOpen ? [200, "ok"] : [503, "stops"];
+    return reply.code(code).send({ status, running: running.size, models: config.models.map(healthOf(deps)) });
+  });
   return server;
 }
 

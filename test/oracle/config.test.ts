@@ -84,9 +84,15 @@ describe("parseConfig", () => {
       { url: "http://b:8000" },
     ];
     const config = parse({
-      gateway: { ...gateway(), models: [{ id: "m", versionId: "4294967297", upstreams }], healthIntervalSeconds: 3 },
+      gateway: {
+        ...gateway(),
+        models: [{ id: "m", versionId: "4294967297", upstreams }],
+        healthIntervalSeconds: 3,
+        stopTimeoutSeconds: 0,
+      },
     });
     expect(config.gateway?.healthIntervalMs).to.equal(3_000);
+    expect(config.gateway?.stopTimeoutMs).to.equal(0);
     expect(config.gateway?.models[0].upstreams).to.deep.equal([
       { url: "http://a:8000", model: "org/m", gpus: 8, apiKey: ENVIRONMENT.BAD },
       { url: "http://b:8000", model: undefined, gpus: undefined, apiKey: undefined },

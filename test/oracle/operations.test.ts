@@ -12,7 +12,7 @@ import { ReceiptFlag } from "../../oracle/protocol/types";
 import type { SettlementSender } from "../../oracle/settler/sender";
 import { Store } from "../../oracle/store/store";
 import { receiptWith } from "../support/fakeMessages";
-import { hangingUp, streaming } from "../support/fakeUpstream";
+import { hangingUp, silent, streaming } from "../support/fakeUpstream";
 import { GatewayBench } from "../support/gatewayBench";
 import { serveReceipt } from "../support/stubMarket";
 
@@ -276,6 +276,71 @@ describe("a gateway that is watched", () => {
       'licet_gateway_running_requests{kind="chat",mode="whole"} 0',
       'licet_gateway_receipts_total{ending="upstreamError"} 1',
     ]);
+  });
+});
+
+describe("a gateway that is told to stop", () => {
+  let bench: GatewayBench;
+  const body = { model: "writer", messages: [{ role: "user", content: "May I?" }] };
+
+  beforeEach(async () => {
+    bench = await GatewayBench.start();
+  });
+
+  afterEach(() => bench.close());
+
+  const health = async () => (await fetch(`${bench.gateway.url}/healthz`)).status;
+
+  it("refuses requests with 503 that says when to come again, and finishes its streams", async () => {
+    await bench.serve();
+    await bench.chat();
+    const { requestId } = bench.onlyReceipt();
+    const words = Array.from({ length: 25 }, (_, i) => `w${i} `);
+    bench.upstreams[0].script = streaming({ words, delayMs: 20 });
+    const running = bench.chatStream();
+    while (bench.upstreams[0].received.length < 2) await wait(5);
+    expect(await health()).to.equal(200);
+    const closed = bench.gateway.close();
+    const { status, headers, text: said } = await bench.post(body);
+    expect([status, headers["retry-after"], JSON.parse(said).error.code]).to.deep.equal([503, "5", "gateway_stops"]);
+    expect(await health()).to.equal(503);
+    expect((await bench.get(`/v1/receipts/${requestId}`)).status).to.equal(200);
+    expect(bench.upstreams[0].received).to.have.length(2);
+
+    expect(await running).to.match(/^w0 .*w24 $/);
+    await closed;
+    expect(bench.receipts().map(({ flags }) => flags)).to.deep.equal([0, 0]);
+    expect(await health().catch(() => "gone")).to.equal("gone");
+  });
+
+  it("cuts off what takes longer than it may, and charges what came of it without the prompt", async () => {
+    await bench.serve({ stopTimeoutMs: 100 });
+    const words = Array.from({ length: 50 }, (_, i) => `w${i} `);
+    bench.upstreams[0].script = streaming({ words, delayMs: 20 });
+    const answer = bench.post({ ...body, stream: true });
+    while (bench.upstreams[0].received.length === 0) await wait(5);
+    await wait(60);
+    const startedAt = performance.now();
+    await bench.gateway.close();
+    expect(performance.now() - startedAt).to.be.within(90, 900);
+    const { status, text } = await answer;
+    expect(status).to.equal(200);
+    expect(text).to.contain("w1 ").and.to.contain('"code":"gateway_stops"').and.not.to.contain("w49");
+    const receipt = bench.onlyReceipt();
+    expect(receipt.flags & ReceiptFlag.broken).to.equal(ReceiptFlag.broken);
+    expect(receipt.inputTokens).to.equal(0n);
+    expect(receipt.outputTokens > 0n).to.equal(true);
+  });
+
+  it("cuts off for nothing what has no answer yet", async () => {
+    await bench.serve({ stopTimeoutMs: 50 });
+    bench.upstreams[0].script = silent;
+    const answer = bench.post(body);
+    while (bench.upstreams[0].received.length === 0) await wait(5);
+    await bench.gateway.close();
+    const { status, headers } = await answer;
+    expect([status, headers["retry-after"]]).to.deep.equal([503, "5"]);
+    expect(bench.store.unsettledCostOfAll()).to.equal(0n);
   });
 });
 
