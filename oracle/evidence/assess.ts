@@ -87,8 +87,10 @@ async function gpuVerdict(bundle: EvidenceBundle, subject: Subject, judges: Judg
       nonce = nonceOf({ ...subject, challenge: bundle.challenge });
       undecidedUnless(bundle.gpus.length > 0, "No GPU evidence came. Send a report of each GPU, under this challenge.");
       const claims: (GpuClaims | NrasClaims)[] = [];
-      for (const evidence of bundle.gpus)
-        claims.push(claimsOf(await verifyGpu(evidence, bundle, nonce, subject, judges.policy)));
+      for (const [index, evidence] of bundle.gpus.entries()) {
+        const verdict = await verifyGpu(evidence, bundle, nonce, subject, judges.policy);
+        claims.push(claimsOf(verdict, `GPU ${index + 1} of ${bundle.gpus.length}: `));
+      }
       // First: nothing is noted for an answer that came twice.
       refuseUnless(
         await recorded(() => judges.challenges.use(bundle.challenge)),
@@ -203,7 +205,8 @@ async function recorded<Value>(look: () => Promise<Value>): Promise<Value> {
   }
 }
 
-function claimsOf<Claims>(verdict: Verdict<Claims>): Claims {
-  if (verdict.result === "pass") return verdict.claims;
-  throw verdict.result === "fail" ? new Refused(verdict.reason) : new Undecided(verdict.reason);
+/** @param which what the reason is about, as it begins */
+function claimsOf<Claims>({ result, reason, claims }: Verdict<Claims>, which = ""): Claims {
+  if (result === "pass") return claims;
+  throw result === "fail" ? new Refused(which + reason) : new Undecided(which + reason);
 }

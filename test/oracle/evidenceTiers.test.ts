@@ -83,6 +83,15 @@ describe("the tier that evidence reaches", function () {
       );
     });
 
+    it("says of the CPU's evidence that it is for a challenge that doesn't hold", async () => {
+      const bundle = bundleFor(bench, { challenge: hexlify(randomBytes(32)), cpu: "tdx" });
+      const { cpu } = await assessmentOf(bench, bundle);
+      expect(cpu.reason).to.match(
+        /is for a challenge that doesn't hold: The challenge .* isn't one that this attestor issued/,
+      );
+      expect(cpu.result).to.equal("fail");
+    });
+
     it("is none where it was answered before, by the same evidence or other", async () => {
       const challenge = issued(bench, bench.subject);
       const bundle = bundleFor(bench, { challenge, cpu: "tdx" });
@@ -175,9 +184,10 @@ describe("the tier that evidence reaches", function () {
       const [first, second] = bundle.gpus;
       if (second.kind !== "nvidia-report") throw new Error("not a report");
       const report = Buffer.from(second.report);
-      report[100] ^= 1;
+      report[60] ^= 1;
       const { tier, gpu } = await assessmentOf(bench, { ...bundle, gpus: [first, { ...second, report }] });
       expect([tier, gpu.result]).to.deep.equal([Tier.signed, "fail"]);
+      expect(gpu.reason).to.match(/^GPU 2 of 2: The GPU's report isn't signed by/);
     });
 
     it("is none with a CPU alone: it covers no GPU", async () => {
