@@ -121,6 +121,11 @@ describe("certificates of evidence", () => {
       ["a leaf that is an authority", () => leafWith({ ca: true }), /Leaf is an authority's certificate/],
       ["a leaf whose key isn't for signatures", () => leafWith({ keyUsage: 0x20 }), /Leaf's key isn't for signatures/],
       [
+        "a leaf for another use",
+        () => leafWith({ extensions: [OCSP_USE] }),
+        /Leaf's key is for something else than evidence/,
+      ],
+      [
         "an issuer that is no authority",
         () => middleWith({ ca: false, keyUsage: 0x04 }),
         /Middle issued a certificate, and isn't an authority/,
