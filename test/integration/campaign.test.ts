@@ -1,5 +1,6 @@
 /** The invariant campaign, as `test/invariant/README.md` tells of it: what it names is there, and nothing is left out. */
 import { expect } from "chai";
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 
@@ -41,6 +42,12 @@ describe("the invariant campaign", () => {
   const all = [...sources.values()].join("\n");
   const handlers = matches(all, /function (\w+)\(uint256 seed\) external att(?:empt|ack)\(seed\)/g);
   const called = matches(sources.get("Money.t.sol")!, /\w+\.(\w+)\.selector/g);
+
+  it("fails the command that runs it, where it fails", () => {
+    const { scripts } = JSON.parse(readFileSync("package.json", "utf8")) as { scripts: Record<string, string> };
+    for (const name of ["test", "campaign"]) expect(scripts[name]).to.include("node test/support/forge test");
+    expect(spawnSync(process.execPath, ["test/support/forge", "test", "--no-such-option"]).status).to.equal(2);
+  });
 
   describe("calls", () => {
     it("every handler that there is", () => {

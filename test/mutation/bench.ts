@@ -138,7 +138,7 @@ export class MutationBench {
   }
 
   private async runForge(): Promise<string | undefined> {
-    const { code, output } = await this.run("node_modules/.bin/forge", ["test"]);
+    const { code, output } = await this.run("test/support/forge", ["test"]);
     if (code === 0) return undefined;
     return `forge: ${/\[FAIL[^\n]*/.exec(output)?.[0] ?? output.slice(-300)}`;
   }
