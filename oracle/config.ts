@@ -14,6 +14,8 @@ export interface OracleConfig {
   settler?: SettlerSection;
   attestor?: AttestorSection;
   operations?: OperationsSection;
+  /** For `licet-oracle`; the task `oracle:run` goes by its network. */
+  chain?: ChainSection;
 }
 
 const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
@@ -54,6 +56,13 @@ export interface AttestorSection {
   canaries: CanarySection[];
 }
 
+export interface ChainSection {
+  /** The node's. It may have a key in it: it isn't shown. */
+  url: string;
+  /** The address book. */
+  deployment: string;
+}
+
 /** Where whoever runs the oracle sees how it does. */
 export interface OperationsSection {
   host: string;
@@ -88,6 +97,7 @@ export function parseConfig(text: string, environment: Environment): OracleConfi
     settler: root.optional("settler", settlerOf),
     attestor: root.optional("attestor", attestorOf),
     operations: root.optional("operations", operationsOf),
+    chain: root.optional("chain", chainOf),
   };
   root.end();
   if (config.gateway === undefined && config.settler === undefined && config.attestor === undefined) {
@@ -202,6 +212,12 @@ function attestorOf(section: Section): AttestorSection {
       maxTokens: canary.count("maxTokens", [1, 4_096], 16),
     })),
   };
+}
+
+function chainOf(section: Section): ChainSection {
+  const url = section.has("urlVariable") ? section.secret("urlVariable") : section.text("url");
+  if (/^https?:/.test(url) && URL.canParse(url)) return { url, deployment: section.text("deployment") };
+  throw new ConfigError("chain: the node's URL must be one, such as http://127.0.0.1:8545; it isn't shown here.");
 }
 
 function operationsOf(section: Section): OperationsSection {

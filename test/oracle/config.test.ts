@@ -78,6 +78,17 @@ describe("parseConfig", () => {
     expect(() => parse({ gateway: gateway(), operations: { port: 70_000 } })).to.throw(ConfigError, /operations\.port/);
   });
 
+  it("reads where the chain is, and doesn't repeat a node's URL, which may have a key in it", () => {
+    const chainIn = (chain: object) => parse({ gateway: gateway(), chain }).chain;
+    const url = "https://node.example/v2/key?x=1";
+    expect(chainIn({ url, deployment: "book.json" })).to.deep.equal({ url, deployment: "book.json" });
+    expect(() => chainIn({ urlVariable: "BAD", deployment: "book.json" }))
+      .to.throw(ConfigError, /chain: the node's URL must be one/)
+      .with.property("message")
+      .that.does.not.contain(ENVIRONMENT.BAD);
+    expect(() => chainIn({ url })).to.throw(ConfigError, "chain.deployment is missing");
+  });
+
   it("reads several upstreams of a model, with their keys from the environment", () => {
     const upstreams = [
       { url: "http://a:8000/", model: "org/m", gpus: 8, keyVariable: "BAD" },

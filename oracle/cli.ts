@@ -1,0 +1,147 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { inspect, parseArgs } from "node:util";
+import type { AddressBook } from "../deploy/addressBook";
+import { openNode } from "./chain/node";
+import { parseConfig, type ChainSection, type OracleConfig } from "./config";
+import { ConfigError } from "./configSection";
+import { runOracle } from "./main";
+import { Problem, reasonOf } from "./problem";
+import { untilAskedToEnd } from "./signals";
+
+const HELP = `Runs the parts of a Licet oracle that a configuration file has sections for: docs/oracle.md describes it.
+
+  npx licet-oracle gateway --config FILE   serves licensees and signs their receipts
+  npx licet-oracle settle  --config FILE   brings receipts to the attestors, and batches to the chain
+  npx licet-oracle attest  --config FILE   vouches for others' batches, as a member of the committee
+  npx licet-oracle all     --config FILE   all of these that have a section, in one process
+  npx licet-oracle check   --config FILE   reads the file, says what would run, and ends
+
+A first SIGTERM or Ctrl-C lets requests end; a second ends at once.
+Exit codes: 0 it ended in order, 1 something must be put right (standard error says what), 2 the command isn't one,
+130 and 143 a second signal ended it.
+`;
+
+const PARTS = { gateway: "gateway", settle: "settler", attest: "attestor" } as const;
+type Part = (typeof PARTS)[keyof typeof PARTS];
+
+/** The command line makes no sense. */
+class UsageError extends Error {}
+
+/** Where the command line writes, and its secrets are. */
+export interface Surroundings {
+  out(text: string): void;
+  err(text: string): void;
+  environment: NodeJS.ProcessEnv;
+}
+
+const OF_PROCESS: Surroundings = {
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+  environment: process.env,
+};
+
+/** Does what the words say, and gives the exit code. */
+export async function main(words: string[], around = OF_PROCESS): Promise<number> {
+  try {
+    await run(words, around);
+    return 0;
+  } catch (cause) {
+    if (cause instanceof UsageError) around.err(`${cause.message}\nSee npx licet-oracle --help.\n`);
+    else around.err(`${cause instanceof Problem ? cause.message : inspect(cause)}\n`);
+    return cause instanceof UsageError ? 2 : 1;
+  }
+}
+
+async function run(words: string[], { out, environment }: Surroundings): Promise<void> {
+  const { command, file } = commandOf(words);
+  if (command === "help") return out(HELP);
+  const config = readConfig(file, environment);
+  if (command === "check") return out(planOf(config));
+  const wanted = command === "all" ? config : onlyPart(config, PARTS[command], file);
+  if (wanted.chain === undefined) {
+    throw new Problem(`${file}: chain is missing: say { "url": …, "deployment": … }, the node and the address book.`);
+  }
+  const signal = untilAskedToEnd();
+  await runOracle(wanted, await openDeploymentOf(wanted.chain), signal);
+}
+
+type Command = { command: "help"; file: "" } | { command: "all" | "check" | keyof typeof PARTS; file: string };
+
+function commandOf(words: string[]): Command {
+  const { values, positionals } = parsed(words);
+  if (values.help === true || positionals[0] === "help") return { command: "help", file: "" };
+  const [command, ...more] = positionals;
+  const known = [...Object.keys(PARTS), "all", "check"];
+  if (command === undefined || !known.includes(command)) {
+    throw new UsageError(`${command ?? "No command"} is none of ${known.join(", ")}.`);
+  }
+  if (more.length > 0) throw new UsageError(`${command} takes no ${more[0]}.`);
+  if (values.config === undefined) throw new UsageError(`${command} needs --config FILE.`);
+  return { command: command as Exclude<Command["command"], "help">, file: values.config };
+}
+
+function parsed(words: string[]) {
+  try {
+    const options = { config: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
+    return parseArgs({ args: words, options, allowPositionals: true });
+  } catch (cause) {
+    throw new UsageError(reasonOf(cause));
+  }
+}
+
+function readConfig(file: string, environment: NodeJS.ProcessEnv): OracleConfig {
+  try {
+    return parseConfig(readFileSync(file, "utf8"), environment);
+  } catch (cause) {
+    if (cause instanceof ConfigError) throw new Problem(`${file}: ${cause.message}`, { cause });
+    throw new Problem(`--config ${file} can't be read: ${reasonOf(cause)}.`, { cause });
+  }
+}
+
+/** The same configuration, of which only one part runs. */
+function onlyPart(config: OracleConfig, part: Part, file: string): OracleConfig {
+  if (config[part] === undefined) throw new Problem(`${file}: there is no section ${part}, which is to run.`);
+  const others = Object.values(PARTS).filter((one) => one !== part);
+  return { ...config, ...Object.fromEntries(others.map((one) => [one, undefined])) };
+}
+
+async function openDeploymentOf({ url, deployment }: ChainSection) {
+  const { chainId, block, contracts } = readBook(deployment);
+  const id = BigInt(chainId);
+  return {
+    provider: await openNode(url, id),
+    chainId: id,
+    escrow: contracts.UsageEscrow,
+    committee: contracts.CommitteeAttestor,
+    fromBlock: block,
+  };
+}
+
+function readBook(file: string): AddressBook {
+  try {
+    const book = JSON.parse(readFileSync(file, "utf8")) as AddressBook;
+    if (/^\d+$/.test(book.chainId) && "UsageEscrow" in book.contracts && "CommitteeAttestor" in book.contracts)
+      return book;
+  } catch (cause) {
+    throw new Problem(`chain.deployment: ${file} can't be read as an address book (${reasonOf(cause)}).`, { cause });
+  }
+  throw new Problem(`chain.deployment: ${file} is no address book: name a file of deployments/.`);
+}
+
+/** What would run, without its secrets. */
+function planOf({ gateway, settler, attestor, operations, chain, dataFolder }: OracleConfig): string {
+  const at = ({ host, port }: { host: string; port: number }) => `on ${host}, port ${port}`;
+  const lines: [string, string][] = [["data", path.resolve(dataFolder)]];
+  if (chain !== undefined) lines.push(["chain", `node ${new URL(chain.url).host}, address book ${chain.deployment}`]);
+  if (gateway !== undefined) {
+    const models = gateway.models.map(({ id, upstreams }) => `${id} (${upstreams.length} upstreams)`).join(", ");
+    lines.push(["gateway", `${at(gateway)}, of operator ${gateway.operatorId}: ${models}`]);
+  }
+  if (settler !== undefined) {
+    lines.push(["settler", `every ${settler.intervalMs / 1_000} s, ${settler.attestors.length} attestors`]);
+  }
+  if (attestor !== undefined) lines.push(["attestor", `${at(attestor)}, ${attestor.canaries.length} canaries`]);
+  lines.push(["operations", operations === undefined ? "not shown: there is no section operations" : at(operations)]);
+  return lines.map(([what, how]) => `${what.padEnd(12)}${how}\n`).join("");
+}

@@ -1,0 +1,308 @@
+/** `licet-oracle` in processes of its own, with a node in this one. */
+import { expect } from "chai";
+import { time } from "@nomicfoundation/hardhat-network-helpers";
+import { HDNodeWallet, id, Wallet } from "ethers";
+import hre from "hardhat";
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import OpenAI from "openai";
+import { main } from "../../oracle/cli";
+import { domainOf, grantDigest, signDigest } from "../../oracle/protocol/messages";
+import { Store } from "../../oracle/store/store";
+import { bearerOf, grantWith } from "../support/fakeMessages";
+import { FakeUpstream, streaming } from "../support/fakeUpstream";
+import { buyLicense, DAY, freshMarket, type Market, usd } from "../support/market";
+
+const ROOT = path.join(__dirname, "../..");
+const KEY = new Wallet(id("operator's key"));
+const MNEMONIC = "test test test test test test test test test test test junk";
+
+interface Ended {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+describe("licet-oracle", function () {
+  this.timeout(120_000);
+
+  let folder: string;
+  const children: ChildProcess[] = [];
+
+  beforeEach(() => {
+    folder = mkdtempSync(path.join(tmpdir(), "licet-cli-"));
+  });
+
+  afterEach(() => {
+    for (const child of children.splice(0)) child.kill("SIGKILL");
+    rmSync(folder, { recursive: true });
+  });
+
+  /** In this process. */
+  async function call(words: string[], more: NodeJS.ProcessEnv = {}): Promise<Ended> {
+    const said = { stdout: "", stderr: "" };
+    const code = await main(words, {
+      out: (text) => (said.stdout += text),
+      err: (text) => (said.stderr += text),
+      environment: { KEY: KEY.privateKey, ...more },
+    });
+    return { code, ...said };
+  }
+
+  function start(words: string[]): { child: ChildProcess; ended: Promise<Ended> } {
+    const child = spawn(process.execPath, [path.join(ROOT, "oracle/bin.js"), ...words], {
+      cwd: folder,
+      env: { ...process.env, KEY: KEY.privateKey },
+    });
+    children.push(child);
+    let stdout = "";
+    let stderr = "";
+    child.stdout!.on("data", (piece) => (stdout += piece));
+    child.stderr!.on("data", (piece) => (stderr += piece));
+    return { child, ended: once(child, "close").then(([code]) => ({ code: code as number | null, stdout, stderr })) };
+  }
+
+  function write(config: object): string {
+    const file = path.join(folder, "oracle.json");
+    writeFileSync(file, JSON.stringify({ dataFolder: path.join(folder, "data"), ...config }));
+    return file;
+  }
+
+  const gateway = (changes: object = {}) => ({
+    operatorId: 1,
+    signingKeyVariable: "KEY",
+    models: [{ id: "m", upstreamUrl: "http://127.0.0.1:1", versionId: "4294967297" }],
+    ...changes,
+  });
+
+  describe("its command line", () => {
+    const rows: [string, () => string[], number, RegExp][] = [
+      ["no command", () => [], 2, /^No command is none of gateway, settle, attest, all, check\.\nSee .*--help/],
+      ["an unknown command", () => ["serve", "--config", "x"], 2, /^serve is none of/],
+      ["no configuration", () => ["all"], 2, /^all needs --config FILE/],
+      ["an unknown option", () => ["all", "--confg", "x"], 2, /^Unknown option '--confg'/],
+      [
+        "a file that isn't there",
+        () => ["all", "--config", "gone.json"],
+        1,
+        /^--config gone\.json can't be read: ENOENT/,
+      ],
+      [
+        "a configuration with a mistake",
+        () => ["check", "--config", write({ gateway: gateway({ prot: 1 }) })],
+        1,
+        /oracle\.json: gateway\.prot is no setting; there are .*port/,
+      ],
+      [
+        "a part that has no section",
+        () => ["attest", "--config", write({ gateway: gateway() })],
+        1,
+        /there is no section attestor, which is to run/,
+      ],
+      ["no chain", () => ["all", "--config", write({ gateway: gateway() })], 1, /: chain is missing: say \{ "url": …/],
+      [
+        "an address book that is none",
+        () => ["all", "--config", write({ gateway: gateway(), chain: { url: "http://a", deployment: __filename } })],
+        1,
+        /^chain\.deployment: .* can't be read as an address book/,
+      ],
+    ];
+    for (const [what, words, code, sentence] of rows) {
+      it(`is refused with a sentence: ${what}`, async () => {
+        const { code: found, stderr, stdout } = await call(words());
+        expect([found, stdout]).to.deep.equal([code, ""]);
+        expect(stderr)
+          .to.match(sentence)
+          .and.not.to.match(/\n {4}at /);
+      });
+    }
+
+    it("explains itself, and what a configuration would run, without secrets", async () => {
+      const chain = { urlVariable: "NODE", deployment: "deployments/custom.json" };
+      const file = write({ gateway: gateway(), operations: { port: 9000 }, chain });
+      const { code, stdout } = await start(["--help"]).ended;
+      const plan = await call(["check", "--config", file], { NODE: "https://node.example/v2/SECRET" });
+      expect(code).to.equal(0);
+      expect(stdout).to.contain("npx licet-oracle all     --config FILE");
+      expect({ code: plan.code, stderr: plan.stderr }).to.deep.equal({ code: 0, stderr: "" });
+      expect(plan.stdout).to.equal(
+        [
+          `data        ${path.join(folder, "data")}`,
+          "chain       node node.example, address book deployments/custom.json",
+          "gateway     on 127.0.0.1, port 8080, of operator 1: m (1 upstreams)",
+          "operations  on 127.0.0.1, port 9000",
+          "",
+        ].join("\n"),
+      );
+    });
+  });
+
+  describe("a gateway that runs", () => {
+    let market: Market;
+    let node: Server;
+    let upstream: FakeUpstream;
+    let file: string;
+    let places: { gateway: string; operations: string };
+    let apiKey: string;
+
+    beforeEach(async () => {
+      market = await freshMarket();
+      const { operators, escrow, committee } = market.licet;
+      const now = await time.latest();
+      await operators.connect(market.operator).addKey(1, KEY.address, now + 90 * DAY);
+      const licenseId = await buyLicense(market, usd(1_000));
+      const owner = HDNodeWallet.fromPhrase(MNEMONIC, "", "m/44'/60'/0'/0/6");
+      expect(owner.address).to.equal(market.licensee.address);
+      const grant = grantWith({ licenseId, generation: 0, notBefore: 0, expiresAt: now + 30 * DAY, cap: 0n });
+      const domain = domainOf(31337n, await escrow.getAddress());
+      apiKey = bearerOf({ grant, signature: signDigest(owner.privateKey, grantDigest(domain, grant)) });
+
+      node = await serveNode();
+      upstream = await FakeUpstream.start();
+      const [port, shown] = [await freePort(), await freePort()];
+      places = { gateway: `http://127.0.0.1:${port}`, operations: `http://127.0.0.1:${shown}` };
+      const book = {
+        chainId: "31337",
+        block: 0,
+        contracts: { UsageEscrow: await escrow.getAddress(), CommitteeAttestor: await committee.getAddress() },
+      };
+      writeFileSync(path.join(folder, "book.json"), JSON.stringify(book));
+      const models = [{ id: "m", upstreamUrl: upstream.url, versionId: String(market.versionId) }];
+      file = write({
+        clock: "chain",
+        gateway: gateway({ port, models }),
+        operations: { port: shown },
+        chain: { url: urlOf(node), deployment: "book.json" },
+      });
+    });
+
+    afterEach(async () => {
+      node.close();
+      node.closeAllConnections();
+      await upstream.stop();
+    });
+
+    const readiness = async () => {
+      const answer = await fetch(`${places.operations}/readyz`).catch(() => null);
+      return answer?.status;
+    };
+
+    async function untilReady(running: Promise<Ended>): Promise<void> {
+      let over: Ended | undefined;
+      void running.then((ended) => (over = ended));
+      while ((await readiness()) !== 200) {
+        expect(over, JSON.stringify(over)).to.equal(undefined);
+        await wait(50);
+      }
+    }
+
+    /** Begins a stream of 40 words, each after 50 ms, and gives its text when it is over. */
+    async function stream(): Promise<{ text: Promise<string> }> {
+      const words = Array.from({ length: 40 }, (_, i) => `w${i} `);
+      upstream.script = streaming({ words, delayMs: 50 });
+      const openai = new OpenAI({ apiKey, baseURL: `${places.gateway}/v1`, maxRetries: 0 });
+      const chunks = await openai.chat.completions.create({
+        model: "m",
+        messages: [{ role: "user", content: "May I?" }],
+        stream: true,
+      });
+      const text = (async () => {
+        let said = "";
+        for await (const { choices } of chunks) said += choices[0]?.delta.content ?? "";
+        return said;
+      })();
+      text.catch(() => undefined);
+      return { text };
+    }
+
+    const receipts = () => {
+      const store = new Store(path.join(folder, "data/operator.sqlite"));
+      const lane = { operatorId: 1, planId: market.planId, versionId: market.versionId };
+      const found = store.unbatched(lane, { epochStart: 0, epochEnd: 2 ** 40 }).map(({ receipt }) => receipt);
+      const open = store.openRequests().length;
+      store.close();
+      return { found, open };
+    };
+
+    it("finishes its streams at SIGTERM, refuses others meanwhile, and ends with code 0", async () => {
+      const { child, ended } = start(["gateway", "--config", file]);
+      await untilReady(ended);
+      const { text } = await stream();
+      child.kill("SIGTERM");
+      while ((await readiness()) === 200) await wait(10);
+      expect(await readiness()).to.equal(503);
+      const late = await fetch(`${places.gateway}/v1/chat/completions`, { method: "POST", body: "{}" });
+      expect([late.status, late.headers.get("retry-after")]).to.deep.equal([503, "5"]);
+      expect(await text).to.match(/^w0 .*w39 $/);
+      const { code, stdout, stderr } = await ended;
+      expect([code, stdout]).to.deep.equal([0, ""]);
+      expect(
+        stderr
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line).message),
+      ).to.include.members(["Oracle stops"]);
+      const { found, open } = receipts();
+      expect([found.map(({ flags }) => flags), open]).to.deep.equal([[0], 0]);
+    });
+
+    it("ends at once at a second signal, and leaves its request to the next start", async () => {
+      const { child, ended } = start(["all", "--config", file]);
+      await untilReady(ended);
+      const { text } = await stream();
+      child.kill("SIGTERM");
+      while ((await readiness()) === 200) await wait(10);
+      child.kill("SIGINT");
+      expect((await ended).code).to.equal(130);
+      expect(await text.catch(() => "cut off")).to.equal("cut off");
+      expect(receipts()).to.deep.equal({ found: [], open: 1 });
+    });
+
+    it("says in a sentence that the node is of another chain", async () => {
+      const book = path.join(folder, "book.json");
+      writeFileSync(book, readFileSync(book, "utf8").replace("31337", "1"));
+      const other = await start(["all", "--config", file]).ended;
+      expect([other.code, other.stderr]).to.deep.equal([
+        1,
+        "The address book is of chain 1, and the node is of chain 31337: check chain.url and chain.deployment.\n",
+      ]);
+    });
+  });
+});
+
+/** This process's chain over HTTP. */
+async function serveNode(): Promise<Server> {
+  const server = createServer((request, response) => {
+    void (async () => {
+      const pieces = [];
+      for await (const piece of request) pieces.push(piece);
+      const { id, method, params } = JSON.parse(Buffer.concat(pieces).toString());
+      const answer = await hre.network.provider.request({ method, params }).then(
+        (result) => ({ result }),
+        ({ code, message, data }) => ({ error: { code: code ?? -32603, message, data } }),
+      );
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify({ jsonrpc: "2.0", id, ...answer }));
+    })();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return server;
+}
+
+const urlOf = (server: Server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
