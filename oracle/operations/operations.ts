@@ -1,3 +1,6 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import fastify from "fastify";
 import { listen, receivingWithin, type Place } from "../listen";
 import type { Registry } from "./metrics";
@@ -13,7 +16,7 @@ const MOST_CONNECTIONS = 64;
 
 /**
  * Serves `/healthz` (the process lives), `/readyz` (it can work, or 503 with the reasons) and `/metrics` to whoever runs
- * the oracle, at a place of its own.
+ * the oracle, at a place of its own; and a page that shows them.
  * @throws Problem if the place can't be had
  */
 export async function startOperations(place: Place, registry: Registry, readiness: Readiness): Promise<Operations> {
@@ -28,6 +31,21 @@ export async function startOperations(place: Place, registry: Registry, readines
   server.get("/metrics", async (_request, reply) =>
     reply.type("text/plain; version=0.0.4; charset=utf-8").send(await registry.text()),
   );
+  const page = readFileSync(path.join(__dirname, "dashboard.html"), "utf8");
+  const policy = policyOf(page);
+  server.get("/", async (_request, reply) =>
+    reply.type("text/html; charset=utf-8").header("content-security-policy", policy).send(page),
+  );
   const url = await listen(server, place);
   return { url, close: () => server.close() };
+}
+
+/** Only what stands in the page itself runs in it, and it asks nobody but its own server. */
+function policyOf(page: string): string {
+  const hashOf = (tag: string) => {
+    const [, text] = new RegExp(`<${tag}>(.*?)</${tag}>`, "s").exec(page)!;
+    return `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
+  };
+  const own = `script-src ${hashOf("script")}; style-src ${hashOf("style")}; connect-src 'self'`;
+  return `default-src 'none'; ${own}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`;
 }
