@@ -165,8 +165,8 @@ describe("the documents", function () {
     const QUOTES: [string, string][] = [
       [
         "README.md",
-        "settling an attested batch of 200 licenses takes {settle.attested.200} a license, everything included; " +
-          "buying takes {license.buy}, a deposit {escrow.deposit}, a release {batch.release}.",
+        "of 200 licenses, attested use settles for {settle.attested.200} a license, everything included, and vouchers for " +
+          "{settle.voucher.200}; buying takes {license.buy}, a deposit {escrow.deposit}, a release {batch.release}.",
       ],
     ];
     for (const [file, sentence] of QUOTES) {
