@@ -132,7 +132,8 @@ export class MutationBench {
   private async runHardhat(files: string[]): Promise<string | undefined> {
     const { code, output } = await this.run("node_modules/.bin/hardhat", ["test", "--no-compile", "--bail", ...files]);
     if (code === 0) return undefined;
-    const title = /\n {2}1\) ([^]*?):\n\s+\w*Error/.exec(output)?.[1].replace(/\s+/g, " ");
+    // A title's lines are indented by more than what is said below them.
+    const title = /\n {2}1\) ([^]*?):\n(?! {7})/.exec(output)?.[1].replace(/\s+/g, " ");
     if (code !== null && title === undefined) throw new Error(`The tests didn't run:\n${output.slice(-3_000)}`);
     return title ?? `took longer than ${LIMIT_MS / 60_000} minutes`;
   }
