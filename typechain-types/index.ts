@@ -78,8 +78,6 @@ export type { EIP712 } from "./@openzeppelin/contracts/utils/cryptography/EIP712
 export { EIP712__factory } from "./factories/@openzeppelin/contracts/utils/cryptography/EIP712__factory";
 export type { MessageHashUtils } from "./@openzeppelin/contracts/utils/cryptography/MessageHashUtils";
 export { MessageHashUtils__factory } from "./factories/@openzeppelin/contracts/utils/cryptography/MessageHashUtils__factory";
-export type { MultiSignerERC7913 } from "./@openzeppelin/contracts/utils/cryptography/signers/MultiSignerERC7913";
-export { MultiSignerERC7913__factory } from "./factories/@openzeppelin/contracts/utils/cryptography/signers/MultiSignerERC7913__factory";
 export type { ERC7913P256Verifier } from "./@openzeppelin/contracts/utils/cryptography/verifiers/ERC7913P256Verifier";
 export { ERC7913P256Verifier__factory } from "./factories/@openzeppelin/contracts/utils/cryptography/verifiers/ERC7913P256Verifier__factory";
 export type { Errors } from "./@openzeppelin/contracts/utils/Errors";
