@@ -7,15 +7,15 @@ import { assetId, readingTask, type Session, type TaskRecord } from "../support"
 export async function showAsset(session: Session, { asset }: { asset: number }): Promise<TaskRecord> {
   const { licet, money } = session;
   const { assets, escrow, waterfall } = licet;
-  const [{ kind, policy, minShareBps, permittedUses }, owner, uri, [receiver, royalty], parents, payees] =
-    await Promise.all([
-      assets.assetOf(asset),
-      assets.ownerOf(asset),
-      assets.tokenURI(asset),
-      assets.royaltyInfo(asset, 10_000),
-      assets.parentsOf(asset),
-      payeesOf(session, asset),
-    ]);
+  // Alone, since it is the one that says it best if there is no such asset.
+  const { kind, policy, minShareBps, permittedUses } = await assets.assetOf(asset);
+  const [owner, uri, [receiver, royalty], parents, payees] = await Promise.all([
+    assets.ownerOf(asset),
+    assets.tokenURI(asset),
+    assets.royaltyInfo(asset, 10_000),
+    assets.parentsOf(asset),
+    payeesOf(session, asset),
+  ]);
   const [earned, inPot, inEscrow] = await Promise.all([
     waterfall.incomeOf(asset),
     waterfall.potOf(asset),
