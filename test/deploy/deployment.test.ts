@@ -4,7 +4,7 @@ import path from "node:path";
 import { loadFixture } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, TypedDataEncoder, ZeroAddress } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import hre from "hardhat";
 import { glob, runTypeChain } from "typechain";
 import { readAddressBook, writeAddressBook } from "../../deploy/addressBook";

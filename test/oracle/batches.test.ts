@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { id, keccak256 } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import { firstPart, headerOf, nextEpoch, summarize } from "../../oracle/settler/batches";
 import { MAX_ENTRIES, unpackEntries } from "../../oracle/protocol/entries";
 import type { Receipt } from "../../oracle/protocol/types";

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import { isRefusal, Ledger, type Reservation } from "../../oracle/gateway/ledger";
 import { worstCost, worstUsage } from "../../oracle/gateway/worstCase";
 import { costOf } from "../../oracle/protocol/meters";

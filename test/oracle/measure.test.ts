@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import { measure, medianOf, p95 } from "../../oracle/attestor/measure";
 import type { CanarySample } from "../../oracle/store/store";
 

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { getAddress, keccak256, concat, SigningKey, TypedDataEncoder, Wallet, ZeroAddress } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import {
   BATCH_TYPES,
   batchDigest,

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { concat, hexlify, keccak256, toBeHex } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import { sumUsage } from "../../oracle/protocol/meters";
 import { METERS } from "../../oracle/protocol/types";
 import { SumTree, verifyInclusion, type Leaf } from "../../oracle/protocol/sumTree";

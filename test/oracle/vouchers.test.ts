@@ -11,7 +11,7 @@ import {
   TypedDataEncoder,
   Wallet,
 } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import { MAX_ENTRIES } from "../../oracle/protocol/entries";
 import {
   ecdsaKeyBytes,

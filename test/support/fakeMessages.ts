@@ -1,5 +1,5 @@
 import { ZeroAddress, ZeroHash } from "ethers";
-import fc from "fast-check";
+import fc from "./fastCheck";
 import { usageBy, zeroUsage } from "../../oracle/protocol/meters";
 import { encodeBearer, saltOf } from "../../oracle/protocol/messages";
 import type { BatchHeader, Grant, Measurement, Receipt, SignedGrant, Usage } from "../../oracle/protocol/types";

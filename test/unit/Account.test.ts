@@ -1,6 +1,6 @@
 import { loadFixture } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import hre from "hardhat";
 import { AccountHarness__factory, type AccountHarness } from "../../typechain-types";
 import { usd } from "../support/market";

@@ -1,6 +1,6 @@
 import { loadFixture } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import hre from "hardhat";
 import { EntryStatus, packOutcomes, type EntryStatusName, type Outcome } from "../../oracle/protocol/entries";
 import { OutcomesHarness__factory, type OutcomesHarness } from "../../typechain-types";

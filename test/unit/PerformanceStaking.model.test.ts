@@ -1,6 +1,6 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import { ANY_SHARES, DAY, stakeOf, structOf, usd, type Market } from "../support/market";
 import { StakeModel } from "../support/stakeModel";
 import { deployWithCallers, earn, MOST_THAWS, SHARES, STAKE_THAW, VESTING } from "../support/staking";

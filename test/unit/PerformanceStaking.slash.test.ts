@@ -1,7 +1,7 @@
 import { loadFixture, setStorageAt, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { AbiCoder, keccak256, ZeroAddress } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import type { IPerformanceStaking } from "../../typechain-types/contracts/PerformanceStaking";
 import { addOperator, ANY_SHARES, DAY, OperatorStatus, stakeOf, structOf, usd, type Market } from "../support/market";
 import {

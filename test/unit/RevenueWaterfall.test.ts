@@ -1,7 +1,7 @@
 import { loadFixture } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { ZeroAddress, type Signer } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import hre from "hardhat";
 import { BlocklistingCurrency__factory, ReentrantCurrency__factory } from "../../typechain-types";
 import {

@@ -1,6 +1,6 @@
 import { loadFixture } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import hre from "hardhat";
 import { ServiceLevelMathHarness__factory, type ServiceLevelMathHarness } from "../../typechain-types";
 import { planTerms, type PlanTerms } from "../support/market";

@@ -1,7 +1,7 @@
 import { loadFixture } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import hre from "hardhat";
 import { EntryStatus, packEntries, type EntryStatusName } from "../../oracle/protocol/entries";
 import { BPS, priceOf, UINT32_MAX, usageBy } from "../../oracle/protocol/meters";

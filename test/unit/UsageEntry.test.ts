@@ -1,6 +1,6 @@
 import { loadFixture } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import hre from "hardhat";
 import { packEntries, totalOf } from "../../oracle/protocol/entries";
 import { usageBy, UINT32_MAX } from "../../oracle/protocol/meters";

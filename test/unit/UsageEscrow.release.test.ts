@@ -1,7 +1,7 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, type Signer } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import hre from "hardhat";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import { AttestorThatAlwaysVouches__factory } from "../../typechain-types";

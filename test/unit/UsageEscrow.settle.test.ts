@@ -1,7 +1,7 @@
 import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, keccak256, Wallet, ZeroHash } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import { gasLimitFor, MOST_GAS } from "../../oracle/chain/gas";
 import { packEntries, packOutcomes, totalOf } from "../../oracle/protocol/entries";
 import { batchDigest } from "../../oracle/protocol/messages";

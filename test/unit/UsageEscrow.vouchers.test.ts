@@ -13,7 +13,7 @@ import {
   type ContractTransactionResponse,
   type Signer,
 } from "ethers";
-import fc from "fast-check";
+import fc from "../support/fastCheck";
 import hre from "hardhat";
 import { generateKeyPairSync, KeyObject, sign as signBytes } from "node:crypto";
 import { unpackOutcomes } from "../../oracle/protocol/entries";
