@@ -1,7 +1,7 @@
 import { mkdirSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { computeAddress, Wallet } from "ethers";
+import { Wallet } from "ethers";
 import { startAttestor } from "./attestor/attestor";
 import { runCanaries } from "./attestor/canary";
 import type { GatewaySection, OracleConfig, SettlerSection } from "./config";
@@ -9,6 +9,7 @@ import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
 import { createSender } from "./chain/ethersSender";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
+import { localSigner } from "./keys/digestSigner";
 import { createLog, type Log } from "./log";
 import { Figures } from "./operations/figures";
 import { startOperations, type Operations } from "./operations/operations";
@@ -156,7 +157,13 @@ async function serve(
     }),
   );
   const gateway = await startGateway(
-    { ...GATEWAY_DEFAULTS, ...section, models, epochSeconds: config.settler?.epochSeconds },
+    {
+      ...GATEWAY_DEFAULTS,
+      ...section,
+      signer: localSigner(section.signingKey),
+      models,
+      epochSeconds: config.settler?.epochSeconds,
+    },
     { chain, store, log: log.with({ part: "gateway" }), onTermOver, observer: figures.ofGateway },
   );
   figures.watchGateway(gateway.figures, store, () =>
@@ -169,7 +176,8 @@ async function serve(
 async function createSettler(context: Context, section: SettlerSection, store: Store): Promise<Settler> {
   const { config, deployment, chain, log, signal } = context;
   const { provider, escrow, committee } = deployment;
-  await requireUsable({ ...section, committee }, context, config.gateway?.operatorId);
+  const proposer = localSigner(section.proposalKey);
+  await requireUsable({ ...section, proposer, committee }, context, config.gateway?.operatorId);
   const account = new Wallet(section.privateKey);
   // It may still be paid in before the first batch is due.
   if ((await provider.getBalance(account.address)) === 0n) {
@@ -183,7 +191,7 @@ async function createSettler(context: Context, section: SettlerSection, store: S
   });
   return new Settler(
     { chain, store, sender: context.figures.sender(sender), log: log.with({ part: "settler" }) },
-    { ...section, committee, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS },
+    { ...section, proposer, committee, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS },
   );
 }
 
@@ -205,11 +213,11 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
   const { config, deployment, chain, log, signal, figures } = context;
   const section = config.attestor!;
   const own = log.with({ part: "attestor" });
-  const attestorAddress = computeAddress(section.privateKey);
-  const store = openStore(context, "attestor.sqlite", { role: "attestor", attestor: attestorAddress });
+  const signer = localSigner(section.privateKey);
+  const store = openStore(context, "attestor.sqlite", { role: "attestor", attestor: signer.address });
   try {
     const attestor = await startAttestor(
-      { ...section, committee: deployment.committee },
+      { ...section, signer, committee: deployment.committee },
       { chain, store, log: own, onJudged: (reasons) => figures.judged(reasons) },
     );
     const canaries = section.canaries.map(({ operatorId, planId, versionId, ...canary }) =>

@@ -3,7 +3,6 @@
  * It signs nothing before its store remembers what, so that it can't be made to contradict itself, restarts included.
  */
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import { computeAddress } from "ethers";
 import {
   type Attestation,
   type AttestationRefusal,
@@ -19,17 +18,18 @@ import { type AttestationRequest, type BatchFacts, gatherFacts, proposalProblem 
 import type { Chain, Committees } from "../chain/chain";
 import { committeeFor, type Refusal, refusalsOf } from "./inspection";
 import { Intake } from "./intake";
+import { batchToSign, type DigestSigner, measurementToSign } from "../keys/digestSigner";
 import { listen, receivingWithin } from "../listen";
 import type { Log } from "../log";
 import { Problem } from "../problem";
 import { measure, sampledTime } from "./measure";
-import { MalformedMessage, measurementDigest, signDigest, signedMeasurementToJson } from "../protocol/messages";
+import { MalformedMessage, signedMeasurementToJson } from "../protocol/messages";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { type Store, StoreConflict } from "../store/store";
 
 export interface AttestorConfig {
-  /** Of the committee's member that this attestor is. */
-  privateKey: string;
+  /** The key of the committee's member that this attestor is. */
+  signer: DigestSigner;
   /** Address of the committee's contract. */
   committee: string;
   /** 0, the default, takes a free one. */
@@ -69,9 +69,9 @@ class MeasurementRefused extends Error {}
  * @throws Problem if the key isn't a member's, or the port is taken
  */
 export async function startAttestor(config: AttestorConfig, deps: AttestorDeps): Promise<Attestor> {
-  const address = computeAddress(config.privateKey);
+  const { address } = config.signer;
   await requireMember(address, await deps.chain.committees(config.committee), deps.log);
-  const server = createServer(config, deps, address);
+  const server = createServer(config, deps);
   const url = await listen(server, { host: config.host ?? "127.0.0.1", port: config.port ?? 0 });
   deps.log.info("Attestor started", { address, url });
   return { url, address, close: () => server.close() };
@@ -96,14 +96,8 @@ async function requireMember(address: string, { present, former, announced }: Co
 }
 
 function createServer(
-  {
-    privateKey,
-    committee,
-    bodyLimit = DEFAULT_BODY_LIMIT,
-    receiveTimeoutMs = DEFAULT_RECEIVE_TIMEOUT_MS,
-  }: AttestorConfig,
+  { signer, committee, bodyLimit = DEFAULT_BODY_LIMIT, receiveTimeoutMs = DEFAULT_RECEIVE_TIMEOUT_MS }: AttestorConfig,
   deps: AttestorDeps,
-  address: string,
 ): FastifyInstance {
   const server = fastify({ bodyLimit, forceCloseConnections: true, ...receivingWithin(receiveTimeoutMs) });
   const intake = new Intake(bodyLimit);
@@ -119,11 +113,11 @@ function createServer(
     return reply.code(503).send({ error: "The chain or the store can't be read; try again" });
   });
 
-  server.get("/healthz", async () => ({ status: "ok", address }));
+  server.get("/healthz", async () => ({ status: "ok", address: signer.address }));
 
   server.post(MEASUREMENTS_PATH, { bodyLimit: MEASUREMENT_BODY_LIMIT }, async ({ body }) => {
     const { lane, epoch } = measurementRequestFromJson(body);
-    return signedMeasurementToJson(await signMeasurement(deps, privateKey, lane, epoch));
+    return signedMeasurementToJson(await signMeasurement(deps, signer, lane, epoch));
   });
 
   // Only the operator proposes, and under the committee's plans: whoever else has some of its receipts could use its lane's
@@ -139,7 +133,7 @@ function createServer(
   };
   server.post(ATTESTATIONS_PATH, { onRequest: admit }, async (request, reply) => {
     const batch = { ...proposed.get(request)!, ...evidenceFromJson(request.body) };
-    const answer = await attest(deps, await deps.chain.committees(committee), { privateKey, address }, batch);
+    const answer = await attest(deps, await deps.chain.committees(committee), signer, batch);
     return reply.code("signature" in answer ? 200 : 422).send(answer);
   });
 
@@ -149,7 +143,7 @@ function createServer(
 /** Only for epochs that a batch can have, and that have ended: what is measured then doesn't change any more. */
 async function signMeasurement(
   { chain, store }: AttestorDeps,
-  privateKey: string,
+  signer: DigestSigner,
   lane: Lane,
   epoch: Epoch,
 ): Promise<SignedMeasurement> {
@@ -163,18 +157,19 @@ async function signMeasurement(
   if (now < epoch.epochEnd) throw new MeasurementRefused(`The epoch ends at ${epoch.epochEnd}; it is ${now}`);
   const samples = store.canarySamples(lane, sampledTime(epoch, chain.epochPeriod));
   const measurement = measure(lane, epoch, samples, chain.epochPeriod);
-  return { measurement, signature: signDigest(privateKey, measurementDigest(chain.domain, measurement)) };
+  return { measurement, signature: await signer.sign(measurementToSign(chain.domain, measurement)) };
 }
 
 /** What the operator proposed, if nothing speaks against it. */
 async function attest(
   { chain, store, log, onJudged }: AttestorDeps,
   committees: Committees,
-  { privateKey, address }: { privateKey: string; address: string },
+  signer: DigestSigner,
   request: AttestationRequest,
 ): Promise<Attestation | AttestationRefusal> {
   const facts = await gatherFacts(chain, request);
   const { batchId, header } = facts;
+  const { address } = signer;
   const committee = committeeFor(committees, facts.measurements, address);
   const refusals = committee === null ? [notInForce(address)] : refusalsOf(facts, store, committee, address);
   if (refusals.length === 0) refusals.push(...remember(store, facts));
@@ -185,7 +180,7 @@ async function attest(
     return refusal;
   }
   log.info("Batch attested", { batchId, header });
-  return { signer: address, signature: signDigest(privateKey, batchId) };
+  return { signer: address, signature: await signer.sign(batchToSign(chain.domain, header)) };
 }
 
 function notInForce(address: string): Refusal {

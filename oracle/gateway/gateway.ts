@@ -1,14 +1,15 @@
-import { computeAddress, ZeroHash } from "ethers";
+import { ZeroHash } from "ethers";
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { Admission, type AdmissionConfig, type Caller } from "./admission";
 import type { Chain } from "../chain/chain";
 import { Exchange, gatewayStops, type ExchangeDeps } from "./exchange";
+import { receiptToSign, type DigestSigner } from "../keys/digestSigner";
 import { listen, receivingWithin, type Place } from "../listen";
 import type { Log } from "../log";
 import { Problem, shown } from "../problem";
-import { receiptDigest, signDigest, signedReceiptToJson } from "../protocol/messages";
+import { signedReceiptToJson } from "../protocol/messages";
 import { zeroUsage } from "../protocol/meters";
 import { ApiError, parseRequest, type RequestKind, type ModelRequest, type RequestLimits } from "./openai";
 import { Doorkeeper, type Limits } from "./limits";
@@ -22,8 +23,8 @@ import { Upstream } from "./upstream";
 import { worstUsage } from "./worstCase";
 
 export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
-  /** Private key, in hex, of one of the operator's signing keys. */
-  signingKey: string;
+  /** One of the operator's signing keys. */
+  signer: DigestSigner;
   models: ModelConfig[];
   /** Tokens that a model's chat template may add to a prompt. */
   templateTokens: number;
@@ -99,7 +100,7 @@ export interface Gateway {
 /**
  * An OpenAI-compatible server in front of an operator's inference servers that serves licensees by their grants and
  * signs a receipt for every request that reaches a model.
- * @throws Problem if a model isn't the version on the chain that the config says, the signing key isn't the operator's, or
+ * @throws Problem if a model isn't the version on the chain that the config says, the signer isn't the operator's, or
  * the port is taken
  */
 export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Promise<Gateway> {
@@ -107,11 +108,11 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   const now = steadyClock(chain, config.chainTimeoutMs, (cause) =>
     log.warn("chain unreadable, counting time from its last", { cause }),
   );
-  const address = computeAddress(config.signingKey);
-  const signer = signerOf(config.signingKey, address, chain);
+  const { address } = config.signer;
+  const sign = signerOf(config.signer, chain);
   await requireSigningKey(address, config.operatorId, chain, await now());
   await requireVersions(config.models, chain);
-  await recoverOpenRequests(store, signer, await now(), log);
+  await recoverOpenRequests(store, sign, await now(), log);
 
   const upstream = new Upstream();
   const replicas = new Replicas(config.models, log);
@@ -129,7 +130,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     upstream,
     replicas,
     now,
-    sign: signer,
+    sign,
     log,
     requestTimeoutMs,
     firstByteTimeoutMs,
@@ -193,12 +194,15 @@ class Running {
   }
 }
 
-type Signer = ExchangeDeps["sign"];
+type Sign = ExchangeDeps["sign"];
 
-function signerOf(signingKey: string, signer: string, chain: Chain): Signer {
+function signerOf(signer: DigestSigner, chain: Chain): Sign {
   return (receipt: Receipt) => {
-    const hash = receiptDigest(chain.domain, receipt);
-    return { hash, signature: signDigest(signingKey, hash), signer };
+    const signable = receiptToSign(chain.domain, receipt);
+    const signature = signer.sign(signable);
+    // The store numbers and writes a receipt in one step, which waits for nobody.
+    if (typeof signature !== "string") throw new Error("receipts can't be signed by a key that answers later");
+    return { hash: signable.digest, signature, signer: signer.address };
   };
 }
 
@@ -239,7 +243,7 @@ async function warnOfUpstreams(replicas: readonly Replica[], upstream: Upstream,
 }
 
 /** Gives every request that a crash left open a receipt of zero use, so that sequences have no gaps and nobody pays for it. */
-async function recoverOpenRequests(store: Store, sign: Signer, finishedAt: number, log: Log): Promise<void> {
+async function recoverOpenRequests(store: Store, sign: Sign, finishedAt: number, log: Log): Promise<void> {
   const left = store.openRequests();
   const outcome = {
     ...zeroUsage(),

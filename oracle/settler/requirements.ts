@@ -1,19 +1,18 @@
 /** What settings a settler can't work with, told before it starts and not batch by batch. */
-import { computeAddress } from "ethers";
 import type { Chain, Committees } from "../chain/chain";
 import { weightOf } from "../chain/committee";
 import type { Log } from "../log";
 import { dateOf, Problem } from "../problem";
 import type { SettlerConfig } from "./settler";
 
-type Settings = Pick<SettlerConfig, "committee" | "attestors" | "epochSeconds" | "proposalKey">;
+type Settings = Pick<SettlerConfig, "committee" | "attestors" | "epochSeconds" | "proposer">;
 
 /**
  * @param operatorId whose receipts are settled, if that is known already
  * @throws Problem if the chain contradicts the settings
  */
 export async function requireUsable(
-  { committee, attestors, epochSeconds, proposalKey }: Settings,
+  { committee, attestors, epochSeconds, proposer }: Settings,
   { chain, log }: { chain: Chain; log: Log },
   operatorId?: number,
 ): Promise<void> {
@@ -28,10 +27,10 @@ export async function requireUsable(
     );
   }
   if (operatorId === undefined) return;
-  const key = computeAddress(proposalKey);
+  const key = proposer.address;
   if (await chain.isSigningKey(operatorId, key, await chain.now())) return;
   throw new Problem(
-    `settler.signingKeyVariable: ${key} is no signing key of operator ${operatorId} at the moment, and attestors look at ` +
+    `settler.signingKey: ${key} is no signing key of operator ${operatorId} at the moment, and attestors look at ` +
       `no batch that another proposes. Register it, or use another key.`,
   );
 }

@@ -9,18 +9,19 @@
  * The transaction is stored before it is sent, and a stored one is sent again as it is, or replaced by one of the same
  * nonce where fees have risen above its own: one nonce can't pay twice. What goes wrong is classed by what to do about it, in the outcome's status.
  */
-import { computeAddress, getAddress } from "ethers";
+import { getAddress } from "ethers";
 import type { Attestation } from "../attestor/attestorApi";
 import type { AttestationRequest } from "../attestor/batchFacts";
 import { AttestorPool, type AttestorsConfig, committeeProof, type CommitteeAnswer } from "./attestorPool";
 import { BATCH_LIMITS, type BatchLimits, firstPart, headerOf, nextEpoch, summarize } from "./batches";
 import type { Chain, Committee, LaneState } from "../chain/chain";
 import { weightOf } from "../chain/committee";
+import { type DigestSigner, proposalToSign } from "../keys/digestSigner";
 import type { Log } from "../log";
 import { medianOf } from "../attestor/measure";
 import type { Outcome } from "../protocol/entries";
 import { epochAt, isWithin } from "../protocol/epochs";
-import { batchDigest, proposalDigest, signDigest } from "../protocol/messages";
+import { batchDigest } from "../protocol/messages";
 import type { Epoch, Lane, SignedGrant, SignedMeasurement } from "../protocol/types";
 import { ChainRefusal, type SettlementSender, type SignedTransaction } from "./sender";
 import type { Store, StoredBatch, StoredReceipt } from "../store/store";
@@ -28,8 +29,8 @@ import type { Store, StoredBatch, StoredReceipt } from "../store/store";
 export interface SettlerConfig extends AttestorsConfig {
   /** Address of the attestor that plans name: batches of plans with another are left to another settler. */
   committee: string;
-  /** A signing key of the operator: attestors look at nothing that no such key proposes. */
-  proposalKey: string;
+  /** With a signing key of the operator: attestors look at nothing that no such key proposes. */
+  proposer: DigestSigner;
   /** Blocks until a settlement counts as final. */
   confirmations: number;
   /** Length of the epochs that `settleDue` cuts time into, from 1970 on; the chain's longest if left out. */
@@ -317,7 +318,7 @@ export class Settler {
   /** Attestors look at no batch that another proposes, and a draft that they refuse uses a number up. */
   private async requireProposalKey({ operatorId }: Lane): Promise<void> {
     const { chain } = this.deps;
-    const key = computeAddress(this.config.proposalKey);
+    const key = this.config.proposer.address;
     if (await chain.isSigningKey(operatorId, key, await chain.now())) return;
     throw new NotYet(
       `${key} is no signing key of operator ${operatorId}: register another, and have the settler use it`,
@@ -364,7 +365,7 @@ export class Settler {
   /** Gathers a committee's signatures. A draft that can't get enough any more is taken back. */
   private async attest(batchId: string): Promise<void> {
     const { chain, store, log } = this.deps;
-    const request = this.attestationRequest(batchId);
+    const request = await this.attestationRequest(batchId);
     const committee = await this.committeeOf(request);
     if (committee === null) {
       store.discardDraft(batchId);
@@ -417,12 +418,12 @@ export class Settler {
     return committees.find(({ members }) => signers.every((signer) => members.includes(signer))) ?? null;
   }
 
-  private attestationRequest(batchId: string): AttestationRequest {
+  private async attestationRequest(batchId: string): Promise<AttestationRequest> {
     const { header, measurements } = this.load(batchId);
     const receipts = this.deps.store.receiptsOf(batchId).map(({ receipt, signature }) => ({ receipt, signature }));
     const grantHashes = new Set(receipts.map(({ receipt }) => receipt.grantHash));
     const grants = [...grantHashes].map((hash) => this.grant(hash));
-    const proposal = signDigest(this.config.proposalKey, proposalDigest(this.deps.chain.domain, { batchId }));
+    const proposal = await this.config.proposer.sign(proposalToSign(this.deps.chain.domain, { batchId }));
     return { header, receipts, grants, measurements, proposal };
   }
 

@@ -8,6 +8,7 @@ import { startEngine, type Engine } from "../../oracle/engine";
 import { connectChain } from "../../oracle/chain/ethersChain";
 import { createSender } from "../../oracle/chain/ethersSender";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway/gateway";
+import { localSigner, type DigestSigner } from "../../oracle/keys/digestSigner";
 import type { Log } from "../../oracle/log";
 import type { Lane } from "../../oracle/protocol/types";
 import { Settler } from "../../oracle/settler/settler";
@@ -29,7 +30,7 @@ export interface Oracle {
   store: Store;
   settler: Settler;
   /** The operator's, for its proposals to the attestors. */
-  proposalKey: string;
+  proposer: DigestSigner;
   attestors: RunningAttestor[];
   close(): Promise<void>;
 }
@@ -52,13 +53,14 @@ export async function startOracle(
 
   const engine = await startEngine({ modelPath: weights, modelId: MODEL_ID });
   const store = new Store(path.join(folder, "operator.sqlite"));
+  const receiptKey = localSigner(cast.receiptKey.privateKey);
   const gateway = await startGateway(
     {
       ...GATEWAY_DEFAULTS,
       port: 0,
       licenseCacheMs: 200,
       operatorId: lane.operatorId,
-      signingKey: cast.receiptKey.privateKey,
+      signer: receiptKey,
       defaultMaxTokens: 64,
       requestTimeoutMs: 20_000,
       models: [
@@ -77,11 +79,10 @@ export async function startOracle(
   const attestors = await Promise.all(
     cast.attestors.map(async ({ wallet }, i) => {
       const own = new Store(path.join(folder, `attestor-${i + 1}.sqlite`));
-      const config = { privateKey: wallet.privateKey, committee };
+      const config = { signer: localSigner(wallet.privateKey), committee };
       return { ...(await startAttestor(config, { chain, store: own, log })), store: own };
     }),
   );
-  const proposalKey = cast.receiptKey.privateKey;
   const settler = new Settler(
     {
       chain,
@@ -89,7 +90,7 @@ export async function startOracle(
       sender: createSender(provider, cast.settlerKey, { escrow, pollMs: 50, timeoutMs: 20_000 }),
       log,
     },
-    { proposalKey, committee, attestors, attestorTimeoutMs: 20_000, confirmations: 1 },
+    { proposer: receiptKey, committee, attestors, attestorTimeoutMs: 20_000, confirmations: 1 },
   );
 
   return {
@@ -100,7 +101,7 @@ export async function startOracle(
     gateway,
     store,
     settler,
-    proposalKey,
+    proposer: receiptKey,
     attestors,
     close: async () => {
       await gateway.close();

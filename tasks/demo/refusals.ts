@@ -1,8 +1,9 @@
 import OpenAI from "openai";
 import { requestAttestation, requestMeasurement } from "../../oracle/attestor/attestorApi";
+import { proposalToSign } from "../../oracle/keys/digestSigner";
 import { headerOf, summarize } from "../../oracle/settler/batches";
 import { medianOf } from "../../oracle/attestor/measure";
-import { batchDigest, proposalDigest, receiptDigest, signDigest } from "../../oracle/protocol/messages";
+import { batchDigest, receiptDigest } from "../../oracle/protocol/messages";
 import type { Epoch, SignedReceipt } from "../../oracle/protocol/types";
 import { refusalOf } from "../../oracle/chain/refusal";
 import type { StoredBatch } from "../../oracle/store/store";
@@ -57,7 +58,7 @@ async function gatewayRefusal(oracle: Oracle, apiKey: string): Promise<string | 
 
 /** Has an attestor asked to sign a batch with a receipt in which the operator wrote ten times the tokens. */
 export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch: Epoch): Promise<void> {
-  const { chain, lane, store, attestors, proposalKey } = oracle;
+  const { chain, lane, store, attestors, proposer } = oracle;
   const receipts = store.unbatched(lane, epoch).map(({ receipt, signature }) => ({ receipt, signature }));
   const victim = receipts.findIndex(({ receipt }) => receipt.outputTokens > 0n);
   receipts[victim] = withTenfoldTokens(receipts[victim]);
@@ -73,7 +74,7 @@ export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch
   const grants = [...new Set(receipts.map(({ receipt }) => receipt.grantHash))].map((hash) => store.grant(hash)!);
 
   const batchId = batchDigest(chain.domain, header);
-  const proposal = signDigest(proposalKey, proposalDigest(chain.domain, { batchId }));
+  const proposal = await proposer.sign(proposalToSign(chain.domain, { batchId }));
   await narrator.checkRefused("a batch with a forged receipt", /Receipt .* sign/, async () => {
     const request = { header, receipts, grants, measurements, proposal };
     const answer = await requestAttestation(attestors[0].url, request, ATTESTOR_TIMEOUT_MS);

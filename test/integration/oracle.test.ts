@@ -266,7 +266,7 @@ describe("runOracle", () => {
       [
         "a settler whose proposals nobody would look at",
         () => ({ gateway: gateway(), settler: settler({ signingKeyVariable: "STRANGER" }) }),
-        /settler.signingKeyVariable: .* is no signing key of operator 1 at the moment/,
+        /settler.signingKey: .* is no signing key of operator 1 at the moment/,
       ],
       [
         "an attestor whose key is no member's",

@@ -18,6 +18,7 @@ import {
 } from "../../oracle/attestor/attestorApi";
 import type { AttestationRequest } from "../../oracle/attestor/batchFacts";
 import type { Committee, Committees } from "../../oracle/chain/chain";
+import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { batchDigest, measurementDigest, receiptDigest, recoverSigner } from "../../oracle/protocol/messages";
 import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
@@ -56,7 +57,7 @@ describe("attestor", () => {
     store = new Store(join(folder, "attestor.sqlite"));
     judged = [];
     attestor = await startAttestor(
-      { privateKey: KEYS.attestors[0], committee: COMMITTEE.address },
+      { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address },
       { chain, store, log: createLog("error", () => {}), onJudged: (reasons) => judged.push(reasons) },
     );
   };
@@ -107,16 +108,19 @@ describe("attestor", () => {
 
   describe("startAttestor", () => {
     it("refuses a key that isn't a member's", async () => {
-      const config = { privateKey: KEYS.outsider, committee: COMMITTEE.address };
+      const config = { signer: localSigner(KEYS.outsider), committee: COMMITTEE.address };
       const problem = await startAttestor(config, { chain, store, log: createLog("error", () => {}) }).catch((e) => e);
       expect(problem.message).to.contain(OUTSIDER).and.to.contain("isn't a member");
     });
 
-    const startedBy = async (privateKey: string, committees: Partial<Committees>) => {
+    const startedBy = async (key: string, committees: Partial<Committees>) => {
       const lines: string[] = [];
       chain.committeesAt.set(COMMITTEE.address, { present: COMMITTEE, former: null, announced: null, ...committees });
       const log = createLog("warn", (line) => lines.push(line));
-      const started = await startAttestor({ privateKey, committee: COMMITTEE.address }, { chain, store, log });
+      const started = await startAttestor(
+        { signer: localSigner(key), committee: COMMITTEE.address },
+        { chain, store, log },
+      );
       await started.close();
       return lines.join();
     };

@@ -27,6 +27,7 @@ import {
 import { parseConfig } from "../../oracle/config";
 import { startEngine } from "../../oracle/engine";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway/gateway";
+import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { Problem } from "../../oracle/problem";
 import { grantDigest, signDigest } from "../../oracle/protocol/messages";
@@ -465,7 +466,7 @@ describe("bad input", () => {
           ...GATEWAY_DEFAULTS,
           port: 0,
           operatorId: 2,
-          signingKey: OPERATOR_KEY.privateKey,
+          signer: localSigner(OPERATOR_KEY.privateKey),
           models: [model],
           defaultMaxTokens: 100,
           maxTokensCeiling: 100,
@@ -800,7 +801,7 @@ describe("bad input", () => {
 
     beforeEach(async () => {
       store = new Store(":memory:");
-      const config = { privateKey: KEYS.attestors[0], committee: COMMITTEE.address };
+      const config = { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address };
       attestor = await startAttestor(config, { chain: stubMarket(), store, log: quiet });
     });
 
@@ -951,9 +952,9 @@ describe("bad input", () => {
       lines = [];
       store = new Store(":memory:");
       attestors = await Promise.all(
-        KEYS.attestors.slice(0, 2).map(async (privateKey) => {
+        KEYS.attestors.slice(0, 2).map(async (key) => {
           const own = new Store(":memory:");
-          const config = { privateKey, committee: COMMITTEE.address };
+          const config = { signer: localSigner(key), committee: COMMITTEE.address };
           return { attestor: await startAttestor(config, { chain, store: own, log: quiet }), store: own };
         }),
       );
@@ -983,7 +984,7 @@ describe("bad input", () => {
             { chain, store, sender: escrow, log: createLog("warn", (line) => lines.push(line)) },
             {
               committee: COMMITTEE.address,
-              proposalKey: KEYS.proposer,
+              proposer: localSigner(KEYS.proposer),
               attestors: [...alive, { address: COMMITTEE.members[2], url }],
               attestorTimeoutMs: 1_000,
               confirmations: 1,

@@ -10,6 +10,7 @@ import OpenAI, { APIError } from "openai";
 import { request } from "undici";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway, type GatewayConfig } from "../../oracle/gateway/gateway";
 import type { ModelConfig } from "../../oracle/gateway/models";
+import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import {
   grantDigest,
@@ -74,7 +75,7 @@ describe("gateway", () => {
     ...GATEWAY_DEFAULTS,
     port: 0,
     operatorId: OPERATOR_ID,
-    signingKey: OPERATOR_KEY.privateKey,
+    signer: localSigner(OPERATOR_KEY.privateKey),
     models: [
       writer(upstream.url),
       {
@@ -253,7 +254,7 @@ describe("gateway", () => {
     });
 
     it("refuses a key that isn't the operator's", async () => {
-      const error = await failureOf({ signingKey: STRANGER.privateKey });
+      const error = await failureOf({ signer: localSigner(STRANGER.privateKey) });
       expect(error).to.have.property("message").that.contains("is no signing key of operator 2");
     });
 

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
 import type { Committee } from "../../oracle/chain/chain";
 import { requestAttestation } from "../../oracle/attestor/attestorApi";
+import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { recoverSigner } from "../../oracle/protocol/messages";
 import type { Epoch, Usage } from "../../oracle/protocol/types";
@@ -53,9 +54,9 @@ class World {
   static async open(): Promise<World> {
     const world = new World();
     world.attestors = await Promise.all(
-      KEYS.attestors.map((privateKey, i) =>
+      KEYS.attestors.map((key, i) =>
         startAttestor(
-          { privateKey, committee: COMMITTEE.address },
+          { signer: localSigner(key), committee: COMMITTEE.address },
           { chain: world.chain, store: world.attestorStores[i], log: silent },
         ),
       ),
@@ -80,7 +81,7 @@ class World {
     return new Settler(
       { ...(used ?? deps), log },
       {
-        proposalKey: KEYS.proposer,
+        proposer: localSigner(KEYS.proposer),
         committee: COMMITTEE.address,
         attestors: this.endpoints(),
         attestorTimeoutMs: 5_000,
@@ -367,7 +368,7 @@ describe("settler", function () {
       it("drafts nothing, says what to do, and keeps the receipts", async () => {
         const requestId = await world.serve();
         const reason = `${computeAddress(KEYS.outsider)} is no signing key of operator 2: register another, and have`;
-        const outcome = only(await settle({ proposalKey: KEYS.outsider }));
+        const outcome = only(await settle({ proposer: localSigner(KEYS.outsider) }));
         expect(outcome).to.include({ status: "retry" }).and.to.have.property("reason").that.contains(reason);
         expect(world.store.lastSequence(LANE)).to.equal(0n);
         expect(world.stateOf(requestId)).to.equal("unbatched");
@@ -484,7 +485,7 @@ describe("settler", function () {
         newcomersStore = new Store(":memory:");
         rotate(COMMITTEE);
         const deps = { chain: world.chain, store: newcomersStore, log: silent };
-        newcomer = await startAttestor({ privateKey: NEWCOMER, committee: COMMITTEE.address }, deps);
+        newcomer = await startAttestor({ signer: localSigner(NEWCOMER), committee: COMMITTEE.address }, deps);
       });
 
       afterEach(async () => {
@@ -660,9 +661,9 @@ describe("settler", function () {
       it("makes batches smaller that attestors find too large to read", async () => {
         await Promise.all(world.attestors.map((attestor) => attestor.close()));
         world.attestors = await Promise.all(
-          KEYS.attestors.map((privateKey, i) =>
+          KEYS.attestors.map((key, i) =>
             startAttestor(
-              { privateKey, committee: COMMITTEE.address, bodyLimit: 8_192 },
+              { signer: localSigner(key), committee: COMMITTEE.address, bodyLimit: 8_192 },
               { chain: world.chain, store: world.attestorStores[i], log: silent },
             ),
           ),

@@ -8,6 +8,7 @@ import type { LicenseState } from "../../oracle/chain/chain";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway, type GatewayConfig } from "../../oracle/gateway/gateway";
 import type { ModelConfig, UpstreamConfig } from "../../oracle/gateway/models";
 import type { GatewayObserver } from "../../oracle/gateway/observer";
+import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { grantDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Grant, Receipt } from "../../oracle/protocol/types";
@@ -74,7 +75,7 @@ export class GatewayBench {
         ...GATEWAY_DEFAULTS,
         port: 0,
         operatorId: OPERATOR_ID,
-        signingKey: OPERATOR_KEY.privateKey,
+        signer: localSigner(OPERATOR_KEY.privateKey),
         models: [modelAt(...this.upstreams.map(({ url }) => ({ url })))],
         defaultMaxTokens: 100,
         maxTokensCeiling: 1_000,

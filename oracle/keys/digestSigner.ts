@@ -1,0 +1,66 @@
+import { computeAddress, type TypedDataDomain } from "ethers";
+import {
+  batchDigest,
+  headerToJson,
+  measurementDigest,
+  measurementToJson,
+  proposalDigest,
+  receiptDigest,
+  receiptToJson,
+  signDigest,
+} from "../protocol/messages";
+import type { BatchHeader, Measurement, Proposal, Receipt } from "../protocol/types";
+
+/** What a key of an operator or an attestor signs. */
+export const PURPOSES = ["receipt", "proposal", "measurement", "batch", "transaction"] as const;
+export type Purpose = (typeof PURPOSES)[number];
+
+/** A digest, and what it is of, so that whoever signs can see for itself. */
+export interface Signable {
+  purpose: Purpose;
+  /** 32 bytes, in hex. */
+  digest: string;
+  /** Of the message; a transaction has none. */
+  domain: TypedDataDomain | null;
+  /** What the digest is of, as JSON. */
+  json(): unknown;
+}
+
+/** A key that signs, wherever it is. */
+export interface DigestSigner {
+  /** Checksummed. */
+  readonly address: string;
+  /**
+   * The 65-byte signature r ‖ s ‖ v of the digest, with the lower s, v being 27 or 28.
+   * @throws if it can't be had
+   */
+  sign(signable: Signable): string | Promise<string>;
+}
+
+/** A key in this process. It signs anything. */
+export interface LocalSigner extends DigestSigner {
+  sign(signable: Pick<Signable, "digest">): string;
+}
+
+/** @param privateKey 32 bytes, in hex */
+export function localSigner(privateKey: string): LocalSigner {
+  return { address: computeAddress(privateKey), sign: ({ digest }) => signDigest(privateKey, digest) };
+}
+
+type OfMessage<T> = (domain: TypedDataDomain, message: T) => Signable;
+
+const ofMessage =
+  <T>(purpose: Purpose, digest: (domain: TypedDataDomain, message: T) => string, json: (message: T) => unknown) =>
+  (domain: TypedDataDomain, message: T): Signable => ({
+    purpose,
+    digest: digest(domain, message),
+    domain,
+    json: () => json(message),
+  });
+
+export const receiptToSign: OfMessage<Receipt> = ofMessage("receipt", receiptDigest, receiptToJson);
+export const proposalToSign: OfMessage<Proposal> = ofMessage("proposal", proposalDigest, ({ batchId }) => ({
+  batchId,
+}));
+export const measurementToSign: OfMessage<Measurement> = ofMessage("measurement", measurementDigest, measurementToJson);
+export const batchToSign: OfMessage<BatchHeader> = ofMessage("batch", batchDigest, headerToJson);
