@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import {
-  computeAddress,
   getAddress,
+  getBytes,
   Signature,
   SigningKey,
   TypedDataEncoder,
@@ -157,7 +157,8 @@ export function domainOf(chainId: bigint, escrow: string) {
 const EIP712_PREFIX = Buffer.from("1901", "hex");
 const separators = new WeakMap<TypedDataDomain, Buffer>();
 
-function domainSeparator(domain: TypedDataDomain): Buffer {
+/** The 32 bytes that bind a digest to its domain. */
+export function domainSeparator(domain: TypedDataDomain): Buffer {
   let separator = separators.get(domain);
   if (separator === undefined) {
     separator = hexBytes("domain separator", TypedDataEncoder.hashDomain(domain), 32);
@@ -251,16 +252,27 @@ export function recoverSigner(digest: string, signature: string): string {
   const bytes = hexBytes("signature", signature, SIGNATURE_BYTES);
   const v = bytes[64];
   if (v !== 27 && v !== 28) throw new MalformedMessage(`signature's v must be 27 or 28, not ${v}`);
-  if (bytes.subarray(32, 64).compare(HALF_ORDER) > 0) {
-    throw new MalformedMessage("signature's s is in the upper half of the order: sign with the lower s");
-  }
-  const hash = hexBytes("digest", digest, 32);
+  if (bytes.subarray(32, 64).compare(HALF_ORDER) > 0) throw highS();
+  const publicKey = recoverPublicKey(hexBytes("digest", digest, 32), bytes.subarray(0, 64), v - 27);
+  return getAddress(toHex(keccak(publicKey.subarray(1)).subarray(12)));
+}
+
+/** Of a message that has another signature with the lower s. */
+export const highS = () =>
+  new MalformedMessage("signature's s is in the upper half of the order: sign with the lower s");
+
+/**
+ * The 65 bytes of the key that signed a digest. Whether s is the lower one isn't looked at.
+ * @param recovery 0 or 1: v less 27
+ * @throws MalformedMessage if the 64 bytes are no signature of any key
+ */
+export function recoverPublicKey(digest: Uint8Array, signature: Uint8Array, recovery: number): Uint8Array {
+  const whole = () => toHex(signature) + (27 + recovery).toString(16);
   try {
-    if (nativeCurve === null) return computeAddress(SigningKey.recoverPublicKey(hash, Signature.from(signature)));
-    const publicKey = nativeCurve.ecdsaRecover(bytes.subarray(0, 64), v - 27, hash, false);
-    return getAddress(toHex(keccak(publicKey.subarray(1)).subarray(12)));
+    if (nativeCurve !== null) return nativeCurve.ecdsaRecover(signature, recovery, digest, false);
+    return getBytes(SigningKey.recoverPublicKey(digest, Signature.from(whole())));
   } catch (cause) {
-    throw new MalformedMessage(`signature ${signature} is of no key`, { cause });
+    throw new MalformedMessage(`signature ${whole()} is of no key`, { cause });
   }
 }
 

@@ -1,0 +1,201 @@
+/**
+ * The binary form of signed receipts, as gateways, settlers and attestors exchange and keep them: every field in the order
+ * of the EIP-712 struct, in its own width, big-endian, then the signature's 65 bytes. A frame is a version byte and any
+ * number of such records. Each receipt has one form, and what decodes encodes to the same bytes.
+ *
+ * All work on records is done on the bytes as they are: digests are computed and signers recovered without an object.
+ */
+import { getAddress, type TypedDataDomain } from "ethers";
+import { keccak } from "./keccak";
+import { domainSeparator, highS, MalformedMessage, recoverPublicKey, RECEIPT_TYPES } from "./messages";
+import { METERS, type Receipt, type SignedReceipt } from "./types";
+
+/** What a request with frames in it, or an answer, says that it is. */
+export const RECEIPTS_MEDIA_TYPE = "application/vnd.licet.receipts";
+
+const FRAME_VERSION = 1;
+const SIGNATURE_BYTES = 65;
+const SLOT_BYTES = 32;
+
+interface Field {
+  name: keyof Receipt;
+  /** Where it begins in a record, and how long it is. */
+  at: number;
+  bytes: number;
+  kind: "bytes" | "number" | "bigint";
+}
+
+/** A number wider than this is a bigint in the object. */
+const WIDEST_NUMBER_BYTES = 5;
+
+const FIELDS: Field[] = [];
+let length = 0;
+for (const { name, type } of RECEIPT_TYPES.Receipt) {
+  const bytes = type === "bytes32" ? 32 : Number(type.slice("uint".length)) / 8;
+  const isBigint = bytes > WIDEST_NUMBER_BYTES || (METERS as readonly string[]).includes(name);
+  const kind = type === "bytes32" ? "bytes" : isBigint ? "bigint" : "number";
+  FIELDS.push({ name: name as keyof Receipt, at: length, bytes, kind });
+  length += bytes;
+}
+
+/** Where the signature begins: what comes before it is the receipt. */
+const SIGNATURE_AT = length;
+
+/** The length of a record. */
+export const RECORD_BYTES = SIGNATURE_AT + SIGNATURE_BYTES;
+
+/** Ids and numbers count from 1, and stores hold 63 bits of them. */
+const COUNTED_FIELDS: (keyof Receipt)[] = ["licenseId", "sequence"];
+const COUNTED_AT = COUNTED_FIELDS.map((name) => ({ name, at: fieldOf(name).at }));
+
+function fieldOf(name: keyof Receipt): Field {
+  return FIELDS.find((field) => field.name === name)!;
+}
+
+// Records
+
+/** @throws MalformedMessage if a field doesn't fit in its width, or the signature isn't one of the lower s */
+export function encodeReceipt({ receipt, signature }: SignedReceipt): Buffer {
+  const record = Buffer.alloc(RECORD_BYTES);
+  for (const { name, at, bytes, kind } of FIELDS) {
+    const value = receipt[name];
+    if (kind === "bytes") record.set(hexOf(name, value as string, bytes), at);
+    else writeNumber(record, name, at, bytes, value as number | bigint);
+  }
+  record.set(hexOf("signature", signature, SIGNATURE_BYTES), SIGNATURE_AT);
+  requireCanonical(record);
+  return record;
+}
+
+/** @throws MalformedMessage unless it is exactly what `encodeReceipt` gives */
+export function decodeReceipt(record: Uint8Array): SignedReceipt {
+  const bytes = bufferOf(record);
+  requireCanonical(bytes);
+  const receipt: Partial<Record<keyof Receipt, unknown>> = {};
+  for (const { name, at, bytes: width, kind } of FIELDS) {
+    if (kind === "bytes") receipt[name] = "0x" + bytes.toString("hex", at, at + width);
+    else if (width === 8) receipt[name] = bytes.readBigUInt64BE(at);
+    else receipt[name] = kind === "bigint" ? BigInt(bytes.readUIntBE(at, width)) : bytes.readUIntBE(at, width);
+  }
+  return { receipt: receipt as unknown as Receipt, signature: "0x" + bytes.toString("hex", SIGNATURE_AT) };
+}
+
+/** @throws MalformedMessage unless it is a record that some receipt has; who signed it isn't looked at */
+export function requireCanonical(record: Uint8Array): void {
+  if (record.length !== RECORD_BYTES) {
+    throw new MalformedMessage(`a receipt's record has ${RECORD_BYTES} bytes, not ${record.length}`);
+  }
+  for (const { name, at } of COUNTED_AT) {
+    if (record[at] < 0x80) continue;
+    throw new MalformedMessage(`${name} must be below 2^63, not ${bufferOf(record).readBigUInt64BE(at)}`);
+  }
+  const v = record[RECORD_BYTES - 1];
+  if (v !== 27 && v !== 28) throw new MalformedMessage(`signature's v must be 27 or 28, not ${v}`);
+  if (isHighS(record)) throw highS();
+}
+
+/** Most s differ from half of the order, 0x7fff…, in their first byte. */
+function isHighS(record: Uint8Array): boolean {
+  const at = SIGNATURE_AT + 32;
+  if (record[at] !== 0x7f) return record[at] > 0x7f;
+  return bufferOf(record).compare(HALF_ORDER, 0, 32, at, at + 32) > 0;
+}
+
+const HALF_ORDER = Buffer.from("7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0", "hex");
+
+function writeNumber(record: Buffer, name: string, at: number, bytes: number, value: number | bigint): void {
+  const limit = 2n ** BigInt(8 * bytes);
+  const whole = typeof value === "bigint" ? value : BigInt(requireWhole(name, value));
+  if (whole < 0n || whole >= limit) throw new MalformedMessage(`${name} must fit in uint${8 * bytes}, not ${value}`);
+  if (bytes === 8) record.writeBigUInt64BE(whole, at);
+  else record.writeUIntBE(Number(whole), at, bytes);
+}
+
+function requireWhole(name: string, value: number): number {
+  if (Number.isSafeInteger(value)) return value;
+  throw new MalformedMessage(`${name} must be a whole number, not ${value}`);
+}
+
+function hexOf(name: string, hex: string, bytes: number): Buffer {
+  const decoded = Buffer.from(hex.slice(2), "hex");
+  if (hex.startsWith("0x") && decoded.length === bytes && hex.length === 2 + 2 * bytes) return decoded;
+  throw new MalformedMessage(`${name} must be ${bytes} bytes in hex with 0x, not ${hex}`);
+}
+
+function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+// Frames
+
+/** Many records for one message. */
+export function frameOf(records: readonly Uint8Array[]): Buffer {
+  return Buffer.concat([Buffer.of(FRAME_VERSION), ...records]);
+}
+
+/** A frame's records, which lie in it still. @throws MalformedMessage if it isn't one; the records aren't looked at */
+export function recordsOf(frame: Uint8Array): Buffer[] {
+  if (frame.length === 0) throw new MalformedMessage("a frame of receipts begins with its version: this is empty");
+  if (frame[0] !== FRAME_VERSION) {
+    throw new MalformedMessage(
+      `a frame of receipts has version ${FRAME_VERSION}, not ${frame[0]}: update the other side`,
+    );
+  }
+  const bytes = bufferOf(frame);
+  const excess = (bytes.length - 1) % RECORD_BYTES;
+  if (excess > 0) {
+    throw new MalformedMessage(`a frame has records of ${RECORD_BYTES} bytes; this one is cut short after ${excess}`);
+  }
+  const records: Buffer[] = [];
+  for (let at = 1; at < bytes.length; at += RECORD_BYTES) records.push(bytes.subarray(at, at + RECORD_BYTES));
+  return records;
+}
+
+// Digests and signers
+
+/** Bytes that go from a record to a struct's slots as they lie: neighbours of 32 bytes each go together. */
+const RUNS: { from: number; to: number; bytes: number }[] = [];
+FIELDS.forEach(({ at, bytes }, i) => {
+  const to = SLOT_BYTES * (2 + i) - bytes;
+  const last = RUNS.at(-1);
+  if (last !== undefined && last.from + last.bytes === at && last.to + last.bytes === to) last.bytes += bytes;
+  else RUNS.push({ from: at, to, bytes });
+});
+
+/** Below this, a loop is faster than a call. */
+const SHORT_RUN = 16;
+
+const typeSignature = `Receipt(${RECEIPT_TYPES.Receipt.map(({ type, name }) => `${type} ${name}`).join(",")})`;
+/** Type hash and fields, filled anew for each record: what lies between the fields stays zero. */
+const slots = Buffer.alloc(SLOT_BYTES * (1 + FIELDS.length));
+slots.set(keccak(Buffer.from(typeSignature)));
+const digested = Buffer.from("1901".padEnd(2 * (2 + 2 * SLOT_BYTES), "0"), "hex");
+
+/** The receipt's EIP-712 digest, "the receipt hash": 32 bytes. */
+export function recordDigest(domain: TypedDataDomain, record: Uint8Array): Uint8Array {
+  for (const { from, to, bytes } of RUNS) {
+    if (bytes >= SHORT_RUN) slots.set(record.subarray(from, from + bytes), to);
+    else for (let i = 0; i < bytes; i++) slots[to + i] = record[from + i];
+  }
+  digested.set(domainSeparator(domain), 2);
+  digested.set(keccak(slots), 2 + SLOT_BYTES);
+  return keccak(digested);
+}
+
+/**
+ * The 20 bytes of the address that signed a record's digest.
+ * @throws MalformedMessage if the record isn't canonical, or its signature of no key
+ */
+export function recordSigner(record: Uint8Array, digest: Uint8Array): Uint8Array {
+  requireCanonical(record);
+  const signature = record.subarray(SIGNATURE_AT, SIGNATURE_AT + 64);
+  const publicKey = recoverPublicKey(digest, signature, record[RECORD_BYTES - 1] - 27);
+  return keccak(publicKey.subarray(1)).subarray(12);
+}
+
+/** A record's digest in hex and its signer's checksummed address. @throws MalformedMessage as `recordSigner` does */
+export function checkRecord(domain: TypedDataDomain, record: Uint8Array): { hash: string; signer: string } {
+  const digest = recordDigest(domain, record);
+  const signer = recordSigner(record, digest);
+  return { hash: "0x" + bufferOf(digest).toString("hex"), signer: getAddress("0x" + bufferOf(signer).toString("hex")) };
+}
