@@ -118,6 +118,34 @@ export interface AttestedReceipt {
   cost: bigint;
 }
 
+/** One of the transactions that an account signed for a nonce: each has the same effect, and pays more for gas than the one before. */
+export interface StoredTransaction {
+  account: string;
+  nonce: number;
+  /** Counts from 0. */
+  attempt: number;
+  /** What it is for, in words that nothing else of the account is for. */
+  purpose: string;
+  raw: string;
+  hash: string;
+  /**
+   * open: it may still be mined. confirmed, reverted: it was, and that is final. replaced: it never will, as its nonce went to
+   * another.
+   */
+  state: "open" | "confirmed" | "reverted" | "replaced";
+  /** That it was mined in, once that is final. */
+  block: number | null;
+}
+
+export type NewTransaction = Omit<StoredTransaction, "state" | "block">;
+
+/** How a nonce ended: by which of its transactions, or by none that is known here. */
+export interface NonceEnd {
+  hash: string;
+  state: "confirmed" | "reverted";
+  block: number;
+}
+
 /** What an attestor remembers of a receipt that it vouched for. */
 export interface SeenReceipt {
   hash: string;
@@ -591,6 +619,89 @@ export class Store {
     return new StoreConflict(`batch ${batchId} is ${this.batch(batchId)?.state ?? "unknown"} and can't be ${wanted}`);
   }
 
+  // Transactions
+
+  /**
+   * Notes a transaction before it is sent.
+   * Throws StoreConflict if the account signed another for the same attempt, or one for another purpose with that nonce is
+   * under way.
+   */
+  async saveTransaction({ account, nonce, attempt, purpose, raw, hash }: NewTransaction): Promise<void> {
+    this.transaction(() => {
+      const before = this.row("SELECT max(attempt) AS last FROM transactions WHERE account = ? AND nonce = ?", [
+        account,
+        nonce,
+      ]);
+      const next = before === null || before.last === null ? 0 : Number(before.last) + 1;
+      if (attempt !== next) {
+        throw new StoreConflict(`nonce ${nonce} of ${account} has ${next} transactions, and this is number ${attempt}`);
+      }
+      this.run("INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?, 'open', NULL)", [
+        account,
+        nonce,
+        attempt,
+        purpose,
+        raw,
+        hash,
+      ]);
+    });
+  }
+
+  /** The highest nonce that the account ever signed with; null before the first. */
+  async lastNonce(account: string): Promise<number | null> {
+    const row = this.row("SELECT max(nonce) AS last FROM transactions WHERE account = ?", [account]);
+    return row === null || row.last === null ? null : Number(row.last);
+  }
+
+  /** An account's transactions that may still be mined, by nonce and attempt. */
+  async openTransactions(account: string): Promise<StoredTransaction[]> {
+    return this.rows("SELECT * FROM transactions WHERE account = ? AND state = 'open' ORDER BY nonce, attempt", [
+      account,
+    ]).map(transactionOf);
+  }
+
+  /** All of a nonce, by attempt. */
+  async transactionsWith(account: string, nonce: number): Promise<StoredTransaction[]> {
+    return this.rows("SELECT * FROM transactions WHERE account = ? AND nonce = ? ORDER BY attempt", [
+      account,
+      nonce,
+    ]).map(transactionOf);
+  }
+
+  /** The last nonce that was signed with for a purpose; null if there is none. */
+  async nonceFor(account: string, purpose: string): Promise<number | null> {
+    const row = this.row("SELECT max(nonce) AS last FROM transactions WHERE account = ? AND purpose = ?", [
+      account,
+      purpose,
+    ]);
+    return row === null || row.last === null ? null : Number(row.last);
+  }
+
+  /** Those that ended in a block from `block` on. */
+  async transactionsMinedFrom(account: string, block: number): Promise<StoredTransaction[]> {
+    return this.rows("SELECT * FROM transactions WHERE account = ? AND block >= ? ORDER BY nonce", [
+      account,
+      block,
+    ]).map(transactionOf);
+  }
+
+  /** Once it is final which of a nonce's transactions was mined, if one was. */
+  async endNonce(account: string, nonce: number, end: NonceEnd | null): Promise<void> {
+    this.transaction(() => {
+      this.run("UPDATE transactions SET state = 'replaced', block = NULL WHERE account = ? AND nonce = ?", [
+        account,
+        nonce,
+      ]);
+      if (end === null) return;
+      this.run("UPDATE transactions SET state = ?, block = ? WHERE hash = ?", [end.state, end.block, end.hash]);
+    });
+  }
+
+  /** Where the chain has undone what was final: all of a nonce's may be mined again. */
+  async reopenNonce(account: string, nonce: number): Promise<void> {
+    this.run("UPDATE transactions SET state = 'open', block = NULL WHERE account = ? AND nonce = ?", [account, nonce]);
+  }
+
   // The attestor's side
 
   /** The digest that was signed for a sequence of a lane. */
@@ -773,6 +884,19 @@ function batchOf(row: Row): StoredBatch {
     proof: row.proof as string | null,
     rawTransaction: row.raw_transaction as string | null,
     transactionHash: row.transaction_hash as string | null,
+  };
+}
+
+function transactionOf(row: Row): StoredTransaction {
+  return {
+    account: row.account as string,
+    nonce: Number(row.nonce),
+    attempt: Number(row.attempt),
+    purpose: row.purpose as string,
+    raw: row.raw as string,
+    hash: row.hash as string,
+    state: row.state as StoredTransaction["state"],
+    block: row.block === null ? null : Number(row.block),
   };
 }
 

@@ -124,4 +124,19 @@ export const MIGRATIONS = [
     PRIMARY KEY (batch_id, signer)
   ) STRICT;
   `,
+  `
+  CREATE TABLE transactions (
+    account TEXT NOT NULL,
+    nonce INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    raw TEXT NOT NULL,
+    hash TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL CHECK (state IN ('open', 'confirmed', 'reverted', 'replaced')),
+    block INTEGER,
+    PRIMARY KEY (account, nonce, attempt)
+  ) STRICT;
+  CREATE INDEX transactions_by_purpose ON transactions (account, purpose, nonce);
+  CREATE INDEX transactions_open ON transactions (account, nonce) WHERE state = 'open';
+  `,
 ];

@@ -1,0 +1,495 @@
+/** An account's transactions on a chain of this process, whose blocks are made by hand. */
+import { expect } from "chai";
+import { setBalance } from "@nomicfoundation/hardhat-network-helpers";
+import { id, parseEther, parseUnits, toQuantity, Transaction, Wallet } from "ethers";
+import hre from "hardhat";
+import { AccountSender, type AccountSenderConfig, type SenderEvent } from "../../oracle/chain/accountSender";
+import type { RpcProvider } from "../../oracle/chain/ethersChain";
+import { onlyWitness } from "../../oracle/chain/witness";
+import { createLog } from "../../oracle/log";
+import { ChainRefusal } from "../../oracle/settler/sender";
+import { Store } from "../../oracle/store/store";
+import { TestCurrency__factory } from "../../typechain-types";
+import { type Life, lifeOf, mortal } from "../support/stubCrash";
+
+const { provider } = hre.ethers;
+const rpc = (method: string, params: unknown[] = []) => hre.network.provider.send(method, params);
+const mine = (blocks = 1) => rpc("hardhat_mine", [toQuantity(blocks)]);
+
+/** What a node says in place of the truth; nothing of it is said if it gives nothing. */
+type Lie = (method: string, params: unknown[]) => unknown;
+
+/** The chain's node, which may lie, or be down. */
+class LyingNode {
+  lie: Lie = () => undefined;
+  /** Transactions that it took and never passed on. */
+  swallows = false;
+
+  get provider(): RpcProvider {
+    return new Proxy(provider as unknown as RpcProvider, {
+      get: (target, name) => {
+        if (name === "send") return this.send.bind(this);
+        if (name === "broadcastTransaction") return this.broadcast.bind(this);
+        const member = Reflect.get(target, name) as unknown;
+        return typeof member === "function" ? member.bind(target) : member;
+      },
+    });
+  }
+
+  private async send(method: string, params: unknown[]): Promise<unknown> {
+    const said = this.lie(method, params);
+    if (said instanceof Error) throw said;
+    return said === undefined ? rpc(method, params) : said;
+  }
+
+  private async broadcast(raw: string): Promise<unknown> {
+    const said = this.lie("eth_sendRawTransaction", [raw]);
+    if (said instanceof Error) throw said;
+    return this.swallows ? Transaction.from(raw).hash : rpc("eth_sendRawTransaction", [raw]);
+  }
+}
+
+describe("AccountSender", () => {
+  let account: Wallet;
+  let store: Store;
+  let node: LyingNode;
+  let events: SenderEvent[];
+  let undone: string[];
+  let lines: string[];
+  let snapshot: string;
+
+  beforeEach(async () => {
+    snapshot = await rpc("evm_snapshot");
+    account = Wallet.createRandom() as unknown as Wallet;
+    await setBalance(account.address, parseEther("10"));
+    await mine(5);
+    await rpc("evm_setAutomine", [false]);
+    store = new Store(":memory:");
+    node = new LyingNode();
+    [events, undone, lines] = [[], [], []];
+  });
+
+  afterEach(async () => {
+    store.close();
+    await rpc("evm_setAutomine", [true]);
+    await rpc("evm_revert", [snapshot]);
+  });
+
+  const open = (config: Partial<AccountSenderConfig> = {}, life?: Life) => {
+    const own = life === undefined ? node.provider : mortal(node.provider, life);
+    return AccountSender.open(
+      {
+        provider: own,
+        witness: onlyWitness(own),
+        signer: new Wallet(account.privateKey),
+        store: life === undefined ? store : mortal(store, life),
+        log: createLog("debug", (line) => lines.push(line)),
+        onEvent: (event) => events.push(event),
+        onUndone: (purpose) => undone.push(purpose),
+      },
+      { finality: 2, pollMs: 1, timeoutMs: 5_000, patience: { blocks: 2, ms: 0 }, ...config },
+    );
+  };
+
+  const nothing = async () => ({ to: id("somebody").slice(0, 42), data: "0x" });
+  const countOf = () => provider.getTransactionCount(account.address);
+  const rowsOf = (nonce: number) => store.transactionsWith(account.address, nonce);
+  const messages = () => lines.map((line) => JSON.parse(line).message as string);
+  const only = async (nonce: number) => {
+    const rows = await rowsOf(nonce);
+    expect(rows).to.have.length(1);
+    return rows[0];
+  };
+
+  /** Mines a block whenever something waits, until the work is done. */
+  async function mining<T>(work: Promise<T>): Promise<T> {
+    let isDone = false;
+    const done = work.finally(() => (isDone = true));
+    done.catch(() => undefined);
+    while (!isDone) {
+      await mine();
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    return done;
+  }
+
+  const tend = async (sender: AccountSender, times = 3) => {
+    for (let i = 0; i < times; i++) await sender.tend();
+  };
+
+  describe("serve", () => {
+    it("has a call mined, and tells its fate when that is final", async () => {
+      const sender = await open();
+      const { fate, hash } = await mining(sender.serve("a purpose", nothing));
+      expect(fate).to.equal("confirmed");
+      const { state, block, nonce } = (await rowsOf(0))[0];
+      expect({ state, nonce }).to.deep.equal({ state: "confirmed", nonce: 0 });
+      const receipt = (await provider.getTransactionReceipt(hash))!;
+      expect(receipt.blockNumber).to.equal(block);
+      expect(await provider.getBlockNumber()).to.be.at.least(block! + 1);
+      expect(events).to.include.members(["signed", "sent", "confirmed"]);
+    });
+
+    it("serves a purpose once, however often it is asked to", async () => {
+      const sender = await open();
+      const first = await mining(sender.serve("a purpose", nothing));
+      expect(await sender.serve("a purpose", () => Promise.reject(new Error("never asked for")))).to.deep.equal(first);
+      expect(await countOf()).to.equal(1);
+    });
+
+    it("waits as many blocks as make it final, and says that it is followed up if that takes too long", async () => {
+      const sender = await open({ finality: 4, timeoutMs: 60 });
+      const nonce = await sender.submit("a purpose", nothing);
+      await mine(3);
+      const late = `Nonce 0 of ${account.address} isn't final after 60 ms: it is followed up`;
+      await expect(sender.follow("a purpose", nonce)).to.be.rejectedWith(late);
+      await mine();
+      expect((await sender.follow("a purpose", nonce)).fate).to.equal("confirmed");
+    });
+
+    it("goes by the block that the chain calls final where it is told to", async () => {
+      const sender = await open({ finality: "finalized", timeoutMs: 60 });
+      let final = "0x0";
+      node.lie = (method, [tag]) =>
+        method === "eth_getBlockByNumber" && tag === "finalized" ? { number: final } : undefined;
+      const nonce = await sender.submit("a purpose", nothing);
+      await mine(9);
+      await expect(sender.follow("a purpose", nonce)).to.be.rejectedWith("isn't final");
+      final = toQuantity(await provider.getBlockNumber());
+      expect((await sender.follow("a purpose", nonce)).fate).to.equal("confirmed");
+    });
+
+    it("signs nothing that a contract would refuse, and says why", async () => {
+      await rpc("evm_setAutomine", [true]);
+      const currency = await hre.ethers.deployContract("TestCurrency");
+      const sender = await open();
+      const call = async () => currency.transfer.populateTransaction(account.address, 5n);
+      await expect(sender.serve("a purpose", call)).to.be.rejectedWith(ChainRefusal, "ERC20InsufficientBalance");
+      expect(await store.lastNonce(account.address)).to.equal(null);
+      expect(events).to.deep.equal(["unsigned"]);
+    });
+
+    it("tells a call that reverted, and makes another for the same purpose when it is asked again", async () => {
+      const [holder] = await hre.ethers.getSigners();
+      await rpc("evm_setAutomine", [true]);
+      const currency = await hre.ethers.deployContract("TestCurrency");
+      await currency.mint(account.address, 5n);
+      await TestCurrency__factory.connect(
+        await currency.getAddress(),
+        new Wallet(account.privateKey, provider),
+      ).approve(holder, 5n);
+      await rpc("evm_setAutomine", [false]);
+      const sender = await open();
+      const call = async () => currency.transfer.populateTransaction(holder, 5n);
+      const nonce = await sender.submit("a purpose", call);
+      await currency.transferFrom(account.address, holder, 5n, { gasPrice: parseUnits("99", "gwei") });
+      await mine(3);
+      expect((await sender.follow("a purpose", nonce)).fate).to.equal("reverted");
+      await currency.mint(account.address, 5n);
+      await mine();
+      expect((await mining(sender.serve("a purpose", call))).fate).to.equal("confirmed");
+      expect(await countOf()).to.equal(3);
+    });
+
+    it("says whose account can't pay for gas, and sends when it can", async () => {
+      const sender = await open({ timeoutMs: 200 });
+      const cant = `The account ${account.address} can't pay for gas: send it some`;
+      await setBalance(account.address, 1n);
+      await expect(sender.serve("a purpose", nothing)).to.be.rejectedWith(cant);
+      expect(messages()).to.include("Transaction isn't taken");
+      expect(events).to.include("unsent");
+      await setBalance(account.address, parseEther("1"));
+      expect((await mining(sender.serve("a purpose", nothing))).fate).to.equal("confirmed");
+      expect(await countOf()).to.equal(1);
+    });
+
+    it("waits no longer when it is told to stop", async () => {
+      const stop = new AbortController();
+      const sender = await open({ signal: stop.signal, pollMs: 60_000 });
+      const nonce = await sender.submit("a purpose", nothing);
+      const following = sender.follow("a purpose", nonce);
+      setTimeout(() => stop.abort(), 50);
+      await expect(following).to.be.rejectedWith("aborted");
+    });
+  });
+
+  describe("submit", () => {
+    it("stores what it signed before it sends it", async () => {
+      const sender = await open();
+      let stored: unknown;
+      node.lie = (method, [raw]) => {
+        if (method === "eth_sendRawTransaction") void rowsOf(0).then((rows) => (stored = rows[0]?.raw === raw));
+        return undefined;
+      };
+      await sender.submit("a purpose", nothing);
+      expect(stored).to.equal(true);
+    });
+
+    it("sends several in a row without waiting, each with the next nonce", async () => {
+      const sender = await open();
+      const purposes = ["one", "two", "three"];
+      expect(await Promise.all(purposes.map((purpose) => sender.submit(purpose, nothing)))).to.deep.equal([0, 1, 2]);
+      await mine(2);
+      const served = await Promise.all(purposes.map((purpose, nonce) => sender.follow(purpose, nonce)));
+      expect(served.map(({ fate }) => fate)).to.deep.equal(["confirmed", "confirmed", "confirmed"]);
+    });
+
+    it("has no more than eight under way", async () => {
+      const sender = await open();
+      for (let i = 0; i < 8; i++) await sender.submit(`purpose ${i}`, nothing);
+      await expect(sender.submit("one more", nothing)).to.be.rejectedWith("8 transactions of 0x");
+      await mine(2);
+      await tend(sender);
+      expect(await sender.submit("one more", nothing)).to.equal(8);
+    });
+
+    it("takes no nonce that it gave out, whatever the node says of the count", async () => {
+      const sender = await open();
+      await sender.submit("one", nothing);
+      for (const count of ["0x0", "0x1"]) {
+        node.lie = (method) => (method === "eth_getTransactionCount" ? count : undefined);
+        await sender.submit(`another at ${count}`, nothing);
+      }
+      expect((await store.openTransactions(account.address)).map(({ nonce }) => nonce)).to.deep.equal([0, 1, 2]);
+    });
+  });
+
+  describe("when a transaction gets lost", () => {
+    it("sends the same one again", async () => {
+      const sender = await open();
+      node.swallows = true;
+      await sender.submit("a purpose", nothing);
+      node.swallows = false;
+      expect((await mining(sender.serve("a purpose", nothing))).fate).to.equal("confirmed");
+      expect((await only(0)).state).to.equal("confirmed");
+    });
+
+    it("sends what a process stored that died, when another starts", async () => {
+      node.swallows = true;
+      await (await open()).submit("a purpose", nothing);
+      node.swallows = false;
+      const next = await open();
+      await next.tend();
+      await mine(2);
+      expect((await next.serve("a purpose", nothing)).hash).to.equal((await only(0)).hash);
+    });
+
+    it("goes on when the node is down for a while", async () => {
+      const sender = await open();
+      const following = sender.follow("a purpose", await sender.submit("a purpose", nothing));
+      node.lie = () => new Error("connect ECONNREFUSED");
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      node.lie = () => undefined;
+      expect((await mining(following)).fate).to.equal("confirmed");
+      expect(await countOf()).to.equal(1);
+    });
+  });
+
+  describe("when a transaction is too cheap", () => {
+    const baseFee = async (gwei: number) => {
+      await rpc("hardhat_setNextBlockBaseFeePerGas", [toQuantity(parseUnits(String(gwei), "gwei"))]);
+      await mine();
+    };
+
+    it("signs another of the same nonce, for an eighth more at least, whichever of which is mined serves", async () => {
+      const sender = await open();
+      await sender.submit("a purpose", nothing);
+      const [cheap] = await rowsOf(0);
+      await baseFee(500);
+      const { fate, hash } = await mining(sender.serve("a purpose", nothing));
+      const rows = await rowsOf(0);
+      expect(fate).to.equal("confirmed");
+      expect(rows.length).to.be.greaterThan(1);
+      expect(hash).not.to.equal(cheap.hash);
+      const [before, after] = rows.map(({ raw }) => Transaction.from(raw));
+      for (const fee of ["maxFeePerGas", "maxPriorityFeePerGas"] as const) {
+        expect(after[fee]! * 1_000n >= before[fee]! * 1_125n, fee).to.equal(true);
+      }
+      expect([after.nonce, after.data, after.to]).to.deep.equal([before.nonce, before.data, before.to]);
+      expect(events).to.include("raised");
+    });
+
+    it("pays more, too, where it has only waited for long", async () => {
+      const sender = await open({ patience: { blocks: 2, ms: 0 } });
+      node.swallows = true;
+      await sender.submit("a purpose", nothing);
+      await mine(2);
+      await sender.tend();
+      expect(await rowsOf(0)).to.have.length(2);
+    });
+
+    it("pays no more where blocks don't come", async () => {
+      const sender = await open({ patience: { blocks: 2, ms: 0 } });
+      await sender.submit("a purpose", nothing);
+      await tend(sender, 5);
+      expect(await rowsOf(0)).to.have.length(1);
+    });
+
+    it("pays no more than it may, tells so once, and goes on when fees fall", async () => {
+      const most = parseUnits("20", "gwei");
+      const sender = await open({ maxFeePerGas: most });
+      await sender.submit("a purpose", nothing);
+      await rpc("hardhat_dropTransaction", [(await only(0)).hash]);
+      await baseFee(400);
+      node.swallows = true;
+      await tend(sender, 60);
+      node.swallows = false;
+      const fees = (await rowsOf(0)).map(({ raw }) => Transaction.from(raw).maxFeePerGas!);
+      expect(fees.every((fee) => fee <= most)).to.equal(true);
+      const told = "Fees are above maxFeeGwei: transactions wait until they fall";
+      expect(messages().filter((message) => message === told).length).to.be.within(1, 2);
+      expect(events).to.include("capped");
+      await baseFee(1);
+      expect((await mining(sender.serve("a purpose", nothing))).fate).to.equal("confirmed");
+    });
+  });
+
+  describe("when its nonce goes to another transaction", () => {
+    it("tells so once that is final, and takes another nonce when it is asked again", async () => {
+      const sender = await open();
+      node.swallows = true;
+      const nonce = await sender.submit("a purpose", nothing);
+      node.swallows = false;
+      await rpc("evm_setAutomine", [true]);
+      await new Wallet(account.privateKey, provider).sendTransaction({ to: account.address });
+      await mine(2);
+      expect((await sender.follow("a purpose", nonce)).fate).to.equal("replaced");
+      await rpc("evm_setAutomine", [false]);
+      expect((await mining(sender.serve("a purpose", nothing))).fate).to.equal("confirmed");
+      expect((await rowsOf(1))[0].state).to.equal("confirmed");
+    });
+  });
+
+  describe("cancel", () => {
+    it("gives the nonce to nothing, so that others go on", async () => {
+      const sender = await open();
+      node.swallows = true;
+      const nonce = await sender.submit("unwanted", nothing);
+      node.swallows = false;
+      await sender.submit("wanted", nothing);
+      await sender.cancel("unwanted");
+      await mine(2);
+      expect((await sender.follow("unwanted", nonce)).fate).to.equal("replaced");
+      expect((await sender.follow("wanted", 1)).fate).to.equal("confirmed");
+      const [mined] = (await rowsOf(nonce)).filter(({ state }) => state === "confirmed");
+      expect(Transaction.from(mined.raw)).to.include({ to: account.address, value: 0n, data: "0x" });
+    });
+
+    it("does nothing to what is final, or never was", async () => {
+      const sender = await open();
+      await mining(sender.serve("done", nothing));
+      await sender.cancel("done");
+      await sender.cancel("never heard of");
+      expect(await rowsOf(0)).to.have.length(1);
+    });
+  });
+
+  describe("when the chain reorganizes", () => {
+    it("sends what was mined and isn't any more", async () => {
+      const sender = await open({ finality: 8 });
+      const nonce = await sender.submit("a purpose", nothing);
+      const { raw, hash } = await only(0);
+      await rpc("hardhat_dropTransaction", [hash]);
+      const fork = await rpc("evm_snapshot");
+      await rpc("eth_sendRawTransaction", [raw]);
+      await mine(6);
+      await sender.tend();
+      expect(await provider.getTransactionReceipt(hash)).not.to.equal(null);
+      await rpc("evm_revert", [fork]);
+      await mine(7);
+      expect(await provider.getTransactionReceipt(hash)).to.equal(null);
+      await sender.tend();
+      await mine(8);
+      expect((await sender.follow("a purpose", nonce)).fate).to.equal("confirmed");
+      expect(undone).to.deep.equal([]);
+    });
+
+    it("opens again what was final, tells whose purpose it was, and has it mined again", async () => {
+      const sender = await open();
+      const fork = await rpc("evm_snapshot");
+      const first = await mining(sender.serve("a purpose", nothing));
+      expect(first.fate).to.equal("confirmed");
+      await rpc("evm_revert", [fork]);
+      await mine(10);
+      await tend(sender, 4);
+      expect(undone).to.deep.equal(["a purpose"]);
+      expect(messages()).to.include("The chain has undone a transaction that was final: it is sent again");
+      const again = await mining(sender.serve("a purpose", nothing));
+      expect(again.fate).to.equal("confirmed");
+      expect(await countOf()).to.equal(1);
+    });
+  });
+
+  describe("when the node lies", () => {
+    it("isn't shaken by one wrong answer about what was mined", async () => {
+      const sender = await open();
+      await mining(sender.serve("a purpose", nothing));
+      node.lie = (method) => (method === "eth_getTransactionReceipt" ? null : undefined);
+      await tend(sender, 2);
+      node.lie = () => undefined;
+      await tend(sender, 3);
+      expect(undone).to.deep.equal([]);
+      expect((await only(0)).state).to.equal("confirmed");
+    });
+
+    it("fills the gap that a count too high has made at the start", async () => {
+      node.lie = (method) => (method === "eth_getTransactionCount" ? "0x3" : undefined);
+      const sender = await open();
+      expect(await sender.submit("a purpose", nothing)).to.equal(3);
+      node.lie = () => undefined;
+      expect((await mining(sender.serve("a purpose", nothing))).fate).to.equal("confirmed");
+      expect(await countOf()).to.equal(4);
+      expect(messages()).to.include("A nonce was skipped: it goes to nothing");
+    });
+
+    it("finds to the right nonce after a count too low", async () => {
+      await rpc("evm_setAutomine", [true]);
+      for (let i = 0; i < 3; i++) {
+        await new Wallet(account.privateKey, provider).sendTransaction({ to: account.address });
+      }
+      await rpc("evm_setAutomine", [false]);
+      node.lie = (method) => (method === "eth_getTransactionCount" ? "0x0" : undefined);
+      const sender = await open();
+      const nonce = await sender.submit("a purpose", nothing);
+      expect(nonce).to.equal(0);
+      node.lie = () => undefined;
+      await mine();
+      expect((await mining(sender.follow("a purpose", nonce))).fate).to.equal("replaced");
+      expect((await mining(sender.serve("a purpose", nothing))).fate).to.equal("confirmed");
+      expect(await countOf()).to.equal(4);
+    });
+
+    it("opens what it gave up when it hears that the nonce is free", async () => {
+      const sender = await open();
+      node.swallows = true;
+      const nonce = await sender.submit("a purpose", nothing);
+      node.lie = (method) => (method === "eth_getTransactionCount" ? "0x9" : undefined);
+      expect((await sender.follow("a purpose", nonce)).fate).to.equal("replaced");
+      node.lie = () => undefined;
+      node.swallows = false;
+      await sender.submit("the next", nothing);
+      await mining(sender.serve("the next", nothing));
+      expect((await rowsOf(nonce))[0].state).to.equal("confirmed");
+    });
+  });
+
+  for (const lastCallHappens of [false, true]) {
+    const moment = lastCallHappens ? "after the call's effect" : "before the call";
+
+    it(`serves exactly once whatever call the process died at, ${moment}`, async () => {
+      let steps = 0;
+      for (let survived = false; !survived; steps++) {
+        const life = lifeOf(steps + 1, lastCallHappens);
+        const purpose = `purpose ${steps}`;
+        const used = await countOf();
+        const dying = open({ timeoutMs: 300 }, life).then((sender) => sender.serve(purpose, nothing));
+        await mining(dying.catch(() => undefined));
+        survived = !life.isOver;
+        const next = await open();
+        expect((await mining(next.serve(purpose, nothing))).fate).to.equal("confirmed");
+        expect(await countOf(), `died at call ${steps + 1}`).to.equal(used + 1);
+      }
+      expect(steps).to.be.greaterThan(12);
+    });
+  }
+});
