@@ -2,12 +2,10 @@
 import { expect } from "chai";
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { HDNodeWallet, id, Wallet } from "ethers";
-import hre from "hardhat";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { Server } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -18,6 +16,7 @@ import { Store } from "../../oracle/store/store";
 import { bearerOf, grantWith } from "../support/fakeMessages";
 import { FakeUpstream, streaming } from "../support/fakeUpstream";
 import { buyLicense, DAY, freshMarket, type Market, usd } from "../support/market";
+import { freePort, serveNode, shut, urlOf } from "../support/processes";
 
 const ROOT = path.join(__dirname, "../..");
 const KEY = new Wallet(id("operator's key"));
@@ -183,8 +182,7 @@ describe("licet-oracle", function () {
     });
 
     afterEach(async () => {
-      node.close();
-      node.closeAllConnections();
+      shut(node);
       await upstream.stop();
     });
 
@@ -275,34 +273,3 @@ describe("licet-oracle", function () {
     });
   });
 });
-
-/** This process's chain over HTTP. */
-async function serveNode(): Promise<Server> {
-  const server = createServer((request, response) => {
-    void (async () => {
-      const pieces = [];
-      for await (const piece of request) pieces.push(piece);
-      const { id, method, params } = JSON.parse(Buffer.concat(pieces).toString());
-      const answer = await hre.network.provider.request({ method, params }).then(
-        (result) => ({ result }),
-        ({ code, message, data }) => ({ error: { code: code ?? -32603, message, data } }),
-      );
-      response.setHeader("content-type", "application/json");
-      response.end(JSON.stringify({ jsonrpc: "2.0", id, ...answer }));
-    })();
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return server;
-}
-
-const urlOf = (server: Server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
-}
