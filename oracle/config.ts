@@ -1,4 +1,5 @@
 import type { Clock } from "./chain/ethersChain";
+import { PLAUSIBLE, type Plausible } from "./attestor/plausibility";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
 import type { Limits, Quota } from "./gateway/limits";
 import type { UpstreamConfig } from "./gateway/models";
@@ -53,6 +54,8 @@ export interface AttestorSection {
   port: number;
   privateKey: string;
   receiveTimeoutMs: number;
+  /** What is believed of operators of whom no canary says otherwise. */
+  plausible: Plausible;
   canaries: CanarySection[];
 }
 
@@ -81,6 +84,8 @@ export interface CanarySection {
   meanIntervalMs: number;
   timeoutMs: number;
   maxTokens: number;
+  /** What is believed of the operator's servers of this model. */
+  plausible: Plausible;
 }
 
 /**
@@ -195,11 +200,13 @@ function settlerOf(section: Section): SettlerSection {
 }
 
 function attestorOf(section: Section): AttestorSection {
+  const plausible = section.optional("plausible", (limits) => plausibleOf(limits, PLAUSIBLE)) ?? PLAUSIBLE;
   return {
     host: section.text("host", "127.0.0.1"),
     port: section.count("port", PORTS, 8090),
     privateKey: section.privateKey("keyVariable"),
     receiveTimeoutMs: section.seconds("receiveTimeoutSeconds", AN_HOUR, 60_000),
+    plausible,
     canaries: section.listOf("canaries", null, (canary) => ({
       operatorId: canary.count("operatorId", OPERATORS),
       planId: canary.count("planId", PLANS),
@@ -210,7 +217,18 @@ function attestorOf(section: Section): AttestorSection {
       meanIntervalMs: canary.seconds("meanIntervalSeconds", A_DAY, 300_000),
       timeoutMs: canary.seconds("timeoutSeconds", AN_HOUR, 30_000),
       maxTokens: canary.count("maxTokens", [1, 4_096], 16),
+      plausible: canary.optional("plausible", (limits) => plausibleOf(limits, plausible)) ?? plausible,
     })),
+  };
+}
+
+function plausibleOf(section: Section, fallback: Plausible): Plausible {
+  const limit = (name: keyof Plausible) => section.count(name, [1, 1_000_000_000], fallback[name]);
+  return {
+    outputTokensPerSecond: limit("outputTokensPerSecond"),
+    inputTokensPerSecond: limit("inputTokensPerSecond"),
+    gpus: limit("gpus"),
+    slots: limit("slots"),
   };
 }
 

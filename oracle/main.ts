@@ -15,6 +15,7 @@ import { Figures } from "./operations/figures";
 import { startOperations, type Operations } from "./operations/operations";
 import { chainCheck, Readiness, storeCheck, upstreamsCheck } from "./operations/readiness";
 import { Problem, reasonOf } from "./problem";
+import type { Lane } from "./protocol/types";
 import { requireUsable } from "./settler/requirements";
 import { Settler } from "./settler/settler";
 import { Store, type StoreOwner } from "./store/store";
@@ -216,9 +217,10 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
   const signer = localSigner(section.privateKey);
   const store = openStore(context, "attestor.sqlite", { role: "attestor", attestor: signer.address });
   try {
+    const plausible = (lane: Lane) => (section.canaries.find((one) => isSameLane(one, lane)) ?? section).plausible;
     const attestor = await startAttestor(
       { ...section, signer, committee: deployment.committee },
-      { chain, store, log: own, onJudged: (reasons) => figures.judged(reasons) },
+      { chain, store, log: own, onJudged: (reasons) => figures.judged(reasons), plausible },
     );
     const canaries = section.canaries.map(({ operatorId, planId, versionId, ...canary }) =>
       runCanaries(
@@ -236,6 +238,10 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
     store.close();
     throw cause;
   }
+}
+
+function isSameLane(one: Lane, other: Lane): boolean {
+  return one.operatorId === other.operatorId && one.planId === other.planId && one.versionId === other.versionId;
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

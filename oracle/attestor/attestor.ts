@@ -23,6 +23,7 @@ import { listen, receivingWithin } from "../listen";
 import type { Log } from "../log";
 import { Problem } from "../problem";
 import { measure, sampledTime } from "./measure";
+import type { Plausible } from "./plausibility";
 import { MalformedMessage, signedMeasurementToJson } from "../protocol/messages";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { type Store, StoreConflict } from "../store/store";
@@ -47,6 +48,8 @@ export interface AttestorDeps {
   log: Log;
   /** Is told why a batch was refused; without a reason, it was attested. */
   onJudged?: (reasons: string[]) => void;
+  /** What is believed of a lane's operator; `PLAUSIBLE` if left out. */
+  plausible?: (lane: Lane) => Plausible;
 }
 
 export interface Attestor {
@@ -60,6 +63,9 @@ const DEFAULT_BODY_LIMIT = 256 * 2 ** 20;
 const DEFAULT_RECEIVE_TIMEOUT_MS = 60_000;
 const MEASUREMENT_BODY_LIMIT = 4_096;
 const MOST_SENTENCES = 100;
+
+/** Anybody may register as an operator, and send batches: more than this is read of those only who have a stake to lose. */
+const SMALL_BODY = 2 ** 20;
 
 /** The attestor won't say what it was asked for: it answers 422 with the reason. */
 class MeasurementRefused extends Error {}
@@ -126,6 +132,7 @@ function createServer(
     const batch = proposedBatchFromText(request.headers[PROPOSAL_HEADER]);
     const problem = await proposalProblem(deps.chain, batch, committee);
     if (problem !== null) return reply.code(422).send(refusalOf([{ reason: problem, receiptHash: null }]));
+    if (Number(request.headers["content-length"]) > SMALL_BODY) await requireStake(deps.chain, batch.header.operatorId);
     const giveBack = intake.take(request.headers["content-length"]);
     if (reply.raw.closed) giveBack();
     else reply.raw.once("close", giveBack);
@@ -155,6 +162,7 @@ async function signMeasurement(
   }
   const now = await chain.now();
   if (now < epoch.epochEnd) throw new MeasurementRefused(`The epoch ends at ${epoch.epochEnd}; it is ${now}`);
+  store.noteMeasured(epochEnd);
   const samples = store.canarySamples(lane, sampledTime(epoch, chain.epochPeriod));
   const measurement = measure(lane, epoch, samples, chain.epochPeriod);
   return { measurement, signature: await signer.sign(measurementToSign(chain.domain, measurement)) };
@@ -162,7 +170,7 @@ async function signMeasurement(
 
 /** What the operator proposed, if nothing speaks against it. */
 async function attest(
-  { chain, store, log, onJudged }: AttestorDeps,
+  { chain, store, log, onJudged, plausible }: AttestorDeps,
   committees: Committees,
   signer: DigestSigner,
   request: AttestationRequest,
@@ -171,7 +179,8 @@ async function attest(
   const { batchId, header } = facts;
   const { address } = signer;
   const committee = committeeFor(committees, facts.measurements, address);
-  const refusals = committee === null ? [notInForce(address)] : refusalsOf(facts, store, committee, address);
+  const refusals =
+    committee === null ? [notInForce(address)] : refusalsOf(facts, store, committee, address, plausible?.(header));
   if (refusals.length === 0) refusals.push(...remember(store, facts));
   onJudged?.(refusals.map(({ reason }) => reason));
   if (refusals.length > 0) {
@@ -181,6 +190,13 @@ async function attest(
   }
   log.info("Batch attested", { batchId, header });
   return { signer: address, signature: await signer.sign(batchToSign(chain.domain, header)) };
+}
+
+/** @throws 402 if a batch of the operator's couldn't settle: it may be sent again once there is stake for it */
+async function requireStake(chain: Chain, operatorId: number): Promise<void> {
+  if ((await chain.headroom(operatorId)) > 0n) return;
+  const message = `Operator ${operatorId}'s stake lets nothing more be in flight, so that no large batch of it is read: add stake, or release batches`;
+  throw Object.assign(new Error(message), { statusCode: 402 });
 }
 
 function notInForce(address: string): Refusal {

@@ -39,6 +39,8 @@ export interface CheckedReceipt extends HashedReceipt {
   signer: Signer;
   /** Whether the signer was a key of the operator when the request ended. */
   signerIsKey: boolean;
+  /** When the attestor got it ahead of its batch, if it did. Unix seconds. */
+  arrivedAt?: number;
 }
 
 export interface CheckedGrant extends SignedGrant {

@@ -8,6 +8,7 @@ import { type BatchFacts, type CheckedMeasurement, type CheckedReceipt, planProb
 import type { Committee, Committees } from "../chain/chain";
 import { weightOf } from "../chain/committee";
 import { medianOf } from "./measure";
+import { overlapProblem, PLAUSIBLE, type Plausible, speedReasons } from "./plausibility";
 import { isWithin } from "../protocol/epochs";
 import { sameUsage, usageOf, zeroUsage } from "../protocol/meters";
 import { METERS, type Receipt, ReceiptFlag } from "../protocol/types";
@@ -50,7 +51,13 @@ export function committeeFor(
 }
 
 /** All reasons why the committee's member `self` can't vouch for a batch; none if it can. */
-export function refusalsOf(facts: BatchFacts, memory: Memory, committee: Committee, self: string): Refusal[] {
+export function refusalsOf(
+  facts: BatchFacts,
+  memory: Memory,
+  committee: Committee,
+  self: string,
+  plausible: Plausible = PLAUSIBLE,
+): Refusal[] {
   const guarded = [...guardReasons(facts, memory)];
   const ofBatch = [
     ...laneReasons(facts, committee),
@@ -58,8 +65,9 @@ export function refusalsOf(facts: BatchFacts, memory: Memory, committee: Committ
     ...guarded,
     ...summaryReasons(facts),
     ...measurementReasons(facts, committee, self),
+    ...[overlapProblem(facts.receipts, plausible)].filter((reason) => reason !== null),
   ];
-  const ofReceipts = receiptRefusals(facts, guarded.length > 0 ? NO_MEMORY : memory);
+  const ofReceipts = receiptRefusals(facts, guarded.length > 0 ? NO_MEMORY : memory, plausible);
   return [...ofBatch.map((reason) => ({ reason, receiptHash: null })), ...ofReceipts];
 }
 
@@ -186,7 +194,7 @@ function misplaced({ measurement }: CheckedMeasurement): string {
 
 // Each receipt
 
-function receiptRefusals(facts: BatchFacts, memory: typeof NO_MEMORY): Refusal[] {
+function receiptRefusals(facts: BatchFacts, memory: typeof NO_MEMORY, plausible: Plausible): Refusal[] {
   const followReasons = chainReasons(facts, memory);
   const capReasons = grantCapReasons(facts, memory);
   return facts.receipts.flatMap((checked) => {
@@ -195,6 +203,8 @@ function receiptRefusals(facts: BatchFacts, memory: typeof NO_MEMORY): Refusal[]
       ...signatureReasons(facts, checked),
       ...subjectReasons(facts, receipt),
       ...countReasons(receipt),
+      ...speedReasons(receipt, plausible),
+      ...clockReasons(checked),
       ...licenseReasons(facts, receipt),
       ...grantReasons(facts, receipt),
       ...followReasons(checked),
@@ -224,9 +234,12 @@ function* subjectReasons({ header, version }: BatchFacts, receipt: Receipt): Ite
   }
 }
 
+const KNOWN_FLAGS = Object.values(ReceiptFlag).reduce((all, flag) => all | flag, 0);
+
 /** What of a receipt contradicts itself. */
 export function* countReasons(receipt: Receipt): Iterable<string> {
   const { requests, flags, ttftMs, durationMs } = receipt;
+  if ((flags & ~KNOWN_FLAGS) !== 0) yield `has flags (${flags}) that mean nothing; ${KNOWN_FLAGS} are all`;
   if (requests > 1n) yield `counts ${requests} requests; a receipt is of one`;
   if (
     (flags & (ReceiptFlag.upstreamError | ReceiptFlag.recovered)) !== 0 &&
@@ -241,6 +254,19 @@ export function* countReasons(receipt: Receipt): Iterable<string> {
     }
   }
   if (ttftMs > durationMs) yield `has its first token after ${ttftMs} ms of ${durationMs}`;
+}
+
+/** How far apart the clocks of an operator and an attestor may be, in seconds. */
+const MOST_CLOCK_ERROR = 120;
+
+/**
+ * A receipt that says that it was written after it arrived is of a clock that can't be right. One that arrived late may
+ * have waited for a connection: that it isn't older than it says is what the receipts before it show.
+ */
+function* clockReasons({ receipt: { finishedAt }, arrivedAt }: CheckedReceipt): Iterable<string> {
+  if (arrivedAt !== undefined && finishedAt > arrivedAt + MOST_CLOCK_ERROR) {
+    yield `finished at ${finishedAt}, and arrived at ${arrivedAt}: its clock is over ${MOST_CLOCK_ERROR} s ahead`;
+  }
 }
 
 function* licenseReasons({ header, licenses }: BatchFacts, receipt: Receipt): Iterable<string> {
@@ -308,17 +334,24 @@ function chainReasons({ batchId, receipts }: BatchFacts, memory: typeof NO_MEMOR
       yield `is of request ${requestId}, which was in batch ${sameRequest.batchId}`;
     }
 
-    const before = sequence - 1n;
-    const expected =
-      before === 0n
-        ? ZeroHash
-        : (byNumber.get(numberOf(receipt, before)) ?? memory.seenReceipt(operatorId, licenseId, before))?.hash;
+    const inBatch = byNumber.get(numberOf(receipt, sequence - 1n));
+    const before =
+      inBatch === undefined
+        ? memory.seenReceipt(operatorId, licenseId, sequence - 1n)
+        : { hash: inBatch.hash, finishedAt: inBatch.receipt.finishedAt };
+    const expected = sequence === 1n ? ZeroHash : before?.hash;
     if (expected !== undefined && previousHash !== expected) {
       yield `says that it follows ${previousHash}; the receipt before it is ${expected}`;
+    }
+    if (receipt.finishedAt < (before?.finishedAt ?? 0)) {
+      yield `finished at ${receipt.finishedAt}, earlier than the one before it, at ${before?.finishedAt}`;
     }
     const after = memory.seenReceipt(operatorId, licenseId, sequence + 1n);
     if (after !== null && after.previousHash !== hash) {
       yield `is ${hash}; the receipt after it follows ${after.previousHash}`;
+    }
+    if (after !== null && receipt.finishedAt > (after.finishedAt ?? Infinity)) {
+      yield `finished at ${receipt.finishedAt}, later than the one after it, at ${after.finishedAt}`;
     }
   };
 }

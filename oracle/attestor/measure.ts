@@ -29,7 +29,7 @@ export function measure(lane: Lane, epoch: Epoch, samples: readonly CanarySample
     epochStart: epoch.epochStart,
     epochEnd: epoch.epochEnd,
     availabilityBps: counted.length === 0 ? 0 : Math.floor((answered.length * 10_000) / counted.length),
-    p95TtftMs: p95(answered.map((sample) => sample.ttftMs)),
+    p95TtftMs: p95(answered.map(({ ttftMs }) => ttftMs).filter((ttftMs) => ttftMs > 0)),
     samples: counted.length,
   };
 }

@@ -151,14 +151,18 @@ export interface SeenReceipt {
   hash: string;
   previousHash: string;
   batchId: string;
+  /** Unix seconds; left out of what was attested before that was remembered. */
+  finishedAt?: number;
 }
 
 export interface CanarySample {
   /** Unix seconds. */
   at: number;
   ok: boolean;
-  /** 0 unless ok. */
+  /** 0 unless ok and streamed. */
   ttftMs: number;
+  /** Of the answer's tokens after the first; left out where that can't be told. */
+  tokensPerSecond?: number;
 }
 
 /** Whose a store is, in words that a message can show; what isn't known is left out. */
@@ -744,14 +748,14 @@ export class Store {
   }
 
   private recordSeen(batchId: string, { hash, receipt, cost }: AttestedReceipt): void {
-    const { requestId, operatorId, licenseId, sequence, previousHash, grantHash } = receipt;
+    const { requestId, operatorId, licenseId, sequence, previousHash, grantHash, finishedAt } = receipt;
     const seen = this.seenReceipt(operatorId, licenseId, sequence) ?? this.seenRequest(operatorId, requestId);
     if (seen !== null) {
       throw new StoreConflict(
         `receipt ${hash} (license ${licenseId}, sequence ${sequence}) repeats one of batch ${seen.batchId}`,
       );
     }
-    this.run("INSERT INTO seen_receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+    this.run("INSERT INTO seen_receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
       hash,
       requestId,
       operatorId,
@@ -761,6 +765,7 @@ export class Store {
       grantHash,
       cost,
       batchId,
+      finishedAt,
     ]);
   }
 
@@ -792,16 +797,39 @@ export class Store {
     return (row?.cost as bigint | null) ?? 0n;
   }
 
-  recordCanary(lane: Lane, { at, ok, ttftMs }: CanarySample): void {
-    this.run("INSERT INTO canaries VALUES (?, ?, ?, ?, ?, ?)", [...laneValues(lane), at, ok ? 1 : 0, ttftMs]);
+  /** Not earlier than what was measured already, whatever the clock says: an epoch that was measured doesn't change. */
+  recordCanary(lane: Lane, { at, ok, ttftMs, tokensPerSecond }: CanarySample): void {
+    const measuredUntil = Number(this.row("SELECT until FROM measured", [])?.until ?? 0);
+    this.run("INSERT INTO canaries VALUES (?, ?, ?, ?, ?, ?, ?)", [
+      ...laneValues(lane),
+      Math.max(at, measuredUntil),
+      ok ? 1 : 0,
+      ttftMs,
+      tokensPerSecond ?? null,
+    ]);
+  }
+
+  /** Notes, before it is signed, that the time until `until` (Unix seconds) is measured: no sample is put into it any more. */
+  noteMeasured(until: number): void {
+    this.run(
+      `INSERT INTO measured VALUES ('canaries', ?)
+         ON CONFLICT (what) DO UPDATE SET until = excluded.until WHERE excluded.until > measured.until`,
+      [until],
+    );
   }
 
   /** A lane's samples within an epoch, oldest first. */
   canarySamples(lane: Lane, { epochStart, epochEnd }: Epoch): CanarySample[] {
     return this.rows(
-      "SELECT at, ok, ttft_ms FROM canaries WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND at >= ? AND at < ? ORDER BY at",
+      `SELECT at, ok, ttft_ms, tokens_per_second FROM canaries
+         WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND at >= ? AND at < ? ORDER BY at, ok, ttft_ms`,
       [...laneValues(lane), epochStart, epochEnd],
-    ).map((row) => ({ at: Number(row.at), ok: row.ok === 1n, ttftMs: Number(row.ttft_ms) }));
+    ).map((row) => ({
+      at: Number(row.at),
+      ok: row.ok === 1n,
+      ttftMs: Number(row.ttft_ms),
+      ...(row.tokens_per_second === null ? {} : { tokensPerSecond: Number(row.tokens_per_second) }),
+    }));
   }
 
   // SQLite
@@ -905,5 +933,6 @@ function seenReceiptOf(row: Row): SeenReceipt {
     hash: row.receipt_hash as string,
     previousHash: row.previous_hash as string,
     batchId: row.batch_id as string,
+    ...(row.finished_at === null ? {} : { finishedAt: Number(row.finished_at) }),
   };
 }

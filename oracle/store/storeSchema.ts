@@ -139,4 +139,13 @@ export const MIGRATIONS = [
   CREATE INDEX transactions_by_purpose ON transactions (account, purpose, nonce);
   CREATE INDEX transactions_open ON transactions (account, nonce) WHERE state = 'open';
   `,
+  `
+  ALTER TABLE seen_receipts ADD COLUMN finished_at INTEGER;
+  ALTER TABLE canaries ADD COLUMN tokens_per_second INTEGER;
+
+  CREATE TABLE measured (
+    what TEXT PRIMARY KEY,
+    until INTEGER NOT NULL
+  ) STRICT;
+  `,
 ];

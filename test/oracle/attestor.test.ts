@@ -16,11 +16,19 @@ import {
   requestAttestation,
   requestMeasurement,
 } from "../../oracle/attestor/attestorApi";
-import type { AttestationRequest } from "../../oracle/attestor/batchFacts";
+import { type AttestationRequest, gatherFacts } from "../../oracle/attestor/batchFacts";
 import type { Committee, Committees } from "../../oracle/chain/chain";
 import { localSigner } from "../../oracle/keys/digestSigner";
+import { refusalsOf } from "../../oracle/attestor/inspection";
+import { PLAUSIBLE, type Plausible } from "../../oracle/attestor/plausibility";
 import { createLog } from "../../oracle/log";
-import { batchDigest, measurementDigest, receiptDigest, recoverSigner } from "../../oracle/protocol/messages";
+import {
+  batchDigest,
+  measurementDigest,
+  receiptDigest,
+  recoverSigner,
+  signDigest,
+} from "../../oracle/protocol/messages";
 import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
 import { Store } from "../../oracle/store/store";
 import { DOMAIN } from "../support/fakeMessages";
@@ -53,12 +61,22 @@ describe("attestor", () => {
   /** What the attestor told of the batches that it judged. */
   let judged: string[][];
 
+  /** What the attestor believes of the operator. */
+  let plausible: Plausible;
+
   const start = async () => {
     store = new Store(join(folder, "attestor.sqlite"));
     judged = [];
+    plausible = PLAUSIBLE;
     attestor = await startAttestor(
       { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address },
-      { chain, store, log: createLog("error", () => {}), onJudged: (reasons) => judged.push(reasons) },
+      {
+        chain,
+        store,
+        log: createLog("error", () => {}),
+        onJudged: (reasons) => judged.push(reasons),
+        plausible: () => plausible,
+      },
     );
   };
 
@@ -176,6 +194,22 @@ describe("attestor", () => {
       const { measurement, signature } = await measured();
       expect(measurement).to.deep.equal({ ...LANE, ...EPOCH, availabilityBps: 5_000, p95TtftMs: 120, samples: 2 });
       expect(recoverSigner(measurementDigest(DOMAIN, measurement), signature)).to.equal(SELF);
+    });
+  });
+
+  describe("/v1/measurements of an epoch that was measured", () => {
+    it("are the same ever after, whatever canaries say of it later, by a clock that went back", async () => {
+      const asked = () => requestMeasurement(attestor.url, LANE, EPOCH, 10_000);
+      store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
+      const first = await asked();
+      store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
+      expect(await asked()).to.deep.equal(first);
+      await stop();
+      await start();
+      store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
+      expect(await asked()).to.deep.equal(first);
+      const next = { epochStart: EPOCH.epochEnd, epochEnd: EPOCH.epochEnd + 10 };
+      expect(store.canarySamples(LANE, next)).to.have.length(2);
     });
   });
 
@@ -301,6 +335,20 @@ describe("attestor", () => {
           .and.to.contain(`Plan 3 names the attestor ${OUTSIDER}, not our committee`);
         chain.plans.delete(LANE.planId);
         expect(await answerTo(proposed, "Content-Length: 200000000")).to.contain("Plan 3 doesn't exist");
+      });
+
+      it("is nothing large of an operator whose stake lets nothing more be in flight", async () => {
+        const proposed = proposedBatchToText(requestOf(parts()));
+        chain.stakeHeadroom = 0n;
+        expect(await answerTo(proposed, `Content-Length: ${2 ** 20 + 1}`))
+          .to.match(/^HTTP\/1.1 402 /)
+          .and.to.contain("Operator 2's stake lets nothing more be in flight");
+        await signatureFor(requestOf(parts()));
+        chain.stakeHeadroom = 1n;
+        const socket = begin(proposed, `Content-Length: ${2 ** 20 + 1}`);
+        const answer = await Promise.race([once(socket, "data").then(String), wait(100, "it reads on")]);
+        socket.destroy();
+        expect(answer).to.equal("it reads on");
       });
 
       it("is nothing without a proposal", async () => {
@@ -599,6 +647,17 @@ describe("attestor", () => {
         `Receipt 1 of license 8 is signed by ${OUTSIDER}, not a key of operator 2`,
       );
       only(
+        "one by the operator's key for another chain",
+        () => {
+          const request = requestOf(parts());
+          const { receipt } = request.receipts[0];
+          const elsewhere = receiptDigest({ ...DOMAIN, chainId: 1n }, receipt);
+          request.receipts[0] = { receipt, signature: signDigest(KEYS.operator, elsewhere) };
+          return request;
+        },
+        "Receipt 1 of license 7 is signed by 0x",
+      );
+      only(
         "one by a key that expired before the request ended",
         () => {
           const expiresAt = EPOCH.epochStart + 20;
@@ -663,6 +722,12 @@ describe("attestor", () => {
         "has its first token after 901 ms of 900",
       );
 
+      only(
+        "one whose flags nobody knows",
+        () => requestOf(withLast({ flags: 2 ** 31 + ReceiptFlag.cancelled })),
+        "has flags (2147483649) that mean nothing; 31 are all",
+      );
+
       it("takes one that failed and charges nothing", async () => {
         const free = { requests: 0n, inputTokens: 0n, cachedInputTokens: 0n, outputTokens: 0n, computeMs: 0n };
         await signatureFor(requestOf(withLast({ flags: ReceiptFlag.upstreamError, ...free })));
@@ -671,6 +736,96 @@ describe("attestor", () => {
       it("takes one of a stream that broke off and charges its output", async () => {
         const output = { requests: 0n, inputTokens: 0n, cachedInputTokens: 0n, computeMs: 0n };
         await signatureFor(requestOf(withLast({ flags: ReceiptFlag.broken, ...output })));
+      });
+    });
+
+    describe("what a receipt says of speed", () => {
+      const second = { durationMs: 1_000, ttftMs: 100 };
+      const believing = (limits: Partial<Plausible>, fields: Partial<Receipt>) => () => {
+        plausible = { ...PLAUSIBLE, ...limits };
+        return requestOf(withLast({ ...second, ...fields }));
+      };
+
+      only(
+        "more output than the operator's hardware writes in its time",
+        believing({ outputTokensPerSecond: 200 }, { outputTokens: 401n }),
+        "Receipt 1 of license 8 has 401 output tokens in 1000 ms; 200 a second are plausible",
+      );
+      only(
+        "more input than it reads",
+        believing({ inputTokensPerSecond: 1_000 }, { inputTokens: 2_001n }),
+        "Receipt 1 of license 8 has 2001 input tokens in 1000 ms; 1000 a second are plausible",
+      );
+      only(
+        "more compute than its GPUs have in that time",
+        believing({ gpus: 8 }, { computeMs: 16_001n }),
+        "Receipt 1 of license 8 has 16001 ms of compute in 1000 ms; 8 GPUs at once are plausible",
+      );
+      only(
+        "what no hardware writes, where the operator's isn't known",
+        () => requestOf(withLast({ ...second, outputTokens: 40_001n })),
+        "20000 a second are plausible",
+      );
+
+      it("takes as much as is plausible, and a second's work more for the clocks", async () => {
+        const limits = { outputTokensPerSecond: 200, inputTokensPerSecond: 1_000, gpus: 8 };
+        const fields = { outputTokens: 400n, inputTokens: 2_000n, computeMs: 16_000n };
+        await signatureFor(believing(limits, fields)());
+      });
+
+      describe("of several requests at once", () => {
+        const grant = signGrant();
+        /** Three requests of ten seconds that end a second apart: all of them ran during eight seconds. */
+        const overlapping = (slots: number, durationMs = 10_000) => {
+          plausible = { ...PLAUSIBLE, slots };
+          const ends = [1n, 2n, 3n].map((sequence) =>
+            receiptUnder(grant, sequence, { finishedAt: EPOCH.epochStart + 100 + Number(sequence), durationMs }),
+          );
+          return requestOf({ grants: [grant], receipts: chained(ends) });
+        };
+
+        only(
+          "more than the operator has slots",
+          () => overlapping(2),
+          `The receipts have over 2 requests run at once, at ${EPOCH.epochStart + 94}; 2 slots are plausible`,
+        );
+
+        it("takes as many as it has slots", async () => {
+          await signatureFor(overlapping(3));
+        });
+
+        it("doesn't count two that may have come one after the other within a second", async () => {
+          await signatureFor(overlapping(1, 2_000));
+        });
+      });
+    });
+
+    describe("a receipt's time", () => {
+      only(
+        "one that goes back behind the receipt before it",
+        () => {
+          const request = parts(([one, two, other]) => [one, { ...two, finishedAt: one.finishedAt - 1 }, other]);
+          return requestOf(request);
+        },
+        `Receipt 2 of license 7 finished at ${EPOCH.epochStart + 9}, earlier than the one before it, at ${EPOCH.epochStart + 10}`,
+      );
+
+      const arriving = async (arrivedAt: number) => {
+        const facts = await gatherFacts(chain, requestOf(parts()));
+        facts.receipts[2].arrivedAt = arrivedAt;
+        return refusalsOf(facts, store, COMMITTEE, SELF).map(({ reason }) => reason);
+      };
+      const finishedAt = EPOCH.epochStart + 10;
+
+      it("refuses one that arrived over two minutes before it says that it was written", async () => {
+        expect(await arriving(finishedAt - 121)).to.deep.equal([
+          `Receipt 1 of license 8 finished at ${finishedAt}, and arrived at ${finishedAt - 121}: its clock is over 120 s ahead`,
+        ]);
+      });
+
+      it("takes one of a clock that is two minutes ahead, and one that came late", async () => {
+        expect(await arriving(finishedAt - 120)).to.deep.equal([]);
+        expect(await arriving(finishedAt + 9_999)).to.deep.equal([]);
       });
     });
 
@@ -863,6 +1018,20 @@ describe("attestor", () => {
         () => batch([{ ...one, outputTokens: 1n }], 2n),
         `the receipt after it follows ${two.previousHash}`,
       );
+      onlyAfter(
+        "a receipt of a time before that of the one attested before it",
+        [one],
+        () => batch([{ ...two, finishedAt: one.finishedAt - 1 }], 2n),
+        `Receipt 2 of license 7 finished at ${one.finishedAt - 1}, earlier than the one before it, at ${one.finishedAt}`,
+      );
+      it("refuses a receipt of a time after that of the attested one after it", async () => {
+        const [first, next] = chained([{ ...one, finishedAt: EPOCH.epochStart + 500 }, two]);
+        await attested(next);
+        const { refusals } = await refusalOf(batch([first], 2n));
+        expect(refusals).to.deep.equal([
+          `Receipt 1 of license 7 finished at ${first.finishedAt}, later than the one after it, at ${next.finishedAt}`,
+        ]);
+      });
       onlyAfter(
         "a number that was in another batch",
         [one],

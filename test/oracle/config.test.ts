@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import { PLAUSIBLE } from "../../oracle/attestor/plausibility";
 import { id } from "ethers";
 import { readFileSync } from "node:fs";
 import { parseConfig } from "../../oracle/config";
@@ -67,6 +68,17 @@ describe("parseConfig", () => {
       meanIntervalMs: 300_000,
       maxTokens: 16,
     });
+  });
+
+  it("believes of each operator what its canaries say, else what the attestor says, else what any hardware can do", () => {
+    const [canary] = attestor().canaries;
+    const own = { outputTokensPerSecond: 9_000, slots: 64 };
+    const canaries = [canary, { ...canary, plausible: { slots: 4 } }];
+    const read = parse({ attestor: { ...attestor(), plausible: own, canaries } }).attestor!;
+    expect(read.plausible).to.deep.equal({ ...PLAUSIBLE, ...own });
+    expect(read.canaries[0].plausible).to.deep.equal({ ...PLAUSIBLE, ...own });
+    expect(read.canaries[1].plausible).to.deep.equal({ ...PLAUSIBLE, ...own, slots: 4 });
+    expect(parse({ attestor: attestor() }).attestor!.plausible).to.deep.equal(PLAUSIBLE);
   });
 
   it("shows operations on this machine alone unless it is told otherwise, and not at all if it isn't told to", () => {

@@ -9,6 +9,7 @@ import { zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Lane, Receipt, SignedMeasurement } from "../../oracle/protocol/types";
 import { Problem } from "../../oracle/problem";
 import { Equivocation, Store, StoreConflict, type OpenRequest, type RequestOutcome } from "../../oracle/store/store";
+import { MIGRATIONS } from "../../oracle/store/storeSchema";
 import { DOMAIN, grantWith, receiptWith, usage } from "../support/fakeMessages";
 
 const LANE: Lane = { operatorId: 2, planId: 3, versionId: 4n };
@@ -109,7 +110,10 @@ describe("Store", () => {
       const db = new DatabaseSync(newer);
       db.exec("PRAGMA user_version = 99");
       db.close();
-      expect(() => new Store(newer)).to.throw(Problem, "has schema 99, this program knows 4: update Licet.");
+      expect(() => new Store(newer)).to.throw(
+        Problem,
+        `has schema 99, this program knows ${MIGRATIONS.length}: update Licet.`,
+      );
     });
 
     it("writes ahead, so that a backup can be taken while it is in use", () => {
@@ -365,7 +369,8 @@ describe("Store", () => {
       store.recordAttestation(id(1), header(), [one]);
       expect(store.attestedBatch(LANE, 1n)).to.equal(id(1));
       expect(store.attestedBatch(LANE, 2n)).to.equal(null);
-      const remembered = { hash: one.hash, previousHash: ZeroHash, batchId: id(1) };
+      const { finishedAt } = one.receipt;
+      const remembered = { hash: one.hash, previousHash: ZeroHash, batchId: id(1), finishedAt };
       expect(store.seenReceipt(LANE.operatorId, 1n, 1n)).to.deep.equal(remembered);
       expect(store.seenRequest(LANE.operatorId, one.receipt.requestId)).to.deep.equal(remembered);
       expect(store.seenRequest(LANE.operatorId, id(77))).to.equal(null);
