@@ -1,7 +1,7 @@
 import { getAddress } from "ethers";
 import { dateOf, reasonOf, shown } from "../problem";
 import { type CpuEvidence, type EvidenceBundle, type GpuEvidence, signedPartOf } from "./bundle";
-import type { ChallengeBook } from "./challenges";
+import type { SeedBook } from "./seeds";
 import type { DeviceRegistry } from "./devices";
 import { type GpuClaims, verifyGpuReport } from "./gpuReport";
 import { gpuDigestOf, nonceOf, reportDataOf } from "./nonce";
@@ -14,12 +14,12 @@ import { Refused, refuseUnless, Undecided, undecidedUnless, type Verdict, verdic
 /**
  * Which tier a bundle of evidence reaches for one receipt signer of one operator. An attestor, when an operator asks for one:
  *
- *     const challenge = challenges.issue(operatorId, receiptSigner, now);           // sent to the operator
+ *     const seed = seeds.issue(operatorId, receiptSigner, now);           // sent to the operator
  *     …                                                                           // which gathers evidence under nonceOf(…)
  *     const assessment = await assess(
  *       bundleOf(text),                                                           // as it came; throws Refused
  *       { chainId, contract, operatorId, receiptSigner, at: now, recounted },
- *       { policy, challenges, devices },
+ *       { policy, seeds, devices },
  *     );
  *     if (assessment.tier >= Tier.gpu) …                                            // until assessment.validUntil
  *     else log(assessment.gpu.reason);
@@ -32,7 +32,7 @@ export const Tier = {
   signed: 0,
   /** The attestor recounted what was disclosed to it. */
   recounted: 1,
-  /** Genuine GPUs, with firmware on the allow-list, signed a fresh challenge. */
+  /** Genuine GPUs, with firmware on the allow-list, signed a fresh seed. */
   gpu: 2,
   /** Measured code on a genuine CPU holds the receipt key and gathered the GPUs' evidence. */
   cpuTee: 3,
@@ -53,7 +53,7 @@ export interface Subject {
 
 export interface Judges {
   policy: EvidencePolicy;
-  challenges: ChallengeBook;
+  seeds: SeedBook;
   devices: DeviceRegistry;
 }
 
@@ -77,15 +77,15 @@ export async function assess(bundle: EvidenceBundle, subject: Subject, judges: J
   return { tier, recounted: subject.recounted, gpu, cpu, validUntil: subject.at + policy.validForSeconds };
 }
 
-/** @returns the nonce too, where the challenge was ours */
+/** @returns the nonce too, where the seed was ours */
 async function gpuVerdict(bundle: EvidenceBundle, subject: Subject, judges: Judges) {
   let nonce: string | undefined;
   const gpu = await verdictOf(
     "The GPUs' evidence",
     async () => {
-      await checkChallenge(bundle.challenge, subject, judges);
-      nonce = nonceOf({ ...subject, challenge: bundle.challenge });
-      undecidedUnless(bundle.gpus.length > 0, "No GPU evidence came. Send a report of each GPU, under this challenge.");
+      await checkSeed(bundle.seed, subject, judges);
+      nonce = nonceOf({ ...subject, seed: bundle.seed });
+      undecidedUnless(bundle.gpus.length > 0, "No GPU evidence came. Send a report of each GPU, under this seed.");
       const claims: (GpuClaims | NrasClaims)[] = [];
       for (const [index, evidence] of bundle.gpus.entries()) {
         const verdict = await verifyGpu(evidence, bundle, nonce, subject, judges.policy);
@@ -93,31 +93,30 @@ async function gpuVerdict(bundle: EvidenceBundle, subject: Subject, judges: Judg
       }
       // First: nothing is noted for an answer that came twice.
       refuseUnless(
-        await recorded(() => judges.challenges.use(bundle.challenge)),
-        `The challenge ${bundle.challenge} was used meanwhile. Ask for another.`,
+        await recorded(() => judges.seeds.use(bundle.seed)),
+        `The seed ${bundle.seed} was used meanwhile. Ask for another.`,
       );
       await claimDevices(claims, subject, judges);
       return claims;
     },
-    (claims) => `The evidence of ${claims.flatMap(({ devices }) => devices).join(", ")} holds under this challenge.`,
+    (claims) => `The evidence of ${claims.flatMap(({ devices }) => devices).join(", ")} holds under this seed.`,
   );
   return { nonce, gpu };
 }
 
-async function checkChallenge(value: string, subject: Subject, { policy, challenges }: Judges): Promise<void> {
-  const challenge = await recorded(() => challenges.find(value));
-  refuseUnless(challenge !== undefined, `The challenge ${value} isn't one that this attestor issued. Ask it for one.`);
+async function checkSeed(value: string, subject: Subject, { policy, seeds }: Judges): Promise<void> {
+  const seed = await recorded(() => seeds.find(value));
+  refuseUnless(seed !== undefined, `The seed ${value} isn't one that this attestor issued. Ask it for one.`);
   refuseUnless(
-    challenge.operatorId === subject.operatorId &&
-      getAddress(challenge.receiptSigner) === getAddress(subject.receiptSigner),
-    `The challenge ${value} was issued for operator ${challenge.operatorId} and signer ${challenge.receiptSigner}, not for operator ` +
+    seed.operatorId === subject.operatorId && getAddress(seed.receiptSigner) === getAddress(subject.receiptSigner),
+    `The seed ${value} was issued for operator ${seed.operatorId} and signer ${seed.receiptSigner}, not for operator ` +
       `${subject.operatorId} and signer ${subject.receiptSigner}.`,
   );
-  refuseUnless(!challenge.used, `The challenge ${value} was used already. Ask for another.`);
-  const age = subject.at - challenge.issuedAt;
+  refuseUnless(!seed.used, `The seed ${value} was used already. Ask for another.`);
+  const age = subject.at - seed.issuedAt;
   refuseUnless(
     age >= 0 && age <= policy.maxAgeSeconds,
-    `The challenge ${value} was issued at ${dateOf(challenge.issuedAt)}, ${age} seconds ago; an answer may take ` +
+    `The seed ${value} was issued at ${dateOf(seed.issuedAt)}, ${age} seconds ago; an answer may take ` +
       `${policy.maxAgeSeconds}. Ask for another.`,
   );
 }
@@ -165,7 +164,7 @@ async function cpuVerdict(
     "The CPU's evidence",
     async () => {
       undecidedUnless(bundle.cpu !== null, "No CPU evidence came.");
-      refuseUnless(nonce !== undefined, `The CPU's evidence is for a challenge that doesn't hold: ${gpu.reason}`);
+      refuseUnless(nonce !== undefined, `The CPU's evidence is for a seed that doesn't hold: ${gpu.reason}`);
       const gpuDigest = gpuDigestOf(bundle.gpus.map(signedPartOf));
       const claims = claimsOf(
         await verifyCpu(bundle.cpu, bundle, reportDataOf(nonce, gpuDigest), subject, judges.policy),

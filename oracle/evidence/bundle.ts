@@ -7,10 +7,10 @@ import type { SnpReport } from "./snp";
 import type { TdxCollateral, TdxQuote } from "./tdx";
 import { Refused, refuseUnless } from "./verdict";
 
-/** All that an operator shows at once, under one challenge. */
+/** All that an operator shows at once, under one seed. */
 export interface EvidenceBundle {
-  /** The attestor's challenge that it answers, 32 bytes as hex with 0x. */
-  challenge: string;
+  /** The attestor's seed that it answers, 32 bytes as hex with 0x. */
+  seed: string;
   gpus: GpuEvidence[];
   cpu: CpuEvidence | null;
   answers: RevocationAnswers;
@@ -38,20 +38,15 @@ export function bundleOf(text: string): EvidenceBundle {
   );
   const json = jsonOf(text);
   const about = "The evidence";
-  const fields = fieldsOf(json, ["version", "challenge", "gpus", "cpu", "crls", "ocsp", "telemetry"], about, [
-    "telemetry",
-  ]);
+  const fields = fieldsOf(json, ["version", "seed", "gpus", "cpu", "crls", "ocsp", "telemetry"], about, ["telemetry"]);
   refuseUnless(
     fields.version === VERSION,
     `${about} is of version ${JSON.stringify(fields.version)}; ${VERSION} is understood.`,
   );
-  const challenge = textOf(fields.challenge, `${about}'s challenge`);
-  refuseUnless(
-    /^0x[0-9a-f]{64}$/.test(challenge),
-    `${about}'s challenge must be 0x and 64 hex digits in small letters.`,
-  );
+  const seed = textOf(fields.seed, `${about}'s seed`);
+  refuseUnless(/^0x[0-9a-f]{64}$/.test(seed), `${about}'s seed must be 0x and 64 hex digits in small letters.`);
   return {
-    challenge,
+    seed,
     gpus: listOf(fields.gpus, MOST_GPUS, `${about}'s gpus`).map(gpuOf),
     cpu: fields.cpu === null ? null : cpuOf(fields.cpu),
     answers: { crls: derOf(fields.crls, "Revocation list"), ocsp: derOf(fields.ocsp, "OCSP answer") },
@@ -60,10 +55,10 @@ export function bundleOf(text: string): EvidenceBundle {
 }
 
 /** What `bundleOf` reads. */
-export function bundleToText({ challenge, gpus, cpu, answers, telemetry }: EvidenceBundle): string {
+export function bundleToText({ seed, gpus, cpu, answers, telemetry }: EvidenceBundle): string {
   return JSON.stringify({
     version: VERSION,
-    challenge,
+    seed,
     gpus: gpus.map((gpu) =>
       gpu.kind === "nras"
         ? { kind: gpu.kind, token: [["JWT", gpu.overall], gpu.devices] }

@@ -81,8 +81,8 @@ export function verifyGpuReport(
       );
       refuseUnless(
         `0x${hexOf(report.nonce)}` === question.nonce,
-        `${ABOUT} has the nonce 0x${hexOf(report.nonce)}, and this challenge asks for ${question.nonce}: it was made for something ` +
-          `else. Ask the GPU again, with the nonce of this challenge.`,
+        `${ABOUT} has the nonce 0x${hexOf(report.nonce)}, and this seed asks for ${question.nonce}: it was made for something ` +
+          `else. Ask the GPU again, with the nonce of this seed.`,
       );
       checkFirmwareId(report, chain[0]);
       const firmware = matchingFirmware(report, chain[0].name, policy.firmware);

@@ -10,7 +10,7 @@ export interface NonceParts {
   /** The address of the key that signs the operator's receipts. */
   receiptSigner: string;
   /** 32 random bytes that an attestor chose for this one time. */
-  challenge: string;
+  seed: string;
 }
 
 /** Separates these hashes from every other use of the same words. */
@@ -18,14 +18,14 @@ export const NONCE_TAG = keccak256(toUtf8Bytes("Licet evidence nonce 1"));
 
 /**
  * The 32 bytes that hardware is asked to sign: keccak256(abi.encode(tag, chainId, contract, operator, receiptSigner,
- * challenge)), six words. It shows that the evidence was made after the challenge and for this operator and signer; who holds the
+ * seed)), six words. It shows that the evidence was made after the seed and for this operator and signer; who holds the
  * signer's key it doesn't show.
  */
-export function nonceOf({ chainId, contract, operatorId, receiptSigner, challenge }: NonceParts): string {
+export function nonceOf({ chainId, contract, operatorId, receiptSigner, seed }: NonceParts): string {
   return keccak256(
     AbiCoder.defaultAbiCoder().encode(
       ["bytes32", "uint256", "address", "uint256", "address", "bytes32"],
-      [NONCE_TAG, chainId, contract, operatorId, receiptSigner, challenge],
+      [NONCE_TAG, chainId, contract, operatorId, receiptSigner, seed],
     ),
   );
 }

@@ -141,8 +141,8 @@ async function claimsOf(
   );
   refuseUnless(
     claims.eat_nonce === nonce.slice(2),
-    `${about} has the nonce ${shown(claims.eat_nonce)}, and this challenge asks for ${nonce.slice(2)}: it was made for something ` +
-      `else. Attest again, with the nonce of this challenge.`,
+    `${about} has the nonce ${shown(claims.eat_nonce)}, and this seed asks for ${nonce.slice(2)}: it was made for something ` +
+      `else. Attest again, with the nonce of this seed.`,
   );
   return claims;
 }

@@ -8,7 +8,7 @@ import type { TdxPolicy } from "./tdx";
 
 /** What an attestor accepts. A kind of evidence without a section is never accepted. */
 export interface EvidencePolicy {
-  /** How long an answer to a challenge may take. */
+  /** How long an answer to a seed may take. */
   maxAgeSeconds: number;
   /** How long a tier stands once it was reached. */
   validForSeconds: number;

@@ -78,7 +78,7 @@ export function verifySnpReport(
       checkGuestPolicy(report.policy);
       refuseUnless(
         report.reportData.equals(question.reportData),
-        `${ABOUT} has the report data ${hexOf(report.reportData)}, and this challenge asks for ${hexOf(question.reportData)} (nonce, ` +
+        `${ABOUT} has the report data ${hexOf(report.reportData)}, and this seed asks for ${hexOf(question.reportData)} (nonce, ` +
           `then digest of the GPU evidence). Have the guest report again, with these.`,
       );
       const program = matchingProgram(report, policy.programs);

@@ -101,7 +101,7 @@ export function verifyTdxQuote(
       checkAttributes(quote.body);
       refuseUnless(
         quote.body.reportData.equals(question.reportData),
-        `${ABOUT} has the report data ${hexOf(quote.body.reportData)}, and this challenge asks for ${hexOf(question.reportData)} ` +
+        `${ABOUT} has the report data ${hexOf(quote.body.reportData)}, and this seed asks for ${hexOf(question.reportData)} ` +
           `(nonce, then digest of the GPU evidence). Have the guest quote again, with these.`,
       );
       const program = matchingProgram(quote.body, policy.programs);

@@ -91,10 +91,10 @@ describe("evidence that was corrupted at random", function () {
   /** What `assess` would find of GPU and CPU; parts that are as they were are known to pass. */
   async function verdictsOn({ subject, judges }: Bench, bundle: EvidenceBundle, good: EvidenceBundle, all: boolean) {
     const same = (left: unknown, right: unknown) => !all && JSON.stringify(left) === JSON.stringify(right);
-    if (bundle.challenge !== good.challenge) return ["fail", "fail"];
+    if (bundle.seed !== good.seed) return ["fail", "fail"];
     const { policy } = judges;
     const { at } = subject;
-    const nonce = nonceOf({ ...subject, challenge: bundle.challenge });
+    const nonce = nonceOf({ ...subject, seed: bundle.seed });
     const gpus = async () => {
       if (bundle.gpus.length !== 1) return "fail";
       const [evidence] = bundle.gpus;

@@ -79,9 +79,9 @@ describe("the verifier of GPU reports", () => {
   });
 
   describe("when it was made for something else", () => {
-    it("fails with the nonce of another challenge", async () => {
+    it("fails with the nonce of another seed", async () => {
       const verdict = await verifyGpuReport(gpuReport(gpu, hexlify(randomBytes(32))), gpuPolicy(), question);
-      expect(reasonAgainst(verdict, "fail")).to.match(/Ask the GPU again, with the nonce of this challenge/);
+      expect(reasonAgainst(verdict, "fail")).to.match(/Ask the GPU again, with the nonce of this seed/);
     });
 
     it("fails with the certificates of another GPU", async () => {

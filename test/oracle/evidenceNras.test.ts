@@ -204,7 +204,7 @@ describe("the verifier of NVIDIA's tokens", () => {
 
     it("fails with another nonce, in the token for all or in a part", async () => {
       const other = "ab".repeat(32);
-      expect(await at({ eat_nonce: other })).to.match(/Attest again, with the nonce of this challenge/);
+      expect(await at({ eat_nonce: other })).to.match(/Attest again, with the nonce of this seed/);
       expect(await refusal(deviceWith({ eat_nonce: other }))).to.match(/of GPU-0 has the nonce "abab/);
       expect(await at({ eat_nonce: [nonce.slice(2)] })).to.match(/has the nonce \[/);
     });

@@ -169,7 +169,7 @@ describe("evidence of real hardware", () => {
       expectVerdict(await verifyTdxQuote(evidence(), policy, question(issued + 31 * 86_400)), "fail", /Fetch it anew/);
     });
 
-    it("fails with another challenge's report data", async () => {
+    it("fails with another seed's report data", async () => {
       const asked = { ...question(), reportData: Buffer.alloc(64) };
       expectVerdict(await verifyTdxQuote(evidence(), policy, asked), "fail", /report data 9a9d48e7/);
     });

@@ -77,12 +77,12 @@ describe("the verifier of TDX quotes", () => {
     }
   });
 
-  it("fails with another challenge's report data, in its first half or its second", async () => {
+  it("fails with another seed's report data, in its first half or its second", async () => {
     for (const index of [0, 63]) {
       const other = Buffer.from(reportData);
       other[index] ^= 1;
       expect(await refusal({}, {}, { ...question, reportData: other })).to.match(
-        /this challenge asks for .*Have the guest quote again/s,
+        /this seed asks for .*Have the guest quote again/s,
       );
     }
   });

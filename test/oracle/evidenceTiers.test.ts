@@ -2,7 +2,7 @@ import { expect } from "chai";
 import { hexlify, keccak256, randomBytes, toUtf8Bytes, Wallet, zeroPadValue, toBeHex, concat } from "ethers";
 import { Tier } from "../../oracle/evidence/assess";
 import { bundleOf, bundleToText, evidenceHashOf } from "../../oracle/evidence/bundle";
-import { MemoryChallenges } from "../../oracle/evidence/challenges";
+import { MemorySeeds } from "../../oracle/evidence/seeds";
 import { MemoryDevices } from "../../oracle/evidence/devices";
 import { gpuDigestOf, NONCE_TAG, nonceOf, reportDataOf } from "../../oracle/evidence/nonce";
 import { Refused } from "../../oracle/evidence/verdict";
@@ -20,7 +20,7 @@ describe("the tier that evidence reaches", function () {
   });
 
   describe("when all of it holds", () => {
-    it("is GPU with reports of GPUs under a fresh challenge, for as long as the policy says", async () => {
+    it("is GPU with reports of GPUs under a fresh seed, for as long as the policy says", async () => {
       const assessment = await assessmentOf(bench, bundleFor(bench, { gpus: [newGpu(), newGpu()] }));
       expect(assessment.tier, assessment.gpu.reason).to.equal(Tier.gpu);
       expect(assessment.validUntil).to.equal(NOW + 86_400);
@@ -67,7 +67,7 @@ describe("the tier that evidence reaches", function () {
     });
   });
 
-  describe("when the challenge isn't good", () => {
+  describe("when the seed isn't good", () => {
     const refused = async (bundle: Parameters<typeof assessmentOf>[1], reason: RegExp, subject = {}) => {
       const assessment = await assessmentOf(bench, bundle, subject);
       expect(assessment.gpu.reason).to.match(reason);
@@ -78,26 +78,24 @@ describe("the tier that evidence reaches", function () {
 
     it("is none where the attestor didn't issue it", async () => {
       await refused(
-        bundleFor(bench, { challenge: hexlify(randomBytes(32)), cpu: "tdx" }),
+        bundleFor(bench, { seed: hexlify(randomBytes(32)), cpu: "tdx" }),
         /isn't one that this attestor issued/,
       );
     });
 
-    it("says of the CPU's evidence that it is for a challenge that doesn't hold", async () => {
-      const bundle = bundleFor(bench, { challenge: hexlify(randomBytes(32)), cpu: "tdx" });
+    it("says of the CPU's evidence that it is for a seed that doesn't hold", async () => {
+      const bundle = bundleFor(bench, { seed: hexlify(randomBytes(32)), cpu: "tdx" });
       const { cpu } = await assessmentOf(bench, bundle);
-      expect(cpu.reason).to.match(
-        /is for a challenge that doesn't hold: The challenge .* isn't one that this attestor issued/,
-      );
+      expect(cpu.reason).to.match(/is for a seed that doesn't hold: The seed .* isn't one that this attestor issued/);
       expect(cpu.result).to.equal("fail");
     });
 
     it("is none where it was answered before, by the same evidence or other", async () => {
-      const challenge = issued(bench, bench.subject);
-      const bundle = bundleFor(bench, { challenge, cpu: "tdx" });
+      const seed = issued(bench, bench.subject);
+      const bundle = bundleFor(bench, { seed, cpu: "tdx" });
       expect((await assessmentOf(bench, bundle)).tier).to.equal(Tier.cpuTee);
       await refused(bundle, /was used already/);
-      await refused(bundleFor(bench, { challenge }), /was used already/);
+      await refused(bundleFor(bench, { seed }), /was used already/);
     });
 
     it("is given once where the same evidence comes twice at once", async () => {
@@ -125,8 +123,8 @@ describe("the tier that evidence reaches", function () {
     });
 
     it("stays usable when the evidence fails", async () => {
-      const challenge = issued(bench, bench.subject);
-      const bundle = bundleFor(bench, { challenge });
+      const seed = issued(bench, bench.subject);
+      const bundle = bundleFor(bench, { seed });
       await refused(
         { ...bundle, gpus: [{ kind: "nvidia-report", report: Buffer.alloc(5), certificates: "" }] },
         /doesn't begin with SPDM/,
@@ -143,10 +141,10 @@ describe("the tier that evidence reaches", function () {
         { operatorId: 8 },
         { receiptSigner: Wallet.createRandom().address },
       ]) {
-        const challenge = issued(bench, bench.subject);
-        const bundle = bundleFor(bench, { challenge, subject: { ...bench.subject, ...change } });
+        const seed = issued(bench, bench.subject);
+        const bundle = bundleFor(bench, { seed, subject: { ...bench.subject, ...change } });
         const { tier, gpu } = await assessmentOf(bench, bundle);
-        expect(gpu.reason, Object.keys(change)[0]).to.match(/this challenge asks for/);
+        expect(gpu.reason, Object.keys(change)[0]).to.match(/this seed asks for/);
         expect(tier).to.equal(Tier.signed);
       }
     });
@@ -158,16 +156,16 @@ describe("the tier that evidence reaches", function () {
         () => reportDataOf(hexlify(randomBytes(32)), gpuDigestOf([])),
       ]) {
         const { tier, cpu } = await assessmentOf(bench, bundleFor(bench, { cpu: "tdx", reportData }));
-        expect(cpu.reason).to.match(/this challenge asks for/);
+        expect(cpu.reason).to.match(/this seed asks for/);
         expect(cpu.result).to.equal("fail");
         expect(tier).to.equal(Tier.gpu);
       }
     });
 
     it("is GPU, not CPU-TEE, where a GPU of another machine took the place of one that the CPU saw", async () => {
-      const challenge = issued(bench, bench.subject);
-      const seen = bundleFor(bench, { challenge, cpu: "snp" });
-      const elsewhere = bundleFor(bench, { challenge });
+      const seed = issued(bench, bench.subject);
+      const seen = bundleFor(bench, { seed, cpu: "snp" });
+      const elsewhere = bundleFor(bench, { seed });
       const { tier, gpu, cpu } = await assessmentOf(bench, { ...seen, gpus: elsewhere.gpus });
       expect([gpu.result, cpu.result, tier]).to.deep.equal(["pass", "fail", Tier.gpu]);
     });
@@ -243,7 +241,7 @@ describe("the tier that evidence reaches", function () {
       for (const name of ["find", "use"] as const) {
         const sick = benchOf();
         const bundle = bundleFor(sick, { cpu: "tdx" });
-        sick.judges.challenges[name] = broken;
+        sick.judges.seeds[name] = broken;
         const { tier, gpu } = await assessmentOf(sick, bundle);
         expect(gpu.reason).to.equal("The attestor's own records can't be read: database is locked. Try again later.");
         expect([tier, gpu.result]).to.deep.equal([Tier.signed, "unknown"]);
@@ -311,18 +309,18 @@ describe("the tier that evidence reaches", function () {
     });
   });
 
-  describe("challenges in memory", () => {
+  describe("seeds in memory", () => {
     it("are used once, never the same, and forgotten from the oldest on", async () => {
-      const challenges = new MemoryChallenges(2);
+      const seeds = new MemorySeeds(2);
       const [first, second, third] = [1, 2, 3].map((operatorId) =>
-        challenges.issue(operatorId, bench.subject.receiptSigner, NOW),
+        seeds.issue(operatorId, bench.subject.receiptSigner, NOW),
       );
       expect(new Set([first.value, second.value, third.value]).size).to.equal(3);
-      expect(await challenges.find(first.value)).to.equal(undefined);
-      expect(await challenges.use(first.value)).to.equal(false);
-      expect(await challenges.find(second.value)).to.deep.equal({ ...second, used: false });
-      expect([await challenges.use(second.value), await challenges.use(second.value)]).to.deep.equal([true, false]);
-      expect(await challenges.find(second.value)).to.deep.equal({ ...second, used: true });
+      expect(await seeds.find(first.value)).to.equal(undefined);
+      expect(await seeds.use(first.value)).to.equal(false);
+      expect(await seeds.find(second.value)).to.deep.equal({ ...second, used: false });
+      expect([await seeds.use(second.value), await seeds.use(second.value)]).to.deep.equal([true, false]);
+      expect(await seeds.find(second.value)).to.deep.equal({ ...second, used: true });
     });
   });
 
@@ -332,20 +330,13 @@ describe("the tier that evidence reaches", function () {
       contract: "0x5FbDB2315678afecb367f032d93F642f64180aa3",
       operatorId: 7,
       receiptSigner: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
-      challenge: `0x${"11".repeat(32)}`,
+      seed: `0x${"11".repeat(32)}`,
     };
 
     it("is keccak256 over six words, as documented", () => {
       expect(NONCE_TAG).to.equal(keccak256(toUtf8Bytes("Licet evidence nonce 1")));
       const word = (value: string | bigint) => zeroPadValue(typeof value === "bigint" ? toBeHex(value) : value, 32);
-      const words = [
-        NONCE_TAG,
-        word(31_337n),
-        word(parts.contract),
-        word(7n),
-        word(parts.receiptSigner),
-        parts.challenge,
-      ];
+      const words = [NONCE_TAG, word(31_337n), word(parts.contract), word(7n), word(parts.receiptSigner), parts.seed];
       expect(nonceOf(parts)).to.equal(keccak256(concat(words)));
       expect(nonceOf(parts)).to.equal("0x8bc3fe115a5a8df973f46813170e7eacacdaeb5a8f3119b7c6805cf6ea8a4e53");
     });
@@ -356,7 +347,7 @@ describe("the tier that evidence reaches", function () {
         { ...parts, contract: parts.receiptSigner },
         { ...parts, operatorId: 8 },
         { ...parts, receiptSigner: parts.contract },
-        { ...parts, challenge: `0x${"12".repeat(32)}` },
+        { ...parts, seed: `0x${"12".repeat(32)}` },
       ];
       expect(new Set([parts, ...others].map(nonceOf)).size).to.equal(6);
     });
@@ -365,7 +356,7 @@ describe("the tier that evidence reaches", function () {
       const [first, second] = [Buffer.from("one"), Buffer.from("two")];
       const digest = keccak256(concat([keccak256(first), keccak256(second)]));
       expect(gpuDigestOf([first, second])).to.equal(digest);
-      expect(hexlify(reportDataOf(parts.challenge, digest))).to.equal(concat([parts.challenge, digest]));
+      expect(hexlify(reportDataOf(parts.seed, digest))).to.equal(concat([parts.seed, digest]));
       expect(gpuDigestOf([second, first])).to.not.equal(digest);
       expect(gpuDigestOf([Buffer.from("onetwo")])).to.not.equal(digest);
     });
@@ -394,8 +385,8 @@ describe("the tier that evidence reaches", function () {
       ["another version", "version", 2, /of version 2; 1 is understood/],
       ["an unknown field", "tier", 3, /field "tier", which means nothing here/],
       ["a missing field", "gpus", undefined, /has no field gpus/],
-      ["a challenge in capitals", "challenge", `0x${"AB".repeat(32)}`, /challenge must be 0x/],
-      ["a challenge cut short", "challenge", "0x11", /challenge must be 0x/],
+      ["a seed in capitals", "seed", `0x${"AB".repeat(32)}`, /seed must be 0x/],
+      ["a seed cut short", "seed", "0x11", /seed must be 0x/],
       ["GPUs that are no list", "gpus", {}, /gpus must be a list/],
       ["seventeen GPUs", "gpus", Array(17).fill(null), /17 items; 16 are read/],
       ["a GPU of an unknown kind", "gpus.0.kind", "amd", /of no kind that is understood: nvidia-report or nras/],

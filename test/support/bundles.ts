@@ -1,7 +1,7 @@
 import { hexlify, randomBytes, Wallet } from "ethers";
 import { assess, type Judges, type Subject } from "../../oracle/evidence/assess";
 import { type CpuEvidence, type EvidenceBundle, type GpuEvidence, signedPartOf } from "../../oracle/evidence/bundle";
-import { MemoryChallenges } from "../../oracle/evidence/challenges";
+import { MemorySeeds } from "../../oracle/evidence/seeds";
 import { MemoryDevices } from "../../oracle/evidence/devices";
 import { gpuDigestOf, nonceOf, reportDataOf } from "../../oracle/evidence/nonce";
 import type { EvidencePolicy } from "../../oracle/evidence/policy";
@@ -35,13 +35,13 @@ export const policyOf = (changes: Partial<EvidencePolicy> = {}): EvidencePolicy 
 });
 
 export interface Bench {
-  judges: Judges & { challenges: MemoryChallenges; devices: MemoryDevices };
+  judges: Judges & { seeds: MemorySeeds; devices: MemoryDevices };
   subject: Subject;
 }
 
 export function benchOf(changes: Partial<EvidencePolicy> = {}): Bench {
   return {
-    judges: { policy: policyOf(changes), challenges: new MemoryChallenges(), devices: new MemoryDevices() },
+    judges: { policy: policyOf(changes), seeds: new MemorySeeds(), devices: new MemoryDevices() },
     subject: {
       chainId: 31_337n,
       contract: Wallet.createRandom().address,
@@ -58,7 +58,7 @@ export interface BundleParts {
   cpu: "tdx" | "snp" | null;
   /** Who is asked, where it isn't the bench's subject. */
   subject: Subject;
-  challenge: string;
+  seed: string;
   /** What the CPU reports in place of what it should. */
   reportData: (right: Buffer) => Buffer;
   telemetry: unknown;
@@ -72,8 +72,8 @@ export function bundleFor(bench: Bench, parts: Partial<BundleParts> = {}): Evide
     cpu = null,
     reportData = (right: Buffer) => right,
   } = parts;
-  const { challenge = issued(bench, subject), telemetry = null } = parts;
-  const nonce = nonceOf({ ...subject, challenge });
+  const { seed = issued(bench, subject), telemetry = null } = parts;
+  const nonce = nonceOf({ ...subject, seed });
   const gpus = asked.map((gpu): GpuEvidence =>
     gpu === "nras"
       ? {
@@ -88,7 +88,7 @@ export function bundleFor(bench: Bench, parts: Partial<BundleParts> = {}): Evide
     snp: (): CpuEvidence => ({ kind: "snp", ...snpReport(data) }),
   };
   return {
-    challenge,
+    seed,
     gpus,
     cpu: cpu && evidence[cpu](),
     answers: cpu === "tdx" ? tdxMaker().answers : { crls: [], ocsp: [] },
@@ -97,7 +97,7 @@ export function bundleFor(bench: Bench, parts: Partial<BundleParts> = {}): Evide
 }
 
 export function issued({ judges }: Bench, { operatorId, receiptSigner, at }: Subject): string {
-  return judges.challenges.issue(operatorId, receiptSigner, at - 10).value;
+  return judges.seeds.issue(operatorId, receiptSigner, at - 10).value;
 }
 
 export const assessmentOf = (bench: Bench, bundle: EvidenceBundle, subject: Partial<Subject> = {}) =>
