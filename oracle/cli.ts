@@ -5,9 +5,15 @@ import type { AddressBook } from "../deploy/addressBook";
 import { openNode } from "./chain/node";
 import { parseConfig, type ChainSection, type OracleConfig } from "./config";
 import { ConfigError } from "./configSection";
+import { newKeystore, readPassword } from "./keys/keystore";
+import type { KeySetting } from "./keys/keySetting";
+import { describeKey, openKey } from "./keys/openKey";
+import { parseSignerConfig, type SignerConfig } from "./keys/signerConfig";
+import { startSigner } from "./keys/signerServer";
+import { createLog } from "./log";
 import { runOracle } from "./main";
 import { Problem, reasonOf } from "./problem";
-import { untilAskedToEnd } from "./signals";
+import { aborted, untilAskedToEnd } from "./signals";
 
 const HELP = `Runs the parts of a Licet oracle that a configuration file has sections for: docs/oracle.md describes it.
 
@@ -16,6 +22,8 @@ const HELP = `Runs the parts of a Licet oracle that a configuration file has sec
   npx licet-oracle attest  --config FILE   vouches for others' batches, as a member of the committee
   npx licet-oracle all     --config FILE   all of these that have a section, in one process
   npx licet-oracle check   --config FILE   reads the file, says what would run, and ends
+  npx licet-oracle signer  --config FILE   has keys sign for the others, who then never have them
+  npx licet-oracle key --keystore FILE --password-file FILE   makes a key, in an encrypted keystore
 
 A first SIGTERM or Ctrl-C lets requests end; a second ends at once.
 Exit codes: 0 it ended in order, 1 something must be put right (standard error says what), 2 the command isn't one,
@@ -54,10 +62,12 @@ export async function main(words: string[], around = OF_PROCESS): Promise<number
 }
 
 async function run(words: string[], { out, environment }: Surroundings): Promise<void> {
-  const { command, file } = commandOf(words);
+  const { command, file, passwordFile } = commandOf(words);
   if (command === "help") return out(HELP);
-  const config = readConfig(file, environment);
-  if (command === "check") return out(planOf(config));
+  if (command === "key") return out(`${await newKeystore(file, readPassword(passwordFile))}\n`);
+  if (command === "signer") return runSigner(readConfig(file, (text) => parseSignerConfig(text, environment)));
+  const config = readConfig(file, (text) => parseConfig(text, environment));
+  if (command === "check") return out(await planOf(config));
   const wanted = command === "all" ? config : onlyPart(config, PARTS[command], file);
   if (wanted.chain === undefined) {
     throw new Problem(`${file}: chain is missing: say { "url": …, "deployment": … }, the node and the address book.`);
@@ -66,37 +76,56 @@ async function run(words: string[], { out, environment }: Surroundings): Promise
   await runOracle(wanted, await openDeploymentOf(wanted.chain), signal);
 }
 
-type Command = { command: "help"; file: "" } | { command: "all" | "check" | keyof typeof PARTS; file: string };
+const COMMANDS = [...(Object.keys(PARTS) as (keyof typeof PARTS)[]), "all", "check", "signer", "key"] as const;
+
+interface Command {
+  command: "help" | (typeof COMMANDS)[number];
+  /** The configuration's, or the keystore's. */
+  file: string;
+  passwordFile: string;
+}
 
 function commandOf(words: string[]): Command {
   const { values, positionals } = parsed(words);
-  if (values.help === true || positionals[0] === "help") return { command: "help", file: "" };
-  const [command, ...more] = positionals;
-  const known = [...Object.keys(PARTS), "all", "check"];
-  if (command === undefined || !known.includes(command)) {
-    throw new UsageError(`${command ?? "No command"} is none of ${known.join(", ")}.`);
-  }
+  if (values.help === true || positionals[0] === "help") return { command: "help", file: "", passwordFile: "" };
+  const [word, ...more] = positionals;
+  const command = COMMANDS.find((one) => one === word);
+  if (command === undefined) throw new UsageError(`${word ?? "No command"} is none of ${COMMANDS.join(", ")}.`);
   if (more.length > 0) throw new UsageError(`${command} takes no ${more[0]}.`);
-  if (values.config === undefined) throw new UsageError(`${command} needs --config FILE.`);
-  return { command: command as Exclude<Command["command"], "help">, file: values.config };
+  const needs = command === "key" ? (["keystore", "password-file"] as const) : (["config"] as const);
+  const missing = needs.find((option) => values[option] === undefined);
+  if (missing !== undefined) throw new UsageError(`${command} needs --${missing} FILE.`);
+  return { command, file: values[needs[0]]!, passwordFile: values["password-file"] ?? "" };
 }
 
 function parsed(words: string[]) {
   try {
-    const options = { config: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
+    const options = {
+      config: { type: "string" },
+      keystore: { type: "string" },
+      "password-file": { type: "string" },
+      help: { type: "boolean", short: "h" },
+    } as const;
     return parseArgs({ args: words, options, allowPositionals: true });
   } catch (cause) {
     throw new UsageError(reasonOf(cause));
   }
 }
 
-function readConfig(file: string, environment: NodeJS.ProcessEnv): OracleConfig {
+function readConfig<T>(file: string, parse: (text: string) => T): T {
   try {
-    return parseConfig(readFileSync(file, "utf8"), environment);
+    return parse(readFileSync(file, "utf8"));
   } catch (cause) {
     if (cause instanceof ConfigError) throw new Problem(`${file}: ${cause.message}`, { cause });
     throw new Problem(`--config ${file} can't be read: ${reasonOf(cause)}.`, { cause });
   }
+}
+
+async function runSigner(config: SignerConfig): Promise<void> {
+  const signal = untilAskedToEnd();
+  const signer = await startSigner(config, createLog());
+  await aborted(signal);
+  await signer.close();
 }
 
 /** The same configuration, of which only one part runs. */
@@ -130,18 +159,28 @@ function readBook(file: string): AddressBook {
 }
 
 /** What would run, without its secrets. */
-function planOf({ gateway, settler, attestor, operations, chain, dataFolder }: OracleConfig): string {
+async function planOf({ gateway, settler, attestor, operations, chain, dataFolder }: OracleConfig): Promise<string> {
   const at = ({ host, port }: { host: string; port: number }) => `on ${host}, port ${port}`;
   const lines: [string, string][] = [["data", path.resolve(dataFolder)]];
   if (chain !== undefined) lines.push(["chain", `node ${new URL(chain.url).host}, address book ${chain.deployment}`]);
   if (gateway !== undefined) {
     const models = gateway.models.map(({ id, upstreams }) => `${id} (${upstreams.length} upstreams)`).join(", ");
     lines.push(["gateway", `${at(gateway)}, of operator ${gateway.operatorId}: ${models}`]);
+    lines.push(["", `signs as ${await keyOf(gateway.signingKey)}`]);
   }
   if (settler !== undefined) {
     lines.push(["settler", `every ${settler.intervalMs / 1_000} s, ${settler.attestors.length} attestors`]);
+    lines.push(["", `pays gas as ${await keyOf(settler.key)}`], ["", `proposes as ${await keyOf(settler.signingKey)}`]);
   }
-  if (attestor !== undefined) lines.push(["attestor", `${at(attestor)}, ${attestor.canaries.length} canaries`]);
+  if (attestor !== undefined) {
+    lines.push(["attestor", `${at(attestor)}, ${attestor.canaries.length} canaries`]);
+    lines.push(["", `signs as ${await keyOf(attestor.key)}`]);
+  }
   lines.push(["operations", operations === undefined ? "not shown: there is no section operations" : at(operations)]);
   return lines.map(([what, how]) => `${what.padEnd(12)}${how}\n`).join("");
+}
+
+/** Opens it, so that a wrong password is told before anything runs. */
+async function keyOf(setting: KeySetting): Promise<string> {
+  return `${(await openKey(setting)).address}, whose key is ${describeKey(setting)}`;
 }

@@ -3,9 +3,10 @@ import { PLAUSIBLE, type Plausible } from "./attestor/plausibility";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
 import type { Limits, Quota } from "./gateway/limits";
 import type { UpstreamConfig } from "./gateway/models";
-import { ConfigError, Section, type Environment, type Range } from "./configSection";
+import { keySettingOf, type KeySetting } from "./keys/keySetting";
+import { ConfigError, parseJson, Section, type Environment, type Range } from "./configSection";
 
-/** What a configuration file says, with its keys read from the environment. */
+/** What a configuration file says, with its secrets read from where it says that they are. */
 export interface OracleConfig {
   clock: Clock;
   logLevel: LogLevel;
@@ -26,7 +27,7 @@ export interface GatewaySection {
   host: string;
   port: number;
   operatorId: number;
-  signingKey: string;
+  signingKey: KeySetting;
   models: { id: string; upstreams: UpstreamConfig[]; versionId: bigint }[];
   defaultMaxTokens: number;
   maxTokensCeiling: number;
@@ -40,8 +41,9 @@ export interface GatewaySection {
 }
 
 export interface SettlerSection {
-  privateKey: string;
-  proposalKey: string;
+  /** Of the account that pays for gas. */
+  key: KeySetting;
+  signingKey: KeySetting;
   attestors: { address: string; url: string }[];
   confirmations: number;
   intervalMs: number;
@@ -52,7 +54,7 @@ export interface SettlerSection {
 export interface AttestorSection {
   host: string;
   port: number;
-  privateKey: string;
+  key: KeySetting;
   receiveTimeoutMs: number;
   /** What is believed of operators of whom no canary says otherwise. */
   plausible: Plausible;
@@ -89,7 +91,7 @@ export interface CanarySection {
 }
 
 /**
- * Reads a configuration. Secrets are never in it: it names the environment variables that hold them.
+ * Reads a configuration. Secrets are never in it: it names the environment variables and the files that hold them.
  * @throws ConfigError
  */
 export function parseConfig(text: string, environment: Environment): OracleConfig {
@@ -124,7 +126,7 @@ function gatewayOf(section: Section): GatewaySection {
     host: section.text("host", GATEWAY_DEFAULTS.host),
     port: section.count("port", PORTS, GATEWAY_DEFAULTS.port),
     operatorId: section.count("operatorId", OPERATORS),
-    signingKey: section.privateKey("signingKeyVariable"),
+    signingKey: keySettingOf(section, "signingKey"),
     models: section.listOf("models", "id", (model) => ({
       id: model.text("id"),
       versionId: model.id("versionId"),
@@ -185,8 +187,8 @@ function upstreamOf(section: Section, names: Record<"url" | "model" | "key", str
 
 function settlerOf(section: Section): SettlerSection {
   return {
-    privateKey: section.privateKey("keyVariable"),
-    proposalKey: section.privateKey("signingKeyVariable"),
+    key: keySettingOf(section, "key"),
+    signingKey: keySettingOf(section, "signingKey"),
     attestors: section.listOf("attestors", "address", (attestor) => ({
       address: attestor.address("address"),
       url: attestor.url("url"),
@@ -204,7 +206,7 @@ function attestorOf(section: Section): AttestorSection {
   return {
     host: section.text("host", "127.0.0.1"),
     port: section.count("port", PORTS, 8090),
-    privateKey: section.privateKey("keyVariable"),
+    key: keySettingOf(section, "key"),
     receiveTimeoutMs: section.seconds("receiveTimeoutSeconds", AN_HOUR, 60_000),
     plausible,
     canaries: section.listOf("canaries", null, (canary) => ({
@@ -244,14 +246,4 @@ function operationsOf(section: Section): OperationsSection {
     port: section.count("port", PORTS, 9464),
     chainStaleSeconds: section.count("chainStaleSeconds", A_DAY, 300),
   };
-}
-
-const BYTE_ORDER_MARK = /^\uFEFF/;
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text.replace(BYTE_ORDER_MARK, ""));
-  } catch (cause) {
-    throw new ConfigError(`The configuration is no JSON: ${(cause as Error).message}`, { cause });
-  }
 }

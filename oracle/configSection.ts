@@ -16,6 +16,17 @@ export type Range = readonly [number, number];
 const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/;
 const BARE_KEY = /^[0-9a-fA-F]{40,}$/;
 
+const BYTE_ORDER_MARK = /^\uFEFF/;
+
+/** @throws ConfigError */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text.replace(BYTE_ORDER_MARK, ""));
+  } catch (cause) {
+    throw new ConfigError(`The configuration is no JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
 /** One object of the file. Every field is asked for by name; `end` refuses those that nobody asked for. */
 export class Section {
   private readonly fields: Record<string, unknown>;
@@ -92,7 +103,14 @@ export class Section {
   }
 
   address(name: string): string {
-    const value = this.text(name);
+    return this.addressIn(name, this.text(name));
+  }
+
+  addresses(name: string): string[] {
+    return this.texts(name).map((value) => this.addressIn(name, value));
+  }
+
+  private addressIn(name: string, value: string): string {
     try {
       return getAddress(value);
     } catch {
@@ -164,7 +182,8 @@ export class Section {
     return value;
   }
 
-  private at(name: string): string {
+  /** A field, by its path in the file. */
+  at(name: string): string {
     return this.path === "" ? name : `${this.path}.${name}`;
   }
 

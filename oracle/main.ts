@@ -1,7 +1,6 @@
 import { mkdirSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { Wallet } from "ethers";
 import { startAttestor } from "./attestor/attestor";
 import { runCanaries } from "./attestor/canary";
 import type { GatewaySection, OracleConfig, SettlerSection } from "./config";
@@ -9,7 +8,8 @@ import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
 import { createSender } from "./chain/ethersSender";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
-import { localSigner } from "./keys/digestSigner";
+import { KeyAccount } from "./keys/account";
+import { openKey } from "./keys/openKey";
 import { createLog, type Log } from "./log";
 import { Figures } from "./operations/figures";
 import { startOperations, type Operations } from "./operations/operations";
@@ -18,6 +18,7 @@ import { Problem, reasonOf } from "./problem";
 import type { Lane } from "./protocol/types";
 import { requireUsable } from "./settler/requirements";
 import { Settler } from "./settler/settler";
+import { aborted } from "./signals";
 import { Store, type StoreOwner } from "./store/store";
 
 const SETTLEMENT_POLL_MS = 2_000;
@@ -157,11 +158,12 @@ async function serve(
       return { ...model, assetId: version.assetId, manifestHash: version.manifestHash };
     }),
   );
+  const signer = await openKey(section.signingKey);
   const gateway = await startGateway(
     {
       ...GATEWAY_DEFAULTS,
       ...section,
-      signer: localSigner(section.signingKey),
+      signer,
       models,
       epochSeconds: config.settler?.epochSeconds,
     },
@@ -177,9 +179,9 @@ async function serve(
 async function createSettler(context: Context, section: SettlerSection, store: Store): Promise<Settler> {
   const { config, deployment, chain, log, signal } = context;
   const { provider, escrow, committee } = deployment;
-  const proposer = localSigner(section.proposalKey);
+  const proposer = await openKey(section.signingKey);
   await requireUsable({ ...section, proposer, committee }, context, config.gateway?.operatorId);
-  const account = new Wallet(section.privateKey);
+  const account = new KeyAccount(await openKey(section.key));
   // It may still be paid in before the first batch is due.
   if ((await provider.getBalance(account.address)) === 0n) {
     log.error("Settler's account has nothing to pay gas with: send it some", { account: account.address });
@@ -214,7 +216,7 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
   const { config, deployment, chain, log, signal, figures } = context;
   const section = config.attestor!;
   const own = log.with({ part: "attestor" });
-  const signer = localSigner(section.privateKey);
+  const signer = await openKey(section.key);
   const store = openStore(context, "attestor.sqlite", { role: "attestor", attestor: signer.address });
   try {
     const plausible = (lane: Lane) => (section.canaries.find((one) => isSameLane(one, lane)) ?? section).plausible;
@@ -242,9 +244,4 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
 
 function isSameLane(one: Lane, other: Lane): boolean {
   return one.operatorId === other.operatorId && one.planId === other.planId && one.versionId === other.versionId;
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
 }

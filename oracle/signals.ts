@@ -13,3 +13,9 @@ export function untilAskedToEnd(): AbortSignal {
   }
   return stop.signal;
 }
+
+/** Returns when the signal aborts, or if it has. */
+export async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+}

@@ -10,6 +10,7 @@ import "./deploy";
 import "./earnings";
 import "./engine";
 import "./governance";
+import "./key";
 import "./license";
 import "./model";
 import "./mutate";

@@ -4,16 +4,18 @@ import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { HDNodeWallet, id, Wallet } from "ethers";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import type { Server } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import OpenAI from "openai";
 import { main } from "../../oracle/cli";
-import { domainOf, grantDigest, signDigest } from "../../oracle/protocol/messages";
+import { receiptToSign } from "../../oracle/keys/digestSigner";
+import { remoteSigner } from "../../oracle/keys/remoteSigner";
+import { domainOf, grantDigest, recoverSigner, signDigest } from "../../oracle/protocol/messages";
 import { Store } from "../../oracle/store/store";
-import { bearerOf, grantWith } from "../support/fakeMessages";
+import { bearerOf, DOMAIN, grantWith, receiptWith } from "../support/fakeMessages";
 import { FakeUpstream, streaming } from "../support/fakeUpstream";
 import { buyLicense, DAY, freshMarket, type Market, usd } from "../support/market";
 import { freePort, serveNode, shut, urlOf } from "../support/processes";
@@ -82,9 +84,16 @@ describe("licet-oracle", function () {
 
   describe("its command line", () => {
     const rows: [string, () => string[], number, RegExp][] = [
-      ["no command", () => [], 2, /^No command is none of gateway, settle, attest, all, check\.\nSee .*--help/],
+      [
+        "no command",
+        () => [],
+        2,
+        /^No command is none of gateway, settle, attest, all, check, signer, key\.\nSee .*--help/,
+      ],
       ["an unknown command", () => ["serve", "--config", "x"], 2, /^serve is none of/],
       ["no configuration", () => ["all"], 2, /^all needs --config FILE/],
+      ["no keystore", () => ["key", "--password-file", "x"], 2, /^key needs --keystore FILE/],
+      ["no password", () => ["key", "--keystore", "x"], 2, /^key needs --password-file FILE/],
       ["an unknown option", () => ["all", "--confg", "x"], 2, /^Unknown option '--confg'/],
       [
         "a file that isn't there",
@@ -135,9 +144,54 @@ describe("licet-oracle", function () {
           `data        ${path.join(folder, "data")}`,
           "chain       node node.example, address book deployments/custom.json",
           "gateway     on 127.0.0.1, port 8080, of operator 1: m (1 upstreams)",
+          `            signs as ${KEY.address}, whose key is in the environment`,
           "operations  on 127.0.0.1, port 9000",
           "",
         ].join("\n"),
+      );
+    });
+  });
+
+  describe("keys", () => {
+    const password = () => {
+      const file = path.join(folder, "password");
+      writeFileSync(file, "correct horse battery\n", { mode: 0o600 });
+      return file;
+    };
+
+    it("are made in keystores, which a configuration can name", async () => {
+      const keystore = path.join(folder, "key.json");
+      const made = await call(["key", "--keystore", keystore, "--password-file", password()]);
+      expect(made).to.include({ code: 0, stderr: "" });
+      const address = made.stdout.trim();
+      const signingKey = { keystore, passwordFile: password() };
+      const file = write({ gateway: gateway({ signingKeyVariable: undefined, signingKey }) });
+      const { stdout } = await call(["check", "--config", file]);
+      expect(stdout).to.contain(`signs as ${address}, whose key is in keystore ${keystore}`);
+      writeFileSync(password(), "another password\n");
+      expect(await call(["check", "--config", file])).to.deep.equal({
+        code: 1,
+        stdout: "",
+        stderr: `Keystore ${keystore} doesn't open with its password: check which password it was made with.\n`,
+      });
+    });
+
+    it("sign for others until their process is told to stop", async () => {
+      const keystore = path.join(folder, "key.json");
+      const { stdout } = await call(["key", "--keystore", keystore, "--password-file", password()]);
+      writeFileSync(path.join(folder, "token"), id("token"), { mode: 0o600 });
+      const key = { keystore, passwordFile: password(), tokenFile: "token", purposes: ["receipt"] };
+      const socket = path.join(folder, "signer.sock");
+      const file = write({ socket, chainId: "31337", escrow: DOMAIN.verifyingContract, keys: [key] });
+      const { child, ended } = start(["signer", "--config", file]);
+      while (!existsSync(socket)) await wait(20);
+      const signer = remoteSigner({ url: `unix:${socket}`, address: stdout.trim(), token: id("token") });
+      const signable = receiptToSign(DOMAIN, receiptWith());
+      expect(recoverSigner(signable.digest, await signer.sign(signable))).to.equal(stdout.trim());
+      child.kill("SIGTERM");
+      expect((await ended).code).to.equal(0);
+      expect((await Promise.resolve(signer.sign(signable)).catch((cause: Error) => cause)) as Error).to.be.instanceOf(
+        Error,
       );
     });
   });

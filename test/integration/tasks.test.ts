@@ -1453,6 +1453,12 @@ describe("tasks", function () {
   describe("tasks without an end", () => {
     bad("oracle:run --settings $folder/nowhere.json", /nowhere\.json/);
     bad("oracle:run --settings LICENSE", /LICENSE/);
+    it("there is a password for a key", () =>
+      writeFileSync(path.join(bench.folder, "password"), "correct horse battery", { mode: 0o600 }));
+    good("key:new --keystore $folder/key.json --password-file $folder/password", { address: /^0x\w{40}$/ });
+    bad("key:new --keystore $folder/key.json --password-file $folder/password", /key\.json can't be written \(EEXIST/);
+    bad("key:new --keystore $folder/new.json --password-file $folder/gone", /gone can't be read \(ENOENT/);
+
     bad("engine:run --port many", /Invalid value many for argument port of type int/);
   });
 

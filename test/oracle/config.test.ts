@@ -48,7 +48,11 @@ describe("parseConfig", () => {
       attestor: attestor(),
     });
     expect(config.clock).to.equal("machine");
-    expect(config.gateway).to.deep.include({ port: 8080, operatorId: 1, signingKey: ENVIRONMENT.SIGNING });
+    expect(config.gateway).to.deep.include({
+      port: 8080,
+      operatorId: 1,
+      signingKey: { privateKey: ENVIRONMENT.SIGNING },
+    });
     expect(config.gateway?.models).to.deep.equal([
       {
         id: "m",
@@ -57,8 +61,8 @@ describe("parseConfig", () => {
       },
     ]);
     expect(config.settler).to.deep.include({
-      privateKey: ENVIRONMENT.SETTLER,
-      proposalKey: ENVIRONMENT.SIGNING,
+      key: { privateKey: ENVIRONMENT.SETTLER },
+      signingKey: { privateKey: ENVIRONMENT.SIGNING },
       confirmations: 2,
       intervalMs: 30_000,
       receiptsPerBatch: 500,
