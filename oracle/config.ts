@@ -37,6 +37,7 @@ export interface GatewaySection {
   healthIntervalMs: number;
   stopTimeoutMs: number;
   firstByteTimeoutMs: number;
+  voucherCredit: bigint;
   limits: Limits;
 }
 
@@ -140,6 +141,7 @@ function gatewayOf(section: Section): GatewaySection {
     stopTimeoutMs: section.seconds("stopTimeoutSeconds", [0, 3_600], GATEWAY_DEFAULTS.stopTimeoutMs),
     healthIntervalMs: section.seconds("healthIntervalSeconds", AN_HOUR, GATEWAY_DEFAULTS.healthIntervalMs),
     firstByteTimeoutMs: section.seconds("firstByteTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.firstByteTimeoutMs),
+    voucherCredit: BigInt(section.count("voucherCredit", [0, Number.MAX_SAFE_INTEGER], 0)),
     limits: section.optional("limits", limitsOf) ?? GATEWAY_DEFAULTS.limits,
   };
 }

@@ -7,6 +7,7 @@ import type { GatewaySection, OracleConfig, SettlerSection } from "./config";
 import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
 import { createSender } from "./chain/ethersSender";
+import { connectVoucherChain } from "./chain/voucherChain";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
 import { KeyAccount } from "./keys/account";
 import { openKey } from "./keys/openKey";
@@ -144,7 +145,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
 }
 
 async function serve(
-  { config, chain, log, figures, readiness }: Context,
+  { config, deployment, chain, log, figures, readiness }: Context,
   section: GatewaySection,
   store: Store,
   onTermOver: (licenseId: bigint) => void,
@@ -167,7 +168,10 @@ async function serve(
       models,
       epochSeconds: config.settler?.epochSeconds,
     },
-    { chain, store, log: log.with({ part: "gateway" }), onTermOver, observer: figures.ofGateway },
+    {
+      ...{ chain, store, log: log.with({ part: "gateway" }), onTermOver, observer: figures.ofGateway },
+      vouchers: await connectVoucherChain(deployment.provider, deployment),
+    },
   );
   figures.watchGateway(gateway.figures, store, () =>
     withDeadline(section.chainTimeoutMs, () => chain.headroom(section.operatorId)),

@@ -11,6 +11,7 @@ import type { Lane, SignedGrant, Usage } from "../protocol/types";
 import type { Store } from "../store/store";
 import { unservable } from "./unservable";
 import type { ModelConfig } from "./models";
+import type { Tab, VoucherDesk } from "./voucherDesk";
 import { worstCost } from "./worstCase";
 
 /** Who sent a request: a grant whose signature, generation and time are good, and the license that it is of. */
@@ -28,6 +29,8 @@ export interface Admitted {
   reservation: Reservation;
   /** What its usage is held to. */
   worst: Usage;
+  /** Where vouchers pay for it. */
+  tab: Tab | null;
 }
 
 export interface AdmissionConfig {
@@ -72,6 +75,7 @@ export class Admission {
   /**
    * @param signer the address whose key signs receipts
    * @param onTermOver is told whose use was refused since nobody has renewed it
+   * @param desk takes vouchers; without it licenses that settle by them aren't served
    */
   constructor(
     private readonly config: AdmissionConfig,
@@ -80,6 +84,7 @@ export class Admission {
     private readonly signer: string,
     private readonly log: Log,
     private readonly onTermOver: (licenseId: bigint) => void = () => {},
+    readonly desk?: VoucherDesk,
   ) {
     const { licenseCacheMs, chainTimeoutMs: deadlineMs } = config;
     const warn = (what: string) => (id: unknown, cause: unknown) =>
@@ -143,14 +148,62 @@ export class Admission {
     const plan = await this.planOf(caller.license, model);
     await this.requireUsable(model, now);
     await this.requireOwnPast({ operatorId: this.config.operatorId, planId: plan.planId, versionId: model.versionId });
-    const headroom = await fromChain(this.headroom.get(this.config.operatorId));
     const { signed, grantHash } = caller;
     const grant = { hash: grantHash, cap: signed.grant.cap };
+    if (caller.license.onVoucherRoad) return this.admitByVoucher(caller, { plan, model, grant, worst }, now);
+    const headroom = await fromChain(this.headroom.get(this.config.operatorId));
     // The ledger goes with the license as it was read last, which may have been since the caller was authenticated.
     const license = this.licenses.last(caller.license.licenseId) ?? caller.license;
     const answer = this.ledger.reserve(license, grant, worstCost(worst, plan.rates), headroom);
     if (isRefusal(answer)) throw this.refused(answer, license);
-    return { caller, plan, model, reservation: answer, worst };
+    return { caller, plan, model, reservation: answer, worst, tab: null };
+  }
+
+  /** Nothing is awaited from the tab's limits to its hold: no other request may come in between. */
+  private async admitByVoucher(
+    caller: Caller,
+    {
+      plan,
+      model,
+      grant,
+      worst,
+    }: Pick<Admitted, "plan" | "model" | "worst"> & { grant: { hash: string; cap: bigint } },
+    now: number,
+  ): Promise<Admitted> {
+    const { license } = caller;
+    const cost = worstCost(worst, plan.rates);
+    const tab = await fromChain(this.desk!.tabOf(license, now, this.latestEnd(now)));
+    const refusal = tab.refusalOf(this.licenses.last(license.licenseId) ?? license, cost);
+    if (refusal !== null) throw refused(refusal, license);
+    const answer = this.ledger.reserveByVoucher(license.licenseId, grant, cost);
+    if (isRefusal(answer)) throw this.refused(answer, license);
+    tab.hold(cost);
+    return { caller, plan, model, reservation: answer, worst, tab };
+  }
+
+  /** Ends a request's reservation with what it cost. */
+  settle({ reservation, tab }: Admitted, cost: bigint): void {
+    tab?.free(reservation.amount);
+    this.ledger.settle(reservation, cost);
+  }
+
+  /** Takes a voucher of the caller's license, if that settles by them. Throws ApiError if it isn't worth what it says. */
+  async takeVoucher(caller: Caller, packed: string, now: number): Promise<void> {
+    if (this.paysHere(caller)) await fromChain(this.desk!.take(caller.license, packed, now, this.latestEnd(now)));
+  }
+
+  /** What the caller's license owes, as JSON. Throws ApiError 403 if it isn't on the voucher road. */
+  async voucherAccount(caller: Caller, now: number): Promise<object> {
+    const { license } = caller;
+    if (this.paysHere(caller)) return fromChain(this.desk!.accountOf(license, now, this.latestEnd(now)));
+    throw forbidden(
+      "not_by_vouchers",
+      `license ${license.licenseId} doesn't settle by vouchers here: nothing is to be signed for`,
+    );
+  }
+
+  private paysHere({ license }: Caller): boolean {
+    return license.onVoucherRoad && license.operatorId === this.config.operatorId && this.desk !== undefined;
   }
 
   /**
@@ -289,7 +342,10 @@ export class Admission {
     const { operatorId, epochSeconds = this.chain.epochPeriod } = this.config;
     const { windowPeriod } = this.chain;
     const until = this.latestEnd(now);
-    const reason = unservable(license, { operatorId, from: now, until, epochSeconds, windowPeriod });
+    const reason = unservable(license, {
+      ...{ operatorId, from: now, until, epochSeconds, windowPeriod },
+      takesVouchers: this.desk !== undefined,
+    });
     if (reason === null) return;
     if (reason.code === "term_over" && now >= license.expiresAt) this.onTermOver(license.licenseId);
     throw new ApiError(reason.status, reason.code, reason.message);
@@ -337,6 +393,7 @@ async function fromChain<T>(reading: Promise<T>): Promise<T> {
   try {
     return await reading;
   } catch (cause) {
+    if (cause instanceof ApiError) throw cause;
     throw new ApiError(503, "chain_unreadable", "the chain can't be read at the moment: try again", { cause });
   }
 }

@@ -46,6 +46,8 @@ export interface ExchangeDeps {
 
 /** Names the receipt of an answer: `GET /v1/receipts/<this>` gives it. */
 const RECEIPT_HEADER = "x-licet-receipt-id";
+/** What a license that settles by vouchers has now spent in its term, in units of the currency. */
+const SPENT_HEADER = "x-licet-spent";
 
 const HUNG_UP = new Error("the client hung up");
 const STOPPED = new Error("the gateway stops");
@@ -146,6 +148,7 @@ export class Exchange {
       },
       versionId: model.versionId,
       openedAt: await now(),
+      onVoucherRoad: this.admitted.tab !== null,
     });
   }
 
@@ -336,7 +339,7 @@ export class Exchange {
   /** Forgets a request that never reached the model. */
   private async drop(): Promise<void> {
     this.isClosed = true;
-    this.deps.admission.ledger.free(this.admitted.reservation);
+    this.deps.admission.settle(this.admitted, 0n);
     await this.deps.store.dropRequest(this.requestId);
   }
 
@@ -344,20 +347,21 @@ export class Exchange {
   private async close({ usage, flags, responseHash, ttftMs }: Ending): Promise<void> {
     this.isClosed = true;
     const { admission, store, now, sign } = this.deps;
-    const { reservation, plan } = this.admitted;
+    const { plan } = this.admitted;
     const durationMs = this.msSinceStart(this.endedAt ?? performance.now());
     const cost = costOf(usage, plan.rates);
     try {
       const outcome = { ...usage, flags, responseHash, ttftMs, durationMs, finishedAt: await now() };
-      const { receipt } = await store.finishRequest(this.requestId, outcome, cost, sign);
+      const { receipt, owed } = await store.finishRequest(this.requestId, outcome, cost, sign);
       this.deps.observer?.charged(receipt, cost);
+      if (owed !== undefined && this.relay?.hasBegun !== true) this.reply.header(SPENT_HEADER, owed.toString());
     } catch (cause) {
-      admission.ledger.free(reservation);
+      admission.settle(this.admitted, 0n);
       throw new ApiError(500, "receipt_not_stored", "the receipt can't be stored; this request costs nothing", {
         cause,
       });
     }
-    admission.ledger.settle(reservation, cost);
+    admission.settle(this.admitted, cost);
     if (this.relay?.hasBegun !== true) this.reply.header(RECEIPT_HEADER, this.requestId);
   }
 

@@ -11,7 +11,14 @@ import type { Log } from "../log";
 import { Problem, shown } from "../problem";
 import { signedReceiptToJson } from "../protocol/messages";
 import { zeroUsage } from "../protocol/meters";
-import { ApiError, parseRequest, type RequestKind, type ModelRequest, type RequestLimits } from "./openai";
+import {
+  ApiError,
+  parseJsonObject,
+  parseRequest,
+  type RequestKind,
+  type ModelRequest,
+  type RequestLimits,
+} from "./openai";
 import { Doorkeeper, type Limits } from "./limits";
 import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
 import { steadyClock } from "../chain/steadyClock";
@@ -20,6 +27,8 @@ import type { ModelConfig } from "./models";
 import type { GatewayFigures, GatewayObserver } from "./observer";
 import { Replicas, type Replica } from "./replicas";
 import { Upstream } from "./upstream";
+import type { VoucherChain } from "../chain/voucherChain";
+import { VoucherDesk } from "./voucherDesk";
 import { worstUsage } from "./worstCase";
 
 export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
@@ -40,6 +49,8 @@ export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
   receiveTimeoutMs: number;
   /** How long requests that run may go on when the gateway is closed. */
   stopTimeoutMs: number;
+  /** What a license may owe without having signed a voucher for it, in units of the currency; 0 if none are taken. */
+  voucherCredit: bigint;
 }
 
 /** What fits most operators. */
@@ -59,6 +70,7 @@ export const GATEWAY_DEFAULTS = {
   firstByteTimeoutMs: 60_000,
   healthIntervalMs: 10_000,
   stopTimeoutMs: 60_000,
+  voucherCredit: 0n,
   limits: {
     perGrant: { requestsPerMinute: 3_000, concurrent: 128 },
     perLicense: { requestsPerMinute: 12_000, concurrent: 512 },
@@ -68,6 +80,8 @@ export const GATEWAY_DEFAULTS = {
   },
 } satisfies Partial<GatewayConfig>;
 
+/** A packed voucher that comes with a request, which it is taken before. */
+const VOUCHER_HEADER = "x-licet-voucher";
 /** How long clients may take, after the last request has ended, for what is on its way to them. */
 const CLOSE_TIMEOUT_MS = 10_000;
 /** A grant with a smart account's signature has less than a fifth of it. */
@@ -83,6 +97,8 @@ export interface GatewayDeps {
   /** Told whose use was refused since its term is over and nobody has renewed it. */
   onTermOver?: (licenseId: bigint) => void;
   observer?: GatewayObserver;
+  /** Without it no vouchers are taken. */
+  vouchers?: VoucherChain;
 }
 
 export interface Gateway {
@@ -104,7 +120,7 @@ export interface Gateway {
  * the port is taken
  */
 export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Promise<Gateway> {
-  const { chain, store, log, onTermOver, observer } = deps;
+  const { chain, store, log, onTermOver, observer, vouchers } = deps;
   const now = steadyClock(chain, config.chainTimeoutMs, (cause) =>
     log.warn("chain unreadable, counting time from its last", { cause }),
   );
@@ -121,7 +137,9 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     upstream,
     log,
   );
-  const admission = new Admission(config, chain, store, address, log, onTermOver);
+  const takesVouchers = vouchers !== undefined && config.voucherCredit > 0n;
+  const desk = takesVouchers ? new VoucherDesk(config, chain, vouchers, store, log) : undefined;
+  const admission = new Admission(config, chain, store, address, log, onTermOver, desk);
   const running = new Running();
   const { requestTimeoutMs, firstByteTimeoutMs, takeTimeoutMs } = config;
   const exchangeDeps = {
@@ -316,6 +334,8 @@ function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Runnin
   server.get<{ Params: { requestId: string } }>("/v1/receipts/:requestId", { onRequest: admit }, (request) =>
     ownReceipt(deps, request),
   );
+  server.get("/v1/vouchers", { onRequest: admit }, (request) => voucherAccount(deps, request));
+  server.post("/v1/vouchers", { onRequest: admit }, (request) => takeVoucher(deps, request));
   server.get("/healthz", (_request, reply) => {
     const [code, status] = running.isOpen ? [200, "ok"] : [503, "stops"];
     return reply.code(code).send({ status, running: running.size, models: config.models.map(healthOf(deps)) });
@@ -337,6 +357,8 @@ async function serveModel(
 ): Promise<void> {
   const caller = await callerOf(deps, request);
   const asked = parseRequest(kind, (request.body as Buffer | undefined) ?? Buffer.alloc(0), config);
+  const voucher = request.headers[VOUCHER_HEADER];
+  if (typeof voucher === "string") await deps.admission.takeVoucher(caller, voucher, await deps.now());
   const model = modelNamed(config.models, asked.model);
   const admitted = await deps.admission.admit(caller, model, boundOf(config, asked, model), await deps.now());
   const ended = deps.observer?.began(asked);
@@ -424,6 +446,27 @@ function wholeNumberIn(query: Record<string, unknown>, name: string, byDefault: 
 function receiptToShow(stored: StoredReceipt): object {
   const { hash, state, batchId } = stored;
   return { ...signedReceiptToJson(stored), hash, state, batch_id: batchId };
+}
+
+/** What the caller's license owes, and what it has signed for. */
+async function voucherAccount(deps: ExchangeDeps, request: FastifyRequest): Promise<object> {
+  return deps.admission.voucherAccount(await callerOf(deps, request), await deps.now());
+}
+
+/** Takes a voucher that comes as `{"voucher": "0x…"}`, and says what is owed then. */
+async function takeVoucher(deps: ExchangeDeps, request: FastifyRequest): Promise<object> {
+  const caller = await callerOf(deps, request);
+  const voucher = voucherIn(request.body as Buffer | undefined);
+  await deps.admission.takeVoucher(caller, voucher, await deps.now());
+  return deps.admission.voucherAccount(caller, await deps.now());
+}
+
+function voucherIn(body: Buffer | undefined): string {
+  const { voucher } = parseJsonObject(body ?? Buffer.alloc(0));
+  if (typeof voucher === "string") return voucher;
+  throw new ApiError(400, "invalid_parameter", `voucher: send what voucher:sign prints, not ${shown(voucher)}`, {
+    param: "voucher",
+  });
 }
 
 function toApiError(error: FastifyError | ApiError, request: FastifyRequest, log: Log): ApiError {

@@ -15,11 +15,13 @@ export interface Reservation {
   grantHash: string;
   /** Units of the currency. */
   amount: bigint;
+  /** Whether vouchers pay for it: of its limits, only the grant's is kept here. */
+  byVoucher?: true;
 }
 
 /** Which limit stands against a request, in units of the currency. */
 export interface Refusal {
-  limit: "balance" | "cap" | "grant" | "stake";
+  limit: "balance" | "cap" | "grant" | "stake" | "credit";
   /** What the request may cost at worst. */
   needed: bigint;
   /** What the limit still allows. */
@@ -97,6 +99,15 @@ export class Ledger {
     return reservation;
   }
 
+  /** Sets `amount` aside of a grant, for a request that vouchers pay; or says that the grant's cap is in the way. */
+  reserveByVoucher(licenseId: bigint, grant: GrantLimits, amount: bigint): Reservation | Refusal {
+    const refusal = grant.cap === 0n ? null : refusalBy("grant", grant.cap, this.grants.of(grant.hash), amount);
+    if (refusal !== null) return refusal;
+    const reservation: Reservation = { licenseId, grantHash: grant.hash, amount, byVoucher: true };
+    this.changeEach(reservation, amount, 0n);
+    return reservation;
+  }
+
   /** Ends a reservation with what its request cost. */
   settle(reservation: Reservation, cost: bigint): void {
     this.changeEach(reservation, -reservation.amount, cost);
@@ -107,10 +118,11 @@ export class Ledger {
     this.settle(reservation, 0n);
   }
 
-  private changeEach({ licenseId, grantHash }: Reservation, reserved: bigint, used: bigint): void {
+  private changeEach({ licenseId, grantHash, byVoucher }: Reservation, reserved: bigint, used: bigint): void {
     const add = (tally: Tally) => ({ used: tally.used + used, reserved: tally.reserved + reserved });
-    this.licenses.change(licenseId, add);
     this.grants.change(grantHash, add);
+    if (byVoucher === true) return;
+    this.licenses.change(licenseId, add);
     this.all = add(this.all);
   }
 }
@@ -140,7 +152,7 @@ export function isRefusal(answer: Reservation | Refusal): answer is Refusal {
   return "limit" in answer;
 }
 
-function refusalBy(
+export function refusalBy(
   limit: Refusal["limit"],
   allowed: bigint,
   { used, reserved }: Readonly<Tally>,

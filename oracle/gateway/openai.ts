@@ -12,7 +12,13 @@ export class ApiError extends Error {
     readonly status: number,
     readonly code: string,
     message: string,
-    readonly details: { param?: string; retryAfterSeconds?: number; cause?: unknown } = {},
+    readonly details: {
+      param?: string;
+      retryAfterSeconds?: number;
+      /** The voucher that is asked for, as JSON. */
+      voucher?: object;
+      cause?: unknown;
+    } = {},
   ) {
     super(message, { cause: details.cause });
   }
@@ -20,9 +26,8 @@ export class ApiError extends Error {
   /** The answer's body. */
   toBytes(): Buffer {
     const { message, code, details } = this;
-    return Buffer.from(
-      JSON.stringify({ error: { message, type: errorType(this.status), param: details.param ?? null, code } }),
-    );
+    const { param = null, voucher } = details;
+    return Buffer.from(JSON.stringify({ error: { message, type: errorType(this.status), param, code, voucher } }));
   }
 }
 
@@ -267,7 +272,7 @@ export function isUsageChunk(chunk: unknown): boolean {
   return isObject(chunk) && isObject(chunk.usage) && Array.isArray(chunk.choices) && chunk.choices.length === 0;
 }
 
-function parseJsonObject(bytes: Uint8Array): JsonObject {
+export function parseJsonObject(bytes: Uint8Array): JsonObject {
   let body: unknown;
   try {
     body = JSON.parse(UTF8.decode(bytes));

@@ -12,6 +12,8 @@ export interface Service {
   /** Of the operator's epochs, which are counted from 1970 on, and of the deployment's window, in seconds. */
   epochSeconds: number;
   windowPeriod: number;
+  /** Whether it takes vouchers. */
+  takesVouchers?: boolean;
 }
 
 /** The first reason, as an HTTP answer says it. */
@@ -35,7 +37,7 @@ export function unservable(license: LicenseState, service: Service): Unservable 
 
 function unservedHere(
   { licenseId, operatorId, onVoucherRoad }: LicenseState,
-  { operatorId: own }: Service,
+  { operatorId: own, takesVouchers = false }: Service,
 ): Unservable | null {
   if (operatorId !== own) {
     return forbidden(
@@ -43,8 +45,11 @@ function unservedHere(
       `license ${licenseId} is served by operator ${operatorId}, this is ${own}: ask there or change it (license:operator)`,
     );
   }
-  if (!onVoucherRoad) return null;
-  return forbidden("voucher_road", `license ${licenseId} settles by vouchers, which this gateway doesn't take`);
+  if (!onVoucherRoad || takesVouchers) return null;
+  return forbidden(
+    "voucher_road",
+    `license ${licenseId} settles by vouchers, which this gateway doesn't take: ask another operator, or change its road (license:operator)`,
+  );
 }
 
 function stopped({ licenseId, stop }: LicenseState): Unservable | null {
@@ -88,9 +93,12 @@ function termOver({ licenseId, expiresAt, renewal }: LicenseState, { until }: Se
   };
 }
 
-/** A term that was started late can't be charged for the epoch in which that was. */
-function termNew({ licenseId, countsFrom }: LicenseState, { from, epochSeconds }: Service): Unservable | null {
-  if (epochAt(from, epochSeconds).epochStart >= countsFrom) return null;
+/** A term that was started late can't be charged for the epoch in which that was, but by vouchers, which know no epochs. */
+function termNew(
+  { licenseId, countsFrom, onVoucherRoad }: LicenseState,
+  { from, epochSeconds }: Service,
+): Unservable | null {
+  if (onVoucherRoad || epochAt(from, epochSeconds).epochStart >= countsFrom) return null;
   const next = epochAt(countsFrom, epochSeconds).epochEnd;
   return forbidden(
     "term_new",

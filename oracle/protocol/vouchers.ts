@@ -1,15 +1,18 @@
-import { sign, type KeyObject } from "node:crypto";
+import { createPublicKey, sign, verify, type KeyObject } from "node:crypto";
 import {
   concat,
   getAddress,
   getBytes,
   hexlify,
+  isHexString,
   Signature,
   TypedDataEncoder,
   type Signer,
   type TypedDataDomain,
 } from "ethers";
+import { shown } from "../problem";
 import { MAX_ENTRIES } from "./entries";
+import { recoverSigner } from "./messages";
 
 /** A licensee's word on all that it has spent with an operator in a term: the next one replaces it. */
 export interface Voucher {
@@ -83,6 +86,8 @@ const SIGNATURE_BYTES = [64, 128];
 /** The escrow takes no more bytes than so many vouchers of ECDSA keys have. */
 const MOST_BYTES = MAX_ENTRIES * (HEAD_BYTES + SIGNATURE_BYTES[0]);
 
+/** Of one half of a P-256 key or signature. */
+const HALF_BYTES = 32;
 const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 
 /** What a voucher's key signs: the EIP-712 digest. */
@@ -113,6 +118,60 @@ export function p256KeyBytes(key: KeyObject): string {
     throw new RangeError(`a voucher's key must be of the curve P-256, not ${crv ?? key.asymmetricKeyType}`);
   }
   return hexlify(Buffer.concat([Buffer.from(x, "base64url"), Buffer.from(y, "base64url")]));
+}
+
+/**
+ * The key that signed a voucher, as the escrow registers it. Throws RangeError if none did: a P-256 key that it names hasn't, or
+ * its signature is of no ECDSA key or not the one with the lower s.
+ */
+export function voucherKeyOf(domain: TypedDataDomain, { voucher, signature }: SignedVoucher): string {
+  const digest = voucherDigest(domain, voucher);
+  const signed = Buffer.from(getBytes(signature));
+  if (signed.length === SIGNATURE_BYTES[0]) return ecdsaKeyBytes(ecdsaSignerOf(digest, signature));
+  const [point, pair] = [signed.subarray(0, 2 * HALF_BYTES), signed.subarray(2 * HALF_BYTES)];
+  if (!withLowerS(pair).equals(pair)) throw new RangeError("a voucher's signature must be the one with the lower s");
+  if (!isSignedByPoint(point, pair, digest)) throw new RangeError(`${hexlify(point)} hasn't signed the voucher`);
+  return hexlify(point);
+}
+
+function ecdsaSignerOf(digest: string, signature: string): string {
+  try {
+    return recoverSigner(digest, Signature.from(signature).serialized);
+  } catch (cause) {
+    throw new RangeError(`no ECDSA key has signed the voucher: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function isSignedByPoint(point: Buffer, pair: Buffer, digest: string): boolean {
+  const [x, y] = [point.subarray(0, HALF_BYTES), point.subarray(HALF_BYTES)].map((half) => half.toString("base64url"));
+  try {
+    const key = createPublicKey({ key: { kty: "EC", crv: "P-256", x, y }, format: "jwk" });
+    return verify("sha256", getBytes(digest), { key, dsaEncoding: "ieee-p1363" }, pair);
+  } catch {
+    // The point isn't on the curve.
+    return false;
+  }
+}
+
+/** One voucher of an operator's, as `packVouchers` packs it. Throws RangeError unless it is exactly that. */
+export function unpackVoucher(packed: string, operatorId: number): SignedVoucher {
+  if (!isHexString(packed)) throw new RangeError(`a voucher must be hex with 0x, not ${shown(packed)}`);
+  const bytes = Buffer.from(getBytes(packed));
+  const signatureBytes = SIGNATURE_BYTES[bytes[0] ?? SIGNATURE_BYTES.length];
+  if (signatureBytes === undefined) throw new RangeError(`a voucher's first byte must be 0 or 1, not ${bytes[0]}`);
+  if (bytes.length !== HEAD_BYTES + signatureBytes) {
+    throw new RangeError(
+      `a voucher of scheme ${bytes[0]} has ${HEAD_BYTES + signatureBytes} bytes, not ${bytes.length}`,
+    );
+  }
+  const voucher = {
+    licenseId: bytes.readBigUInt64BE(1),
+    operatorId,
+    generation: bytes.readUInt16BE(9),
+    term: bytes.readUInt16BE(11),
+    spent: bytes.readBigUInt64BE(12) & (SPENT_LIMIT - 1n),
+  };
+  return { voucher, signature: hexlify(bytes.subarray(HEAD_BYTES)) };
 }
 
 /**

@@ -53,6 +53,8 @@ export interface OpenRequest {
   versionId: bigint;
   /** Unix seconds. */
   openedAt: number;
+  /** Whether its license settles by vouchers: no batch may have its receipt then. False if left out. */
+  onVoucherRoad?: boolean;
 }
 
 /** How a request ended. */
@@ -66,7 +68,8 @@ export interface SignedDigest {
   signer: string;
 }
 
-export type ReceiptState = "unbatched" | "batched" | "settled" | "void";
+/** `voucher` is one that vouchers pay: it comes into no batch. */
+export type ReceiptState = "unbatched" | "batched" | "settled" | "void" | "voucher";
 
 export interface StoredReceipt extends SignedReceipt {
   /** The receipt's EIP-712 digest. */
@@ -75,6 +78,37 @@ export interface StoredReceipt extends SignedReceipt {
   state: ReceiptState;
   /** The batch that it is in, if it is in one. */
   batchId: string | null;
+}
+
+/** A receipt that was just written. */
+export interface WrittenReceipt extends StoredReceipt {
+  /** What the license now owes in all for its term, in units of the currency, if it settles by vouchers. */
+  owed?: bigint;
+}
+
+/** A term of a license on the voucher road. */
+export interface VoucherTermFacts {
+  operatorId: number;
+  licenseId: bigint;
+  term: number;
+  planId: number;
+  /** From when on use counts in it, and its end, Unix seconds. */
+  since: number;
+  endsAt: number;
+}
+
+/** What a license owes for a term. Money is in units of the currency, and all that was spent in the term so far. */
+export interface StoredVoucherTerm extends VoucherTermFacts {
+  /** What was charged before its use was counted here, and what its receipts cost. */
+  owed: bigint;
+  /** What the voucher that is held says; what was charged before, if there is none. */
+  signed: bigint;
+  /** What is charged on the chain, as far as is known. */
+  charged: bigint;
+  /** The voucher that is held, packed; null if there is none. */
+  voucher: string | null;
+  /** Since when a voucher for more than was charged is held, Unix seconds; null if none is. */
+  unpostedSince: number | null;
 }
 
 export type BatchState = "drafted" | "attested" | "submitted" | "settled" | "expired";
@@ -301,9 +335,9 @@ export class Store {
   // Requests and receipts
 
   /** Notes that a request goes to the model. Its grant must have been saved. */
-  async openRequest({ facts, versionId, openedAt }: OpenRequest): Promise<void> {
+  async openRequest({ facts, versionId, openedAt, onVoucherRoad = false }: OpenRequest): Promise<void> {
     await this.group.run(() =>
-      this.run("INSERT INTO open_requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+      this.run("INSERT INTO open_requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
         facts.requestId,
         facts.licenseId,
         facts.operatorId,
@@ -315,6 +349,7 @@ export class Store {
         facts.requestHash,
         facts.requestSignatureHash,
         openedAt,
+        onVoucherRoad ? 1 : 0,
       ]),
     );
   }
@@ -338,21 +373,16 @@ export class Store {
     outcome: RequestOutcome,
     cost: bigint,
     sign: (receipt: Receipt) => SignedDigest,
-  ): Promise<StoredReceipt> {
+  ): Promise<WrittenReceipt> {
     return this.group.run(() => {
       const open = this.takeOpenRequest(requestId);
       const receipt = this.numbered(open, outcome);
       const { hash, signature, signer } = sign(receipt);
-      const stored = {
-        receipt,
-        hash,
-        signature,
-        versionId: open.versionId,
-        state: "unbatched" as const,
-        batchId: null,
-      };
-      this.insertReceipt(stored, signer, cost);
-      return stored;
+      const due = open.onVoucherRoad ? this.addToTerm(receipt, cost) : null;
+      const state: ReceiptState = due === null ? "unbatched" : "voucher";
+      const stored = { receipt, hash, signature, versionId: open.versionId, state, batchId: null };
+      this.insertReceipt(stored, signer, cost, due?.term ?? null);
+      return due === null ? stored : { ...stored, owed: due.owed };
     });
   }
 
@@ -380,8 +410,10 @@ export class Store {
     };
   }
 
-  private insertReceipt({ receipt, hash, signature, versionId }: StoredReceipt, signer: string, cost: bigint): void {
-    this.run("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'unbatched', NULL, ?, ?, ?)", [
+  /** One with a term is of no lane's business, whatever its state says: only vouchers pay it. */
+  private insertReceipt(stored: StoredReceipt, signer: string, cost: bigint, term: number | null): void {
+    const { receipt, hash, signature, versionId } = stored;
+    this.run("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)", [
       hash,
       receipt.requestId,
       receipt.operatorId,
@@ -392,9 +424,11 @@ export class Store {
       receipt.grantHash,
       receipt.finishedAt,
       cost,
+      term === null ? "unbatched" : "settled",
       JSON.stringify(receiptToJson(receipt)),
       signature,
       signer,
+      term,
     ]);
     this.run("UPDATE grants SET used = used + ? WHERE grant_hash = ?", [cost, receipt.grantHash]);
   }
@@ -706,6 +740,92 @@ export class Store {
     this.run("UPDATE transactions SET state = 'open', block = NULL WHERE account = ? AND nonce = ?", [account, nonce]);
   }
 
+  // Vouchers
+
+  /** Begins to count what is owed for a term, from what is charged in it already; anew if its license has come here again since. */
+  async openVoucherTerm(
+    { operatorId, licenseId, term, planId, since, endsAt }: VoucherTermFacts,
+    charged: bigint,
+  ): Promise<void> {
+    this.run(
+      `INSERT INTO voucher_terms (operator_id, license_id, term, plan_id, since, ends_at, owed, signed, charged)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (operator_id, license_id, term) DO UPDATE SET plan_id = excluded.plan_id, since = excluded.since,
+           ends_at = excluded.ends_at, owed = excluded.owed, signed = excluded.signed, charged = excluded.charged,
+           voucher = NULL, unposted_since = NULL, is_closed = 0
+         WHERE voucher_terms.since < excluded.since`,
+      [operatorId, licenseId, term, planId, since, endsAt, charged, charged, charged],
+    );
+  }
+
+  /** A license's terms that aren't closed, in their order. */
+  async voucherTerms(operatorId: number, licenseId: bigint): Promise<StoredVoucherTerm[]> {
+    return this.rows(
+      "SELECT * FROM voucher_terms WHERE operator_id = ? AND license_id = ? AND is_closed = 0 ORDER BY term",
+      [operatorId, licenseId],
+    ).map(voucherTermOf);
+  }
+
+  /** Adds a request's cost to the term in which it finished: to the first that is known, where clocks differ. */
+  private addToTerm({ operatorId, licenseId, finishedAt }: Receipt, cost: bigint): { term: number; owed: bigint } {
+    const row = this.row(
+      `UPDATE voucher_terms SET owed = owed + ? WHERE operator_id = ? AND license_id = ? AND term = (
+         SELECT term FROM voucher_terms WHERE operator_id = ? AND license_id = ?
+           ORDER BY CASE WHEN since <= ? THEN term ELSE -1 - term END DESC LIMIT 1
+       ) RETURNING term, owed`,
+      [cost, operatorId, licenseId, operatorId, licenseId, finishedAt],
+    );
+    if (row === null) throw new StoreConflict(`license ${licenseId} has no term on the voucher road`);
+    return { term: Number(row.term), owed: row.owed as bigint };
+  }
+
+  /** Keeps a voucher in the place of the one before, which must be for less. @param at Unix seconds @returns whether it did */
+  async saveVoucher(
+    term: Pick<VoucherTermFacts, "operatorId" | "licenseId" | "term">,
+    signed: bigint,
+    voucher: string,
+    at: number,
+  ): Promise<boolean> {
+    const { operatorId, licenseId, term: number } = term;
+    const changes = this.run(
+      `UPDATE voucher_terms SET signed = ?, voucher = ?, unposted_since = coalesce(unposted_since, ?)
+         WHERE operator_id = ? AND license_id = ? AND term = ? AND signed < ? AND is_closed = 0`,
+      [signed, voucher, at, operatorId, licenseId, number, signed],
+    );
+    return changes > 0;
+  }
+
+  /** The terms of which a voucher is held that isn't posted, by license and term: the order in which they are posted. */
+  async unpostedVouchers(): Promise<StoredVoucherTerm[]> {
+    return this.rows(
+      "SELECT * FROM voucher_terms WHERE unposted_since IS NOT NULL ORDER BY operator_id, plan_id, license_id, term",
+    ).map(voucherTermOf);
+  }
+
+  /** What the chain's counter of a term says. A voucher that is for no more than that is posted. */
+  async noteCharged(
+    { operatorId, licenseId, term }: Pick<VoucherTermFacts, "operatorId" | "licenseId" | "term">,
+    charged: bigint,
+  ): Promise<void> {
+    this.run(
+      `UPDATE voucher_terms SET charged = ?, unposted_since = CASE WHEN signed <= ? THEN NULL ELSE unposted_since END
+         WHERE operator_id = ? AND license_id = ? AND term = ? AND charged <= ?`,
+      [charged, charged, operatorId, licenseId, term, charged],
+    );
+  }
+
+  /** When nothing more of it can be charged: what is still owed for it is lost. */
+  async closeVoucherTerm({
+    operatorId,
+    licenseId,
+    term,
+  }: Pick<VoucherTermFacts, "operatorId" | "licenseId" | "term">): Promise<void> {
+    this.run(
+      "UPDATE voucher_terms SET is_closed = 1, unposted_since = NULL WHERE operator_id = ? AND license_id = ? AND term = ?",
+      [operatorId, licenseId, term],
+    );
+  }
+
   // The attestor's side
 
   /** The digest that was signed for a sequence of a lane. */
@@ -888,6 +1008,7 @@ function openRequestOf(row: Row): OpenRequest {
     },
     versionId: row.version_id as bigint,
     openedAt: Number(row.opened_at),
+    ...(row.on_voucher_road === 1n ? { onVoucherRoad: true } : {}),
   };
 }
 
@@ -897,8 +1018,24 @@ function receiptOf(row: Row): StoredReceipt {
     signature: row.signature as string,
     hash: row.receipt_hash as string,
     versionId: row.version_id as bigint,
-    state: row.state as ReceiptState,
+    state: row.term === null ? (row.state as ReceiptState) : "voucher",
     batchId: row.batch_id as string | null,
+  };
+}
+
+function voucherTermOf(row: Row): StoredVoucherTerm {
+  return {
+    operatorId: Number(row.operator_id),
+    licenseId: row.license_id as bigint,
+    term: Number(row.term),
+    planId: Number(row.plan_id),
+    since: Number(row.since),
+    endsAt: Number(row.ends_at),
+    owed: row.owed as bigint,
+    signed: row.signed as bigint,
+    charged: row.charged as bigint,
+    voucher: row.voucher as string | null,
+    unpostedSince: row.unposted_since === null ? null : Number(row.unposted_since),
   };
 }
 

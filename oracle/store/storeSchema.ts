@@ -148,4 +148,25 @@ export const MIGRATIONS = [
     until INTEGER NOT NULL
   ) STRICT;
   `,
+  `
+  CREATE TABLE voucher_terms (
+    operator_id INTEGER NOT NULL,
+    license_id INTEGER NOT NULL,
+    term INTEGER NOT NULL,
+    plan_id INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL,
+    owed INTEGER NOT NULL,
+    signed INTEGER NOT NULL,
+    charged INTEGER NOT NULL,
+    voucher TEXT,
+    unposted_since INTEGER,
+    is_closed INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (operator_id, license_id, term)
+  ) STRICT;
+  CREATE INDEX voucher_terms_unposted ON voucher_terms (unposted_since) WHERE unposted_since IS NOT NULL;
+
+  ALTER TABLE open_requests ADD COLUMN on_voucher_road INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE receipts ADD COLUMN term INTEGER;
+  `,
 ];

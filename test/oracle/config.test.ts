@@ -105,6 +105,15 @@ describe("parseConfig", () => {
     expect(() => chainIn({ url })).to.throw(ConfigError, "chain.deployment is missing");
   });
 
+  it("takes vouchers on the credit that it is told, and none if it isn't", () => {
+    expect(parse({ gateway: gateway() }).gateway?.voucherCredit).to.equal(0n);
+    expect(parse({ gateway: { ...gateway(), voucherCredit: 1_000_000 } }).gateway?.voucherCredit).to.equal(1_000_000n);
+    expect(() => parse({ gateway: { ...gateway(), voucherCredit: "1" } })).to.throw(
+      ConfigError,
+      /gateway\.voucherCredit/,
+    );
+  });
+
   it("reads several upstreams of a model, with their keys from the environment", () => {
     const upstreams = [
       { url: "http://a:8000/", model: "org/m", gpus: 8, keyVariable: "BAD" },

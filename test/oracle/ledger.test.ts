@@ -88,6 +88,20 @@ describe("Ledger", () => {
     });
   });
 
+  describe("reserveByVoucher", () => {
+    it("keeps to the grant's cap, and needs neither balance nor stake", () => {
+      ledger.setGrantUsed("0x01", 70n);
+      const capped = { hash: "0x01", cap: 100n };
+      expect(ledger.reserveByVoucher(1n, capped, 31n)).to.include({ limit: "grant", available: 30n });
+      const reservation = reserved(ledger.reserveByVoucher(1n, capped, 30n));
+      expect(ledger.reserveByVoucher(1n, capped, 1n)).to.include({ limit: "grant", available: 0n, reserved: 30n });
+      expect(ledger.reservedOfAll).to.equal(0n);
+      ledger.settle(reservation, 10n);
+      expect([ledger.unsettled(1n), ledger.unsettledOfAll]).to.deep.equal([0n, 0n]);
+      expect(ledger.reserve(LICENSE, capped, 21n, PLENTY)).to.include({ limit: "grant", available: 20n });
+    });
+  });
+
   describe("settle", () => {
     it("turns the reservation into what the request cost", () => {
       ledger.settle(reserved(ledger.reserve(LICENSE, GRANT, 800n, PLENTY)), 300n);

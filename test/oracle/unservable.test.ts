@@ -79,6 +79,13 @@ describe("unservable", () => {
     });
   });
 
+  it("lets a license on the voucher road be served where vouchers are taken, also in a term that was started late", () => {
+    expect(codeOf({ onVoucherRoad: true })).to.equal("voucher_road");
+    expect(codeOf({ onVoucherRoad: true }, { takesVouchers: true })).to.equal(null);
+    expect(codeOf({ onVoucherRoad: true, countsFrom: NOON }, { takesVouchers: true })).to.equal(null);
+    expect(codeOf({ onVoucherRoad: true, stop: "locked" }, { takesVouchers: true })).to.equal("license_locked");
+  });
+
   it("names the operator first, then what stops all use, then what stops use from now on", () => {
     const serviceChange = { operatorId: 5, onVoucherRoad: true, readyAt: 1 };
     const all = { stop: "ended", renewal: "none", expiresAt: 1, countsFrom: NOON, serviceChange } as const;

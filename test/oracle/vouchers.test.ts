@@ -8,6 +8,7 @@ import {
   id,
   recoverAddress,
   Signature,
+  toBeHex,
   TypedDataEncoder,
   Wallet,
 } from "ethers";
@@ -20,9 +21,11 @@ import {
   packVouchers,
   signVoucher,
   signVoucherByP256,
+  unpackVoucher,
   unpackVoucherOutcomes,
   VOUCHER_TYPES,
   voucherDigest,
+  voucherKeyOf,
   VoucherStatus,
   type SignedVoucher,
   type Voucher,
@@ -30,6 +33,7 @@ import {
 } from "../../oracle/protocol/vouchers";
 import { DOMAIN } from "../support/fakeMessages";
 
+const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 const P256_HALF_ORDER = 0x7fffffff800000007fffffffffffffffde737d56d38bcf4279dce5617e3192a8n;
 
 const wallet = new Wallet(id("voucher key"));
@@ -153,6 +157,59 @@ describe("vouchers", () => {
         const key = createPublicKey({ key: { kty: "EC", crv: "P-256", x, y }, format: "jwk" });
         expect(p256KeyBytes(key)).to.equal(point);
       }
+    });
+  });
+
+  describe("voucherKeyOf", () => {
+    it("is the key that signed, as the escrow registers it", async () => {
+      for (let spent = 1n; spent <= 10n; spent += 1n) {
+        const voucher = voucherWith({ spent });
+        const byEcdsa = await signVoucher(DOMAIN, voucher, wallet);
+        expect(voucherKeyOf(DOMAIN, byEcdsa)).to.equal(ecdsaKeyBytes(wallet.address));
+        const byP256 = signVoucherByP256(DOMAIN, voucher, p256.privateKey);
+        expect(voucherKeyOf(DOMAIN, byP256)).to.equal(p256KeyBytes(p256.publicKey));
+      }
+    });
+
+    it("is another of an ECDSA voucher that says something else, and none of a P-256 voucher", async () => {
+      const voucher = voucherWith();
+      const byEcdsa = await signVoucher(DOMAIN, voucherWith({ spent: 6n }), wallet);
+      expect(voucherKeyOf(DOMAIN, { ...byEcdsa, voucher })).not.to.equal(ecdsaKeyBytes(wallet.address));
+      const byP256 = signVoucherByP256(DOMAIN, voucherWith({ spent: 6n }), p256.privateKey);
+      expect(() => voucherKeyOf(DOMAIN, { ...byP256, voucher })).to.throw(RangeError, "hasn't signed the voucher");
+    });
+
+    it("is none of what is no signature, or has the upper s", () => {
+      const { voucher, signature } = signVoucherByP256(DOMAIN, voucherWith(), p256.privateKey);
+      const s = BigInt(dataSlice(signature, 96));
+      const twin = concat([dataSlice(signature, 0, 96), toBeHex(P256_ORDER - s, 32)]);
+      expect(() => voucherKeyOf(DOMAIN, { voucher, signature: twin })).to.throw(RangeError, "the one with the lower s");
+      const offCurve = concat(["0x" + "01".repeat(64), dataSlice(signature, 64)]);
+      expect(() => voucherKeyOf(DOMAIN, { voucher, signature: offCurve })).to.throw(RangeError, "hasn't signed");
+      const zeros = "0x" + "00".repeat(64);
+      expect(() => voucherKeyOf(DOMAIN, { voucher, signature: zeros })).to.throw(RangeError, "no ECDSA key has signed");
+    });
+  });
+
+  describe("unpackVoucher", () => {
+    it("gives back what was packed, of both schemes", () => {
+      fc.assert(
+        fc.property(anyVoucher, fc.constantFrom(64, 128), (voucher, bytes) => {
+          const packed = { voucher, signature: "0x" + "5a".repeat(bytes) };
+          expect(unpackVoucher(packVouchers([packed]), voucher.operatorId)).to.deep.equal(packed);
+        }),
+      );
+    });
+
+    it("refuses anything else", () => {
+      const packed = packVouchers([signed()]);
+      const refused = (what: string, sentence: string) =>
+        expect(() => unpackVoucher(what, 7)).to.throw(RangeError, sentence);
+      refused("voucher", 'must be hex with 0x, not "voucher"');
+      refused("0x", "first byte must be 0 or 1, not undefined");
+      refused("0x02" + packed.slice(4), "first byte must be 0 or 1, not 2");
+      refused(packed + "00", "a voucher of scheme 0 has 84 bytes, not 85");
+      refused("0x01" + packed.slice(4), "a voucher of scheme 1 has 148 bytes, not 84");
     });
   });
 

@@ -1,0 +1,185 @@
+/** What the chain says of licenses on the voucher road: what can be claimed of them, by whose signature, and what was. */
+import type { Provider } from "ethers";
+import {
+  LicenseRegistry__factory,
+  OperatorRegistry__factory,
+  UsageEscrow__factory,
+  type LicenseRegistry,
+  type OperatorRegistry,
+  type UsageEscrow,
+} from "../../typechain-types";
+import type { AccountView, PlanTerms } from "./licenseState";
+import { AS_OF_NOW, statusName, type StatusName } from "./statuses";
+import { packVouchers, unpackVoucherOutcomes, type SignedVoucher, type VoucherOutcome } from "../protocol/vouchers";
+
+/** A term of which vouchers can still be claimed. Times are Unix seconds, money is in units of the currency. */
+export interface VoucherTerm {
+  /** Its number, from 0. */
+  term: number;
+  planId: number;
+  /** Use counts in it from then on: since it began or, if that was later, since the license came to its operator by vouchers. */
+  since: number;
+  endsAt: number;
+  /** What was charged in it, by whatever road. */
+  spent: bigint;
+  /** Of that, what vouchers of the present operator were charged since then. */
+  vouched: bigint;
+  /** The latest time at which a voucher of it is sure to be paid, by all that was announced until now. */
+  postBy: number;
+}
+
+/** A license on the voucher road. */
+export interface VoucherAccount {
+  licenseId: bigint;
+  operatorId: number;
+  generation: number;
+  /** Those that have begun and can be claimed, in their order. */
+  terms: VoucherTerm[];
+}
+
+export interface VoucherKeyState {
+  status: StatusName<"VoucherKeyStatus">;
+  /** The most that it can bring a term's counter to, in units of the currency. */
+  cap: bigint;
+}
+
+/** All methods throw if the chain can't be read. */
+export interface VoucherChain {
+  /**
+   * Null if the license isn't on the voucher road, or not there.
+   * @param now Unix seconds
+   * @param until Terms that begin up to then have begun
+   */
+  account(licenseId: bigint, now: number, until?: number): Promise<VoucherAccount | null>;
+  /** @param key As the escrow registers it: 20 bytes or 64 */
+  key(licenseId: bigint, generation: number, key: string): Promise<VoucherKeyState>;
+  /** What would become of an operator's vouchers of licenses under one plan, if it posted them now in this order. */
+  preview(operatorId: number, planId: number, vouchers: readonly SignedVoucher[]): Promise<VoucherOutcome[]>;
+}
+
+/** @param fromBlock The deployment's first: events before it are not looked for */
+export async function connectVoucherChain(
+  provider: Provider,
+  { escrow: address, fromBlock }: { escrow: string; fromBlock: number },
+): Promise<VoucherChain> {
+  const runner = { provider };
+  const escrow = UsageEscrow__factory.connect(address, runner);
+  const [licenses, operators, epochPeriod, windowPeriod] = await Promise.all([
+    escrow.LICENSES(),
+    escrow.OPERATORS(),
+    escrow.EPOCH_PERIOD(),
+    escrow.WINDOW_PERIOD(),
+  ]);
+  return new EthersVoucherChain(
+    escrow,
+    LicenseRegistry__factory.connect(licenses, runner),
+    OperatorRegistry__factory.connect(operators, runner),
+    Number(epochPeriod + windowPeriod),
+    fromBlock,
+  );
+}
+
+class EthersVoucherChain implements VoucherChain {
+  /** @param waitPeriod How long what was used may still be charged, in seconds */
+  constructor(
+    private readonly escrow: UsageEscrow,
+    private readonly licenses: LicenseRegistry,
+    private readonly operators: OperatorRegistry,
+    private readonly waitPeriod: number,
+    private readonly fromBlock: number,
+  ) {}
+
+  async account(licenseId: bigint, now: number, until = now): Promise<VoucherAccount | null> {
+    const account = await this.escrow.accountOf(licenseId);
+    if (account.planId === 0n || !account.onVoucherRoad) return null;
+    const [plan, former, arrival] = await Promise.all([
+      this.licenses.termsOf(account.planId),
+      account.formerPlanId === 0n ? null : this.licenses.termsOf(account.formerPlanId),
+      this.arrivalOf(licenseId),
+    ]);
+    const terms = termsOf(account, plan, former ?? plan, until).filter(
+      ({ endsAt }) => endsAt > arrival.at && endsAt + this.waitPeriod >= now,
+    );
+    const operatorId = Number(account.operatorId);
+    const vouched = await this.vouchedOf(licenseId, operatorId, arrival.block);
+    return {
+      licenseId,
+      operatorId,
+      generation: Number(account.generation),
+      terms: terms.map(({ startsAt, ...term }) => ({
+        ...term,
+        since: Math.max(startsAt, arrival.at),
+        vouched: vouched.get(term.term) ?? 0n,
+        postBy: postBy(account, term.endsAt, this.waitPeriod),
+      })),
+    };
+  }
+
+  async key(licenseId: bigint, generation: number, key: string): Promise<VoucherKeyState> {
+    const [status, { cap }] = await this.escrow.voucherKeyOf(licenseId, generation, key, AS_OF_NOW);
+    return { status: statusName("VoucherKeyStatus", status), cap };
+  }
+
+  async preview(operatorId: number, planId: number, vouchers: readonly SignedVoucher[]): Promise<VoucherOutcome[]> {
+    const from = await this.operators.ownerOf(operatorId);
+    const packed = packVouchers(vouchers);
+    const { outcomes } = await this.escrow.previewVouchers(operatorId, planId, packed, { ...AS_OF_NOW, from });
+    return unpackVoucherOutcomes(outcomes);
+  }
+
+  /** When the license came to its operator by vouchers. The same service, named again to take a change back, is no arrival. */
+  private async arrivalOf(licenseId: bigint): Promise<{ at: number; block: number }> {
+    const changes = await this.escrow.queryFilter(this.escrow.filters.ServiceChanged(licenseId), this.fromBlock);
+    const serviceOf = ({ args }: { args: { operatorId: bigint; onVoucherRoad: boolean } }) =>
+      `${args.operatorId}/${args.onVoucherRoad}`;
+    let first = changes.length - 1;
+    if (first < 0)
+      throw new Error(`no event says how license ${licenseId} came to vouchers: check the address book's block`);
+    while (first > 0 && serviceOf(changes[first - 1]) === serviceOf(changes[first])) first--;
+    const { timestamp, number } = await changes[first].getBlock();
+    return { at: timestamp, block: number };
+  }
+
+  /** What an operator's vouchers were charged of a license from a block on, by term. */
+  private async vouchedOf(licenseId: bigint, operatorId: number, fromBlock: number): Promise<Map<number, bigint>> {
+    const settled = await this.escrow.queryFilter(this.escrow.filters.VouchersSettled(operatorId), fromBlock);
+    const byTerm = new Map<number, bigint>();
+    for (const outcome of settled.flatMap(({ args }) => unpackVoucherOutcomes(args.outcomes))) {
+      if (outcome.licenseId !== licenseId) continue;
+      byTerm.set(outcome.term, (byTerm.get(outcome.term) ?? 0n) + outcome.charged);
+    }
+    return byTerm;
+  }
+}
+
+type Term = Pick<VoucherTerm, "term" | "planId" | "endsAt" | "spent"> & { startsAt: number };
+
+/** The term before, while the account knows it; the account's; and those that began after it by time alone. */
+export function termsOf(account: AccountView, plan: PlanTerms, formerPlan: PlanTerms, until: number): Term[] {
+  const [number, endsAt, planId] = [Number(account.term), Number(account.expiresAt), Number(account.planId)];
+  const period = Number(plan.termPeriod);
+  const terms = [{ term: number, planId, startsAt: endsAt - period, endsAt, spent: account.spent }];
+  if (account.endedAt > 0n) {
+    const endedAt = Number(account.endedAt);
+    terms.unshift({
+      term: number - 1,
+      planId: Number(account.formerPlanId) || planId,
+      startsAt: endedAt - Number(formerPlan.termPeriod),
+      endsAt: endedAt,
+      spent: account.endedSpent,
+    });
+  }
+  if (!plan.renewable || plan.minimumSpend > 0n || account.stoppedAt > 0n) return terms;
+  for (let ahead = 0; endsAt + ahead * period <= until; ahead++) {
+    const startsAt = endsAt + ahead * period;
+    terms.push({ term: number + ahead + 1, planId, startsAt, endsAt: startsAt + period, spent: 0n });
+  }
+  return terms;
+}
+
+/** All that can make a voucher worthless, or its license poorer, is announced so long before that it can be posted until then. */
+function postBy(account: AccountView, endsAt: number, waitPeriod: number): number {
+  const stops = account.stoppedAt === 0n || account.nextPlanId !== 0n ? [] : [Number(account.stoppedAt) + waitPeriod];
+  const announced = [account.serviceChangeReadyAt, account.capCutReadyAt, account.thawReadyAt].filter((at) => at > 0n);
+  return Math.min(endsAt + waitPeriod, ...stops, ...announced.map(Number));
+}
