@@ -1,5 +1,6 @@
 import type { Clock } from "./chain/ethersChain";
 import { PLAUSIBLE, type Plausible } from "./attestor/plausibility";
+import type { Finality } from "./chain/witness";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
 import type { Limits, Quota } from "./gateway/limits";
 import type { UpstreamConfig } from "./gateway/models";
@@ -46,7 +47,9 @@ export interface SettlerSection {
   key: KeySetting;
   signingKey: KeySetting;
   attestors: { address: string; url: string }[];
-  confirmations: number;
+  confirmations: Finality;
+  /** In wei; undefined is any. */
+  maxFeePerGas?: bigint;
   intervalMs: number;
   epochSeconds?: number;
   receiptsPerBatch?: number;
@@ -196,7 +199,8 @@ function settlerOf(section: Section): SettlerSection {
       url: attestor.url("url"),
     })),
     // Nodes that aren't archives know the state of some 128 blocks.
-    confirmations: section.count("confirmations", [1, 100], 2),
+    confirmations: section.countOr("confirmations", "finalized", [1, 100], 2),
+    maxFeePerGas: section.has("maxFeeGwei") ? section.decimal("maxFeeGwei", 9) : undefined,
     intervalMs: section.seconds("intervalSeconds", A_DAY, 30_000),
     epochSeconds: section.has("epochSeconds") ? section.count("epochSeconds", [1, 7 * 86_400]) : undefined,
     receiptsPerBatch: section.has("receiptsPerBatch") ? section.count("receiptsPerBatch", [1, 100_000]) : undefined,

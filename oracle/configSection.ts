@@ -1,4 +1,4 @@
-import { computeAddress, getAddress } from "ethers";
+import { computeAddress, getAddress, parseUnits } from "ethers";
 import { Problem, shown } from "./problem";
 import { decodeBearer } from "./protocol/messages";
 
@@ -60,10 +60,29 @@ export class Section {
     throw this.wrong(name, value, `one of ${choices.join(", ")}`);
   }
 
-  count(name: string, [least, most]: Range, fallback?: number): number {
+  count(name: string, range: Range, fallback?: number): number {
     const value = this.value(name, fallback);
-    if (Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most) return value as number;
-    throw this.wrong(name, value, `a whole number from ${least} to ${most}`);
+    if (isCount(value, range)) return value;
+    throw this.wrong(name, value, `a whole number from ${range[0]} to ${range[1]}`);
+  }
+
+  /** A count, or a word in its place. */
+  countOr<W extends string>(name: string, word: W, range: Range, fallback: number): number | W {
+    const value = this.value(name, fallback);
+    if (value === word) return word;
+    if (isCount(value, range)) return value;
+    throw this.wrong(name, value, `a whole number from ${range[0]} to ${range[1]}, or "${word}"`);
+  }
+
+  /** An amount above zero, as a number or a decimal in quotes, in units of which one has so many decimals. */
+  decimal(name: string, decimals: number): bigint {
+    const value = this.value(name);
+    const text = typeof value === "number" ? String(value) : value;
+    if (typeof text === "string" && /^\d{1,12}(\.\d+)?$/.test(text) && (text.split(".")[1] ?? "").length <= decimals) {
+      const amount = parseUnits(text, decimals);
+      if (amount > 0n) return amount;
+    }
+    throw this.wrong(name, value, `an amount above 0 with at most ${decimals} decimals, such as 0.5`);
   }
 
   flag(name: string): boolean {
@@ -190,6 +209,10 @@ export class Section {
   private wrong(name: string, value: unknown, expected: string): ConfigError {
     return new ConfigError(`${this.at(name)} must be ${expected}; it is ${shown(value)}.`);
   }
+}
+
+function isCount(value: unknown, [least, most]: Range): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most;
 }
 
 /** Not every 32 bytes are one: zero and what is beyond the curve's order aren't. */

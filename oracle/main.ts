@@ -6,8 +6,10 @@ import { runCanaries } from "./attestor/canary";
 import type { GatewaySection, OracleConfig, SettlerSection } from "./config";
 import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
-import { createSender } from "./chain/ethersSender";
 import { connectVoucherChain } from "./chain/voucherChain";
+import { AccountSender } from "./chain/accountSender";
+import { connectEscrow } from "./chain/ethersEscrow";
+import { onlyWitness } from "./chain/witness";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
 import { KeyAccount } from "./keys/account";
 import { openKey } from "./keys/openKey";
@@ -25,6 +27,8 @@ import { Store, type StoreOwner } from "./store/store";
 const SETTLEMENT_POLL_MS = 2_000;
 const SETTLEMENT_TIMEOUT_MS = 120_000;
 const ATTESTOR_TIMEOUT_MS = 60_000;
+/** How often transactions are looked after that nobody waits for. */
+const TEND_MS = 15_000;
 
 /**
  * Runs what the configuration has sections for until the signal aborts, then stops in order.
@@ -127,15 +131,18 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
   const store = openStore(context, "operator.sqlite", { role: "operator", ...whose });
   context.figures.watchOperatorStore(store);
   try {
-    const settler = section === undefined ? undefined : await createSettler(context, section, store);
+    const settling = section === undefined ? undefined : await createSettler(context, section, store);
     const running =
       gateway === undefined
         ? undefined
-        : await serve(context, gateway, store, (licenseId) => settler?.askToRenew(licenseId));
-    const settling = settler === undefined ? undefined : settleOnAndOn(context, settler, section!.intervalMs);
+        : await serve(context, gateway, store, (licenseId) => settling?.settler.askToRenew(licenseId));
+    const jobs =
+      settling === undefined
+        ? []
+        : [settleOnAndOn(context, settling, section!.intervalMs), tendOnAndOn(context, settling)];
     return async () => {
       await running?.close();
-      await settling;
+      await Promise.all(jobs);
       store.close();
     };
   } catch (cause) {
@@ -180,30 +187,53 @@ async function serve(
   return gateway;
 }
 
-async function createSettler(context: Context, section: SettlerSection, store: Store): Promise<Settler> {
-  const { config, deployment, chain, log, signal } = context;
+interface Settling {
+  settler: Settler;
+  sender: AccountSender;
+}
+
+async function createSettler(context: Context, section: SettlerSection, store: Store): Promise<Settling> {
+  const { config, deployment, chain, signal, figures } = context;
   const { provider, escrow, committee } = deployment;
+  const log = context.log.with({ part: "settler" });
   const proposer = await openKey(section.signingKey);
   await requireUsable({ ...section, proposer, committee }, context, config.gateway?.operatorId);
-  const account = new KeyAccount(await openKey(section.key));
-  // It may still be paid in before the first batch is due.
-  if ((await provider.getBalance(account.address)) === 0n) {
-    log.error("Settler's account has nothing to pay gas with: send it some", { account: account.address });
-  }
-  const sender = createSender(provider, account, {
-    escrow,
-    pollMs: SETTLEMENT_POLL_MS,
-    timeoutMs: SETTLEMENT_TIMEOUT_MS,
-    signal,
-  });
-  return new Settler(
-    { chain, store, sender: context.figures.sender(sender), log: log.with({ part: "settler" }) },
+  const [witness, finality] = [onlyWitness(provider), section.confirmations];
+  const sender = await AccountSender.open(
+    {
+      provider,
+      witness,
+      signer: new KeyAccount(await openKey(section.key)),
+      store,
+      log,
+      onEvent: (event) => figures.transaction(event),
+      onUndone: (purpose) => settler.undone(purpose),
+    },
+    {
+      finality,
+      maxFeePerGas: section.maxFeePerGas,
+      pollMs: SETTLEMENT_POLL_MS,
+      timeoutMs: SETTLEMENT_TIMEOUT_MS,
+      signal,
+    },
+  );
+  const settler: Settler = new Settler(
+    { chain, store, escrow: connectEscrow(provider, witness, { escrow, finality }), sender, log },
     { ...section, proposer, committee, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS },
   );
+  // It may still be paid in before the first batch is due.
+  if ((await sender.balance()) === 0n) {
+    log.error("Settler's account has nothing to pay gas with: send it some", { account: sender.address });
+  }
+  return { settler, sender };
 }
 
 /** A round that fails is logged, and the next one comes all the same. */
-async function settleOnAndOn({ log, signal, figures }: Context, settler: Settler, intervalMs: number): Promise<void> {
+async function settleOnAndOn(
+  { log, signal, figures }: Context,
+  { settler }: Settling,
+  intervalMs: number,
+): Promise<void> {
   while (!signal.aborted) {
     try {
       await settler.settleDue();
@@ -213,6 +243,13 @@ async function settleOnAndOn({ log, signal, figures }: Context, settler: Settler
       log.error("Settler's round failed", { cause });
     }
     await wait(intervalMs, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+async function tendOnAndOn({ log, signal }: Context, { sender }: Settling): Promise<void> {
+  while (!signal.aborted) {
+    await sender.tend().catch((cause) => log.warn("Transactions can't be looked after", { cause }));
+    await wait(TEND_MS, undefined, { signal }).catch(() => undefined);
   }
 }
 

@@ -10,22 +10,16 @@
  * paid twice because a node lied. Of nodes' words only those count that stay the same for a while; what they take back
  * is opened again, and a gap in front of what waits is filled by sending nothing to oneself.
  */
-import { isError, toQuantity, Transaction, type Signer } from "ethers";
+import { isError, Transaction, type Signer } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Log } from "../log";
 import { reasonOf } from "../problem";
-import { ChainRefusal, type TransactionFate } from "../settler/sender";
+import { type Call, ChainRefusal, type Sender, type Served, type TransactionFate } from "../settler/sender";
 import type { NewTransaction, NonceEnd, StoredTransaction } from "../store/store";
 import type { RpcProvider } from "./ethersChain";
 import { gasLimitFor, lacksEther } from "./gas";
 import { refusalOf } from "./refusal";
-import type { Witness } from "./witness";
-
-/** A contract's function and its arguments, as `populateTransaction` gives them. */
-export interface Call {
-  to: string;
-  data: string;
-}
+import { finalHeight, tagOf, type Finality, type Witness } from "./witness";
 
 /** What of a store it needs. */
 export interface TransactionStore {
@@ -38,9 +32,6 @@ export interface TransactionStore {
   endNonce(account: string, nonce: number, end: NonceEnd | null): Promise<void>;
   reopenNonce(account: string, nonce: number): Promise<void>;
 }
-
-/** When a block counts as final: so many blocks deep, itself included, or as soon as the chain calls it so. */
-export type Finality = number | "finalized";
 
 export interface AccountSenderConfig {
   finality: Finality;
@@ -67,13 +58,7 @@ export interface AccountSenderDeps {
   log: Log;
   onEvent?: (event: SenderEvent) => void;
   /** Is told of a purpose that was served, and isn't any more: the chain was reorganized, deeper than what counts as final. */
-  onUndone?: (purpose: string) => void;
-}
-
-/** How a transaction ended, and which it was. */
-export interface Served {
-  fate: TransactionFate;
-  hash: string;
+  onUndone?: (purpose: string) => Promise<void>;
 }
 
 const DEFAULT_PATIENCE = { blocks: 3, ms: 30_000 };
@@ -107,7 +92,7 @@ interface Fees {
   maxPriorityFeePerGas: bigint;
 }
 
-export class AccountSender {
+export class AccountSender implements Sender {
   private readonly patience: { blocks: number; ms: number };
   private last: Promise<unknown> = Promise.resolve();
   private tending: Promise<void> | null = null;
@@ -240,20 +225,11 @@ export class AccountSender {
 
   private async look(): Promise<View> {
     const { witness } = this.deps;
-    const { finality } = this.config;
-    const height = await witness.height();
-    const finalHeight = finality === "finalized" ? await this.finalizedHeight() : height - finality + 1;
+    const [height, final] = await Promise.all([witness.height(), finalHeight(witness, this.config.finality)]);
     const countAt = async (block: number) =>
-      block < 0 ? 0 : Number(await witness.ask("eth_getTransactionCount", [this.address, toQuantity(block)]));
-    const [count, finalCount] = await Promise.all([countAt(height), countAt(finalHeight)]);
-    return { height, finalHeight, count, finalCount };
-  }
-
-  private async finalizedHeight(): Promise<number> {
-    const block = (await this.deps.provider.send("eth_getBlockByNumber", ["finalized", false])) as {
-      number: string;
-    } | null;
-    return block === null ? -1 : Number(block.number);
+      block < 0 ? 0 : Number(await witness.ask("eth_getTransactionCount", [this.address, tagOf(block)]));
+    const [count, finalCount] = await Promise.all([countAt(height), countAt(final)]);
+    return { height, finalHeight: final, count, finalCount };
   }
 
   // Following
@@ -355,10 +331,11 @@ export class AccountSender {
 
   private async reopen({ nonce, purpose, state }: StoredTransaction): Promise<void> {
     const { store, log, onUndone } = this.deps;
+    log.error("The chain has undone a transaction that was final: it is sent again", { purpose, nonce });
+    // Should it end here, it comes here again: the transaction is still noted as final.
+    if (state === "confirmed") await onUndone?.(purpose);
     await store.reopenNonce(this.address, nonce);
     this.event("undone");
-    log.error("The chain has undone a transaction that was final: it is sent again", { purpose, nonce });
-    if (state === "confirmed") onUndone?.(purpose);
   }
 
   /** Nonces in front of those that wait, which nothing here is for: nothing behind them would ever be mined. */

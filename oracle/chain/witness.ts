@@ -1,9 +1,13 @@
-/** Who is asked for facts that money hangs on: which block is the latest, which transactions are in it. */
+/** Who is asked for facts that money hangs on: which block is the latest, and what is in it. */
+import { toQuantity } from "ethers";
 import type { RpcProvider } from "./ethersChain";
 
+/** When a block counts as final: so many blocks deep, itself included, or as soon as the chain calls it so. */
+export type Finality = number | "finalized";
+
 export interface Witness {
-  /** The highest block that is known for sure. */
-  height(): Promise<number>;
+  /** The highest block, or the highest that the chain calls final, that is known for sure; -1 if there is none. */
+  height(of?: "latest" | "finalized"): Promise<number>;
   /**
    * What a call gives.
    * @param factOf what of an answer must be the same for all who are asked; the whole of it if left out
@@ -15,7 +19,23 @@ export interface Witness {
 /** The one node that there is. */
 export function onlyWitness(provider: Pick<RpcProvider, "send">): Witness {
   return {
-    height: async () => Number(await provider.send("eth_blockNumber", [])),
+    height: async (of = "latest") =>
+      of === "latest"
+        ? Number(await provider.send("eth_blockNumber", []))
+        : numberOf(await provider.send("eth_getBlockByNumber", [of, false])),
     ask: (method, params) => provider.send(method, params),
   };
 }
+
+/** A block's number, as a node tells of it; -1 if it tells of none. */
+export function numberOf(block: unknown): number {
+  return block === null ? -1 : Number((block as { number: string }).number);
+}
+
+/** The highest block that counts as final; below 0 if none does. */
+export async function finalHeight(witness: Witness, finality: Finality): Promise<number> {
+  return finality === "finalized" ? witness.height("finalized") : (await witness.height()) - finality + 1;
+}
+
+/** How nodes are told which block is meant. */
+export const tagOf = (block: number): string => toQuantity(block);

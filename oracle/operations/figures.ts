@@ -1,8 +1,8 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
+import type { SenderEvent } from "../chain/accountSender";
 import type { GatewayFigures, GatewayObserver } from "../gateway/observer";
 import type { Log } from "../log";
 import { ReceiptFlag, type Receipt } from "../protocol/types";
-import type { SettlementSender } from "../settler/sender";
 import type { Store } from "../store/store";
 import { Counter, Gauge, Histogram, Registry } from "./metrics";
 
@@ -152,32 +152,9 @@ export class Figures {
     for (const reason of new Set(reasons.map(withoutValues))) this.reasons.add({ reason });
   }
 
-  /** The same sender, counted. */
-  sender(sender: SettlementSender): SettlementSender {
-    const told = async <T>(state: string, work: Promise<T>): Promise<T> => {
-      const result = await work;
-      this.transactions.add({ state });
-      return result;
-    };
-    const orElse = <T>(state: string, work: Promise<T>): Promise<T> =>
-      work.catch((cause) => {
-        this.transactions.add({ state });
-        throw cause;
-      });
-    return {
-      vouches: (...args) => sender.vouches(...args),
-      preview: (...args) => sender.preview(...args),
-      isSettled: (...args) => sender.isSettled(...args),
-      isOutpriced: (...args) => sender.isOutpriced(...args),
-      signSettle: (...args) => orElse("unsigned", told("signed", sender.signSettle(...args))),
-      signRenewal: (...args) => orElse("unsigned", told("signed", sender.signRenewal(...args))),
-      broadcast: (...args) => orElse("unsent", told("sent", sender.broadcast(...args))),
-      waitFor: async (...args) => {
-        const fate = await orElse("pending", sender.waitFor(...args));
-        this.transactions.add({ state: fate });
-        return fate;
-      },
-    };
+  /** Something happened to one of the settler's transactions. */
+  transaction(state: SenderEvent): void {
+    this.transactions.add({ state });
   }
 
   /** The same log, with its warnings and errors counted: its messages are fixed. */

@@ -2,7 +2,7 @@
 import type { Outcome } from "../protocol/entries";
 import type { BatchHeader } from "../protocol/types";
 
-/** The escrow said no. The message is its decoded error, with its values. */
+/** A contract said no. The message is its decoded error, with its values. */
 export class ChainRefusal extends Error {
   override name = "ChainRefusal";
 }
@@ -10,27 +10,36 @@ export class ChainRefusal extends Error {
 /** How a transaction ended: mined and good, mined and reverted, or never to be mined as its nonce went to another. */
 export type TransactionFate = "confirmed" | "reverted" | "replaced";
 
-export interface SignedTransaction {
-  raw: string;
+/** A contract's function and its arguments. */
+export interface Call {
+  to: string;
+  data: string;
+}
+
+/** How a purpose's transaction ended, and which it was. */
+export interface Served {
+  fate: TransactionFate;
   hash: string;
 }
 
-/** All methods throw if the chain can't be reached. */
-export interface SettlementSender {
+/** Of an account: each of its transactions is for a purpose, and each purpose is served once. See AccountSender. */
+export interface Sender {
+  /** Signs, stores and broadcasts a call for a purpose, unless one for it is under way or was mined. @returns its nonce */
+  submit(purpose: string, callOf: () => Promise<Call>): Promise<number>;
+  /** Waits until it is final what became of a nonce. @throws if that takes too long */
+  follow(purpose: string, nonce: number): Promise<Served>;
+  /** Gives up a purpose that is under way. */
+  cancel(purpose: string): Promise<void>;
+}
+
+/** The escrow and its attestor, as a settler uses them. All methods throw if the chain can't be reached. */
+export interface SettlementEscrow {
   /** Whether the committee's contract takes a proof for a digest. */
   vouches(committee: string, digest: string, proof: string): Promise<boolean>;
   /** What settling the batch now would do with each entry. @throws ChainRefusal if the escrow wouldn't settle it */
   preview(header: BatchHeader, entries: string): Promise<Outcome[]>;
-  /** Whether the batch is settled in a block with at least so many confirmations; 1 is the latest block. */
-  isSettled(batchId: string, confirmations: number): Promise<boolean>;
-  /** Signs, with the account's next nonce, and doesn't send. It pays so much more than `replaced` that it can take its place. */
-  signSettle(header: BatchHeader, entries: string, proof: string, replaced?: string): Promise<SignedTransaction>;
-  /** Whether the chain's fees have risen above what a transaction may pay: no block takes it then. */
-  isOutpriced(raw: string): Promise<boolean>;
-  /** Sends. A transaction that is known already, or whose nonce was used, is no error. */
-  broadcast(raw: string): Promise<void>;
-  /** Waits until the fate has so many confirmations. @throws if that takes too long */
-  waitFor(hash: string, confirmations: number): Promise<TransactionFate>;
-  /** Signs a license's renewal, as `signSettle` a settlement. @throws ChainRefusal if the escrow wouldn't renew it now */
-  signRenewal(licenseId: bigint): Promise<SignedTransaction>;
+  /** Whether the batch is settled, by the latest block or by the last that is final. */
+  isSettled(batchId: string, by: "latest" | "final"): Promise<boolean>;
+  settlement(header: BatchHeader, entries: string, proof: string): Promise<Call>;
+  renewal(licenseId: bigint): Promise<Call>;
 }

@@ -6,8 +6,8 @@
  *   drafted ──> attested ──> submitted ──> settled
  *      └───────────┴────────────┴────────> expired, once the window is over
  *
- * The transaction is stored before it is sent, and a stored one is sent again as it is, or replaced by one of the same
- * nonce where fees have risen above its own: one nonce can't pay twice. What goes wrong is classed by what to do about it, in the outcome's status.
+ * Its transactions are the account's sender's, which stores before it sends and serves each purpose once: a batch can't be
+ * paid twice. What goes wrong is classed by what to do about it, in the outcome's status. Lanes don't wait for each other.
  */
 import { getAddress } from "ethers";
 import type { Attestation } from "../attestor/attestorApi";
@@ -23,7 +23,8 @@ import type { Outcome } from "../protocol/entries";
 import { epochAt, isWithin } from "../protocol/epochs";
 import { batchDigest } from "../protocol/messages";
 import type { Epoch, Lane, SignedGrant, SignedMeasurement } from "../protocol/types";
-import { ChainRefusal, type SettlementSender, type SignedTransaction } from "./sender";
+import { readEach } from "../chain/parallel";
+import { type Call, ChainRefusal, type Sender, type SettlementEscrow } from "./sender";
 import type { Store, StoredBatch, StoredReceipt } from "../store/store";
 
 export interface SettlerConfig extends AttestorsConfig {
@@ -31,8 +32,6 @@ export interface SettlerConfig extends AttestorsConfig {
   committee: string;
   /** With a signing key of the operator: attestors look at nothing that no such key proposes. */
   proposer: DigestSigner;
-  /** Blocks until a settlement counts as final. */
-  confirmations: number;
   /** Length of the epochs that `settleDue` cuts time into, from 1970 on; the chain's longest if left out. */
   epochSeconds?: number;
   /** 1,000 if left out; fewer where blocks are small. */
@@ -44,7 +43,8 @@ export interface SettlerConfig extends AttestorsConfig {
 export interface SettlerDeps {
   chain: Chain;
   store: Store;
-  sender: SettlementSender;
+  escrow: SettlementEscrow;
+  sender: Sender;
   log: Log;
 }
 
@@ -72,6 +72,9 @@ const MOST_TRIES = 5;
 
 /** How long members must have refused a receipt, in seconds, until it is void. */
 const REFUSAL_PERIOD = 3_600;
+
+/** How many lanes are settled at once. */
+const LANES_AT_ONCE = 4;
 
 /** How many entries a log line lists. */
 const MOST_LISTED = 100;
@@ -101,7 +104,9 @@ class NotYet extends Error {}
 export class Settler {
   private readonly attestors: AttestorPool;
   private readonly limits: BatchLimits;
-  private last: Promise<unknown> = Promise.resolve();
+  private readonly rounds = new Turns();
+  /** A batch at a time is drafted and attested: its receipts are held in memory. */
+  private readonly building = new Turns();
   private readonly toRenew = new Set<bigint>();
   /** How often drafts couldn't get enough signatures, by batch id. */
   private readonly tries = new Map<string, number>();
@@ -126,12 +131,20 @@ export class Settler {
 
   /** Takes up every batch that isn't finished, wherever it was left. */
   resume(): Promise<SettlementOutcome[]> {
-    return this.oneAtATime(() => this.resumeOpen());
+    return this.rounds.take(() => this.resumeOpen());
+  }
+
+  /** Takes up a batch whose settlement was final, and which the chain has undone all the same. */
+  async undone(purpose: string): Promise<void> {
+    const batchId = batchOfPurpose(purpose);
+    if (batchId === null || this.deps.store.batch(batchId)?.state !== "settled") return;
+    this.deps.store.markUndone(batchId);
+    this.deps.log.error("Batch is settled anew, as the chain has undone its settlement", { batchId });
   }
 
   /** Settles a lane's epoch, in as many batches as it takes. Stops at the first that has to wait. */
   settle(lane: Lane, epoch: Epoch): Promise<SettlementOutcome[]> {
-    return this.oneAtATime(async () => {
+    return this.rounds.take(async () => {
       const resumed = (await this.resumeOpen()).filter((outcome) => isSameLane(outcome.lane, lane));
       if (resumed.some(isOpen)) return resumed;
       await this.voidRevoked();
@@ -145,31 +158,35 @@ export class Settler {
    * @throws if not even the time can be read
    */
   settleDue(): Promise<SettlementOutcome[]> {
-    return this.oneAtATime(async () => {
-      const outcomes = await this.resumeOpen();
+    return this.rounds.take(async () => {
+      const resumed = await this.resumeOpen();
       await this.renewAsked();
       await this.voidRevoked();
       const now = await this.deps.chain.now();
-      for (const { oldestFinishedAt, ...lane } of this.deps.store.lanesWithUnbatched()) {
-        const epoch = epochAt(oldestFinishedAt, this.config.epochSeconds ?? this.deps.chain.epochPeriod);
-        const isBlocked = outcomes.some((outcome) => isSameLane(outcome.lane, lane) && isOpen(outcome));
-        if (epoch.epochEnd > now || isBlocked || !(await this.isOfCommittee(lane))) continue;
-        outcomes.push(...(await this.settleEpoch(lane, epoch)));
-      }
-      return outcomes;
+      const settled = await readEach(
+        this.deps.store.lanesWithUnbatched(),
+        async ({ oldestFinishedAt, ...lane }) => {
+          const epoch = epochAt(oldestFinishedAt, this.config.epochSeconds ?? this.deps.chain.epochPeriod);
+          const isBlocked = resumed.some((outcome) => isSameLane(outcome.lane, lane) && isOpen(outcome));
+          if (epoch.epochEnd > now || isBlocked || !(await this.isOfCommittee(lane))) return [];
+          return this.settleEpoch(lane, epoch);
+        },
+        LANES_AT_ONCE,
+      );
+      return [...resumed, ...settled.flat()];
     });
   }
 
-  /** Two runs at once would draft two batches for one sequence. */
-  private oneAtATime<T>(work: () => Promise<T>): Promise<T> {
-    const next = this.last.then(work, work);
-    this.last = next.catch(() => undefined);
-    return next;
+  /** A lane's batches one after the other: each must settle before the next. */
+  private async resumeOpen(): Promise<SettlementOutcome[]> {
+    const lanes = byLane(this.deps.store.batchesIn("drafted", "attested", "submitted"));
+    const outcomes = await readEach(lanes, (batches) => this.resumeLane(batches), LANES_AT_ONCE);
+    return outcomes.flat();
   }
 
-  private async resumeOpen(): Promise<SettlementOutcome[]> {
+  private async resumeLane(batches: StoredBatch[]): Promise<SettlementOutcome[]> {
     const outcomes: SettlementOutcome[] = [];
-    for (const { batchId, header } of this.deps.store.batchesIn("drafted", "attested", "submitted")) {
+    for (const { batchId, header } of batches) {
       if (!(await this.isOfCommittee(header))) continue;
       outcomes.push(await this.classed(laneOf(header), batchId, () => this.advance(batchId)));
     }
@@ -181,16 +198,17 @@ export class Settler {
     return plan !== null && getAddress(plan.attestor) === getAddress(this.config.committee);
   }
 
-  /** Not while a settlement is under way: the account's next nonce is that one's. */
+  /** Without waiting for it: who asked looks at the license again. */
   private async renewAsked(): Promise<void> {
-    const { store, sender, log } = this.deps;
-    if (store.batchesIn("submitted").length > 0) return;
+    const { chain, escrow, sender, log } = this.deps;
     for (const licenseId of this.toRenew) {
       this.toRenew.delete(licenseId);
       try {
-        const { raw, hash } = await sender.signRenewal(licenseId);
-        await sender.broadcast(raw);
-        log.info("License renewed", { licenseId, hash, fate: await sender.waitFor(hash, 1) });
+        const license = await chain.license(licenseId);
+        if (license === null) continue;
+        const purpose = `renewal of license ${licenseId} from ${license.expiresAt} on`;
+        await sender.submit(purpose, () => escrow.renewal(licenseId));
+        log.info("License's renewal is sent", { licenseId });
       } catch (cause) {
         log.warn("License isn't renewed", { licenseId, cause });
       }
@@ -233,7 +251,7 @@ export class Settler {
       const reason = `What is left before ${epoch.epochEnd} came before the lane's last epoch, or is too much for a batch`;
       return this.abandonReceipts(lane, upTo(epoch.epochEnd), reason);
     }
-    const batchId = await this.draft(lane, last, part);
+    const batchId = await this.building.take(() => this.draft(lane, last, part));
     return this.classed(lane, batchId, () => this.advance(batchId));
   }
 
@@ -357,7 +375,7 @@ export class Settler {
     const { state, header } = this.load(batchId);
     if (state === "drafted") {
       if (await this.isTooLate(header)) return this.abandon(batchId);
-      await this.attest(batchId);
+      await this.building.take(() => this.attest(batchId));
     }
     return this.submit(batchId);
   }
@@ -389,9 +407,9 @@ export class Settler {
   }
 
   private async prove(batchId: string, { address }: Committee, signed: Attestation[]): Promise<void> {
-    const { sender, store, log } = this.deps;
+    const { escrow, store, log } = this.deps;
     const proof = committeeProof(signed);
-    if (!(await sender.vouches(address, batchId, proof))) {
+    if (!(await escrow.vouches(address, batchId, proof))) {
       throw new NotYet(`The committee ${address} doesn't take the signatures of ${signed.length} attestors`);
     }
     store.markAttested(batchId, proof);
@@ -455,48 +473,37 @@ export class Settler {
     log.warn("Draft taken back", { batchId, voidReceipts: hopeless });
   }
 
-  /** Sends the transaction and waits until it is final. Where its nonce is gone and the batch isn't settled, it is signed anew. */
+  /** Sends the transaction and waits until it is final. Where its nonce is gone and the batch isn't settled, it is sent anew. */
   private async submit(batchId: string): Promise<SettlementOutcome> {
-    const { sender, log } = this.deps;
-    const { confirmations } = this.config;
+    const { escrow, sender, store, log } = this.deps;
+    const purpose = purposeOf(batchId);
     for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
-      if (await sender.isSettled(batchId, confirmations)) return this.finish(batchId);
+      if (await escrow.isSettled(batchId, "final")) return this.finish(batchId);
       const { header } = this.load(batchId);
-      if ((await this.isTooLate(header)) && !(await sender.isSettled(batchId, 1))) return this.abandon(batchId);
+      if ((await this.isTooLate(header)) && !(await escrow.isSettled(batchId, "latest"))) return this.abandon(batchId);
 
-      const { raw, hash } = await this.transactionFor(batchId, attempt);
-      await sender.broadcast(raw);
-      const fate = await sender.waitFor(hash, confirmations);
+      const nonce = await sender.submit(purpose, () => this.settlementOf(batchId));
+      store.markSubmitted(batchId);
+      log.info("Batch submitted", { batchId, nonce });
+      const { fate, hash } = await sender.follow(purpose, nonce);
       if (fate === "confirmed") return this.finish(batchId);
       log.warn("Settlement transaction failed", { batchId, hash, fate });
     }
     throw new NotYet(`${MOST_ATTEMPTS} transactions failed`);
   }
 
-  /** The stored one, as long as that can still be mined. */
-  private async transactionFor(batchId: string, attempt: number): Promise<SignedTransaction> {
-    const { rawTransaction: raw, transactionHash: hash } = this.load(batchId);
-    if (attempt > 0 || raw === null || hash === null) return this.sign(batchId);
-    if (!(await this.deps.sender.isOutpriced(raw))) return { raw, hash };
-    this.deps.log.warn("Fees have risen above the transaction's: it is replaced", { batchId, hash });
-    return this.sign(batchId, raw);
-  }
-
-  private async sign(batchId: string, replaced?: string): Promise<SignedTransaction> {
-    const { sender, store, log } = this.deps;
+  private async settlementOf(batchId: string): Promise<Call> {
+    const { escrow, store } = this.deps;
     const { header, entries, proof } = this.load(batchId);
     if (proof === null) throw new Error(`Batch ${batchId} has no proof: it was never attested`);
-    if (!(await sender.vouches(this.config.committee, batchId, proof))) {
+    if (!(await escrow.vouches(this.config.committee, batchId, proof))) {
       store.markUnproven(batchId);
       throw new NotYet(
         `The committee ${this.config.committee} doesn't take the batch's proof any more: it needs another`,
       );
     }
-    this.warnOfUncharged(batchId, await sender.preview(header, entries));
-    const transaction = await sender.signSettle(header, entries, proof, replaced);
-    store.markSubmitted(batchId, transaction.raw, transaction.hash);
-    log.info("Batch submitted", { batchId, hash: transaction.hash });
-    return transaction;
+    this.warnOfUncharged(batchId, await escrow.preview(header, entries));
+    return escrow.settlement(header, entries, proof);
   }
 
   private warnOfUncharged(batchId: string, outcomes: Outcome[]): void {
@@ -515,8 +522,9 @@ export class Settler {
     return { lane: laneOf(header), batchId, status: "settled", reason: null };
   }
 
-  private abandon(batchId: string): SettlementOutcome {
+  private async abandon(batchId: string): Promise<SettlementOutcome> {
     const { header } = this.load(batchId);
+    await this.deps.sender.cancel(purposeOf(batchId));
     const reason = windowIsOver(header);
     this.deps.store.markExpired(batchId);
     this.forget(batchId);
@@ -548,6 +556,38 @@ export class Settler {
     if (batch === null) throw new Error(`The store lacks batch ${batchId}`);
     return batch;
   }
+}
+
+/** One after the other: each begins when those before it have ended. */
+class Turns {
+  private last: Promise<unknown> = Promise.resolve();
+
+  take<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.last.then(work, work);
+    this.last = next.catch(() => undefined);
+    return next;
+  }
+}
+
+const PURPOSE = "settlement of batch ";
+
+/** What a batch's transaction is for, as its sender knows it. */
+function purposeOf(batchId: string): string {
+  return PURPOSE + batchId;
+}
+
+function batchOfPurpose(purpose: string): string | null {
+  return purpose.startsWith(PURPOSE) ? purpose.slice(PURPOSE.length) : null;
+}
+
+function byLane(batches: StoredBatch[]): StoredBatch[][] {
+  const lanes = new Map<string, StoredBatch[]>();
+  for (const batch of batches) {
+    const { operatorId, planId, versionId } = batch.header;
+    const key = `${operatorId} ${planId} ${versionId}`;
+    lanes.set(key, [...(lanes.get(key) ?? []), batch]);
+  }
+  return [...lanes.values()];
 }
 
 /** Half of a count, and at least one. */

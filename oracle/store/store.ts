@@ -124,9 +124,6 @@ export interface StoredBatch {
   state: BatchState;
   /** The committee's, once attested. */
   proof: string | null;
-  /** What was sent last, once submitted. */
-  rawTransaction: string | null;
-  transactionHash: string | null;
 }
 
 /** What waits for its settlement. */
@@ -215,7 +212,7 @@ export interface StoreOwner {
 type SqlValue = string | number | bigint | null | Uint8Array;
 type Row = Record<string, SqlValue>;
 
-/** Which states a batch may come from to reach another; an expired or settled one goes nowhere. */
+/** Which states a batch may come from to reach another; an expired one goes nowhere, a settled one only back, if the chain does. */
 const BATCH_EDGES: Record<BatchState, BatchState[]> = {
   drafted: ["attested", "submitted"],
   attested: ["drafted"],
@@ -607,9 +604,17 @@ export class Store {
     this.mark(batchId, "drafted", {});
   }
 
-  /** Before a transaction is sent, and again for each that replaces it. */
-  markSubmitted(batchId: string, rawTransaction: string, transactionHash: string): void {
-    this.mark(batchId, "submitted", { raw_transaction: rawTransaction, transaction_hash: transactionHash });
+  /** Once there is a transaction for it. */
+  markSubmitted(batchId: string): void {
+    this.mark(batchId, "submitted", {});
+  }
+
+  /** Where the chain has undone a settlement that was final: its receipts aren't paid. */
+  markUndone(batchId: string): void {
+    this.transaction(() => {
+      this.mark(batchId, "submitted", {}, ["settled"]);
+      this.run("UPDATE receipts SET state = 'batched' WHERE batch_id = ? AND state = 'settled'", [batchId]);
+    });
   }
 
   /** Once the settlement is final: its receipts no longer count against their licenses. */
@@ -643,9 +648,8 @@ export class Store {
     return this.run(`UPDATE receipts SET state = 'void' WHERE ${condition}`, values);
   }
 
-  private mark(batchId: string, to: BatchState, fields: Record<string, string>): void {
+  private mark(batchId: string, to: BatchState, fields: Record<string, string>, from = BATCH_EDGES[to]): void {
     const assignments = ["state = ?", ...Object.keys(fields).map((field) => `${field} = ?`)].join(", ");
-    const from = BATCH_EDGES[to];
     const changes = this.run(
       `UPDATE batches SET ${assignments} WHERE batch_id = ? AND state IN (${from.map(() => "?").join(", ")})`,
       [to, ...Object.values(fields), batchId, ...from],
@@ -1047,8 +1051,6 @@ function batchOf(row: Row): StoredBatch {
     measurements: (JSON.parse(row.measurements as string) as unknown[]).map(signedMeasurementFromJson),
     state: row.state as BatchState,
     proof: row.proof as string | null,
-    rawTransaction: row.raw_transaction as string | null,
-    transactionHash: row.transaction_hash as string | null,
   };
 }
 

@@ -169,4 +169,8 @@ export const MIGRATIONS = [
   ALTER TABLE open_requests ADD COLUMN on_voucher_road INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE receipts ADD COLUMN term INTEGER;
   `,
+  `
+  ALTER TABLE batches DROP COLUMN raw_transaction;
+  ALTER TABLE batches DROP COLUMN transaction_hash;
+  `,
 ];

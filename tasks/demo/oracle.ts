@@ -6,7 +6,9 @@ import type { Chain } from "../../oracle/chain/chain";
 import { startAttestor, type Attestor } from "../../oracle/attestor/attestor";
 import { startEngine, type Engine } from "../../oracle/engine";
 import { connectChain } from "../../oracle/chain/ethersChain";
-import { createSender } from "../../oracle/chain/ethersSender";
+import { AccountSender } from "../../oracle/chain/accountSender";
+import { connectEscrow } from "../../oracle/chain/ethersEscrow";
+import { onlyWitness } from "../../oracle/chain/witness";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway/gateway";
 import { localSigner, type DigestSigner } from "../../oracle/keys/digestSigner";
 import type { Log } from "../../oracle/log";
@@ -83,14 +85,14 @@ export async function startOracle(
       return { ...(await startAttestor(config, { chain, store: own, log })), store: own };
     }),
   );
+  const witness = onlyWitness(provider);
+  const sender = await AccountSender.open(
+    { provider, witness, signer: cast.settlerKey, store, log },
+    { finality: 1, pollMs: 50, timeoutMs: 20_000 },
+  );
   const settler = new Settler(
-    {
-      chain,
-      store,
-      sender: createSender(provider, cast.settlerKey, { escrow, pollMs: 50, timeoutMs: 20_000 }),
-      log,
-    },
-    { proposer: receiptKey, committee, attestors, attestorTimeoutMs: 20_000, confirmations: 1 },
+    { chain, store, escrow: connectEscrow(provider, witness, { escrow, finality: 1 }), sender, log },
+    { proposer: receiptKey, committee, attestors, attestorTimeoutMs: 20_000 },
   );
 
   return {

@@ -85,7 +85,7 @@ describe("AccountSender", () => {
         store: life === undefined ? store : mortal(store, life),
         log: createLog("debug", (line) => lines.push(line)),
         onEvent: (event) => events.push(event),
-        onUndone: (purpose) => undone.push(purpose),
+        onUndone: async (purpose) => void undone.push(purpose),
       },
       { finality: 2, pollMs: 1, timeoutMs: 5_000, patience: { blocks: 2, ms: 0 }, ...config },
     );

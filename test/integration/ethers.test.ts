@@ -1,14 +1,15 @@
 import { expect } from "chai";
 import { time } from "@nomicfoundation/hardhat-network-helpers";
-import { id, makeError, parseEther, toBeHex, Transaction, Wallet, type TransactionRequest } from "ethers";
+import { id, makeError, Wallet } from "ethers";
 import hre from "hardhat";
 import type { Chain } from "../../oracle/chain/chain";
 import { connectChain } from "../../oracle/chain/ethersChain";
-import { createSender } from "../../oracle/chain/ethersSender";
+import { connectEscrow } from "../../oracle/chain/ethersEscrow";
 import { isAnswer } from "../../oracle/chain/smartAccount";
 import { unpackOutcomes } from "../../oracle/protocol/entries";
 import { committeeProof } from "../../oracle/settler/attestorPool";
-import { ChainRefusal, type SettlementSender } from "../../oracle/settler/sender";
+import { onlyWitness } from "../../oracle/chain/witness";
+import { type Call, ChainRefusal, type SettlementEscrow } from "../../oracle/settler/sender";
 import {
   addPlan,
   ATTESTORS,
@@ -393,17 +394,16 @@ describe("connectChain", () => {
   });
 });
 
-describe("createSender", () => {
+describe("connectEscrow", () => {
   let market: Market;
-  let sender: SettlementSender;
-  let account: Wallet;
+  let escrow: SettlementEscrow;
 
   beforeEach(async () => {
     market = await freshMarket();
-    account = new Wallet(id("settler"));
-    await market.outsider.sendTransaction({ to: account.address, value: parseEther("1") });
-    const escrow = await market.licet.escrow.getAddress();
-    sender = createSender(provider, account, { escrow, pollMs: 5, timeoutMs: 500 });
+    escrow = connectEscrow(provider, onlyWitness(provider), {
+      escrow: await market.licet.escrow.getAddress(),
+      finality: 3,
+    });
   });
 
   async function attestedBatch() {
@@ -414,44 +414,27 @@ describe("createSender", () => {
     return { header, entries, batchId, proof: proofBy(batchId) };
   }
 
-  it("settles: previews, signs, broadcasts once or twice, and is told the fate", async () => {
+  const send = async (call: Call) => market.outsider.sendTransaction(call);
+
+  it("previews a batch, settles it, and tells since when it is settled and final", async () => {
     const { header, entries, batchId, proof } = await attestedBatch();
-    expect(await sender.preview(header, entries)).to.deep.equal([
+    expect(await escrow.preview(header, entries)).to.deep.equal([
       { licenseId: 1n, charged: 2_600n, status: "Charged" },
     ]);
-    expect(await sender.isSettled(batchId, 1)).to.equal(false);
-    const { raw, hash } = await sender.signSettle(header, entries, proof);
-    await sender.broadcast(raw);
-    await sender.broadcast(raw);
-    expect(await sender.waitFor(hash, 1)).to.equal("confirmed");
-    expect(await sender.isSettled(batchId, 1)).to.equal(true);
-  });
-
-  it("waits for as many confirmations as it is told to", async () => {
-    const { header, entries, batchId, proof } = await attestedBatch();
-    const { raw, hash } = await sender.signSettle(header, entries, proof);
-    await sender.broadcast(raw);
-    expect(await sender.isSettled(batchId, 2)).to.equal(false);
-    await expect(sender.waitFor(hash, 2)).to.be.rejectedWith("isn't final after 500 ms");
+    expect(await escrow.isSettled(batchId, "latest")).to.equal(false);
+    await send(await escrow.settlement(header, entries, proof));
+    const states = async () => [await escrow.isSettled(batchId, "latest"), await escrow.isSettled(batchId, "final")];
+    expect(await states()).to.deep.equal([true, false]);
     await hre.network.provider.send("hardhat_mine", ["0x1"]);
-    expect(await sender.waitFor(hash, 2)).to.equal("confirmed");
-    expect(await sender.isSettled(batchId, 2)).to.equal(true);
+    expect(await states()).to.deep.equal([true, false]);
+    await hre.network.provider.send("hardhat_mine", ["0x1"]);
+    expect(await states()).to.deep.equal([true, true]);
   });
 
   it("says why the escrow would refuse, with the error's values", async () => {
-    const { header, entries, proof } = await attestedBatch();
-    const late = { ...header, count: 0n };
-    await expect(sender.preview(late, entries)).to.be.rejectedWith(ChainRefusal, "(SummaryInvalid)");
-    await expect(sender.signSettle(late, entries, proof)).to.be.rejectedWith(ChainRefusal, "(SummaryInvalid)");
-  });
-
-  it("tells a transaction that lost its nonce from one that reverted", async () => {
-    const { header, entries, proof } = await attestedBatch();
-    const { raw, hash } = await sender.signSettle(header, entries, proof);
-    const other: TransactionRequest = { to: account.address, value: 0n };
-    await (await account.connect(provider).sendTransaction(other)).wait();
-    await sender.broadcast(raw);
-    expect(await sender.waitFor(hash, 1)).to.equal("replaced");
+    const { header, entries } = await attestedBatch();
+    const wrong = { ...header, count: 0n };
+    await expect(escrow.preview(wrong, entries)).to.be.rejectedWith(ChainRefusal, "(SummaryInvalid)");
   });
 
   it("tells beforehand what won't be charged", async () => {
@@ -459,24 +442,21 @@ describe("createSender", () => {
     await market.licet.escrow.connect(market.licensee).changeService(1, 1, true);
     await time.increase(3 * DAY);
     await market.licet.escrow.applyServiceChange(1);
-    const outcomes = await sender
+    const outcomes = await escrow
       .preview({ ...header, epochEnd: header.epochStart + 2 * HOUR }, entries)
       .catch((e) => e);
     expect(outcomes).to.be.instanceOf(ChainRefusal);
     const now = await time.latest();
     const later = { ...header, epochStart: now - HOUR, epochEnd: now };
-    expect(await sender.preview(later, entries)).to.deep.equal([{ licenseId: 1n, charged: 0n, status: "WrongRoad" }]);
+    expect(await escrow.preview(later, entries)).to.deep.equal([{ licenseId: 1n, charged: 0n, status: "WrongRoad" }]);
   });
 
-  it("renews a license whose term is over, and says why the escrow wouldn't", async () => {
+  it("renews a license whose term is over", async () => {
     const planId = await addPlan(market, { minimumSpend: usd(20) });
     const license = await buyLicense(market, usd(100), { planId });
-    await expect(sender.signRenewal(license)).to.be.rejectedWith(ChainRefusal, "License 1 is running");
     for (const term of [1n, 2n]) {
       await time.increaseTo((await market.licet.escrow.accountOf(license)).expiresAt);
-      const { raw, hash } = await sender.signRenewal(license);
-      await sender.broadcast(raw);
-      expect(await sender.waitFor(hash, 1)).to.equal("confirmed");
+      await send(await escrow.renewal(license));
       expect((await market.licet.escrow.accountOf(license)).term).to.equal(term);
     }
   });
@@ -488,7 +468,7 @@ describe("createSender", () => {
       signer,
       signature: signingKey.sign(digest).serialized,
     }));
-    const vouches = (...signatures: (typeof first)[]) => sender.vouches(committee, digest, committeeProof(signatures));
+    const vouches = (...signatures: (typeof first)[]) => escrow.vouches(committee, digest, committeeProof(signatures));
     expect(await vouches(first, second, third)).to.equal(true);
 
     const other = await hre.ethers.deployContract("SmartWallet", [Wallet.createRandom().address]);
@@ -498,52 +478,6 @@ describe("createSender", () => {
     await market.licet.committee.connect(market.payees[0]).thawBond(first.signer);
     expect(await vouches(first, second)).to.equal(false);
     expect(await vouches(first, second, third)).to.equal(true);
-    expect(await sender.vouches(committee, digest, "0x1234")).to.equal(false);
-  });
-
-  it("replaces a transaction that fees have outpriced", async () => {
-    const { header, entries, proof } = await attestedBatch();
-    const cheap = await sender.signSettle(header, entries, proof);
-    expect(await sender.isOutpriced(cheap.raw)).to.equal(false);
-    const { maxFeePerGas, maxPriorityFeePerGas, nonce } = Transaction.from(cheap.raw);
-    await hre.network.provider.send("hardhat_setNextBlockBaseFeePerGas", [toBeHex(maxFeePerGas! * 2n)]);
-    await hre.network.provider.send("hardhat_mine", ["0x1"]);
-    expect(await sender.isOutpriced(cheap.raw)).to.equal(true);
-
-    const dear = await sender.signSettle(header, entries, proof, cheap.raw);
-    const replacement = Transaction.from(dear.raw);
-    expect(replacement.nonce).to.equal(nonce);
-    expect(replacement.maxPriorityFeePerGas! * 10n >= maxPriorityFeePerGas! * 11n).to.equal(true);
-    await sender.broadcast(dear.raw);
-    expect(await sender.waitFor(dear.hash, 1)).to.equal("confirmed");
-  });
-
-  it("says whose account can't pay for gas", async () => {
-    const { header, entries, proof } = await attestedBatch();
-    const { raw } = await sender.signSettle(header, entries, proof);
-    await hre.network.provider.send("hardhat_setBalance", [account.address, "0x1"]);
-    const problem = `The settler's account ${account.address} can't pay for gas: send it some`;
-    await expect(sender.broadcast(raw)).to.be.rejectedWith(problem);
-  });
-
-  it("waits no longer for a fate when it is told to stop", async () => {
-    const stop = new AbortController();
-    const escrow = await market.licet.escrow.getAddress();
-    const patient = { escrow, pollMs: 60_000, timeoutMs: 60_000, signal: stop.signal };
-    const { header, entries, proof } = await attestedBatch();
-    const waiting = createSender(provider, account, patient);
-    const { raw, hash } = await waiting.signSettle(header, entries, proof);
-    await waiting.broadcast(raw);
-    const fate = waiting.waitFor(hash, 9);
-    stop.abort();
-    await expect(fate).to.be.rejectedWith("aborted");
-  });
-
-  it("tells a transaction that reverted", async () => {
-    const { header, entries, proof } = await attestedBatch();
-    const { raw, hash } = await sender.signSettle(header, entries, proof);
-    await market.licet.escrow.connect(market.outsider).settle(header, entries, proof);
-    await sender.broadcast(raw).catch(() => undefined);
-    expect(await sender.waitFor(hash, 1)).to.equal("reverted");
+    expect(await escrow.vouches(committee, digest, "0x1234")).to.equal(false);
   });
 });

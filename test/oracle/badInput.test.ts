@@ -254,11 +254,14 @@ describe("bad input", () => {
         settler({ attestors: [{ ...member, address: member.address.slice(0, -1) + "9" }] }),
         /address/,
       ],
+      ["a fee that is none", settler({ maxFeeGwei: "0" }), /maxFeeGwei must be an amount above 0 .*; it is "0"/],
+      ["a fee in words", settler({ maxFeeGwei: "much" }), /maxFeeGwei must be an amount above 0 .*; it is "much"/],
+      ["too fine a fee", settler({ maxFeeGwei: "0.0000000001" }), /maxFeeGwei must be .* at most 9 decimals/],
       ["no confirmations", settler({ confirmations: 0 }), /confirmations must be a whole number from 1 to 100/],
       [
         "more than nodes remember",
         settler({ confirmations: 1_000 }),
-        /confirmations must be .* from 1 to 100; it is 1000/,
+        /confirmations must be .* from 1 to 100, or "finalized"; it is 1000/,
       ],
       ["a settler that never rests", settler({ intervalSeconds: 0 }), /intervalSeconds must be .* from 1 to 86400/],
       [
@@ -981,13 +984,12 @@ describe("bad input", () => {
         const [one, two] = attestors.map(({ attestor: { address, url } }) => ({ address, url }));
         const settle = (alive: { address: string; url: string }[]) =>
           new Settler(
-            { chain, store, sender: escrow, log: createLog("warn", (line) => lines.push(line)) },
+            { chain, store, escrow, sender: escrow, log: createLog("warn", (line) => lines.push(line)) },
             {
               committee: COMMITTEE.address,
               proposer: localSigner(KEYS.proposer),
               attestors: [...alive, { address: COMMITTEE.members[2], url }],
               attestorTimeoutMs: 1_000,
-              confirmations: 1,
             },
           ).settle(LANE, EPOCH);
 

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { AbiCoder, computeAddress, getAddress, id, keccak256, toBeHex, toUtf8String, ZeroHash } from "ethers";
+import { AbiCoder, computeAddress, getAddress, id, keccak256, toBeHex, ZeroHash } from "ethers";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
@@ -74,10 +74,11 @@ class World {
 
   settler(config: Partial<SettlerConfig> = {}, life?: Life): Settler {
     const log = createLog("debug", (line) => this.lines.push(line));
-    const deps = { chain: this.chain, store: this.store, sender: this.escrow };
+    const deps = { chain: this.chain, store: this.store, escrow: this.escrow, sender: this.escrow };
     const used = life && {
       chain: mortal(deps.chain, life),
       store: mortal(deps.store, life),
+      escrow: mortal(deps.escrow, life),
       sender: mortal(deps.sender, life),
     };
     return new Settler(
@@ -87,7 +88,6 @@ class World {
         committee: COMMITTEE.address,
         attestors: this.endpoints(),
         attestorTimeoutMs: 5_000,
-        confirmations: 3,
         ...config,
       },
     );
@@ -797,22 +797,6 @@ describe("settler", function () {
       });
     });
 
-    describe("when fees have risen above the transaction's", () => {
-      it("has another take its place, and settles once", async () => {
-        await world.serve();
-        world.escrow.isLossy = true;
-        await settle();
-        world.escrow.isLossy = false;
-        const [cheap] = world.escrow.sent;
-        world.escrow.outpriced.add(cheap);
-        expect(only(await settle()).status).to.equal("settled");
-        expect(world.escrow.sent).to.have.length(2);
-        expect(JSON.parse(toUtf8String(world.escrow.sent[1]))).to.include({ nonce: 0, replaced: cheap });
-        expect(world.escrow.paid).to.have.length(1);
-        expect(world.messages()).to.include("Fees have risen above the transaction's: it is replaced");
-      });
-    });
-
     describe("when its nonce goes to another transaction", () => {
       it("signs anew and settles once", async () => {
         await world.serve();
@@ -832,7 +816,7 @@ describe("settler", function () {
         world.escrow.isLossy = true;
         await settle();
         world.escrow.isLossy = false;
-        world.escrow.settleByStranger(world.escrow.sent[0]);
+        world.escrow.settleByStranger();
         expect(only(await settle()).status).to.equal("settled");
         expect(world.escrow.paid).to.have.length(1);
       });
@@ -849,6 +833,24 @@ describe("settler", function () {
         expect(only(await settle()).status).to.equal("settled");
         expect(new Set(world.escrow.sent).size).to.equal(1);
         expect(world.escrow.paid).to.have.length(1);
+      });
+    });
+
+    describe("when the chain undoes what was final", () => {
+      it("takes the batch up again, and settles it once more with the same transaction", async () => {
+        const requestId = await world.serve();
+        const { batchId } = only(await settle());
+        const purpose = `settlement of batch ${batchId}`;
+        world.escrow.reorganize();
+        const settler = world.settler();
+        await settler.undone("renewal of license 7");
+        await settler.undone(purpose);
+        await settler.undone(purpose);
+        expect(world.stateOf(requestId)).to.equal("batched");
+        expect(only(await settler.resume()).status).to.equal("settled");
+        expect(world.stateOf(requestId)).to.equal("settled");
+        expect(world.escrow.paid).to.have.length(1);
+        expect(new Set(world.escrow.sent).size).to.equal(1);
       });
     });
 
@@ -898,9 +900,10 @@ describe("settler", function () {
       settler.askToRenew(7n);
       settler.askToRenew(7n);
       await settler.settleDue();
+      settler.askToRenew(7n);
       await settler.settleDue();
-      expect(world.escrow.renewed).to.deep.equal(["renewal of 7"]);
-      expect(world.messages()).to.include("License renewed");
+      expect(new Set(world.escrow.sent).size).to.equal(1);
+      expect(world.messages()).to.include("License's renewal is sent");
     });
 
     it("says why the chain doesn't renew one, and goes on", async () => {
@@ -909,20 +912,20 @@ describe("settler", function () {
       settler.askToRenew(7n);
       expect(await settler.settleDue()).to.deep.equal([]);
       expect(world.lines.join()).to.contain("License isn't renewed").and.to.contain("MinimumNotCovered(available 3");
-      expect(world.escrow.renewed).to.deep.equal([]);
+      expect(world.escrow.sent).to.deep.equal([]);
     });
 
-    it("waits for a settlement that is under way, whose nonce it would take", async () => {
+    it("doesn't wait for a settlement that is under way", async () => {
       await world.serve();
       world.escrow.isLossy = true;
       await settle();
+      world.escrow.isLossy = false;
       const settler = world.settler();
       settler.askToRenew(7n);
       await settler.settleDue();
-      expect(world.escrow.renewed).to.deep.equal([]);
-      world.escrow.isLossy = false;
-      await settler.settleDue();
       expect(world.escrow.paid).to.have.length(1);
+      await settler.settleDue();
+      await world.escrow.follow(`renewal of license 7 from ${2 ** 32 - 1} on`, 1);
       expect(world.escrow.renewed).to.deep.equal(["renewal of 7"]);
     });
   });

@@ -268,8 +268,6 @@ describe("Store", () => {
         measurements: [MEASUREMENT],
         state: "drafted",
         proof: null,
-        rawTransaction: null,
-        transactionHash: null,
       });
       expect(store.receiptsOf(BATCH).map(({ hash }) => hash)).to.deep.equal(hashes);
       expect(store.unbatched(LANE, EPOCH)).to.deep.equal([]);
@@ -292,10 +290,10 @@ describe("Store", () => {
 
     it("go from drafted over attested and submitted to settled", () => {
       store.markAttested(BATCH, "0x11");
-      store.markSubmitted(BATCH, "0x22", id(5));
-      store.markSubmitted(BATCH, "0x33", id(6));
+      store.markSubmitted(BATCH);
+      store.markSubmitted(BATCH);
       expect(store.batchesIn("submitted")).to.have.length(1);
-      expect(store.batch(BATCH)).to.include({ proof: "0x11", rawTransaction: "0x33", transactionHash: id(6) });
+      expect(store.batch(BATCH)?.proof).to.equal("0x11");
       expect(store.unsettledCost(1n)).to.equal(20n);
       store.markSettled(BATCH);
       expect(store.batch(BATCH)?.state).to.equal("settled");
@@ -304,13 +302,25 @@ describe("Store", () => {
       expect(store.grantUsed(GRANT)).to.equal(20n);
     });
 
+    it("go back to submitted, and their receipts with them, where the chain has undone their settlement", () => {
+      store.markAttested(BATCH, "0x11");
+      store.markSubmitted(BATCH);
+      expect(() => store.markUndone(BATCH)).to.throw(StoreConflict, "is submitted and can't be submitted");
+      store.markSettled(BATCH);
+      store.markUndone(BATCH);
+      expect(store.batch(BATCH)?.state).to.equal("submitted");
+      expect(store.unsettledCost(1n)).to.equal(20n);
+      store.markSettled(BATCH);
+      expect(store.unsettledCost(1n)).to.equal(0n);
+    });
+
     it("don't leave their path", () => {
       expect(() => store.markSettled(BATCH)).to.throw(StoreConflict, `batch ${BATCH} is drafted and can't be settled`);
-      expect(() => store.markSubmitted(BATCH, "0x", id(5))).to.throw("is drafted and can't be submitted");
+      expect(() => store.markSubmitted(BATCH)).to.throw("is drafted and can't be submitted");
       store.markAttested(BATCH, "0x11");
       expect(() => store.discardDraft(BATCH)).to.throw("is attested and can't be discarded");
       expect(store.receipt(id(1))?.state).to.equal("batched");
-      store.markSubmitted(BATCH, "0x22", id(5));
+      store.markSubmitted(BATCH);
       store.markSettled(BATCH);
       expect(() => store.markExpired(BATCH)).to.throw("is settled and can't be expired");
       expect(() => store.markAttested(id(999), "0x")).to.throw("is unknown and can't be attested");

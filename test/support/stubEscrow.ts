@@ -1,31 +1,43 @@
-import { hexlify, keccak256, toUtf8Bytes, toUtf8String } from "ethers";
+import { hexlify, id, toUtf8Bytes, toUtf8String } from "ethers";
 import { batchDigest } from "../../oracle/protocol/messages";
 import { type EntryStatusName, type Outcome, unpackEntries } from "../../oracle/protocol/entries";
 import type { BatchHeader } from "../../oracle/protocol/types";
-import { ChainRefusal, type SettlementSender, type TransactionFate } from "../../oracle/settler/sender";
+import { type Call, ChainRefusal, type Sender, type Served, type SettlementEscrow } from "../../oracle/settler/sender";
 import { DOMAIN } from "./fakeMessages";
 import type { StubChain } from "./stubChain";
 
-interface Transaction {
-  nonce: number;
+/** What a stub's call says that a transaction does. */
+interface Deed {
   batchId: string;
   sequence: number;
   epochStart: number;
   epochEnd: number;
   proof: string;
   isRenewal?: boolean;
-  replaced?: string;
+}
+
+interface Transaction extends Deed {
+  nonce: number;
+  purpose: string;
+  hash: string;
 }
 
 interface Mined extends Transaction {
-  hash: string;
   block: number;
   reverted: boolean;
 }
 
-/** An escrow, and the account that sends to it. What is sent waits until somebody waits for it, then gets a block each. */
-export class StubEscrow implements SettlementSender {
-  /** Everything that was broadcast, in order. */
+/** Blocks until something counts as final. */
+const FINALITY = 3;
+
+const ESCROW = "0x00000000000000000000000000000000000e5c40";
+
+/**
+ * An escrow, and the sender of the account that sends to it, whose memory survives the settler's. What is sent waits until
+ * somebody waits for it, then gets a block each.
+ */
+export class StubEscrow implements SettlementEscrow, Sender {
+  /** Everything that was broadcast, in order: the transactions' hashes. */
   readonly sent: string[] = [];
   /** Every settlement that was mined and didn't revert, by batch id: each is a payment. */
   readonly paid: string[] = [];
@@ -39,12 +51,14 @@ export class StubEscrow implements SettlementSender {
   isUnproven = false;
   /** While true, what is broadcast gets lost. */
   isLossy = false;
-  /** Transactions that are too cheap by now. */
-  readonly outpriced = new Set<string>();
+  /** Purposes that were given up. */
+  readonly cancelled: string[] = [];
   /** Blocks that come after each transaction. */
   blocksAfter = 10;
   private readonly mined: Mined[] = [];
-  private pool: string[] = [];
+  /** All that was signed. */
+  private readonly signed: Transaction[] = [];
+  private pool: Transaction[] = [];
   private block = 0;
   private nonce = 0;
 
@@ -67,44 +81,57 @@ export class StubEscrow implements SettlementSender {
     }));
   }
 
-  async isSettled(batchId: string, confirmations: number): Promise<boolean> {
-    return this.mined.some((tx) => tx.batchId === batchId && !tx.reverted && this.isDeep(tx, confirmations));
+  async isSettled(batchId: string, by: "latest" | "final"): Promise<boolean> {
+    return this.mined.some((tx) => tx.batchId === batchId && !tx.reverted && (by === "latest" || this.isFinal(tx)));
   }
 
-  async signSettle(header: BatchHeader, _entries: string, proof: string, replaced?: string) {
+  async settlement(header: BatchHeader, _entries: string, proof: string): Promise<Call> {
     const { sequence, epochStart, epochEnd } = header;
     const batchId = batchDigest(DOMAIN, header);
-    const nonce = this.nonce + this.pool.length;
-    const tx: Transaction = { nonce, batchId, sequence: Number(sequence), epochStart, epochEnd, proof, replaced };
-    const raw = hexlify(toUtf8Bytes(JSON.stringify(tx)));
-    return { raw, hash: keccak256(raw) };
+    return callOf({ batchId, sequence: Number(sequence), epochStart, epochEnd, proof });
   }
 
-  async isOutpriced(raw: string): Promise<boolean> {
-    return this.outpriced.has(raw);
-  }
-
-  async signRenewal(licenseId: bigint) {
+  async renewal(licenseId: bigint): Promise<Call> {
     if (this.refusal !== null) throw new ChainRefusal(this.refusal);
     const batchId = `renewal of ${licenseId}`;
-    const nonce = this.nonce + this.pool.length;
-    const tx: Transaction = { nonce, batchId, sequence: 0, epochStart: 0, epochEnd: 0, proof: "0x" };
-    const raw = hexlify(toUtf8Bytes(JSON.stringify({ ...tx, isRenewal: true })));
-    return { raw, hash: keccak256(raw) };
+    return callOf({ batchId, sequence: 0, epochStart: 0, epochEnd: 0, proof: "0x", isRenewal: true });
   }
 
-  async broadcast(raw: string): Promise<void> {
-    this.sent.push(raw);
-    if (!this.isLossy && !this.pool.includes(raw) && nonceOf(raw) >= this.nonce) this.pool.push(raw);
+  async submit(purpose: string, callOf: () => Promise<Call>): Promise<number> {
+    const before = this.signed.filter((tx) => tx.purpose === purpose).at(-1);
+    const fate = before && this.fateOf(before);
+    if (before !== undefined && (fate === null || fate === "confirmed")) return before.nonce;
+    const { data } = await callOf();
+    const nonce = Math.max(this.nonce, (this.signed.at(-1)?.nonce ?? -1) + 1);
+    const tx = { ...deedOf(data), nonce, purpose, hash: id(`${nonce} ${purpose}`) };
+    this.signed.push(tx);
+    this.broadcast(tx);
+    return nonce;
   }
 
-  async waitFor(hash: string, confirmations: number): Promise<TransactionFate> {
+  async follow(purpose: string, nonce: number): Promise<Served> {
+    const tx = this.signed.find((one) => one.purpose === purpose && one.nonce === nonce)!;
+    if (this.fateOf(tx) === null) this.broadcast(tx);
     this.minePool();
-    const tx = this.mined.find((mined) => mined.hash === hash);
-    if (tx !== undefined && this.isDeep(tx, confirmations)) return tx.reverted ? "reverted" : "confirmed";
-    const isGone = tx === undefined && this.sent.some((raw) => keccak256(raw) === hash && nonceOf(raw) < this.nonce);
-    if (isGone) return "replaced";
-    throw new Error(`Transaction ${hash} isn't final after a long time`);
+    const fate = this.fateOf(tx);
+    if (fate === null) throw new Error(`Nonce ${nonce} isn't final after a long time`);
+    return { fate, hash: tx.hash };
+  }
+
+  async cancel(purpose: string): Promise<void> {
+    this.cancelled.push(purpose);
+  }
+
+  private broadcast(tx: Transaction): void {
+    this.sent.push(tx.hash);
+    if (!this.isLossy && !this.pool.includes(tx) && tx.nonce >= this.nonce) this.pool.push(tx);
+  }
+
+  private fateOf({ hash, nonce }: Transaction): Served["fate"] | null {
+    const mined = this.mined.find((one) => one.hash === hash);
+    if (mined === undefined) return nonce < this.nonce ? "replaced" : null;
+    if (!this.isFinal(mined)) return null;
+    return mined.reverted ? "reverted" : "confirmed";
   }
 
   /** The account's next nonce goes to something else. */
@@ -113,9 +140,9 @@ export class StubEscrow implements SettlementSender {
     this.block++;
   }
 
-  /** Mines a stranger's transaction with the same calldata. */
-  settleByStranger(raw: string): void {
-    this.mine(transactionOf(raw), keccak256(toUtf8Bytes("a stranger's")));
+  /** Mines a stranger's transaction with the calldata of the last that was sent. */
+  settleByStranger(): void {
+    this.mine({ ...this.signed.at(-1)!, hash: id("a stranger's") });
     this.nonce--;
   }
 
@@ -130,15 +157,15 @@ export class StubEscrow implements SettlementSender {
   }
 
   private minePool(): void {
-    for (const raw of this.pool) this.mine(transactionOf(raw), keccak256(raw));
+    for (const tx of this.pool) this.mine(tx);
     this.pool = [];
   }
 
-  private mine(tx: Transaction, hash: string): void {
+  private mine(tx: Transaction): void {
     this.nonce++;
     this.block++;
     const reverted = !tx.isRenewal && BigInt(tx.sequence) <= this.chain.lastBatch.sequence;
-    this.mined.push({ ...tx, hash, block: this.block, reverted });
+    this.mined.push({ ...tx, block: this.block, reverted });
     this.block += this.blocksAfter;
     if (tx.isRenewal) this.renewed.push(tx.batchId);
     if (reverted || tx.isRenewal) return;
@@ -147,15 +174,15 @@ export class StubEscrow implements SettlementSender {
     this.chain.lastBatch = { sequence: BigInt(tx.sequence), epochStart, epochEnd };
   }
 
-  private isDeep({ block }: Mined, confirmations: number): boolean {
-    return this.block - block + 1 >= confirmations;
+  private isFinal({ block }: Mined): boolean {
+    return this.block - block + 1 >= FINALITY;
   }
 }
 
-function transactionOf(raw: string): Transaction {
-  return JSON.parse(toUtf8String(raw));
+function callOf(deed: Deed): Call {
+  return { to: ESCROW, data: hexlify(toUtf8Bytes(JSON.stringify(deed))) };
 }
 
-function nonceOf(raw: string): number {
-  return transactionOf(raw).nonce;
+function deedOf(data: string): Deed {
+  return JSON.parse(toUtf8String(data));
 }
