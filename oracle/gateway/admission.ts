@@ -132,13 +132,26 @@ export class Admission {
 
   /** Who sends this authorization header. Throws ApiError 401 or 403. */
   async authenticate(authorization: string | undefined, now: number): Promise<Caller> {
+    const caller = await this.identify(authorization);
+    this.requireInForce(caller, now);
+    return caller;
+  }
+
+  /** The same, whether or not the grant is in force. */
+  async identify(authorization: string | undefined): Promise<Caller> {
     const token = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
     if (token === undefined)
       throw unauthorized("missing_api_key", "send your grant: 'Authorization: Bearer <API key>'");
     const signed = decodeToken(token);
-    const caller = this.verified.has(token) ? await this.verify(token, signed) : await this.meet(token, signed);
-    this.requireInForce(caller, now);
-    return caller;
+    return this.verified.has(token) ? this.verify(token, signed) : this.meet(token, signed);
+  }
+
+  /**
+   * Returns if the license's owner signed the digest. Throws ApiError 401 or 503.
+   * @param what was signed, for the sentence
+   */
+  async requireOwnersSignature(licenseId: bigint, digest: string, signature: string, what: string): Promise<void> {
+    await this.requireSignedBy(await this.licenseOf(licenseId), digest, signature, what);
   }
 
   /** Lets a caller's request through to a model and sets its worst cost aside. Throws ApiError 402, 403, 429 or 503. */
@@ -285,22 +298,31 @@ export class Admission {
 
   private async verify(token: string, signed: SignedGrant): Promise<Caller> {
     const { licenseId } = signed.grant;
-    const license = await fromChain(this.licenses.get(licenseId));
-    if (license === null) throw unauthorized("unknown_license", `license ${licenseId} doesn't exist on this chain`);
+    const license = await this.licenseOf(licenseId);
     const known = this.verified.get(token);
     if (known?.license === license) return known;
 
     const grantHash = grantDigest(this.chain.domain, signed.grant);
-    if (!(await this.isSignedBy(license.owner, grantHash, signed.signature))) {
-      throw unauthorized("wrong_signature", `the grant isn't signed by the owner of license ${licenseId}`);
-    }
+    await this.requireSignedBy(license, grantHash, signed.signature, "the grant");
     this.ledger.setGrantUsed(grantHash, this.store.grantUsed(grantHash));
     return this.remember(token, { grantHash, signed, license });
   }
 
-  private isSignedBy(owner: string, grantHash: string, signature: string): Promise<boolean> {
+  private async licenseOf(licenseId: bigint): Promise<LicenseState> {
+    const license = await fromChain(this.licenses.get(licenseId));
+    if (license !== null) return license;
+    throw unauthorized("unknown_license", `license ${licenseId} doesn't exist on this chain`);
+  }
+
+  private async requireSignedBy(
+    { licenseId, owner }: LicenseState,
+    digest: string,
+    signature: string,
+    what: string,
+  ): Promise<void> {
     const { chainTimeoutMs } = this.config;
-    return fromChain(withDeadline(chainTimeoutMs, () => this.chain.isSignatureOf(owner, grantHash, signature)));
+    if (await fromChain(withDeadline(chainTimeoutMs, () => this.chain.isSignatureOf(owner, digest, signature)))) return;
+    throw unauthorized("wrong_signature", `${what} isn't signed by the owner of license ${licenseId}`);
   }
 
   private remember(token: string, caller: Caller): Caller {
@@ -325,7 +347,7 @@ export class Admission {
         `the grant expires at ${dateOf(grant.expiresAt)}, before a request may be done: sign a new one`,
       );
     }
-    if (this.store.isGrantRevoked(grantHash))
+    if (this.store.isGrantRevoked(license.licenseId, grantHash))
       throw unauthorized("grant_revoked", "the grant was revoked: sign a new one");
   }
 

@@ -25,6 +25,7 @@ import { steadyClock } from "../chain/steadyClock";
 import type { Store, StoredReceipt } from "../store/store";
 import type { ModelConfig } from "./models";
 import type { GatewayFigures, GatewayObserver } from "./observer";
+import { revokedToShow, Revocations } from "./revocation";
 import { Replicas, type Replica } from "./replicas";
 import { Upstream } from "./upstream";
 import type { VoucherChain } from "../chain/voucherChain";
@@ -86,6 +87,8 @@ const VOUCHER_HEADER = "x-licet-voucher";
 const CLOSE_TIMEOUT_MS = 10_000;
 /** A grant with a smart account's signature has less than a fifth of it. */
 const MOST_HEADER_BYTES = 16_384;
+/** The longest signature of a smart account is half of it. */
+const MOST_REVOCATION_BYTES = 8_192;
 /** A connection on which nothing moves is closed so long after the longest request. */
 const IDLE_MS = 60_000;
 
@@ -156,7 +159,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     observer,
     cutOff: running.cutOff.signal,
   };
-  const server = createServer(config, exchangeDeps, running);
+  const server = createServer(config, chain, exchangeDeps, running);
   const url = await listen(server, config);
   replicas.watch((replica) => upstream.isWell(replica), config.healthIntervalMs);
   log.info("gateway listens", { url, models: config.models.map(({ id }) => id) });
@@ -275,7 +278,7 @@ async function recoverOpenRequests(store: Store, sign: Sign, finishedAt: number,
   if (left.length > 0) log.warn("requests left open by a crash got receipts of zero use", { count: left.length });
 }
 
-function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Running): FastifyInstance {
+function createServer(config: GatewayConfig, chain: Chain, deps: ExchangeDeps, running: Running): FastifyInstance {
   const receiving = receivingWithin(config.receiveTimeoutMs);
   const doorkeeper = new Doorkeeper(config.limits);
   const explain = (error: FastifyError | ApiError, request: FastifyRequest, reply: FastifyReply) => {
@@ -336,6 +339,11 @@ function createServer(config: GatewayConfig, deps: ExchangeDeps, running: Runnin
   );
   server.get("/v1/vouchers", { onRequest: admit }, (request) => voucherAccount(deps, request));
   server.post("/v1/vouchers", { onRequest: admit }, (request) => takeVoucher(deps, request));
+  const revocations = new Revocations({ ...deps, chain, operatorId: config.operatorId });
+  server.post("/v1/grants/revoke", { bodyLimit: MOST_REVOCATION_BYTES }, async ({ body, headers }) => {
+    const isOwners = Buffer.isBuffer(body) && body.length > 0;
+    return revokedToShow(await (isOwners ? revocations.byOwner(body) : revocations.byBearer(headers.authorization)));
+  });
   server.get("/healthz", (_request, reply) => {
     const [code, status] = running.isOpen ? [200, "ok"] : [503, "stops"];
     return reply.code(code).send({ status, running: running.size, models: config.models.map(healthOf(deps)) });

@@ -18,9 +18,11 @@ import {
   type Measurement,
   type Proposal,
   type Receipt,
+  type Revocation,
   type SignedGrant,
   type SignedMeasurement,
   type SignedReceipt,
+  type SignedRevocation,
 } from "./types";
 
 /** Something from outside that isn't a well-formed message. The text says which part is wrong and what was expected. */
@@ -197,6 +199,9 @@ const measurements = new MessageType<Measurement>(
     "uint16 availabilityBps,uint32 p95TtftMs,uint32 samples)",
 );
 const proposals = new MessageType<Proposal>("Proposal(bytes32 batchId)");
+const revocations = new MessageType<Revocation>(
+  "Revocation(bytes32 grantHash,uint64 licenseId,uint24 operatorId,uint40 expiresAt)",
+);
 
 /** The structs as ethers' `signTypedData` and `TypedDataEncoder` take them. */
 export const GRANT_TYPES = grants.types;
@@ -204,6 +209,7 @@ export const RECEIPT_TYPES = receipts.types;
 export const BATCH_TYPES = batches.types;
 export const MEASUREMENT_TYPES = measurements.types;
 export const PROPOSAL_TYPES = proposals.types;
+export const REVOCATION_TYPES = revocations.types;
 
 /** The EIP-712 digest of a grant: the "grant hash". Like all digests here, it throws MalformedMessage on a field out of range. */
 export const grantDigest = (domain: TypedDataDomain, grant: Grant): string => grants.digest(domain, grant);
@@ -216,6 +222,9 @@ export const measurementDigest = (domain: TypedDataDomain, measurement: Measurem
 /** What an operator's key signs to have a batch attested: without it, anybody with receipts could use a lane's numbers up. */
 export const proposalDigest = (domain: TypedDataDomain, proposal: Proposal): string =>
   proposals.digest(domain, proposal);
+
+export const revocationDigest = (domain: TypedDataDomain, revocation: Revocation): string =>
+  revocations.digest(domain, revocation);
 
 const SIGNATURE_BYTES = 65;
 const HALF_ORDER = Buffer.from("7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0", "hex");
@@ -393,4 +402,17 @@ export function signedMeasurementFromJson(json: unknown): SignedMeasurement {
     measurement: measurementFromJson(measurement),
     signature: toHex(hexBytes("signature", signature, SIGNATURE_BYTES)),
   };
+}
+
+export const signedRevocationToJson = ({ revocation, signature }: SignedRevocation): JsonObject => ({
+  revocation: revocations.toJson(revocation),
+  signature,
+});
+
+export function signedRevocationFromJson(json: unknown): SignedRevocation {
+  const { revocation, signature } = objectWithKeys("signed revocation", json, ["revocation", "signature"]);
+  const bytes = hexBytes("signature", signature);
+  if (bytes.length <= MOST_SIGNATURE_BYTES)
+    return { revocation: revocations.fromJson(revocation), signature: toHex(bytes) };
+  throw new MalformedMessage(`signature must have at most ${MOST_SIGNATURE_BYTES} bytes, not ${bytes.length}`);
 }

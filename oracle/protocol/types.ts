@@ -117,6 +117,22 @@ export interface Proposal {
   batchId: string;
 }
 
+/** A license's owner's word that one of its grants has ended, to the operator whose gateway it is shown to. */
+export interface Revocation {
+  /** EIP-712 digest of the grant. */
+  grantHash: string;
+  licenseId: bigint;
+  operatorId: number;
+  /** Unix seconds, exclusive: until when it can be shown. What it has ended stays so. */
+  expiresAt: number;
+}
+
+export interface SignedRevocation {
+  revocation: Revocation;
+  /** Of the license's owner, ERC-1271 included. */
+  signature: string;
+}
+
 /** What attestors sign. */
 export interface BatchHeader extends Lane, Epoch, Usage {
   /** Per lane, from 1. */

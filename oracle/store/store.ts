@@ -321,12 +321,26 @@ export class Store {
   }
 
   /** From now on the grant is refused, whether it was seen before or not. */
-  revokeGrant(grantHash: string, revokedAt: number): void {
-    this.run("INSERT OR IGNORE INTO revoked_grants VALUES (?, ?)", [grantHash, revokedAt]);
+  /**
+   * Remembers that a grant of the license was revoked.
+   * @param most how many of one license are remembered
+   * @returns when it was revoked first, Unix seconds; null if there are too many
+   */
+  async revokeGrant(licenseId: bigint, grantHash: string, revokedAt: number, most: number): Promise<number | null> {
+    const before = this.row("SELECT revoked_at FROM revoked_grants WHERE license_id = ? AND grant_hash = ?", [
+      licenseId,
+      grantHash,
+    ]);
+    if (before !== null) return Number(before.revoked_at);
+    const all = this.row("SELECT count(*) AS count FROM revoked_grants WHERE license_id = ?", [licenseId])!;
+    if (Number(all.count) >= most) return null;
+    this.run("INSERT INTO revoked_grants VALUES (?, ?, ?) ON CONFLICT DO NOTHING", [licenseId, grantHash, revokedAt]);
+    return revokedAt;
   }
 
-  isGrantRevoked(grantHash: string): boolean {
-    return this.row("SELECT 1 FROM revoked_grants WHERE grant_hash = ?", [grantHash]) !== null;
+  isGrantRevoked(licenseId: bigint, grantHash: string): boolean {
+    const query = "SELECT 1 FROM revoked_grants WHERE license_id = ? AND grant_hash = ?";
+    return this.row(query, [licenseId, grantHash]) !== null;
   }
 
   // Requests and receipts

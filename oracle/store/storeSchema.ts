@@ -173,4 +173,13 @@ export const MIGRATIONS = [
   ALTER TABLE batches DROP COLUMN raw_transaction;
   ALTER TABLE batches DROP COLUMN transaction_hash;
   `,
+  `
+  DROP TABLE revoked_grants;
+  CREATE TABLE revoked_grants (
+    license_id INTEGER NOT NULL,
+    grant_hash TEXT NOT NULL,
+    revoked_at INTEGER NOT NULL,
+    PRIMARY KEY (license_id, grant_hash)
+  ) STRICT;
+  `,
 ];

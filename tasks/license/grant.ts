@@ -1,13 +1,25 @@
 import { hexlify, randomBytes, ZeroAddress } from "ethers";
-import { domainOf, encodeBearer, GRANT_TYPES, grantDigest, saltOf } from "../../oracle/protocol/messages";
+import { revokeGrantAt } from "../../oracle/licensee/revoke";
+import {
+  decodeBearer,
+  domainOf,
+  encodeBearer,
+  GRANT_TYPES,
+  grantDigest,
+  REVOCATION_TYPES,
+  saltOf,
+} from "../../oracle/protocol/messages";
 import type { Grant } from "../../oracle/protocol/types";
 import {
+  bytes32,
   dateOf,
   eventOf,
   licenseId,
   optional,
   period,
+  Problem,
   readingTask,
+  requireOne,
   send,
   sendingTask,
   text,
@@ -60,6 +72,38 @@ export async function revokeGrants(session: Session, { license }: { license: big
   return { license, generation, grants: "all that were signed before have ended: sign new ones with license:grant" };
 }
 
+export interface RevokeGrant {
+  /** The API key; or else the grant's hash and its license. */
+  key?: string;
+  hash?: string;
+  license?: bigint;
+  /** Base URL of the gateway; the endpoint that the license's operator has registered, if it isn't named. */
+  url?: string;
+}
+
+/** How long a signed revocation can be shown, in seconds. */
+const SHOWN_WITHIN = 600;
+
+/** Ends one grant at the operator's gateway, at once: by its key, or by the signer's word as the license's owner. */
+export async function revokeGrant(session: Session, { key, hash, license, url }: RevokeGrant): Promise<TaskRecord> {
+  requireOne({ "--key": key, "--hash": hash });
+  if (hash !== undefined && license === undefined) throw new Problem("--hash needs --license: whose grant it is.");
+  const { licet, signer, hre } = session;
+  const domain = domainOf((await hre.ethers.provider.getNetwork()).chainId, await licet.escrow.getAddress());
+  const signed = key === undefined ? undefined : decodeBearer(key);
+  const grantHash = signed === undefined ? hash! : grantDigest(domain, signed.grant);
+  const licenseId = signed?.grant.licenseId ?? license!;
+  const { operatorId } = await accountOf(session, licenseId);
+  const gateway = url ?? (await licet.operators.operatorOf(operatorId)).endpoint;
+  const expiresAt = (await timeOf(hre)) + SHOWN_WITHIN;
+  const revocation = { grantHash, licenseId, operatorId: Number(operatorId), expiresAt };
+  const proof =
+    key === undefined
+      ? { revocation, signature: await signer.signTypedData(domain, REVOCATION_TYPES, revocation) }
+      : { apiKey: key };
+  return { license: licenseId, grant: grantHash, gateway, revoked: dateOf(await revokeGrantAt(gateway, proof)) };
+}
+
 readingTask("license:grant", {
   about: "Signs a grant of your license: the API key",
   example: "--license 1 --valid 30d --cap 5",
@@ -69,6 +113,18 @@ readingTask("license:grant", {
     cap: optional(text("The most that may be spent under it, such as 5")),
   },
   act: grantUse,
+});
+
+readingTask("grant:revoke", {
+  about: "Ends one grant at its operator's gateway, at once and without a transaction",
+  example: "--key AAAA…",
+  parameters: {
+    key: optional(text("Its API key, as license:grant printed it")),
+    hash: optional(bytes32("The grant's hash, in the key's place: you sign as its license's owner")),
+    license: optional(licenseId()),
+    url: optional(text("Base URL of the gateway (default: the endpoint that the license's operator has registered)")),
+  },
+  act: revokeGrant,
 });
 
 sendingTask("license:revoke", {

@@ -9,7 +9,7 @@ import { HardhatContext } from "hardhat/internal/context";
 import { ArgumentsParser } from "hardhat/internal/cli/ArgumentsParser";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { once } from "node:events";
-import { createServer, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -772,7 +772,8 @@ describe("tasks", function () {
         gateway = createServer((request, response) => {
           const from = Number(new URL(request.url!, "http://x").searchParams.get("from"));
           const isKnown = request.headers.authorization === `Bearer ${facts.key}`;
-          response.writeHead(isKnown ? 200 : 401);
+          response.writeHead(isKnown || request.method === "POST" ? 200 : 401);
+          if (request.method === "POST") return void revoking(request).then((body) => response.end(body));
           response.end(JSON.stringify({ data: shown.slice(from - 1), has_more: false }));
         }).listen(0, "127.0.0.1");
         await once(gateway, "listening");
@@ -789,6 +790,23 @@ describe("tasks", function () {
 
       const versionOf = async (assets: string, version: bigint) =>
         AssetRegistry__factory.connect(assets, bench.provider).versionOf(version);
+
+      /** What is posted must be a revocation, by the key or by the license's owner. */
+      async function revoking(request: IncomingMessage): Promise<string> {
+        const pieces: Buffer[] = [];
+        for await (const piece of request) pieces.push(piece as Buffer);
+        const said = Buffer.concat(pieces).toString();
+        const ok =
+          said === "" ? request.headers.authorization === `Bearer ${facts.key}` : "revocation" in JSON.parse(said);
+        return JSON.stringify(ok ? { revoked_at: 1_800_000_000 } : { error: { message: "no" } });
+      }
+
+      good("grant:revoke --url $gateway --key $key", { license: "1", revoked: /2027-01-15/ });
+      good(`grant:revoke --url $gateway --hash ${id("grant")} --license 1 ${LICENSEE}`, { grant: id("grant") });
+      bad("grant:revoke --url $gateway --key $key --hash 0x12", /--hash must be 32 bytes/);
+      bad(`grant:revoke --url $gateway --hash ${id("grant")}`, /--hash needs --license: whose grant it is/);
+      bad("grant:revoke --url $gateway", /Say one of --key, --hash/);
+      bad("grant:revoke --key $key", /127\.0\.0\.1:8080.* can't be asked .*is the gateway there\?/);
 
       const verify = "receipts:verify --url $gateway --key $key";
       good(verify, {

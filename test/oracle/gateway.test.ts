@@ -332,7 +332,7 @@ describe("gateway", () => {
 
     it("refuses a revoked grant at once", async () => {
       await chat();
-      store.revokeGrant(grantDigest(DOMAIN, grantWith()), chain.time);
+      await store.revokeGrant(1n, grantDigest(DOMAIN, grantWith()), chain.time, 1);
       await expectRefusal(chat(), 401, "grant_revoked", "sign a new one");
       expect((await chat({}, client(keyFor({ salt: saltFrom(MANIFEST) })))).choices).to.have.length(1);
     });

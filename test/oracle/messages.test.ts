@@ -20,6 +20,8 @@ import {
   RECEIPT_TYPES,
   receiptDigest,
   recoverSigner,
+  REVOCATION_TYPES,
+  revocationDigest,
   saltedHash,
   SaltedHasher,
   signDigest,
@@ -73,9 +75,11 @@ describe("messages", () => {
       );
     });
 
-    it("is that of ethers for a proposal", () => {
+    it("is that of ethers for a proposal, and for a revocation", () => {
       const proposal = { batchId: DIGEST };
       expect(proposalDigest(DOMAIN, proposal)).to.equal(ethersDigest(PROPOSAL_TYPES, proposal));
+      const revocation = { grantHash: DIGEST, licenseId: 7n, operatorId: 2, expiresAt: 9 };
+      expect(revocationDigest(DOMAIN, revocation)).to.equal(ethersDigest(REVOCATION_TYPES, revocation));
     });
 
     it("bind the chain and the contract", () => {

@@ -138,12 +138,22 @@ describe("Store", () => {
       expect(() => store.saveGrant(id(2), wider)).to.throw("too large to bind");
     });
 
-    it("stay revoked, even if they weren't seen before", () => {
-      expect(store.isGrantRevoked(id(5))).to.equal(false);
-      store.revokeGrant(id(5), 1_000);
-      store.revokeGrant(id(5), 1_001);
+    it("stay revoked from the first time on, even if they weren't seen before, and are those of one license", async () => {
+      expect(store.isGrantRevoked(1n, id(5))).to.equal(false);
+      expect(await store.revokeGrant(1n, id(5), 1_000, 2)).to.equal(1_000);
+      expect(await store.revokeGrant(1n, id(5), 1_001, 2)).to.equal(1_000);
       reopen();
-      expect(store.isGrantRevoked(id(5))).to.equal(true);
+      expect(store.isGrantRevoked(1n, id(5))).to.equal(true);
+      expect(store.isGrantRevoked(2n, id(5))).to.equal(false);
+    });
+
+    it("are revoked so often of one license, and no oftener", async () => {
+      await store.revokeGrant(1n, id(5), 1_000, 2);
+      expect(await store.revokeGrant(1n, id(6), 1_000, 2)).to.equal(1_000);
+      expect(await store.revokeGrant(1n, id(7), 1_000, 2)).to.equal(null);
+      expect(store.isGrantRevoked(1n, id(7))).to.equal(false);
+      expect(await store.revokeGrant(1n, id(6), 1_001, 2)).to.equal(1_000);
+      expect(await store.revokeGrant(2n, id(7), 1_001, 2)).to.equal(1_001);
     });
   });
 
