@@ -1,4 +1,5 @@
 import type { Clock } from "./chain/ethersChain";
+import { COPIES_PER_OPERATOR } from "./attestor/copies";
 import { PLAUSIBLE, type Plausible } from "./attestor/plausibility";
 import type { Finality } from "./chain/witness";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
@@ -60,6 +61,8 @@ export interface AttestorSection {
   port: number;
   key: KeySetting;
   receiveTimeoutMs: number;
+  /** The most copies of receipts that are kept of one operator with stake. */
+  copiesPerOperator: number;
   /** What is believed of operators of whom no canary says otherwise. */
   plausible: Plausible;
   canaries: CanarySection[];
@@ -214,6 +217,7 @@ function attestorOf(section: Section): AttestorSection {
     port: section.count("port", PORTS, 8090),
     key: keySettingOf(section, "key"),
     receiveTimeoutMs: section.seconds("receiveTimeoutSeconds", AN_HOUR, 60_000),
+    copiesPerOperator: section.count("copiesPerOperator", [1_000, 1_000_000_000], COPIES_PER_OPERATOR),
     plausible,
     canaries: section.listOf("canaries", null, (canary) => ({
       operatorId: canary.count("operatorId", OPERATORS),

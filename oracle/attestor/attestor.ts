@@ -8,13 +8,17 @@ import {
   type AttestationRefusal,
   ATTESTATIONS_PATH,
   evidenceFromJson,
+  hashesToText,
   measurementRequestFromJson,
   MEASUREMENTS_PATH,
+  MOST_SENTENCES,
   PROPOSAL_HEADER,
   type ProposedBatch,
   proposedBatchFromText,
 } from "./attestorApi";
-import { type AttestationRequest, type BatchFacts, gatherFacts, proposalProblem } from "./batchFacts";
+import { type AttestationRequest, type BatchFacts, gatherFacts, type JudgedBatch, proposalProblem } from "./batchFacts";
+import { Copies } from "./copies";
+import { serveCopies } from "./copiesApi";
 import type { Chain, Committees } from "../chain/chain";
 import { committeeFor, type Refusal, refusalsOf } from "./inspection";
 import { Intake } from "./intake";
@@ -26,6 +30,9 @@ import { measure, sampledTime } from "./measure";
 import type { Plausible } from "./plausibility";
 import { MalformedMessage, signedMeasurementToJson } from "../protocol/messages";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
+import { oneAtATime } from "./oneAtATime";
+import { ReceiptVerifier } from "./receiptVerifier";
+import { BATCH_LIMITS } from "../settler/batches";
 import { type Store, StoreConflict } from "../store/store";
 
 export interface AttestorConfig {
@@ -36,8 +43,10 @@ export interface AttestorConfig {
   /** 0, the default, takes a free one. */
   port?: number;
   host?: string;
-  /** Longest request in bytes, and the most of all that are read at once: a receipt takes about 1,300 of them. */
+  /** Longest batch in bytes, and the most of all that are read at once: a receipt takes 43 of them, a grant about 550. */
   bodyLimit?: number;
+  /** The most copies of receipts that are kept of one operator with stake, at about 600 bytes each. */
+  copiesPerOperator?: number;
   /** How long a settler may take to send a request. */
   receiveTimeoutMs?: number;
 }
@@ -59,10 +68,16 @@ export interface Attestor {
   close(): Promise<void>;
 }
 
-const DEFAULT_BODY_LIMIT = 256 * 2 ** 20;
+const DEFAULT_BODY_LIMIT = 32 * 2 ** 20;
 const DEFAULT_RECEIVE_TIMEOUT_MS = 60_000;
 const MEASUREMENT_BODY_LIMIT = 4_096;
-const MOST_SENTENCES = 100;
+/** How often copies that are too old are dropped. */
+const DROPPING_MS = 600_000;
+
+/** A batch is too much for one. */
+class BatchTooLarge extends Error {
+  readonly statusCode = 413;
+}
 
 /** Anybody may register as an operator, and send batches: more than this is read of those only who have a stake to lose. */
 const SMALL_BODY = 2 ** 20;
@@ -71,16 +86,33 @@ const SMALL_BODY = 2 ** 20;
 class MeasurementRefused extends Error {}
 
 /**
- * Serves `/v1/measurements`, `/v1/attestations` and `/healthz`.
+ * Serves `/v1/receipts`, `/v1/measurements`, `/v1/attestations` and `/healthz`.
  * @throws Problem if the key isn't a member's, or the port is taken
  */
 export async function startAttestor(config: AttestorConfig, deps: AttestorDeps): Promise<Attestor> {
   const { address } = config.signer;
   await requireMember(address, await deps.chain.committees(config.committee), deps.log);
-  const server = createServer(config, deps);
+  const verifier = new ReceiptVerifier(deps.chain.domain);
+  const copies = new Copies(deps, config, verifier);
+  const server = createServer(config, deps, copies);
   const url = await listen(server, { host: config.host ?? "127.0.0.1", port: config.port ?? 0 });
+  const dropping = setInterval(() => void dropOld(copies, deps.log), DROPPING_MS);
   deps.log.info("Attestor started", { address, url });
-  return { url, address, close: () => server.close() };
+  const close = async () => {
+    clearInterval(dropping);
+    await server.close();
+    await verifier.close();
+  };
+  return { url, address, close };
+}
+
+async function dropOld(copies: Copies, log: Log): Promise<void> {
+  try {
+    const dropped = await copies.dropOld();
+    if (dropped > 0) log.info("Copies of receipts dropped: no batch with them can settle any more", { dropped });
+  } catch (cause) {
+    log.warn("Copies of receipts that are too old can't be dropped", { cause });
+  }
 }
 
 async function requireMember(address: string, { present, former, announced }: Committees, log: Log): Promise<void> {
@@ -104,6 +136,7 @@ async function requireMember(address: string, { present, former, announced }: Co
 function createServer(
   { signer, committee, bodyLimit = DEFAULT_BODY_LIMIT, receiveTimeoutMs = DEFAULT_RECEIVE_TIMEOUT_MS }: AttestorConfig,
   deps: AttestorDeps,
+  copies: Copies,
 ): FastifyInstance {
   const server = fastify({ bodyLimit, forceCloseConnections: true, ...receivingWithin(receiveTimeoutMs) });
   const intake = new Intake(bodyLimit);
@@ -133,18 +166,33 @@ function createServer(
     const problem = await proposalProblem(deps.chain, batch, committee);
     if (problem !== null) return reply.code(422).send(refusalOf([{ reason: problem, receiptHash: null }]));
     if (Number(request.headers["content-length"]) > SMALL_BODY) await requireStake(deps.chain, batch.header.operatorId);
-    const giveBack = intake.take(request.headers["content-length"]);
-    if (reply.raw.closed) giveBack();
-    else reply.raw.once("close", giveBack);
+    intake.admit(request, reply);
     proposed.set(request, batch);
   };
+  // A batch's receipts are in memory while it is judged: those of one batch are enough.
+  const inTurn = oneAtATime();
   server.post(ATTESTATIONS_PATH, { onRequest: admit }, async (request, reply) => {
-    const batch = { ...proposed.get(request)!, ...evidenceFromJson(request.body) };
-    const answer = await attest(deps, await deps.chain.committees(committee), signer, batch);
-    return reply.code("signature" in answer ? 200 : 422).send(answer);
+    const asked: AttestationRequest = { ...proposed.get(request)!, ...evidenceFromJson(request.body) };
+    requireWithinLimits(asked);
+    return inTurn(async () => {
+      const { found, lacking } = await copies.find(asked.receipts);
+      if (lacking.length > 0) return reply.code(409).send({ lacking: hashesToText(lacking) });
+      const batch = { ...asked, receipts: found };
+      const answer = await attest(deps, await deps.chain.committees(committee), signer, batch);
+      return reply.code("signature" in answer ? 200 : 422).send(answer);
+    });
   });
+  serveCopies(server, copies);
 
   return server;
+}
+
+/** @throws BatchTooLarge */
+function requireWithinLimits({ receipts }: AttestationRequest): void {
+  if (receipts.length <= BATCH_LIMITS.receipts) return;
+  throw new BatchTooLarge(
+    `The batch has ${receipts.length} receipts; ${BATCH_LIMITS.receipts} are the most: make batches smaller`,
+  );
 }
 
 /** Only for epochs that a batch can have, and that have ended: what is measured then doesn't change any more. */
@@ -173,9 +221,9 @@ async function attest(
   { chain, store, log, onJudged, plausible }: AttestorDeps,
   committees: Committees,
   signer: DigestSigner,
-  request: AttestationRequest,
+  batch: JudgedBatch,
 ): Promise<Attestation | AttestationRefusal> {
-  const facts = await gatherFacts(chain, request);
+  const facts = await gatherFacts(chain, batch);
   const { batchId, header } = facts;
   const { address } = signer;
   const committee = committeeFor(committees, facts.measurements, address);

@@ -1,5 +1,6 @@
-/** What settlers and attestors say to each other over HTTP: the JSON of both sides, and the settler's calls. */
+/** What settlers and attestors say to each other over HTTP: the form of both sides, and the settler's calls. */
 import type { AttestationRequest } from "./batchFacts";
+import type { Kept, RefusedReceipt } from "./copies";
 import {
   headerFromJson,
   headerToJson,
@@ -8,15 +9,19 @@ import {
   signedGrantToJson,
   signedMeasurementFromJson,
   signedMeasurementToJson,
-  signedReceiptFromJson,
-  signedReceiptToJson,
 } from "../protocol/messages";
+import { frameOf, RECEIPTS_MEDIA_TYPE } from "../protocol/receiptBytes";
 import { shown } from "../problem";
 import { textOf } from "./reading";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 
 export const MEASUREMENTS_PATH = "/v1/measurements";
 export const ATTESTATIONS_PATH = "/v1/attestations";
+export const RECEIPTS_PATH = "/v1/receipts";
+/** The most receipts that one request brings. */
+export const MOST_RECEIPTS_SENT = 1_000;
+/** How many reasons an answer lists. */
+export const MOST_SENTENCES = 100;
 /** Says whose batch it is before an attestor reads any of it: base64url of JSON. */
 export const PROPOSAL_HEADER = "x-licet-proposal";
 
@@ -39,6 +44,12 @@ export interface AttestationRefusal {
   isTooLarge?: true;
 }
 
+/** Receipts of a batch that an attestor has no copies of: it judges the batch once they were sent. */
+export interface LackedReceipts {
+  /** Their hashes. */
+  lacking: string[];
+}
+
 /** @throws Error unless the attestor answers in time with a measurement; its signature isn't checked here */
 export async function requestMeasurement(
   url: string,
@@ -52,16 +63,63 @@ export async function requestMeasurement(
   return signedMeasurementFromJson(await jsonOf(response));
 }
 
-/** @throws Error unless the attestor signs or refuses in time; its signature isn't checked here */
+/**
+ * Has an attestor keep copies of receipts, ahead of their batch.
+ * @param records their binary form; MOST_RECEIPTS_SENT at the most
+ * @throws Error unless it answers in time what became of them
+ */
+export async function sendReceipts(url: string, records: readonly Uint8Array[], timeoutMs: number): Promise<Kept> {
+  const response = await fetch(url + RECEIPTS_PATH, {
+    method: "POST",
+    headers: { "content-type": RECEIPTS_MEDIA_TYPE },
+    redirect: "error",
+    body: frameOf(records) as Uint8Array<ArrayBuffer>,
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  if (!response.ok) throw await unexpected(response);
+  return keptFromJson(await jsonOf(response));
+}
+
+/** Gives receipts' binary forms by their hashes. */
+export type RecordsOf = (hashes: string[]) => Promise<Uint8Array[]>;
+
+/**
+ * Asks for an attestation, and sends the receipts that the attestor lacks; one that it won't keep, it refuses.
+ * @throws Error unless the attestor signs or refuses, each answer in time; its signature isn't checked here
+ */
+export async function askToAttest(
+  url: string,
+  request: AttestationRequest,
+  recordsOf: RecordsOf,
+  timeoutMs: number,
+): Promise<Attestation | AttestationRefusal> {
+  const first = await requestAttestation(url, request, timeoutMs);
+  if (!("lacking" in first)) return first;
+  const refused: RefusedReceipt[] = [];
+  for (let from = 0; from < first.lacking.length; from += MOST_RECEIPTS_SENT) {
+    const records = await recordsOf(first.lacking.slice(from, from + MOST_RECEIPTS_SENT));
+    refused.push(...(await sendReceipts(url, records, timeoutMs)).refused);
+  }
+  if (refused.length > 0) {
+    const refusals = refused.slice(0, MOST_SENTENCES).map(({ reason }) => reason);
+    return { refusals, receipts: refused.map(({ hash }) => hash) };
+  }
+  const second = await requestAttestation(url, request, timeoutMs);
+  if (!("lacking" in second)) return second;
+  throw new Error(`${url} lacks ${second.lacking.length} receipts that were sent to it`);
+}
+
+/** @throws Error unless the attestor signs, refuses or lacks receipts in time; its signature isn't checked here */
 export async function requestAttestation(
   url: string,
   request: AttestationRequest,
   timeoutMs: number,
-): Promise<Attestation | AttestationRefusal> {
+): Promise<Attestation | AttestationRefusal | LackedReceipts> {
   const headers = { [PROPOSAL_HEADER]: proposedBatchToText(request) };
   const response = await post(url + ATTESTATIONS_PATH, evidenceToJson(request), timeoutMs, headers);
   if (response.ok) return attestationFromJson(await jsonOf(response));
   if (response.status === 422) return refusalFromJson(await jsonOf(response));
+  if (response.status === 409) return lackedReceiptsFromJson(await jsonOf(response));
   if (response.status === 413)
     return { refusals: [(await unexpected(response)).message], receipts: [], isTooLarge: true };
   throw await unexpected(response);
@@ -91,7 +149,7 @@ function jsonIn(text: string): unknown {
 /** What a batch rests on: a request's body. */
 export function evidenceToJson({ receipts, grants, measurements }: AttestationRequest) {
   return {
-    receipts: receipts.map(signedReceiptToJson),
+    receipts: hashesToText(receipts),
     grants: grants.map(signedGrantToJson),
     measurements: measurements.map(signedMeasurementToJson),
   };
@@ -101,10 +159,30 @@ export function evidenceToJson({ receipts, grants, measurements }: AttestationRe
 export function evidenceFromJson(json: unknown): Omit<AttestationRequest, keyof ProposedBatch> {
   const { receipts, grants, measurements } = objectOf(json);
   return {
-    receipts: listOf("receipts", receipts).map(signedReceiptFromJson),
+    receipts: hashesFromText("receipts", receipts),
     grants: listOf("grants", grants).map(signedGrantFromJson),
     measurements: listOf("measurements", measurements).map(signedMeasurementFromJson),
   };
+}
+
+const HASH_BYTES = 32;
+
+/** Hashes are many: they travel as base64 of their bytes, one after another. */
+export function hashesToText(hashes: readonly string[]): string {
+  const bytes = Buffer.alloc(HASH_BYTES * hashes.length);
+  hashes.forEach((hash, i) => bytes.write(hash.slice(2), HASH_BYTES * i, "hex"));
+  return bytes.toString("base64");
+}
+
+/** @throws MalformedMessage */
+function hashesFromText(name: string, text: unknown): string[] {
+  const bytes = Buffer.from(stringOf(name, text), "base64");
+  if (bytes.length % HASH_BYTES !== 0 || bytes.toString("base64") !== text) {
+    throw new MalformedMessage(`${name} must be base64 of hashes of ${HASH_BYTES} bytes, not of ${bytes.length} bytes`);
+  }
+  const hex = bytes.toString("hex");
+  const digits = 2 * HASH_BYTES;
+  return Array.from({ length: bytes.length / HASH_BYTES }, (_, i) => "0x" + hex.slice(digits * i, digits * (i + 1)));
 }
 
 /** @throws MalformedMessage */
@@ -128,6 +206,22 @@ function refusalFromJson(json: unknown): AttestationRefusal {
   return {
     refusals: listOf("refusals", refusals).map((reason) => stringOf("refusal", reason)),
     receipts: listOf("receipts", receipts).map((hash) => stringOf("receipt", hash)),
+  };
+}
+
+function lackedReceiptsFromJson(json: unknown): LackedReceipts {
+  return { lacking: hashesFromText("lacking", objectOf(json).lacking) };
+}
+
+function keptFromJson(json: unknown): Kept {
+  const { kept, known, refused } = objectOf(json);
+  return {
+    kept: number("kept", kept),
+    known: number("known", known),
+    refused: listOf("refused", refused).map((one) => {
+      const { hash, reason } = objectOf(one);
+      return { hash: stringOf("hash", hash), reason: stringOf("reason", reason) };
+    }),
   };
 }
 

@@ -8,12 +8,11 @@ import {
   MalformedMessage,
   measurementDigest,
   proposalDigest,
-  receiptDigest,
   recoverSigner,
 } from "../protocol/messages";
 import { costOf, zeroUsage } from "../protocol/meters";
 import { readEach } from "../chain/parallel";
-import type { BatchHeader, Measurement, SignedGrant, SignedMeasurement, SignedReceipt, Usage } from "../protocol/types";
+import type { BatchHeader, Measurement, SignedGrant, SignedMeasurement, Usage } from "../protocol/types";
 
 /** How long what had begun when a generation was raised may take to end, in seconds, as when a license is stopped. */
 const STOP_GRACE = 3_600;
@@ -21,7 +20,8 @@ const STOP_GRACE = 3_600;
 /** What a settler asks an attestor to sign, with all that the header rests on. */
 export interface AttestationRequest {
   header: BatchHeader;
-  receipts: SignedReceipt[];
+  /** The hashes of its receipts, of which the attestor has copies. */
+  receipts: string[];
   /** Every grant that a receipt names. */
   grants: SignedGrant[];
   /** What the header's service level is the median of. */
@@ -30,17 +30,27 @@ export interface AttestationRequest {
   proposal: string;
 }
 
+/** A receipt of which an attestor has a copy. */
+export interface CopiedReceipt extends HashedReceipt {
+  /** The address of the key that signed it. */
+  signer: string;
+  /** When it came first, Unix seconds. */
+  arrivedAt: number;
+}
+
+/** A batch with the attestor's own copies of its receipts. */
+export interface JudgedBatch extends Omit<AttestationRequest, "receipts"> {
+  receipts: CopiedReceipt[];
+}
+
 /** Who signed something, or why that can't be told. */
 export type Signer = { address: string } | { problem: string };
 
-export interface CheckedReceipt extends HashedReceipt {
+export interface CheckedReceipt extends CopiedReceipt {
   /** Under the batch's plan, rounded up, in units of the currency. */
   cost: bigint;
-  signer: Signer;
   /** Whether the signer was a key of the operator when the request ended. */
   signerIsKey: boolean;
-  /** When the attestor got it ahead of its batch, if it did. Unix seconds. */
-  arrivedAt?: number;
 }
 
 export interface CheckedGrant extends SignedGrant {
@@ -106,7 +116,7 @@ export function planProblem({ planId }: BatchHeader, plan: PlanState | null, com
 }
 
 /** @throws if the chain can't be read */
-export async function gatherFacts(chain: Chain, request: AttestationRequest): Promise<BatchFacts> {
+export async function gatherFacts(chain: Chain, request: JudgedBatch): Promise<BatchFacts> {
   const { header } = request;
   const { operatorId, planId, versionId } = header;
   const [now, operator, plan, version, lane, licenses] = await Promise.all([
@@ -135,10 +145,7 @@ export async function gatherFacts(chain: Chain, request: AttestationRequest): Pr
 }
 
 /** Licenses that don't exist are left out. */
-async function readLicenses(
-  chain: Chain,
-  { header, receipts }: AttestationRequest,
-): Promise<Map<bigint, CheckedLicense>> {
+async function readLicenses(chain: Chain, { header, receipts }: JudgedBatch): Promise<Map<bigint, CheckedLicense>> {
   const licenseIds = [...new Set(receipts.map(({ receipt }) => receipt.licenseId))];
   const read = await readEach(licenseIds, async (licenseId) => {
     const license = await chain.license(licenseId);
@@ -148,29 +155,15 @@ async function readLicenses(
   return new Map(read.flat().map((license) => [license.licenseId, license]));
 }
 
-async function checkReceipts(
-  chain: Chain,
-  { header, receipts }: AttestationRequest,
-  rates: Usage,
-): Promise<CheckedReceipt[]> {
-  const hashed = receipts.map(({ receipt, signature }) => {
-    const hash = receiptDigest(chain.domain, receipt);
-    return { receipt, hash, cost: costOf(receipt, rates), signer: signerOf(hash, signature) };
-  });
-  const signedByKey = await receiptsSignedByKey(chain, header.operatorId, hashed);
-  return hashed
-    .map((checked) => ({ ...checked, signerIsKey: signedByKey.has(checked.hash) }))
+async function checkReceipts(chain: Chain, { header, receipts }: JudgedBatch, rates: Usage): Promise<CheckedReceipt[]> {
+  const signedByKey = await receiptsSignedByKey(chain, header.operatorId, receipts);
+  return receipts
+    .map((copied) => ({ ...copied, cost: costOf(copied.receipt, rates), signerIsKey: signedByKey.has(copied.hash) }))
     .sort(byLicenseAndSequence);
 }
 
-type ReceiptWithSigner = Omit<CheckedReceipt, "signerIsKey">;
-
 /** The hashes of the receipts whose signer was a key of the operator when they finished. */
-async function receiptsSignedByKey(
-  chain: Chain,
-  operatorId: number,
-  receipts: ReceiptWithSigner[],
-): Promise<Set<string>> {
+async function receiptsSignedByKey(chain: Chain, operatorId: number, receipts: CopiedReceipt[]): Promise<Set<string>> {
   const found = new Set<string>();
   for (const [address, signed] of bySigner(receipts)) {
     const isKeyAt = (time: number) => chain.isSigningKey(operatorId, address, time);
@@ -184,14 +177,12 @@ async function receiptsSignedByKey(
   return found;
 }
 
-function bySigner(receipts: ReceiptWithSigner[]): Map<string, ReceiptWithSigner[]> {
-  const groups = new Map<string, ReceiptWithSigner[]>();
-  for (const checked of receipts) {
-    if ("problem" in checked.signer) continue;
-    const { address } = checked.signer;
-    const group = groups.get(address);
-    if (group === undefined) groups.set(address, [checked]);
-    else group.push(checked);
+function bySigner(receipts: CopiedReceipt[]): Map<string, CopiedReceipt[]> {
+  const groups = new Map<string, CopiedReceipt[]>();
+  for (const copied of receipts) {
+    const group = groups.get(copied.signer);
+    if (group === undefined) groups.set(copied.signer, [copied]);
+    else group.push(copied);
   }
   return groups;
 }

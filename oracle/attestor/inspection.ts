@@ -216,10 +216,8 @@ function receiptRefusals(facts: BatchFacts, memory: typeof NO_MEMORY, plausible:
 }
 
 function* signatureReasons({ header }: BatchFacts, { receipt, signer, signerIsKey }: CheckedReceipt): Iterable<string> {
-  if ("problem" in signer) yield `isn't signed: ${signer.problem}`;
-  else if (!signerIsKey) {
-    yield `is signed by ${signer.address}, not a key of operator ${header.operatorId} at ${receipt.finishedAt}`;
-  }
+  if (signerIsKey) return;
+  yield `is signed by ${signer}, not a key of operator ${header.operatorId} at ${receipt.finishedAt}`;
 }
 
 function* subjectReasons({ header, version }: BatchFacts, receipt: Receipt): Iterable<string> {

@@ -5,6 +5,9 @@ import { createKeccak, type IHasher } from "hash-wasm";
 let shared: IHasher | undefined;
 const loading: Promise<IHasher> = createKeccak(256).then((hasher) => (shared = hasher));
 
+/** Resolves once hashes are fast. */
+export const keccakLoaded: Promise<unknown> = loading;
+
 /** The 32 bytes of keccak256(bytes). */
 export function keccak(bytes: Uint8Array): Uint8Array {
   return shared === undefined ? getBytes(keccak256(bytes)) : shared.init().update(bytes).digest("binary");

@@ -126,6 +126,29 @@ function bufferOf(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
+/** What of a receipt tells whose it is, and when it ended. */
+export type ReceiptSubject = Pick<Receipt, "operatorId" | "planId" | "licenseId" | "sequence" | "finishedAt">;
+
+const SUBJECT_AT = {
+  operatorId: fieldOf("operatorId").at,
+  planId: fieldOf("planId").at,
+  licenseId: fieldOf("licenseId").at,
+  sequence: fieldOf("sequence").at,
+  finishedAt: fieldOf("finishedAt").at,
+};
+
+/** Of a record, without the rest of it. */
+export function subjectOf(record: Uint8Array): ReceiptSubject {
+  const bytes = bufferOf(record);
+  return {
+    operatorId: bytes.readUIntBE(SUBJECT_AT.operatorId, 3),
+    planId: bytes.readUInt32BE(SUBJECT_AT.planId),
+    licenseId: bytes.readBigUInt64BE(SUBJECT_AT.licenseId),
+    sequence: bytes.readBigUInt64BE(SUBJECT_AT.sequence),
+    finishedAt: bytes.readUIntBE(SUBJECT_AT.finishedAt, 5),
+  };
+}
+
 // Frames
 
 /** Many records for one message. */

@@ -1,9 +1,10 @@
 /** The members of plans' committees, as a settler talks to them: all at once, each in its time, none believed unchecked. */
 import { AbiCoder, getAddress, keccak256, type TypedDataDomain } from "ethers";
 import {
+  askToAttest,
   type Attestation,
   type AttestationRefusal,
-  requestAttestation,
+  type RecordsOf,
   requestMeasurement,
 } from "../attestor/attestorApi";
 import type { AttestationRequest } from "../attestor/batchFacts";
@@ -75,10 +76,14 @@ export class AttestorPool {
     );
   }
 
-  /** Asks the members who measured for the batch, and haven't signed it, to sign it: no other would. */
+  /**
+   * Asks the members who measured for the batch, and haven't signed it, to sign it: no other would.
+   * @param recordsOf of the batch's receipts, for members who lack them
+   */
   async attest(
     request: AttestationRequest,
     committee: Committee,
+    recordsOf: RecordsOf,
     before: readonly Attestation[] = [],
   ): Promise<CommitteeAnswer> {
     const batchId = batchDigest(this.domain, request.header);
@@ -89,7 +94,7 @@ export class AttestorPool {
       ({ address }) => measured.includes(address) && !known.some(({ signer }) => signer === address),
     );
     const answers = await this.ask<Attestation | MemberRefusal>(asked, async ({ address, url }) => {
-      const answer = await requestAttestation(url, request, this.config.attestorTimeoutMs);
+      const answer = await askToAttest(url, request, recordsOf, this.config.attestorTimeoutMs);
       if ("refusals" in answer) return { attestor: address, ...answer };
       requireSigner(address, batchId, answer.signature);
       return { signer: address, signature: answer.signature };

@@ -22,7 +22,7 @@ import { medianOf } from "../attestor/measure";
 import type { Outcome } from "../protocol/entries";
 import { epochAt, isWithin } from "../protocol/epochs";
 import { batchDigest } from "../protocol/messages";
-import type { Epoch, Lane, SignedGrant, SignedMeasurement } from "../protocol/types";
+import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { readEach } from "../chain/parallel";
 import { type Call, ChainRefusal, type Sender, type SettlementEscrow } from "./sender";
 import type { Store, StoredBatch, StoredReceipt } from "../store/store";
@@ -389,7 +389,12 @@ export class Settler {
       store.discardDraft(batchId);
       throw new NotYet("The committee that measured for the draft isn't in force any more: it was taken back");
     }
-    const answer = await this.attestors.attest(request, committee, store.signaturesOf(batchId));
+    const answer = await this.attestors.attest(
+      request,
+      committee,
+      (hashes) => store.recordsOf(hashes),
+      store.signaturesOf(batchId),
+    );
     const { signed, refused } = answer;
     store.saveSignatures(batchId, signed);
     const weight = weightOf(
@@ -437,18 +442,11 @@ export class Settler {
   }
 
   private async attestationRequest(batchId: string): Promise<AttestationRequest> {
+    const { chain, store } = this.deps;
     const { header, measurements } = this.load(batchId);
-    const receipts = this.deps.store.receiptsOf(batchId).map(({ receipt, signature }) => ({ receipt, signature }));
-    const grantHashes = new Set(receipts.map(({ receipt }) => receipt.grantHash));
-    const grants = [...grantHashes].map((hash) => this.grant(hash));
-    const proposal = await this.config.proposer.sign(proposalToSign(this.deps.chain.domain, { batchId }));
+    const [receipts, grants] = await Promise.all([store.hashesOf(batchId), store.grantsOf(batchId)]);
+    const proposal = await this.config.proposer.sign(proposalToSign(chain.domain, { batchId }));
     return { header, receipts, grants, measurements, proposal };
-  }
-
-  private grant(grantHash: string): SignedGrant {
-    const signed = this.deps.store.grant(grantHash);
-    if (signed === null) throw new Error(`The store lacks grant ${grantHash}, which a receipt came under`);
-    return signed;
   }
 
   /**

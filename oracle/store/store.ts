@@ -6,7 +6,6 @@ import {
   headerFromJson,
   headerToJson,
   receiptFromJson,
-  receiptToJson,
   signedGrantFromJson,
   signedGrantToJson,
   signedMeasurementFromJson,
@@ -22,6 +21,7 @@ import type {
   SignedReceipt,
   Usage,
 } from "../protocol/types";
+import { decodeReceipt, encodeReceipt } from "../protocol/receiptBytes";
 import { Problem } from "../problem";
 import { openStoreFile, type StoreFile } from "./storeFile";
 
@@ -184,6 +184,27 @@ export interface SeenReceipt {
   batchId: string;
   /** Unix seconds; left out of what was attested before that was remembered. */
   finishedAt?: number;
+}
+
+/** A receipt as an operator sent it to an attestor, ahead of any batch. */
+export interface Copy {
+  /** Of the receipt, 32 bytes. */
+  hash: Uint8Array;
+  operatorId: number;
+  /** Unix seconds. */
+  finishedAt: number;
+  /** When it came first, Unix seconds. */
+  arrivedAt: number;
+  /** The address of the key that signed it. */
+  signer: string;
+  /** Its binary form. */
+  record: Uint8Array;
+}
+
+/** A receipt's binary form, and its place in the order in which a store got them. */
+export interface PlacedRecord {
+  position: bigint;
+  record: Uint8Array;
 }
 
 export interface CanarySample {
@@ -424,7 +445,7 @@ export class Store {
   /** One with a term is of no lane's business, whatever its state says: only vouchers pay it. */
   private insertReceipt(stored: StoredReceipt, signer: string, cost: bigint, term: number | null): void {
     const { receipt, hash, signature, versionId } = stored;
-    this.run("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)", [
+    this.run("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, '', '', ?, ?, ?, ?)", [
       hash,
       receipt.requestId,
       receipt.operatorId,
@@ -436,10 +457,10 @@ export class Store {
       receipt.finishedAt,
       cost,
       term === null ? "unbatched" : "settled",
-      JSON.stringify(receiptToJson(receipt)),
-      signature,
       signer,
       term,
+      encodeReceipt({ receipt, signature }),
+      ((this.row("SELECT max(position) AS last FROM receipts", [])!.last as bigint | null) ?? 0n) + 1n,
     ]);
     this.run("UPDATE grants SET used = used + ? WHERE grant_hash = ?", [cost, receipt.grantHash]);
   }
@@ -591,6 +612,54 @@ export class Store {
     return this.rows("SELECT * FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence", [batchId]).map(
       receiptOf,
     );
+  }
+
+  /** The hashes of a batch's receipts, in the order of its sum tree. */
+  async hashesOf(batchId: string): Promise<string[]> {
+    return this.rows("SELECT receipt_hash FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence", [
+      batchId,
+    ]).map((row) => row.receipt_hash as string);
+  }
+
+  /** The grants that a batch's receipts came under. */
+  async grantsOf(batchId: string): Promise<SignedGrant[]> {
+    return this.rows(
+      `SELECT body FROM grants WHERE grant_hash IN (SELECT grant_hash FROM receipts WHERE batch_id = ?)
+         ORDER BY license_id, grant_hash`,
+      [batchId],
+    ).map((row) => signedGrantFromJson(JSON.parse(row.body as string)));
+  }
+
+  /** Receipts' binary forms, in the hashes' order; those that aren't there are left out. */
+  async recordsOf(hashes: readonly string[]): Promise<Uint8Array[]> {
+    return hashes.flatMap((hash) => {
+      const row = this.row("SELECT record, body, signature FROM receipts WHERE receipt_hash = ?", [hash]);
+      return row === null ? [] : [recordOf(row)];
+    });
+  }
+
+  /** Receipts that may still settle and were written after a place in the order of all, in that order; at most so many. */
+  async receiptsAfter(position: bigint, most: number): Promise<PlacedRecord[]> {
+    return this.rows(
+      `SELECT position, record, body, signature FROM receipts
+         WHERE position > ? AND state IN ('unbatched', 'batched') ORDER BY position LIMIT ?`,
+      [position, most],
+    ).map((row) => ({ position: row.position as bigint, record: recordOf(row) }));
+  }
+
+  /** Up to which place an attestor was sent all receipts that may still settle. */
+  async fedUpTo(attestor: string): Promise<bigint> {
+    const row = this.row("SELECT position FROM feeds WHERE attestor = ?", [attestor]);
+    if (row !== null) return row.position as bigint;
+    const first = this.row("SELECT min(position) AS first FROM receipts WHERE state IN ('unbatched', 'batched')", []);
+    return ((first!.first as bigint | null) ?? 1n) - 1n;
+  }
+
+  async markFed(attestor: string, position: bigint): Promise<void> {
+    this.run("INSERT INTO feeds VALUES (?, ?) ON CONFLICT (attestor) DO UPDATE SET position = excluded.position", [
+      attestor,
+      position,
+    ]);
   }
 
   /** Keeps what members signed of a batch, so that nobody need sign it at the same time as the others. */
@@ -846,6 +915,54 @@ export class Store {
 
   // The attestor's side
 
+  /** Keeps copies of receipts, and gives those that weren't there yet. */
+  keepCopies(copies: readonly Copy[]): Promise<Copy[]> {
+    return this.group.run(() => {
+      let position = (this.row("SELECT max(position) AS last FROM copies", [])!.last as bigint | null) ?? 0n;
+      return copies.filter(({ hash, operatorId, finishedAt, arrivedAt, signer, record }) => {
+        const added = this.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", [
+          position + 1n,
+          hash,
+          operatorId,
+          finishedAt,
+          arrivedAt,
+          signer,
+          record,
+        ]);
+        position += BigInt(added);
+        return added > 0;
+      });
+    });
+  }
+
+  /** The copies of these receipts, in whatever order; those that aren't there are left out. */
+  async copiesOf(hashes: readonly Uint8Array[]): Promise<Copy[]> {
+    const marks = hashes.map(() => "?").join(", ");
+    return this.rows(`SELECT * FROM copies WHERE receipt_hash IN (${marks})`, [...hashes]).map(copyOf);
+  }
+
+  /** An operator's copies that came after a place in the order of all, in that order; at most so many. */
+  async copiesAfter(operatorId: number, position: bigint, most: number): Promise<PlacedRecord[]> {
+    return this.rows(
+      "SELECT position, record FROM copies WHERE operator_id = ? AND position > ? ORDER BY position LIMIT ?",
+      [operatorId, position, most],
+    ).map((row) => ({ position: row.position as bigint, record: row.record as Uint8Array }));
+  }
+
+  /** How many copies there are of each operator. */
+  async countCopies(): Promise<Map<number, number>> {
+    const rows = this.rows("SELECT operator_id, count(*) AS count FROM copies GROUP BY operator_id");
+    return new Map(rows.map(({ operator_id, count }) => [Number(operator_id), Number(count)]));
+  }
+
+  /** Drops copies of receipts that finished before a time (Unix seconds), at most so many; gives how many these were. */
+  async dropCopies(finishedBefore: number, most: number): Promise<number> {
+    return this.run(
+      "DELETE FROM copies WHERE position IN (SELECT position FROM copies WHERE finished_at < ? ORDER BY finished_at LIMIT ?)",
+      [finishedBefore, most],
+    );
+  }
+
   /** The digest that was signed for a sequence of a lane. */
   attestedBatch(lane: Lane, sequence: bigint): string | null {
     const row = this.row(
@@ -1030,10 +1147,14 @@ function openRequestOf(row: Row): OpenRequest {
   };
 }
 
+function signedReceiptOf({ record, body, signature }: Row): SignedReceipt {
+  if (record !== null) return decodeReceipt(record as Uint8Array);
+  return { receipt: receiptFromJson(JSON.parse(body as string)), signature: signature as string };
+}
+
 function receiptOf(row: Row): StoredReceipt {
   return {
-    receipt: receiptFromJson(JSON.parse(row.body as string)),
-    signature: row.signature as string,
+    ...signedReceiptOf(row),
     hash: row.receipt_hash as string,
     versionId: row.version_id as bigint,
     state: row.term === null ? (row.state as ReceiptState) : "voucher",
@@ -1054,6 +1175,21 @@ function voucherTermOf(row: Row): StoredVoucherTerm {
     charged: row.charged as bigint,
     voucher: row.voucher as string | null,
     unpostedSince: row.unposted_since === null ? null : Number(row.unposted_since),
+  };
+}
+
+function recordOf(row: Row): Uint8Array {
+  return row.record === null ? encodeReceipt(signedReceiptOf(row)) : (row.record as Uint8Array);
+}
+
+function copyOf(row: Row): Copy {
+  return {
+    hash: row.receipt_hash as Uint8Array,
+    operatorId: Number(row.operator_id),
+    finishedAt: Number(row.finished_at),
+    arrivedAt: Number(row.arrived_at),
+    signer: row.signer as string,
+    record: row.record as Uint8Array,
   };
 }
 

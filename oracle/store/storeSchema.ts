@@ -1,7 +1,8 @@
 /**
  * The store's tables, one migration a version; a migration that has shipped never changes.
  * Money and ids are INTEGER, which holds 63 bits (ids count from 1 and a balance of 2^63 units doesn't exist), and are
- * read as bigint. Hashes and signatures are lowercase hex. Messages are kept whole as the JSON of `messages.ts`.
+ * read as bigint. Hashes and signatures are lowercase hex. Messages are kept whole as the JSON of `messages.ts`, receipts in
+ * the binary form of `receiptBytes.ts`; what an older version wrote of them is JSON, and their record NULL.
  */
 export const MIGRATIONS = [
   `
@@ -181,5 +182,27 @@ export const MIGRATIONS = [
     revoked_at INTEGER NOT NULL,
     PRIMARY KEY (license_id, grant_hash)
   ) STRICT;
+  `,
+  `
+  ALTER TABLE receipts ADD COLUMN record BLOB;
+  ALTER TABLE receipts ADD COLUMN position INTEGER;
+  CREATE UNIQUE INDEX receipts_by_position ON receipts (position);
+
+  CREATE TABLE feeds (
+    attestor TEXT PRIMARY KEY,
+    position INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE copies (
+    position INTEGER PRIMARY KEY,
+    receipt_hash BLOB NOT NULL UNIQUE,
+    operator_id INTEGER NOT NULL,
+    finished_at INTEGER NOT NULL,
+    arrived_at INTEGER NOT NULL,
+    signer TEXT NOT NULL,
+    record BLOB NOT NULL
+  ) STRICT;
+  CREATE INDEX copies_by_operator ON copies (operator_id, position);
+  CREATE INDEX copies_by_time ON copies (finished_at);
   `,
 ];

@@ -1,9 +1,10 @@
 import OpenAI from "openai";
-import { requestAttestation, requestMeasurement } from "../../oracle/attestor/attestorApi";
+import { askToAttest, requestMeasurement } from "../../oracle/attestor/attestorApi";
 import { proposalToSign } from "../../oracle/keys/digestSigner";
 import { headerOf, summarize } from "../../oracle/settler/batches";
 import { medianOf } from "../../oracle/attestor/measure";
 import { batchDigest, receiptDigest } from "../../oracle/protocol/messages";
+import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
 import type { Epoch, SignedReceipt } from "../../oracle/protocol/types";
 import { refusalOf } from "../../oracle/chain/refusal";
 import type { StoredBatch } from "../../oracle/store/store";
@@ -76,8 +77,10 @@ export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch
   const batchId = batchDigest(chain.domain, header);
   const proposal = await proposer.sign(proposalToSign(chain.domain, { batchId }));
   await narrator.checkRefused("a batch with a forged receipt", /Receipt .* sign/, async () => {
-    const request = { header, receipts, grants, measurements, proposal };
-    const answer = await requestAttestation(attestors[0].url, request, ATTESTOR_TIMEOUT_MS);
+    const records = new Map(receipts.map((signed, i) => [hashed[i].hash, encodeReceipt(signed)]));
+    const request = { header, receipts: [...records.keys()], grants, measurements, proposal };
+    const recordsOf = async (hashes: string[]) => hashes.map((hash) => records.get(hash)!);
+    const answer = await askToAttest(attestors[0].url, request, recordsOf, ATTESTOR_TIMEOUT_MS);
     return "refusals" in answer ? answer.refusals[0] : undefined;
   });
 }

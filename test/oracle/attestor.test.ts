@@ -13,7 +13,6 @@ import {
   evidenceToJson,
   PROPOSAL_HEADER,
   proposedBatchToText,
-  requestAttestation,
   requestMeasurement,
 } from "../../oracle/attestor/attestorApi";
 import { type AttestationRequest, gatherFacts } from "../../oracle/attestor/batchFacts";
@@ -40,6 +39,8 @@ import {
   evenly,
   KEYS,
   LANE,
+  type Offer,
+  offer,
   receiptUnder,
   type RequestParts,
   requestOf,
@@ -51,7 +52,6 @@ import {
 const SELF = COMMITTEE.members[0];
 const OUTSIDER = computeAddress(KEYS.outsider);
 const PROPOSER = computeAddress(KEYS.proposer);
-const CURVE_ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
 
 describe("attestor", () => {
   let folder: string;
@@ -96,15 +96,15 @@ describe("attestor", () => {
     rmSync(folder, { recursive: true });
   });
 
-  const ask = (request: AttestationRequest) => requestAttestation(attestor.url, request, 10_000);
+  const ask = (request: Offer) => offer(attestor.url, request);
 
-  const signatureFor = async (request: AttestationRequest): Promise<Attestation> => {
+  const signatureFor = async (request: Offer): Promise<Attestation> => {
     const answer = await ask(request);
     if ("refusals" in answer) expect.fail(`refused: ${answer.refusals.join("; ")}`);
     return answer;
   };
 
-  const refusalOf = async (request: AttestationRequest): Promise<AttestationRefusal> => {
+  const refusalOf = async (request: Offer): Promise<AttestationRefusal> => {
     const answer = await ask(request);
     if ("signature" in answer) expect.fail("it was signed");
     return answer;
@@ -292,11 +292,11 @@ describe("attestor", () => {
 
     it("answers 400 to what isn't a request", async () => {
       const request = requestOf(parts());
-      const malformed = { ...request, receipts: [{ ...request.receipts[0], signature: "0x12" }] };
-      const { status, said } = await post(proposedBatchToText(request), bodyOf(malformed));
+      const malformed = JSON.stringify({ ...evidenceToJson(request), receipts: "AAAA" });
+      const { status, said } = await post(proposedBatchToText(request), malformed);
       expect({ status, said: JSON.parse(said).error }).to.deep.equal({
         status: 400,
-        said: "signature must have 65 bytes, not 1",
+        said: "receipts must be base64 of hashes of 32 bytes, not of 3 bytes",
       });
     });
 
@@ -366,14 +366,16 @@ describe("attestor", () => {
       });
 
       it("is nothing above its limit", async () => {
-        const answer = await answerTo(proposedBatchToText(requestOf(parts())), `Content-Length: ${2 ** 28 + 1}`);
+        const answer = await answerTo(proposedBatchToText(requestOf(parts())), `Content-Length: ${2 ** 25 + 1}`);
         expect(answer).to.match(/^HTTP\/1.1 413 [^]*make batches smaller/);
       });
 
       it("is never more than its limit at once, and what was begun and given up frees its place", async () => {
         const request = requestOf(parts());
+        await signatureFor(request);
         const proposed = proposedBatchToText(request);
-        const hog = begin(proposed, `Content-Length: ${2 ** 28}`);
+        const hog = begin(proposed, `Content-Length: ${2 ** 25}`);
+        await wait(50);
         let answer = await post(proposed, bodyOf(request));
         for (let i = 0; answer.status === 200 && i < 50; i++) answer = await post(proposed, bodyOf(request));
         expect(answer).to.include({ status: 429 }).and.to.have.property("said").that.contains("try again soon");
@@ -394,7 +396,7 @@ describe("attestor", () => {
       const request = requestOf({ ...withLast({ requests: 2n, ttftMs: 901 }), header: { evidenceHash: id("none") } });
       const { refusals, receipts } = await refusalOf(request);
       expect(refusals).to.have.length(3);
-      expect(receipts).to.deep.equal([receiptDigest(DOMAIN, request.receipts[2].receipt)]);
+      expect(receipts).to.deep.equal([request.receipts[2]]);
     });
 
     it("remembers nothing of what it refuses", async () => {
@@ -404,7 +406,7 @@ describe("attestor", () => {
     });
 
     /** Each request is honest but for one thing, and is refused for the one reason. */
-    const only = (what: string, arrange: () => AttestationRequest, reason: string) =>
+    const only = (what: string, arrange: () => Offer, reason: string) =>
       it(`refuses ${what}`, async () => {
         const request = arrange();
         const { refusals } = await refusalOf(request);
@@ -641,7 +643,7 @@ describe("attestor", () => {
         "one by a key that isn't the operator's",
         () => {
           const request = requestOf(parts());
-          request.receipts[2] = requestOf({ ...parts(), receiptKey: KEYS.outsider }).receipts[2];
+          request.signed[2] = requestOf({ ...parts(), receiptKey: KEYS.outsider }).signed[2];
           return request;
         },
         `Receipt 1 of license 8 is signed by ${OUTSIDER}, not a key of operator 2`,
@@ -650,9 +652,9 @@ describe("attestor", () => {
         "one by the operator's key for another chain",
         () => {
           const request = requestOf(parts());
-          const { receipt } = request.receipts[0];
+          const { receipt } = request.signed[0];
           const elsewhere = receiptDigest({ ...DOMAIN, chainId: 1n }, receipt);
-          request.receipts[0] = { receipt, signature: signDigest(KEYS.operator, elsewhere) };
+          request.signed[0] = { receipt, signature: signDigest(KEYS.operator, elsewhere) };
           return request;
         },
         "Receipt 1 of license 7 is signed by 0x",
@@ -675,20 +677,24 @@ describe("attestor", () => {
         },
         `not a key of operator 2 at ${EPOCH.epochStart + 10}`,
       );
-      only(
-        "one with the higher s",
-        () => {
-          const request = requestOf(parts());
-          request.receipts[0] = { ...request.receipts[0], signature: mirrored(request.receipts[0].signature) };
-          return request;
-        },
-        "Receipt 1 of license 7 isn't signed: signature's s is in the upper half",
-      );
     });
 
     describe("a receipt", () => {
-      only("one of another operator", () => requestOf(withLast({ operatorId: 5 })), "is of operator 5, the batch of 2");
-      only("one under another plan", () => requestOf(withLast({ planId: 5 })), "is under plan 5, the batch under 3");
+      it("refuses one of another operator, which this one can't have signed", async () => {
+        const { refusals } = await refusalOf(requestOf(withLast({ operatorId: 5 })));
+        const signer = computeAddress(KEYS.operator);
+        expect(refusals).to.deep.equal([
+          `Receipt 1 of license 8 is signed by ${signer}, not a key of operator 5 at ${EPOCH.epochStart + 10}`,
+        ]);
+      });
+      only(
+        "one under another plan",
+        () => {
+          chain.plans.set(5, { ...chain.plans.get(3)!, planId: 5 });
+          return requestOf(withLast({ planId: 5 }));
+        },
+        "is under plan 5, the batch under 3",
+      );
       only("one of another manifest", () => requestOf(withLast({ manifestHash: ZeroHash })), "is of the manifest 0x00");
       only(
         "one that finished before the epoch",
@@ -811,8 +817,14 @@ describe("attestor", () => {
       );
 
       const arriving = async (arrivedAt: number) => {
-        const facts = await gatherFacts(chain, requestOf(parts()));
-        facts.receipts[2].arrivedAt = arrivedAt;
+        const request = requestOf(parts());
+        const receipts = request.signed.map(({ receipt }, i) => ({
+          receipt,
+          hash: request.receipts[i],
+          signer: computeAddress(KEYS.operator),
+          arrivedAt: i === 2 ? arrivedAt : receipt.finishedAt,
+        }));
+        const facts = await gatherFacts(chain, { ...request, receipts });
         return refusalsOf(facts, store, COMMITTEE, SELF).map(({ reason }) => reason);
       };
       const finishedAt = EPOCH.epochStart + 10;
@@ -973,7 +985,7 @@ describe("attestor", () => {
         await signatureFor(batch(receipts));
         chain.lastBatch = { sequence: 1n, ...EPOCH };
       };
-      const onlyAfter = (what: string, before: Receipt[], then: () => AttestationRequest, reason: string) =>
+      const onlyAfter = (what: string, before: Receipt[], then: () => Offer, reason: string) =>
         it(`refuses ${what}`, async () => {
           await attested(...before);
           const { refusals } = await refusalOf(then());
@@ -1130,16 +1142,9 @@ describe("attestor", () => {
         expect((await ask(request).catch((error) => error)).message).to.contain("503");
         store.recordAttestation = remember;
         await signatureFor(request);
-        const { receipt } = request.receipts[0];
+        const { receipt } = request.signed[0];
         expect(store.seenReceipt(LANE.operatorId, 7n, 1n)?.hash).to.equal(receiptDigest(DOMAIN, receipt));
       });
     });
   });
 });
-
-/** The other signature that the same key and digest have, with the higher s. */
-function mirrored(signature: string): string {
-  const s = CURVE_ORDER - BigInt(`0x${signature.slice(66, 130)}`);
-  const v = signature.endsWith("1b") ? "1c" : "1b";
-  return signature.slice(0, 66) + s.toString(16).padStart(64, "0") + v;
-}

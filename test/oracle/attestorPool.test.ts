@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { AttestorPool, committeeProof } from "../../oracle/settler/attestorPool";
 import { createLog } from "../../oracle/log";
 import { batchDigest, signDigest, signedMeasurementToJson } from "../../oracle/protocol/messages";
+import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
 import { DOMAIN } from "../support/fakeMessages";
 import {
   chained,
@@ -24,6 +25,8 @@ describe("attestorPool", () => {
   const grant = signGrant();
   const request = requestOf({ grants: [grant], receipts: chained([receiptUnder(grant, 1n)]) });
   const batchId = batchDigest(DOMAIN, request.header);
+  const recordsOf = async (hashes: string[]) =>
+    hashes.map((hash) => encodeReceipt(request.signed[request.receipts.indexOf(hash)]));
   let server: Server;
   let pool: AttestorPool;
   let answer: { status: number; body: unknown };
@@ -78,7 +81,7 @@ describe("attestorPool", () => {
     it("gives the signatures of members, and how many more there could be", async () => {
       const signature = signDigest(ours, batchId);
       answer = { status: 200, body: { signer: COMMITTEE.members[0], signature } };
-      expect(await pool.attest(request, COMMITTEE)).to.deep.equal({
+      expect(await pool.attest(request, COMMITTEE, recordsOf)).to.deep.equal({
         signed: [{ signer: COMMITTEE.members[0], signature }],
         refused: [],
         possible: 3,
@@ -88,19 +91,24 @@ describe("attestorPool", () => {
 
     it("leaves out a signature by another, whoever it says it is by", async () => {
       answer = { status: 200, body: { signer: COMMITTEE.members[0], signature: signDigest(theirs, batchId) } };
-      expect((await pool.attest(request, COMMITTEE)).signed).to.deep.equal([]);
+      expect((await pool.attest(request, COMMITTEE, recordsOf)).signed).to.deep.equal([]);
     });
 
     it("tells refusals from silence", async () => {
       answer = { status: 422, body: { refusals: ["No."], receipts: ["0xab"] } };
-      expect(await pool.attest(request, COMMITTEE)).to.deep.equal({
+      expect(await pool.attest(request, COMMITTEE, recordsOf)).to.deep.equal({
         signed: [],
         refused: [{ attestor: COMMITTEE.members[0], refusals: ["No."], receipts: ["0xab"] }],
         possible: 2,
         spare: 1,
       });
       answer = { status: 503, body: { error: "later" } };
-      expect(await pool.attest(request, COMMITTEE)).to.deep.equal({ signed: [], refused: [], possible: 3, spare: 1 });
+      expect(await pool.attest(request, COMMITTEE, recordsOf)).to.deep.equal({
+        signed: [],
+        refused: [],
+        possible: 3,
+        spare: 1,
+      });
     });
 
     it("doesn't ask again who signed it before, and leaves out who isn't a member", async () => {
@@ -109,7 +117,7 @@ describe("attestorPool", () => {
         signer: computeAddress(key),
         signature: signDigest(key, batchId),
       }));
-      expect(await pool.attest(request, COMMITTEE, before))
+      expect(await pool.attest(request, COMMITTEE, recordsOf, before))
         .to.include({ possible: 3 })
         .and.to.deep.include({
           signed: before.slice(0, 1),
@@ -122,6 +130,7 @@ describe("attestorPool", () => {
       const { signed, possible } = await pool.attest(
         { ...request, measurements: request.measurements.slice(1) },
         COMMITTEE,
+        recordsOf,
       );
       expect({ signed, possible }).to.deep.equal({ signed: [], possible: 2 });
     });

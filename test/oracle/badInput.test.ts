@@ -18,19 +18,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { request } from "undici";
 import { startAttestor, type Attestor } from "../../oracle/attestor/attestor";
-import {
-  evidenceToJson,
-  PROPOSAL_HEADER,
-  proposedBatchToText,
-  requestAttestation,
-} from "../../oracle/attestor/attestorApi";
+import { evidenceToJson, hashesToText, PROPOSAL_HEADER, proposedBatchToText } from "../../oracle/attestor/attestorApi";
 import { parseConfig } from "../../oracle/config";
 import { startEngine } from "../../oracle/engine";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway/gateway";
 import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { Problem } from "../../oracle/problem";
-import { grantDigest, signDigest } from "../../oracle/protocol/messages";
+import { grantDigest, signDigest, signedReceiptToJson } from "../../oracle/protocol/messages";
+import { encodeReceipt, frameOf, RECEIPTS_MEDIA_TYPE } from "../../oracle/protocol/receiptBytes";
 import { ReceiptFlag, type Receipt } from "../../oracle/protocol/types";
 import { Settler } from "../../oracle/settler/settler";
 import { Store } from "../../oracle/store/store";
@@ -54,6 +50,7 @@ import {
   EPOCH,
   KEYS,
   LANE,
+  offer,
   receiptUnder,
   requestOf,
   serveReceipt,
@@ -813,16 +810,16 @@ describe("bad input", () => {
       store.close();
     });
 
-    const post = async (path: string, body: string, headers: Record<string, string> = {}) => {
+    const post = async (path: string, body: string | Buffer, headers: Record<string, string> = {}) => {
       const response = await fetch(attestor.url + path, {
         method: "POST",
         headers: { "content-type": "application/json", ...headers },
-        body,
+        body: body as string,
       });
       return { status: response.status, said: await response.text() };
     };
     const expectStillSigns = async () => {
-      expect(await requestAttestation(attestor.url, good, 5_000)).to.have.property("signature");
+      expect(await offer(attestor.url, good)).to.have.property("signature");
     };
 
     const lane = { ...LANE, versionId: String(LANE.versionId) };
@@ -864,11 +861,6 @@ describe("bad input", () => {
 
     const proposed = { [PROPOSAL_HEADER]: proposedBatchToText(good) };
     const evidence = evidenceToJson(good);
-    const [first] = evidence.receipts as unknown as { receipt: object; signature: string }[];
-    const withReceipt = (changes: object) => ({
-      ...evidence,
-      receipts: [{ ...first, receipt: { ...first.receipt, ...changes } }],
-    });
     const attestations: [string, Record<string, string>, unknown, number, RegExp][] = [
       ["without a proposal", {}, evidence, 400, /send the batch's header and its proposal/],
       [
@@ -880,31 +872,24 @@ describe("bad input", () => {
       ],
       ["with no JSON", proposed, "{", 400, /JSON/],
       ["with a list", proposed, [], 400, /expected a JSON object, not \[\]/],
-      ["without receipts", proposed, { ...evidence, receipts: undefined }, 400, /receipts must be a list/],
+      ["without receipts", proposed, { ...evidence, receipts: undefined }, 400, /receipts must be a string/],
+      ["with receipts that are none", proposed, { ...evidence, receipts: [7] }, 400, /receipts must be a string/],
+      ["with half a hash", proposed, { ...evidence, receipts: "AAAA" }, 400, /hashes of 32 bytes, not of 3 bytes/],
+      ["with no base64", proposed, { ...evidence, receipts: `~${evidence.receipts}` }, 400, /must be base64/],
       [
-        "with receipts that are none",
+        "with a receipt that it was never sent",
         proposed,
-        { ...evidence, receipts: [7] },
-        400,
-        /signed receipt must be a JSON object/,
+        { ...evidence, receipts: hashesToText([id("another")]) },
+        409,
+        /^{"lacking":"[A-Za-z0-9+/=]{44}"}$/,
       ],
-      ["with a negative count", proposed, withReceipt({ outputTokens: "-1" }), 400, /outputTokens must be a decimal/],
       [
-        "with a count beyond its bits",
+        "with more receipts than it reads",
         proposed,
-        withReceipt({ outputTokens: String(2 ** 32) }),
-        400,
-        /must fit in uint32/,
+        { ...evidence, receipts: hashesToText(Array.from({ length: 100_001 }, () => id("any"))) },
+        413,
+        /has 100001 receipts; 100000 are the most: make batches smaller/,
       ],
-      ["with a field too many", proposed, withReceipt({ tip: "1" }), 400, /Receipt has unknown fields .*tip/],
-      [
-        "with half a signature",
-        proposed,
-        { ...evidence, receipts: [{ ...first, signature: "0x12" }] },
-        400,
-        /65 bytes, not 1/,
-      ],
-      ["with another's receipt", proposed, withReceipt({ licenseId: "8" }), 422, /The header's root is/],
       [
         "with a text of a megabyte",
         proposed,
@@ -913,6 +898,52 @@ describe("bad input", () => {
         /grants must be a list, not .*x{100,}…/,
       ],
     ];
+    const [signed] = good.signed;
+    const record = encodeReceipt(signed);
+    const json = signedReceiptToJson(signed) as { receipt: object; signature: string };
+    const line = (changes: object) => JSON.stringify({ ...json, receipt: { ...json.receipt, ...changes } });
+    const binary = RECEIPTS_MEDIA_TYPE;
+    const lines = "application/x-ndjson";
+    const brought: [string, string, string | Buffer, number, RegExp][] = [
+      ["nothing at all", binary, "", 400, /begins with its version: this is empty/],
+      ["a frame of another version", binary, Buffer.of(7), 400, /has version 1, not 7/],
+      ["a frame that is cut short", binary, frameOf([record]).subarray(0, 300), 400, /cut short after 299/],
+      ["a high s", binary, frameOf([Buffer.from(record).fill(0xff, 318, 319)]), 400, /upper half of the order/],
+      [
+        "a signature of no key",
+        binary,
+        frameOf([Buffer.from(record).fill(0, 286, 350)]),
+        200,
+        /"kept":0.* isn't signed/,
+      ],
+      [
+        "too many",
+        binary,
+        frameOf(Array.from({ length: 1_001 }, () => record)),
+        400,
+        /1001 receipts came at once; 1000/,
+      ],
+      ["too much", binary, Buffer.alloc(2 ** 21 + 1), 413, /2097152 are the most|too large/],
+      ["JSON", "application/json", line({}), 400, /come as application\/vnd.licet.receipts or as/],
+      ["a list", lines, "[]", 400, /receipt 1: signed receipt must be a JSON object/],
+      ["no JSON", lines, `${line({})}\n{`, 400, /receipt 2: /],
+      ["a negative count", lines, line({ outputTokens: "-1" }), 400, /outputTokens must be a decimal/],
+      ["a count beyond its bits", lines, line({ outputTokens: String(2 ** 32) }), 400, /must fit in uint32/],
+      ["a field too many", lines, line({ tip: "1" }), 400, /Receipt has unknown fields .*tip/],
+      ["half a signature", lines, JSON.stringify({ ...json, signature: "0x12" }), 400, /65 bytes, not 1/],
+      ["another's receipt", lines, line({ licenseId: "8" }), 200, /"kept":0.*is signed by 0x/],
+    ];
+    for (const [what, type, body, status, sentence] of brought) {
+      it(`keeps nothing when it is brought ${what}`, async () => {
+        const answer = await post("/v1/receipts", body, { "content-type": type });
+        expect(answer.said).to.match(sentence);
+        expect(answer.status).to.equal(status);
+        expect(answer.said.length).to.be.below(4_000);
+        expect([...(await store.countCopies())]).to.deep.equal([]);
+        await expectStillSigns();
+      });
+    }
+
     for (const [what, headers, body, status, sentence] of attestations) {
       it(`signs nothing when it is asked ${what}`, async () => {
         const text = typeof body === "string" ? body : JSON.stringify(body);

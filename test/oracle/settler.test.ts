@@ -9,7 +9,6 @@ import { join } from "node:path";
 import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
 import { PLAUSIBLE } from "../../oracle/attestor/plausibility";
 import type { Committee } from "../../oracle/chain/chain";
-import { requestAttestation } from "../../oracle/attestor/attestorApi";
 import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { recoverSigner } from "../../oracle/protocol/messages";
@@ -26,6 +25,7 @@ import {
   evenly,
   KEYS,
   LANE,
+  offer,
   requestOf,
   serveReceipt,
   signGrant,
@@ -360,9 +360,9 @@ describe("settler", function () {
         const [{ receipt, signature }] = world.store.unbatched(LANE, EPOCH);
         const header = { epochEnd: EPOCH.epochEnd, sequence: 900n };
         const parts = { grants: [signGrant()], receipts: [receipt], header, proposalKey: KEYS.outsider };
-        const request = { ...requestOf(parts), receipts: [{ receipt, signature }] };
+        const request = { ...requestOf(parts), signed: [{ receipt, signature }] };
         for (const { url } of world.attestors) {
-          expect(await requestAttestation(url, request, 5_000)).to.have.property("refusals");
+          expect(await offer(url, request)).to.have.property("refusals");
         }
         expect(only(await settle()).status).to.equal("settled");
       });
@@ -667,7 +667,7 @@ describe("settler", function () {
         world.attestors = await Promise.all(
           KEYS.attestors.map((key, i) =>
             startAttestor(
-              { signer: localSigner(key), committee: COMMITTEE.address, bodyLimit: 8_192 },
+              { signer: localSigner(key), committee: COMMITTEE.address, bodyLimit: 1_500 },
               { chain: world.chain, store: world.attestorStores[i], log: silent },
             ),
           ),

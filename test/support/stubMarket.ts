@@ -1,5 +1,6 @@
 import { computeAddress, id, ZeroHash } from "ethers";
 import { headerOf, summarize } from "../../oracle/settler/batches";
+import { askToAttest, type Attestation, type AttestationRefusal } from "../../oracle/attestor/attestorApi";
 import type { AttestationRequest } from "../../oracle/attestor/batchFacts";
 import type { Committee } from "../../oracle/chain/chain";
 import { medianOf } from "../../oracle/attestor/measure";
@@ -11,6 +12,7 @@ import {
   receiptDigest,
   signDigest,
 } from "../../oracle/protocol/messages";
+import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
 import type {
   BatchHeader,
   Grant,
@@ -18,6 +20,7 @@ import type {
   Receipt,
   SignedGrant,
   SignedMeasurement,
+  SignedReceipt,
   Usage,
 } from "../../oracle/protocol/types";
 import type { Store } from "../../oracle/store/store";
@@ -192,6 +195,17 @@ export interface RequestParts {
   header?: Partial<BatchHeader>;
 }
 
+/** What a settler asks, and what it has of the receipts that it names. */
+export interface Offer extends AttestationRequest {
+  signed: SignedReceipt[];
+}
+
+/** Asks an attestor for its signature, as a settler does: it is sent the receipts that it lacks. */
+export function offer(url: string, { signed, ...request }: Offer): Promise<Attestation | AttestationRefusal> {
+  const records = new Map(signed.map((one) => [receiptDigest(DOMAIN, one.receipt), encodeReceipt(one)]));
+  return askToAttest(url, request, async (hashes) => hashes.map((hash) => records.get(hash)!), 10_000);
+}
+
 export function requestOf({
   grants,
   receipts,
@@ -199,7 +213,7 @@ export function requestOf({
   proposalKey = KEYS.proposer,
   measurements,
   header: fields,
-}: RequestParts): AttestationRequest {
+}: RequestParts): Offer {
   const hashed = receipts.map((receipt) => ({ receipt, hash: receiptDigest(DOMAIN, receipt) }));
   const measured = measurements ?? KEYS.attestors.map((key) => signMeasurement(key));
   const { summary } = summarize(hashed);
@@ -207,7 +221,8 @@ export function requestOf({
   const header = { ...headerOf(LANE, EPOCH, 1n, summary, level, EVIDENCE_HASH), ...fields };
   return {
     header,
-    receipts: hashed.map(({ receipt, hash }) => ({ receipt, signature: signDigest(receiptKey, hash) })),
+    receipts: hashed.map(({ hash }) => hash),
+    signed: hashed.map(({ receipt, hash }) => ({ receipt, signature: signDigest(receiptKey, hash) })),
     grants,
     measurements: measured,
     proposal: signDigest(proposalKey, proposalDigest(DOMAIN, { batchId: batchDigest(DOMAIN, header) })),

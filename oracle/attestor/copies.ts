@@ -1,0 +1,239 @@
+/**
+ * An attestor's copies of receipts: taken as operators send them, ahead of any batch, and kept as long as one may settle. A
+ * batch then names its receipts by their hashes alone, and an operator that lost its own can have them back.
+ *
+ * A receipt proves whose it is, so anybody may bring it. What an operator can make an attestor keep is bounded.
+ */
+import { setImmediate } from "node:timers/promises";
+import { type BatchFacts, type CopiedReceipt, planProblem } from "./batchFacts";
+import { type ReceiptVerifier, signatureProblem } from "./receiptVerifier";
+import type { Chain } from "../chain/chain";
+import { readEach } from "../chain/parallel";
+import { decodeReceipt, requireCanonical, subjectOf } from "../protocol/receiptBytes";
+import type { Copy, Store } from "../store/store";
+
+/** What became of receipts that were brought. */
+export interface Kept {
+  /** How many were new. */
+  kept: number;
+  /** How many were there already. */
+  known: number;
+  /** Those that aren't kept. */
+  refused: RefusedReceipt[];
+}
+
+export interface RefusedReceipt {
+  hash: string;
+  /** A sentence. */
+  reason: string;
+}
+
+export interface CopiesConfig {
+  /** Address of the committee's contract: only receipts under its plans are kept. */
+  committee: string;
+  /** The most copies of an operator that has a stake to lose, at about 600 bytes each; 10,000,000 if left out. */
+  copiesPerOperator?: number;
+}
+
+export const COPIES_PER_OPERATOR = 10_000_000;
+
+/** Anybody may register as an operator: of one whose stake secures nothing, no more than this is kept. */
+export const COPIES_WITHOUT_STAKE = 1_000;
+
+/** How long what the chain said of an operator or a key holds, in milliseconds. */
+const FACTS_MS = 10_000;
+
+const MOST_FACTS = 10_000;
+
+/** A receipt of a clock that is further ahead, in seconds, would be kept for too long. */
+const MOST_AHEAD = 3_600;
+
+/** How many copies are read or dropped at a time: others are answered in between. */
+const AT_ONCE = 1_000;
+
+/** Those of one operator's receipts under one plan that one key signed. */
+interface Group {
+  operatorId: number;
+  planId: number;
+  signer: string;
+  copies: Copy[];
+}
+
+export class Copies {
+  /** Of each operator: counted once, and kept up. */
+  private counts: Promise<Map<number, number>> | undefined;
+  /** By what was asked. */
+  private readonly facts = new Map<string, { value: Promise<unknown>; until: number }>();
+
+  constructor(
+    private readonly deps: { chain: Chain; store: Store },
+    private readonly config: CopiesConfig,
+    private readonly verifier: ReceiptVerifier,
+  ) {}
+
+  /**
+   * Checks receipts, and keeps those that a batch may be of. Once it resolves, they survive a power cut.
+   * @throws if the chain can't be read, or nothing can be written: then they may be brought again
+   * @throws MalformedMessage if something isn't a receipt
+   */
+  async keep(records: Buffer[]): Promise<Kept> {
+    records.forEach(requireCanonical);
+    const now = await this.deps.chain.now();
+    const refused: RefusedReceipt[] = [];
+    const groups = await this.groupsOf(records, now, refused);
+    const fitting: Copy[] = [];
+    for (const group of groups) {
+      const problems = await this.problemsOf(group, now);
+      for (const copy of group.copies) {
+        const problem = problems(copy);
+        if (problem === null) fitting.push(copy);
+        else refused.push(refusedReceipt(copy, problem));
+      }
+    }
+    const room = await this.withinQuota(fitting, refused);
+    const kept = room.length === 0 ? 0 : await this.insert(room);
+    return { kept, known: room.length - kept, refused };
+  }
+
+  /** The receipts of these hashes, in their order, and the hashes of those that aren't there. */
+  async find(hashes: readonly string[]): Promise<{ found: CopiedReceipt[]; lacking: string[] }> {
+    const found: CopiedReceipt[] = [];
+    const lacking: string[] = [];
+    for (let from = 0; from < hashes.length; from += AT_ONCE) {
+      const wanted = hashes.slice(from, from + AT_ONCE);
+      const copies = await this.deps.store.copiesOf(wanted.map((hash) => Buffer.from(hash.slice(2), "hex")));
+      const byHash = new Map(copies.map((copy) => [hexOf(copy.hash), copy]));
+      for (const hash of wanted) {
+        const copy = byHash.get(hash);
+        if (copy === undefined) lacking.push(hash);
+        else found.push(copiedReceipt(hash, copy));
+      }
+      await setImmediate();
+    }
+    return { found, lacking };
+  }
+
+  /** Drops copies of receipts that no batch can settle any more, and gives how many these were. */
+  async dropOld(): Promise<number> {
+    const { chain, store } = this.deps;
+    const before = (await chain.now()) - chain.epochPeriod - chain.windowPeriod;
+    let dropped = 0;
+    for (;;) {
+      const some = await store.dropCopies(before, AT_ONCE);
+      dropped += some;
+      if (some < AT_ONCE) break;
+      await setImmediate();
+    }
+    if (dropped > 0) this.counts = undefined;
+    return dropped;
+  }
+
+  private async groupsOf(records: Buffer[], now: number, refused: RefusedReceipt[]): Promise<Group[]> {
+    const groups = new Map<string, Group>();
+    for (const verified of await this.verifier.verify(records)) {
+      const { record, hash, signer } = verified;
+      if (signer === null) {
+        refused.push(refusedReceipt(verified, `isn't signed: ${signatureProblem(verified)}`));
+        continue;
+      }
+      const { operatorId, planId, finishedAt } = subjectOf(record);
+      const key = `${operatorId}/${planId}/${signer}`;
+      let group = groups.get(key);
+      if (group === undefined) groups.set(key, (group = { operatorId, planId, signer, copies: [] }));
+      group.copies.push({ hash, operatorId, finishedAt, arrivedAt: now, signer, record });
+    }
+    return [...groups.values()];
+  }
+
+  /** Gives for each copy of a group why it isn't kept; null if it is. */
+  private async problemsOf({ operatorId, planId, signer, copies }: Group, now: number) {
+    const { chain } = this.deps;
+    const plan = await this.fact(`plan ${planId}`, () => chain.plan(planId));
+    const unfit = planProblem({ planId } as BatchFacts["header"], plan, this.config.committee);
+    if (unfit !== null) return () => `is under another's plan: ${unfit}`;
+
+    const isKeyAt = (at: number) =>
+      this.fact(`key ${operatorId} ${signer} ${at}`, () => chain.isSigningKey(operatorId, signer, at));
+    const times = [...new Set(copies.map(({ finishedAt }) => finishedAt))].sort((a, b) => a - b);
+    // A key is valid for one span of time: if at the first and the last of its receipts, then at all between.
+    const isKeyThroughout = (await isKeyAt(times[0])) && (await isKeyAt(times[times.length - 1]));
+    const areKey = isKeyThroughout ? times.map(() => true) : await readEach(times, isKeyAt);
+    const validTimes = new Set(times.filter((_, i) => areKey[i]));
+
+    const oldest = now - chain.epochPeriod - chain.windowPeriod;
+    return ({ finishedAt }: Copy): string | null => {
+      if (!validTimes.has(finishedAt)) {
+        return `is signed by ${signer}, not a key of operator ${operatorId} at ${finishedAt}`;
+      }
+      if (finishedAt < oldest)
+        return `finished at ${finishedAt}; no batch with what is older than ${oldest} can settle`;
+      if (finishedAt > now + MOST_AHEAD) return `finished at ${finishedAt}, and it is ${now}: set the gateway's clock`;
+      return null;
+    };
+  }
+
+  /** Those for which there is room, and those that are there already. */
+  private async withinQuota(copies: Copy[], refused: RefusedReceipt[]): Promise<Copy[]> {
+    const within: Copy[] = [];
+    for (const operatorId of new Set(copies.map((copy) => copy.operatorId))) {
+      const own = copies.filter((copy) => copy.operatorId === operatorId);
+      const most = await this.mostOf(operatorId);
+      const count = (await this.counted()).get(operatorId) ?? 0;
+      const known = count + own.length > most ? await this.knownOf(own) : new Set<string>();
+      let room = most - count;
+      for (const copy of own) {
+        const isKnown = known.has(hexOf(copy.hash));
+        if (isKnown || room > 0) within.push(copy);
+        else refused.push(refusedReceipt(copy, `is too much: ${most} of operator ${operatorId} are kept at the most`));
+        if (!isKnown) room--;
+      }
+    }
+    return within;
+  }
+
+  private async knownOf(copies: Copy[]): Promise<Set<string>> {
+    const known = await this.deps.store.copiesOf(copies.map(({ hash }) => hash));
+    return new Set(known.map(({ hash }) => hexOf(hash)));
+  }
+
+  private async mostOf(operatorId: number): Promise<number> {
+    const headroom = await this.fact(`headroom ${operatorId}`, () => this.deps.chain.headroom(operatorId));
+    return headroom > 0n ? (this.config.copiesPerOperator ?? COPIES_PER_OPERATOR) : COPIES_WITHOUT_STAKE;
+  }
+
+  private async insert(copies: Copy[]): Promise<number> {
+    const kept = await this.deps.store.keepCopies(copies);
+    const counts = await this.counted();
+    for (const { operatorId } of kept) counts.set(operatorId, (counts.get(operatorId) ?? 0) + 1);
+    return kept.length;
+  }
+
+  private counted(): Promise<Map<number, number>> {
+    this.counts ??= this.deps.store.countCopies();
+    return this.counts;
+  }
+
+  /** What the chain says, asked once in a while. */
+  private fact<T>(about: string, read: () => Promise<T>): Promise<T> {
+    const known = this.facts.get(about);
+    if (known !== undefined && Date.now() < known.until) return known.value as Promise<T>;
+    if (this.facts.size >= MOST_FACTS) this.facts.clear();
+    const value = read();
+    this.facts.set(about, { value, until: Date.now() + FACTS_MS });
+    value.catch(() => this.facts.delete(about));
+    return value;
+  }
+}
+
+function refusedReceipt({ hash, record }: Pick<Copy, "hash" | "record">, problem: string): RefusedReceipt {
+  const { licenseId, sequence } = subjectOf(record);
+  return { hash: hexOf(hash), reason: `Receipt ${sequence} of license ${licenseId} ${problem}` };
+}
+
+function copiedReceipt(hash: string, { record, signer, arrivedAt }: Copy): CopiedReceipt {
+  return { receipt: decodeReceipt(record).receipt, hash, signer, arrivedAt };
+}
+
+function hexOf(bytes: Uint8Array): string {
+  return `0x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex")}`;
+}

@@ -1,0 +1,199 @@
+import { expect } from "chai";
+import { computeAddress, id } from "ethers";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Copies, type CopiesConfig, COPIES_WITHOUT_STAKE } from "../../oracle/attestor/copies";
+import { ReceiptVerifier } from "../../oracle/attestor/receiptVerifier";
+import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
+import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
+import type { Receipt } from "../../oracle/protocol/types";
+import { Store } from "../../oracle/store/store";
+import { DOMAIN } from "../support/fakeMessages";
+import type { StubChain } from "../support/stubChain";
+import { chained, COMMITTEE, EPOCH, KEYS, LANE, receiptUnder, signGrant, stubMarket } from "../support/stubMarket";
+
+const SIGNER = computeAddress(KEYS.operator);
+
+/** The binary forms of receipts, signed by one key. */
+const recordsOf = (receipts: Receipt[], key = KEYS.operator): Buffer[] =>
+  receipts.map((receipt) => encodeReceipt({ receipt, signature: signDigest(key, receiptDigest(DOMAIN, receipt)) }));
+
+const hashOf = (receipt: Receipt) => receiptDigest(DOMAIN, receipt);
+
+describe("Copies", () => {
+  let folder: string;
+  let chain: StubChain;
+  let store: Store;
+  let verifier: ReceiptVerifier;
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "licet-copies-"));
+    chain = stubMarket();
+    store = new Store(join(folder, "attestor.sqlite"));
+    verifier = new ReceiptVerifier(DOMAIN, 1);
+  });
+
+  afterEach(async () => {
+    await verifier.close();
+    await store.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  const copies = (config: Partial<CopiesConfig> = {}) =>
+    new Copies({ chain, store }, { committee: COMMITTEE.address, ...config }, verifier);
+
+  const grant = signGrant();
+  const some = (count: number, fields: Partial<Receipt> = {}) =>
+    chained(Array.from({ length: count }, (_, i) => receiptUnder(grant, BigInt(i + 1), fields)));
+
+  describe("keep", () => {
+    it("keeps what is new, once, with its signer and the time when it came first", async () => {
+      const receipts = some(3);
+      const kept = copies();
+      expect(await kept.keep(recordsOf(receipts))).to.deep.equal({ kept: 3, known: 0, refused: [] });
+      const arrivedAt = chain.time;
+      chain.time += 60;
+      expect(await kept.keep(recordsOf(receipts))).to.deep.equal({ kept: 0, known: 3, refused: [] });
+      const { found, lacking } = await kept.find(receipts.map(hashOf));
+      expect(lacking).to.deep.equal([]);
+      expect(found).to.deep.equal(
+        receipts.map((receipt) => ({ receipt, hash: hashOf(receipt), signer: SIGNER, arrivedAt })),
+      );
+    });
+
+    it("knows a receipt again by what it says, whatever its signature", async () => {
+      const [receipt] = some(1);
+      chain.keys.set(computeAddress(id("second key")), { operatorId: 2, addedAt: 0, expiresAt: 2 ** 40 - 1 });
+      const kept = copies();
+      await kept.keep(recordsOf([receipt]));
+      expect(await kept.keep(recordsOf([receipt], id("second key")))).to.deep.equal({ kept: 0, known: 1, refused: [] });
+      expect((await kept.find([hashOf(receipt)])).found[0].signer).to.equal(SIGNER);
+    });
+
+    it("keeps the good ones of a frame with others in it, and says of each of those what is wrong", async () => {
+      const [good] = some(1);
+      const strange = receiptUnder(signGrant({ licenseId: 8n }), 1n);
+      const [unsigned] = recordsOf([receiptUnder(grant, 9n)]);
+      unsigned.fill(0, 286, 350);
+      const brought = [...recordsOf([good]), ...recordsOf([strange], KEYS.outsider), unsigned];
+      const { kept, known, refused } = await copies().keep(brought);
+      expect({ kept, known }).to.deep.equal({ kept: 1, known: 0 });
+      expect(refused.map(({ hash }) => hash)).to.have.members([hashOf(strange), hashOf(receiptUnder(grant, 9n))]);
+      const said = refused.map(({ reason }) => reason).join("\n");
+      expect(said).to.contain("Receipt 9 of license 7 isn't signed: signature 0x00");
+      expect(said).to.contain(
+        `Receipt 1 of license 8 is signed by ${computeAddress(KEYS.outsider)}, not a key of operator 2 at ${strange.finishedAt}`,
+      );
+    });
+
+    const refusing = (what: string, arrange: () => Receipt[], reason: string | RegExp) =>
+      it(`refuses ${what}`, async () => {
+        const { kept, refused } = await copies().keep(recordsOf(arrange()));
+        expect(kept).to.equal(0);
+        expect(refused[0].reason).to.match(reason instanceof RegExp ? reason : new RegExp(reason));
+        expect([...(await store.countCopies())]).to.deep.equal([]);
+      });
+
+    refusing("one under a plan that doesn't exist", () => some(1, { planId: 9 }), "Plan 9 doesn't exist");
+    refusing(
+      "one under another committee's plan",
+      () => {
+        chain.plans.set(9, { ...chain.plans.get(3)!, planId: 9, attestor: SIGNER });
+        return some(1, { planId: 9 });
+      },
+      `Plan 9 names the attestor ${SIGNER}, not our committee`,
+    );
+    refusing("one of another operator", () => some(1, { operatorId: 5 }), "not a key of operator 5");
+    refusing(
+      "one of a key that had expired",
+      () => {
+        chain.keys.set(SIGNER, { operatorId: 2, addedAt: 0, expiresAt: EPOCH.epochStart });
+        return some(1);
+      },
+      `not a key of operator 2 at ${EPOCH.epochStart + 10}`,
+    );
+    refusing(
+      "one that no batch can settle any more",
+      () => {
+        chain.time += chain.epochPeriod + chain.windowPeriod + 3_600;
+        return some(1);
+      },
+      /no batch with what is older than \d+ can settle/,
+    );
+    refusing(
+      "one of a clock that is over an hour ahead",
+      () => some(1, { finishedAt: chain.time + 3_601 }),
+      /finished at \d+, and it is \d+: set the gateway's clock/,
+    );
+
+    it("takes those of a key's time where others of the same frame aren't", async () => {
+      chain.keys.set(SIGNER, { operatorId: 2, addedAt: EPOCH.epochStart + 15, expiresAt: EPOCH.epochStart + 25 });
+      const { kept, refused } = await copies().keep(recordsOf(some(3)));
+      expect({ kept, refused: refused.length }).to.deep.equal({ kept: 1, refused: 2 });
+    });
+
+    it("throws while the chain can't be read, and keeps the same afterwards", async () => {
+      const kept = copies();
+      chain.isHalted = true;
+      expect(await kept.keep(recordsOf(some(1))).catch((error: Error) => error)).to.be.instanceOf(Error);
+      chain.isHalted = false;
+      expect(await kept.keep(recordsOf(some(1)))).to.include({ kept: 1 });
+    });
+
+    it("keeps no more of an operator than its share, counted over restarts", async () => {
+      const receipts = some(5);
+      await copies({ copiesPerOperator: 3 }).keep(recordsOf(receipts.slice(0, 2)));
+      const { kept, refused } = await copies({ copiesPerOperator: 3 }).keep(recordsOf(receipts));
+      expect({ kept, refused: refused.length }).to.deep.equal({ kept: 1, refused: 2 });
+      expect(refused[0].reason).to.equal("Receipt 4 of license 7 is too much: 3 of operator 2 are kept at the most");
+    });
+
+    it("keeps a trial's worth of an operator whose stake secures nothing", async () => {
+      chain.stakeHeadroom = 0n;
+      const receipts = some(COPIES_WITHOUT_STAKE + 1, { finishedAt: EPOCH.epochStart });
+      const { kept, refused } = await copies().keep(recordsOf(receipts));
+      expect({ kept, refused: refused.length }).to.deep.equal({ kept: COPIES_WITHOUT_STAKE, refused: 1 });
+    });
+
+    it("gives the same for many, which threads look at, as for each alone", async () => {
+      const receipts = some(60, { finishedAt: EPOCH.epochStart });
+      const brought = recordsOf(receipts);
+      brought[41] = recordsOf([receipts[41]], KEYS.outsider)[0];
+      const many = await verifier.verify(brought);
+      const each = await Promise.all(brought.map(async (record) => (await verifier.verify([record]))[0]));
+      expect(many).to.deep.equal(each);
+      expect(many.map(({ signer }) => signer)).to.deep.equal(
+        receipts.map((_, i) => (i === 41 ? computeAddress(KEYS.outsider) : SIGNER)),
+      );
+    });
+  });
+
+  describe("find", () => {
+    it("says which it lacks, and gives the others in the order in which they were asked for", async () => {
+      const receipts = some(4);
+      const kept = copies();
+      await kept.keep(recordsOf([receipts[0], receipts[3]]));
+      const { found, lacking } = await kept.find([3, 1, 0].map((i) => hashOf(receipts[i])));
+      expect(found.map(({ hash }) => hash)).to.deep.equal([hashOf(receipts[3]), hashOf(receipts[0])]);
+      expect(lacking).to.deep.equal([hashOf(receipts[1])]);
+    });
+  });
+
+  describe("dropOld", () => {
+    it("drops what no batch can settle any more, which makes room", async () => {
+      const [old, young] = [some(1), [receiptUnder(grant, 7n, { finishedAt: EPOCH.epochEnd })]];
+      const kept = copies({ copiesPerOperator: 2 });
+      await kept.keep(recordsOf([...old, ...young]));
+      chain.time = EPOCH.epochStart + 10 + chain.epochPeriod + chain.windowPeriod;
+      expect(await kept.dropOld()).to.equal(0);
+      chain.time += 1;
+      expect(await kept.dropOld()).to.equal(1);
+      expect((await kept.find([...old, ...young].map(hashOf))).lacking).to.deep.equal(old.map(hashOf));
+      expect(await store.countCopies()).to.deep.equal(new Map([[LANE.operatorId, 1]]));
+      expect(await kept.keep(recordsOf([receiptUnder(grant, 8n, { finishedAt: EPOCH.epochEnd })]))).to.include({
+        kept: 1,
+      });
+    });
+  });
+});
