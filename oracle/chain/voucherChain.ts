@@ -24,8 +24,6 @@ export interface VoucherTerm {
   spent: bigint;
   /** Of that, what vouchers of the present operator were charged since then. */
   vouched: bigint;
-  /** The latest time at which a voucher of it is sure to be paid, by all that was announced until now. */
-  postBy: number;
 }
 
 /** A license on the voucher road. */
@@ -33,7 +31,7 @@ export interface VoucherAccount {
   licenseId: bigint;
   operatorId: number;
   generation: number;
-  /** Those that have begun and can be claimed, in their order. */
+  /** Those that can be claimed, in their order; the last may begin only within two hours. */
   terms: VoucherTerm[];
 }
 
@@ -45,16 +43,17 @@ export interface VoucherKeyState {
 
 /** All methods throw if the chain can't be read. */
 export interface VoucherChain {
-  /**
-   * Null if the license isn't on the voucher road, or not there.
-   * @param now Unix seconds
-   * @param until Terms that begin up to then have begun
-   */
-  account(licenseId: bigint, now: number, until?: number): Promise<VoucherAccount | null>;
+  /** Null if the license isn't on the voucher road, or not there. @param now Unix seconds */
+  account(licenseId: bigint, now: number): Promise<VoucherAccount | null>;
   /** @param key As the escrow registers it: 20 bytes or 64 */
   key(licenseId: bigint, generation: number, key: string): Promise<VoucherKeyState>;
-  /** What would become of an operator's vouchers of licenses under one plan, if it posted them now in this order. */
-  preview(operatorId: number, planId: number, vouchers: readonly SignedVoucher[]): Promise<VoucherOutcome[]>;
+  /** What would become of vouchers of licenses under one plan, if the operator's owner, or another poster, posted them now. */
+  preview(
+    operatorId: number,
+    planId: number,
+    vouchers: readonly SignedVoucher[],
+    poster?: string,
+  ): Promise<VoucherOutcome[]>;
 }
 
 /** @param fromBlock The deployment's first: events before it are not looked for */
@@ -71,6 +70,7 @@ export async function connectVoucherChain(
     escrow.WINDOW_PERIOD(),
   ]);
   return new EthersVoucherChain(
+    provider,
     escrow,
     LicenseRegistry__factory.connect(licenses, runner),
     OperatorRegistry__factory.connect(operators, runner),
@@ -82,6 +82,7 @@ export async function connectVoucherChain(
 class EthersVoucherChain implements VoucherChain {
   /** @param waitPeriod How long what was used may still be charged, in seconds */
   constructor(
+    private readonly provider: Provider,
     private readonly escrow: UsageEscrow,
     private readonly licenses: LicenseRegistry,
     private readonly operators: OperatorRegistry,
@@ -89,19 +90,21 @@ class EthersVoucherChain implements VoucherChain {
     private readonly fromBlock: number,
   ) {}
 
-  async account(licenseId: bigint, now: number, until = now): Promise<VoucherAccount | null> {
-    const account = await this.escrow.accountOf(licenseId);
+  async account(licenseId: bigint, now: number): Promise<VoucherAccount | null> {
+    // What was charged and what vouchers were charged must be of one moment.
+    const block = await this.provider.getBlockNumber();
+    const account = await this.escrow.accountOf(licenseId, { blockTag: block });
     if (account.planId === 0n || !account.onVoucherRoad) return null;
     const [plan, former, arrival] = await Promise.all([
       this.licenses.termsOf(account.planId),
       account.formerPlanId === 0n ? null : this.licenses.termsOf(account.formerPlanId),
-      this.arrivalOf(licenseId),
+      this.arrivalOf(licenseId, block),
     ]);
-    const terms = termsOf(account, plan, former ?? plan, until).filter(
+    const terms = termsOf(account, plan, former ?? plan, now + AHEAD_SECONDS).filter(
       ({ endsAt }) => endsAt > arrival.at && endsAt + this.waitPeriod >= now,
     );
     const operatorId = Number(account.operatorId);
-    const vouched = await this.vouchedOf(licenseId, operatorId, arrival.block);
+    const vouched = await this.vouchedOf(licenseId, operatorId, arrival.block, block);
     return {
       licenseId,
       operatorId,
@@ -110,7 +113,6 @@ class EthersVoucherChain implements VoucherChain {
         ...term,
         since: Math.max(startsAt, arrival.at),
         vouched: vouched.get(term.term) ?? 0n,
-        postBy: postBy(account, term.endsAt, this.waitPeriod),
       })),
     };
   }
@@ -120,16 +122,22 @@ class EthersVoucherChain implements VoucherChain {
     return { status: statusName("VoucherKeyStatus", status), cap };
   }
 
-  async preview(operatorId: number, planId: number, vouchers: readonly SignedVoucher[]): Promise<VoucherOutcome[]> {
-    const from = await this.operators.ownerOf(operatorId);
+  async preview(
+    operatorId: number,
+    planId: number,
+    vouchers: readonly SignedVoucher[],
+    poster?: string,
+  ): Promise<VoucherOutcome[]> {
+    const from = poster ?? (await this.operators.ownerOf(operatorId));
     const packed = packVouchers(vouchers);
     const { outcomes } = await this.escrow.previewVouchers(operatorId, planId, packed, { ...AS_OF_NOW, from });
     return unpackVoucherOutcomes(outcomes);
   }
 
   /** When the license came to its operator by vouchers. The same service, named again to take a change back, is no arrival. */
-  private async arrivalOf(licenseId: bigint): Promise<{ at: number; block: number }> {
-    const changes = await this.escrow.queryFilter(this.escrow.filters.ServiceChanged(licenseId), this.fromBlock);
+  private async arrivalOf(licenseId: bigint, until: number): Promise<{ at: number; block: number }> {
+    const filter = this.escrow.filters.ServiceChanged(licenseId);
+    const changes = await this.escrow.queryFilter(filter, this.fromBlock, until);
     const serviceOf = ({ args }: { args: { operatorId: bigint; onVoucherRoad: boolean } }) =>
       `${args.operatorId}/${args.onVoucherRoad}`;
     let first = changes.length - 1;
@@ -140,9 +148,9 @@ class EthersVoucherChain implements VoucherChain {
     return { at: timestamp, block: number };
   }
 
-  /** What an operator's vouchers were charged of a license from a block on, by term. */
-  private async vouchedOf(licenseId: bigint, operatorId: number, fromBlock: number): Promise<Map<number, bigint>> {
-    const settled = await this.escrow.queryFilter(this.escrow.filters.VouchersSettled(operatorId), fromBlock);
+  /** What an operator's vouchers were charged of a license between two blocks, both included, by term. */
+  private async vouchedOf(licenseId: bigint, operatorId: number, from: number, until: number) {
+    const settled = await this.escrow.queryFilter(this.escrow.filters.VouchersSettled(operatorId), from, until);
     const byTerm = new Map<number, bigint>();
     for (const outcome of settled.flatMap(({ args }) => unpackVoucherOutcomes(args.outcomes))) {
       if (outcome.licenseId !== licenseId) continue;
@@ -151,6 +159,9 @@ class EthersVoucherChain implements VoucherChain {
     return byTerm;
   }
 }
+
+/** Terms are looked for so long ahead: a request may take an hour, and what the chain said may be some minutes old. */
+const AHEAD_SECONDS = 7_200;
 
 type Term = Pick<VoucherTerm, "term" | "planId" | "endsAt" | "spent"> & { startsAt: number };
 
@@ -175,11 +186,4 @@ export function termsOf(account: AccountView, plan: PlanTerms, formerPlan: PlanT
     terms.push({ term: number + ahead + 1, planId, startsAt, endsAt: startsAt + period, spent: 0n });
   }
   return terms;
-}
-
-/** All that can make a voucher worthless, or its license poorer, is announced so long before that it can be posted until then. */
-function postBy(account: AccountView, endsAt: number, waitPeriod: number): number {
-  const stops = account.stoppedAt === 0n || account.nextPlanId !== 0n ? [] : [Number(account.stoppedAt) + waitPeriod];
-  const announced = [account.serviceChangeReadyAt, account.capCutReadyAt, account.thawReadyAt].filter((at) => at > 0n);
-  return Math.min(endsAt + waitPeriod, ...stops, ...announced.map(Number));
 }

@@ -47,10 +47,7 @@ export class VoucherDesk {
     log: Log,
   ) {
     this.accounts = new Cached(
-      async (licenseId) => {
-        const now = await chain.now();
-        return vouchers.account(licenseId, now, now + AHEAD_SECONDS);
-      },
+      async (licenseId) => vouchers.account(licenseId, await chain.now()),
       { maxAgeMs: ACCOUNT_MS, deadlineMs: config.chainTimeoutMs },
       (licenseId, cause) =>
         log.warn("chain unreadable, serving by its last known state", { what: "vouchers", id: licenseId, cause }),
@@ -185,9 +182,6 @@ export class VoucherDesk {
     return account;
   }
 }
-
-/** Terms are looked for so long ahead: a request may take an hour, and what the chain said is some minutes old. */
-const AHEAD_SECONDS = 7_200;
 
 function isUpToDate({ terms }: VoucherAccount, until: number): boolean {
   const last = terms.at(-1);

@@ -2,6 +2,7 @@
  * What a licensee holds against its own receipts, without trusting its operator: that they are an unbroken chain of what the
  * operator signed, that they fit the chain, and that no more was charged for them than they say.
  */
+import { ZeroHash } from "ethers";
 import { countReasons } from "../attestor/inspection";
 import type { Chain, PlanState } from "../chain/chain";
 import { MalformedMessage, receiptDigest, recoverSigner } from "../protocol/messages";
@@ -30,17 +31,30 @@ export interface CheckedReceipts {
   grants: Map<string, { receipts: number; cost: bigint }>;
 }
 
+/** A receipt that was checked before. */
+export interface LastReceipt {
+  sequence: bigint;
+  /** Its EIP-712 digest. */
+  hash: string;
+  /** Unix seconds. */
+  finishedAt: number;
+}
+
+const NO_RECEIPT: LastReceipt = { sequence: 0n, hash: ZeroHash, finishedAt: 0 };
+
 const MOST_VERSIONS = 10_000;
 
 /**
  * @param receipts all of a license's by one operator, in the order in which the gateway gave them
  * @param charges all that this operator's batches charged the license
+ * @param last the one that they follow, if they aren't all
  */
 export async function checkReceipts(
   chain: Pick<Chain, "domain" | "isSigningKey" | "plan" | "version">,
   licenseId: bigint,
   receipts: readonly ListedReceipt[],
   charges: readonly Charge[],
+  last: LastReceipt = NO_RECEIPT,
 ): Promise<CheckedReceipts> {
   const plans = new Plans(chain);
   const keyProblem = await keyProblems(chain, receipts);
@@ -48,13 +62,13 @@ export async function checkReceipts(
   const checked: CheckedReceipts = { problems, usage: zeroUsage(), cost: 0n, unsettled: 0n, grants: new Map() };
   const batches = new Map<string, Batched>();
 
-  let previous: { receipt: Receipt; hash: string } | undefined;
-  for (const [i, listed] of receipts.entries()) {
+  let previous = last;
+  for (const listed of receipts) {
     const { receipt } = listed;
     const hash = receiptDigest(chain.domain, receipt);
     const plan = await plans.of(receipt.planId);
     const reasons = [
-      ...orderReasons(receipt, BigInt(i + 1), previous),
+      ...orderReasons(receipt, previous),
       ...subjectReasons(receipt, licenseId, receipts[0].receipt.operatorId),
       ...keyProblem(listed),
       ...(await plans.reasons(receipt)),
@@ -63,7 +77,7 @@ export async function checkReceipts(
     problems.push(...reasons.map((reason) => `Receipt ${receipt.sequence} ${reason}`));
     add(checked, listed, plan === null ? 0n : costOf(receipt, plan.rates));
     if (listed.batchId !== null && plan !== null) addToBatch(batches, listed.batchId, listed, plan);
-    previous = { receipt, hash };
+    previous = { sequence: previous.sequence + 1n, hash, finishedAt: receipt.finishedAt };
   }
   problems.push(...chargeProblems(batches, charges));
   return checked;
@@ -77,17 +91,13 @@ function add(checked: CheckedReceipts, { receipt, state }: ListedReceipt, cost: 
   checked.grants.set(receipt.grantHash, { receipts: receipts + 1, cost: before + cost });
 }
 
-function* orderReasons(
-  { sequence, previousHash, finishedAt }: Receipt,
-  expected: bigint,
-  previous: { receipt: Receipt; hash: string } | undefined,
-): Iterable<string> {
+function* orderReasons({ sequence, previousHash, finishedAt }: Receipt, before: LastReceipt): Iterable<string> {
+  const expected = before.sequence + 1n;
   if (sequence !== expected) yield `is where ${expected} should be`;
-  const before = previous?.hash ?? `0x${"00".repeat(32)}`;
-  if (previousHash !== before) yield `says that it follows ${previousHash}; the one before it is ${before}`;
-  if (previous !== undefined && finishedAt < previous.receipt.finishedAt) {
-    yield `finished at ${finishedAt}, before the one before it`;
+  if (previousHash !== before.hash) {
+    yield `says that it follows ${previousHash}; the one before it is ${before.hash}`;
   }
+  if (finishedAt < before.finishedAt) yield `finished at ${finishedAt}, before the one before it`;
 }
 
 function* subjectReasons(receipt: Receipt, licenseId: bigint, operatorId: number): Iterable<string> {

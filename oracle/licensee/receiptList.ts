@@ -18,11 +18,11 @@ const TIMEOUT_MS = 30_000;
 /** A gateway that never comes to an end isn't followed for ever. */
 const MOST_RECEIPTS = 5_000_000;
 
-/** All receipts of the license that the API key is of, from the first on. @throws Problem if the gateway doesn't give them */
-export async function listReceipts(gatewayUrl: string, apiKey: string): Promise<ListedReceipt[]> {
+/** All receipts of the license that the API key is of, from a number on. @throws Problem if the gateway doesn't give them */
+export async function listReceipts(gatewayUrl: string, apiKey: string, from = 1n): Promise<ListedReceipt[]> {
   const all: ListedReceipt[] = [];
   for (let hasMore = true; hasMore;) {
-    const page = await readPage(gatewayUrl, apiKey, all.length + 1);
+    const page = await readPage(gatewayUrl, apiKey, from + BigInt(all.length));
     all.push(...page.receipts);
     hasMore = page.hasMore && page.receipts.length > 0;
     if (all.length > MOST_RECEIPTS) throw new Problem(`${gatewayUrl} gives over ${MOST_RECEIPTS} receipts.`);
@@ -35,7 +35,7 @@ interface Page {
   hasMore: boolean;
 }
 
-async function readPage(gatewayUrl: string, apiKey: string, from: number): Promise<Page> {
+async function readPage(gatewayUrl: string, apiKey: string, from: bigint): Promise<Page> {
   const url = `${gatewayUrl.replace(/\/+$/, "")}/v1/receipts?from=${from}&limit=${PAGE}`;
   const { status, text } = await read(url, apiKey);
   try {

@@ -1,15 +1,6 @@
-import { hexlify, randomBytes, ZeroAddress } from "ethers";
+import { mintGrant } from "../../oracle/licensee/mintGrant";
 import { revokeGrantAt } from "../../oracle/licensee/revoke";
-import {
-  decodeBearer,
-  domainOf,
-  encodeBearer,
-  GRANT_TYPES,
-  grantDigest,
-  REVOCATION_TYPES,
-  saltOf,
-} from "../../oracle/protocol/messages";
-import type { Grant } from "../../oracle/protocol/types";
+import { decodeBearer, domainOf, grantDigest, REVOCATION_TYPES } from "../../oracle/protocol/messages";
 import {
   bytes32,
   dateOf,
@@ -42,26 +33,23 @@ export async function grantUse(session: Session, args: GrantUse): Promise<TaskRe
   const { escrow } = session.licet;
   const account = await ownAccountOf(session, args.license);
   const notBefore = await timeOf(session.hre);
-  const secret = hexlify(randomBytes(32));
-  const grant: Grant = {
+  const { chainId } = await session.hre.ethers.provider.getNetwork();
+  const domain = domainOf(chainId, await escrow.getAddress());
+  const terms = {
     licenseId: args.license,
-    key: ZeroAddress,
     cap: session.money.parse(args.cap ?? "0", "--cap"),
     notBefore,
     expiresAt: notBefore + args.valid,
     generation: Number(account.generation),
-    salt: saltOf(secret),
   };
-  const { chainId } = await session.hre.ethers.provider.getNetwork();
-  const domain = domainOf(chainId, await escrow.getAddress());
-  const signature = await session.signer.signTypedData(domain, GRANT_TYPES, grant);
+  const { grant, hash, apiKey } = await mintGrant(domain, terms, session.signer);
   return {
     license: args.license,
     cap: grant.cap === 0n ? "none" : session.money.of(grant.cap),
     "valid until": dateOf(grant.expiresAt),
     generation: grant.generation,
-    hash: grantDigest(domain, grant),
-    key: encodeBearer({ grant, signature }, secret),
+    hash,
+    key: apiKey,
   };
 }
 
