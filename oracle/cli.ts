@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { inspect, parseArgs } from "node:util";
 import type { AddressBook } from "../deploy/addressBook";
-import { openNode } from "./chain/node";
+import { namesOf } from "./chain/node";
+import { openNodes } from "./chain/nodes";
 import { parseConfig, type ChainSection, type OracleConfig } from "./config";
 import { ConfigError } from "./configSection";
 import { newKeystore, readPassword } from "./keys/keystore";
@@ -135,11 +136,11 @@ function onlyPart(config: OracleConfig, part: Part, file: string): OracleConfig 
   return { ...config, ...Object.fromEntries(others.map((one) => [one, undefined])) };
 }
 
-async function openDeploymentOf({ url, deployment }: ChainSection) {
+async function openDeploymentOf({ deployment, ...nodes }: ChainSection) {
   const { chainId, block, contracts } = readBook(deployment);
   const id = BigInt(chainId);
   return {
-    provider: await openNode(url, id),
+    provider: await openNodes(nodes, id),
     chainId: id,
     escrow: contracts.UsageEscrow,
     committee: contracts.CommitteeAttestor,
@@ -158,11 +159,16 @@ function readBook(file: string): AddressBook {
   throw new Problem(`chain.deployment: ${file} is no address book: name a file of deployments/.`);
 }
 
+function nodesOf({ urls, quorum }: ChainSection): string {
+  const names = namesOf(urls).join(", ");
+  return urls.length === 1 ? `node ${names}` : `nodes ${names}, of which ${quorum} must agree about money`;
+}
+
 /** What would run, without its secrets. */
 async function planOf({ gateway, settler, attestor, operations, chain, dataFolder }: OracleConfig): Promise<string> {
   const at = ({ host, port }: { host: string; port: number }) => `on ${host}, port ${port}`;
   const lines: [string, string][] = [["data", path.resolve(dataFolder)]];
-  if (chain !== undefined) lines.push(["chain", `node ${new URL(chain.url).host}, address book ${chain.deployment}`]);
+  if (chain !== undefined) lines.push(["chain", `${nodesOf(chain)}, address book ${chain.deployment}`]);
   if (gateway !== undefined) {
     const models = gateway.models.map(({ id, upstreams }) => `${id} (${upstreams.length} upstreams)`).join(", ");
     lines.push(["gateway", `${at(gateway)}, of operator ${gateway.operatorId}: ${models}`]);

@@ -18,7 +18,7 @@ export interface OracleConfig {
   settler?: SettlerSection;
   attestor?: AttestorSection;
   operations?: OperationsSection;
-  /** For `licet-oracle`; the task `oracle:run` goes by its network. */
+  /** For `licet-oracle`; the task `oracle:run` goes by its network where this is left out. */
   chain?: ChainSection;
 }
 
@@ -69,8 +69,10 @@ export interface AttestorSection {
 }
 
 export interface ChainSection {
-  /** The node's. It may have a key in it: it isn't shown. */
-  url: string;
+  /** The nodes'. There may be keys in them: they aren't shown. */
+  urls: string[];
+  /** How many nodes must say the same of what money hangs on. */
+  quorum: number;
   /** The address book. */
   deployment: string;
 }
@@ -245,9 +247,27 @@ function plausibleOf(section: Section, fallback: Plausible): Plausible {
 }
 
 function chainOf(section: Section): ChainSection {
-  const url = section.has("urlVariable") ? section.secret("urlVariable") : section.text("url");
-  if (/^https?:/.test(url) && URL.canParse(url)) return { url, deployment: section.text("deployment") };
-  throw new ConfigError("chain: the node's URL must be one, such as http://127.0.0.1:8545; it isn't shown here.");
+  const urls = nodeUrlsOf(section);
+  for (const url of urls) {
+    if (/^https?:/.test(url) && URL.canParse(url)) continue;
+    throw new ConfigError("chain: a node's URL must be one, such as http://127.0.0.1:8545; it isn't shown here.");
+  }
+  if (new Set(urls).size < urls.length) throw new ConfigError("chain: a node's URL is there twice: leave one out.");
+  return {
+    urls,
+    quorum: section.count("quorum", [1, urls.length], 1),
+    deployment: section.text("deployment"),
+  };
+}
+
+function nodeUrlsOf(section: Section): string[] {
+  if (section.has("urlVariable")) return [section.secret("urlVariable")];
+  if (section.has("urlsVariable"))
+    return section
+      .secret("urlsVariable")
+      .split(/[\s,]+/)
+      .filter((url) => url !== "");
+  return section.has("urls") ? section.texts("urls") : [section.text("url")];
 }
 
 function operationsOf(section: Section): OperationsSection {

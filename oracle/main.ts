@@ -9,7 +9,7 @@ import { openDeployment, type Deployment, type OpenDeployment } from "./chain/de
 import { connectVoucherChain } from "./chain/voucherChain";
 import { AccountSender } from "./chain/accountSender";
 import { connectEscrow } from "./chain/ethersEscrow";
-import { onlyWitness } from "./chain/witness";
+import { NodesProvider, witnessOf } from "./chain/nodes";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
 import { KeyAccount } from "./keys/account";
 import { openKey } from "./keys/openKey";
@@ -40,6 +40,12 @@ export async function runOracle(config: OracleConfig, deployment: Deployment, si
   const readiness = new Readiness();
   const figures = new Figures(ending);
   const log = figures.log(createLog(config.logLevel));
+
+  if (deployment.provider instanceof NodesProvider) {
+    const { nodes } = deployment.provider;
+    nodes.watch((message, fields) => log.warn(message, fields));
+    figures.watchNodes(() => nodes.states());
+  }
 
   const stops: (() => Promise<void>)[] = [];
   let operations: Operations | undefined;
@@ -198,7 +204,7 @@ async function createSettler(context: Context, section: SettlerSection, store: S
   const log = context.log.with({ part: "settler" });
   const proposer = await openKey(section.signingKey);
   await requireUsable({ ...section, proposer, committee }, context, config.gateway?.operatorId);
-  const [witness, finality] = [onlyWitness(provider), section.confirmations];
+  const [witness, finality] = [witnessOf(provider), section.confirmations];
   const sender = await AccountSender.open(
     {
       provider,

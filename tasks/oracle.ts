@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { task } from "hardhat/config";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { readAddressBook } from "../deploy/addressBook";
+import { openNodes } from "../oracle/chain/nodes";
 import { parseConfig, type OracleConfig } from "../oracle/config";
 import { ConfigError } from "../oracle/configSection";
 import { runOracle } from "../oracle/main";
@@ -18,9 +19,10 @@ async function run(hre: HardhatRuntimeEnvironment, file: string): Promise<void> 
   }
   const config = readConfig(file);
   const book = readAddressBook(hre.config.paths.root, hre.network.name);
+  const chainId = BigInt(book.chainId);
   const deployment = {
-    provider: hre.ethers.provider,
-    chainId: BigInt(book.chainId),
+    provider: config.chain === undefined ? hre.ethers.provider : await openNodes(config.chain, chainId),
+    chainId,
     escrow: book.contracts.UsageEscrow,
     committee: book.contracts.CommitteeAttestor,
     fromBlock: book.block,

@@ -41,6 +41,7 @@ export class Figures {
   private readonly oldest = this.gauge("oldest_unbatched_seconds", "Age of the oldest receipt in no batch.");
   private readonly batches = this.gauge("batches", "Batches by state.");
   private readonly transactions = this.counter("settler_transactions_total", "The settler's transactions by state.");
+  private readonly nodes = this.gauge("chain_nodes", "1 for each node of the chain, by how it is.");
   private readonly rounds = this.counter("settler_rounds_total", "The settler's rounds by result.");
   private readonly roundAt = this.gauge("settler_round_timestamp_seconds", "When the settler's last round ended.");
 
@@ -134,6 +135,13 @@ export class Figures {
       this.unsettledUnits.set(cost);
       this.oldest.set(oldestUnbatchedAt === null ? 0 : Math.max(0, now() - oldestUnbatchedAt));
       for (const [state, count] of Object.entries(batches)) this.batches.set(count, { state });
+    });
+  }
+
+  watchNodes(states: () => { node: string; state: string }[]): void {
+    this.registry.collect(() => {
+      this.nodes.clear();
+      for (const labels of states()) this.nodes.set(1, labels);
     });
   }
 

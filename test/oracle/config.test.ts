@@ -12,6 +12,7 @@ const ENVIRONMENT = {
   SETTLER: id("settler"),
   ATTESTOR: id("attestor"),
   CANARY: bearerOf({ grant: grantWith(), signature: "0x" + "11".repeat(65) }),
+  NODES: "http://one.example, http://two.example/KEY",
   BAD: "0x12",
 };
 
@@ -97,9 +98,21 @@ describe("parseConfig", () => {
   it("reads where the chain is, and doesn't repeat a node's URL, which may have a key in it", () => {
     const chainIn = (chain: object) => parse({ gateway: gateway(), chain }).chain;
     const url = "https://node.example/v2/key?x=1";
-    expect(chainIn({ url, deployment: "book.json" })).to.deep.equal({ url, deployment: "book.json" });
+    const one = { urls: [url], quorum: 1, deployment: "book.json" };
+    expect(chainIn({ url, deployment: "book.json" })).to.deep.equal(one);
+    const two = { ...one, urls: [url, "http://other.example"], quorum: 2 };
+    expect(chainIn({ urls: two.urls, quorum: 2, deployment: "book.json" })).to.deep.equal(two);
+    expect(chainIn({ urlsVariable: "NODES", quorum: 2, deployment: "book.json" })).to.deep.equal({
+      ...two,
+      urls: ["http://one.example", "http://two.example/KEY"],
+    });
+    expect(() => chainIn({ urls: [url], quorum: 2, deployment: "book.json" })).to.throw(
+      ConfigError,
+      "chain.quorum must be a whole number from 1 to 1; it is 2",
+    );
+    expect(() => chainIn({ urls: [url, url], deployment: "book.json" })).to.throw(ConfigError, "is there twice");
     expect(() => chainIn({ urlVariable: "BAD", deployment: "book.json" }))
-      .to.throw(ConfigError, /chain: the node's URL must be one/)
+      .to.throw(ConfigError, /chain: a node's URL must be one/)
       .with.property("message")
       .that.does.not.contain(ENVIRONMENT.BAD);
     expect(() => chainIn({ url })).to.throw(ConfigError, "chain.deployment is missing");
