@@ -22,6 +22,7 @@ import type { Lane } from "./protocol/types";
 import { requireUsable } from "./settler/requirements";
 import { Settler } from "./settler/settler";
 import { aborted } from "./signals";
+import { sqliteDatabase } from "./store/sqliteDatabase";
 import { Store, type StoreOwner } from "./store/store";
 
 const SETTLEMENT_POLL_MS = 2_000;
@@ -111,11 +112,11 @@ function makeFolder(folder: string): void {
 type StoreUser = Pick<StoreOwner, "role" | "operator" | "attestor">;
 
 /** Opens one of the stores of the data folder, and makes sure that it is this one's. */
-function openStore(context: Context, file: string, whose: StoreUser): Store {
+async function openStore(context: Context, file: string, whose: StoreUser): Promise<Store> {
   const { config, deployment, firstBlock, figures, readiness } = context;
-  const store = new Store(path.join(config.dataFolder, file));
+  const store = new Store(sqliteDatabase(path.join(config.dataFolder, file)));
   try {
-    store.claim({
+    await store.claim({
       ...whose,
       chain: String(deployment.chainId),
       "first block": firstBlock,
@@ -125,7 +126,7 @@ function openStore(context: Context, file: string, whose: StoreUser): Store {
     readiness.add(file, storeCheck(store));
     return store;
   } catch (cause) {
-    store.close();
+    await store.close();
     throw cause;
   }
 }
@@ -134,7 +135,7 @@ function openStore(context: Context, file: string, whose: StoreUser): Store {
 async function startOperator(context: Context): Promise<() => Promise<void>> {
   const { gateway, settler: section } = context.config;
   const whose = gateway === undefined ? {} : { operator: String(gateway.operatorId) };
-  const store = openStore(context, "operator.sqlite", { role: "operator", ...whose });
+  const store = await openStore(context, "operator.sqlite", { role: "operator", ...whose });
   context.figures.watchOperatorStore(store);
   try {
     const settling = section === undefined ? undefined : await createSettler(context, section, store);
@@ -149,10 +150,10 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
     return async () => {
       await running?.close();
       await Promise.all(jobs);
-      store.close();
+      await store.close();
     };
   } catch (cause) {
-    store.close();
+    await store.close();
     throw cause;
   }
 }
@@ -264,7 +265,7 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
   const section = config.attestor!;
   const own = log.with({ part: "attestor" });
   const signer = await openKey(section.key);
-  const store = openStore(context, "attestor.sqlite", { role: "attestor", attestor: signer.address });
+  const store = await openStore(context, "attestor.sqlite", { role: "attestor", attestor: signer.address });
   try {
     const plausible = (lane: Lane) => (section.canaries.find((one) => isSameLane(one, lane)) ?? section).plausible;
     const attestor = await startAttestor(
@@ -281,10 +282,10 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
     return async () => {
       await attestor.close();
       await Promise.all(canaries);
-      store.close();
+      await store.close();
     };
   } catch (cause) {
-    store.close();
+    await store.close();
     throw cause;
   }
 }

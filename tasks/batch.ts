@@ -4,6 +4,7 @@ import { AS_OF_NOW, statusName } from "../oracle/chain/statuses";
 import { unpackEntries, unpackOutcomes, type Outcome } from "../oracle/protocol/entries";
 import { headerFromJson, headerToJson } from "../oracle/protocol/messages";
 import type { BatchHeader } from "../oracle/protocol/types";
+import { sqliteDatabase } from "../oracle/store/sqliteDatabase";
 import { Store } from "../oracle/store/store";
 import {
   bytes32,
@@ -127,16 +128,16 @@ export interface ExportBatch {
 /** Writes an attested batch from a settler's store to a file, for anybody to settle. */
 export async function exportBatch({ store: file, batch, out }: ExportBatch): Promise<TaskRecord> {
   if (!existsSync(file)) throw new Problem(`--store ${file}: there is no such file.`);
-  const store = new Store(file);
+  const store = new Store(sqliteDatabase(file));
   try {
-    const stored = store.batch(batch);
+    const stored = await store.batch(batch);
     if (stored === null) throw new Problem(`--batch ${batch}: the store ${file} has no such batch.`);
     const { header, entries, proof, state } = stored;
     if (proof === null) throw new Problem(`--batch ${batch} is ${state}: its attestors haven't signed it.`);
     writeFileSync(out, toJson({ header: headerToJson(header), entries, proof }));
     return { batch, state, "epoch ended": dateOf(header.epochEnd), entries: unpackEntries(entries).length, file: out };
   } finally {
-    store.close();
+    await store.close();
   }
 }
 

@@ -19,7 +19,7 @@ import {
 import { type AttestationRequest, type BatchFacts, gatherFacts, type JudgedBatch, proposalProblem } from "./batchFacts";
 import { Copies } from "./copies";
 import { serveCopies } from "./copiesApi";
-import type { Chain, Committees } from "../chain/chain";
+import type { Chain, Committee, Committees } from "../chain/chain";
 import { committeeFor, type Refusal, refusalsOf } from "./inspection";
 import { Intake } from "./intake";
 import { batchToSign, type DigestSigner, measurementToSign } from "../keys/digestSigner";
@@ -27,6 +27,7 @@ import { listen, receivingWithin } from "../listen";
 import type { Log } from "../log";
 import { Problem } from "../problem";
 import { measure, sampledTime } from "./measure";
+import { recall } from "./memory";
 import type { Plausible } from "./plausibility";
 import { MalformedMessage, signedMeasurementToJson } from "../protocol/messages";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
@@ -210,8 +211,8 @@ async function signMeasurement(
   }
   const now = await chain.now();
   if (now < epoch.epochEnd) throw new MeasurementRefused(`The epoch ends at ${epoch.epochEnd}; it is ${now}`);
-  store.noteMeasured(epochEnd);
-  const samples = store.canarySamples(lane, sampledTime(epoch, chain.epochPeriod));
+  await store.noteMeasured(epochEnd);
+  const samples = await store.canarySamples(lane, sampledTime(epoch, chain.epochPeriod));
   const measurement = measure(lane, epoch, samples, chain.epochPeriod);
   return { measurement, signature: await signer.sign(measurementToSign(chain.domain, measurement)) };
 }
@@ -228,8 +229,9 @@ async function attest(
   const { address } = signer;
   const committee = committeeFor(committees, facts.measurements, address);
   const refusals =
-    committee === null ? [notInForce(address)] : refusalsOf(facts, store, committee, address, plausible?.(header));
-  if (refusals.length === 0) refusals.push(...remember(store, facts));
+    committee === null
+      ? [notInForce(address)]
+      : await inTurn(store, () => judge(store, facts, committee, address, plausible?.(header)));
   onJudged?.(refusals.map(({ reason }) => reason));
   if (refusals.length > 0) {
     const refusal = refusalOf(refusals);
@@ -247,14 +249,38 @@ async function requireStake(chain: Chain, operatorId: number): Promise<void> {
   throw Object.assign(new Error(message), { statusCode: 402 });
 }
 
+/** Looks at a batch and, if nothing speaks against it, notes that it is vouched for. */
+async function judge(
+  store: Store,
+  facts: BatchFacts,
+  committee: Committee,
+  address: string,
+  plausible?: Plausible,
+): Promise<Refusal[]> {
+  const refusals = refusalsOf(facts, await recall(store, facts), committee, address, plausible);
+  return refusals.length === 0 ? remember(store, facts) : refusals;
+}
+
+const turns = new WeakMap<Store, Promise<unknown>>();
+
+/** One batch after another: what is remembered of one decides on the next. */
+function inTurn<T>(store: Store, work: () => Promise<T>): Promise<T> {
+  const turn = (turns.get(store) ?? Promise.resolve()).then(work);
+  turns.set(
+    store,
+    turn.catch(() => undefined),
+  );
+  return turn;
+}
+
 function notInForce(address: string): Refusal {
   return { reason: `${address} isn't a member of the committee in force, nor of the one before`, receiptHash: null };
 }
 
-/** Another request may have got in between the inspection and this: then the store refuses, and nothing is signed. */
-function remember(store: Store, { batchId, header, receipts }: BatchFacts): Refusal[] {
+/** Another process with this key's store may have got in between the inspection and this: then nothing is signed. */
+async function remember(store: Store, { batchId, header, receipts }: BatchFacts): Promise<Refusal[]> {
   try {
-    store.recordAttestation(batchId, header, receipts);
+    await store.recordAttestation(batchId, header, receipts);
     return [];
   } catch (error) {
     if (error instanceof StoreConflict) return [{ reason: error.message, receiptHash: null }];

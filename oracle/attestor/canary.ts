@@ -69,7 +69,7 @@ export async function sendCanary(config: CanaryConfig, deps: CanaryDeps, signal:
   if (answer.refusal !== null) await requireGroundless(answer.refusal, config, deps, Buffer.byteLength(body));
   const { ttftMs } = answer;
   const sample = { at: await deps.chain.now(), ok: ttftMs !== null, ttftMs: ttftMs ?? 0 };
-  deps.store.recordCanary(config.lane, sample);
+  await deps.store.recordCanary(config.lane, sample);
   deps.log.info("Canary sampled", { lane: config.lane, ...sample });
   return sample;
 }

@@ -8,11 +8,11 @@ import { type BatchFacts, type CheckedMeasurement, type CheckedReceipt, planProb
 import type { Committee, Committees } from "../chain/chain";
 import { weightOf } from "../chain/committee";
 import { medianOf } from "./measure";
+import type { Memory } from "./memory";
 import { overlapProblem, PLAUSIBLE, type Plausible, speedReasons } from "./plausibility";
 import { isWithin } from "../protocol/epochs";
 import { sameUsage, usageOf, zeroUsage } from "../protocol/meters";
 import { METERS, type Receipt, ReceiptFlag } from "../protocol/types";
-import type { Store } from "../store/store";
 
 export interface Refusal {
   /** A sentence with the values that don't fit. */
@@ -26,9 +26,6 @@ export interface Refusal {
  * takes 136 years. A jump as long can be made 2^32 times, so no huge one ends a lane either.
  */
 const MOST_SKIPPED = 2n ** 32n;
-
-/** What an attestor remembers of the batches that it signed before. */
-export type Memory = Pick<Store, "attestedBatch" | "attestedSince" | "seenReceipt" | "seenRequest" | "attestedCost">;
 
 /** While another batch may still settle, that one stands in the way, and no receipt that is in both is at fault. */
 const NO_MEMORY: Pick<Memory, "seenReceipt" | "seenRequest" | "attestedCost"> = {
@@ -115,14 +112,13 @@ function* epochReasons({ header, lane, now, epochPeriod, windowPeriod }: BatchFa
  * One batch a sequence, as two digests for one lose an attestor its bond; and none while another of the lane may still settle: the later one would shut the earlier out.
  * A batch that misses its window leaves its sequence unused.
  */
-function* guardReasons({ batchId, header, lane, now, windowPeriod }: BatchFacts, memory: Memory): Iterable<string> {
-  const signed = memory.attestedBatch(header, header.sequence);
+function* guardReasons({ batchId, header }: BatchFacts, { signed, open }: Memory): Iterable<string> {
   if (signed !== null && signed !== batchId) {
     yield `Sequence ${header.sequence} of the lane was signed as ${signed}; signing ${batchId}, too, is equivocation`;
   }
-  for (const open of memory.attestedSince(header, lane.sequence, now - windowPeriod)) {
-    if (open.sequence === header.sequence) continue;
-    yield `Batch ${open.batchId} was signed for sequence ${open.sequence} and may still settle; ${header.sequence} has to wait for it`;
+  for (const other of open) {
+    if (other.sequence === header.sequence) continue;
+    yield `Batch ${other.batchId} was signed for sequence ${other.sequence} and may still settle; ${header.sequence} has to wait for it`;
   }
 }
 
@@ -359,13 +355,13 @@ function firstBy<T>(items: T[], keyOf: (item: T) => string): Map<string, T> {
 }
 
 /** What a grant's receipts cost, over all batches, stays within its cap. The receipts that come first fill it. */
-function grantCapReasons({ batchId, grants }: BatchFacts, memory: typeof NO_MEMORY): ReasonsOf {
+function grantCapReasons({ grants }: BatchFacts, memory: typeof NO_MEMORY): ReasonsOf {
   const spent = new Map<string, bigint>();
 
   return function* ({ receipt: { grantHash }, cost }) {
     const cap = grants.get(grantHash)?.grant.cap ?? 0n;
     if (cap === 0n) return;
-    const before = spent.get(grantHash) ?? memory.attestedCost(grantHash, batchId);
+    const before = spent.get(grantHash) ?? memory.attestedCost(grantHash);
     if (before + cost > cap) yield `costs ${cost}; its grant has ${cap - before} of its cap of ${cap} left`;
     else spent.set(grantHash, before + cost);
   };

@@ -133,7 +133,7 @@ export class Admission {
   /** Who sends this authorization header. Throws ApiError 401 or 403. */
   async authenticate(authorization: string | undefined, now: number): Promise<Caller> {
     const caller = await this.identify(authorization);
-    this.requireInForce(caller, now);
+    await this.requireInForce(caller, now);
     return caller;
   }
 
@@ -224,7 +224,7 @@ export class Admission {
    * twice for a moment, and never not at all. What finishes in between is what the ledger has grown by.
    */
   private async readLicense(licenseId: bigint, signal: AbortSignal): Promise<LicenseState | null> {
-    const stored = this.store.unsettledCost(licenseId);
+    const stored = await this.store.unsettledCost(licenseId);
     const before = this.ledger.unsettled(licenseId);
     const license = await this.chain.license(licenseId);
     signal.throwIfAborted();
@@ -236,7 +236,7 @@ export class Admission {
 
   /** What the operator's stake still secures. Settlement would refuse what is beyond it: the store is read first, as above. */
   private async readHeadroom(operatorId: number, signal: AbortSignal): Promise<bigint> {
-    const stored = this.store.unsettledCostOfAll();
+    const stored = await this.store.unsettledCostOfAll();
     const before = this.ledger.unsettledOfAll;
     const headroom = await this.chain.headroom(operatorId);
     signal.throwIfAborted();
@@ -304,7 +304,9 @@ export class Admission {
 
     const grantHash = grantDigest(this.chain.domain, signed.grant);
     await this.requireSignedBy(license, grantHash, signed.signature, "the grant");
-    this.ledger.setGrantUsed(grantHash, this.store.grantUsed(grantHash));
+    const before = this.ledger.grantUsed(grantHash);
+    const stored = await this.store.grantUsed(grantHash);
+    this.ledger.setGrantUsed(grantHash, stored + this.ledger.grantUsed(grantHash) - before);
     return this.remember(token, { grantHash, signed, license });
   }
 
@@ -332,7 +334,7 @@ export class Admission {
     return caller;
   }
 
-  private requireInForce({ grantHash, signed: { grant }, license }: Caller, now: number): void {
+  private async requireInForce({ grantHash, signed: { grant }, license }: Caller, now: number): Promise<void> {
     if (grant.generation !== license.generation) {
       throw unauthorized(
         "grant_ended",
@@ -347,7 +349,7 @@ export class Admission {
         `the grant expires at ${dateOf(grant.expiresAt)}, before a request may be done: sign a new one`,
       );
     }
-    if (this.store.isGrantRevoked(license.licenseId, grantHash))
+    if (await this.store.isGrantRevoked(license.licenseId, grantHash))
       throw unauthorized("grant_revoked", "the grant was revoked: sign a new one");
   }
 
@@ -390,7 +392,7 @@ export class Admission {
   /** A store that lacks batches gives receipts numbers that were used before, and attestors let none of them pass. */
   private async requireOwnPast(lane: Lane): Promise<void> {
     const settled = await fromChain(this.lastSettled.get(`${lane.planId}/${lane.versionId}`));
-    const known = this.store.lastSequence(lane);
+    const known = await this.store.lastSequence(lane);
     if (settled <= known) return;
     this.log.error("store lacks batches that the chain has: restore it", { lane, settled, known });
     throw new ApiError(

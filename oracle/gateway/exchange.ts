@@ -17,11 +17,11 @@ import {
   type ReportedUsage,
   type TokenCounts,
 } from "./openai";
-import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
+import { ReceiptFlag, type Usage } from "../protocol/types";
 import { StreamRelay, taken } from "./relay";
 import type { GatewayObserver } from "./observer";
 import type { Replica, Replicas } from "./replicas";
-import type { SignedDigest, Store } from "../store/store";
+import type { ReceiptSigner, Store } from "../store/store";
 import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
 
 /** What an exchange works with. */
@@ -31,7 +31,7 @@ export interface ExchangeDeps {
   upstream: Upstream;
   replicas: Replicas;
   now: () => Promise<number>;
-  sign: (receipt: Receipt) => SignedDigest;
+  sign: ReceiptSigner;
   log: Log;
   /** Longest time from a request to the end of its answer. */
   requestTimeoutMs: number;
@@ -133,7 +133,7 @@ export class Exchange {
   private async open(): Promise<void> {
     const { caller, plan, model } = this.admitted;
     const { store, now } = this.deps;
-    store.saveGrant(caller.grantHash, caller.signed);
+    await store.saveGrant(caller.grantHash, caller.signed);
     await store.openRequest({
       facts: {
         requestId: this.requestId,

@@ -265,7 +265,7 @@ async function warnOfUpstreams(replicas: readonly Replica[], upstream: Upstream,
 
 /** Gives every request that a crash left open a receipt of zero use, so that sequences have no gaps and nobody pays for it. */
 async function recoverOpenRequests(store: Store, sign: Sign, finishedAt: number, log: Log): Promise<void> {
-  const left = store.openRequests();
+  const left = await store.openRequests();
   const outcome = {
     ...zeroUsage(),
     responseHash: ZeroHash,
@@ -421,7 +421,7 @@ function upstreamsOf(replicas: Replicas, id: string): { count: number; up: numbe
 async function ownReceipt(deps: ExchangeDeps, request: FastifyRequest<{ Params: { requestId: string } }>) {
   const { license } = await callerOf(deps, request);
   const { requestId } = request.params;
-  const stored = deps.store.receipt(requestId);
+  const stored = await deps.store.receipt(requestId);
   if (stored?.receipt.licenseId !== license.licenseId) {
     throw new ApiError(404, "unknown_receipt", `license ${license.licenseId} has no receipt of request ${requestId}`);
   }
@@ -440,7 +440,7 @@ async function ownReceipts(
   const { license } = await callerOf(deps, request);
   const from = wholeNumberIn(request.query, "from", 1n, 2n ** 63n - 1n);
   const limit = Number(wholeNumberIn(request.query, "limit", BigInt(RECEIPTS_A_PAGE), BigInt(MOST_RECEIPTS_A_PAGE)));
-  const found = deps.store.receiptsFrom(operatorId, license.licenseId, from, limit + 1);
+  const found = await deps.store.receiptsFrom(operatorId, license.licenseId, from, limit + 1);
   return { object: "list", data: found.slice(0, limit).map(receiptToShow), has_more: found.length > limit };
 }
 

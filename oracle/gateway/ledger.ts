@@ -77,6 +77,11 @@ export class Ledger {
     this.all = { ...this.all, used: unsettled };
   }
 
+  /** What a grant's finished requests cost. */
+  grantUsed(grantHash: string): bigint {
+    return this.grants.of(grantHash).used;
+  }
+
   setGrantUsed(grantHash: string, used: bigint): void {
     this.grants.change(grantHash, (tally) => ({ ...tally, used }));
   }

@@ -119,17 +119,17 @@ export class Figures {
         this.upstreams.set(count - up, { model, state: "down" });
       }
       this.headroom.clear();
-      this.headroom.set((await headroom()) - store.unsettledCostOfAll() - reserved);
+      this.headroom.set((await headroom()) - (await store.unsettledCostOfAll()) - reserved);
     });
   }
 
   /** @param now Unix seconds */
   watchOperatorStore(store: Store, now: () => number = () => Date.now() / 1_000): void {
     let readAt = -Infinity;
-    this.registry.collect(() => {
+    this.registry.collect(async () => {
       if (performance.now() - readAt < STORE_MS) return;
       readAt = performance.now();
-      const { unbatched, batched, cost, oldestUnbatchedAt, batches } = store.figures();
+      const { unbatched, batched, cost, oldestUnbatchedAt, batches } = await store.figures();
       this.unsettled.set(unbatched, { state: "unbatched" });
       this.unsettled.set(batched, { state: "batched" });
       this.unsettledUnits.set(cost);

@@ -69,9 +69,9 @@ export function chainCheck(
   };
 }
 
-export function storeCheck(store: { probe(): void }): Check {
-  return () => {
-    store.probe();
+export function storeCheck(store: { probe(): Promise<void> }): Check {
+  return async () => {
+    await store.probe();
     return null;
   };
 }

@@ -137,8 +137,8 @@ export class Settler {
   /** Takes up a batch whose settlement was final, and which the chain has undone all the same. */
   async undone(purpose: string): Promise<void> {
     const batchId = batchOfPurpose(purpose);
-    if (batchId === null || this.deps.store.batch(batchId)?.state !== "settled") return;
-    this.deps.store.markUndone(batchId);
+    if (batchId === null || (await this.deps.store.batch(batchId))?.state !== "settled") return;
+    await this.deps.store.markUndone(batchId);
     this.deps.log.error("Batch is settled anew, as the chain has undone its settlement", { batchId });
   }
 
@@ -164,7 +164,7 @@ export class Settler {
       await this.voidRevoked();
       const now = await this.deps.chain.now();
       const settled = await readEach(
-        this.deps.store.lanesWithUnbatched(),
+        await this.deps.store.lanesWithUnbatched(),
         async ({ oldestFinishedAt, ...lane }) => {
           const epoch = epochAt(oldestFinishedAt, this.config.epochSeconds ?? this.deps.chain.epochPeriod);
           const isBlocked = resumed.some((outcome) => isSameLane(outcome.lane, lane) && isOpen(outcome));
@@ -179,7 +179,7 @@ export class Settler {
 
   /** A lane's batches one after the other: each must settle before the next. */
   private async resumeOpen(): Promise<SettlementOutcome[]> {
-    const lanes = byLane(this.deps.store.batchesIn("drafted", "attested", "submitted"));
+    const lanes = byLane(await this.deps.store.batchesIn("drafted", "attested", "submitted"));
     const outcomes = await readEach(lanes, (batches) => this.resumeLane(batches), LANES_AT_ONCE);
     return outcomes.flat();
   }
@@ -218,9 +218,9 @@ export class Settler {
   /** A revoked key voids what it signed: no attestor would let a batch with any of it pass. */
   private async voidRevoked(): Promise<void> {
     const { chain, store, log } = this.deps;
-    for (const { operatorId, signer } of store.signersOfUnbatched()) {
+    for (const { operatorId, signer } of await store.signersOfUnbatched()) {
       if (!(await chain.isRevokedKey(operatorId, signer))) continue;
-      const receipts = store.voidSignedBy(operatorId, signer);
+      const receipts = await store.voidSignedBy(operatorId, signer);
       log.error("Receipts void, as their key was revoked", { operatorId, signer, receipts });
     }
   }
@@ -241,7 +241,7 @@ export class Settler {
     const now = await chain.now();
     const last = await chain.lane(lane.operatorId, lane.planId, lane.versionId);
     const usable = await this.usableSpan(lane, wanted);
-    const part = this.nextPart(lane, usable, last);
+    const part = await this.nextPart(lane, usable, last);
     if (part === null) return this.abandonRecalled(lane, usable, wanted);
     if (now < wanted.epochEnd) throw new NotYet(`The epoch ends at ${wanted.epochEnd} and hasn't yet`);
 
@@ -263,21 +263,21 @@ export class Settler {
   }
 
   /** Receipts of an epoch that came after its version was recalled; null if there are none. */
-  private abandonRecalled(lane: Lane, usable: Epoch, { epochEnd }: Epoch): SettlementOutcome | null {
+  private async abandonRecalled(lane: Lane, usable: Epoch, { epochEnd }: Epoch): Promise<SettlementOutcome | null> {
     const recalled = { epochStart: usable.epochEnd, epochEnd };
-    if (this.deps.store.countUnbatched(lane, recalled) === 0) return null;
+    if ((await this.deps.store.countUnbatched(lane, recalled)) === 0) return null;
     const reason = `Version ${lane.versionId} was recalled; what came from ${recalled.epochStart} on can't be charged`;
     return this.abandonReceipts(lane, recalled, reason);
   }
 
   /** What the lane's next batch is of, as far as is known now; null if nothing is left of the wanted epoch. */
-  private nextPart(lane: Lane, wanted: Epoch, last: LaneState): Part | null {
+  private async nextPart(lane: Lane, wanted: Epoch, last: LaneState): Promise<Part | null> {
     const { store } = this.deps;
-    const left = store.unbatched(lane, wanted);
+    const left = await store.unbatched(lane, wanted);
     if (left.length === 0) return null;
     const epoch = nextEpoch(left, wanted, last, this.limits);
     if (epoch.epochStart < wanted.epochStart || epoch.epochEnd > wanted.epochEnd) {
-      const inEpoch = store.unbatched(lane, epoch);
+      const inEpoch = await store.unbatched(lane, epoch);
       return { epoch, receipts: this.partOf(inEpoch), span: epoch, seen: inEpoch.length };
     }
     const inEpoch = left.filter(({ receipt }) => isWithin(epoch, receipt.finishedAt));
@@ -321,14 +321,12 @@ export class Settler {
     const operator = await chain.operator(lane.operatorId);
     if (operator === null) throw new NotYet(`Operator ${lane.operatorId} doesn't exist on this chain`);
 
-    // Nothing is awaited from here to the draft: no receipt may come in between.
-    if (store.countUnbatched(lane, span) !== seen) throw new NotYet("Receipts of the epoch came in meanwhile");
     const { summary, entries } = summarize(receipts);
     const level = medianOf(measurements.map(({ measurement }) => measurement));
-    const header = headerOf(lane, epoch, nextSequence(last, store, lane), summary, level, operator.evidenceHash);
+    const header = headerOf(lane, epoch, await nextSequence(last, store, lane), summary, level, operator.evidenceHash);
     const batchId = batchDigest(chain.domain, header);
     const hashes = receipts.map(({ hash }) => hash);
-    store.saveDraft(batchId, header, entries, measurements, hashes);
+    await store.saveDraft(batchId, header, entries, measurements, hashes, { span, seen });
     log.info("Batch drafted", { batchId, header });
     return batchId;
   }
@@ -372,7 +370,7 @@ export class Settler {
 
   /** Takes a batch as far as it gets. */
   private async advance(batchId: string): Promise<SettlementOutcome> {
-    const { state, header } = this.load(batchId);
+    const { state, header } = await this.load(batchId);
     if (state === "drafted") {
       if (await this.isTooLate(header)) return this.abandon(batchId);
       await this.building.take(() => this.attest(batchId));
@@ -386,17 +384,17 @@ export class Settler {
     const request = await this.attestationRequest(batchId);
     const committee = await this.committeeOf(request);
     if (committee === null) {
-      store.discardDraft(batchId);
+      await store.discardDraft(batchId);
       throw new NotYet("The committee that measured for the draft isn't in force any more: it was taken back");
     }
     const answer = await this.attestors.attest(
       request,
       committee,
       (hashes) => store.recordsOf(hashes),
-      store.signaturesOf(batchId),
+      await store.signaturesOf(batchId),
     );
     const { signed, refused } = answer;
-    store.saveSignatures(batchId, signed);
+    await store.saveSignatures(batchId, signed);
     const weight = weightOf(
       committee,
       signed.map(({ signer }) => signer),
@@ -404,7 +402,7 @@ export class Settler {
     if (weight >= committee.threshold) return this.prove(batchId, committee, signed);
 
     refused.forEach((refusal) => log.warn("Attestor refused the batch", { batchId, ...refusal }));
-    if (this.isLost(batchId, answer, committee)) this.takeBack(batchId, answer, committee, await chain.now());
+    if (this.isLost(batchId, answer, committee)) await this.takeBack(batchId, answer, committee, await chain.now());
     throw new NotYet(
       `${signed.length} attestors signed and ${refused.length} refused: a weight of ${weight} signed, ` +
         `and ${committee.threshold} is needed`,
@@ -417,7 +415,7 @@ export class Settler {
     if (!(await escrow.vouches(address, batchId, proof))) {
       throw new NotYet(`The committee ${address} doesn't take the signatures of ${signed.length} attestors`);
     }
-    store.markAttested(batchId, proof);
+    await store.markAttested(batchId, proof);
     log.info("Batch attested", { batchId, signers: signed.map(({ signer }) => signer) });
   }
 
@@ -443,7 +441,7 @@ export class Settler {
 
   private async attestationRequest(batchId: string): Promise<AttestationRequest> {
     const { chain, store } = this.deps;
-    const { header, measurements } = this.load(batchId);
+    const { header, measurements } = await this.load(batchId);
     const [receipts, grants] = await Promise.all([store.hashesOf(batchId), store.grantsOf(batchId)]);
     const proposal = await this.config.proposer.sign(proposalToSign(chain.domain, { batchId }));
     return { header, receipts, grants, measurements, proposal };
@@ -453,10 +451,15 @@ export class Settler {
    * Its receipts are free for another draft, of which those that a member refused are left out. What so many refuse for long
    * that no batch with it gets through is void. Where one found the draft too large to read, later ones are half as large.
    */
-  private takeBack(batchId: string, { refused, spare }: CommitteeAnswer, committee: Committee, now: number): void {
+  private async takeBack(
+    batchId: string,
+    { refused, spare }: CommitteeAnswer,
+    committee: Committee,
+    now: number,
+  ): Promise<void> {
     const { store, log } = this.deps;
     const hopeless: string[] = [];
-    for (const { hash } of store.receiptsOf(batchId)) {
+    for (const { hash } of await store.receiptsOf(batchId)) {
       const refusers = refused.filter(({ receipts }) => receipts.includes(hash)).map(({ attestor }) => attestor);
       if (refusers.length === 0) continue;
       const { since, times } = this.refused.get(hash) ?? { since: now, times: 0 };
@@ -464,8 +467,9 @@ export class Settler {
       const isForLong = times + 1 >= MOST_TRIES && now >= since + REFUSAL_PERIOD;
       if (weightOf(committee, refusers) > spare && isForLong) hopeless.push(hash);
     }
-    if (refused.some(({ isTooLarge }) => isTooLarge)) this.limits.receipts = half(this.load(batchId).header.count);
-    store.discardDraft(batchId, hopeless);
+    if (refused.some(({ isTooLarge }) => isTooLarge))
+      this.limits.receipts = half((await this.load(batchId)).header.count);
+    await store.discardDraft(batchId, hopeless);
     hopeless.forEach((hash) => this.refused.delete(hash));
     this.tries.delete(batchId);
     log.warn("Draft taken back", { batchId, voidReceipts: hopeless });
@@ -477,11 +481,11 @@ export class Settler {
     const purpose = purposeOf(batchId);
     for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
       if (await escrow.isSettled(batchId, "final")) return this.finish(batchId);
-      const { header } = this.load(batchId);
+      const { header } = await this.load(batchId);
       if ((await this.isTooLate(header)) && !(await escrow.isSettled(batchId, "latest"))) return this.abandon(batchId);
 
       const nonce = await sender.submit(purpose, () => this.settlementOf(batchId));
-      store.markSubmitted(batchId);
+      await store.markSubmitted(batchId);
       log.info("Batch submitted", { batchId, nonce });
       const { fate, hash } = await sender.follow(purpose, nonce);
       if (fate === "confirmed") return this.finish(batchId);
@@ -492,10 +496,10 @@ export class Settler {
 
   private async settlementOf(batchId: string): Promise<Call> {
     const { escrow, store } = this.deps;
-    const { header, entries, proof } = this.load(batchId);
+    const { header, entries, proof } = await this.load(batchId);
     if (proof === null) throw new Error(`Batch ${batchId} has no proof: it was never attested`);
     if (!(await escrow.vouches(this.config.committee, batchId, proof))) {
-      store.markUnproven(batchId);
+      await store.markUnproven(batchId);
       throw new NotYet(
         `The committee ${this.config.committee} doesn't take the batch's proof any more: it needs another`,
       );
@@ -512,31 +516,32 @@ export class Settler {
 
   // Endings
 
-  private finish(batchId: string): SettlementOutcome {
-    const { header } = this.load(batchId);
-    this.deps.store.markSettled(batchId);
-    this.forget(batchId);
+  private async finish(batchId: string): Promise<SettlementOutcome> {
+    const { header } = await this.load(batchId);
+    await this.deps.store.markSettled(batchId);
+    await this.forget(batchId);
     this.deps.log.info("Batch settled", { batchId });
     return { lane: laneOf(header), batchId, status: "settled", reason: null };
   }
 
   private async abandon(batchId: string): Promise<SettlementOutcome> {
-    const { header } = this.load(batchId);
+    const { header } = await this.load(batchId);
     await this.deps.sender.cancel(purposeOf(batchId));
     const reason = windowIsOver(header);
-    this.deps.store.markExpired(batchId);
-    this.forget(batchId);
+    await this.deps.store.markExpired(batchId);
+    await this.forget(batchId);
     this.deps.log.error("Batch abandoned", { batchId, receipts: header.count, reason });
     return { lane: laneOf(header), batchId, status: "abandoned", reason };
   }
 
-  private forget(batchId: string): void {
+  private async forget(batchId: string): Promise<void> {
     this.tries.delete(batchId);
-    this.deps.store.receiptsOf(batchId).forEach(({ hash }) => this.refused.delete(hash));
+    if (this.refused.size === 0) return;
+    for (const { hash } of await this.deps.store.receiptsOf(batchId)) this.refused.delete(hash);
   }
 
-  private abandonReceipts(lane: Lane, span: Epoch, reason: string): SettlementOutcome {
-    const receipts = this.deps.store.voidUnbatched(lane, span);
+  private async abandonReceipts(lane: Lane, span: Epoch, reason: string): Promise<SettlementOutcome> {
+    const receipts = await this.deps.store.voidUnbatched(lane, span);
     this.deps.log.error("Receipts abandoned", { lane, ...span, receipts, reason });
     return { lane, batchId: null, status: "abandoned", reason };
   }
@@ -549,8 +554,8 @@ export class Settler {
     return now > epochEnd + this.deps.chain.windowPeriod;
   }
 
-  private load(batchId: string): StoredBatch {
-    const batch = this.deps.store.batch(batchId);
+  private async load(batchId: string): Promise<StoredBatch> {
+    const batch = await this.deps.store.batch(batchId);
     if (batch === null) throw new Error(`The store lacks batch ${batchId}`);
     return batch;
   }
@@ -603,8 +608,8 @@ function windowIsOver({ epochEnd }: Epoch): string {
 }
 
 /** Above the lane's last batch on the chain, and above any that was drafted here and never settled. */
-function nextSequence(last: LaneState, store: Store, lane: Lane): bigint {
-  const drafted = store.lastSequence(lane);
+async function nextSequence(last: LaneState, store: Store, lane: Lane): Promise<bigint> {
+  const drafted = await store.lastSequence(lane);
   return (drafted > last.sequence ? drafted : last.sequence) + 1n;
 }
 

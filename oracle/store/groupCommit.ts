@@ -1,7 +1,7 @@
-import type { DatabaseSyncInstance } from "@photostructure/sqlite";
+import type { Database, Queries } from "./database";
 
 interface Job {
-  work: () => unknown;
+  work: (queries: Queries) => Promise<unknown>;
   succeed: (value: unknown) => void;
   fail: (cause: unknown) => void;
 }
@@ -9,61 +9,56 @@ interface Job {
 /** Puts writes that arrive together into one transaction, so that they share the wait for the disk. */
 export class GroupCommit {
   private waiting: Job[] = [];
+  private flushing: Promise<void> | null = null;
 
   /** @param onCommit is told how many milliseconds a commit took, with the wait for the disk */
   constructor(
-    private readonly db: DatabaseSyncInstance,
+    private readonly db: Database,
     private readonly onCommit: (ms: number) => void = () => {},
   ) {}
 
-  /** Resolves with the work's result once it is on disk. Work that throws is undone alone; the others' isn't. */
-  run<T>(work: () => T): Promise<T> {
+  /**
+   * Resolves with the work's result once it is on disk. Work that throws is undone alone; the others' isn't, but they are done
+   * a second time then.
+   */
+  run<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return new Promise<T>((succeed, fail) => {
-      if (this.waiting.length === 0) setImmediate(() => this.flush());
       this.waiting.push({ work, succeed: succeed as Job["succeed"], fail });
+      this.flushing ??= this.flush();
     });
   }
 
-  /** Commits what waits, now. */
-  flush(): void {
-    const jobs = this.waiting;
-    this.waiting = [];
-    if (jobs.length === 0) return;
+  /** Resolves when nothing waits any more. */
+  async settled(): Promise<void> {
+    await this.flushing;
+  }
+
+  private async flush(): Promise<void> {
+    do {
+      await new Promise((resolve) => setImmediate(resolve));
+      const jobs = this.waiting;
+      this.waiting = [];
+      if (!(await this.commit(jobs)) && jobs.length > 1) for (const job of jobs) await this.commit([job]);
+    } while (this.waiting.length > 0);
+    // At once, or whoever comes next would wait for a flush that has ended.
+    this.flushing = null;
+  }
+
+  /** Whether the jobs are answered: one that failed alone is, too. */
+  private async commit(jobs: Job[]): Promise<boolean> {
     const startedAt = performance.now();
     try {
-      const settle = inTransaction(this.db, () => jobs.map((job) => this.attempt(job)));
+      const results = await this.db.transaction(async (queries) => {
+        const done: unknown[] = [];
+        for (const { work } of jobs) done.push(await work(queries));
+        return done;
+      });
       this.onCommit(performance.now() - startedAt);
-      settle.forEach((answer) => answer());
+      jobs.forEach(({ succeed }, i) => succeed(results[i]));
+      return true;
     } catch (cause) {
-      jobs.forEach((job) => job.fail(cause));
+      if (jobs.length === 1) jobs[0].fail(cause);
+      return jobs.length === 1;
     }
-  }
-
-  /** Does the job in its savepoint and gives back how to answer it after the commit. */
-  private attempt({ work, succeed, fail }: Job): () => void {
-    this.db.exec("SAVEPOINT job");
-    try {
-      const result = work();
-      this.db.exec("RELEASE job");
-      return () => succeed(result);
-    } catch (cause) {
-      // A disk that is full undoes the whole transaction, the others' work with it.
-      if (!this.db.isTransaction) throw cause;
-      this.db.exec("ROLLBACK TO job; RELEASE job");
-      return () => fail(cause);
-    }
-  }
-}
-
-/** All of the work or, if it throws, nothing of it. */
-export function inTransaction<T>(db: DatabaseSyncInstance, work: () => T): T {
-  db.exec("BEGIN IMMEDIATE");
-  try {
-    const result = work();
-    db.exec("COMMIT");
-    return result;
-  } catch (cause) {
-    if (db.isTransaction) db.exec("ROLLBACK");
-    throw cause;
   }
 }

@@ -1,7 +1,7 @@
-import type { DatabaseSyncInstance, StatementSyncInstance } from "@photostructure/sqlite";
 import { ZeroHash } from "ethers";
 import type { Attestation } from "../attestor/attestorApi";
-import { GroupCommit, inTransaction } from "./groupCommit";
+import type { Database, Queries, Row, SqlValue } from "./database";
+import { GroupCommit } from "./groupCommit";
 import {
   headerFromJson,
   headerToJson,
@@ -23,7 +23,6 @@ import type {
 } from "../protocol/types";
 import { decodeReceipt, encodeReceipt } from "../protocol/receiptBytes";
 import { Problem } from "../problem";
-import { openStoreFile, type StoreFile } from "./storeFile";
 
 /** What the store was asked for contradicts what it holds; nothing was written. */
 export class StoreConflict extends Error {
@@ -67,6 +66,9 @@ export interface SignedDigest {
   /** The key's address. */
   signer: string;
 }
+
+/** Hashes a receipt and signs it. */
+export type ReceiptSigner = (receipt: Receipt) => SignedDigest | Promise<SignedDigest>;
 
 /** `voucher` is one that vouchers pay: it comes into no batch. */
 export type ReceiptState = "unbatched" | "batched" | "settled" | "void" | "voucher";
@@ -207,6 +209,12 @@ export interface PlacedRecord {
   record: Uint8Array;
 }
 
+/** A batch that an attestor signed. */
+export interface AttestedBatch {
+  sequence: bigint;
+  batchId: string;
+}
+
 export interface CanarySample {
   /** Unix seconds. */
   at: number;
@@ -230,9 +238,6 @@ export interface StoreOwner {
   attestor?: string;
 }
 
-type SqlValue = string | number | bigint | null | Uint8Array;
-type Row = Record<string, SqlValue>;
-
 /** Which states a batch may come from to reach another; an expired one goes nowhere, a settled one only back, if the chain does. */
 const BATCH_EDGES: Record<BatchState, BatchState[]> = {
   drafted: ["attested", "submitted"],
@@ -243,46 +248,37 @@ const BATCH_EDGES: Record<BatchState, BatchState[]> = {
 };
 
 /**
- * What gateway, settler and attestor must not forget, in one SQLite file (each part may have its own).
- * Whatever a method has returned, or a promise of it has resolved to, survives a power cut.
+ * What gateway, settler and attestor must not forget, in one database (each part may have its own).
+ * Whatever a promise of it has resolved to survives a power cut.
  */
 export class Store {
-  private readonly file: StoreFile;
   private readonly group: GroupCommit;
-  private readonly statements = new Map<string, StatementSyncInstance>();
   /** Is told how many milliseconds each commit of requests and receipts took. */
   onCommit: (ms: number) => void = () => {};
 
-  /**
-   * Opens or creates the file, and brings an older one up to date.
-   * @throws Problem if that can't be done, or another process has it open
-   */
-  constructor(private readonly path: string) {
-    this.file = openStoreFile(path);
-    this.group = new GroupCommit(this.db, (ms) => this.onCommit(ms));
+  /** The store closes the database. */
+  constructor(private readonly db: Database) {
+    this.group = new GroupCommit(db, (ms) => this.onCommit(ms));
   }
 
-  close(): void {
-    this.group.flush();
-    this.file.close();
-  }
-
-  private get db(): DatabaseSyncInstance {
-    return this.file.db;
+  /** When what is being written is written. */
+  async close(): Promise<void> {
+    await this.group.settled();
+    await this.db.close();
   }
 
   /**
    * Notes whose store this is, or holds it against what was noted before.
    * @throws Problem if it is another's: what one chain, deployment or operator knows is wrong for any other
    */
-  claim(owner: StoreOwner): void {
-    this.transaction(() => {
+  async claim(owner: StoreOwner): Promise<void> {
+    await this.db.transaction(async (queries) => {
       for (const [what, value] of Object.entries(owner)) {
-        this.run("INSERT OR IGNORE INTO owner VALUES (?, ?)", [what, value]);
-        const noted = this.row("SELECT value FROM owner WHERE what = ?", [what])!.value;
+        await queries.run("INSERT INTO owner VALUES (?, ?) ON CONFLICT DO NOTHING", [what, value]);
+        const noted = (await queries.row("SELECT value FROM owner WHERE what = ?", [what]))!.value;
         if (noted === value) continue;
         throw new Problem(
-          `${this.path} was used with ${what} ${noted}, and this is ${what} ${value}: name another dataFolder (a local ` +
+          `${this.db.name} was used with ${what} ${noted}, and this is ${what} ${value}: name another dataFolder (a local ` +
             `chain that was started anew needs one), or go back to what it was used with.`,
         );
       }
@@ -293,21 +289,19 @@ export class Store {
    * Writes without a change, and waits for the disk.
    * @throws Error if nothing can be written at the moment
    */
-  probe(): void {
-    this.transaction(() => this.run("UPDATE owner SET value = value", []));
+  async probe(): Promise<void> {
+    await this.db.transaction((queries) => queries.run("UPDATE owner SET value = value"));
   }
 
   /** How much waits for its settlement. */
-  figures(): StoreFigures {
-    const unsettled = this.row(
+  async figures(): Promise<StoreFigures> {
+    const unsettled = (await this.db.row(
       "SELECT count(*) AS count, sum(cost) AS cost FROM receipts WHERE state IN ('unbatched', 'batched')",
-      [],
-    )!;
-    const unbatched = this.row(
+    ))!;
+    const unbatched = (await this.db.row(
       "SELECT count(*) AS count, min(finished_at) AS oldest FROM receipts WHERE state = 'unbatched'",
-      [],
-    )!;
-    const batches = this.rows("SELECT state, count(*) AS count FROM batches GROUP BY state");
+    ))!;
+    const batches = await this.db.all("SELECT state, count(*) AS count FROM batches GROUP BY state");
     return {
       unbatched: Number(unbatched.count),
       batched: Number(unsettled.count) - Number(unbatched.count),
@@ -323,22 +317,23 @@ export class Store {
   // Grants
 
   /** Remembers a grant when it is first used: receipts refer to it, and attestors ask for it. */
-  saveGrant(grantHash: string, signed: SignedGrant): void {
-    this.run("INSERT OR IGNORE INTO grants (grant_hash, license_id, body) VALUES (?, ?, ?)", [
+  async saveGrant(grantHash: string, signed: SignedGrant): Promise<void> {
+    await this.db.run("INSERT INTO grants (grant_hash, license_id, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", [
       grantHash,
       signed.grant.licenseId,
       JSON.stringify(signedGrantToJson(signed)),
     ]);
   }
 
-  grant(grantHash: string): SignedGrant | null {
-    const row = this.row("SELECT body FROM grants WHERE grant_hash = ?", [grantHash]);
+  async grant(grantHash: string): Promise<SignedGrant | null> {
+    const row = await this.db.row("SELECT body FROM grants WHERE grant_hash = ?", [grantHash]);
     return row && signedGrantFromJson(JSON.parse(row.body as string));
   }
 
   /** What all receipts under a grant cost, void ones too: they were served, and attestors may have counted them. */
-  grantUsed(grantHash: string): bigint {
-    return (this.row("SELECT used FROM grants WHERE grant_hash = ?", [grantHash])?.used as bigint | undefined) ?? 0n;
+  async grantUsed(grantHash: string): Promise<bigint> {
+    const row = await this.db.row("SELECT used FROM grants WHERE grant_hash = ?", [grantHash]);
+    return (row?.used as bigint | undefined) ?? 0n;
   }
 
   /** From now on the grant is refused, whether it was seen before or not. */
@@ -347,29 +342,31 @@ export class Store {
    * @param most how many of one license are remembered
    * @returns when it was revoked first, Unix seconds; null if there are too many
    */
-  async revokeGrant(licenseId: bigint, grantHash: string, revokedAt: number, most: number): Promise<number | null> {
-    const before = this.row("SELECT revoked_at FROM revoked_grants WHERE license_id = ? AND grant_hash = ?", [
-      licenseId,
-      grantHash,
-    ]);
-    if (before !== null) return Number(before.revoked_at);
-    const all = this.row("SELECT count(*) AS count FROM revoked_grants WHERE license_id = ?", [licenseId])!;
-    if (Number(all.count) >= most) return null;
-    this.run("INSERT INTO revoked_grants VALUES (?, ?, ?) ON CONFLICT DO NOTHING", [licenseId, grantHash, revokedAt]);
-    return revokedAt;
+  revokeGrant(licenseId: bigint, grantHash: string, revokedAt: number, most: number): Promise<number | null> {
+    return this.db.transaction(async (queries) => {
+      const before = await queries.row(
+        "SELECT revoked_at FROM revoked_grants WHERE license_id = ? AND grant_hash = ?",
+        [licenseId, grantHash],
+      );
+      if (before !== null) return Number(before.revoked_at);
+      const all = await queries.row("SELECT count(*) AS count FROM revoked_grants WHERE license_id = ?", [licenseId]);
+      if (Number(all!.count) >= most) return null;
+      await queries.run("INSERT INTO revoked_grants VALUES (?, ?, ?)", [licenseId, grantHash, revokedAt]);
+      return revokedAt;
+    });
   }
 
-  isGrantRevoked(licenseId: bigint, grantHash: string): boolean {
+  async isGrantRevoked(licenseId: bigint, grantHash: string): Promise<boolean> {
     const query = "SELECT 1 FROM revoked_grants WHERE license_id = ? AND grant_hash = ?";
-    return this.row(query, [licenseId, grantHash]) !== null;
+    return (await this.db.row(query, [licenseId, grantHash])) !== null;
   }
 
   // Requests and receipts
 
   /** Notes that a request goes to the model. Its grant must have been saved. */
   async openRequest({ facts, versionId, openedAt, onVoucherRoad = false }: OpenRequest): Promise<void> {
-    await this.group.run(() =>
-      this.run("INSERT INTO open_requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+    await this.group.run((queries) =>
+      queries.run("INSERT INTO open_requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
         facts.requestId,
         facts.licenseId,
         facts.operatorId,
@@ -388,99 +385,54 @@ export class Store {
 
   /** Forgets a request that never reached the model. */
   async dropRequest(requestId: string): Promise<void> {
-    await this.group.run(() => this.run("DELETE FROM open_requests WHERE request_id = ?", [requestId]));
+    await this.group.run((queries) => queries.run("DELETE FROM open_requests WHERE request_id = ?", [requestId]));
   }
 
-  openRequests(): OpenRequest[] {
-    return this.rows("SELECT * FROM open_requests ORDER BY opened_at, request_id").map(openRequestOf);
+  async openRequests(): Promise<OpenRequest[]> {
+    return (await this.db.all("SELECT * FROM open_requests ORDER BY opened_at, request_id")).map(openRequestOf);
   }
 
   /**
    * Closes a request with its receipt: numbers it, links it to the license's last, signs and stores it, all or nothing.
    * Its time is moved up to the previous receipt's, and out of an epoch that is already drafted, where it would never settle.
    * Throws StoreConflict if the request isn't open.
+   * @param sign may be called again for a receipt that wasn't stored
    */
   finishRequest(
     requestId: string,
     outcome: RequestOutcome,
     cost: bigint,
-    sign: (receipt: Receipt) => SignedDigest,
+    sign: ReceiptSigner,
   ): Promise<WrittenReceipt> {
-    return this.group.run(() => {
-      const open = this.takeOpenRequest(requestId);
-      const receipt = this.numbered(open, outcome);
-      const { hash, signature, signer } = sign(receipt);
-      const due = open.onVoucherRoad ? this.addToTerm(receipt, cost) : null;
+    return this.group.run(async (queries) => {
+      const open = await takeOpenRequest(queries, requestId);
+      const receipt = await numbered(queries, open, outcome);
+      const { hash, signature, signer } = await sign(receipt);
+      const due = open.onVoucherRoad ? await addToTerm(queries, receipt, cost) : null;
       const state: ReceiptState = due === null ? "unbatched" : "voucher";
       const stored = { receipt, hash, signature, versionId: open.versionId, state, batchId: null };
-      this.insertReceipt(stored, signer, cost, due?.term ?? null);
+      await insertReceipt(queries, stored, signer, cost, due?.term ?? null);
       return due === null ? stored : { ...stored, owed: due.owed };
     });
   }
 
-  private takeOpenRequest(requestId: string): OpenRequest {
-    const row = this.row("DELETE FROM open_requests WHERE request_id = ? RETURNING *", [requestId]);
-    if (row === null) throw new StoreConflict(`request ${requestId} isn't open: it has its receipt, or never began`);
-    return openRequestOf(row);
-  }
-
-  private numbered({ facts, versionId }: OpenRequest, outcome: RequestOutcome): Receipt {
-    const previous = this.row(
-      "SELECT sequence, receipt_hash, finished_at FROM receipts WHERE operator_id = ? AND license_id = ? ORDER BY sequence DESC LIMIT 1",
-      [facts.operatorId, facts.licenseId],
-    );
-    const drafted = this.row(
-      "SELECT epoch_end FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? ORDER BY epoch_end DESC LIMIT 1",
-      [facts.operatorId, facts.planId, versionId],
-    );
-    return {
-      ...facts,
-      ...outcome,
-      sequence: previous === null ? 1n : (previous.sequence as bigint) + 1n,
-      previousHash: previous === null ? ZeroHash : (previous.receipt_hash as string),
-      finishedAt: Math.max(outcome.finishedAt, Number(previous?.finished_at ?? 0), Number(drafted?.epoch_end ?? 0)),
-    };
-  }
-
-  /** One with a term is of no lane's business, whatever its state says: only vouchers pay it. */
-  private insertReceipt(stored: StoredReceipt, signer: string, cost: bigint, term: number | null): void {
-    const { receipt, hash, signature, versionId } = stored;
-    this.run("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, '', '', ?, ?, ?, ?)", [
-      hash,
-      receipt.requestId,
-      receipt.operatorId,
-      receipt.licenseId,
-      receipt.sequence,
-      receipt.planId,
-      versionId,
-      receipt.grantHash,
-      receipt.finishedAt,
-      cost,
-      term === null ? "unbatched" : "settled",
-      signer,
-      term,
-      encodeReceipt({ receipt, signature }),
-      ((this.row("SELECT max(position) AS last FROM receipts", [])!.last as bigint | null) ?? 0n) + 1n,
-    ]);
-    this.run("UPDATE grants SET used = used + ? WHERE grant_hash = ?", [cost, receipt.grantHash]);
-  }
-
-  receipt(requestId: string): StoredReceipt | null {
-    const row = this.row("SELECT * FROM receipts WHERE request_id = ?", [requestId]);
+  async receipt(requestId: string): Promise<StoredReceipt | null> {
+    const row = await this.db.row("SELECT * FROM receipts WHERE request_id = ?", [requestId]);
     return row && receiptOf(row);
   }
 
   /** A license's receipts by an operator from a number on, in their order, and at most so many. */
-  receiptsFrom(operatorId: number, licenseId: bigint, sequence: bigint, most: number): StoredReceipt[] {
-    return this.rows(
+  async receiptsFrom(operatorId: number, licenseId: bigint, sequence: bigint, most: number): Promise<StoredReceipt[]> {
+    const rows = await this.db.all(
       "SELECT * FROM receipts WHERE operator_id = ? AND license_id = ? AND sequence >= ? ORDER BY sequence LIMIT ?",
       [operatorId, licenseId, sequence, most],
-    ).map(receiptOf);
+    );
+    return rows.map(receiptOf);
   }
 
   /** What a license's receipts cost that may still be charged. */
-  unsettledCost(licenseId: bigint): bigint {
-    const row = this.row(
+  async unsettledCost(licenseId: bigint): Promise<bigint> {
+    const row = await this.db.row(
       "SELECT sum(cost) AS cost FROM receipts WHERE license_id = ? AND state IN ('unbatched', 'batched')",
       [licenseId],
     );
@@ -488,70 +440,71 @@ export class Store {
   }
 
   /** What the receipts of all licenses cost that may still be charged. */
-  unsettledCostOfAll(): bigint {
-    const row = this.row("SELECT sum(cost) AS cost FROM receipts WHERE state IN ('unbatched', 'batched')", []);
+  async unsettledCostOfAll(): Promise<bigint> {
+    const row = await this.db.row("SELECT sum(cost) AS cost FROM receipts WHERE state IN ('unbatched', 'batched')");
     return (row?.cost as bigint | null) ?? 0n;
   }
 
   // Batches
 
   /** The lanes that have receipts in no batch, and when the oldest of these finished; the oldest first. */
-  lanesWithUnbatched(): (Lane & { oldestFinishedAt: number })[] {
-    return this.rows(
+  async lanesWithUnbatched(): Promise<(Lane & { oldestFinishedAt: number })[]> {
+    const rows = await this.db.all(
       "SELECT operator_id, plan_id, version_id, min(finished_at) AS oldest FROM receipts WHERE state = 'unbatched' GROUP BY 1, 2, 3 ORDER BY oldest",
-    ).map((row) => ({ ...laneOf(row), oldestFinishedAt: Number(row.oldest) }));
+    );
+    return rows.map((row) => ({ ...laneOf(row), oldestFinishedAt: Number(row.oldest) }));
   }
 
   /** A lane's receipts of an epoch that are in no batch, by license and sequence: the order of the sum tree. */
-  unbatched(lane: Lane, { epochStart, epochEnd }: Epoch): StoredReceipt[] {
-    return this.rows(
-      `SELECT * FROM receipts WHERE state = 'unbatched' AND operator_id = ? AND plan_id = ? AND version_id = ?
-         AND finished_at >= ? AND finished_at < ? ORDER BY license_id, sequence`,
-      [...laneValues(lane), epochStart, epochEnd],
-    ).map(receiptOf);
+  async unbatched(lane: Lane, { epochStart, epochEnd }: Epoch): Promise<StoredReceipt[]> {
+    const rows = await this.db.all(`SELECT * FROM receipts WHERE ${UNBATCHED_IN_SPAN} ORDER BY license_id, sequence`, [
+      ...laneValues(lane),
+      epochStart,
+      epochEnd,
+    ]);
+    return rows.map(receiptOf);
   }
 
   /** How many these are. */
-  countUnbatched(lane: Lane, { epochStart, epochEnd }: Epoch): number {
-    const row = this.row(
-      `SELECT count(*) AS count FROM receipts WHERE state = 'unbatched' AND operator_id = ? AND plan_id = ?
-         AND version_id = ? AND finished_at >= ? AND finished_at < ?`,
-      [...laneValues(lane), epochStart, epochEnd],
-    );
-    return Number(row!.count);
+  countUnbatched(lane: Lane, span: Epoch): Promise<number> {
+    return countUnbatched(this.db, lane, span);
   }
 
   /** Whose keys signed receipts that are in no batch. */
-  signersOfUnbatched(): { operatorId: number; signer: string }[] {
-    return this.rows(
+  async signersOfUnbatched(): Promise<{ operatorId: number; signer: string }[]> {
+    const rows = await this.db.all(
       "SELECT DISTINCT operator_id, signer FROM receipts WHERE state = 'unbatched' AND signer IS NOT NULL",
-    ).map((row) => ({ operatorId: Number(row.operator_id), signer: row.signer as string }));
+    );
+    return rows.map((row) => ({ operatorId: Number(row.operator_id), signer: row.signer as string }));
   }
 
   /** Voids what a key signed and no batch has, and says how many these are. */
-  voidSignedBy(operatorId: number, signer: string): number {
-    return this.transaction(() =>
-      this.voidReceipts("state = 'unbatched' AND operator_id = ? AND signer = ?", [operatorId, signer]),
+  voidSignedBy(operatorId: number, signer: string): Promise<number> {
+    return this.db.transaction((queries) =>
+      voidReceipts(queries, "state = 'unbatched' AND operator_id = ? AND signer = ?", [operatorId, signer]),
     );
   }
 
   /**
    * Stores a batch with the receipts that it is of.
-   * Throws StoreConflict if one of them is in a batch already, or the lane's sequence was used before: attestors may have
-   * signed it.
+   * Throws StoreConflict if one of them is in a batch already, others came into the span that was looked at, or the lane's
+   * sequence was used before: attestors may have signed it.
+   * @param looked how many receipts were in no batch there when these were chosen
    */
-  saveDraft(
+  async saveDraft(
     batchId: string,
     header: BatchHeader,
     entries: string,
     measurements: SignedMeasurement[],
     receiptHashes: string[],
-  ): void {
-    this.transaction(() => {
-      if (header.sequence <= this.lastSequence(header)) {
+    looked?: { span: Epoch; seen: number },
+  ): Promise<void> {
+    await this.db.transaction(async (queries) => {
+      if (header.sequence <= (await lastSequence(queries, header))) {
         throw new StoreConflict(`the lane of batch ${batchId} has a batch of sequence ${header.sequence}`);
       }
-      this.run(
+      if (looked !== undefined) await requireSeen(queries, header, looked);
+      await queries.run(
         `INSERT INTO batches (batch_id, operator_id, plan_id, version_id, sequence, epoch_end, state, header, entries, measurements)
          VALUES (?, ?, ?, ?, ?, ?, 'drafted', ?, ?, ?)`,
         [
@@ -564,184 +517,172 @@ export class Store {
           JSON.stringify(measurements.map(signedMeasurementToJson)),
         ],
       );
-      for (const hash of receiptHashes) {
-        const changes = this.run(
-          "UPDATE receipts SET state = 'batched', batch_id = ? WHERE receipt_hash = ? AND state = 'unbatched'",
-          [batchId, hash],
-        );
-        if (changes === 0) throw new StoreConflict(`receipt ${hash} isn't free for batch ${batchId}`);
-      }
+      for (const hashes of chunks(receiptHashes)) await putInto(queries, batchId, hashes);
     });
   }
 
   /** The highest sequence that a batch of the lane was ever drafted with; 0 before the first. */
-  lastSequence(lane: Lane): bigint {
-    const row = this.row(
-      "SELECT max(sequence) AS last FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ?",
-      laneValues(lane),
-    );
-    return (row?.last as bigint | null) ?? 0n;
+  lastSequence(lane: Lane): Promise<bigint> {
+    return lastSequence(this.db, lane);
   }
 
   /** Ends a draft; its receipts are free for another, but for those that no batch will ever get through with. */
-  discardDraft(batchId: string, hopelessReceipts: string[] = []): void {
-    this.transaction(() => {
-      if (this.batch(batchId)?.state !== "drafted") throw this.wrongState(batchId, "discarded");
-      for (const hash of hopelessReceipts) this.voidReceipts("batch_id = ? AND receipt_hash = ?", [batchId, hash]);
-      this.run("UPDATE receipts SET state = 'unbatched' WHERE batch_id = ? AND state = 'batched'", [batchId]);
-      this.run("UPDATE receipts SET batch_id = NULL WHERE batch_id = ?", [batchId]);
-      this.mark(batchId, "expired", {});
+  async discardDraft(batchId: string, hopelessReceipts: string[] = []): Promise<void> {
+    await this.db.transaction(async (queries) => {
+      const draft = await batchBy(queries, batchId);
+      if (draft?.state !== "drafted") throw wrongState(batchId, draft, "discarded");
+      for (const hash of hopelessReceipts) {
+        await voidReceipts(queries, "batch_id = ? AND receipt_hash = ?", [batchId, hash]);
+      }
+      await queries.run("UPDATE receipts SET state = 'unbatched' WHERE batch_id = ? AND state = 'batched'", [batchId]);
+      await queries.run("UPDATE receipts SET batch_id = NULL WHERE batch_id = ?", [batchId]);
+      await mark(queries, batchId, "expired", {});
     });
   }
 
-  batch(batchId: string): StoredBatch | null {
-    const row = this.row("SELECT * FROM batches WHERE batch_id = ?", [batchId]);
-    return row && batchOf(row);
+  batch(batchId: string): Promise<StoredBatch | null> {
+    return batchBy(this.db, batchId);
   }
 
   /** Batches in one of the states, oldest epoch first. */
-  batchesIn(...states: BatchState[]): StoredBatch[] {
-    const marks = states.map(() => "?").join(", ");
-    return this.rows(`SELECT * FROM batches WHERE state IN (${marks}) ORDER BY epoch_end, sequence`, states).map(
-      batchOf,
+  async batchesIn(...states: BatchState[]): Promise<StoredBatch[]> {
+    const rows = await this.db.all(
+      `SELECT * FROM batches WHERE state IN (${marks(states)}) ORDER BY epoch_end, sequence`,
+      states,
     );
+    return rows.map(batchOf);
   }
 
   /** The receipts of a batch in the order of its sum tree. */
-  receiptsOf(batchId: string): StoredReceipt[] {
-    return this.rows("SELECT * FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence", [batchId]).map(
-      receiptOf,
-    );
+  async receiptsOf(batchId: string): Promise<StoredReceipt[]> {
+    const rows = await this.db.all("SELECT * FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence", [
+      batchId,
+    ]);
+    return rows.map(receiptOf);
   }
 
   /** The hashes of a batch's receipts, in the order of its sum tree. */
   async hashesOf(batchId: string): Promise<string[]> {
-    return this.rows("SELECT receipt_hash FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence", [
-      batchId,
-    ]).map((row) => row.receipt_hash as string);
+    return (
+      await this.db.all("SELECT receipt_hash FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence", [batchId])
+    ).map((row) => row.receipt_hash as string);
   }
 
   /** The grants that a batch's receipts came under. */
   async grantsOf(batchId: string): Promise<SignedGrant[]> {
-    return this.rows(
-      `SELECT body FROM grants WHERE grant_hash IN (SELECT grant_hash FROM receipts WHERE batch_id = ?)
+    return (
+      await this.db.all(
+        `SELECT body FROM grants WHERE grant_hash IN (SELECT grant_hash FROM receipts WHERE batch_id = ?)
          ORDER BY license_id, grant_hash`,
-      [batchId],
+        [batchId],
+      )
     ).map((row) => signedGrantFromJson(JSON.parse(row.body as string)));
   }
 
   /** Receipts' binary forms, in the hashes' order; those that aren't there are left out. */
   async recordsOf(hashes: readonly string[]): Promise<Uint8Array[]> {
-    return hashes.flatMap((hash) => {
-      const row = this.row("SELECT record, body, signature FROM receipts WHERE receipt_hash = ?", [hash]);
-      return row === null ? [] : [recordOf(row)];
-    });
+    const records = new Map<string, Uint8Array>();
+    for (const some of chunks(hashes)) {
+      const rows = await this.db.all(
+        `SELECT receipt_hash, record, body, signature FROM receipts WHERE receipt_hash IN (${marks(some)})`,
+        some,
+      );
+      for (const row of rows) records.set(row.receipt_hash as string, recordOf(row));
+    }
+    return hashes.flatMap((hash) => records.get(hash) ?? []);
   }
 
   /** Receipts that may still settle and were written after a place in the order of all, in that order; at most so many. */
   async receiptsAfter(position: bigint, most: number): Promise<PlacedRecord[]> {
-    return this.rows(
-      `SELECT position, record, body, signature FROM receipts
+    return (
+      await this.db.all(
+        `SELECT position, record, body, signature FROM receipts
          WHERE position > ? AND state IN ('unbatched', 'batched') ORDER BY position LIMIT ?`,
-      [position, most],
+        [position, most],
+      )
     ).map((row) => ({ position: row.position as bigint, record: recordOf(row) }));
   }
 
   /** Up to which place an attestor was sent all receipts that may still settle. */
   async fedUpTo(attestor: string): Promise<bigint> {
-    const row = this.row("SELECT position FROM feeds WHERE attestor = ?", [attestor]);
+    const row = await this.db.row("SELECT position FROM feeds WHERE attestor = ?", [attestor]);
     if (row !== null) return row.position as bigint;
-    const first = this.row("SELECT min(position) AS first FROM receipts WHERE state IN ('unbatched', 'batched')", []);
+    const first = await this.db.row(
+      "SELECT min(position) AS first FROM receipts WHERE state IN ('unbatched', 'batched')",
+    );
     return ((first!.first as bigint | null) ?? 1n) - 1n;
   }
 
   async markFed(attestor: string, position: bigint): Promise<void> {
-    this.run("INSERT INTO feeds VALUES (?, ?) ON CONFLICT (attestor) DO UPDATE SET position = excluded.position", [
-      attestor,
-      position,
-    ]);
+    await this.db.run(
+      "INSERT INTO feeds VALUES (?, ?) ON CONFLICT (attestor) DO UPDATE SET position = excluded.position",
+      [attestor, position],
+    );
   }
 
   /** Keeps what members signed of a batch, so that nobody need sign it at the same time as the others. */
-  saveSignatures(batchId: string, signatures: Attestation[]): void {
-    this.transaction(() => {
+  async saveSignatures(batchId: string, signatures: Attestation[]): Promise<void> {
+    await this.db.transaction(async (queries) => {
       for (const { signer, signature } of signatures) {
-        this.run("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?)", [batchId, signer, signature]);
+        await queries.run(
+          "INSERT INTO signatures VALUES (?, ?, ?) ON CONFLICT (batch_id, signer) DO UPDATE SET signature = excluded.signature",
+          [batchId, signer, signature],
+        );
       }
     });
   }
 
-  signaturesOf(batchId: string): Attestation[] {
-    return this.rows("SELECT signer, signature FROM signatures WHERE batch_id = ? ORDER BY signer", [batchId]).map(
-      ({ signer, signature }) => ({ signer: signer as string, signature: signature as string }),
-    );
+  async signaturesOf(batchId: string): Promise<Attestation[]> {
+    const rows = await this.db.all("SELECT signer, signature FROM signatures WHERE batch_id = ? ORDER BY signer", [
+      batchId,
+    ]);
+    return rows.map(({ signer, signature }) => ({ signer: signer as string, signature: signature as string }));
   }
 
   /** The `mark…` methods throw StoreConflict unless the batch is in a state from which it may get there. */
-  markAttested(batchId: string, proof: string): void {
-    this.mark(batchId, "attested", { proof });
+  async markAttested(batchId: string, proof: string): Promise<void> {
+    await this.db.transaction((queries) => mark(queries, batchId, "attested", { proof }));
   }
 
   /** Where its proof isn't taken any more: it needs other signatures. */
-  markUnproven(batchId: string): void {
-    this.mark(batchId, "drafted", {});
+  async markUnproven(batchId: string): Promise<void> {
+    await this.db.transaction((queries) => mark(queries, batchId, "drafted", {}));
   }
 
   /** Once there is a transaction for it. */
-  markSubmitted(batchId: string): void {
-    this.mark(batchId, "submitted", {});
+  async markSubmitted(batchId: string): Promise<void> {
+    await this.db.transaction((queries) => mark(queries, batchId, "submitted", {}));
   }
 
   /** Where the chain has undone a settlement that was final: its receipts aren't paid. */
-  markUndone(batchId: string): void {
-    this.transaction(() => {
-      this.mark(batchId, "submitted", {}, ["settled"]);
-      this.run("UPDATE receipts SET state = 'batched' WHERE batch_id = ? AND state = 'settled'", [batchId]);
+  async markUndone(batchId: string): Promise<void> {
+    await this.db.transaction(async (queries) => {
+      await mark(queries, batchId, "submitted", {}, ["settled"]);
+      await queries.run("UPDATE receipts SET state = 'batched' WHERE batch_id = ? AND state = 'settled'", [batchId]);
     });
   }
 
   /** Once the settlement is final: its receipts no longer count against their licenses. */
-  markSettled(batchId: string): void {
-    this.transaction(() => {
-      this.mark(batchId, "settled", {});
-      this.run("UPDATE receipts SET state = 'settled' WHERE batch_id = ?", [batchId]);
+  async markSettled(batchId: string): Promise<void> {
+    await this.db.transaction(async (queries) => {
+      await mark(queries, batchId, "settled", {});
+      await queries.run("UPDATE receipts SET state = 'settled' WHERE batch_id = ?", [batchId]);
     });
   }
 
   /** When its window has passed: the batch and its receipts can never be charged. */
-  markExpired(batchId: string): void {
-    this.transaction(() => {
-      this.mark(batchId, "expired", {});
-      this.voidReceipts("batch_id = ?", [batchId]);
+  async markExpired(batchId: string): Promise<void> {
+    await this.db.transaction(async (queries) => {
+      await mark(queries, batchId, "expired", {});
+      await voidReceipts(queries, "batch_id = ?", [batchId]);
     });
   }
 
   /** Voids a lane's receipts of an epoch that are in no batch, and says how many these are: nothing settles them any more. */
-  voidUnbatched(lane: Lane, { epochStart, epochEnd }: Epoch): number {
-    return this.transaction(() =>
-      this.voidReceipts(
-        `state = 'unbatched' AND operator_id = ? AND plan_id = ? AND version_id = ?
-           AND finished_at >= ? AND finished_at < ?`,
-        [...laneValues(lane), epochStart, epochEnd],
-      ),
+  voidUnbatched(lane: Lane, { epochStart, epochEnd }: Epoch): Promise<number> {
+    return this.db.transaction((queries) =>
+      voidReceipts(queries, UNBATCHED_IN_SPAN, [...laneValues(lane), epochStart, epochEnd]),
     );
-  }
-
-  private voidReceipts(condition: string, values: SqlValue[]): number {
-    return this.run(`UPDATE receipts SET state = 'void' WHERE ${condition}`, values);
-  }
-
-  private mark(batchId: string, to: BatchState, fields: Record<string, string>, from = BATCH_EDGES[to]): void {
-    const assignments = ["state = ?", ...Object.keys(fields).map((field) => `${field} = ?`)].join(", ");
-    const changes = this.run(
-      `UPDATE batches SET ${assignments} WHERE batch_id = ? AND state IN (${from.map(() => "?").join(", ")})`,
-      [to, ...Object.values(fields), batchId, ...from],
-    );
-    if (changes === 0) throw this.wrongState(batchId, to);
-  }
-
-  private wrongState(batchId: string, wanted: string): StoreConflict {
-    return new StoreConflict(`batch ${batchId} is ${this.batch(batchId)?.state ?? "unknown"} and can't be ${wanted}`);
   }
 
   // Transactions
@@ -752,16 +693,16 @@ export class Store {
    * under way.
    */
   async saveTransaction({ account, nonce, attempt, purpose, raw, hash }: NewTransaction): Promise<void> {
-    this.transaction(() => {
-      const before = this.row("SELECT max(attempt) AS last FROM transactions WHERE account = ? AND nonce = ?", [
-        account,
-        nonce,
-      ]);
+    await this.db.transaction(async (queries) => {
+      const before = await queries.row(
+        "SELECT max(attempt) AS last FROM transactions WHERE account = ? AND nonce = ?",
+        [account, nonce],
+      );
       const next = before === null || before.last === null ? 0 : Number(before.last) + 1;
       if (attempt !== next) {
         throw new StoreConflict(`nonce ${nonce} of ${account} has ${next} transactions, and this is number ${attempt}`);
       }
-      this.run("INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?, 'open', NULL)", [
+      await queries.run("INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?, 'open', NULL)", [
         account,
         nonce,
         attempt,
@@ -774,28 +715,29 @@ export class Store {
 
   /** The highest nonce that the account ever signed with; null before the first. */
   async lastNonce(account: string): Promise<number | null> {
-    const row = this.row("SELECT max(nonce) AS last FROM transactions WHERE account = ?", [account]);
+    const row = await this.db.row("SELECT max(nonce) AS last FROM transactions WHERE account = ?", [account]);
     return row === null || row.last === null ? null : Number(row.last);
   }
 
   /** An account's transactions that may still be mined, by nonce and attempt. */
   async openTransactions(account: string): Promise<StoredTransaction[]> {
-    return this.rows("SELECT * FROM transactions WHERE account = ? AND state = 'open' ORDER BY nonce, attempt", [
-      account,
-    ]).map(transactionOf);
+    return (
+      await this.db.all("SELECT * FROM transactions WHERE account = ? AND state = 'open' ORDER BY nonce, attempt", [
+        account,
+      ])
+    ).map(transactionOf);
   }
 
   /** All of a nonce, by attempt. */
   async transactionsWith(account: string, nonce: number): Promise<StoredTransaction[]> {
-    return this.rows("SELECT * FROM transactions WHERE account = ? AND nonce = ? ORDER BY attempt", [
-      account,
-      nonce,
-    ]).map(transactionOf);
+    return (
+      await this.db.all("SELECT * FROM transactions WHERE account = ? AND nonce = ? ORDER BY attempt", [account, nonce])
+    ).map(transactionOf);
   }
 
   /** The last nonce that was signed with for a purpose; null if there is none. */
   async nonceFor(account: string, purpose: string): Promise<number | null> {
-    const row = this.row("SELECT max(nonce) AS last FROM transactions WHERE account = ? AND purpose = ?", [
+    const row = await this.db.row("SELECT max(nonce) AS last FROM transactions WHERE account = ? AND purpose = ?", [
       account,
       purpose,
     ]);
@@ -804,27 +746,33 @@ export class Store {
 
   /** Those that ended in a block from `block` on. */
   async transactionsMinedFrom(account: string, block: number): Promise<StoredTransaction[]> {
-    return this.rows("SELECT * FROM transactions WHERE account = ? AND block >= ? ORDER BY nonce", [
-      account,
-      block,
-    ]).map(transactionOf);
+    return (
+      await this.db.all("SELECT * FROM transactions WHERE account = ? AND block >= ? ORDER BY nonce", [account, block])
+    ).map(transactionOf);
   }
 
   /** Once it is final which of a nonce's transactions was mined, if one was. */
   async endNonce(account: string, nonce: number, end: NonceEnd | null): Promise<void> {
-    this.transaction(() => {
-      this.run("UPDATE transactions SET state = 'replaced', block = NULL WHERE account = ? AND nonce = ?", [
+    await this.db.transaction(async (queries) => {
+      await queries.run("UPDATE transactions SET state = 'replaced', block = NULL WHERE account = ? AND nonce = ?", [
         account,
         nonce,
       ]);
       if (end === null) return;
-      this.run("UPDATE transactions SET state = ?, block = ? WHERE hash = ?", [end.state, end.block, end.hash]);
+      await queries.run("UPDATE transactions SET state = ?, block = ? WHERE hash = ?", [
+        end.state,
+        end.block,
+        end.hash,
+      ]);
     });
   }
 
   /** Where the chain has undone what was final: all of a nonce's may be mined again. */
   async reopenNonce(account: string, nonce: number): Promise<void> {
-    this.run("UPDATE transactions SET state = 'open', block = NULL WHERE account = ? AND nonce = ?", [account, nonce]);
+    await this.db.run("UPDATE transactions SET state = 'open', block = NULL WHERE account = ? AND nonce = ?", [
+      account,
+      nonce,
+    ]);
   }
 
   // Vouchers
@@ -834,7 +782,7 @@ export class Store {
     { operatorId, licenseId, term, planId, since, endsAt }: VoucherTermFacts,
     charged: bigint,
   ): Promise<void> {
-    this.run(
+    await this.db.run(
       `INSERT INTO voucher_terms (operator_id, license_id, term, plan_id, since, ends_at, owed, signed, charged)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (operator_id, license_id, term) DO UPDATE SET plan_id = excluded.plan_id, since = excluded.since,
@@ -847,23 +795,12 @@ export class Store {
 
   /** A license's terms that aren't closed, in their order. */
   async voucherTerms(operatorId: number, licenseId: bigint): Promise<StoredVoucherTerm[]> {
-    return this.rows(
-      "SELECT * FROM voucher_terms WHERE operator_id = ? AND license_id = ? AND is_closed = 0 ORDER BY term",
-      [operatorId, licenseId],
+    return (
+      await this.db.all(
+        "SELECT * FROM voucher_terms WHERE operator_id = ? AND license_id = ? AND is_closed = 0 ORDER BY term",
+        [operatorId, licenseId],
+      )
     ).map(voucherTermOf);
-  }
-
-  /** Adds a request's cost to the term in which it finished: to the first that is known, where clocks differ. */
-  private addToTerm({ operatorId, licenseId, finishedAt }: Receipt, cost: bigint): { term: number; owed: bigint } {
-    const row = this.row(
-      `UPDATE voucher_terms SET owed = owed + ? WHERE operator_id = ? AND license_id = ? AND term = (
-         SELECT term FROM voucher_terms WHERE operator_id = ? AND license_id = ?
-           ORDER BY CASE WHEN since <= ? THEN term ELSE -1 - term END DESC LIMIT 1
-       ) RETURNING term, owed`,
-      [cost, operatorId, licenseId, operatorId, licenseId, finishedAt],
-    );
-    if (row === null) throw new StoreConflict(`license ${licenseId} has no term on the voucher road`);
-    return { term: Number(row.term), owed: row.owed as bigint };
   }
 
   /** Keeps a voucher in the place of the one before, which must be for less. @param at Unix seconds @returns whether it did */
@@ -874,7 +811,7 @@ export class Store {
     at: number,
   ): Promise<boolean> {
     const { operatorId, licenseId, term: number } = term;
-    const changes = this.run(
+    const changes = await this.db.run(
       `UPDATE voucher_terms SET signed = ?, voucher = ?, unposted_since = coalesce(unposted_since, ?)
          WHERE operator_id = ? AND license_id = ? AND term = ? AND signed < ? AND is_closed = 0`,
       [signed, voucher, at, operatorId, licenseId, number, signed],
@@ -884,8 +821,10 @@ export class Store {
 
   /** The terms of which a voucher is held that isn't posted, by license and term: the order in which they are posted. */
   async unpostedVouchers(): Promise<StoredVoucherTerm[]> {
-    return this.rows(
-      "SELECT * FROM voucher_terms WHERE unposted_since IS NOT NULL ORDER BY operator_id, plan_id, license_id, term",
+    return (
+      await this.db.all(
+        "SELECT * FROM voucher_terms WHERE unposted_since IS NOT NULL ORDER BY operator_id, plan_id, license_id, term",
+      )
     ).map(voucherTermOf);
   }
 
@@ -894,7 +833,7 @@ export class Store {
     { operatorId, licenseId, term }: Pick<VoucherTermFacts, "operatorId" | "licenseId" | "term">,
     charged: bigint,
   ): Promise<void> {
-    this.run(
+    await this.db.run(
       `UPDATE voucher_terms SET charged = ?, unposted_since = CASE WHEN signed <= ? THEN NULL ELSE unposted_since END
          WHERE operator_id = ? AND license_id = ? AND term = ? AND charged <= ?`,
       [charged, charged, operatorId, licenseId, term, charged],
@@ -907,7 +846,7 @@ export class Store {
     licenseId,
     term,
   }: Pick<VoucherTermFacts, "operatorId" | "licenseId" | "term">): Promise<void> {
-    this.run(
+    await this.db.run(
       "UPDATE voucher_terms SET is_closed = 1, unposted_since = NULL WHERE operator_id = ? AND license_id = ? AND term = ?",
       [operatorId, licenseId, term],
     );
@@ -917,10 +856,13 @@ export class Store {
 
   /** Keeps copies of receipts, and gives those that weren't there yet. */
   keepCopies(copies: readonly Copy[]): Promise<Copy[]> {
-    return this.group.run(() => {
-      let position = (this.row("SELECT max(position) AS last FROM copies", [])!.last as bigint | null) ?? 0n;
-      return copies.filter(({ hash, operatorId, finishedAt, arrivedAt, signer, record }) => {
-        const added = this.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", [
+    return this.group.run(async (queries) => {
+      const last = await queries.row("SELECT max(position) AS last FROM copies");
+      let position = (last!.last as bigint | null) ?? 0n;
+      const added: Copy[] = [];
+      for (const copy of copies) {
+        const { hash, operatorId, finishedAt, arrivedAt, signer, record } = copy;
+        const changes = await queries.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", [
           position + 1n,
           hash,
           operatorId,
@@ -929,56 +871,57 @@ export class Store {
           signer,
           record,
         ]);
-        position += BigInt(added);
-        return added > 0;
-      });
+        position += BigInt(changes);
+        if (changes > 0) added.push(copy);
+      }
+      return added;
     });
   }
 
   /** The copies of these receipts, in whatever order; those that aren't there are left out. */
   async copiesOf(hashes: readonly Uint8Array[]): Promise<Copy[]> {
-    const marks = hashes.map(() => "?").join(", ");
-    return this.rows(`SELECT * FROM copies WHERE receipt_hash IN (${marks})`, [...hashes]).map(copyOf);
+    return (await this.db.all(`SELECT * FROM copies WHERE receipt_hash IN (${marks(hashes)})`, [...hashes])).map(
+      copyOf,
+    );
   }
 
   /** An operator's copies that came after a place in the order of all, in that order; at most so many. */
   async copiesAfter(operatorId: number, position: bigint, most: number): Promise<PlacedRecord[]> {
-    return this.rows(
-      "SELECT position, record FROM copies WHERE operator_id = ? AND position > ? ORDER BY position LIMIT ?",
-      [operatorId, position, most],
+    return (
+      await this.db.all(
+        "SELECT position, record FROM copies WHERE operator_id = ? AND position > ? ORDER BY position LIMIT ?",
+        [operatorId, position, most],
+      )
     ).map((row) => ({ position: row.position as bigint, record: row.record as Uint8Array }));
   }
 
   /** How many copies there are of each operator. */
   async countCopies(): Promise<Map<number, number>> {
-    const rows = this.rows("SELECT operator_id, count(*) AS count FROM copies GROUP BY operator_id");
+    const rows = await this.db.all("SELECT operator_id, count(*) AS count FROM copies GROUP BY operator_id");
     return new Map(rows.map(({ operator_id, count }) => [Number(operator_id), Number(count)]));
   }
 
   /** Drops copies of receipts that finished before a time (Unix seconds), at most so many; gives how many these were. */
   async dropCopies(finishedBefore: number, most: number): Promise<number> {
-    return this.run(
+    return this.db.run(
       "DELETE FROM copies WHERE position IN (SELECT position FROM copies WHERE finished_at < ? ORDER BY finished_at LIMIT ?)",
       [finishedBefore, most],
     );
   }
 
   /** The digest that was signed for a sequence of a lane. */
-  attestedBatch(lane: Lane, sequence: bigint): string | null {
-    const row = this.row(
-      "SELECT batch_id FROM attested_batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND sequence = ?",
-      [...laneValues(lane), sequence],
-    );
-    return row && (row.batch_id as string);
+  attestedBatch(lane: Lane, sequence: bigint): Promise<string | null> {
+    return attestedBatch(this.db, lane, sequence);
   }
 
   /** The other batches that were signed for a lane above a sequence, of epochs that ended at or after a time. */
-  attestedSince(lane: Lane, sequence: bigint, epochEndedFrom: number): { sequence: bigint; batchId: string }[] {
-    return this.rows(
+  async attestedSince(lane: Lane, sequence: bigint, epochEndedFrom: number): Promise<AttestedBatch[]> {
+    const rows = await this.db.all(
       `SELECT sequence, batch_id FROM attested_batches
          WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND sequence > ? AND epoch_end >= ? ORDER BY sequence`,
       [...laneValues(lane), sequence, epochEndedFrom],
-    ).map((row) => ({ sequence: row.sequence as bigint, batchId: row.batch_id as string }));
+    );
+    return rows.map((row) => ({ sequence: row.sequence as bigint, batchId: row.batch_id as string }));
   }
 
   /**
@@ -986,87 +929,82 @@ export class Store {
    * Throws Equivocation if another batch was signed for the lane's sequence, and StoreConflict if one of the receipts,
    * its request or its number was in another batch. Then nothing may be signed.
    */
-  recordAttestation(batchId: string, header: BatchHeader, receipts: AttestedReceipt[]): void {
-    this.transaction(() => {
-      const signed = this.attestedBatch(header, header.sequence);
+  async recordAttestation(batchId: string, header: BatchHeader, receipts: AttestedReceipt[]): Promise<void> {
+    await this.db.transaction(async (queries) => {
+      const signed = await attestedBatch(queries, header, header.sequence);
       if (signed === batchId) return;
       if (signed !== null)
         throw new Equivocation(`sequence ${header.sequence} was signed as ${signed}, not ${batchId}`);
-      this.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?, ?)", [
+      await queries.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?, ?)", [
         ...laneValues(header),
         header.sequence,
         header.epochEnd,
         batchId,
       ]);
-      for (const attested of receipts) this.recordSeen(batchId, attested);
+      for (const some of chunks(receipts)) await recordSeen(queries, batchId, some);
     });
   }
 
-  private recordSeen(batchId: string, { hash, receipt, cost }: AttestedReceipt): void {
-    const { requestId, operatorId, licenseId, sequence, previousHash, grantHash, finishedAt } = receipt;
-    const seen = this.seenReceipt(operatorId, licenseId, sequence) ?? this.seenRequest(operatorId, requestId);
-    if (seen !== null) {
-      throw new StoreConflict(
-        `receipt ${hash} (license ${licenseId}, sequence ${sequence}) repeats one of batch ${seen.batchId}`,
+  /** The receipts that were attested under the numbers of these, and under those next to them: by operator/license/sequence. */
+  async seenNumbers(receipts: NumberOf[]): Promise<Map<string, SeenReceipt>> {
+    const seen = new Map<string, SeenReceipt>();
+    for (const some of chunks(runsOf(receipts), 100)) {
+      const found = await Promise.all(
+        some.map(({ operatorId, licenseId, first, last }) =>
+          this.db.all(
+            "SELECT * FROM seen_receipts WHERE operator_id = ? AND license_id = ? AND sequence >= ? AND sequence <= ?",
+            [operatorId, licenseId, first - 1n, last < MOST_INTEGER ? last + 1n : last],
+          ),
+        ),
       );
+      for (const row of found.flat())
+        seen.set(`${row.operator_id}/${row.license_id}/${row.sequence}`, seenReceiptOf(row));
     }
-    this.run("INSERT INTO seen_receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
-      hash,
-      requestId,
-      operatorId,
-      licenseId,
-      sequence,
-      previousHash,
-      grantHash,
-      cost,
-      batchId,
-      finishedAt,
-    ]);
+    return seen;
   }
 
-  /** The receipt that was attested under this number, if one was. */
-  seenReceipt(operatorId: number, licenseId: bigint, sequence: bigint): SeenReceipt | null {
-    const row = this.row("SELECT * FROM seen_receipts WHERE operator_id = ? AND license_id = ? AND sequence = ?", [
-      operatorId,
-      licenseId,
-      sequence,
-    ]);
-    return row && seenReceiptOf(row);
-  }
-
-  /** The receipt of this request that was attested, if one was. */
-  seenRequest(operatorId: number, requestId: string): SeenReceipt | null {
-    const row = this.row("SELECT * FROM seen_receipts WHERE operator_id = ? AND request_id = ?", [
-      operatorId,
-      requestId,
-    ]);
-    return row && seenReceiptOf(row);
+  /** The receipts of the requests of these that were attested: by operator/request. */
+  async seenRequests(receipts: Pick<Receipt, "operatorId" | "requestId">[]): Promise<Map<string, SeenReceipt>> {
+    const seen = new Map<string, SeenReceipt>();
+    for (const operatorId of new Set(receipts.map((receipt) => receipt.operatorId))) {
+      const ids = receipts.flatMap((receipt) => (receipt.operatorId === operatorId ? [receipt.requestId] : []));
+      for (const some of chunks(ids)) {
+        const rows = await this.db.all(
+          `SELECT * FROM seen_receipts WHERE operator_id = ? AND request_id IN (${marks(some)})`,
+          [operatorId, ...some],
+        );
+        for (const row of rows) seen.set(`${operatorId}/${row.request_id as string}`, seenReceiptOf(row));
+      }
+    }
+    return seen;
   }
 
   /** What the attested receipts under a grant cost, those of one batch left out. */
-  attestedCost(grantHash: string, exceptBatchId: string): bigint {
-    const row = this.row("SELECT sum(cost) AS cost FROM seen_receipts WHERE grant_hash = ? AND batch_id <> ?", [
-      grantHash,
-      exceptBatchId,
-    ]);
+  async attestedCost(grantHash: string, exceptBatchId: string): Promise<bigint> {
+    const row = await this.db.row(
+      "SELECT sum(cost) AS cost FROM seen_receipts WHERE grant_hash = ? AND batch_id <> ?",
+      [grantHash, exceptBatchId],
+    );
     return (row?.cost as bigint | null) ?? 0n;
   }
 
   /** Not earlier than what was measured already, whatever the clock says: an epoch that was measured doesn't change. */
-  recordCanary(lane: Lane, { at, ok, ttftMs, tokensPerSecond }: CanarySample): void {
-    const measuredUntil = Number(this.row("SELECT until FROM measured", [])?.until ?? 0);
-    this.run("INSERT INTO canaries VALUES (?, ?, ?, ?, ?, ?, ?)", [
-      ...laneValues(lane),
-      Math.max(at, measuredUntil),
-      ok ? 1 : 0,
-      ttftMs,
-      tokensPerSecond ?? null,
-    ]);
+  async recordCanary(lane: Lane, { at, ok, ttftMs, tokensPerSecond }: CanarySample): Promise<void> {
+    await this.db.transaction(async (queries) => {
+      const measuredUntil = Number((await queries.row("SELECT until FROM measured"))?.until ?? 0);
+      await queries.run("INSERT INTO canaries VALUES (?, ?, ?, ?, ?, ?, ?)", [
+        ...laneValues(lane),
+        Math.max(at, measuredUntil),
+        ok ? 1 : 0,
+        ttftMs,
+        tokensPerSecond ?? null,
+      ]);
+    });
   }
 
   /** Notes, before it is signed, that the time until `until` (Unix seconds) is measured: no sample is put into it any more. */
-  noteMeasured(until: number): void {
-    this.run(
+  async noteMeasured(until: number): Promise<void> {
+    await this.db.run(
       `INSERT INTO measured VALUES ('canaries', ?)
          ON CONFLICT (what) DO UPDATE SET until = excluded.until WHERE excluded.until > measured.until`,
       [until],
@@ -1074,46 +1012,275 @@ export class Store {
   }
 
   /** A lane's samples within an epoch, oldest first. */
-  canarySamples(lane: Lane, { epochStart, epochEnd }: Epoch): CanarySample[] {
-    return this.rows(
+  async canarySamples(lane: Lane, { epochStart, epochEnd }: Epoch): Promise<CanarySample[]> {
+    const rows = await this.db.all(
       `SELECT at, ok, ttft_ms, tokens_per_second FROM canaries
          WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND at >= ? AND at < ? ORDER BY at, ok, ttft_ms`,
       [...laneValues(lane), epochStart, epochEnd],
-    ).map((row) => ({
+    );
+    return rows.map((row) => ({
       at: Number(row.at),
       ok: row.ok === 1n,
       ttftMs: Number(row.ttft_ms),
       ...(row.tokens_per_second === null ? {} : { tokensPerSecond: Number(row.tokens_per_second) }),
     }));
   }
+}
 
-  // SQLite
+/** A lane's receipts that finished within a span and are in no batch: operator, plan, version, start, end. */
+const UNBATCHED_IN_SPAN =
+  "state = 'unbatched' AND operator_id = ? AND plan_id = ? AND version_id = ? AND finished_at >= ? AND finished_at < ?";
 
-  private transaction<T>(work: () => T): T {
-    return inTransaction(this.db, work);
+/** A statement takes so many values at once in either database. */
+const MOST_ROWS = 1_000;
+
+function* chunks<T>(items: readonly T[], most = MOST_ROWS): Iterable<T[]> {
+  for (let from = 0; from < items.length; from += most) yield items.slice(from, from + most);
+}
+
+/** The most that a column holds. */
+const MOST_INTEGER = 2n ** 63n - 1n;
+
+type NumberOf = Pick<Receipt, "operatorId" | "licenseId" | "sequence">;
+
+/** Spans of a license's numbers in which all are there, or all but one at a time. */
+interface NumberRun extends Omit<NumberOf, "sequence"> {
+  first: bigint;
+  last: bigint;
+}
+
+function runsOf(receipts: NumberOf[]): NumberRun[] {
+  const runs: NumberRun[] = [];
+  const inOrder = [...receipts].sort(
+    (a, b) => a.operatorId - b.operatorId || sign(a.licenseId - b.licenseId) || sign(a.sequence - b.sequence),
+  );
+  for (const { operatorId, licenseId, sequence } of inOrder) {
+    const run = runs.at(-1);
+    const isNext = run?.operatorId === operatorId && run.licenseId === licenseId && sequence <= run.last + 2n;
+    if (isNext) run.last = sequence;
+    else runs.push({ operatorId, licenseId, first: sequence, last: sequence });
   }
+  return runs;
+}
 
-  private statement(sql: string): StatementSyncInstance {
-    let statement = this.statements.get(sql);
-    if (statement === undefined) {
-      statement = this.db.prepare(sql);
-      this.statements.set(sql, statement);
+function sign(difference: bigint): number {
+  return difference < 0n ? -1 : Number(difference > 0n);
+}
+
+function marks(values: readonly unknown[]): string {
+  return values.map(() => "?").join(", ");
+}
+
+async function takeOpenRequest(queries: Queries, requestId: string): Promise<OpenRequest> {
+  const row = await queries.row("DELETE FROM open_requests WHERE request_id = ? RETURNING *", [requestId]);
+  if (row === null) throw new StoreConflict(`request ${requestId} isn't open: it has its receipt, or never began`);
+  return openRequestOf(row);
+}
+
+async function numbered(
+  queries: Queries,
+  { facts, versionId }: OpenRequest,
+  outcome: RequestOutcome,
+): Promise<Receipt> {
+  const [previous, drafted] = await Promise.all([
+    queries.row(
+      "SELECT sequence, receipt_hash, finished_at FROM receipts WHERE operator_id = ? AND license_id = ? ORDER BY sequence DESC LIMIT 1",
+      [facts.operatorId, facts.licenseId],
+    ),
+    queries.row(
+      "SELECT epoch_end FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? ORDER BY epoch_end DESC LIMIT 1",
+      [facts.operatorId, facts.planId, versionId],
+    ),
+  ]);
+  return {
+    ...facts,
+    ...outcome,
+    sequence: previous === null ? 1n : (previous.sequence as bigint) + 1n,
+    previousHash: previous === null ? ZeroHash : (previous.receipt_hash as string),
+    finishedAt: Math.max(outcome.finishedAt, Number(previous?.finished_at ?? 0), Number(drafted?.epoch_end ?? 0)),
+  };
+}
+
+/** Adds a request's cost to the term in which it finished: to the first that is known, where clocks differ. */
+async function addToTerm(
+  queries: Queries,
+  { operatorId, licenseId, finishedAt }: Receipt,
+  cost: bigint,
+): Promise<{ term: number; owed: bigint }> {
+  const row = await queries.row(
+    `UPDATE voucher_terms SET owed = owed + ? WHERE operator_id = ? AND license_id = ? AND term = (
+       SELECT term FROM voucher_terms WHERE operator_id = ? AND license_id = ?
+         ORDER BY CASE WHEN since <= ? THEN term ELSE -1 - term END DESC LIMIT 1
+     ) RETURNING term, owed`,
+    [cost, operatorId, licenseId, operatorId, licenseId, finishedAt],
+  );
+  if (row === null) throw new StoreConflict(`license ${licenseId} has no term on the voucher road`);
+  return { term: Number(row.term), owed: row.owed as bigint };
+}
+
+/** One with a term is of no lane's business, whatever its state says: only vouchers pay it. */
+async function insertReceipt(
+  queries: Queries,
+  { receipt, hash, signature, versionId }: StoredReceipt,
+  signer: string,
+  cost: bigint,
+  term: number | null,
+): Promise<void> {
+  const last = await queries.row("SELECT max(position) AS last FROM receipts");
+  await queries.run("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, '', '', ?, ?, ?, ?)", [
+    hash,
+    receipt.requestId,
+    receipt.operatorId,
+    receipt.licenseId,
+    receipt.sequence,
+    receipt.planId,
+    versionId,
+    receipt.grantHash,
+    receipt.finishedAt,
+    cost,
+    term === null ? "unbatched" : "settled",
+    signer,
+    term,
+    encodeReceipt({ receipt, signature }),
+    ((last!.last as bigint | null) ?? 0n) + 1n,
+  ]);
+  await queries.run("UPDATE grants SET used = used + ? WHERE grant_hash = ?", [cost, receipt.grantHash]);
+}
+
+async function countUnbatched(queries: Queries, lane: Lane, { epochStart, epochEnd }: Epoch): Promise<number> {
+  const row = await queries.row(`SELECT count(*) AS count FROM receipts WHERE ${UNBATCHED_IN_SPAN}`, [
+    ...laneValues(lane),
+    epochStart,
+    epochEnd,
+  ]);
+  return Number(row!.count);
+}
+
+/** What finishes between the choice and the draft would be shut out of the epoch. */
+async function requireSeen(queries: Queries, lane: Lane, { span, seen }: { span: Epoch; seen: number }): Promise<void> {
+  const count = await countUnbatched(queries, lane, span);
+  if (count === seen) return;
+  throw new StoreConflict(
+    `${count} receipts from ${span.epochStart} to ${span.epochEnd} are in no batch, and ${seen} were looked at`,
+  );
+}
+
+async function putInto(queries: Queries, batchId: string, hashes: string[]): Promise<void> {
+  const changes = await queries.run(
+    `UPDATE receipts SET state = 'batched', batch_id = ? WHERE state = 'unbatched' AND receipt_hash IN (${marks(hashes)})`,
+    [batchId, ...hashes],
+  );
+  if (changes === hashes.length) return;
+  const rows = await queries.all(
+    `SELECT receipt_hash FROM receipts WHERE batch_id = ? AND receipt_hash IN (${marks(hashes)})`,
+    [batchId, ...hashes],
+  );
+  const taken = new Set(rows.map((row) => row.receipt_hash));
+  throw new StoreConflict(`receipt ${hashes.find((hash) => !taken.has(hash))} isn't free for batch ${batchId}`);
+}
+
+async function lastSequence(queries: Queries, lane: Lane): Promise<bigint> {
+  const row = await queries.row(
+    "SELECT max(sequence) AS last FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ?",
+    laneValues(lane),
+  );
+  return (row?.last as bigint | null) ?? 0n;
+}
+
+async function batchBy(queries: Queries, batchId: string): Promise<StoredBatch | null> {
+  const row = await queries.row("SELECT * FROM batches WHERE batch_id = ?", [batchId]);
+  return row && batchOf(row);
+}
+
+function voidReceipts(queries: Queries, condition: string, values: SqlValue[]): Promise<number> {
+  return queries.run(`UPDATE receipts SET state = 'void' WHERE ${condition}`, values);
+}
+
+async function mark(
+  queries: Queries,
+  batchId: string,
+  to: BatchState,
+  fields: Record<string, string>,
+  from = BATCH_EDGES[to],
+): Promise<void> {
+  const assignments = ["state = ?", ...Object.keys(fields).map((field) => `${field} = ?`)].join(", ");
+  const changes = await queries.run(
+    `UPDATE batches SET ${assignments} WHERE batch_id = ? AND state IN (${marks(from)})`,
+    [to, ...Object.values(fields), batchId, ...from],
+  );
+  if (changes === 0) throw wrongState(batchId, await batchBy(queries, batchId), to);
+}
+
+function wrongState(batchId: string, batch: StoredBatch | null, wanted: string): StoreConflict {
+  return new StoreConflict(`batch ${batchId} is ${batch?.state ?? "unknown"} and can't be ${wanted}`);
+}
+
+async function attestedBatch(queries: Queries, lane: Lane, sequence: bigint): Promise<string | null> {
+  const row = await queries.row(
+    "SELECT batch_id FROM attested_batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND sequence = ?",
+    [...laneValues(lane), sequence],
+  );
+  return row && (row.batch_id as string);
+}
+
+async function recordSeen(queries: Queries, batchId: string, receipts: AttestedReceipt[]): Promise<void> {
+  const rows = receipts.map(({ hash, receipt, cost }) => [
+    hash,
+    receipt.requestId,
+    receipt.operatorId,
+    receipt.licenseId,
+    receipt.sequence,
+    receipt.previousHash,
+    receipt.grantHash,
+    cost,
+    batchId,
+    receipt.finishedAt,
+  ]);
+  const changes = await queries.run(
+    `INSERT INTO seen_receipts VALUES ${rows.map((row) => `(${marks(row)})`).join(", ")} ON CONFLICT DO NOTHING`,
+    rows.flat(),
+  );
+  if (changes < rows.length) throw await repetition(queries, batchId, receipts);
+}
+
+/** The first of the receipts that is there under another hash or in another batch, or comes a second time. */
+async function repetition(queries: Queries, batchId: string, receipts: AttestedReceipt[]): Promise<StoreConflict> {
+  const looked = new Set<string>();
+  for (const { hash, receipt } of receipts) {
+    const { requestId, operatorId, licenseId, sequence } = receipt;
+    const seen = [
+      await seenReceipt(queries, operatorId, licenseId, sequence),
+      await seenRequest(queries, operatorId, requestId),
+    ].find((one) => one !== null && (one.hash !== hash || one.batchId !== batchId || looked.has(hash)));
+    if (seen) {
+      return new StoreConflict(
+        `receipt ${hash} (license ${licenseId}, sequence ${sequence}) repeats one of batch ${seen.batchId}`,
+      );
     }
-    return statement;
+    looked.add(hash);
   }
+  return new StoreConflict(`a receipt of batch ${batchId} repeats another`);
+}
 
-  /** How many rows it changed. */
-  private run(sql: string, values: SqlValue[]): number {
-    return Number(this.statement(sql).run(...values).changes);
-  }
+async function seenReceipt(
+  queries: Queries,
+  operatorId: number,
+  licenseId: bigint,
+  sequence: bigint,
+): Promise<SeenReceipt | null> {
+  const row = await queries.row(
+    "SELECT * FROM seen_receipts WHERE operator_id = ? AND license_id = ? AND sequence = ?",
+    [operatorId, licenseId, sequence],
+  );
+  return row && seenReceiptOf(row);
+}
 
-  private row(sql: string, values: SqlValue[]): Row | null {
-    return (this.statement(sql).get(...values) as Row | undefined) ?? null;
-  }
-
-  private rows(sql: string, values: SqlValue[] = []): Row[] {
-    return this.statement(sql).all(...values) as Row[];
-  }
+async function seenRequest(queries: Queries, operatorId: number, requestId: string): Promise<SeenReceipt | null> {
+  const row = await queries.row("SELECT * FROM seen_receipts WHERE operator_id = ? AND request_id = ?", [
+    operatorId,
+    requestId,
+  ]);
+  return row && seenReceiptOf(row);
 }
 
 function laneValues({ operatorId, planId, versionId }: Lane): SqlValue[] {

@@ -1,5 +1,4 @@
 import { DatabaseSync, type DatabaseSyncInstance } from "@photostructure/sqlite";
-import { inTransaction } from "./groupCommit";
 import { Problem, reasonOf } from "../problem";
 import { MIGRATIONS } from "./storeSchema";
 
@@ -82,10 +81,8 @@ function versionOf(db: DatabaseSyncInstance, path: string): number {
 }
 
 function migrate(db: DatabaseSyncInstance, version: number): void {
-  inTransaction(db, () => {
-    MIGRATIONS.slice(version).forEach((migration) => db.exec(migration));
-    db.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);
-  });
+  const steps = [...MIGRATIONS.slice(version), `PRAGMA user_version = ${MIGRATIONS.length};`];
+  db.exec(["BEGIN IMMEDIATE;", ...steps, "COMMIT"].join("\n"));
 }
 
 function numberFrom(db: DatabaseSyncInstance, query: string): number {

@@ -131,7 +131,7 @@ export async function checkSettled(
   counted: Map<bigint, Counted>,
 ): Promise<Settled> {
   narrator.checkEqual("the batch is", outcome.status, "settled");
-  const batch = oracle.store.batch(outcome.batchId!)!;
+  const batch = (await oracle.store.batch(outcome.batchId!))!;
   const { header } = batch;
   narrator.say(`batch ${batch.batchId}`);
   narrator.say(`root  ${header.root}, over ${header.count} receipts; sequence ${header.sequence}`);
@@ -142,7 +142,7 @@ export async function checkSettled(
   const { event, gasUsed } = await settledEvent(market, batch);
   narrator.say(`settled in ${gasUsed} gas, by ${signersOf(event.signers)} of 3 signatures`);
 
-  const receipts = oracle.store.receiptsOf(batch.batchId).map(({ receipt }) => receipt);
+  const receipts = (await oracle.store.receiptsOf(batch.batchId)).map(({ receipt }) => receipt);
   narrator.checkEqual("receipts in the operator's store", BigInt(receipts.length), header.count);
   const entries = unpackEntries(batch.entries);
   const summed = sumUsage(receipts);

@@ -14,6 +14,7 @@ import { localSigner, type DigestSigner } from "../../oracle/keys/digestSigner";
 import type { Log } from "../../oracle/log";
 import type { Lane } from "../../oracle/protocol/types";
 import { Settler } from "../../oracle/settler/settler";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import type { RegisteredModel } from "../model";
 import type { Cast } from "./cast";
@@ -54,7 +55,7 @@ export async function startOracle(
   const folder = mkdtempSync(path.join(tmpdir(), "licet-demo-"));
 
   const engine = await startEngine({ modelPath: weights, modelId: MODEL_ID });
-  const store = new Store(path.join(folder, "operator.sqlite"));
+  const store = new Store(sqliteDatabase(path.join(folder, "operator.sqlite")));
   const receiptKey = localSigner(cast.receiptKey.privateKey);
   const gateway = await startGateway(
     {
@@ -80,7 +81,7 @@ export async function startOracle(
 
   const attestors = await Promise.all(
     cast.attestors.map(async ({ wallet }, i) => {
-      const own = new Store(path.join(folder, `attestor-${i + 1}.sqlite`));
+      const own = new Store(sqliteDatabase(path.join(folder, `attestor-${i + 1}.sqlite`)));
       const config = { signer: localSigner(wallet.privateKey), committee };
       return { ...(await startAttestor(config, { chain, store: own, log })), store: own };
     }),
@@ -109,7 +110,7 @@ export async function startOracle(
       await gateway.close();
       await Promise.all(attestors.map((attestor) => attestor.close()));
       await engine.close();
-      for (const each of [store, ...attestors.map((attestor) => attestor.store)]) each.close();
+      for (const each of [store, ...attestors.map((attestor) => attestor.store)]) await each.close();
       rmSync(folder, { recursive: true });
     },
   };

@@ -60,7 +60,7 @@ async function gatewayRefusal(oracle: Oracle, apiKey: string): Promise<string | 
 /** Has an attestor asked to sign a batch with a receipt in which the operator wrote ten times the tokens. */
 export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch: Epoch): Promise<void> {
   const { chain, lane, store, attestors, proposer } = oracle;
-  const receipts = store.unbatched(lane, epoch).map(({ receipt, signature }) => ({ receipt, signature }));
+  const receipts = (await store.unbatched(lane, epoch)).map(({ receipt, signature }) => ({ receipt, signature }));
   const victim = receipts.findIndex(({ receipt }) => receipt.outputTokens > 0n);
   receipts[victim] = withTenfoldTokens(receipts[victim]);
 
@@ -72,7 +72,8 @@ export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch
   const { evidenceHash } = (await chain.operator(lane.operatorId))!;
   const level = medianOf(measurements.map(({ measurement }) => measurement));
   const header = headerOf(lane, epoch, sequence + 1n, summarize(hashed).summary, level, evidenceHash);
-  const grants = [...new Set(receipts.map(({ receipt }) => receipt.grantHash))].map((hash) => store.grant(hash)!);
+  const grantHashes = [...new Set(receipts.map(({ receipt }) => receipt.grantHash))];
+  const grants = await Promise.all(grantHashes.map(async (hash) => (await store.grant(hash))!));
 
   const batchId = batchDigest(chain.domain, header);
   const proposal = await proposer.sign(proposalToSign(chain.domain, { batchId }));

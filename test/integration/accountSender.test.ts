@@ -8,6 +8,7 @@ import type { RpcProvider } from "../../oracle/chain/ethersChain";
 import { onlyWitness } from "../../oracle/chain/witness";
 import { createLog } from "../../oracle/log";
 import { ChainRefusal } from "../../oracle/settler/sender";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { TestCurrency__factory } from "../../typechain-types";
 import { type Life, lifeOf, mortal } from "../support/stubCrash";
@@ -64,13 +65,13 @@ describe("AccountSender", () => {
     await setBalance(account.address, parseEther("10"));
     await mine(5);
     await rpc("evm_setAutomine", [false]);
-    store = new Store(":memory:");
+    store = new Store(sqliteDatabase(":memory:"));
     node = new LyingNode();
     [events, undone, lines] = [[], [], []];
   });
 
   afterEach(async () => {
-    store.close();
+    await store.close();
     await rpc("evm_setAutomine", [true]);
     await rpc("evm_revert", [snapshot]);
   });

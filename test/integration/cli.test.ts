@@ -14,6 +14,7 @@ import { main } from "../../oracle/cli";
 import { receiptToSign } from "../../oracle/keys/digestSigner";
 import { remoteSigner } from "../../oracle/keys/remoteSigner";
 import { domainOf, grantDigest, recoverSigner, signDigest } from "../../oracle/protocol/messages";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { bearerOf, DOMAIN, grantWith, receiptWith } from "../support/fakeMessages";
 import { FakeUpstream, streaming } from "../support/fakeUpstream";
@@ -273,12 +274,12 @@ describe("licet-oracle", function () {
       return { text };
     }
 
-    const receipts = () => {
-      const store = new Store(path.join(folder, "data/operator.sqlite"));
+    const receipts = async () => {
+      const store = new Store(sqliteDatabase(path.join(folder, "data/operator.sqlite")));
       const lane = { operatorId: 1, planId: market.planId, versionId: market.versionId };
-      const found = store.unbatched(lane, { epochStart: 0, epochEnd: 2 ** 40 }).map(({ receipt }) => receipt);
-      const open = store.openRequests().length;
-      store.close();
+      const found = (await store.unbatched(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
+      const open = (await store.openRequests()).length;
+      await store.close();
       return { found, open };
     };
 
@@ -300,7 +301,7 @@ describe("licet-oracle", function () {
           .split("\n")
           .map((line) => JSON.parse(line).message),
       ).to.include.members(["Oracle stops"]);
-      const { found, open } = receipts();
+      const { found, open } = await receipts();
       expect([found.map(({ flags }) => flags), open]).to.deep.equal([[0], 0]);
     });
 
@@ -313,7 +314,7 @@ describe("licet-oracle", function () {
       child.kill("SIGINT");
       expect((await ended).code).to.equal(130);
       expect(await text.catch(() => "cut off")).to.equal("cut off");
-      expect(receipts()).to.deep.equal({ found: [], open: 1 });
+      expect(await receipts()).to.deep.equal({ found: [], open: 1 });
     });
 
     it("says in a sentence that the node is of another chain", async () => {

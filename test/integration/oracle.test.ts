@@ -14,6 +14,7 @@ import type { RpcProvider } from "../../oracle/chain/ethersChain";
 import { parseConfig } from "../../oracle/config";
 import { runOracle } from "../../oracle/main";
 import { Problem } from "../../oracle/problem";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { bearerOf, grantWith } from "../support/fakeMessages";
 import { ATTESTORS, DAY, freshMarket, type Market } from "../support/market";
@@ -101,14 +102,16 @@ describe("runOracle", () => {
     );
     expect(problem.message).to.match(sentence);
     expect(problem).to.be.instanceOf(Problem);
-    if (dataFolderExists()) {
-      for (const file of ["operator.sqlite", "attestor.sqlite"]) new Store(join(folder, "data", file)).close();
+    if (await dataFolderExists()) {
+      for (const file of ["operator.sqlite", "attestor.sqlite"]) {
+        await new Store(sqliteDatabase(join(folder, "data", file))).close();
+      }
     }
   }
 
-  const dataFolderExists = () => {
+  const dataFolderExists = async () => {
     try {
-      new Store(join(folder, "data", "probe.sqlite")).close();
+      await new Store(sqliteDatabase(join(folder, "data", "probe.sqlite"))).close();
       return true;
     } catch {
       return false;
@@ -319,11 +322,11 @@ describe("runOracle", () => {
   });
 
   describe("a store that was used otherwise", () => {
-    const claimed = (file: string, owner: Partial<Parameters<Store["claim"]>[0]>) => {
-      const store = new Store(join(folder, file));
+    const claimed = async (file: string, owner: Partial<Parameters<Store["claim"]>[0]>) => {
+      const store = new Store(sqliteDatabase(join(folder, file)));
       const owned = { role: "operator", chain: "31337", escrow: deployment.escrow, ...owner };
-      store.claim(owned as Parameters<Store["claim"]>[0]);
-      store.close();
+      await store.claim(owned as Parameters<Store["claim"]>[0]);
+      await store.close();
     };
 
     it("is refused: another operator's", async () => {
@@ -357,20 +360,20 @@ describe("runOracle", () => {
     ];
     for (const [what, file, owner, sentence] of rows) {
       it(`is refused: ${what}`, async () => {
-        claimed(file, owner);
+        await claimed(file, owner);
         const sections = file.startsWith("attestor") ? { attestor: attestor() } : { gateway: gateway() };
         await expectProblem(run({ dataFolder: folder, ...sections }), sentence);
       });
     }
 
     it("is refused: one that another process has open", async () => {
-      const store = new Store(join(folder, "operator.sqlite"));
+      const store = new Store(sqliteDatabase(join(folder, "operator.sqlite")));
       const attempt = run({ dataFolder: folder, gateway: gateway() });
       await expectProblem(
         attempt,
         /operator.sqlite is in use by another process: end that, or name another dataFolder/,
       );
-      store.close();
+      await store.close();
     });
   });
 });

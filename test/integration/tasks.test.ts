@@ -30,6 +30,7 @@ import {
   signedReceiptToJson,
 } from "../../oracle/protocol/messages";
 import type { BatchHeader } from "../../oracle/protocol/types";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { committeeProof } from "../../oracle/settler/attestorPool";
 import { waitOnChain } from "../../tasks/chain";
@@ -697,13 +698,13 @@ describe("tasks", function () {
       file("no-header.json", { ...batch, header: { operatorId: 1 } });
       file("half.json", JSON.stringify(batch).slice(0, 200));
 
-      const store = new Store(path.join(bench.folder, "operator.sqlite"));
-      store.saveDraft(facts.batch, header, packed, [], []);
-      store.markAttested(facts.batch, batch.proof);
+      const store = new Store(sqliteDatabase(path.join(bench.folder, "operator.sqlite")));
+      await store.saveDraft(facts.batch, header, packed, [], []);
+      await store.markAttested(facts.batch, batch.proof);
       const draft = { ...header, sequence: 2n };
       facts.draft = batchDigest({ name: "Licet UsageEscrow", version: "1", chainId, verifyingContract }, draft);
-      store.saveDraft(facts.draft, draft, packed, [], []);
-      store.close();
+      await store.saveDraft(facts.draft, draft, packed, [], []);
+      await store.close();
     });
 
     const store = "--store $folder/operator.sqlite --out $folder/exported.json";

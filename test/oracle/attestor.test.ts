@@ -19,6 +19,7 @@ import { type AttestationRequest, gatherFacts } from "../../oracle/attestor/batc
 import type { Committee, Committees } from "../../oracle/chain/chain";
 import { localSigner } from "../../oracle/keys/digestSigner";
 import { refusalsOf } from "../../oracle/attestor/inspection";
+import { recall } from "../../oracle/attestor/memory";
 import { PLAUSIBLE, type Plausible } from "../../oracle/attestor/plausibility";
 import { createLog } from "../../oracle/log";
 import {
@@ -29,6 +30,7 @@ import {
   signDigest,
 } from "../../oracle/protocol/messages";
 import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { DOMAIN } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
@@ -65,7 +67,7 @@ describe("attestor", () => {
   let plausible: Plausible;
 
   const start = async () => {
-    store = new Store(join(folder, "attestor.sqlite"));
+    store = new Store(sqliteDatabase(join(folder, "attestor.sqlite")));
     judged = [];
     plausible = PLAUSIBLE;
     attestor = await startAttestor(
@@ -82,7 +84,7 @@ describe("attestor", () => {
 
   const stop = async () => {
     await attestor.close();
-    store.close();
+    await store.close();
   };
 
   beforeEach(async () => {
@@ -186,11 +188,11 @@ describe("attestor", () => {
     });
 
     it("signs what its own canaries measured", async () => {
-      store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
-      store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
-      store.recordCanary(LANE, { at: EPOCH.epochEnd, ok: false, ttftMs: 0 });
-      store.recordCanary(LANE, { at: EPOCH.epochEnd - chain.epochPeriod - 1, ok: false, ttftMs: 0 });
-      store.recordCanary({ ...LANE, planId: 9 }, { at: EPOCH.epochStart, ok: false, ttftMs: 0 });
+      await store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
+      await store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
+      await store.recordCanary(LANE, { at: EPOCH.epochEnd, ok: false, ttftMs: 0 });
+      await store.recordCanary(LANE, { at: EPOCH.epochEnd - chain.epochPeriod - 1, ok: false, ttftMs: 0 });
+      await store.recordCanary({ ...LANE, planId: 9 }, { at: EPOCH.epochStart, ok: false, ttftMs: 0 });
       const { measurement, signature } = await measured();
       expect(measurement).to.deep.equal({ ...LANE, ...EPOCH, availabilityBps: 5_000, p95TtftMs: 120, samples: 2 });
       expect(recoverSigner(measurementDigest(DOMAIN, measurement), signature)).to.equal(SELF);
@@ -200,23 +202,23 @@ describe("attestor", () => {
   describe("/v1/measurements of an epoch that was measured", () => {
     it("are the same ever after, whatever canaries say of it later, by a clock that went back", async () => {
       const asked = () => requestMeasurement(attestor.url, LANE, EPOCH, 10_000);
-      store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
+      await store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
       const first = await asked();
-      store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
+      await store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
       expect(await asked()).to.deep.equal(first);
       await stop();
       await start();
-      store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
+      await store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
       expect(await asked()).to.deep.equal(first);
       const next = { epochStart: EPOCH.epochEnd, epochEnd: EPOCH.epochEnd + 10 };
-      expect(store.canarySamples(LANE, next)).to.have.length(2);
+      expect(await store.canarySamples(LANE, next)).to.have.length(2);
     });
   });
 
   describe("/v1/measurements of a short epoch", () => {
     it("states the latest 20 samples of the longest epoch that ends with it", async () => {
       for (let i = 0; i < 25; i++) {
-        store.recordCanary(LANE, { at: EPOCH.epochEnd - 1_000 + i, ok: i >= 15, ttftMs: 50 });
+        await store.recordCanary(LANE, { at: EPOCH.epochEnd - 1_000 + i, ok: i >= 15, ttftMs: 50 });
       }
       const short = { epochStart: EPOCH.epochEnd - 1, epochEnd: EPOCH.epochEnd };
       const { measurement } = await requestMeasurement(attestor.url, LANE, short, 10_000);
@@ -270,7 +272,7 @@ describe("attestor", () => {
         rotate({ present: { ...COMMITTEE, members: COMMITTEE.members.slice(1) }, announced: present });
         const { refusals } = await refusalOf(measuredBy(...KEYS.attestors));
         expect(refusals).to.deep.equal([`${SELF} isn't a member of the committee in force, nor of the one before`]);
-        expect(store.attestedBatch(LANE, 1n)).to.equal(null);
+        expect(await store.attestedBatch(LANE, 1n)).to.equal(null);
       });
     });
 
@@ -389,7 +391,7 @@ describe("attestor", () => {
       chain.isHalted = true;
       expect((await ask(requestOf(parts())).catch((error) => error)).message).to.contain("503");
       chain.isHalted = false;
-      expect(store.attestedBatch(LANE, 1n)).to.equal(null);
+      expect(await store.attestedBatch(LANE, 1n)).to.equal(null);
     });
 
     it("names every reason, and the receipts that are to blame", async () => {
@@ -401,7 +403,7 @@ describe("attestor", () => {
 
     it("remembers nothing of what it refuses", async () => {
       await refusalOf(requestOf({ ...parts(), header: { count: 9n } }));
-      expect(store.attestedBatch(LANE, 1n)).to.equal(null);
+      expect(await store.attestedBatch(LANE, 1n)).to.equal(null);
       await signatureFor(requestOf(parts()));
     });
 
@@ -825,7 +827,7 @@ describe("attestor", () => {
           arrivedAt: i === 2 ? arrivedAt : receipt.finishedAt,
         }));
         const facts = await gatherFacts(chain, { ...request, receipts });
-        return refusalsOf(facts, store, COMMITTEE, SELF).map(({ reason }) => reason);
+        return refusalsOf(facts, await recall(store, facts), COMMITTEE, SELF).map(({ reason }) => reason);
       };
       const finishedAt = EPOCH.epochStart + 10;
 
@@ -1113,7 +1115,7 @@ describe("attestor", () => {
         const shift = chain.windowPeriod + 1;
         chain.time += shift;
         const epoch = { epochStart: epochStart + shift, epochEnd: epochEnd + shift };
-        expect(store.attestedSince(LANE, 0n, chain.time - chain.windowPeriod)).to.deep.equal([]);
+        expect(await store.attestedSince(LANE, 0n, chain.time - chain.windowPeriod)).to.deep.equal([]);
         const { refusals } = await refusalOf(requestOf({ ...parts(), header: { ...epoch, sequence: 2n } }));
         expect(refusals.filter((reason) => reason.includes("may still settle"))).to.deep.equal([]);
       });
@@ -1143,7 +1145,9 @@ describe("attestor", () => {
         store.recordAttestation = remember;
         await signatureFor(request);
         const { receipt } = request.signed[0];
-        expect(store.seenReceipt(LANE.operatorId, 7n, 1n)?.hash).to.equal(receiptDigest(DOMAIN, receipt));
+        expect((await store.seenNumbers([receipt])).get(`${LANE.operatorId}/7/1`)?.hash).to.equal(
+          receiptDigest(DOMAIN, receipt),
+        );
       });
     });
   });

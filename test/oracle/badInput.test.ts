@@ -29,6 +29,7 @@ import { grantDigest, signDigest, signedReceiptToJson } from "../../oracle/proto
 import { encodeReceipt, frameOf, RECEIPTS_MEDIA_TYPE } from "../../oracle/protocol/receiptBytes";
 import { ReceiptFlag, type Receipt } from "../../oracle/protocol/types";
 import { Settler } from "../../oracle/settler/settler";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { FakeChain } from "../support/fakeChain";
 import { bearerOf, DOMAIN, grantWith, usage } from "../support/fakeMessages";
@@ -322,11 +323,11 @@ describe("bad input", () => {
     let path: string;
 
     /** A store with a grant in it, closed. */
-    beforeEach(() => {
+    beforeEach(async () => {
       path = join(folder, `store-${++number}.sqlite`);
-      const store = new Store(path);
-      store.saveGrant(id("grant"), { grant: grantWith(), signature: "0x11" });
-      store.close();
+      const store = new Store(sqliteDatabase(path));
+      await store.saveGrant(id("grant"), { grant: grantWith(), signature: "0x11" });
+      await store.close();
     });
 
     const otherwise = (sql: string) => () => {
@@ -365,29 +366,32 @@ describe("bad input", () => {
       it(`is refused, and left as it is: ${what}`, () => {
         spoil();
         const before = contentOf(path);
-        expect(() => new Store(path)).to.throw(Problem, sentence);
+        expect(() => new Store(sqliteDatabase(path))).to.throw(Problem, sentence);
         expect(contentOf(path)).to.deep.equal(before);
       });
     }
 
-    it("is refused, and left as it is: one that another has open", () => {
-      const first = new Store(path);
-      expect(() => new Store(path)).to.throw(
+    it("is refused, and left as it is: one that another has open", async () => {
+      const first = new Store(sqliteDatabase(path));
+      expect(() => new Store(sqliteDatabase(path))).to.throw(
         Problem,
         /is in use by another process: end that, or name another dataFolder/,
       );
-      expect(first.grant(id("grant"))).not.to.equal(null);
-      first.close();
-      new Store(path).close();
+      expect(await first.grant(id("grant"))).not.to.equal(null);
+      await first.close();
+      await new Store(sqliteDatabase(path)).close();
     });
 
-    it("is refused, and left as it is: one that another program writes to", function () {
+    it("is refused, and left as it is: one that another program writes to", async function () {
       this.timeout(20_000);
       const other = new DatabaseSync(path);
       other.exec("BEGIN EXCLUSIVE");
-      expect(() => new Store(path)).to.throw(Problem, /is locked by another program: end that, and start again/);
+      expect(() => new Store(sqliteDatabase(path))).to.throw(
+        Problem,
+        /is locked by another program: end that, and start again/,
+      );
       other.close();
-      new Store(path).close();
+      await new Store(sqliteDatabase(path)).close();
     });
 
     it("is refused, and left as it is: one that this user may only read", () => {
@@ -397,21 +401,24 @@ describe("bad input", () => {
       chmodSync(own, 0o555);
       chmodSync(join(own, "store.sqlite"), 0o444);
       asNobody(() =>
-        expect(() => new Store(join(own, "store.sqlite"))).to.throw(Problem, /must be there and writable/),
+        expect(() => new Store(sqliteDatabase(join(own, "store.sqlite")))).to.throw(
+          Problem,
+          /must be there and writable/,
+        ),
       );
       chmodSync(own, 0o755);
     });
 
-    it("can be read while it is in use, for a backup", () => {
-      const store = new Store(path);
+    it("can be read while it is in use, for a backup", async () => {
+      const store = new Store(sqliteDatabase(path));
       const backup = join(folder, "backup.sqlite");
       const reader = new DatabaseSync(path, { readOnly: true });
       reader.exec(`VACUUM INTO '${backup}'`);
       reader.close();
-      store.close();
-      const restored = new Store(backup);
-      expect(restored.grant(id("grant"))).not.to.equal(null);
-      restored.close();
+      await store.close();
+      const restored = new Store(sqliteDatabase(backup));
+      expect(await restored.grant(id("grant"))).not.to.equal(null);
+      await restored.close();
     });
   });
 
@@ -432,7 +439,7 @@ describe("bad input", () => {
     let logged: string[];
 
     beforeEach(async () => {
-      store = new Store(":memory:");
+      store = new Store(sqliteDatabase(":memory:"));
       upstream = await FakeUpstream.start();
       logged = [];
       chain = new FakeChain();
@@ -483,7 +490,7 @@ describe("bad input", () => {
     afterEach(async () => {
       await gateway.close();
       await upstream.stop();
-      store.close();
+      await store.close();
     });
 
     const apiKey = (signer = OWNER, changes: Parameters<typeof grantWith>[0] = {}) => {
@@ -515,15 +522,15 @@ describe("bad input", () => {
       return { status: answer.statusCode, text: await answer.body.text() };
     }
 
-    const receipts = (): Receipt[] =>
-      store
-        .unbatched({ operatorId: 2, planId: 3, versionId: VERSION_ID }, { epochStart: 0, epochEnd: 2 ** 40 })
-        .map(({ receipt }) => receipt);
+    async function receipts(): Promise<Receipt[]> {
+      const lane = { operatorId: 2, planId: 3, versionId: VERSION_ID };
+      return (await store.unbatched(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
+    }
 
     /** Nobody owes anything, no request is left open, and the next good one is served as if nothing had been. */
     async function expectNothingLost() {
-      expect(store.unsettledCost(1n)).to.equal(0n);
-      expect(store.openRequests()).to.deep.equal([]);
+      expect(await store.unsettledCost(1n)).to.equal(0n);
+      expect(await store.openRequests()).to.deep.equal([]);
       upstream.script = whole();
       expect(await send({})).to.include({ status: 200 });
     }
@@ -635,7 +642,7 @@ describe("bad input", () => {
           expect(errorIn(answer.text).message).to.match(sentence);
           expect(errorIn(answer.text).type).to.match(/^[a-z_]+_error$|^insufficient_quota$/);
           expect(upstream.received).to.deep.equal([]);
-          expect(receipts()).to.deep.equal([]);
+          expect(await receipts()).to.deep.equal([]);
           await expectNothingLost();
         });
       }
@@ -724,7 +731,7 @@ describe("bad input", () => {
           const answer = await send({ body: isStream ? { stream: true, max_tokens: 60 } : {} });
           expect(answer.status).to.equal(status);
           expect(answer.text).to.match(sentence).and.not.to.contain("[DONE]");
-          const [receipt] = receipts();
+          const [receipt] = await receipts();
           expect(receipt).to.include({
             requests: 0n,
             inputTokens: 0n,
@@ -763,8 +770,8 @@ describe("bad input", () => {
         it(`is charged for what it can have used if it reports ${what}`, async () => {
           upstream.script = whole({ extra: { usage: reported } });
           expect(await send({})).to.include({ status: 200 });
-          expect(receipts()[0]).to.include(receipt);
-          expect(store.unsettledCost(1n) <= WORST).to.equal(true);
+          expect((await receipts())[0]).to.include(receipt);
+          expect((await store.unsettledCost(1n)) <= WORST).to.equal(true);
         });
       }
     });
@@ -773,8 +780,8 @@ describe("bad input", () => {
       it("is answered in a sentence when it is full, loses nothing, and goes on when it isn't any more", async () => {
         chain.licenses.get(1n)!.balance = 1_000_000n;
         await send({});
-        const before = receipts();
-        const db = Reflect.get(store, "db") as { exec(sql: string): void };
+        const before = await receipts();
+        const { db } = Reflect.get(Reflect.get(store, "db") as object, "file") as { db: { exec(sql: string): void } };
         db.exec("PRAGMA max_page_count = 1");
         const full: string[] = [];
         for (let i = 0; i < 60 && full.length < 3; i++) {
@@ -786,7 +793,7 @@ describe("bad input", () => {
         expect(logged.join()).to.contain("database or disk is full");
         db.exec("PRAGMA max_page_count = 100000");
         expect(await send({})).to.include({ status: 200 });
-        const after = receipts();
+        const after = await receipts();
         expect(after.slice(0, before.length)).to.deep.equal(before);
         expect(after.map(({ sequence }) => sequence)).to.deep.equal(after.map((_, i) => BigInt(i + 1)));
       });
@@ -800,14 +807,14 @@ describe("bad input", () => {
     const good = requestOf({ grants: [grant], receipts: chained([receiptUnder(grant, 1n)]) });
 
     beforeEach(async () => {
-      store = new Store(":memory:");
+      store = new Store(sqliteDatabase(":memory:"));
       const config = { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address };
       attestor = await startAttestor(config, { chain: stubMarket(), store, log: quiet });
     });
 
     afterEach(async () => {
       await attestor.close();
-      store.close();
+      await store.close();
     });
 
     const post = async (path: string, body: string | Buffer, headers: Record<string, string> = {}) => {
@@ -951,7 +958,7 @@ describe("bad input", () => {
         expect(answer.status).to.equal(status);
         expect(answer.said).to.match(sentence);
         expect(answer.said.length).to.be.below(4_000);
-        expect(store.attestedBatch(LANE, 1n)).to.equal(null);
+        expect(await store.attestedBatch(LANE, 1n)).to.equal(null);
         await expectStillSigns();
       });
     }
@@ -984,10 +991,10 @@ describe("bad input", () => {
 
     beforeEach(async () => {
       lines = [];
-      store = new Store(":memory:");
+      store = new Store(sqliteDatabase(":memory:"));
       attestors = await Promise.all(
         KEYS.attestors.slice(0, 2).map(async (key) => {
-          const own = new Store(":memory:");
+          const own = new Store(sqliteDatabase(":memory:"));
           const config = { signer: localSigner(key), committee: COMMITTEE.address };
           return { attestor: await startAttestor(config, { chain, store: own, log: quiet }), store: own };
         }),
@@ -999,9 +1006,9 @@ describe("bad input", () => {
       server.close();
       for (const { attestor, store: own } of attestors) {
         await attestor.close();
-        own.close();
+        await own.close();
       }
-      store.close();
+      await store.close();
     });
 
     for (const [what, listener, sentence] of rubbish) {
@@ -1026,9 +1033,9 @@ describe("bad input", () => {
 
         expect((await settle([one])).map(({ status }) => status)).to.deep.equal(["retry"]);
         expect(lines.join("\n")).to.match(sentence);
-        expect(store.receipt(requestId)?.state).to.equal("unbatched");
+        expect((await store.receipt(requestId))?.state).to.equal("unbatched");
         expect((await settle([one, two])).map(({ status }) => status)).to.deep.equal(["settled"]);
-        expect(store.receipt(requestId)?.state).to.equal("settled");
+        expect((await store.receipt(requestId))?.state).to.equal("settled");
       });
     }
   });

@@ -70,7 +70,7 @@ describe("canary", () => {
 
   const deps = (fields: Partial<CanaryDeps> = {}): CanaryDeps => ({
     chain,
-    store: { recordCanary: (_lane, sample) => void samples.push(sample) },
+    store: { recordCanary: async (_lane, sample) => void samples.push(sample) },
     log: createLog("debug", (line) => lines.push(line)),
     random: Math.random,
     wait: async () => undefined,

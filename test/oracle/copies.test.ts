@@ -8,6 +8,7 @@ import { ReceiptVerifier } from "../../oracle/attestor/receiptVerifier";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
 import type { Receipt } from "../../oracle/protocol/types";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { DOMAIN } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
@@ -30,7 +31,7 @@ describe("Copies", () => {
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), "licet-copies-"));
     chain = stubMarket();
-    store = new Store(join(folder, "attestor.sqlite"));
+    store = new Store(sqliteDatabase(join(folder, "attestor.sqlite")));
     verifier = new ReceiptVerifier(DOMAIN, 1);
   });
 

@@ -4,6 +4,7 @@ import { createContext, runInContext } from "node:vm";
 import { Figures } from "../../oracle/operations/figures";
 import { startOperations, type Operations } from "../../oracle/operations/operations";
 import { Readiness } from "../../oracle/operations/readiness";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { receiptWith } from "../support/fakeMessages";
 import { serveReceipt } from "../support/stubMarket";
@@ -38,7 +39,7 @@ describe("the dashboard", () => {
   let isGone: boolean;
 
   beforeEach(async () => {
-    store = new Store(":memory:");
+    store = new Store(sqliteDatabase(":memory:"));
     figures = new Figures(ending.signal);
     figures.watchCommits(store, "operator.sqlite");
     readiness = new Readiness();
@@ -49,7 +50,7 @@ describe("the dashboard", () => {
 
   afterEach(async () => {
     await operations.close();
-    store.close();
+    await store.close();
   });
   after(() => ending.abort());
 

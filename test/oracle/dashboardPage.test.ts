@@ -3,6 +3,7 @@ import type { Browser, Page } from "playwright-core";
 import { Figures } from "../../oracle/operations/figures";
 import { startOperations, type Operations } from "../../oracle/operations/operations";
 import { Readiness } from "../../oracle/operations/readiness";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { startBrowser } from "../support/browser";
 import { receiptWith } from "../support/fakeMessages";
@@ -33,7 +34,7 @@ describe("the dashboard in a browser", () => {
   });
 
   beforeEach(async () => {
-    store = new Store(":memory:");
+    store = new Store(sqliteDatabase(":memory:"));
     figures = new Figures(ending.signal);
     figures.watchOperatorStore(store);
     const upstreams = [{ model: "m", count: 2, up: 1 }];
@@ -59,7 +60,7 @@ describe("the dashboard in a browser", () => {
   afterEach(async () => {
     await page.close();
     await operations.close();
-    store.close();
+    await store.close();
   });
 
   async function open(viewport: { width: number; height: number }): Promise<void> {

@@ -21,6 +21,7 @@ import {
   signedReceiptFromJson,
 } from "../../oracle/protocol/messages";
 import { ReceiptFlag, type Grant, type Receipt } from "../../oracle/protocol/types";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { FakeChain } from "../support/fakeChain";
 import { bearerOf, DOMAIN, grantWith, usage, saltFrom } from "../support/fakeMessages";
@@ -96,7 +97,7 @@ describe("gateway", () => {
 
   beforeEach(async () => {
     folder = mkdtempSync(join(tmpdir(), "licet-gateway-"));
-    store = new Store(join(folder, "store.sqlite"));
+    store = new Store(sqliteDatabase(join(folder, "store.sqlite")));
     upstream = await FakeUpstream.start();
     logged = [];
     overdue = [];
@@ -113,7 +114,7 @@ describe("gateway", () => {
   afterEach(async () => {
     await Promise.all(gateways.splice(0).map((one) => one.close()));
     await upstream.stop();
-    store.close();
+    await store.close();
     rmSync(folder, { recursive: true });
   });
 
@@ -206,16 +207,13 @@ describe("gateway", () => {
   }
 
   /** All receipts so far, by sequence. */
-  const receipts = (): Receipt[] =>
-    store
-      .unbatched(
-        { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
-        { epochStart: 0, epochEnd: 2 ** 40 },
-      )
-      .map(({ receipt }) => receipt);
+  async function receipts(): Promise<Receipt[]> {
+    const lane = { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID };
+    return (await store.unbatched(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
+  }
 
-  function onlyReceipt(): Receipt {
-    const all = receipts();
+  async function onlyReceipt(): Promise<Receipt> {
+    const all = await receipts();
     expect(all).to.have.length(1);
     return all[0];
   }
@@ -226,8 +224,8 @@ describe("gateway", () => {
   }
 
   async function untilReceipt(): Promise<Receipt> {
-    for (let i = 0; receipts().length === 0 && i < 100; i++) await wait(10);
-    return onlyReceipt();
+    for (let i = 0; (await receipts()).length === 0 && i < 100; i++) await wait(10);
+    return await onlyReceipt();
   }
 
   /** The worst that the plain request can cost: its bytes, the template and the most tokens of the answer. */
@@ -275,16 +273,16 @@ describe("gateway", () => {
 
     it("gives requests that a crash left open receipts of zero use", async () => {
       await chat();
-      const { finishedAt, ...last } = onlyReceipt();
+      const { finishedAt, ...last } = await onlyReceipt();
       const facts = { ...last, requestId: "0x" + "99".repeat(32) };
       await store.openRequest({ facts, versionId: VERSION_ID, openedAt: finishedAt });
 
       gateway = await start();
-      const recovered = receipts()[1];
+      const recovered = (await receipts())[1];
       expect(recovered).to.include({ requestId: facts.requestId, sequence: 2n, flags: ReceiptFlag.recovered });
       expect(recovered).to.include({ requests: 0n, inputTokens: 0n, outputTokens: 0n, computeMs: 0n });
-      expect(recovered.previousHash).to.equal(receiptDigest(DOMAIN, receipts()[0]));
-      expect(store.openRequests()).to.deep.equal([]);
+      expect(recovered.previousHash).to.equal(receiptDigest(DOMAIN, (await receipts())[0]));
+      expect(await store.openRequests()).to.deep.equal([]);
     });
   });
 
@@ -418,7 +416,7 @@ describe("gateway", () => {
     it("sends nothing that it refuses to the model, and writes no receipt of it", async () => {
       await refusalOf(chat({}, client(keyFor({ generation: 2 }))));
       expect(upstream.received).to.deep.equal([]);
-      expect(receipts()).to.deep.equal([]);
+      expect(await receipts()).to.deep.equal([]);
     });
 
     it("follows a change of the license when it is told to", async () => {
@@ -697,13 +695,13 @@ describe("gateway", () => {
     it("comes to the client byte for byte", async () => {
       const { text, headers } = await post(JSON.stringify({ model: "writer", messages: MESSAGES }));
       expect(JSON.parse(text)).to.have.nested.property("choices[0].message.content", "You may copy this.");
-      expect(headers["x-licet-receipt-id"]).to.equal(onlyReceipt().requestId);
+      expect(headers["x-licet-receipt-id"]).to.equal((await onlyReceipt()).requestId);
     });
 
     it("has a receipt that says everything and is signed by the operator", async () => {
       const body = JSON.stringify({ model: "writer", messages: MESSAGES });
       const { text } = await post(body);
-      const receipt = onlyReceipt();
+      const receipt = await onlyReceipt();
       const { salt } = grantWith();
       expect(receipt).to.deep.include({
         licenseId: 1n,
@@ -724,16 +722,16 @@ describe("gateway", () => {
         outputTokens: 4n,
         flags: 0,
       });
-      const { signature, hash } = store.receipt(receipt.requestId)!;
+      const { signature, hash } = (await store.receipt(receipt.requestId))!;
       expect(hash).to.equal(receiptDigest(DOMAIN, receipt));
       expect(recoverSigner(hash, signature)).to.equal(OPERATOR_KEY.address);
-      expect(store.unsettledCost(1n)).to.equal(34n);
+      expect(await store.unsettledCost(1n)).to.equal(34n);
     });
 
     it("is measured in time", async () => {
       upstream.script = whole({ delayMs: 60 });
       await chat();
-      const { durationMs, ttftMs, computeMs } = onlyReceipt();
+      const { durationMs, ttftMs, computeMs } = await onlyReceipt();
       expect(durationMs).to.be.within(55, 2_000);
       expect(ttftMs).to.be.within(55, durationMs);
       expect(computeMs >= 55n && computeMs <= BigInt(durationMs)).to.equal(true);
@@ -743,7 +741,7 @@ describe("gateway", () => {
       const cached = { ...USAGE, prompt_tokens_details: { cached_tokens: 20 } };
       upstream.script = whole({ extra: { usage: cached } });
       await chat();
-      expect(onlyReceipt()).to.include({ inputTokens: 10n, cachedInputTokens: 20n });
+      expect(await onlyReceipt()).to.include({ inputTokens: 10n, cachedInputTokens: 20n });
     });
 
     it("takes compute time and cached tokens from llama.cpp's timings, times the replica's GPUs", async () => {
@@ -752,7 +750,7 @@ describe("gateway", () => {
         extra: { usage: USAGE, timings: { cache_n: 12, prompt_ms: 10.2, predicted_ms: 20.1 } },
       });
       await chat();
-      expect(onlyReceipt()).to.include({ cachedInputTokens: 12n, inputTokens: 18n, computeMs: 4n * 31n });
+      expect(await onlyReceipt()).to.include({ cachedInputTokens: 12n, inputTokens: 18n, computeMs: 4n * 31n });
     });
 
     it("can't be charged beyond what the request allows, whatever the upstream says", async () => {
@@ -764,7 +762,7 @@ describe("gateway", () => {
       upstream.script = whole({ extra: { usage: absurdUsage, timings: { prompt_ms: 1e9, predicted_ms: 1e9 } } });
       const body = JSON.stringify({ model: "writer", messages: MESSAGES, max_tokens: 40, n: 2 });
       await post(body);
-      expect(onlyReceipt()).to.include({
+      expect(await onlyReceipt()).to.include({
         inputTokens: 0n,
         cachedInputTokens: BigInt(body.length + 10),
         outputTokens: 80n,
@@ -776,14 +774,14 @@ describe("gateway", () => {
       upstream.script = whole({ extra: {} });
       upstream.tokenizer = (text) => text.split(" ").length;
       await chat();
-      expect(onlyReceipt()).to.include({ inputTokens: 4n, outputTokens: 4n, flags: ReceiptFlag.estimated });
+      expect(await onlyReceipt()).to.include({ inputTokens: 4n, outputTokens: 4n, flags: ReceiptFlag.estimated });
     });
 
     it("is served for plain prompts, too", async () => {
       const { choices } = await client().completions.create({ model: "writer", prompt: "May I?" });
       expect(choices[0].text).to.equal("You may copy this.");
       expect(upstream.received[0].path).to.equal("/v1/completions");
-      expect(onlyReceipt()).to.include({ inputTokens: 30n, outputTokens: 4n });
+      expect(await onlyReceipt()).to.include({ inputTokens: 30n, outputTokens: 4n });
     });
   });
 
@@ -797,7 +795,7 @@ describe("gateway", () => {
       expect(chunks.map(({ choices }) => choices[0].delta.content ?? "").join("")).to.equal("You may copy this.");
       expect(chunks.some((chunk) => chunk.usage)).to.equal(false);
       expect(upstream.received[0].body).to.deep.include({ stream: true, stream_options: { include_usage: true } });
-      expect(onlyReceipt()).to.include({ requests: 1n, inputTokens: 30n, outputTokens: 4n, flags: 0 });
+      expect(await onlyReceipt()).to.include({ requests: 1n, inputTokens: 30n, outputTokens: 4n, flags: 0 });
     });
 
     it("keeps the usage for a client that asked for it", async () => {
@@ -816,8 +814,8 @@ describe("gateway", () => {
         "data: [DONE]\n\n";
       expect(text).to.equal(expected);
       expect(headers["content-type"]).to.equal("text/event-stream; charset=utf-8");
-      expect(headers["x-licet-receipt-id"]).to.equal(onlyReceipt().requestId);
-      expect(onlyReceipt().responseHash).to.equal(keccak256(concat([grantWith().salt, Buffer.from(expected)])));
+      expect(headers["x-licet-receipt-id"]).to.equal((await onlyReceipt()).requestId);
+      expect((await onlyReceipt()).responseHash).to.equal(keccak256(concat([grantWith().salt, Buffer.from(expected)])));
     });
 
     it("comes promptly, and is measured to its first token and its end", async () => {
@@ -826,7 +824,7 @@ describe("gateway", () => {
       const arrivals = [];
       for await (const { choices } of stream) arrivals.push({ choices, at: performance.now() });
       expect(arrivals[arrivals.length - 1].at - arrivals[0].at).to.be.above(120);
-      const { ttftMs, durationMs } = onlyReceipt();
+      const { ttftMs, durationMs } = await onlyReceipt();
       expect(ttftMs).to.be.within(45, durationMs - 120);
     });
 
@@ -856,7 +854,7 @@ describe("gateway", () => {
       await chatStream();
       upstream.tokenizer = null;
       await chatStream();
-      const [byTokenizer, byChunks] = receipts();
+      const [byTokenizer, byChunks] = await receipts();
       expect(byTokenizer).to.include({ inputTokens: 16n, outputTokens: 18n, flags: ReceiptFlag.estimated });
       expect(byChunks).to.include({ outputTokens: 4n, flags: ReceiptFlag.estimated });
     });
@@ -879,7 +877,7 @@ describe("gateway", () => {
       upstream.script = streaming({ words: Array.from({ length: 100 }, () => "word "), delayMs: 20 });
       const error = await chatStream().catch((cause: Error) => cause);
       expect(error).to.have.property("message").that.contains("took too long: ask for fewer tokens");
-      const receipt = onlyReceipt();
+      const receipt = await onlyReceipt();
       expect(receipt).to.include({ requests: 1n, flags: ReceiptFlag.estimated });
       expect(receipt.outputTokens > 0n && receipt.outputTokens < 25n).to.equal(true);
     });
@@ -888,7 +886,7 @@ describe("gateway", () => {
       gateway = await start({ requestTimeoutMs: 400 });
       upstream.script = streaming({ delayMs: 800 });
       expect(await chatStream().catch((cause: Error) => cause)).to.be.instanceOf(APIError);
-      expect(onlyReceipt()).to.include({ requests: 0n, flags: ReceiptFlag.upstreamError });
+      expect(await onlyReceipt()).to.include({ requests: 0n, flags: ReceiptFlag.upstreamError });
     });
 
     it("that its client doesn't read is charged when the time is up", async () => {
@@ -911,15 +909,15 @@ describe("gateway", () => {
       gateway = await start({ models: [writer(NOWHERE)] });
       await setBalance(WORST);
       await expectRefusal(chat(), 503, "upstream_unreachable", "model writer can't be reached");
-      expect(receipts()).to.deep.equal([]);
-      expect(store.openRequests()).to.deep.equal([]);
+      expect(await receipts()).to.deep.equal([]);
+      expect(await store.openRequests()).to.deep.equal([]);
       await expectRefusal(chat(), 503, "upstream_unreachable", "model writer can't be reached");
     });
 
     it("passes an error of the upstream's on, with a receipt of zero use", async () => {
       upstream.script = failing(418, { error: { message: "I am a teapot", type: "kettle", code: "tea" } });
       const error = await expectRefusal(chat(), 418, "tea", "I am a teapot");
-      const receipt = onlyReceipt();
+      const receipt = await onlyReceipt();
       expect(receipt).to.include({ requests: 0n, inputTokens: 0n, computeMs: 0n, flags: ReceiptFlag.upstreamError });
       expect(error.headers?.get("x-licet-receipt-id")).to.equal(receipt.requestId);
     });
@@ -927,14 +925,14 @@ describe("gateway", () => {
     it("passes an error to a request for a stream on", async () => {
       upstream.script = failing(400, { error: { message: "context too long" } });
       expect((await refusalOf(chatStream())).status).to.equal(400);
-      expect(onlyReceipt().flags).to.equal(ReceiptFlag.upstreamError);
+      expect((await onlyReceipt()).flags).to.equal(ReceiptFlag.upstreamError);
     });
 
     for (const [what, script] of [["hangs up", hangingUp] as const, ["talks nonsense", babbling] as const]) {
       it(`answers 502 for nothing if it ${what}`, async () => {
         upstream.script = script;
         await expectRefusal(chat(), 502, "upstream_failed", "this request costs nothing");
-        expect(onlyReceipt()).to.include({ requests: 0n, flags: ReceiptFlag.upstreamError });
+        expect(await onlyReceipt()).to.include({ requests: 0n, flags: ReceiptFlag.upstreamError });
       });
     }
 
@@ -942,7 +940,7 @@ describe("gateway", () => {
       gateway = await start({ requestTimeoutMs: 50 });
       upstream.script = silent;
       await expectRefusal(chat(), 504, "upstream_timeout", "ask for fewer tokens");
-      expect(onlyReceipt()).to.include({ requests: 0n, computeMs: 0n, flags: ReceiptFlag.upstreamError });
+      expect(await onlyReceipt()).to.include({ requests: 0n, computeMs: 0n, flags: ReceiptFlag.upstreamError });
     });
 
     it("charges a client that hangs up while it waits for its prompt only", async () => {
@@ -976,8 +974,8 @@ describe("gateway", () => {
       await attempt.catch(() => undefined);
       await wait(100);
       expect(upstream.received).to.deep.equal([]);
-      expect(receipts()).to.deep.equal([]);
-      expect(store.openRequests()).to.deep.equal([]);
+      expect(await receipts()).to.deep.equal([]);
+      expect(await store.openRequests()).to.deep.equal([]);
       await setBalance(WORST);
       expect((await chat()).choices).to.have.length(1);
     });
@@ -1005,10 +1003,10 @@ describe("gateway", () => {
       const served = grantWith({ salt: saltFrom(MANIFEST) });
       await setBalance(WORST - 1n);
       await expectRefusal(chat(), 402, "balance_exceeded", "deposit to it");
-      expect(store.grant(grantDigest(DOMAIN, grantWith()))).to.equal(null);
+      expect(await store.grant(grantDigest(DOMAIN, grantWith()))).to.equal(null);
       await setBalance(WORST);
       await chat({}, client(keyFor(served)));
-      expect(store.grant(grantDigest(DOMAIN, served))?.grant).to.deep.equal(served);
+      expect((await store.grant(grantDigest(DOMAIN, served)))?.grant).to.deep.equal(served);
     });
 
     it("gives back what was set aside if it can't write a grant down", async () => {
@@ -1079,7 +1077,7 @@ describe("gateway", () => {
       setLicense({ balance: WORST + 10n });
       await chat();
       const lane = { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID };
-      store.voidUnbatched(lane, { epochStart: 0, epochEnd: chain.time + 1 });
+      await store.voidUnbatched(lane, { epochStart: 0, epochEnd: chain.time + 1 });
       await gateway.refresh(1n);
       expect((await chat()).choices).to.have.length(1);
     });
@@ -1098,7 +1096,7 @@ describe("gateway", () => {
     it("isn't freed twice when a license is read twice at once after a settlement", async () => {
       setLicense({ balance: WORST + 10n });
       await chat();
-      store.voidUnbatched(
+      await store.voidUnbatched(
         { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
         { epochStart: 0, epochEnd: chain.time + 1 },
       );
@@ -1117,7 +1115,7 @@ describe("gateway", () => {
       chain.version = (id) => wait(100).then(() => version(id));
       const racing = chat().catch((cause: Error) => cause);
       await wait(50);
-      store.voidUnbatched(
+      await store.voidUnbatched(
         { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
         { epochStart: 0, epochEnd: chain.time + 1 },
       );
@@ -1188,7 +1186,7 @@ describe("gateway", () => {
       await wait(120);
       await chat();
       await expectRefusal(chat(), 503, "stake_exceeded", "has stake for");
-      store.voidUnbatched(
+      await store.voidUnbatched(
         { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
         { epochStart: 0, epochEnd: chain.time + 1 },
       );
@@ -1209,7 +1207,7 @@ describe("gateway", () => {
   describe("receipts", () => {
     it("are numbered and linked without gaps, however many run at once", async () => {
       await Promise.all(Array.from({ length: 25 }, () => chat()));
-      const all = receipts();
+      const all = await receipts();
       expect(all.map(({ sequence }) => sequence)).to.deep.equal(Array.from({ length: 25 }, (_, i) => BigInt(i + 1)));
       all.forEach(({ previousHash }, i) => {
         expect(previousHash).to.equal(i === 0 ? ZeroHash : receiptDigest(DOMAIN, all[i - 1]));
@@ -1226,10 +1224,10 @@ describe("gateway", () => {
 
     it("are given to their own license", async () => {
       await chat();
-      const { statusCode, json } = await fetchReceipt(onlyReceipt().requestId);
+      const { statusCode, json } = await fetchReceipt((await onlyReceipt()).requestId);
       expect(statusCode).to.equal(200);
       const { receipt, signature } = json;
-      expect(signedReceiptFromJson({ receipt, signature }).receipt).to.deep.equal(onlyReceipt());
+      expect(signedReceiptFromJson({ receipt, signature }).receipt).to.deep.equal(await onlyReceipt());
       expect(recoverSigner(json.hash, signature)).to.equal(OPERATOR_KEY.address);
     });
 
@@ -1237,12 +1235,12 @@ describe("gateway", () => {
       await chat();
       setLicense({ operatorId: 8 });
       await gateway.refresh(1n);
-      expect((await fetchReceipt(onlyReceipt().requestId)).statusCode).to.equal(200);
+      expect((await fetchReceipt((await onlyReceipt()).requestId)).statusCode).to.equal(200);
     });
 
     it("are given to nobody else", async () => {
       await chat();
-      const { requestId } = onlyReceipt();
+      const { requestId } = await onlyReceipt();
       chain.licenses.set(2n, { ...chain.licenses.get(1n)!, licenseId: 2n });
       expect((await fetchReceipt(requestId, keyFor({ licenseId: 2n }))).statusCode).to.equal(404);
       expect((await fetchReceipt(requestId, "nonsense")).statusCode).to.equal(401);
@@ -1259,7 +1257,7 @@ describe("gateway", () => {
       const chunks = await running;
       await closed;
       expect(chunks.map(({ choices }) => choices[0].delta.content ?? "").join("")).to.equal("You may copy this.");
-      expect(onlyReceipt().flags).to.equal(0);
+      expect((await onlyReceipt()).flags).to.equal(0);
       const late = await chat().catch((cause: Error) => cause);
       expect(late).to.be.instanceOf(Error);
     });

@@ -154,7 +154,7 @@ describe("a gateway's limits", () => {
     const error = await refusalOf(bench.chat());
     expect(error).to.include({ status: 429, code: "rate_limit_exceeded", type: "rate_limit_error" });
     expect(error.headers?.get("retry-after")).to.equal("30");
-    expect((await bench.get(`/v1/receipts/${bench.receipts()[0].requestId}`)).status).to.equal(429);
+    expect((await bench.get(`/v1/receipts/${(await bench.receipts())[0].requestId}`)).status).to.equal(429);
     expect((await bench.chat({}, keyFor({ salt: saltFrom(MANIFEST) }))).choices).to.have.length(1);
     expect(upstream.received).to.have.length(3);
   });
@@ -180,7 +180,7 @@ describe("a gateway's limits", () => {
       await until(() => upstream.received.length === i + 1);
       controller.abort();
       await asking.catch(() => undefined);
-      await until(() => bench.receipts().length === i + 1);
+      await until(async () => (await bench.receipts()).length === i + 1);
     }
   });
 
@@ -209,6 +209,6 @@ describe("a gateway's limits", () => {
     const asked = { model: "writer", messages: MESSAGES };
     const answers = await Promise.all([bench.chat(), patient.chat.completions.create(asked)]);
     expect(answers).to.have.length(2);
-    expect(bench.receipts()).to.have.length(2);
+    expect(await bench.receipts()).to.have.length(2);
   });
 });

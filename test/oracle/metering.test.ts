@@ -62,7 +62,7 @@ describe("what a gateway counts", () => {
       it(`takes ${server}'s of a whole answer`, async () => {
         upstream.script = whole({ extra: extra as Record<string, unknown> });
         await bench.chat({ max_tokens: 20 });
-        expect(bench.onlyReceipt()).to.include(receipt);
+        expect(await bench.onlyReceipt()).to.include(receipt);
       });
 
       it(`takes ${server}'s of a stream`, async () => {
@@ -73,7 +73,7 @@ describe("what a gateway counts", () => {
             ? streaming({ usage, beside: (words) => (words === 4 ? rest : {}) })
             : streaming({ usage, extra: rest });
         await bench.chatStream({ max_tokens: 20 });
-        expect(bench.onlyReceipt()).to.include(receipt);
+        expect(await bench.onlyReceipt()).to.include(receipt);
       });
     }
 
@@ -97,8 +97,8 @@ describe("what a gateway counts", () => {
         expect(usage).to.include({ completion_tokens: ++seen * 2 });
         if (seen === 3) break;
       }
-      await until(() => bench.receipts().length === 1);
-      const { inputTokens, outputTokens, flags } = bench.onlyReceipt();
+      await until(async () => (await bench.receipts()).length === 1);
+      const { inputTokens, outputTokens, flags } = await bench.onlyReceipt();
       expect(upstream.received[0].body.stream_options).to.deep.equal(asked);
       expect(inputTokens).to.equal(40n);
       expect(outputTokens >= 6n && outputTokens <= 100n && outputTokens % 2n === 0n).to.equal(true);
@@ -109,7 +109,7 @@ describe("what a gateway counts", () => {
       const usage = { prompt_tokens: 9, completion_tokens: 10_000, prompt_tokens_details: { cached_tokens: 10 } };
       upstream.script = whole({ extra: { usage } });
       await bench.chat({ max_tokens: 7, n: 3 });
-      expect(bench.onlyReceipt()).to.include({ inputTokens: 0n, cachedInputTokens: 9n, outputTokens: 21n });
+      expect(await bench.onlyReceipt()).to.include({ inputTokens: 0n, cachedInputTokens: 9n, outputTokens: 21n });
     });
   });
 
@@ -130,7 +130,7 @@ describe("what a gateway counts", () => {
       };
       await bench.chatStream({ n: 2, max_tokens: 50 });
       expect(counted).to.include.members(["You may.", "No, never."]);
-      expect(bench.onlyReceipt()).to.include({ outputTokens: 18n, flags: ReceiptFlag.estimated });
+      expect(await bench.onlyReceipt()).to.include({ outputTokens: 18n, flags: ReceiptFlag.estimated });
     });
 
     it("counts reasoning, refusals and calls of tools and functions", async () => {
@@ -148,14 +148,14 @@ describe("what a gateway counts", () => {
           .end(JSON.stringify({ choices: [{ index: 0, message }] }));
       await bench.chat();
       const text = 'hmm nosorrywrite{}read{"page":1}';
-      expect(bench.onlyReceipt()).to.include({ outputTokens: BigInt(text.length), flags: ReceiptFlag.estimated });
+      expect(await bench.onlyReceipt()).to.include({ outputTokens: BigInt(text.length), flags: ReceiptFlag.estimated });
     });
 
     it("counts prompts that came as tokens without asking", async () => {
       upstream.tokenizer = () => expect.fail("it was asked to count tokens");
       upstream.script = embedding(null);
       await bench.client().embeddings.create({ model: "writer", input: [[7, 8, 9], [1]] });
-      expect(bench.onlyReceipt()).to.include({ inputTokens: 4n, outputTokens: 0n, flags: ReceiptFlag.estimated });
+      expect(await bench.onlyReceipt()).to.include({ inputTokens: 4n, outputTokens: 0n, flags: ReceiptFlag.estimated });
     });
 
     it("asks another server that serves the same, where the one that had the request is gone", async () => {
@@ -169,7 +169,7 @@ describe("what a gateway counts", () => {
           models: [modelAt({ url: upstream.url }, { url: spare.url })],
         });
         await bench.chatStream();
-        expect(bench.onlyReceipt()).to.include({ outputTokens: 18n, flags: ReceiptFlag.estimated });
+        expect(await bench.onlyReceipt()).to.include({ outputTokens: 18n, flags: ReceiptFlag.estimated });
         expect(spare.received).to.deep.equal([]);
       } finally {
         await other.close();
@@ -197,12 +197,12 @@ describe("what a gateway counts", () => {
         expect(status).to.equal(200);
         expect(text).to.contain("broke off: what it wrote is charged, and nothing else").and.not.to.contain("[DONE]");
         expect(text).not.to.contain("out of memory");
-        const receipt = bench.onlyReceipt();
+        const receipt = await bench.onlyReceipt();
         expect(receipt).to.include({ requests: 0n, inputTokens: 0n, cachedInputTokens: 0n, computeMs: 0n });
         expect(receipt).to.include({ outputTokens: 7n, flags: ReceiptFlag.broken | ReceiptFlag.estimated });
         expect(receipt.ttftMs).to.be.within(1, receipt.durationMs);
         expect(receipt.responseHash).to.equal(saltedHash(grantWith().salt, Buffer.from(text)));
-        expect(bench.store.unsettledCost(1n)).to.equal(7n);
+        expect(await bench.store.unsettledCost(1n)).to.equal(7n);
       });
     }
 
@@ -210,7 +210,7 @@ describe("what a gateway counts", () => {
       const beside = (words: number) => ({ usage: { prompt_tokens: 40, completion_tokens: words * 30 } });
       upstream.script = streaming({ words: ["a", "b"], beside, dies: true });
       await bench.chatStream({ max_tokens: 50 }).catch(() => undefined);
-      expect(bench.onlyReceipt()).to.include({ inputTokens: 0n, outputTokens: 50n, flags: ReceiptFlag.broken });
+      expect(await bench.onlyReceipt()).to.include({ inputTokens: 0n, outputTokens: 50n, flags: ReceiptFlag.broken });
     });
 
     it("tells the openai client, and gives the rest of the reservation back", async () => {
@@ -218,7 +218,10 @@ describe("what a gateway counts", () => {
       const error = await refusalOf(bench.chatStream());
       expect(error.message).to.contain("model writer broke off");
       expect(error.code).to.equal("upstream_broke_off");
-      expect(bench.onlyReceipt()).to.include({ outputTokens: 4n, flags: ReceiptFlag.broken | ReceiptFlag.estimated });
+      expect(await bench.onlyReceipt()).to.include({
+        outputTokens: 4n,
+        flags: ReceiptFlag.broken | ReceiptFlag.estimated,
+      });
       bench.setLicense({ balance: 4n + BigInt(JSON.stringify({ model: "writer", messages: MESSAGES }).length + 110) });
       await bench.gateway.refresh(1n);
       upstream.script = whole();
@@ -239,7 +242,7 @@ describe("what a gateway counts", () => {
         path: "/v1/embeddings",
         body: { model: "writer", input: ["May I?", "Must I?"], encoding_format: "base64" },
       });
-      const receipt = bench.onlyReceipt();
+      const receipt = await bench.onlyReceipt();
       expect(receipt).to.include({ requests: 1n, inputTokens: 8n, outputTokens: 0n, ttftMs: 0, flags: 0 });
     });
 
@@ -251,7 +254,7 @@ describe("what a gateway counts", () => {
         prompt_tokens_details: null,
       });
       await bench.client().embeddings.create({ model: "writer", input: "May I?" });
-      expect(bench.onlyReceipt()).to.include({ inputTokens: 8n, flags: 0 });
+      expect(await bench.onlyReceipt()).to.include({ inputTokens: 8n, flags: 0 });
     });
 
     it("passes an answer on byte for byte", async () => {
@@ -298,8 +301,8 @@ describe("what a gateway counts", () => {
         upstream.script = script;
         expect((await refusalOf(asked())).status).to.equal(502);
       }
-      for (const receipt of bench.receipts()) expect(receipt).to.include({ inputTokens: 0n, flags: 2 });
-      expect(bench.receipts()).to.have.length(3);
+      for (const receipt of await bench.receipts()) expect(receipt).to.include({ inputTokens: 0n, flags: 2 });
+      expect(await bench.receipts()).to.have.length(3);
     });
   });
 });

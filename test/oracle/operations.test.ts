@@ -9,6 +9,7 @@ import { Counter, Gauge, Histogram, Registry } from "../../oracle/operations/met
 import { startOperations, type Operations } from "../../oracle/operations/operations";
 import { chainCheck, Readiness, storeCheck, upstreamsCheck } from "../../oracle/operations/readiness";
 import { ReceiptFlag } from "../../oracle/protocol/types";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { receiptWith } from "../support/fakeMessages";
 import { hangingUp, silent, streaming } from "../support/fakeUpstream";
@@ -110,7 +111,7 @@ describe("Figures", () => {
   });
 
   it("tells what a store holds, how long it writes, and what the stake still lets be served", async () => {
-    const store = new Store(":memory:");
+    const store = new Store(sqliteDatabase(":memory:"));
     figures.watchCommits(store, "operator.sqlite");
     figures.watchOperatorStore(store, () => 100_110);
     const upstreams = [{ model: "m", count: 3, up: 2 }];
@@ -132,11 +133,11 @@ describe("Figures", () => {
       "licet_stake_headroom_units 69",
       'licet_store_commit_seconds_count{file="operator.sqlite"} 2',
     ]);
-    store.close();
+    await store.close();
   });
 
   it("tells nothing of the stake while the chain doesn't", async () => {
-    const store = new Store(":memory:");
+    const store = new Store(sqliteDatabase(":memory:"));
     const answers = [async () => 5n, () => Promise.reject(new Error("no answer"))];
     figures.watchGateway(
       () => ({ running: 0, reserved: 0n, upstreams: [] }),
@@ -146,7 +147,7 @@ describe("Figures", () => {
     expect(await lines()).to.include("licet_stake_headroom_units 5");
     const later = await lines();
     expect(later.filter((line) => line.startsWith("licet_stake_headroom_units"))).to.deep.equal([]);
-    store.close();
+    await store.close();
   });
 
   it("counts refusals by their reasons without values", async () => {
@@ -226,7 +227,7 @@ describe("a gateway that is watched", () => {
 
     await running;
     await wait(20);
-    const receipt = bench.onlyReceipt();
+    const receipt = await bench.onlyReceipt();
     const after = await lines();
     expect(after).to.include.members([
       'licet_gateway_running_requests{kind="chat",mode="stream"} 0',
@@ -236,7 +237,7 @@ describe("a gateway that is watched", () => {
       `licet_gateway_tokens_total{kind="output"} ${receipt.outputTokens}`,
       `licet_gateway_first_token_seconds_sum ${receipt.ttftMs / 1_000}`,
       "licet_gateway_request_seconds_count 1",
-      `licet_stake_headroom_units ${bench.chain.stakeHeadroom - bench.store.unsettledCostOfAll()}`,
+      `licet_stake_headroom_units ${bench.chain.stakeHeadroom - (await bench.store.unsettledCostOfAll())}`,
     ]);
   });
 
@@ -276,7 +277,7 @@ describe("a gateway that is told to stop", () => {
   it("refuses requests with 503 that says when to come again, and finishes its streams", async () => {
     await bench.serve();
     await bench.chat();
-    const { requestId } = bench.onlyReceipt();
+    const { requestId } = await bench.onlyReceipt();
     const words = Array.from({ length: 25 }, (_, i) => `w${i} `);
     bench.upstreams[0].script = streaming({ words, delayMs: 20 });
     const running = bench.chatStream();
@@ -291,7 +292,7 @@ describe("a gateway that is told to stop", () => {
 
     expect(await running).to.match(/^w0 .*w24 $/);
     await closed;
-    expect(bench.receipts().map(({ flags }) => flags)).to.deep.equal([0, 0]);
+    expect((await bench.receipts()).map(({ flags }) => flags)).to.deep.equal([0, 0]);
     expect(await health().catch(() => "gone")).to.equal("gone");
   });
 
@@ -308,7 +309,7 @@ describe("a gateway that is told to stop", () => {
     const { status, text } = await answer;
     expect(status).to.equal(200);
     expect(text).to.contain("w1 ").and.to.contain('"code":"gateway_stops"').and.not.to.contain("w49");
-    const receipt = bench.onlyReceipt();
+    const receipt = await bench.onlyReceipt();
     expect(receipt.flags & ReceiptFlag.broken).to.equal(ReceiptFlag.broken);
     expect(receipt.inputTokens).to.equal(0n);
     expect(receipt.outputTokens > 0n).to.equal(true);
@@ -322,7 +323,7 @@ describe("a gateway that is told to stop", () => {
     await bench.gateway.close();
     const { status, headers } = await answer;
     expect([status, headers["retry-after"]]).to.deep.equal([503, "5"]);
-    expect(bench.store.unsettledCostOfAll()).to.equal(0n);
+    expect(await bench.store.unsettledCostOfAll()).to.equal(0n);
   });
 });
 
@@ -382,15 +383,15 @@ describe("Readiness", () => {
 
   it("wants a store that can be written to", async () => {
     const folder = mkdtempSync(join(tmpdir(), "licet-operations-"));
-    const store = new Store(join(folder, "store.sqlite"));
-    store.claim({ role: "operator", chain: "1", "first block": "0x", escrow: "0x1" });
+    const store = new Store(sqliteDatabase(join(folder, "store.sqlite")));
+    await store.claim({ role: "operator", chain: "1", "first block": "0x", escrow: "0x1" });
     expect(await storeCheck(store)()).to.equal(null);
-    const { db } = store as unknown as { db: { exec(sql: string): void } };
+    const { db } = Reflect.get(Reflect.get(store, "db") as object, "file") as { db: { exec(sql: string): void } };
     db.exec("PRAGMA query_only = ON");
-    expect(() => store.probe()).to.throw(/readonly/);
+    await expect(store.probe()).to.be.rejectedWith(/readonly/);
     db.exec("PRAGMA query_only = OFF");
     expect(await storeCheck(store)()).to.equal(null);
-    store.close();
+    await store.close();
     rmSync(folder, { recursive: true });
   });
 });

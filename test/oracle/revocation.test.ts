@@ -11,6 +11,7 @@ import { createLog } from "../../oracle/log";
 import { Problem } from "../../oracle/problem";
 import { grantDigest, revocationDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Grant, Revocation } from "../../oracle/protocol/types";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { FakeChain } from "../support/fakeChain";
 import { bearerOf, DOMAIN, grantWith, saltFrom } from "../support/fakeMessages";
@@ -72,7 +73,7 @@ describe("revoking a grant at its gateway", () => {
   }
 
   async function open(): Promise<void> {
-    store = new Store(path.join(folder, "store.sqlite"));
+    store = new Store(sqliteDatabase(path.join(folder, "store.sqlite")));
     const models = [{ id: "m", upstreams: [{ url: upstream.url }], assetId: 5, versionId: 1n, manifestHash: MANIFEST }];
     const signer = localSigner(OPERATOR_KEY.privateKey);
     gateway = await startGateway(
@@ -83,7 +84,7 @@ describe("revoking a grant at its gateway", () => {
 
   async function close(): Promise<void> {
     await gateway.close();
-    store.close();
+    await store.close();
   }
 
   const grant = (changes: Partial<Grant> = {}) => grantWith(changes);

@@ -14,6 +14,7 @@ import { createLog } from "../../oracle/log";
 import { recoverSigner } from "../../oracle/protocol/messages";
 import type { Epoch, Usage } from "../../oracle/protocol/types";
 import { type SettlementOutcome, Settler, type SettlerConfig } from "../../oracle/settler/settler";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { type BatchState, Store } from "../../oracle/store/store";
 import type { StubChain } from "../support/stubChain";
 import { type Life, lifeOf, mortal } from "../support/stubCrash";
@@ -39,7 +40,7 @@ const DEAD_URL = "http://127.0.0.1:1";
 class World {
   readonly chain: StubChain = stubMarket();
   readonly escrow = new StubEscrow(this.chain);
-  readonly attestorStores = KEYS.attestors.map(() => new Store(":memory:"));
+  readonly attestorStores = KEYS.attestors.map(() => new Store(sqliteDatabase(":memory:")));
   attestors: Attestor[] = [];
   /** The settler's log. */
   readonly lines: string[] = [];
@@ -49,7 +50,7 @@ class World {
   private served = 0;
 
   private constructor() {
-    this.store = new Store(this.path);
+    this.store = new Store(sqliteDatabase(this.path));
   }
 
   static async open(): Promise<World> {
@@ -68,7 +69,7 @@ class World {
 
   async close(): Promise<void> {
     await Promise.all(this.attestors.map((attestor) => attestor.close()));
-    [this.store, ...this.attestorStores].forEach((store) => store.close());
+    await Promise.all([this.store, ...this.attestorStores].map((store) => store.close()));
     rmSync(this.folder, { recursive: true });
   }
 
@@ -99,9 +100,9 @@ class World {
   }
 
   /** What a restart does to the settler's store. */
-  reopen(): void {
-    this.store.close();
-    this.store = new Store(this.path);
+  async reopen(): Promise<void> {
+    await this.store.close();
+    this.store = new Store(sqliteDatabase(this.path));
   }
 
   /** A request of a license, served and signed by the operator. */
@@ -116,8 +117,12 @@ class World {
     return requestId;
   }
 
-  stateOf(requestId: string): string | undefined {
-    return this.store.receipt(requestId)?.state;
+  async stateOf(requestId: string): Promise<string | undefined> {
+    return (await this.store.receipt(requestId))?.state;
+  }
+
+  statesOf(requestIds: string[]): Promise<(string | undefined)[]> {
+    return Promise.all(requestIds.map((requestId) => this.stateOf(requestId)));
   }
 
   batches(...states: BatchState[]) {
@@ -155,9 +160,9 @@ describe("settler", function () {
   /** Has something happen between a draft and its attestation. */
   const onceDrafted = (happen: () => void) => {
     const saveDraft = world.store.saveDraft.bind(world.store);
-    world.store.saveDraft = (...draft) => {
+    world.store.saveDraft = async (...draft) => {
       world.store.saveDraft = saveDraft;
-      saveDraft(...draft);
+      await saveDraft(...draft);
       happen();
     };
   };
@@ -176,7 +181,7 @@ describe("settler", function () {
         world.chain.time = EPOCH.epochEnd - 1;
         const reason = `The epoch ends at ${EPOCH.epochEnd} and hasn't yet`;
         expect(only(await settle())).to.include({ status: "retry", batchId: null, reason });
-        expect(world.batches("drafted")).to.deep.equal([]);
+        expect(await world.batches("drafted")).to.deep.equal([]);
       });
     });
 
@@ -187,8 +192,8 @@ describe("settler", function () {
         const { status, batchId, reason } = only(await settle());
         expect({ status, reason }).to.deep.equal({ status: "settled", reason: null });
         expect(world.escrow.paid).to.deep.equal([batchId]);
-        expect(inEpoch.map((requestId) => world.stateOf(requestId))).to.deep.equal(["settled", "settled", "settled"]);
-        expect(world.stateOf(later)).to.equal("unbatched");
+        expect(await world.statesOf(inEpoch)).to.deep.equal(["settled", "settled", "settled"]);
+        expect(await world.stateOf(later)).to.equal("unbatched");
       });
 
       it("states the sums, the median and the evidence in the header", async () => {
@@ -198,7 +203,7 @@ describe("settler", function () {
         await world.serve(7n);
         await world.serve(8n);
         const { batchId } = only(await settle());
-        expect(world.store.batch(batchId!)!.header).to.include({
+        expect((await world.store.batch(batchId!))!.header).to.include({
           ...LANE,
           ...EPOCH,
           sequence: 1n,
@@ -216,7 +221,7 @@ describe("settler", function () {
         const { batchId } = only(await settle());
         const [signers, signatures] = AbiCoder.defaultAbiCoder().decode(
           ["bytes[]", "bytes[]"],
-          world.store.batch(batchId!)!.proof!,
+          (await world.store.batch(batchId!))!.proof!,
         );
         const order = [...signers].map((signer) => keccak256(signer));
         expect(order).to.deep.equal([...order].sort());
@@ -240,7 +245,7 @@ describe("settler", function () {
         for (const licenseId of [8n, 7n, 7n]) await world.serve(licenseId);
         const outcomes = await settle({ licensesPerBatch: 1 });
         expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "settled"]);
-        const parts = outcomes.map(({ batchId }) => world.store.receiptsOf(batchId!));
+        const parts = await Promise.all(outcomes.map(({ batchId }) => world.store.receiptsOf(batchId!)));
         expect(parts.map((part) => part.map(({ receipt }) => receipt.licenseId))).to.deep.equal([[7n, 7n], [8n]]);
       });
 
@@ -258,10 +263,12 @@ describe("settler", function () {
       const serveHeavy = (licenseId: bigint, finishedAt: number) =>
         world.serve(licenseId, finishedAt, KEYS.operator, { requests: 1n, computeMs: 3_000_000_000n });
       const epochsOf = (outcomes: SettlementOutcome[]) =>
-        outcomes.map(({ batchId }) => {
-          const { epochStart, epochEnd } = world.store.batch(batchId!)!.header;
-          return { epochStart, epochEnd };
-        });
+        Promise.all(
+          outcomes.map(async ({ batchId }) => {
+            const { epochStart, epochEnd } = (await world.store.batch(batchId!))!.header;
+            return { epochStart, epochEnd };
+          }),
+        );
       const { epochStart, epochEnd } = EPOCH;
 
       it("cuts it before a license's totals exceed a uint32", async () => {
@@ -271,11 +278,11 @@ describe("settler", function () {
           await serveHeavy(7n, epochStart + 20),
         ];
         const outcomes = await settle();
-        expect(epochsOf(outcomes)).to.deep.equal([
+        expect(await epochsOf(outcomes)).to.deep.equal([
           { epochStart, epochEnd: epochStart + 20 },
           { epochStart: epochStart + 20, epochEnd },
         ]);
-        expect(served.map((requestId) => world.stateOf(requestId))).to.deep.equal(["settled", "settled", "settled"]);
+        expect(await world.statesOf(served)).to.deep.equal(["settled", "settled", "settled"]);
       });
 
       it("cuts it before its receipts are too many, and has attestors measure what it is cut to", async () => {
@@ -287,7 +294,7 @@ describe("settler", function () {
           { epochStart, epochEnd: epochStart + 3 },
           { epochStart: epochStart + 3, epochEnd },
         ];
-        expect(epochsOf(await settle({ receiptsPerBatch: 2 }))).to.deep.equal(cut);
+        expect(await epochsOf(await settle({ receiptsPerBatch: 2 }))).to.deep.equal(cut);
         expect(measured.map((epoch) => epoch.epochEnd)).to.deep.equal(cut.map((epoch) => epoch.epochEnd));
       });
 
@@ -298,8 +305,8 @@ describe("settler", function () {
         const good = [await world.serve(8n, at), await world.serve(9n, at), await world.serve(7n, at + 1)];
         const outcomes = await settle({ licensesPerBatch: 1 });
         expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "settled", "abandoned", "settled"]);
-        expect(good.map((requestId) => world.stateOf(requestId))).to.deep.equal(["settled", "settled", "settled"]);
-        expect(bad.map((requestId) => world.stateOf(requestId))).to.deep.equal(["void", "void"]);
+        expect(await world.statesOf(good)).to.deep.equal(["settled", "settled", "settled"]);
+        expect(await world.statesOf(bad)).to.deep.equal(["void", "void"]);
         expect(world.messages()).to.include("Receipts abandoned");
       });
 
@@ -314,7 +321,7 @@ describe("settler", function () {
         expect(only(await settle())).to.include({
           status: "retry",
           batchId: null,
-          reason: "Receipts of the epoch came in meanwhile",
+          reason: `2 receipts from ${EPOCH.epochStart} to ${EPOCH.epochEnd} are in no batch, and 1 were looked at`,
         });
         expect((await settle()).map(({ status }) => status)).to.deep.equal(["settled", "settled"]);
       });
@@ -329,18 +336,19 @@ describe("settler", function () {
         const requestId = await world.serve();
         settledBefore(EPOCH.epochStart - 50, EPOCH.epochStart + 5);
         const { batchId } = only(await settle());
-        expect(world.stateOf(requestId)).to.equal("settled");
-        expect(world.store.batch(batchId!)!.header).to.include({ ...EPOCH, epochStart: EPOCH.epochStart + 5 });
+        expect(await world.stateOf(requestId)).to.equal("settled");
+        expect((await world.store.batch(batchId!))!.header).to.include({ ...EPOCH, epochStart: EPOCH.epochStart + 5 });
       });
 
       it("settles what is left of it as a further part", async () => {
         const served = [await world.serve(), await world.serve(7n, EPOCH.epochStart + 90)];
         const last = { epochStart: EPOCH.epochStart - 50, epochEnd: EPOCH.epochStart + 50 };
         settledBefore(last.epochStart, last.epochEnd);
-        const headers = (await settle()).map(({ batchId }) => world.store.batch(batchId!)!.header);
+        const batches = (await settle()).map(({ batchId }) => world.store.batch(batchId!));
+        const headers = (await Promise.all(batches)).map((batch) => batch!.header);
         expect(headers[0]).to.include(last);
         expect(headers[1]).to.include({ epochStart: last.epochEnd, epochEnd: EPOCH.epochEnd });
-        expect(served.map((requestId) => world.stateOf(requestId))).to.deep.equal(["settled", "settled"]);
+        expect(await world.statesOf(served)).to.deep.equal(["settled", "settled"]);
       });
 
       it("voids what finished before that began, and settles the rest", async () => {
@@ -349,7 +357,7 @@ describe("settler", function () {
         for (const second of seconds) served.push(await world.serve(7n, EPOCH.epochStart + second));
         settledBefore(EPOCH.epochStart + 20, EPOCH.epochStart + 50);
         expect((await settle()).map(({ status }) => status)).to.deep.equal(["settled", "abandoned", "settled"]);
-        expect(served.map((requestId) => world.stateOf(requestId))).to.deep.equal(["void", "settled", "settled"]);
+        expect(await world.statesOf(served)).to.deep.equal(["void", "settled", "settled"]);
       });
     });
 
@@ -357,7 +365,7 @@ describe("settler", function () {
       it("settles as if nobody had tried", async () => {
         await world.serve();
         await world.serve(8n);
-        const [{ receipt, signature }] = world.store.unbatched(LANE, EPOCH);
+        const [{ receipt, signature }] = await world.store.unbatched(LANE, EPOCH);
         const header = { epochEnd: EPOCH.epochEnd, sequence: 900n };
         const parts = { grants: [signGrant()], receipts: [receipt], header, proposalKey: KEYS.outsider };
         const request = { ...requestOf(parts), signed: [{ receipt, signature }] };
@@ -374,8 +382,8 @@ describe("settler", function () {
         const reason = `${computeAddress(KEYS.outsider)} is no signing key of operator 2: register another, and have`;
         const outcome = only(await settle({ proposer: localSigner(KEYS.outsider) }));
         expect(outcome).to.include({ status: "retry" }).and.to.have.property("reason").that.contains(reason);
-        expect(world.store.lastSequence(LANE)).to.equal(0n);
-        expect(world.stateOf(requestId)).to.equal("unbatched");
+        expect(await world.store.lastSequence(LANE)).to.equal(0n);
+        expect(await world.stateOf(requestId)).to.equal("unbatched");
         expect(only(await settle()).status).to.equal("settled");
       });
     });
@@ -391,11 +399,15 @@ describe("settler", function () {
         recallAt(cut);
         const outcomes = await settle();
         expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "abandoned"]);
-        expect(world.store.batch(outcomes[0].batchId!)!.header).to.include({ ...EPOCH, epochEnd: cut, count: 2n });
+        expect((await world.store.batch(outcomes[0].batchId!))!.header).to.include({
+          ...EPOCH,
+          epochEnd: cut,
+          count: 2n,
+        });
         expect(outcomes[1].reason).to.equal(
           `Version ${LANE.versionId} was recalled; what came from ${cut} on can't be charged`,
         );
-        expect(served.map((requestId) => world.stateOf(requestId))).to.deep.equal(["settled", "settled", "void"]);
+        expect(await world.statesOf(served)).to.deep.equal(["settled", "settled", "void"]);
       });
 
       it("voids an epoch that began later, and nothing that came earlier", async () => {
@@ -403,7 +415,7 @@ describe("settler", function () {
         const later = await world.serve();
         recallAt(EPOCH.epochStart);
         expect(only(await settle()).status).to.equal("abandoned");
-        expect([earlier, later].map((requestId) => world.stateOf(requestId))).to.deep.equal(["unbatched", "void"]);
+        expect(await world.statesOf([earlier, later])).to.deep.equal(["unbatched", "void"]);
       });
 
       it("changes nothing for an epoch that ends with it", async () => {
@@ -411,7 +423,7 @@ describe("settler", function () {
         recallAt(EPOCH.epochEnd);
         const { status, batchId } = only(await settle());
         expect(status).to.equal("settled");
-        expect(world.store.batch(batchId!)!.header).to.include(EPOCH);
+        expect((await world.store.batch(batchId!))!.header).to.include(EPOCH);
       });
     });
 
@@ -426,11 +438,11 @@ describe("settler", function () {
         const good = await world.serve(7n, EPOCH.epochStart + 20, KEYS.proposer);
         revoke(KEYS.operator);
         expect(only(await settle()).status).to.equal("settled");
-        expect([...bad, good].map((requestId) => world.stateOf(requestId))).to.deep.equal(["void", "void", "settled"]);
+        expect(await world.statesOf([...bad, good])).to.deep.equal(["void", "void", "settled"]);
         expect(world.messages())
           .to.include("Receipts void, as their key was revoked")
           .and.not.include("Draft taken back");
-        expect(world.store.unsettledCost(8n)).to.equal(0n);
+        expect(await world.store.unsettledCost(8n)).to.equal(0n);
       });
 
       it("takes a draft back that has some of its receipts, and settles the others", async () => {
@@ -440,14 +452,14 @@ describe("settler", function () {
         expect(only(await settle()).status).to.equal("retry");
         expect(world.messages()).to.include("Draft taken back");
         expect(only(await settle()).status).to.equal("settled");
-        expect([bad, good].map((requestId) => world.stateOf(requestId))).to.deep.equal(["void", "settled"]);
+        expect(await world.statesOf([bad, good])).to.deep.equal(["void", "settled"]);
       });
 
       it("keeps what a key signed that has only expired", async () => {
         const requestId = await world.serve();
         world.chain.keys.get(computeAddress(KEYS.operator))!.expiresAt = EPOCH.epochEnd;
         expect(only(await settle()).status).to.equal("settled");
-        expect(world.stateOf(requestId)).to.equal("settled");
+        expect(await world.stateOf(requestId)).to.equal("settled");
       });
     });
 
@@ -480,13 +492,16 @@ describe("settler", function () {
         ...world.endpoints(...dead),
         { address: newcomer.address, url: newcomer.url },
       ];
-      const signersOf = (batchId: string) => {
-        const [signers] = AbiCoder.defaultAbiCoder().decode(["bytes[]", "bytes[]"], world.store.batch(batchId)!.proof!);
+      const signersOf = async (batchId: string) => {
+        const [signers] = AbiCoder.defaultAbiCoder().decode(
+          ["bytes[]", "bytes[]"],
+          (await world.store.batch(batchId))!.proof!,
+        );
         return [...signers].map((signer: string) => getAddress(signer)).sort();
       };
 
       beforeEach(async () => {
-        newcomersStore = new Store(":memory:");
+        newcomersStore = new Store(sqliteDatabase(":memory:"));
         rotate(COMMITTEE);
         const deps = { chain: world.chain, store: newcomersStore, log: silent };
         newcomer = await startAttestor({ signer: localSigner(NEWCOMER), committee: COMMITTEE.address }, deps);
@@ -494,21 +509,21 @@ describe("settler", function () {
 
       afterEach(async () => {
         await newcomer.close();
-        newcomersStore.close();
+        await newcomersStore.close();
       });
 
       it("has what came before attested by those who measured it, while their signatures count", async () => {
         await world.serve();
         const { status, batchId } = only(await settle({ attestors: everybody() }));
         expect(status).to.equal("settled");
-        expect(signersOf(batchId!)).to.deep.equal([...COMMITTEE.members].sort());
+        expect(await signersOf(batchId!)).to.deep.equal([...COMMITTEE.members].sort());
       });
 
       it("has it attested by the new ones if too few of the former answer", async () => {
         await world.serve();
         const { status, batchId } = only(await settle({ attestors: everybody(0, 1) }));
         expect(status).to.equal("settled");
-        expect(signersOf(batchId!)).to.deep.equal([computeAddress(NEWCOMER), COMMITTEE.members[2]].sort());
+        expect(await signersOf(batchId!)).to.deep.equal([computeAddress(NEWCOMER), COMMITTEE.members[2]].sort());
       });
 
       it("has what came since attested by the new ones alone", async () => {
@@ -517,7 +532,7 @@ describe("settler", function () {
         await world.serve();
         const { batchId } = only(await settle({ attestors: everybody() }));
         present.since = EPOCH.epochEnd;
-        expect(signersOf(batchId!)).to.deep.equal([...present.members].sort());
+        expect(await signersOf(batchId!)).to.deep.equal([...present.members].sort());
       });
 
       it("takes a draft back whose committee's time is over, and drafts it anew", async () => {
@@ -527,8 +542,8 @@ describe("settler", function () {
         expect(status).to.equal("retry");
         expect(reason).to.contain("isn't in force any more: it was taken back");
         const { batchId } = only(await settle({ attestors: everybody() }));
-        expect(signersOf(batchId!)).to.deep.equal([...present.members].sort());
-        expect(world.stateOf(requestId)).to.equal("settled");
+        expect(await signersOf(batchId!)).to.deep.equal([...present.members].sort());
+        expect(await world.stateOf(requestId)).to.equal("settled");
       });
 
       it("says that its members must be listed", async () => {
@@ -553,7 +568,7 @@ describe("settler", function () {
           status: "retry",
           reason: "1 of the 3 attestors that are listed measured: a weight of 1, and 2 is needed",
         });
-        expect(world.stateOf(requestId)).to.equal("unbatched");
+        expect(await world.stateOf(requestId)).to.equal("unbatched");
       });
 
       it("doesn't wait for one longer than its time", async () => {
@@ -588,7 +603,7 @@ describe("settler", function () {
     describe("when attestors refuse", () => {
       it("settles as long as the threshold signs", async () => {
         await world.serve();
-        world.attestorStores[0].attestedBatch = () => id("another batch");
+        world.attestorStores[0].attestedBatch = async () => id("another batch");
         expect(only(await settle()).status).to.equal("settled");
         expect(world.messages()).not.to.include("Draft taken back");
       });
@@ -599,20 +614,22 @@ describe("settler", function () {
         const operator = world.chain.operators.get(LANE.operatorId)!;
         onceDrafted(() => world.chain.operators.set(LANE.operatorId, { ...operator, evidenceHash }));
         expect(only(await settle()).status).to.equal("retry");
-        expect(world.stateOf(requestId)).to.equal("unbatched");
-        expect(world.batches("drafted")).to.deep.equal([]);
+        expect(await world.stateOf(requestId)).to.equal("unbatched");
+        expect(await world.batches("drafted")).to.deep.equal([]);
         expect(only(await settle()).status).to.equal("settled");
       });
 
       /** Has a member refuse the receipts of a license, until the function that it gives is called. */
       const refuseLicense = (member: number, licenseId: bigint) => {
         const store = world.attestorStores[member];
-        const seenReceipt = store.seenReceipt.bind(store);
-        store.seenReceipt = (operatorId, asked, sequence) =>
-          asked === licenseId
-            ? { hash: id("h"), previousHash: ZeroHash, batchId: id("b") }
-            : seenReceipt(operatorId, asked, sequence);
-        return () => (store.seenReceipt = seenReceipt);
+        const seenNumbers = store.seenNumbers.bind(store);
+        const another = { hash: id("h"), previousHash: ZeroHash, batchId: id("b") };
+        store.seenNumbers = async (receipts) => {
+          const itsOwn = receipts.filter((receipt) => receipt.licenseId === licenseId);
+          const numbers = itsOwn.map(({ operatorId, sequence }) => `${operatorId}/${licenseId}/${sequence}`);
+          return new Map([...(await seenNumbers(receipts)), ...numbers.map((number) => [number, another] as const)]);
+        };
+        return () => (store.seenNumbers = seenNumbers);
       };
       const tryAgain = async (times: number, config: Partial<SettlerConfig> = {}) => {
         const settler = world.settler(config);
@@ -626,7 +643,7 @@ describe("settler", function () {
         const settler = world.settler();
         const states = async () => {
           await settler.settle(LANE, EPOCH);
-          return [world.stateOf(good), world.stateOf(bad)];
+          return [await world.stateOf(good), await world.stateOf(bad)];
         };
         expect(await states()).to.deep.equal(["unbatched", "unbatched"]);
         for (let i = 0; i < 5; i++) expect(await states()).to.deep.equal(["settled", "unbatched"]);
@@ -645,7 +662,7 @@ describe("settler", function () {
         world.chain.time += 3_600;
         await settler.settle(LANE, EPOCH);
         restore.forEach((undo) => undo());
-        expect(world.stateOf(requestId)).to.equal("unbatched");
+        expect(await world.stateOf(requestId)).to.equal("unbatched");
         expect(only(await settler.settle(LANE, EPOCH)).status).to.equal("settled");
       });
 
@@ -655,7 +672,7 @@ describe("settler", function () {
         const config = { attestors: world.endpoints(1) };
         const tried = await tryAgain(8, config);
         expect(new Set(tried.map(({ status }) => status))).to.deep.equal(new Set(["retry"]));
-        expect(served.map((requestId) => world.stateOf(requestId))).to.deep.equal(["batched", "batched"]);
+        expect(await world.statesOf(served)).to.deep.equal(["batched", "batched"]);
         restore();
         const { status, batchId } = only(await settle(config));
         expect({ status, batchId }).to.deep.equal({ status: "settled", batchId: tried[0].batchId });
@@ -676,7 +693,7 @@ describe("settler", function () {
         for (let i = 0; i < 8; i++) served.push(await world.serve(7n, EPOCH.epochStart + i));
         const outcomes = await tryAgain(4);
         expect(outcomes[0]).to.include({ status: "retry" });
-        expect(new Set(served.map((requestId) => world.stateOf(requestId)))).to.deep.equal(new Set(["settled"]));
+        expect(new Set(await world.statesOf(served))).to.deep.equal(new Set(["settled"]));
       });
 
       it("keeps what one signed until another signs, too", async () => {
@@ -693,7 +710,7 @@ describe("settler", function () {
         const settler = world.settler();
         const states = async () => {
           await settler.settle(LANE, EPOCH);
-          return [world.stateOf(good), world.stateOf(bad)];
+          return [await world.stateOf(good), await world.stateOf(bad)];
         };
         for (let i = 1; i < 5; i++) expect(await states()).to.deep.equal(["batched", "batched"]);
         expect(await states()).to.deep.equal(["unbatched", "unbatched"]);
@@ -751,7 +768,7 @@ describe("settler", function () {
         await world.serve();
         world.escrow.refusal = "no";
         const { batchId } = only(await settle());
-        expect(world.batches("attested")).to.have.length(1);
+        expect(await world.batches("attested")).to.have.length(1);
         world.escrow.refusal = null;
         world.escrow.isUnproven = true;
         expect(only(await settle()).reason).to.contain("doesn't take the batch's proof any more");
@@ -767,7 +784,7 @@ describe("settler", function () {
         const { status, reason, batchId } = only(await settle());
         expect({ status, reason }).to.deep.equal({ status: "refused", reason: "StakeBelowInFlight(2, 900, 1000)" });
         expect(world.escrow.sent).to.deep.equal([]);
-        expect(world.stateOf(requestId)).to.equal("batched");
+        expect(await world.stateOf(requestId)).to.equal("batched");
         world.escrow.refusal = null;
         expect(only(await settle())).to.include({ status: "settled", batchId });
       });
@@ -780,7 +797,7 @@ describe("settler", function () {
         const later = await world.serve(7n, next.epochStart);
         world.chain.time = next.epochEnd;
         expect(only(await world.settler().settle(LANE, next)).status).to.equal("refused");
-        expect(world.stateOf(later)).to.equal("unbatched");
+        expect(await world.stateOf(later)).to.equal("unbatched");
       });
     });
 
@@ -789,7 +806,7 @@ describe("settler", function () {
         await world.serve();
         world.escrow.isLossy = true;
         expect(only(await settle()).status).to.equal("retry");
-        expect(world.batches("submitted")).to.have.length(1);
+        expect(await world.batches("submitted")).to.have.length(1);
         world.escrow.isLossy = false;
         expect(only(await settle()).status).to.equal("settled");
         expect(new Set(world.escrow.sent).size).to.equal(1);
@@ -827,7 +844,7 @@ describe("settler", function () {
         const requestId = await world.serve();
         world.escrow.blocksAfter = 0;
         expect(only(await settle()).status).to.equal("retry");
-        expect(world.stateOf(requestId)).to.equal("batched");
+        expect(await world.stateOf(requestId)).to.equal("batched");
         world.escrow.reorganize();
         world.escrow.blocksAfter = 10;
         expect(only(await settle()).status).to.equal("settled");
@@ -846,9 +863,9 @@ describe("settler", function () {
         await settler.undone("renewal of license 7");
         await settler.undone(purpose);
         await settler.undone(purpose);
-        expect(world.stateOf(requestId)).to.equal("batched");
+        expect(await world.stateOf(requestId)).to.equal("batched");
         expect(only(await settler.resume()).status).to.equal("settled");
-        expect(world.stateOf(requestId)).to.equal("settled");
+        expect(await world.stateOf(requestId)).to.equal("settled");
         expect(world.escrow.paid).to.have.length(1);
         expect(new Set(world.escrow.sent).size).to.equal(1);
       });
@@ -859,7 +876,7 @@ describe("settler", function () {
         const requestId = await world.serve();
         windowIsOver();
         expect(only(await settle())).to.include({ status: "abandoned", batchId: null });
-        expect(world.stateOf(requestId)).to.equal("void");
+        expect(await world.stateOf(requestId)).to.equal("void");
         expect(world.lines.some((line) => line.includes('"receipts":1') && line.includes("is over"))).to.equal(true);
       });
 
@@ -873,10 +890,10 @@ describe("settler", function () {
           const requestId = await world.serve();
           arrange();
           await settle();
-          expect(world.batches(state)).to.have.length(1);
+          expect(await world.batches(state)).to.have.length(1);
           windowIsOver();
           expect(only(await world.settler().resume()).status).to.equal("abandoned");
-          expect(world.stateOf(requestId)).to.equal("void");
+          expect(await world.stateOf(requestId)).to.equal("void");
           expect(world.messages()).to.include("Batch abandoned");
         });
       }
@@ -942,9 +959,9 @@ describe("settler", function () {
       const second = await world.serve(7n, 104_500);
       expect(await due(hour(100_900) + 3_599)).to.deep.equal([]);
       expect(only(await due(AFTER_EPOCH + 5_000)).status).to.equal("settled");
-      expect([world.stateOf(first), world.stateOf(second)]).to.deep.equal(["settled", "unbatched"]);
+      expect([await world.stateOf(first), await world.stateOf(second)]).to.deep.equal(["settled", "unbatched"]);
       expect(only(await due(AFTER_EPOCH + 5_000)).status).to.equal("settled");
-      expect(world.stateOf(second)).to.equal("settled");
+      expect(await world.stateOf(second)).to.equal("settled");
     });
 
     it("leaves plans of another committee to another settler", async () => {
@@ -952,7 +969,7 @@ describe("settler", function () {
       const plan = world.chain.plans.get(LANE.planId)!;
       world.chain.plans.set(LANE.planId, { ...plan, attestor: world.chain.operators.get(LANE.operatorId)!.owner });
       expect(await due(AFTER_EPOCH + 5_000)).to.deep.equal([]);
-      expect(world.stateOf(requestId)).to.equal("unbatched");
+      expect(await world.stateOf(requestId)).to.equal("unbatched");
     });
 
     it("settles no later epoch of a lane before the batch that is open", async () => {
@@ -961,7 +978,7 @@ describe("settler", function () {
       world.escrow.refusal = "no";
       await due(AFTER_EPOCH + 5_000);
       expect(only(await due(AFTER_EPOCH + 5_000)).status).to.equal("refused");
-      expect(world.stateOf(later)).to.equal("unbatched");
+      expect(await world.stateOf(later)).to.equal("unbatched");
     });
   });
 
@@ -982,11 +999,11 @@ describe("settler", function () {
               .catch(() => undefined);
             survived = !life.isOver;
 
-            own.reopen();
+            await own.reopen();
             await own.settler().resume();
             await own.settler().settle(LANE, EPOCH);
             expect(own.escrow.paid, `died at call ${steps + 1}`).to.have.length(1);
-            expect(requests.map((requestId) => own.stateOf(requestId))).to.deep.equal(["settled", "settled"]);
+            expect(await own.statesOf(requests)).to.deep.equal(["settled", "settled"]);
             expect(new Set(own.escrow.sent).size, `died at call ${steps + 1}`).to.equal(1);
           } finally {
             await own.close();

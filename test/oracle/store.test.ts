@@ -8,6 +8,7 @@ import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Lane, Receipt, SignedMeasurement } from "../../oracle/protocol/types";
 import { Problem } from "../../oracle/problem";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Equivocation, Store, StoreConflict, type OpenRequest, type RequestOutcome } from "../../oracle/store/store";
 import { MIGRATIONS } from "../../oracle/store/storeSchema";
 import { DOMAIN, grantWith, receiptWith, usage } from "../support/fakeMessages";
@@ -75,15 +76,15 @@ describe("Store", () => {
   let path: string;
   let store: Store;
 
-  beforeEach(() => {
+  beforeEach(async () => {
     folder = mkdtempSync(join(tmpdir(), "licet-store-"));
     path = join(folder, "store.sqlite");
-    store = new Store(path);
-    store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
+    store = new Store(sqliteDatabase(path));
+    await store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
   });
 
-  afterEach(() => {
-    store.close();
+  afterEach(async () => {
+    await store.close();
     rmSync(folder, { recursive: true });
   });
 
@@ -93,16 +94,16 @@ describe("Store", () => {
   }
   type ServedFields = Partial<RequestOutcome> & { licenseId?: bigint; cost?: bigint };
 
-  function reopen() {
-    store.close();
-    store = new Store(path);
+  async function reopen() {
+    await store.close();
+    store = new Store(sqliteDatabase(path));
   }
 
   describe("opening", () => {
     it("keeps what was written before", async () => {
       const { hash } = await served(1);
-      reopen();
-      expect(store.receipt(id(1))?.hash).to.equal(hash);
+      await reopen();
+      expect((await store.receipt(id(1)))?.hash).to.equal(hash);
     });
 
     it("refuses a file of a newer program", () => {
@@ -110,7 +111,7 @@ describe("Store", () => {
       const db = new DatabaseSync(newer);
       db.exec("PRAGMA user_version = 99");
       db.close();
-      expect(() => new Store(newer)).to.throw(
+      expect(() => new Store(sqliteDatabase(newer))).to.throw(
         Problem,
         `has schema 99, this program knows ${MIGRATIONS.length}: update Licet.`,
       );
@@ -124,34 +125,34 @@ describe("Store", () => {
   });
 
   describe("grants", () => {
-    it("come back as they were saved, and only once", () => {
-      store.saveGrant(GRANT, { grant: grantWith({ cap: 99n }), signature: "0xffff" });
-      expect(store.grant(GRANT)).to.deep.equal({ grant: grantWith(), signature: "0xabcd" });
-      expect(store.grant(id(1))).to.equal(null);
+    it("come back as they were saved, and only once", async () => {
+      await store.saveGrant(GRANT, { grant: grantWith({ cap: 99n }), signature: "0xffff" });
+      expect(await store.grant(GRANT)).to.deep.equal({ grant: grantWith(), signature: "0xabcd" });
+      expect(await store.grant(id(1))).to.equal(null);
     });
 
-    it("carry money and ids beyond 2^53 and refuse what SQLite can't hold", () => {
+    it("carry money and ids beyond 2^53 and refuse what SQLite can't hold", async () => {
       const wide = grantWith({ licenseId: 2n ** 63n - 1n, cap: 2n ** 64n - 1n });
-      store.saveGrant(id(1), { grant: wide, signature: "0xabcd" });
-      expect(store.grant(id(1))?.grant).to.deep.equal(wide);
+      await store.saveGrant(id(1), { grant: wide, signature: "0xabcd" });
+      expect((await store.grant(id(1)))?.grant).to.deep.equal(wide);
       const wider = { grant: grantWith({ licenseId: 2n ** 63n }), signature: "0xabcd" };
-      expect(() => store.saveGrant(id(2), wider)).to.throw("too large to bind");
+      await expect(store.saveGrant(id(2), wider)).to.be.rejectedWith("too large to bind");
     });
 
     it("stay revoked from the first time on, even if they weren't seen before, and are those of one license", async () => {
-      expect(store.isGrantRevoked(1n, id(5))).to.equal(false);
+      expect(await store.isGrantRevoked(1n, id(5))).to.equal(false);
       expect(await store.revokeGrant(1n, id(5), 1_000, 2)).to.equal(1_000);
       expect(await store.revokeGrant(1n, id(5), 1_001, 2)).to.equal(1_000);
-      reopen();
-      expect(store.isGrantRevoked(1n, id(5))).to.equal(true);
-      expect(store.isGrantRevoked(2n, id(5))).to.equal(false);
+      await reopen();
+      expect(await store.isGrantRevoked(1n, id(5))).to.equal(true);
+      expect(await store.isGrantRevoked(2n, id(5))).to.equal(false);
     });
 
     it("are revoked so often of one license, and no oftener", async () => {
       await store.revokeGrant(1n, id(5), 1_000, 2);
       expect(await store.revokeGrant(1n, id(6), 1_000, 2)).to.equal(1_000);
       expect(await store.revokeGrant(1n, id(7), 1_000, 2)).to.equal(null);
-      expect(store.isGrantRevoked(1n, id(7))).to.equal(false);
+      expect(await store.isGrantRevoked(1n, id(7))).to.equal(false);
       expect(await store.revokeGrant(1n, id(6), 1_001, 2)).to.equal(1_000);
       expect(await store.revokeGrant(2n, id(7), 1_001, 2)).to.equal(1_001);
     });
@@ -162,14 +163,14 @@ describe("Store", () => {
       await Promise.all([1, 2, 3].map((n) => store.openRequest(openRequest(n))));
       await store.dropRequest(id(2));
       await store.finishRequest(id(3), outcome(), 1n, sign);
-      expect(store.openRequests()).to.deep.equal([openRequest(1)]);
+      expect(await store.openRequests()).to.deep.equal([openRequest(1)]);
     });
 
     it("refuses a request id twice without harm to what comes with it", async () => {
       const attempts = [openRequest(1), openRequest(1), openRequest(2)].map((request) => store.openRequest(request));
       const results = await Promise.allSettled(attempts);
       expect(results.map((result) => result.status)).to.deep.equal(["fulfilled", "rejected", "fulfilled"]);
-      expect(store.openRequests()).to.have.length(2);
+      expect(await store.openRequests()).to.have.length(2);
     });
 
     it("refuses a request under a grant that wasn't saved", async () => {
@@ -189,7 +190,7 @@ describe("Store", () => {
       expect(second.receipt).to.include({ sequence: 2n, previousHash: first.hash });
       expect(other.receipt).to.include({ sequence: 1n, previousHash: ZeroHash });
       expect(second.hash).to.equal(receiptDigest(DOMAIN, second.receipt));
-      expect(store.receipt(id(2))).to.deep.equal(second);
+      expect(await store.receipt(id(2))).to.deep.equal(second);
     });
 
     it("leaves no gap or fork when many finish at once", async () => {
@@ -215,8 +216,8 @@ describe("Store", () => {
       };
       const error = await store.finishRequest(id(1), outcome(), 1n, fails).catch((cause: Error) => cause);
       expect(error).to.have.property("message", "no key");
-      expect(store.openRequests()).to.have.length(1);
-      expect(store.receipt(id(1))).to.equal(null);
+      expect(await store.openRequests()).to.have.length(1);
+      expect(await store.receipt(id(1))).to.equal(null);
     });
 
     it("never lets a license's time run backwards", async () => {
@@ -226,18 +227,18 @@ describe("Store", () => {
 
     it("moves a late receipt out of an epoch that is drafted already", async () => {
       const { hash } = await served(1);
-      store.saveDraft(id(100), header(), "0x", [], [hash]);
+      await store.saveDraft(id(100), header(), "0x", [], [hash]);
       expect((await served(2, { finishedAt: 1_999 })).receipt.finishedAt).to.equal(EPOCH.epochEnd);
     });
 
     it("adds to what the license owes and the grant has used", async () => {
       await served(1, { cost: 30n });
       await served(2, { cost: 12n });
-      expect(store.unsettledCost(1n)).to.equal(42n);
-      expect(store.unsettledCostOfAll()).to.equal(42n);
-      expect(store.grantUsed(GRANT)).to.equal(42n);
-      expect(store.unsettledCost(2n)).to.equal(0n);
-      expect(store.grantUsed(id(77))).to.equal(0n);
+      expect(await store.unsettledCost(1n)).to.equal(42n);
+      expect(await store.unsettledCostOfAll()).to.equal(42n);
+      expect(await store.grantUsed(GRANT)).to.equal(42n);
+      expect(await store.unsettledCost(2n)).to.equal(0n);
+      expect(await store.grantUsed(id(77))).to.equal(0n);
     });
   });
 
@@ -248,16 +249,16 @@ describe("Store", () => {
       await served(3, { licenseId: 300n, finishedAt: 1_500 });
       await served(4, { licenseId: 20n, finishedAt: 2_000 });
       await served(5, { licenseId: 7n, finishedAt: 999 });
-      const order = store.unbatched(LANE, EPOCH).map(({ receipt }) => receipt.requestId);
+      const order = (await store.unbatched(LANE, EPOCH)).map(({ receipt }) => receipt.requestId);
       expect(order).to.deep.equal([id(2), id(1), id(3)]);
-      expect(store.unbatched({ ...LANE, versionId: 5n }, EPOCH)).to.deep.equal([]);
+      expect(await store.unbatched({ ...LANE, versionId: 5n }, EPOCH)).to.deep.equal([]);
     });
 
     it("is what lanesWithUnbatched announces", async () => {
-      expect(store.lanesWithUnbatched()).to.deep.equal([]);
+      expect(await store.lanesWithUnbatched()).to.deep.equal([]);
       await served(1, { licenseId: 1n, finishedAt: 1_700 });
       await served(2, { licenseId: 2n, finishedAt: 1_600 });
-      expect(store.lanesWithUnbatched()).to.deep.equal([{ ...LANE, oldestFinishedAt: 1_600 }]);
+      expect(await store.lanesWithUnbatched()).to.deep.equal([{ ...LANE, oldestFinishedAt: 1_600 }]);
     });
   });
 
@@ -267,11 +268,11 @@ describe("Store", () => {
 
     beforeEach(async () => {
       hashes = [(await served(1)).hash, (await served(2)).hash];
-      store.saveDraft(BATCH, header(), "0xee", [MEASUREMENT], hashes);
+      await store.saveDraft(BATCH, header(), "0xee", [MEASUREMENT], hashes);
     });
 
-    it("hold what was drafted and take its receipts out of the free ones", () => {
-      expect(store.batch(BATCH)).to.deep.equal({
+    it("hold what was drafted and take its receipts out of the free ones", async () => {
+      expect(await store.batch(BATCH)).to.deep.equal({
         batchId: BATCH,
         header: header(),
         entries: "0xee",
@@ -279,90 +280,99 @@ describe("Store", () => {
         state: "drafted",
         proof: null,
       });
-      expect(store.receiptsOf(BATCH).map(({ hash }) => hash)).to.deep.equal(hashes);
-      expect(store.unbatched(LANE, EPOCH)).to.deep.equal([]);
+      expect((await store.receiptsOf(BATCH)).map(({ hash }) => hash)).to.deep.equal(hashes);
+      expect(await store.unbatched(LANE, EPOCH)).to.deep.equal([]);
     });
 
     it("are refused whole if one of their receipts is taken", async () => {
       const { hash } = await served(3, { finishedAt: 2_500 });
       const next = header({ sequence: 2n });
-      expect(() => store.saveDraft(id(101), next, "0x", [], [hash, hashes[0]])).to.throw(StoreConflict, "isn't free");
-      expect(store.batch(id(101))).to.equal(null);
-      expect(store.receipt(id(3))?.state).to.equal("unbatched");
+      await expect(store.saveDraft(id(101), next, "0x", [], [hash, hashes[0]])).to.be.rejectedWith(
+        StoreConflict,
+        "isn't free",
+      );
+      expect(await store.batch(id(101))).to.equal(null);
+      expect((await store.receipt(id(3)))?.state).to.equal("unbatched");
     });
 
-    it("are refused if the lane's sequence is taken", () => {
-      expect(() => store.saveDraft(id(101), header(), "0x", [], [])).to.throw(
+    it("are refused if the lane's sequence is taken", async () => {
+      await expect(store.saveDraft(id(101), header(), "0x", [], [])).to.be.rejectedWith(
         StoreConflict,
         "has a batch of sequence 1",
       );
     });
 
-    it("go from drafted over attested and submitted to settled", () => {
-      store.markAttested(BATCH, "0x11");
-      store.markSubmitted(BATCH);
-      store.markSubmitted(BATCH);
-      expect(store.batchesIn("submitted")).to.have.length(1);
-      expect(store.batch(BATCH)?.proof).to.equal("0x11");
-      expect(store.unsettledCost(1n)).to.equal(20n);
-      store.markSettled(BATCH);
-      expect(store.batch(BATCH)?.state).to.equal("settled");
-      expect(store.receipt(id(1))?.state).to.equal("settled");
-      expect(store.unsettledCost(1n)).to.equal(0n);
-      expect(store.grantUsed(GRANT)).to.equal(20n);
+    it("go from drafted over attested and submitted to settled", async () => {
+      await store.markAttested(BATCH, "0x11");
+      await store.markSubmitted(BATCH);
+      await store.markSubmitted(BATCH);
+      expect(await store.batchesIn("submitted")).to.have.length(1);
+      expect((await store.batch(BATCH))?.proof).to.equal("0x11");
+      expect(await store.unsettledCost(1n)).to.equal(20n);
+      await store.markSettled(BATCH);
+      expect((await store.batch(BATCH))?.state).to.equal("settled");
+      expect((await store.receipt(id(1)))?.state).to.equal("settled");
+      expect(await store.unsettledCost(1n)).to.equal(0n);
+      expect(await store.grantUsed(GRANT)).to.equal(20n);
     });
 
-    it("go back to submitted, and their receipts with them, where the chain has undone their settlement", () => {
-      store.markAttested(BATCH, "0x11");
-      store.markSubmitted(BATCH);
-      expect(() => store.markUndone(BATCH)).to.throw(StoreConflict, "is submitted and can't be submitted");
-      store.markSettled(BATCH);
-      store.markUndone(BATCH);
-      expect(store.batch(BATCH)?.state).to.equal("submitted");
-      expect(store.unsettledCost(1n)).to.equal(20n);
-      store.markSettled(BATCH);
-      expect(store.unsettledCost(1n)).to.equal(0n);
+    it("go back to submitted, and their receipts with them, where the chain has undone their settlement", async () => {
+      await store.markAttested(BATCH, "0x11");
+      await store.markSubmitted(BATCH);
+      await expect(store.markUndone(BATCH)).to.be.rejectedWith(StoreConflict, "is submitted and can't be submitted");
+      await store.markSettled(BATCH);
+      await store.markUndone(BATCH);
+      expect((await store.batch(BATCH))?.state).to.equal("submitted");
+      expect(await store.unsettledCost(1n)).to.equal(20n);
+      await store.markSettled(BATCH);
+      expect(await store.unsettledCost(1n)).to.equal(0n);
     });
 
-    it("don't leave their path", () => {
-      expect(() => store.markSettled(BATCH)).to.throw(StoreConflict, `batch ${BATCH} is drafted and can't be settled`);
-      expect(() => store.markSubmitted(BATCH)).to.throw("is drafted and can't be submitted");
-      store.markAttested(BATCH, "0x11");
-      expect(() => store.discardDraft(BATCH)).to.throw("is attested and can't be discarded");
-      expect(store.receipt(id(1))?.state).to.equal("batched");
-      store.markSubmitted(BATCH);
-      store.markSettled(BATCH);
-      expect(() => store.markExpired(BATCH)).to.throw("is settled and can't be expired");
-      expect(() => store.markAttested(id(999), "0x")).to.throw("is unknown and can't be attested");
+    it("don't leave their path", async () => {
+      await expect(store.markSettled(BATCH)).to.be.rejectedWith(
+        StoreConflict,
+        `batch ${BATCH} is drafted and can't be settled`,
+      );
+      await expect(store.markSubmitted(BATCH)).to.be.rejectedWith("is drafted and can't be submitted");
+      await store.markAttested(BATCH, "0x11");
+      await expect(store.discardDraft(BATCH)).to.be.rejectedWith("is attested and can't be discarded");
+      expect((await store.receipt(id(1)))?.state).to.equal("batched");
+      await store.markSubmitted(BATCH);
+      await store.markSettled(BATCH);
+      await expect(store.markExpired(BATCH)).to.be.rejectedWith("is settled and can't be expired");
+      await expect(store.markAttested(id(999), "0x")).to.be.rejectedWith("is unknown and can't be attested");
     });
 
-    it("void their receipts when they expire, which frees the license and not the grant", () => {
-      store.markExpired(BATCH);
-      expect(store.receipt(id(2))?.state).to.equal("void");
-      expect(store.unsettledCost(1n)).to.equal(0n);
-      expect(store.grantUsed(GRANT)).to.equal(20n);
-      store.saveDraft(id(101), { ...header(), sequence: header().sequence + 1n }, "0x", [], []);
-      expect(store.batchesIn("expired", "drafted").map(({ batchId }) => batchId)).to.have.members([BATCH, id(101)]);
+    it("void their receipts when they expire, which frees the license and not the grant", async () => {
+      await store.markExpired(BATCH);
+      expect((await store.receipt(id(2)))?.state).to.equal("void");
+      expect(await store.unsettledCost(1n)).to.equal(0n);
+      expect(await store.grantUsed(GRANT)).to.equal(20n);
+      await store.saveDraft(id(101), { ...header(), sequence: header().sequence + 1n }, "0x", [], []);
+      expect((await store.batchesIn("expired", "drafted")).map(({ batchId }) => batchId)).to.have.members([
+        BATCH,
+        id(101),
+      ]);
     });
 
-    it("free their receipts when a draft is discarded", () => {
-      store.discardDraft(BATCH);
-      expect(store.batch(BATCH)?.state).to.equal("expired");
-      expect(store.unbatched(LANE, EPOCH)).to.have.length(2);
+    it("free their receipts when a draft is discarded", async () => {
+      await store.discardDraft(BATCH);
+      expect((await store.batch(BATCH))?.state).to.equal("expired");
+      expect(await store.unbatched(LANE, EPOCH)).to.have.length(2);
     });
 
-    it("never use a sequence twice, since attestors may have signed for it", () => {
-      store.discardDraft(BATCH);
-      expect(store.lastSequence(LANE)).to.equal(header().sequence);
-      expect(() => store.saveDraft(id(101), header(), "0x", [], [])).to.throw(StoreConflict, "sequence");
+    it("never use a sequence twice, since attestors may have signed for it", async () => {
+      await store.discardDraft(BATCH);
+      expect(await store.lastSequence(LANE)).to.equal(header().sequence);
+      await expect(store.saveDraft(id(101), header(), "0x", [], [])).to.be.rejectedWith(StoreConflict, "sequence");
     });
 
-    it("void the hopeless receipts of a discarded draft, which frees the license and not the grant", () => {
-      store.discardDraft(BATCH, [hashes[0]]);
-      expect(store.receipt(id(1))?.state).to.equal("void");
-      expect(store.unbatched(LANE, EPOCH).map(({ hash }) => hash)).to.deep.equal([hashes[1]]);
-      expect(store.unsettledCost(1n)).to.equal(10n);
-      expect(store.grantUsed(GRANT)).to.equal(20n);
+    it("void the hopeless receipts of a discarded draft, which frees the license and not the grant", async () => {
+      await store.discardDraft(BATCH, [hashes[0]]);
+      expect((await store.receipt(id(1)))?.state).to.equal("void");
+      expect((await store.unbatched(LANE, EPOCH)).map(({ hash }) => hash)).to.deep.equal([hashes[1]]);
+      expect(await store.unsettledCost(1n)).to.equal(10n);
+      expect(await store.grantUsed(GRANT)).to.equal(20n);
     });
   });
 
@@ -370,10 +380,10 @@ describe("Store", () => {
     it("voids what no batch took in time", async () => {
       await served(1, { finishedAt: 1_100 });
       await served(2, { finishedAt: 1_900 });
-      expect(store.voidUnbatched(LANE, { epochStart: 0, epochEnd: 1_500 })).to.equal(1);
-      expect(store.receipt(id(1))?.state).to.equal("void");
-      expect(store.unsettledCost(1n)).to.equal(10n);
-      expect(store.grantUsed(GRANT)).to.equal(20n);
+      expect(await store.voidUnbatched(LANE, { epochStart: 0, epochEnd: 1_500 })).to.equal(1);
+      expect((await store.receipt(id(1)))?.state).to.equal("void");
+      expect(await store.unsettledCost(1n)).to.equal(10n);
+      expect(await store.grantUsed(GRANT)).to.equal(20n);
     });
   });
 
@@ -383,31 +393,45 @@ describe("Store", () => {
       return { hash: receiptDigest(DOMAIN, receipt), receipt, cost: 7n };
     };
 
-    it("remembers the digest and the receipts, and takes the same batch again", () => {
+    it("remembers the digest and the receipts, and takes the same batch again", async () => {
       const one = seen();
-      store.recordAttestation(id(1), header(), [one]);
-      store.recordAttestation(id(1), header(), [one]);
-      expect(store.attestedBatch(LANE, 1n)).to.equal(id(1));
-      expect(store.attestedBatch(LANE, 2n)).to.equal(null);
+      await store.recordAttestation(id(1), header(), [one]);
+      await store.recordAttestation(id(1), header(), [one]);
+      expect(await store.attestedBatch(LANE, 1n)).to.equal(id(1));
+      expect(await store.attestedBatch(LANE, 2n)).to.equal(null);
       const { finishedAt } = one.receipt;
       const remembered = { hash: one.hash, previousHash: ZeroHash, batchId: id(1), finishedAt };
-      expect(store.seenReceipt(LANE.operatorId, 1n, 1n)).to.deep.equal(remembered);
-      expect(store.seenRequest(LANE.operatorId, one.receipt.requestId)).to.deep.equal(remembered);
-      expect(store.seenRequest(LANE.operatorId, id(77))).to.equal(null);
-      expect(store.seenReceipt(LANE.operatorId, 1n, 2n)).to.equal(null);
+      expect(await store.seenNumbers([one.receipt])).to.deep.equal(new Map([[`${LANE.operatorId}/1/1`, remembered]]));
+      const request = `${LANE.operatorId}/${one.receipt.requestId}`;
+      expect(await store.seenRequests([one.receipt])).to.deep.equal(new Map([[request, remembered]]));
+      expect(await store.seenRequests([{ ...one.receipt, requestId: id(77) }])).to.have.property("size", 0);
+      expect(await store.seenNumbers([{ ...one.receipt, sequence: 3n }])).to.have.property("size", 0);
     });
 
-    it("sums what the receipts under a grant cost, over all batches but one", () => {
-      store.recordAttestation(id(1), header(), [seen()]);
-      store.recordAttestation(id(2), header({ sequence: 2n }), [seen({ sequence: 2n, requestId: id(2) })]);
-      expect(store.attestedCost(GRANT, id(3))).to.equal(14n);
-      expect(store.attestedCost(GRANT, id(2))).to.equal(7n);
-      expect(store.attestedCost(id(9), id(3))).to.equal(0n);
+    it("finds the receipts next to a batch's own, on either side", async () => {
+      const [before, after] = [seen({ sequence: 4n, requestId: id(4) }), seen({ sequence: 9n, requestId: id(9) })];
+      await store.recordAttestation(id(1), header(), [before, after]);
+      const asked = [5n, 6n, 8n].map((sequence) => ({ operatorId: LANE.operatorId, licenseId: 1n, sequence }));
+      const found = await store.seenNumbers(asked);
+      expect([...found.values()].map(({ hash }) => hash)).to.have.members([before.hash, after.hash]);
+      const last = { ...asked[0], sequence: 2n ** 63n - 1n };
+      expect(await store.seenNumbers([last])).to.have.property("size", 0);
     });
 
-    it("refuses a second digest for one sequence of a lane", () => {
-      store.recordAttestation(id(1), header(), []);
-      expect(() => store.recordAttestation(id(2), header(), [])).to.throw(Equivocation, `was signed as ${id(1)}`);
+    it("sums what the receipts under a grant cost, over all batches but one", async () => {
+      await store.recordAttestation(id(1), header(), [seen()]);
+      await store.recordAttestation(id(2), header({ sequence: 2n }), [seen({ sequence: 2n, requestId: id(2) })]);
+      expect(await store.attestedCost(GRANT, id(3))).to.equal(14n);
+      expect(await store.attestedCost(GRANT, id(2))).to.equal(7n);
+      expect(await store.attestedCost(id(9), id(3))).to.equal(0n);
+    });
+
+    it("refuses a second digest for one sequence of a lane", async () => {
+      await store.recordAttestation(id(1), header(), []);
+      await expect(store.recordAttestation(id(2), header(), [])).to.be.rejectedWith(
+        Equivocation,
+        `was signed as ${id(1)}`,
+      );
     });
 
     const repeats: [string, Partial<Receipt>][] = [
@@ -416,24 +440,24 @@ describe("Store", () => {
       ["a number", { requestId: id(55) }],
     ];
     for (const [what, change] of repeats) {
-      it(`refuses ${what} that was in another batch, and remembers nothing of the refused one`, () => {
-        store.recordAttestation(id(1), header(), [seen()]);
+      it(`refuses ${what} that was in another batch, and remembers nothing of the refused one`, async () => {
+        await store.recordAttestation(id(1), header(), [seen()]);
         const fresh = seen({ licenseId: 8n, requestId: id(56) });
         const attest = () => store.recordAttestation(id(2), header({ sequence: 2n }), [fresh, seen(change)]);
-        expect(attest).to.throw(StoreConflict, `repeats one of batch ${id(1)}`);
-        expect(store.attestedBatch(LANE, 2n)).to.equal(null);
-        expect(store.seenReceipt(LANE.operatorId, 8n, 1n)).to.equal(null);
+        await expect(attest()).to.be.rejectedWith(StoreConflict, `repeats one of batch ${id(1)}`);
+        expect(await store.attestedBatch(LANE, 2n)).to.equal(null);
+        expect(await store.seenNumbers([fresh.receipt])).to.have.property("size", 0);
       });
     }
   });
 
   describe("canaries", () => {
-    it("come back by lane and epoch", () => {
-      store.recordCanary(LANE, { at: 1_900, ok: false, ttftMs: 0 });
-      store.recordCanary(LANE, { at: 1_000, ok: true, ttftMs: 80 });
-      store.recordCanary(LANE, { at: 2_000, ok: true, ttftMs: 81 });
-      store.recordCanary({ ...LANE, planId: 9 }, { at: 1_500, ok: true, ttftMs: 82 });
-      expect(store.canarySamples(LANE, EPOCH)).to.deep.equal([
+    it("come back by lane and epoch", async () => {
+      await store.recordCanary(LANE, { at: 1_900, ok: false, ttftMs: 0 });
+      await store.recordCanary(LANE, { at: 1_000, ok: true, ttftMs: 80 });
+      await store.recordCanary(LANE, { at: 2_000, ok: true, ttftMs: 81 });
+      await store.recordCanary({ ...LANE, planId: 9 }, { at: 1_500, ok: true, ttftMs: 82 });
+      expect(await store.canarySamples(LANE, EPOCH)).to.deep.equal([
         { at: 1_000, ok: true, ttftMs: 80 },
         { at: 1_900, ok: false, ttftMs: 0 },
       ]);

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Receipt } from "../../oracle/protocol/types";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store, StoreConflict, type VoucherTermFacts } from "../../oracle/store/store";
 import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
 
@@ -26,7 +27,7 @@ describe("Store, of vouchers", () => {
 
   beforeEach(async () => {
     folder = mkdtempSync(join(tmpdir(), "licet-store-"));
-    store = new Store(join(folder, "store.sqlite"));
+    store = new Store(sqliteDatabase(join(folder, "store.sqlite")));
     await store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
   });
 
@@ -111,7 +112,7 @@ describe("Store, of vouchers", () => {
     expect(await store.saveVoucher(TERM, 70n, "0x71", 1_300)).to.equal(false);
     expect(await store.saveVoucher(TERM, 60n, "0x60", 1_300)).to.equal(false);
     await store.close();
-    store = new Store(join(folder, "store.sqlite"));
+    store = new Store(sqliteDatabase(join(folder, "store.sqlite")));
     const [held] = await store.unpostedVouchers();
     expect(held).to.deep.include({ ...TERM, signed: 70n, voucher: "0x70", unpostedSince: 1_100 });
   });

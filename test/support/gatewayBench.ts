@@ -12,6 +12,7 @@ import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { grantDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Grant, Receipt } from "../../oracle/protocol/types";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { FakeChain } from "./fakeChain";
 import { bearerOf, DOMAIN, grantWith, usage } from "./fakeMessages";
@@ -43,7 +44,7 @@ export function modelAt(...upstreams: UpstreamConfig[]): ModelConfig {
 
 export class GatewayBench {
   readonly chain = new FakeChain();
-  readonly store = new Store(":memory:");
+  readonly store = new Store(sqliteDatabase(":memory:"));
   readonly logged: { level: string; message: string; [field: string]: unknown }[] = [];
   readonly upstreams: FakeUpstream[] = [];
   gateway!: Gateway;
@@ -97,7 +98,7 @@ export class GatewayBench {
   async close(): Promise<void> {
     await this.gateway?.close();
     await Promise.all(this.upstreams.map((upstream) => upstream.stop()));
-    this.store.close();
+    await this.store.close();
   }
 
   /** Has the chain hold a license; others than license 1 are like it. */
@@ -161,12 +162,12 @@ export class GatewayBench {
   }
 
   /** All receipts so far, by license and sequence. */
-  receipts(): Receipt[] {
-    return this.store.unbatched(LANE, { epochStart: 0, epochEnd: 2 ** 40 }).map(({ receipt }) => receipt);
+  async receipts(): Promise<Receipt[]> {
+    return (await this.store.unbatched(LANE, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
   }
 
-  onlyReceipt(): Receipt {
-    const all = this.receipts();
+  async onlyReceipt(): Promise<Receipt> {
+    const all = await this.receipts();
     expect(all).to.have.length(1);
     return all[0];
   }
@@ -178,9 +179,9 @@ export class GatewayBench {
 }
 
 /** Waits until something holds, for at most five seconds or so. */
-export async function until(holds: () => boolean, mostMs = 5_000): Promise<void> {
-  for (let i = 0; i < mostMs / 10 && !holds(); i++) await wait(10);
-  expect(holds(), String(holds)).to.equal(true);
+export async function until(holds: () => boolean | Promise<boolean>, mostMs = 5_000): Promise<void> {
+  for (let i = 0; i < mostMs / 10 && !(await holds()); i++) await wait(10);
+  expect(await holds(), String(holds)).to.equal(true);
 }
 
 /** The error that the openai client has of an attempt. */

@@ -155,7 +155,7 @@ export async function serveReceipt(store: Store, request: ServedRequest = {}): P
   const { key = KEYS.operator, meters = { requests: 1n, outputTokens: 5n } } = request;
   const signed = signGrant({ licenseId });
   const grantHash = grantDigest(DOMAIN, signed.grant);
-  store.saveGrant(grantHash, signed);
+  await store.saveGrant(grantHash, signed);
   await store.openRequest({
     facts: {
       requestId,

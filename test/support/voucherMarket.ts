@@ -14,6 +14,7 @@ import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { encodeBearer, GRANT_TYPES, saltOf } from "../../oracle/protocol/messages";
 import { ecdsaKeyBytes, packVouchers, signVoucher, type Voucher } from "../../oracle/protocol/vouchers";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { FakeUpstream } from "./fakeUpstream";
 import { addPlan, buyLicense, DAY, deployMarket, usd, WAIT, type Market } from "./market";
@@ -60,7 +61,7 @@ export class VoucherMarket {
     readonly vouchers: VoucherChain,
     readonly upstream: FakeUpstream,
   ) {
-    this.store = new Store(join(this.folder, "operator.sqlite"));
+    this.store = new Store(sqliteDatabase(join(this.folder, "operator.sqlite")));
   }
 
   static async open(changes: Partial<GatewayConfig> = {}): Promise<VoucherMarket> {
@@ -76,7 +77,7 @@ export class VoucherMarket {
   async close(): Promise<void> {
     await this.stop();
     await this.upstream.stop();
-    this.store.close();
+    await this.store.close();
     rmSync(this.folder, { recursive: true });
   }
 
@@ -116,8 +117,8 @@ export class VoucherMarket {
   /** What a crash and a new start do to the gateway and its store. */
   async restart(changes: Partial<GatewayConfig> = {}): Promise<void> {
     await this.stop();
-    this.store.close();
-    this.store = new Store(join(this.folder, "operator.sqlite"));
+    await this.store.close();
+    this.store = new Store(sqliteDatabase(join(this.folder, "operator.sqlite")));
     await this.start(changes);
   }
 
