@@ -19,6 +19,7 @@ import { startOperations, type Operations } from "./operations/operations";
 import { chainCheck, Readiness, storeCheck, upstreamsCheck } from "./operations/readiness";
 import { Problem, reasonOf } from "./problem";
 import type { Lane } from "./protocol/types";
+import { ReceiptFeed } from "./settler/receiptFeed";
 import { requireUsable } from "./settler/requirements";
 import { Settler } from "./settler/settler";
 import { aborted } from "./signals";
@@ -146,7 +147,11 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
     const jobs =
       settling === undefined
         ? []
-        : [settleOnAndOn(context, settling, section!.intervalMs), tendOnAndOn(context, settling)];
+        : [
+            settleOnAndOn(context, settling, section!.intervalMs),
+            tendOnAndOn(context, settling),
+            settling.feed.run(context.signal),
+          ];
     return async () => {
       await running?.close();
       await Promise.all(jobs);
@@ -197,6 +202,7 @@ async function serve(
 interface Settling {
   settler: Settler;
   sender: AccountSender;
+  feed: ReceiptFeed;
 }
 
 async function createSettler(context: Context, section: SettlerSection, store: Store): Promise<Settling> {
@@ -232,7 +238,8 @@ async function createSettler(context: Context, section: SettlerSection, store: S
   if ((await sender.balance()) === 0n) {
     log.error("Settler's account has nothing to pay gas with: send it some", { account: sender.address });
   }
-  return { settler, sender };
+  const feed = new ReceiptFeed({ store, log }, { ...section, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS });
+  return { settler, sender, feed };
 }
 
 /** A round that fails is logged, and the next one comes all the same. */

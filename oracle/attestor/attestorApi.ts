@@ -66,15 +66,22 @@ export async function requestMeasurement(
 /**
  * Has an attestor keep copies of receipts, ahead of their batch.
  * @param records their binary form; MOST_RECEIPTS_SENT at the most
+ * @param signal ends the wait
  * @throws Error unless it answers in time what became of them
  */
-export async function sendReceipts(url: string, records: readonly Uint8Array[], timeoutMs: number): Promise<Kept> {
+export async function sendReceipts(
+  url: string,
+  records: readonly Uint8Array[],
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<Kept> {
+  const timeout = AbortSignal.timeout(timeoutMs);
   const response = await fetch(url + RECEIPTS_PATH, {
     method: "POST",
     headers: { "content-type": RECEIPTS_MEDIA_TYPE },
     redirect: "error",
     body: frameOf(records) as Uint8Array<ArrayBuffer>,
-    signal: AbortSignal.timeout(timeoutMs),
+    signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
   });
   if (!response.ok) throw await unexpected(response);
   return keptFromJson(await jsonOf(response));

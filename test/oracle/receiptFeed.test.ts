@@ -1,0 +1,137 @@
+import { expect } from "chai";
+import { toBeHex } from "ethers";
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
+import { localSigner } from "../../oracle/keys/digestSigner";
+import { createLog } from "../../oracle/log";
+import { ReceiptFeed } from "../../oracle/settler/receiptFeed";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
+import { Store } from "../../oracle/store/store";
+import { until } from "../support/gatewayBench";
+import type { StubChain } from "../support/stubChain";
+import { COMMITTEE, EPOCH, KEYS, LANE, serveReceipt, stubMarket } from "../support/stubMarket";
+
+const silent = createLog("error", () => {});
+
+describe("ReceiptFeed", () => {
+  let chain: StubChain;
+  let store: Store;
+  let kept: Store;
+  let attestor: Attestor;
+  let lines: string[];
+  let served: number;
+
+  const start = async () =>
+    startAttestor(
+      { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address },
+      { chain, store: kept, log: silent },
+    );
+
+  beforeEach(async () => {
+    [served, lines] = [0, []];
+    chain = stubMarket();
+    [store, kept] = [new Store(sqliteDatabase(":memory:")), new Store(sqliteDatabase(":memory:"))];
+    attestor = await start();
+  });
+
+  afterEach(async () => {
+    await attestor.close();
+    await store.close();
+    await kept.close();
+  });
+
+  const feedTo = (...urls: string[]) =>
+    new ReceiptFeed(
+      { store, log: createLog("debug", (line) => lines.push(line)) },
+      { attestors: urls.map((url, i) => ({ address: COMMITTEE.members[i], url })), attestorTimeoutMs: 2_000 },
+    );
+  const us = () => ({ address: COMMITTEE.members[0], url: attestor.url });
+  const serve = async (count: number, key = KEYS.operator) => {
+    for (let i = 0; i < count; i++) await serveReceipt(store, { requestId: toBeHex(++served, 32), key });
+  };
+  const copies = async () => (await kept.countCopies()).get(LANE.operatorId) ?? 0;
+  const records = async (of: Promise<{ record: Uint8Array }[]>) =>
+    (await of).map(({ record }) => Buffer.from(record).toString("hex"));
+
+  it("sends each receipt once, in the order in which they were written", async () => {
+    const feed = feedTo(attestor.url);
+    await serve(3);
+    expect(await feed.feed(us())).to.equal(3);
+    await serve(2);
+    expect(await feed.feed(us())).to.equal(2);
+    expect(await feed.feed(us())).to.equal(0);
+    expect(await records(kept.copiesAfter(LANE.operatorId, 0n, 10))).to.deep.equal(
+      await records(store.receiptsAfter(0n, 10)),
+    );
+  });
+
+  it("goes on where it was after a restart", async () => {
+    await serve(2);
+    await feedTo(attestor.url).feed(us());
+    await serve(1);
+    expect(await feedTo(attestor.url).feed(us())).to.equal(1);
+  });
+
+  it("sends the same again where the attestor didn't answer", async () => {
+    await serve(2);
+    const { url } = attestor;
+    await attestor.close();
+    const failure = await feedTo(url)
+      .feed({ ...us(), url })
+      .catch((error: Error) => error);
+    expect(failure).to.be.instanceOf(Error);
+    attestor = await start();
+    expect(await feedTo(attestor.url).feed(us())).to.equal(2);
+    expect(await copies()).to.equal(2);
+  });
+
+  it("leaves out what settled, or can't any more", async () => {
+    await serve(2);
+    await store.voidUnbatched(LANE, EPOCH);
+    await serve(1);
+    expect(await feedTo(attestor.url).feed(us())).to.equal(1);
+    expect(await copies()).to.equal(1);
+  });
+
+  it("goes past what an attestor refuses, and says why", async () => {
+    await serve(1, KEYS.outsider);
+    await serve(1);
+    expect(await feedTo(attestor.url).feed(us())).to.equal(2);
+    expect(await copies()).to.equal(1);
+    expect(lines.join()).to.match(/Attestor doesn't keep receipts.*Receipt 1 of license 7 is signed by/);
+  });
+
+  describe("beside one that takes nothing", () => {
+    let hanging: Server;
+    let asked: number;
+
+    beforeEach(async () => {
+      asked = 0;
+      hanging = createServer(() => void asked++).listen(0, "127.0.0.1");
+      await once(hanging, "listening");
+    });
+
+    afterEach(() => {
+      hanging.closeAllConnections();
+      hanging.close();
+    });
+
+    it("feeds the others, and ends when it is told to", async () => {
+      const ending = new AbortController();
+      const silentUrl = `http://127.0.0.1:${(hanging.address() as AddressInfo).port}`;
+      await serve(1);
+      const running = feedTo(attestor.url, silentUrl).run(ending.signal);
+      let count = 0;
+      const counting = setInterval(() => void copies().then((now) => (count = now)), 20);
+      await until(() => count === 1 && asked === 1);
+      await serve(2);
+      await until(() => count === 3);
+      clearInterval(counting);
+      ending.abort();
+      await running;
+      expect(await store.fedUpTo(COMMITTEE.members[1])).to.equal(0n);
+    });
+  });
+});
