@@ -2,6 +2,7 @@ import "./asset";
 import "./attestor";
 import "./batch";
 import "./bench";
+import "./oracleBench";
 import "./chain";
 import "./committee";
 import "./currency";

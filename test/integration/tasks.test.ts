@@ -63,8 +63,8 @@ const wallets = Array.from({ length: 10 }, (_, i) =>
 const addressOf = (account: number) => wallets[account].address;
 const attestors = ATTESTORS.map(addressOf).join(",");
 
-/** Tasks that scripts of package.json run: `demo`, `bench:gas` and `mutate`. */
-const RUN_ELSEWHERE = ["demo", "bench:gas", "mutate"];
+/** Tasks that scripts of package.json run: `demo`, `bench:gas`, `bench:oracle` and `mutate`. */
+const RUN_ELSEWHERE = ["demo", "bench:gas", "bench:oracle", "mutate"];
 /** Tasks that run until they are stopped: what they do is tested elsewhere, and here only what they refuse. */
 const ENDLESS = ["engine:run", "oracle:run"];
 

@@ -1,0 +1,205 @@
+/**
+ * How long it takes to build batches, have an attestor take in and judge their receipts, and encode them for settlement;
+ * beside merely recovering the keys of the receipts' signatures on all cores.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "@photostructure/sqlite";
+import { computeAddress, hexlify } from "ethers";
+import { startAttestor } from "../../../oracle/attestor/attestor";
+import { sendReceipts } from "../../../oracle/attestor/attestorApi";
+import { PLAUSIBLE } from "../../../oracle/attestor/plausibility";
+import { localSigner } from "../../../oracle/keys/digestSigner";
+import { createLog } from "../../../oracle/log";
+import { grantDigest, signedGrantToJson } from "../../../oracle/protocol/messages";
+import { decodeReceipt, frameOf, RECORD_BYTES, recordDigest, recordsOf } from "../../../oracle/protocol/receiptBytes";
+import { ReceiptFeed } from "../../../oracle/settler/receiptFeed";
+import { Settler } from "../../../oracle/settler/settler";
+import { DOMAIN } from "../fakeMessages";
+import { StubEscrow } from "../stubEscrow";
+import { COMMITTEE, EPOCH, evenly, KEYS, LANE, signGrant, stubMarket } from "../stubMarket";
+import { type Figure, figureOf, rounded } from "./records";
+import { openBenchStore } from "./stores";
+import type { Threads } from "./threads";
+
+const EACH = 100;
+const LICENSES_AT_ONCE = 50;
+const ATTESTOR_TIMEOUT_MS = 600_000;
+const SAMPLE_MS = 100;
+
+/** @param sizes how many receipts; each license has a hundred */
+export async function measureBatches(threads: Threads, sizes: number[]): Promise<Figure[]> {
+  const figures: Figure[] = [];
+  const ratios: number[] = [];
+  let peak = 0;
+  for (const size of sizes) {
+    const run = await measureSize(threads, size);
+    ratios.push(run.ms / run.recoverMs);
+    peak = Math.max(peak, run.rssMb);
+    figures.push(
+      figureOf(`batch.ratio_${size}`, "ratio", [run.ms / run.recoverMs]),
+      figureOf(`batch.feed_share_${size}`, "ratio", [run.feedMs / run.ms]),
+      figureOf(`batch.loop_blocked_ms_${size}`, "ms", [run.blockedMs]),
+    );
+    console.error(`${size} receipts in ${run.batches} batches:`, rounded(run.ms), "ms,", rounded(run.feedMs), "ms of it feeding;", rounded(run.recoverMs), "ms to recover;", rounded(run.rssMb), "MB"); // prettier-ignore
+  }
+  return [
+    figureOf("batch.ratio", "ratio", [ratios[ratios.length - 1]], { atMost: 3 }),
+    figureOf("batch.rss_mb", "MB", [peak], { atMost: 2_048 }),
+    figureOf("batch.flatness", "ratio", [Math.max(...ratios) / Math.min(...ratios)], { atMost: 1.3 }),
+    ...figures,
+  ];
+}
+
+interface Run {
+  ms: number;
+  /** Of that, until the attestor had all receipts. */
+  feedMs: number;
+  /** What recovering all signatures takes on all cores. */
+  recoverMs: number;
+  batches: number;
+  /** The process's largest, its threads included. */
+  rssMb: number;
+  /** The longest that the event loop stood still. */
+  blockedMs: number;
+}
+
+async function measureSize(threads: Threads, size: number): Promise<Run> {
+  const folder = mkdtempSync(join(tmpdir(), "licet-bench-"));
+  const operatorPath = join(folder, "operator.sqlite");
+  const licenses = size / EACH;
+  const sample = await writeReceipts(threads, operatorPath, licenses);
+  const [store, kept] = [openBenchStore(operatorPath), openBenchStore(join(folder, "attestor.sqlite"))];
+  const chain = marketOf(licenses);
+  const log = createLog("error", console.error);
+  const attestor = await startAttestor(
+    { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address },
+    { chain, store: kept, log, plausible: () => ({ ...PLAUSIBLE, gpus: 1_000_000, slots: 1_000_000 }) },
+  );
+  const config = {
+    attestors: [{ address: attestor.address, url: attestor.url }],
+    attestorTimeoutMs: ATTESTOR_TIMEOUT_MS,
+  };
+  const escrow = new StubEscrow(chain);
+  const settler = new Settler(
+    { chain, store, escrow, sender: escrow, log },
+    { ...config, committee: COMMITTEE.address, proposer: localSigner(KEYS.proposer) },
+  );
+  // It has been running for a while: its threads are there.
+  const warm = await threads.on(0, "make", { firstLicense: licenses + 1, licenses: 1, each: EACH });
+  await sendReceipts(attestor.url, recordsOf(frameOf([warm])), ATTESTOR_TIMEOUT_MS);
+  const recoverBefore = await recoverMs(threads, sample, size);
+  const watch = watching();
+  try {
+    const startedAt = performance.now();
+    const feed = new ReceiptFeed({ store, log }, config);
+    while ((await feed.feed(config.attestors[0])) > 0);
+    const feedMs = performance.now() - startedAt;
+    const outcomes = await settler.settle(LANE, EPOCH);
+    const ms = performance.now() - startedAt;
+    const open = outcomes.find(({ status }) => status !== "settled");
+    if (open !== undefined) throw new Error(`A batch is ${open.status}: ${open.reason}`);
+    const { rssMb, blockedMs } = watch.stop();
+    const recoverAfter = await recoverMs(threads, sample, size);
+    return { ms, feedMs, recoverMs: (recoverBefore + recoverAfter) / 2, batches: outcomes.length, rssMb, blockedMs };
+  } finally {
+    watch.stop();
+    await attestor.close();
+    await Promise.all([store.close(), kept.close()]);
+    rmSync(folder, { recursive: true });
+  }
+}
+
+async function recoverMs(threads: Threads, sample: Uint8Array, size: number): Promise<number> {
+  const count = sample.length / RECORD_BYTES;
+  const times = await threads.onAll("recover", { records: sample });
+  const perMs = times.reduce((sum, ms) => sum + count / ms, 0);
+  return size / perMs;
+}
+
+function marketOf(licenses: number) {
+  const chain = stubMarket();
+  const [like, generations] = [chain.licenses.get(7n)!, chain.generations.get(7n)!];
+  for (let licenseId = 1n; licenseId <= BigInt(licenses); licenseId++) {
+    chain.licenses.set(licenseId, { ...like, licenseId });
+    chain.generations.set(licenseId, generations);
+  }
+  const alone = { ...COMMITTEE, ...evenly([computeAddress(KEYS.attestors[0])]), threshold: 1 };
+  chain.committeesAt.set(COMMITTEE.address, { present: alone, former: null, announced: null });
+  return chain;
+}
+
+/** As a gateway has written them down, and gives some of them. */
+async function writeReceipts(threads: Threads, path: string, licenses: number): Promise<Uint8Array> {
+  await openBenchStore(path).close();
+  const db = new DatabaseSync(path);
+  db.exec("PRAGMA synchronous = OFF");
+  const insertGrant = db.prepare("INSERT INTO grants (grant_hash, license_id, body) VALUES (?, ?, ?)");
+  const insertReceipt = db.prepare(
+    `INSERT INTO receipts (receipt_hash, request_id, operator_id, license_id, sequence, plan_id, version_id, grant_hash,
+       finished_at, cost, state, body, signature, signer, record, position)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 101, 'unbatched', '', '', ?, ?, ?)`,
+  );
+  const signer = computeAddress(KEYS.operator);
+  let position = 0;
+  let sample: Uint8Array | undefined;
+  const write = (records: Uint8Array, firstLicense: number, count: number) => {
+    db.exec("BEGIN");
+    for (let l = 0; l < count; l++) {
+      const grant = signGrant({ licenseId: BigInt(firstLicense + l) });
+      const json = JSON.stringify(signedGrantToJson(grant));
+      insertGrant.run(grantDigest(DOMAIN, grant.grant), grant.grant.licenseId, json);
+    }
+    for (let at = 0; at < records.length; at += RECORD_BYTES) {
+      const record = records.subarray(at, at + RECORD_BYTES);
+      const { receipt } = decodeReceipt(record);
+      insertReceipt.run(
+        hexlify(recordDigest(DOMAIN, record)),
+        receipt.requestId,
+        receipt.operatorId,
+        receipt.licenseId,
+        receipt.sequence,
+        receipt.planId,
+        LANE.versionId,
+        receipt.grantHash,
+        receipt.finishedAt,
+        signer,
+        record,
+        ++position,
+      );
+    }
+    db.exec("COMMIT");
+  };
+  let next = 1;
+  const makeOn = async (thread: number) => {
+    for (let first = next; first <= licenses; first = next) {
+      const count = Math.min(LICENSES_AT_ONCE, licenses + 1 - first);
+      next += count;
+      const records = await threads.on(thread, "make", { firstLicense: first, licenses: count, each: EACH });
+      sample ??= records;
+      write(records, first, count);
+    }
+  };
+  await Promise.all(Array.from({ length: threads.count }, (_, thread) => makeOn(thread)));
+  db.close();
+  return sample!;
+}
+
+/** Looks at the process until it is stopped. */
+function watching() {
+  let rss = 0;
+  let blockedMs = 0;
+  let last = performance.now();
+  const timer = setInterval(() => {
+    rss = Math.max(rss, process.memoryUsage.rss());
+    blockedMs = Math.max(blockedMs, performance.now() - last - SAMPLE_MS);
+    last = performance.now();
+  }, SAMPLE_MS);
+  return {
+    stop() {
+      clearInterval(timer);
+      return { rssMb: Math.max(rss, process.memoryUsage.rss()) / 2 ** 20, blockedMs };
+    },
+  };
+}
