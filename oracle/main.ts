@@ -137,7 +137,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
   const { gateway, settler: section } = context.config;
   const whose = gateway === undefined ? {} : { operator: String(gateway.operatorId) };
   const store = await openStore(context, "operator.sqlite", { role: "operator", ...whose });
-  context.figures.watchOperatorStore(store);
+  context.figures.watchOperatorStore(store, () => context.chain.now());
   try {
     const settling = section === undefined ? undefined : await createSettler(context, section, store);
     const running =

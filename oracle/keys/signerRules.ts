@@ -57,7 +57,9 @@ export function requireAllowed(
 ): void {
   refuseUnless(rules.purposes.includes(purpose), `${address} signs ${rules.purposes.join(", ")}, and no ${purpose}`);
   const found =
-    purpose === "transaction" ? transactionDigest(message, rules) : messageDigest(purpose, message, rules.domain);
+    purpose === "transaction"
+      ? transactionDigest(address, message, rules)
+      : messageDigest(purpose, message, rules.domain);
   refuseUnless(
     found === digest,
     `the ${purpose}'s digest is ${found} on chain ${rules.domain.chainId}, and not ${digest}`,
@@ -86,15 +88,15 @@ function messageDigest(purpose: OfMessage, message: unknown, domain: TypedDataDo
   }
 }
 
-/** Of a transaction that moves no ether, and calls whom it may. */
-function transactionDigest(message: unknown, { domain, calls }: Rules): string {
-  const { chainId, to, value, unsignedHash } = transactionOf(message);
+/** Of a transaction that moves no ether, and calls whom it may; or nobody, as one that takes the place of a stuck one does. */
+function transactionDigest(account: string, message: unknown, { domain, calls }: Rules): string {
+  const { chainId, to, value, data, unsignedHash } = transactionOf(message);
   refuseUnless(
     chainId === domain.chainId,
     `the transaction is for chain ${chainId}, and this key is for ${domain.chainId}`,
   );
   refuseUnless(
-    to !== null && calls.includes(to),
+    to !== null && (calls.includes(to) || (to === account && data === "0x")),
     `the transaction calls ${to ?? "nobody"}, and not ${calls.join(" or ")}`,
   );
   refuseUnless(value === 0n, `the transaction sends ${value} wei, and this key sends none`);

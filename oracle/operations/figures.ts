@@ -123,8 +123,8 @@ export class Figures {
     });
   }
 
-  /** @param now Unix seconds */
-  watchOperatorStore(store: Store, now: () => number = () => Date.now() / 1_000): void {
+  /** @param now Unix seconds, by the clock that receipts go by */
+  watchOperatorStore(store: Store, now: () => number | Promise<number>): void {
     let readAt = -Infinity;
     this.registry.collect(async () => {
       if (performance.now() - readAt < STORE_MS) return;
@@ -133,8 +133,8 @@ export class Figures {
       this.unsettled.set(unbatched, { state: "unbatched" });
       this.unsettled.set(batched, { state: "batched" });
       this.unsettledUnits.set(cost);
-      this.oldest.set(oldestUnbatchedAt === null ? 0 : Math.max(0, now() - oldestUnbatchedAt));
       for (const [state, count] of Object.entries(batches)) this.batches.set(count, { state });
+      this.oldest.set(oldestUnbatchedAt === null ? 0 : Math.max(0, (await now()) - oldestUnbatchedAt));
     });
   }
 

@@ -92,7 +92,7 @@ describe("the dashboard", () => {
   });
 
   it("shows queue depth, unsettled value, headroom, p95 and errors", async () => {
-    figures.watchOperatorStore(store);
+    figures.watchOperatorStore(store, () => 1_000_000);
     const upstreams = [{ model: "m", count: 2, up: 1 }];
     const headroom = async () => 12_345_678n;
     figures.watchGateway(() => ({ running: 0, reserved: 5n, upstreams }), store, headroom);

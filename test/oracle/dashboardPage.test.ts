@@ -36,7 +36,7 @@ describe("the dashboard in a browser", () => {
   beforeEach(async () => {
     store = new Store(sqliteDatabase(":memory:"));
     figures = new Figures(ending.signal);
-    figures.watchOperatorStore(store);
+    figures.watchOperatorStore(store, () => 1_000_000);
     const upstreams = [{ model: "m", count: 2, up: 1 }];
     figures.watchGateway(
       () => ({ running: 3, reserved: 5n, upstreams }),

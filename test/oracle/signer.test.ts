@@ -271,6 +271,12 @@ describe("the signer", () => {
       });
     }
 
+    it("data to oneself, where nothing is to be sent to take the place of what is stuck", async () => {
+      const nothing = transaction({ to: account().address, data: "0x" });
+      expect(await account().sign(nothing)).to.equal(localSigner(KEYS.account).sign(nothing));
+      expect(await failureOf(account().sign(transaction({ to: account().address, data: "0x12" })))).to.match(/: 403/);
+    });
+
     it("nothing of what `calls` names", async () => {
       await server.close();
       await start({ keys: [{ ...keyOf("account", "OPERATOR", ["transaction"]), calls: [ELSEWHERE] }] });
