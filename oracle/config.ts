@@ -52,6 +52,8 @@ export interface SettlerSection {
   /** In wei; undefined is any. */
   maxFeePerGas?: bigint;
   intervalMs: number;
+  /** How long a voucher may wait to be posted. */
+  voucherIntervalSeconds: number;
   epochSeconds?: number;
   receiptsPerBatch?: number;
 }
@@ -207,6 +209,7 @@ function settlerOf(section: Section): SettlerSection {
     confirmations: section.countOr("confirmations", "finalized", [1, 100], 2),
     maxFeePerGas: section.has("maxFeeGwei") ? section.decimal("maxFeeGwei", 9) : undefined,
     intervalMs: section.seconds("intervalSeconds", A_DAY, 30_000),
+    voucherIntervalSeconds: section.count("voucherIntervalSeconds", A_DAY, 86_400),
     epochSeconds: section.has("epochSeconds") ? section.count("epochSeconds", [1, 7 * 86_400]) : undefined,
     receiptsPerBatch: section.has("receiptsPerBatch") ? section.count("receiptsPerBatch", [1, 100_000]) : undefined,
   };

@@ -22,6 +22,7 @@ import type { Lane } from "./protocol/types";
 import { ReceiptFeed } from "./settler/receiptFeed";
 import { requireUsable } from "./settler/requirements";
 import { Settler } from "./settler/settler";
+import { VoucherPoster } from "./settler/voucherPoster";
 import { aborted } from "./signals";
 import { sqliteDatabase } from "./store/sqliteDatabase";
 import { Store, type StoreOwner } from "./store/store";
@@ -149,6 +150,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
         ? []
         : [
             settleOnAndOn(context, settling, section!.intervalMs),
+            postOnAndOn(context, settling, section!.intervalMs),
             tendOnAndOn(context, settling),
             settling.feed.run(context.signal),
           ];
@@ -201,6 +203,7 @@ async function serve(
 
 interface Settling {
   settler: Settler;
+  poster: VoucherPoster;
   sender: AccountSender;
   feed: ReceiptFeed;
 }
@@ -220,7 +223,10 @@ async function createSettler(context: Context, section: SettlerSection, store: S
       store,
       log,
       onEvent: (event) => figures.transaction(event),
-      onUndone: (purpose) => settler.undone(purpose),
+      onUndone: async (purpose) => {
+        await settler.undone(purpose);
+        await poster.undone(purpose);
+      },
     },
     {
       finality,
@@ -239,7 +245,12 @@ async function createSettler(context: Context, section: SettlerSection, store: S
     log.error("Settler's account has nothing to pay gas with: send it some", { account: sender.address });
   }
   const feed = new ReceiptFeed({ store, log }, { ...section, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS });
-  return { settler, sender, feed };
+  const vouchers = await connectVoucherChain(provider, deployment);
+  const poster: VoucherPoster = new VoucherPoster(
+    { chain, vouchers, store, sender, log },
+    { poster: sender.address, intervalSeconds: section.voucherIntervalSeconds },
+  );
+  return { settler, poster, sender, feed };
 }
 
 /** A round that fails is logged, and the next one comes all the same. */
@@ -256,6 +267,13 @@ async function settleOnAndOn(
       figures.roundEnded(false);
       log.error("Settler's round failed", { cause });
     }
+    await wait(intervalMs, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+async function postOnAndOn({ log, signal }: Context, { poster }: Settling, intervalMs: number): Promise<void> {
+  while (!signal.aborted) {
+    await poster.postDue().catch((cause) => log.error("Vouchers can't be looked after", { cause }));
     await wait(intervalMs, undefined, { signal }).catch(() => undefined);
   }
 }

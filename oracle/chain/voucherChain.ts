@@ -1,5 +1,5 @@
 /** What the chain says of licenses on the voucher road: what can be claimed of them, by whose signature, and what was. */
-import type { Provider } from "ethers";
+import { getAddress, type Provider } from "ethers";
 import {
   LicenseRegistry__factory,
   OperatorRegistry__factory,
@@ -9,6 +9,7 @@ import {
   type UsageEscrow,
 } from "../../typechain-types";
 import type { AccountView, PlanTerms } from "./licenseState";
+import type { Call } from "../settler/sender";
 import { AS_OF_NOW, statusName, type StatusName } from "./statuses";
 import { packVouchers, unpackVoucherOutcomes, type SignedVoucher, type VoucherOutcome } from "../protocol/vouchers";
 
@@ -54,6 +55,10 @@ export interface VoucherChain {
     vouchers: readonly SignedVoucher[],
     poster?: string,
   ): Promise<VoucherOutcome[]>;
+  /** What became of the vouchers that a transaction posted. @throws Error if it posted none */
+  outcomesOf(hash: string): Promise<VoucherOutcome[]>;
+  /** The call that posts them. */
+  settlement(operatorId: number, planId: number, vouchers: readonly SignedVoucher[]): Promise<Call>;
 }
 
 /** @param fromBlock The deployment's first: events before it are not looked for */
@@ -71,6 +76,7 @@ export async function connectVoucherChain(
   ]);
   return new EthersVoucherChain(
     provider,
+    getAddress(address),
     escrow,
     LicenseRegistry__factory.connect(licenses, runner),
     OperatorRegistry__factory.connect(operators, runner),
@@ -83,6 +89,7 @@ class EthersVoucherChain implements VoucherChain {
   /** @param waitPeriod How long what was used may still be charged, in seconds */
   constructor(
     private readonly provider: Provider,
+    private readonly address: string,
     private readonly escrow: UsageEscrow,
     private readonly licenses: LicenseRegistry,
     private readonly operators: OperatorRegistry,
@@ -132,6 +139,19 @@ class EthersVoucherChain implements VoucherChain {
     const packed = packVouchers(vouchers);
     const { outcomes } = await this.escrow.previewVouchers(operatorId, planId, packed, { ...AS_OF_NOW, from });
     return unpackVoucherOutcomes(outcomes);
+  }
+
+  async outcomesOf(hash: string): Promise<VoucherOutcome[]> {
+    const logs = (await this.provider.getTransactionReceipt(hash))?.logs ?? [];
+    for (const log of logs) {
+      const event = log.address === this.address ? this.escrow.interface.parseLog(log) : null;
+      if (event?.name === "VouchersSettled") return unpackVoucherOutcomes(event.args.outcomes as string);
+    }
+    throw new Error(`transaction ${hash} has posted no vouchers`);
+  }
+
+  settlement(operatorId: number, planId: number, vouchers: readonly SignedVoucher[]): Promise<Call> {
+    return this.escrow.settleVouchers.populateTransaction(operatorId, planId, packVouchers(vouchers));
   }
 
   /** When the license came to its operator by vouchers. The same service, named again to take a change back, is no arrival. */

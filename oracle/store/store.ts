@@ -828,16 +828,28 @@ export class Store {
     ).map(voucherTermOf);
   }
 
-  /** What the chain's counter of a term says. A voucher that is for no more than that is posted. */
+  /**
+   * What the chain's counter of a term says. A voucher that is for no more than that is posted; one that is for more has waited
+   * since `at`, Unix seconds.
+   */
   async noteCharged(
     { operatorId, licenseId, term }: Pick<VoucherTermFacts, "operatorId" | "licenseId" | "term">,
     charged: bigint,
+    at: number,
   ): Promise<void> {
     await this.db.run(
-      `UPDATE voucher_terms SET charged = ?, unposted_since = CASE WHEN signed <= ? THEN NULL ELSE unposted_since END
+      `UPDATE voucher_terms SET charged = ?,
+           unposted_since = CASE WHEN unposted_since IS NULL OR signed <= ? THEN NULL ELSE CAST(? AS BIGINT) END
          WHERE operator_id = ? AND license_id = ? AND term = ? AND charged <= ?`,
-      [charged, charged, operatorId, licenseId, term, charged],
+      [charged, charged, at, operatorId, licenseId, term, charged],
     );
+  }
+
+  /** Has all vouchers that are held be looked at as if none was posted, and were held since then. @param since Unix seconds */
+  async markVouchersUnposted(since: number): Promise<void> {
+    await this.db.run("UPDATE voucher_terms SET unposted_since = ? WHERE voucher IS NOT NULL AND is_closed = 0", [
+      since,
+    ]);
   }
 
   /** When nothing more of it can be charged: what is still owed for it is lost. */

@@ -120,14 +120,24 @@ describe("Store, of vouchers", () => {
   it("has posted what the chain has charged", async () => {
     await store.openVoucherTerm(TERM, 0n);
     await store.saveVoucher(TERM, 70n, "0x70", 1_200);
-    await store.noteCharged(TERM, 40n);
-    expect(await store.unpostedVouchers()).to.have.length(1);
-    await store.noteCharged(TERM, 30n);
+    await store.noteCharged(TERM, 40n, 1_300);
+    expect((await store.unpostedVouchers())[0]).to.include({ charged: 40n, unpostedSince: 1_300 });
+    await store.noteCharged(TERM, 30n, 1_400);
     expect((await terms())[0]).to.include({ charged: 40n });
-    await store.noteCharged(TERM, 70n);
+    await store.noteCharged(TERM, 70n, 1_400);
     expect(await store.unpostedVouchers()).to.deep.equal([]);
     await store.saveVoucher(TERM, 80n, "0x80", 1_400);
     expect((await store.unpostedVouchers())[0]).to.include({ unpostedSince: 1_400 });
+  });
+
+  it("looks at all that it holds again where the chain has undone a posting", async () => {
+    await store.openVoucherTerm(TERM, 0n);
+    await store.openVoucherTerm(NEXT, 0n);
+    await store.saveVoucher(TERM, 70n, "0x70", 1_200);
+    await store.noteCharged(TERM, 70n, 1_300);
+    await store.markVouchersUnposted(0);
+    expect(await store.unpostedVouchers()).to.have.length(1);
+    expect((await store.unpostedVouchers())[0]).to.include({ term: 0, charged: 70n, unpostedSince: 0 });
   });
 
   it("neither shows a closed term nor takes vouchers of it", async () => {

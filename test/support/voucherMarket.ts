@@ -159,7 +159,11 @@ export class VoucherMarket {
 
   /** Another license of the licensee's on the voucher road, with money and the key, under a plan of its own. */
   async buyUnder(changes: Parameters<typeof addPlan>[1]): Promise<bigint> {
-    const planId = await addPlan(this.market, changes);
+    return this.buy(await addPlan(this.market, changes));
+  }
+
+  /** The same under a plan that is there. */
+  async buy(planId: number): Promise<bigint> {
     const licenseId = await buyLicense(this.market, FUNDS, { planId });
     await bringToVouchers(this.market, licenseId);
     const { escrow } = this.market.licet;
