@@ -25,3 +25,8 @@ export interface Database extends Queries {
   transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T>;
   close(): Promise<void>;
 }
+
+/** The database can't be reached at the moment: what was asked for may be asked for again, and whether it was done isn't known. */
+export class StoreUnavailable extends Error {
+  override readonly name = "StoreUnavailable";
+}

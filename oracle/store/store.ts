@@ -274,6 +274,7 @@ export class Store {
   async claim(owner: StoreOwner): Promise<void> {
     await this.db.transaction(async (queries) => {
       for (const [what, value] of Object.entries(owner)) {
+        if (value === undefined) continue;
         await queries.run("INSERT INTO owner VALUES (?, ?) ON CONFLICT DO NOTHING", [what, value]);
         const noted = (await queries.row("SELECT value FROM owner WHERE what = ?", [what]))!.value;
         if (noted === value) continue;

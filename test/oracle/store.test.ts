@@ -1,16 +1,11 @@
 import { expect } from "chai";
 import { computeAddress, ZeroHash, toBeHex } from "ethers";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { DatabaseSync } from "@photostructure/sqlite";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Lane, Receipt, SignedMeasurement } from "../../oracle/protocol/types";
 import { Problem } from "../../oracle/problem";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Equivocation, Store, StoreConflict, type OpenRequest, type RequestOutcome } from "../../oracle/store/store";
-import { MIGRATIONS } from "../../oracle/store/storeSchema";
+import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN, grantWith, receiptWith, usage } from "../support/fakeMessages";
 
 const LANE: Lane = { operatorId: 2, planId: 3, versionId: 4n };
@@ -71,21 +66,19 @@ function sign(receipt: Receipt) {
   return { hash, signature: signDigest(SIGNER, hash), signer: computeAddress(SIGNER) };
 }
 
-describe("Store", () => {
-  let folder: string;
-  let path: string;
+describeOnEach("Store", (placeOf) => {
+  let place: Place;
   let store: Store;
 
   beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), "licet-store-"));
-    path = join(folder, "store.sqlite");
-    store = new Store(sqliteDatabase(path));
+    place = placeOf();
+    store = new Store(await place.open());
     await store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
   });
 
   afterEach(async () => {
     await store.close();
-    rmSync(folder, { recursive: true });
+    place.remove();
   });
 
   async function served(n: number, { licenseId = 1n, cost = 10n, ...fields }: ServedFields = {}) {
@@ -96,7 +89,7 @@ describe("Store", () => {
 
   async function reopen() {
     await store.close();
-    store = new Store(sqliteDatabase(path));
+    store = new Store(await place.open());
   }
 
   describe("opening", () => {
@@ -106,21 +99,15 @@ describe("Store", () => {
       expect((await store.receipt(id(1)))?.hash).to.equal(hash);
     });
 
-    it("refuses a file of a newer program", () => {
-      const newer = join(folder, "newer.sqlite");
-      const db = new DatabaseSync(newer);
-      db.exec("PRAGMA user_version = 99");
-      db.close();
-      expect(() => new Store(sqliteDatabase(newer))).to.throw(
+    it("refuses another's, and says whose it is", async () => {
+      const owner = { role: "operator", chain: "1", "first block": "0x1", escrow: "0x2", operator: "7" } as const;
+      await store.claim(owner);
+      await store.claim({ ...owner, operator: undefined });
+      await reopen();
+      await expect(store.claim({ ...owner, operator: "8" })).to.be.rejectedWith(
         Problem,
-        `has schema 99, this program knows ${MIGRATIONS.length}: update Licet.`,
+        /was used with operator 7, and this is operator 8/,
       );
-    });
-
-    it("writes ahead, so that a backup can be taken while it is in use", () => {
-      const db = new DatabaseSync(path);
-      expect(db.prepare("PRAGMA journal_mode").get()).to.deep.include({ journal_mode: "wal" });
-      db.close();
     });
   });
 
@@ -131,12 +118,12 @@ describe("Store", () => {
       expect(await store.grant(id(1))).to.equal(null);
     });
 
-    it("carry money and ids beyond 2^53 and refuse what SQLite can't hold", async () => {
+    it("carry money and ids beyond 2^53 and refuse what a column can't hold", async () => {
       const wide = grantWith({ licenseId: 2n ** 63n - 1n, cap: 2n ** 64n - 1n });
       await store.saveGrant(id(1), { grant: wide, signature: "0xabcd" });
       expect((await store.grant(id(1)))?.grant).to.deep.equal(wide);
       const wider = { grant: grantWith({ licenseId: 2n ** 63n }), signature: "0xabcd" };
-      await expect(store.saveGrant(id(2), wider)).to.be.rejectedWith("too large to bind");
+      await expect(store.saveGrant(id(2), wider)).to.be.rejectedWith(/too large to bind|out of range/);
     });
 
     it("stay revoked from the first time on, even if they weren't seen before, and are those of one license", async () => {
@@ -177,7 +164,10 @@ describe("Store", () => {
       const request = openRequest(1);
       const stranger = { ...request, facts: { ...request.facts, grantHash: id(66) } };
       const error = await store.openRequest(stranger).catch((cause: Error) => cause);
-      expect(error).to.be.instanceOf(Error).with.property("message").that.contains("FOREIGN KEY");
+      expect(error)
+        .to.be.instanceOf(Error)
+        .with.property("message")
+        .that.matches(/foreign key/i);
     });
   });
 

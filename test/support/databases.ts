@@ -1,0 +1,34 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Database } from "../../oracle/store/database";
+import { postgresDatabase } from "../../oracle/store/postgresDatabase";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
+import { freshSchema, TEST_DATABASE_URL } from "./postgres";
+
+/** Where a test's store is. */
+export interface Place {
+  open(): Promise<Database>;
+  remove(): void;
+}
+
+function sqlitePlace(): Place {
+  const folder = mkdtempSync(join(tmpdir(), "licet-store-"));
+  return {
+    open: async () => sqliteDatabase(join(folder, "store.sqlite")),
+    remove: () => rmSync(folder, { recursive: true }),
+  };
+}
+
+/** The server is removed with all of its schemas. */
+function postgresPlace(): Place {
+  const schema = freshSchema();
+  return { open: () => postgresDatabase(TEST_DATABASE_URL!, schema), remove: () => undefined };
+}
+
+/** Describes the same of a store in either database; in PostgreSQL where LICET_TEST_DATABASE_URL names a server. */
+export function describeOnEach(title: string, body: (place: () => Place) => void): void {
+  describe(`${title} in SQLite`, () => body(sqlitePlace));
+  const describeOrSkip = TEST_DATABASE_URL === undefined ? describe.skip : describe;
+  describeOrSkip(`${title} in PostgreSQL, which LICET_TEST_DATABASE_URL names`, () => body(postgresPlace));
+}
