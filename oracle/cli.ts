@@ -6,6 +6,7 @@ import { namesOf } from "./chain/node";
 import { openNodes } from "./chain/nodes";
 import { parseConfig, type ChainSection, type OracleConfig } from "./config";
 import { ConfigError } from "./configSection";
+import { describeShown, showEvidence } from "./evidence/command";
 import { newKeystore, readPassword } from "./keys/keystore";
 import type { KeySetting } from "./keys/keySetting";
 import { describeKey, openKey } from "./keys/openKey";
@@ -23,6 +24,7 @@ const HELP = `Runs the parts of a Licet oracle that a configuration file has sec
   npx licet-oracle attest  --config FILE   vouches for others' batches, as a member of the committee
   npx licet-oracle all     --config FILE   all of these that have a section, in one process
   npx licet-oracle check   --config FILE   reads the file, says what would run, and ends
+  npx licet-oracle evidence --config FILE  shows attestors evidence of an operator's hardware, names it on chain, and ends
   npx licet-oracle signer  --config FILE   has keys sign for the others, who then never have them
   npx licet-oracle key --keystore FILE --password-file FILE   makes a key, in an encrypted keystore
 
@@ -69,15 +71,32 @@ async function run(words: string[], { out, environment }: Surroundings): Promise
   if (command === "signer") return runSigner(readConfig(file, (text) => parseSignerConfig(text, environment)));
   const config = readConfig(file, (text) => parseConfig(text, environment));
   if (command === "check") return out(await planOf(config));
+  if (command === "evidence") return out(await evidenceOf(config, file));
   const wanted = command === "all" ? config : onlyPart(config, PARTS[command], file);
-  if (wanted.chain === undefined) {
-    throw new Problem(`${file}: chain is missing: say { "url": …, "deployment": … }, the node and the address book.`);
-  }
+  const chain = chainIn(wanted, file);
   const signal = untilAskedToEnd();
-  await runOracle(wanted, await openDeploymentOf(wanted.chain), signal);
+  await runOracle(wanted, await openDeploymentOf(chain), signal);
 }
 
-const COMMANDS = [...(Object.keys(PARTS) as (keyof typeof PARTS)[]), "all", "check", "signer", "key"] as const;
+function chainIn({ chain }: OracleConfig, file: string): ChainSection {
+  if (chain !== undefined) return chain;
+  throw new Problem(`${file}: chain is missing: say { "url": …, "deployment": … }, the node and the address book.`);
+}
+
+async function evidenceOf(config: OracleConfig, file: string): Promise<string> {
+  const deployment = await openDeploymentOf(chainIn(config, file));
+  const shown = await showEvidence(config, deployment, createLog(config.logLevel).with({ part: "evidence" }));
+  return describeShown(shown, config.gateway!.operatorId);
+}
+
+const COMMANDS = [
+  ...(Object.keys(PARTS) as (keyof typeof PARTS)[]),
+  "all",
+  "check",
+  "evidence",
+  "signer",
+  "key",
+] as const;
 
 interface Command {
   command: "help" | (typeof COMMANDS)[number];

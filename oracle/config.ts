@@ -1,11 +1,14 @@
+import { readFileSync } from "node:fs";
 import type { Clock } from "./chain/ethersChain";
 import { COPIES_PER_OPERATOR } from "./attestor/copies";
 import { PLAUSIBLE, type Plausible } from "./attestor/plausibility";
 import type { Finality } from "./chain/witness";
+import { type EvidencePolicy, evidencePolicyOf } from "./evidence/policy";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
 import type { Limits, Quota } from "./gateway/limits";
 import type { UpstreamConfig } from "./gateway/models";
 import { keySettingOf, type KeySetting } from "./keys/keySetting";
+import { reasonOf, shown } from "./problem";
 import { ConfigError, parseJson, Section, type Environment, type Range } from "./configSection";
 
 /** What a configuration file says, with its secrets read from where it says that they are. */
@@ -17,6 +20,7 @@ export interface OracleConfig {
   gateway?: GatewaySection;
   settler?: SettlerSection;
   attestor?: AttestorSection;
+  evidence?: EvidenceSection;
   operations?: OperationsSection;
   /** For `licet-oracle`; the task `oracle:run` goes by its network where this is left out. */
   chain?: ChainSection;
@@ -67,7 +71,21 @@ export interface AttestorSection {
   copiesPerOperator: number;
   /** What is believed of operators of whom no canary says otherwise. */
   plausible: Plausible;
+  /** What evidence is accepted; without it, none is taken. */
+  evidencePolicy?: EvidencePolicy;
+  /** What canaries ask; without it, they ask what comes with the program. */
+  prompts?: string[];
+  /** URLs that are up whenever this machine's network is. */
+  controls: string[];
   canaries: CanarySection[];
+}
+
+/** How an operator shows evidence of its hardware. */
+export interface EvidenceSection {
+  collectCommand: string[];
+  collectTimeoutMs: number;
+  /** Of the account that owns the operator, to name the evidence on chain; without it, somebody must do that by hand. */
+  ownerKey?: KeySetting;
 }
 
 export interface ChainSection {
@@ -114,6 +132,7 @@ export function parseConfig(text: string, environment: Environment): OracleConfi
     gateway: root.optional("gateway", gatewayOf),
     settler: root.optional("settler", settlerOf),
     attestor: root.optional("attestor", attestorOf),
+    evidence: root.optional("evidence", evidenceOf),
     operations: root.optional("operations", operationsOf),
     chain: root.optional("chain", chainOf),
   };
@@ -224,6 +243,9 @@ function attestorOf(section: Section): AttestorSection {
     receiveTimeoutMs: section.seconds("receiveTimeoutSeconds", AN_HOUR, 60_000),
     copiesPerOperator: section.count("copiesPerOperator", [1_000, 1_000_000_000], COPIES_PER_OPERATOR),
     plausible,
+    prompts: section.has("promptsFile") ? promptsIn(section, "promptsFile") : undefined,
+    controls: section.texts("controls", []).map((url) => controlOf(section, url)),
+    evidencePolicy: section.has("evidencePolicyFile") ? policyIn(section, "evidencePolicyFile") : undefined,
     canaries: section.listOf("canaries", null, (canary) => ({
       operatorId: canary.count("operatorId", OPERATORS),
       planId: canary.count("planId", PLANS),
@@ -236,6 +258,46 @@ function attestorOf(section: Section): AttestorSection {
       maxTokens: canary.count("maxTokens", [1, 4_096], 16),
       plausible: canary.optional("plausible", (limits) => plausibleOf(limits, plausible)) ?? plausible,
     })),
+  };
+}
+
+/** One a line; as few as are needed not to be known again. */
+const LEAST_PROMPTS = 20;
+
+function promptsIn(section: Section, name: string): string[] {
+  const file = section.text(name);
+  const prompts = readIn(section, name, (text) => text.split(/\r?\n/).filter((line) => line.trim() !== ""));
+  if (new Set(prompts).size >= LEAST_PROMPTS) return prompts;
+  throw new ConfigError(
+    `${section.at(name)}: ${file} has ${new Set(prompts).size} prompts; ${LEAST_PROMPTS} are the least.`,
+  );
+}
+
+function controlOf(section: Section, url: string): string {
+  if (/^https?:/.test(url) && URL.canParse(url)) return url;
+  throw new ConfigError(`${section.at("controls")} must be URLs such as https://example.org; one is ${shown(url)}.`);
+}
+
+function policyIn(section: Section, name: string): EvidencePolicy {
+  return readIn(section, name, evidencePolicyOf);
+}
+
+/** What a file says that a field names. */
+function readIn<T>(section: Section, name: string, read: (text: string) => T): T {
+  const file = section.text(name);
+  try {
+    return read(readFileSync(file, "utf8"));
+  } catch (cause) {
+    throw new ConfigError(`${section.at(name)}: ${file} can't be used: ${reasonOf(cause)}`, { cause });
+  }
+}
+
+function evidenceOf(section: Section): EvidenceSection {
+  const hasOwner = section.has("ownerKey") || section.has("ownerKeyVariable");
+  return {
+    collectCommand: section.texts("collectCommand"),
+    collectTimeoutMs: section.seconds("collectTimeoutSeconds", AN_HOUR, 120_000),
+    ownerKey: hasOwner ? keySettingOf(section, "ownerKey") : undefined,
   };
 }
 

@@ -3,6 +3,7 @@ import path from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { startAttestor } from "./attestor/attestor";
 import { runCanaries } from "./attestor/canary";
+import { onlineCheck } from "./attestor/online";
 import type { GatewaySection, OracleConfig, SettlerSection } from "./config";
 import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
@@ -293,14 +294,22 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
   const store = await openStore(context, "attestor.sqlite", { role: "attestor", attestor: signer.address });
   try {
     const plausible = (lane: Lane) => (section.canaries.find((one) => isSameLane(one, lane)) ?? section).plausible;
+    const policy = section.evidencePolicy;
     const attestor = await startAttestor(
       { ...section, signer, committee: deployment.committee },
-      { chain, store, log: own, onJudged: (reasons) => figures.judged(reasons), plausible },
+      {
+        ...{ chain, store, log: own, onJudged: (reasons) => figures.judged(reasons), plausible },
+        evidence: policy && { policy, books: store.evidence, onAssessed: (tier) => figures.assessed(tier) },
+      },
     );
+    const isOnline = onlineCheck(section.controls, () => deployment.provider.getBlockNumber());
     const canaries = section.canaries.map(({ operatorId, planId, versionId, ...canary }) =>
       runCanaries(
-        { lane: { operatorId, planId, versionId }, ...canary },
-        { chain, store, log: own, random: Math.random, wait: (ms, until) => wait(ms, undefined, { signal: until }) },
+        { lane: { operatorId, planId, versionId }, prompts: section.prompts, ...canary },
+        {
+          ...{ chain, store, log: own, random: Math.random, isOnline, onSampled: figures.canarySampled },
+          wait: (ms, until) => wait(ms, undefined, { signal: until }),
+        },
         signal,
       ),
     );

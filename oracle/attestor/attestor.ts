@@ -20,6 +20,11 @@ import { type AttestationRequest, type BatchFacts, gatherFacts, type JudgedBatch
 import { Copies } from "./copies";
 import { serveCopies } from "./copiesApi";
 import type { Chain, Committee, Committees } from "../chain/chain";
+import { Tier } from "../evidence/assess";
+import type { EvidenceBooks } from "../evidence/books";
+import { addDesk } from "../evidence/desk";
+import type { EvidencePolicy } from "../evidence/policy";
+import { evidenceRefusals } from "./evidenceReasons";
 import { committeeFor, type Refusal, refusalsOf } from "./inspection";
 import { Intake } from "./intake";
 import { batchToSign, type DigestSigner, measurementToSign } from "../keys/digestSigner";
@@ -58,6 +63,8 @@ export interface AttestorDeps {
   log: Log;
   /** Is told why a batch was refused; without a reason, it was attested. */
   onJudged?: (reasons: string[]) => void;
+  /** Where evidence is taken. Without it, plans that demand evidence get no signature. */
+  evidence?: { books: EvidenceBooks; policy: EvidencePolicy; onAssessed?: (tier: Tier) => void };
   /** What is believed of a lane's operator; `PLAUSIBLE` if left out. */
   plausible?: (lane: Lane) => Plausible;
 }
@@ -185,6 +192,7 @@ function createServer(
   });
   serveCopies(server, copies);
 
+  if (deps.evidence !== undefined) addDesk(server, { ...deps, ...deps.evidence, signer });
   return server;
 }
 
@@ -219,7 +227,7 @@ async function signMeasurement(
 
 /** What the operator proposed, if nothing speaks against it. */
 async function attest(
-  { chain, store, log, onJudged, plausible }: AttestorDeps,
+  { chain, store, log, onJudged, plausible, evidence }: AttestorDeps,
   committees: Committees,
   signer: DigestSigner,
   batch: JudgedBatch,
@@ -228,10 +236,11 @@ async function attest(
   const { batchId, header } = facts;
   const { address } = signer;
   const committee = committeeFor(committees, facts.measurements, address);
+  const lacking = await lackingEvidence(evidence, facts);
   const refusals =
     committee === null
       ? [notInForce(address)]
-      : await inTurn(store, () => judge(store, facts, committee, address, plausible?.(header)));
+      : await inTurn(store, () => judge(store, facts, committee, address, lacking, plausible?.(header)));
   onJudged?.(refusals.map(({ reason }) => reason));
   if (refusals.length > 0) {
     const refusal = refusalOf(refusals);
@@ -240,6 +249,14 @@ async function attest(
   }
   log.info("Batch attested", { batchId, header });
   return { signer: address, signature: await signer.sign(batchToSign(chain.domain, header)) };
+}
+
+/** Why receipts lack the evidence that their plan demands. */
+async function lackingEvidence(evidence: AttestorDeps["evidence"], facts: BatchFacts): Promise<Refusal[]> {
+  const { plan, header } = facts;
+  if (plan === null || plan.minEvidenceTier === Tier.signed) return [];
+  const findings = (await evidence?.books.findings(header.operatorId, header)) ?? [];
+  return evidenceRefusals(facts, { findings, recounted: false });
 }
 
 /** @throws 402 if a batch of the operator's couldn't settle: it may be sent again once there is stake for it */
@@ -255,9 +272,10 @@ async function judge(
   facts: BatchFacts,
   committee: Committee,
   address: string,
+  lacking: Refusal[],
   plausible?: Plausible,
 ): Promise<Refusal[]> {
-  const refusals = refusalsOf(facts, await recall(store, facts), committee, address, plausible);
+  const refusals = [...refusalsOf(facts, await recall(store, facts), committee, address, plausible), ...lacking];
   return refusals.length === 0 ? remember(store, facts) : refusals;
 }
 

@@ -10,6 +10,7 @@ import type { Log } from "../log";
 import { decodeBearer, grantDigest } from "../protocol/messages";
 import type { Lane, SignedGrant } from "../protocol/types";
 import type { CanarySample, Store } from "../store/store";
+import { canaryBody } from "./canaryBody";
 import { piecesOf, textOf } from "./reading";
 
 export interface CanaryConfig {
@@ -24,9 +25,14 @@ export interface CanaryConfig {
   meanIntervalMs: number;
   /** An answer that isn't whole after as many milliseconds counts as none. */
   timeoutMs: number;
-  /** Length of the answers asked for. */
+  /** The longest answer that is asked for. */
   maxTokens: number;
+  /** What the attestor asks, if it has questions of its own: those that come with the program are known to operators, too. */
+  prompts?: readonly string[];
 }
+
+/** What came of a canary: `uncounted` where the attestor itself may have been cut off. */
+export type CanaryResult = "answered" | "failed" | "uncounted";
 
 export interface CanaryDeps {
   chain: Pick<
@@ -37,6 +43,10 @@ export interface CanaryDeps {
   log: Log;
   /** Uniform over [0, 1). */
   random(): number;
+  /** Whether the attestor's own network works: asked when a gateway can't be reached. */
+  isOnline(): Promise<boolean>;
+  /** Is told what came of each. */
+  onSampled?: (lane: Lane, result: CanaryResult, sample: CanarySample | null) => void;
   /** Resolves after `ms` milliseconds and rejects when the signal aborts. */
   wait(ms: number, signal: AbortSignal): Promise<unknown>;
 }
@@ -46,6 +56,11 @@ export class CanaryRefused extends Error {
   override name = "CanaryRefused";
 }
 
+/** A gateway couldn't be reached, and neither could anything else: that says nothing of the gateway. */
+export class CanaryCutOff extends Error {
+  override name = "CanaryCutOff";
+}
+
 /** Sends canaries at random times until the signal aborts. One that goes wrong is logged and never stops the others. */
 export async function runCanaries(config: CanaryConfig, deps: CanaryDeps, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
@@ -53,23 +68,34 @@ export async function runCanaries(config: CanaryConfig, deps: CanaryDeps, signal
       await deps.wait(nextInterval(config.meanIntervalMs, deps.random), signal);
       await sendCanary(config, deps, signal);
     } catch (cause) {
-      if (!signal.aborted) deps.log.error("Canary wasn't sampled", { lane: config.lane, cause });
+      if (signal.aborted) return;
+      deps.onSampled?.(config.lane, "uncounted", null);
+      deps.log.error("Canary wasn't sampled", { lane: config.lane, cause });
     }
   }
 }
 
 /**
  * Sends one canary and records its sample, which counts in the epoch in which it ended.
- * @throws CanaryRefused if the refusal is the canary's own fault: then there is no sample
+ * @throws CanaryRefused if the refusal is the canary's own fault, CanaryCutOff if the attestor's network is down: then
+ * there is no sample
  */
 export async function sendCanary(config: CanaryConfig, deps: CanaryDeps, signal: AbortSignal): Promise<CanarySample> {
-  const body = requestBody(config, randomPrompt(deps.random));
-  const answer = await timeToFirstToken(config, body, signal);
+  const { body, isStreamed } = canaryBody(config, deps.random);
+  const answer = await ask(config, body, isStreamed, signal);
   signal.throwIfAborted();
-  if (answer.refusal !== null) await requireGroundless(answer.refusal, config, deps, Buffer.byteLength(body));
-  const { ttftMs } = answer;
-  const sample = { at: await deps.chain.now(), ok: ttftMs !== null, ttftMs: ttftMs ?? 0 };
+  if (answer.kind === "refused") await requireGroundless(answer.said, config, deps, Buffer.byteLength(body));
+  if (answer.kind === "unreached" && !(await deps.isOnline())) {
+    throw new CanaryCutOff(`${config.gatewayUrl} can't be reached, and nor can anything else`, { cause: answer.cause });
+  }
+  const { ttftMs = 0, tokensPerSecond } = answer.kind === "whole" ? answer : {};
+  const ok = answer.kind === "whole";
+  const sample = {
+    ...{ at: await deps.chain.now(), ok, ttftMs },
+    ...(tokensPerSecond === undefined ? {} : { tokensPerSecond }),
+  };
   await deps.store.recordCanary(config.lane, sample);
+  deps.onSampled?.(config.lane, ok ? "answered" : "failed", sample);
   deps.log.info("Canary sampled", { lane: config.lane, ...sample });
   return sample;
 }
@@ -79,55 +105,44 @@ function nextInterval(meanMs: number, random: () => number): number {
   return -Math.log1p(-random()) * meanMs;
 }
 
-const OPENINGS = ["Explain", "Summarize", "Draft", "Compare two kinds of", "List three facts about", "Question"];
-const SUBJECTS = [
-  "a license",
-  "a warranty",
-  "the public domain",
-  "a patent",
-  "copyright",
-  "a trademark",
-  "attribution",
-];
-const ENDINGS = ["in one sentence", "for a child", "as a lawyer would", "with an example", "in plain words", "briefly"];
-
-function randomPrompt(random: () => number): string {
-  const oneOf = (choices: string[]) => choices[Math.floor(random() * choices.length)];
-  return `${oneOf(OPENINGS)} ${oneOf(SUBJECTS)} ${oneOf(ENDINGS)}, number ${Math.floor(random() * 1_000_000)}.`;
+/** How fast an answer was that came whole and in time. */
+interface Speed {
+  /** To the first token; left out of an answer that wasn't streamed, whose first token nobody sees. */
+  ttftMs?: number;
+  /** Of the tokens after the first, where there are any. */
+  tokensPerSecond?: number;
 }
 
-function requestBody({ modelId, maxTokens }: CanaryConfig, prompt: string): string {
-  return JSON.stringify({
-    model: modelId,
-    messages: [{ role: "user", content: prompt }],
-    max_tokens: maxTokens,
-    stream: true,
-  });
-}
+type Answer =
+  | ({ kind: "whole" } & Speed)
+  /** The gateway says that the request was wrong. */
+  | { kind: "refused"; said: string }
+  /** What it sent isn't a whole answer, and nothing but the gateway can be to blame. */
+  | { kind: "failed" }
+  /** Nothing came, or what came broke off: that may be the network between. */
+  | { kind: "unreached"; cause: unknown };
 
-interface Answer {
-  /** To the first token, if the answer came whole and in time. */
-  ttftMs: number | null;
-  /** What the gateway said if it says that the request was wrong. */
-  refusal: string | null;
-}
-
-const UNANSWERED: Answer = { ttftMs: null, refusal: null };
-
-async function timeToFirstToken(config: CanaryConfig, body: string, signal: AbortSignal): Promise<Answer> {
-  const inTime = AbortSignal.any([signal, AbortSignal.timeout(config.timeoutMs)]);
+async function ask(config: CanaryConfig, body: string, isStreamed: boolean, signal: AbortSignal): Promise<Answer> {
+  // Held by its timer: a signal made of others may be collected while a stream still depends on it.
+  const ending = new AbortController();
+  const end = () => ending.abort();
+  const timer = setTimeout(end, config.timeoutMs);
+  signal.addEventListener("abort", end, { once: true });
   const sentAt = performance.now();
   try {
-    const response = await requestChat(config, body, inTime);
+    const response = await requestChat(config, body, ending.signal);
     if (isRefusal(response.status)) {
       const said = (await textOf(response, MOST_BYTES).catch(String)).slice(0, MOST_SAID);
-      return { ttftMs: null, refusal: `${config.gatewayUrl} answered ${response.status}: ${said}` };
+      return { kind: "refused", said: `${config.gatewayUrl} answered ${response.status}: ${said}` };
     }
-    if (!response.ok) return UNANSWERED;
-    const firstTokenAt = await firstTokenOf(response);
-    return firstTokenAt === null ? UNANSWERED : { ttftMs: Math.round(firstTokenAt - sentAt), refusal: null };
-  } catch {
-    return UNANSWERED;
+    if (!response.ok) return { kind: "failed" };
+    const speed = isStreamed ? await speedOf(response, sentAt) : await wholeIn(response);
+    return speed === null ? { kind: "failed" } : { kind: "whole", ...speed };
+  } catch (cause) {
+    return cause instanceof NoAnswer ? { kind: "failed" } : { kind: "unreached", cause };
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", end);
   }
 }
 
@@ -152,23 +167,53 @@ function isRefusal(status: number): boolean {
   return status >= 400 && status < 500 && status !== 408 && status !== 429;
 }
 
-/** When the first token of a stream came; null if none did, or the stream ended before it said that it was done. */
-async function firstTokenOf(response: Response): Promise<number | null> {
-  let firstTokenAt: number | null = null;
+/** What came is whole, and no answer. */
+class NoAnswer extends Error {}
+
+/** Null if no token came, or the stream ended before it said that it was done. */
+async function speedOf(response: Response, sentAt: number): Promise<Speed | null> {
+  const tokensAt: number[] = [];
   let done = false;
   const parser = createParser({
     onEvent: ({ data }) => {
       if (data === "[DONE]") done = true;
-      else if (firstTokenAt === null && hasToken(data)) firstTokenAt = performance.now();
+      else if (hasToken(data)) tokensAt.push(performance.now());
     },
   });
   const decoder = new TextDecoder();
   for await (const piece of piecesOf(response, MOST_BYTES)) parser.feed(decoder.decode(piece, { stream: true }));
-  return done ? firstTokenAt : null;
+  if (!done || tokensAt.length === 0) return null;
+  const [first, last] = [tokensAt[0], tokensAt[tokensAt.length - 1]];
+  const rate = Math.round(((tokensAt.length - 1) * 1_000) / (last - first));
+  // What came in one piece says nothing of how fast it was made.
+  return {
+    ttftMs: Math.max(1, Math.round(first - sentAt)),
+    ...(Number.isFinite(rate) && last - first >= LEAST_SPAN_MS ? { tokensPerSecond: rate } : {}),
+  };
+}
+
+const LEAST_SPAN_MS = 10;
+
+/** Null if there is no text in it. */
+async function wholeIn(response: Response): Promise<Speed | null> {
+  const message = parsed(await textOf(response, MOST_BYTES)).choices?.[0]?.message;
+  return message?.content || message?.reasoning_content ? {} : null;
+}
+
+interface Chunk {
+  choices?: Partial<Record<"delta" | "message", { content?: unknown; reasoning_content?: unknown }>>[];
+}
+
+function parsed(text: string): Chunk {
+  try {
+    return (JSON.parse(text) ?? {}) as Chunk;
+  } catch (cause) {
+    throw new NoAnswer("The answer is no JSON", { cause });
+  }
 }
 
 function hasToken(data: string): boolean {
-  const delta = JSON.parse(data).choices?.[0]?.delta;
+  const delta = parsed(data).choices?.[0]?.delta;
   return Boolean(delta?.content || delta?.reasoning_content);
 }
 

@@ -63,6 +63,8 @@ export interface PlanState {
   /** Units of the currency per 1,000,000 units of each meter. */
   rates: Usage;
   attestor: string;
+  /** The least that the operator's evidence must show: see `Tier` in `assess.ts`. */
+  minEvidenceTier: number;
 }
 
 export interface VersionState {

@@ -153,8 +153,14 @@ class EthersChain implements Chain {
   async plan(planId: number): Promise<PlanState | null> {
     const { licenses } = this.connected;
     if (!isKnown(planId, await licenses.planCount())) return null;
-    const { assetId, rates, attestor } = await licenses.termsOf(planId);
-    return { planId, assetId: Number(assetId), rates: usageBy((meter) => rates[meter]), attestor };
+    const { assetId, rates, attestor, minEvidenceTier } = await licenses.termsOf(planId);
+    return {
+      planId,
+      assetId: Number(assetId),
+      rates: usageBy((meter) => rates[meter]),
+      attestor,
+      minEvidenceTier: Number(minEvidenceTier),
+    };
   }
 
   async version(versionId: bigint): Promise<VersionState | null> {

@@ -1,18 +1,30 @@
 import { computeAddress, type TypedDataDomain } from "ethers";
 import {
   batchDigest,
+  findingDigest,
+  findingToJson,
   headerToJson,
   measurementDigest,
   measurementToJson,
   proposalDigest,
   receiptDigest,
   receiptToJson,
+  seedRequestDigest,
+  seedRequestToJson,
   signDigest,
 } from "../protocol/messages";
-import type { BatchHeader, Measurement, Proposal, Receipt } from "../protocol/types";
+import type { BatchHeader, Finding, Measurement, Proposal, Receipt, SeedRequest } from "../protocol/types";
 
 /** What a key of an operator or an attestor signs. */
-export const PURPOSES = ["receipt", "proposal", "measurement", "batch", "transaction"] as const;
+export const PURPOSES = [
+  "receipt",
+  "proposal",
+  "measurement",
+  "batch",
+  "seed request",
+  "finding",
+  "transaction",
+] as const;
 export type Purpose = (typeof PURPOSES)[number];
 
 /** A digest, and what it is of, so that whoever signs can see for itself. */
@@ -63,4 +75,10 @@ export const proposalToSign: OfMessage<Proposal> = ofMessage("proposal", proposa
   batchId,
 }));
 export const measurementToSign: OfMessage<Measurement> = ofMessage("measurement", measurementDigest, measurementToJson);
+export const seedRequestToSign: OfMessage<SeedRequest> = ofMessage(
+  "seed request",
+  seedRequestDigest,
+  seedRequestToJson,
+);
+export const findingToSign: OfMessage<Finding> = ofMessage("finding", findingDigest, findingToJson);
 export const batchToSign: OfMessage<BatchHeader> = ofMessage("batch", batchDigest, headerToJson);

@@ -3,6 +3,8 @@ import { Transaction, type TypedDataDomain } from "ethers";
 import { shown } from "../problem";
 import {
   batchDigest,
+  findingDigest,
+  findingFromJson,
   headerFromJson,
   MalformedMessage,
   measurementDigest,
@@ -10,6 +12,8 @@ import {
   proposalDigest,
   receiptDigest,
   receiptFromJson,
+  seedRequestDigest,
+  seedRequestFromJson,
 } from "../protocol/messages";
 import { PURPOSES, type Purpose } from "./digestSigner";
 import type { SignedBatches } from "./signedBatches";
@@ -85,6 +89,10 @@ function messageDigest(purpose: OfMessage, message: unknown, domain: TypedDataDo
       return measurementDigest(domain, measurementFromJson(message));
     case "batch":
       return batchDigest(domain, headerFromJson(message));
+    case "seed request":
+      return seedRequestDigest(domain, seedRequestFromJson(message));
+    case "finding":
+      return findingDigest(domain, findingFromJson(message));
   }
 }
 

@@ -1,5 +1,6 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { SenderEvent } from "../chain/accountSender";
+import type { CanaryDeps } from "../attestor/canary";
 import type { GatewayFigures, GatewayObserver } from "../gateway/observer";
 import type { Log } from "../log";
 import { ReceiptFlag, type Receipt } from "../protocol/types";
@@ -49,6 +50,17 @@ export class Figures {
   private readonly reasons = this.counter(
     "attestor_refusals_total",
     "Reasons for which the attestor refused, values as #.",
+  );
+
+  private readonly evidence = this.counter("attestor_evidence_total", "Bundles of evidence by the tier they reached.");
+
+  private readonly canaries = this.counter("attestor_canaries_total", "Canaries by what came of them.");
+  private readonly canaryFirstToken = this.registry.with(
+    new Histogram("licet_attestor_first_token_seconds", "Time to the first token of canaries.", SECONDS),
+  );
+  private readonly canarySpeed = this.gauge(
+    "attestor_tokens_per_second",
+    "Of the latest canary that could tell, after its first token.",
   );
 
   private readonly commits = this.registry.with(
@@ -158,6 +170,19 @@ export class Figures {
   judged(reasons: string[]): void {
     this.verdicts.add({ verdict: reasons.length === 0 ? "attested" : "refused" });
     for (const reason of new Set(reasons.map(withoutValues))) this.reasons.add({ reason });
+  }
+
+  readonly canarySampled: NonNullable<CanaryDeps["onSampled"]> = ({ operatorId, planId }, result, sample) => {
+    const lane = { operator: String(operatorId), plan: String(planId) };
+    this.canaries.add({ ...lane, result });
+    if (sample === null) return;
+    if (sample.ttftMs > 0) this.canaryFirstToken.observe(sample.ttftMs / 1_000, lane);
+    if (sample.tokensPerSecond !== undefined) this.canarySpeed.set(sample.tokensPerSecond, lane);
+  };
+
+  /** @param tier that a bundle of evidence reached */
+  assessed(tier: number): void {
+    this.evidence.add({ tier: String(tier) });
   }
 
   /** Something happened to one of the settler's transactions. */

@@ -14,11 +14,14 @@ import { keccak, RunningKeccak } from "./keccak";
 import {
   METERS,
   type BatchHeader,
+  type Finding,
   type Grant,
   type Measurement,
   type Proposal,
   type Receipt,
   type Revocation,
+  type SeedRequest,
+  type SignedFinding,
   type SignedGrant,
   type SignedMeasurement,
   type SignedReceipt,
@@ -202,6 +205,10 @@ const proposals = new MessageType<Proposal>("Proposal(bytes32 batchId)");
 const revocations = new MessageType<Revocation>(
   "Revocation(bytes32 grantHash,uint64 licenseId,uint24 operatorId,uint40 expiresAt)",
 );
+const seedRequests = new MessageType<SeedRequest>("SeedRequest(uint24 operatorId,uint40 at)");
+const findings = new MessageType<Finding>(
+  "Finding(uint24 operatorId,address receiptSigner,uint8 tier,uint40 from,uint40 until,bytes32 evidenceHash)",
+);
 
 /** The structs as ethers' `signTypedData` and `TypedDataEncoder` take them. */
 export const GRANT_TYPES = grants.types;
@@ -210,6 +217,8 @@ export const BATCH_TYPES = batches.types;
 export const MEASUREMENT_TYPES = measurements.types;
 export const PROPOSAL_TYPES = proposals.types;
 export const REVOCATION_TYPES = revocations.types;
+export const SEED_REQUEST_TYPES = seedRequests.types;
+export const FINDING_TYPES = findings.types;
 
 /** The EIP-712 digest of a grant: the "grant hash". Like all digests here, it throws MalformedMessage on a field out of range. */
 export const grantDigest = (domain: TypedDataDomain, grant: Grant): string => grants.digest(domain, grant);
@@ -220,6 +229,9 @@ export const batchDigest = (domain: TypedDataDomain, header: BatchHeader): strin
 export const measurementDigest = (domain: TypedDataDomain, measurement: Measurement): string =>
   measurements.digest(domain, measurement);
 /** What an operator's key signs to have a batch attested: without it, anybody with receipts could use a lane's numbers up. */
+export const seedRequestDigest = (domain: TypedDataDomain, request: SeedRequest): string =>
+  seedRequests.digest(domain, request);
+export const findingDigest = (domain: TypedDataDomain, finding: Finding): string => findings.digest(domain, finding);
 export const proposalDigest = (domain: TypedDataDomain, proposal: Proposal): string =>
   proposals.digest(domain, proposal);
 
@@ -373,6 +385,11 @@ export const headerFromJson = (json: unknown): BatchHeader => batches.fromJson(j
 export const measurementToJson = (measurement: Measurement): JsonObject => measurements.toJson(measurement);
 export const measurementFromJson = (json: unknown): Measurement => measurements.fromJson(json);
 
+export const seedRequestToJson = (request: SeedRequest): JsonObject => seedRequests.toJson(request);
+export const seedRequestFromJson = (json: unknown): SeedRequest => seedRequests.fromJson(json);
+export const findingFromJson = (json: unknown): Finding => findings.fromJson(json);
+export const findingToJson = (finding: Finding): JsonObject => findings.toJson(finding);
+
 export const signedGrantToJson = ({ grant, signature }: SignedGrant): JsonObject => ({
   grant: grantToJson(grant),
   signature,
@@ -415,4 +432,25 @@ export function signedRevocationFromJson(json: unknown): SignedRevocation {
   if (bytes.length <= MOST_SIGNATURE_BYTES)
     return { revocation: revocations.fromJson(revocation), signature: toHex(bytes) };
   throw new MalformedMessage(`signature must have at most ${MOST_SIGNATURE_BYTES} bytes, not ${bytes.length}`);
+}
+
+export const signedFindingToJson = ({ finding, signature }: SignedFinding): JsonObject => ({
+  finding: findingToJson(finding),
+  signature,
+});
+
+export function signedFindingFromJson(json: unknown): SignedFinding {
+  const { finding, signature } = objectWithKeys("signed finding", json, ["finding", "signature"]);
+  return {
+    finding: findings.fromJson(finding),
+    signature: toHex(hexBytes("signature", signature, SIGNATURE_BYTES)),
+  };
+}
+
+export function signedSeedRequestFromJson(json: unknown): { request: SeedRequest; signature: string } {
+  const { request, signature } = objectWithKeys("signed seed request", json, ["request", "signature"]);
+  return {
+    request: seedRequests.fromJson(request),
+    signature: toHex(hexBytes("signature", signature, SIGNATURE_BYTES)),
+  };
 }

@@ -112,6 +112,33 @@ export interface SignedMeasurement {
   signature: string;
 }
 
+/** A key that signs an operator's receipts asks an attestor for a seed, to show evidence under. */
+export interface SeedRequest {
+  operatorId: number;
+  /** Unix seconds. */
+  at: number;
+}
+
+/** What an attestor found of the evidence that an operator showed for one of its keys. */
+export interface Finding {
+  operatorId: number;
+  /** The address of the key that signs receipts. */
+  receiptSigner: string;
+  /** See `Tier` in `assess.ts`. */
+  tier: number;
+  /** Unix seconds, inclusive. */
+  from: number;
+  /** Unix seconds, exclusive. */
+  until: number;
+  /** keccak256 of the bundle, as it was sent. */
+  evidenceHash: string;
+}
+
+export interface SignedFinding {
+  finding: Finding;
+  signature: string;
+}
+
 /** The operator's word that a batch is its own: signed, attestors look at it. */
 export interface Proposal {
   batchId: string;

@@ -1,6 +1,8 @@
 import { ZeroHash } from "ethers";
 import type { Attestation } from "../attestor/attestorApi";
 import type { Database, Queries, Row, SqlValue } from "./database";
+import type { EvidenceBooks } from "../evidence/books";
+import { StoredBooks } from "./evidenceBooks";
 import { GroupCommit } from "./groupCommit";
 import {
   headerFromJson,
@@ -253,12 +255,15 @@ const BATCH_EDGES: Record<BatchState, BatchState[]> = {
  */
 export class Store {
   private readonly group: GroupCommit;
+  /** An attestor's, of operators' evidence. */
+  readonly evidence: EvidenceBooks;
   /** Is told how many milliseconds each commit of requests and receipts took. */
   onCommit: (ms: number) => void = () => {};
 
   /** The store closes the database. */
   constructor(private readonly db: Database) {
     this.group = new GroupCommit(db, (ms) => this.onCommit(ms));
+    this.evidence = new StoredBooks(db);
   }
 
   /** When what is being written is written. */

@@ -205,4 +205,30 @@ export const MIGRATIONS = [
   CREATE INDEX copies_by_operator ON copies (operator_id, position);
   CREATE INDEX copies_by_time ON copies (finished_at);
   `,
+  `
+  CREATE TABLE evidence_seeds (
+    seed TEXT PRIMARY KEY,
+    operator_id INTEGER NOT NULL,
+    receipt_signer TEXT NOT NULL,
+    issued_at INTEGER NOT NULL,
+    used INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX evidence_seeds_by_signer ON evidence_seeds (operator_id, receipt_signer);
+
+  CREATE TABLE evidence_devices (
+    device TEXT PRIMARY KEY,
+    operator_id INTEGER NOT NULL,
+    held_until INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE evidence_findings (
+    evidence_hash TEXT PRIMARY KEY,
+    operator_id INTEGER NOT NULL,
+    receipt_signer TEXT NOT NULL,
+    tier INTEGER NOT NULL,
+    from_time INTEGER NOT NULL,
+    until_time INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX evidence_findings_by_operator ON evidence_findings (operator_id, until_time);
+  `,
 ];

@@ -134,6 +134,7 @@ export async function sendCanaries(oracle: Oracle, apiKeys: string[], count: num
         store,
         log: oracle.log,
         random: Math.random,
+        isOnline: () => Promise.resolve(true),
         wait: () => Promise.resolve(),
       };
       for (let sent = 0; sent < count; sent++) await sendCanary(config, deps, new AbortController().signal);

@@ -445,7 +445,7 @@ describe("bad input", () => {
       chain = new FakeChain();
       chain.signingKeys.set(2, [OPERATOR_KEY.address]);
       const rates = usage({ inputTokens: 1_000_000n, outputTokens: 1_000_000n });
-      chain.plans.set(3, { planId: 3, assetId: 5, rates, attestor: OWNER.address });
+      chain.plans.set(3, { planId: 3, assetId: 5, rates, attestor: OWNER.address, minEvidenceTier: 0 });
       chain.versions.set(VERSION_ID, {
         versionId: VERSION_ID,
         assetId: 5,

@@ -6,11 +6,14 @@ import type { AddressInfo } from "node:net";
 import {
   type CanaryConfig,
   type CanaryDeps,
+  CanaryCutOff,
   CanaryRefused,
   runCanaries,
   sendCanary,
 } from "../../oracle/attestor/canary";
 import type { LicenseState } from "../../oracle/chain/chain";
+import { canaryBody } from "../../oracle/attestor/canaryBody";
+import { onlineCheck } from "../../oracle/attestor/online";
 import { createLog } from "../../oracle/log";
 import type { CanarySample } from "../../oracle/store/store";
 import type { StubChain } from "../support/stubChain";
@@ -34,6 +37,7 @@ describe("canary", () => {
   let bodies: { model: string; stream: boolean; max_tokens: number; messages: { content: string }[] }[];
   let authorization: string | undefined;
   let chain: StubChain;
+  let isOnline: boolean;
 
   before(async () => {
     server = createServer((request, response) => void receive(request, response)).listen(0, "127.0.0.1");
@@ -47,12 +51,13 @@ describe("canary", () => {
 
   beforeEach(() => {
     [samples, lines, bodies, chain] = [[], [], [], stubMarket()];
+    isOnline = true;
     answer = (response) => response.end(opening + token + done);
   });
 
   const receive = async (request: IncomingMessage, response: ServerResponse) => {
     const chunks = await request.toArray();
-    bodies.push(JSON.parse(Buffer.concat(chunks).toString()));
+    if (request.method === "POST") bodies.push(JSON.parse(Buffer.concat(chunks).toString()));
     authorization = request.headers.authorization;
     answer(response);
   };
@@ -72,7 +77,9 @@ describe("canary", () => {
     chain,
     store: { recordCanary: async (_lane, sample) => void samples.push(sample) },
     log: createLog("debug", (line) => lines.push(line)),
-    random: Math.random,
+    // Streamed.
+    random: () => 0.5,
+    isOnline: async () => isOnline,
     wait: async () => undefined,
     ...fields,
   });
@@ -83,7 +90,7 @@ describe("canary", () => {
     it("asks like any client: streaming, with the grant as its key", async () => {
       await send();
       expect(authorization).to.equal(`Bearer ${API_KEY}`);
-      expect(bodies[0]).to.include({ model: "lic380k", stream: true, max_tokens: 8 });
+      expect(bodies[0]).to.include({ model: "lic380k", stream: true, max_tokens: 6 });
     });
 
     it("measures the time to the first token, not to the first byte", async () => {
@@ -196,9 +203,133 @@ describe("canary", () => {
       expect(samples).to.deep.equal([]);
     });
 
-    it("asks something else each time", async () => {
-      for (let canary = 0; canary < 20; canary++) await send();
-      expect(new Set(bodies.map(({ messages }) => messages[0].content)).size).to.be.greaterThan(15);
+    const unreachable: [string, Answer][] = [
+      ["breaks the connection", (response) => response.destroy()],
+      ["breaks the stream", (response) => response.write(token, () => response.destroy())],
+      ["says nothing in time", () => undefined],
+    ];
+    for (const [what, given] of unreachable) {
+      it(`says nothing of a gateway that ${what} while nothing else can be reached either`, async () => {
+        answer = given;
+        isOnline = false;
+        const problem = await send({ timeoutMs: 100 }).catch((error) => error);
+        expect(problem).to.be.instanceOf(CanaryCutOff);
+        expect(problem.message).to.contain("can't be reached, and nor can anything else");
+        expect(samples).to.deep.equal([]);
+      });
+    }
+
+    it("says nothing of a gateway that isn't there while nothing else can be reached either", async () => {
+      const gatewayUrl = "http://127.0.0.1:1";
+      expect((await send({ gatewayUrl })).ok).to.equal(false);
+      isOnline = false;
+      expect(await send({ gatewayUrl }).catch((error) => error)).to.be.instanceOf(CanaryCutOff);
+      expect(samples).to.have.length(1);
+    });
+
+    it("counts what only the gateway can have said, whether anything else can be reached or not", async () => {
+      isOnline = false;
+      answer = (response) => response.writeHead(500).end();
+      expect((await send()).ok).to.equal(false);
+      answer = (response) => response.end(event("{") + done);
+      expect((await send()).ok).to.equal(false);
+    });
+
+    it("measures how fast tokens come after the first", async () => {
+      answer = (response) => {
+        response.write(opening + token);
+        setTimeout(() => response.end(token.repeat(20) + done), 200);
+      };
+      const { tokensPerSecond } = await send();
+      expect(tokensPerSecond).to.be.within(50, 101);
+    });
+
+    it("leaves the speed out where all tokens came at once", async () => {
+      answer = (response) => response.end(opening + token + token + done);
+      expect(await send()).to.not.have.property("tokensPerSecond");
+    });
+
+    describe("that isn't streamed", () => {
+      const whole = (message: object) => JSON.stringify({ choices: [{ message }] });
+      const sendWhole = () => sendCanary(config(), deps({ random: () => 0.9 }), new AbortController().signal);
+
+      it("counts for availability, and says nothing of the first token, which nobody sees", async () => {
+        answer = (response) => response.end(whole({ content: "word" }));
+        expect(await sendWhole()).to.deep.equal({ at: AFTER_EPOCH, ok: true, ttftMs: 0 });
+        expect(bodies[0]).to.not.have.property("stream");
+      });
+
+      it("isn't answered by nothing, or by what is no JSON", async () => {
+        for (const text of [whole({ content: "" }), "{}", "null", "<html>"]) {
+          answer = (response) => response.end(text);
+          expect((await sendWhole()).ok, text).to.equal(false);
+        }
+      });
+    });
+
+    it("tells who counts what came of it", async () => {
+      const told: unknown[] = [];
+      const telling = deps({ onSampled: (lane, result, sample) => told.push({ lane, result, ok: sample?.ok }) });
+      await sendCanary(config(), telling, new AbortController().signal);
+      answer = (response) => response.writeHead(500).end();
+      await sendCanary(config(), telling, new AbortController().signal);
+      expect(told).to.deep.equal([
+        { lane: LANE, result: "answered", ok: true },
+        { lane: LANE, result: "failed", ok: false },
+      ]);
+    });
+  });
+
+  describe("what canaries ask", () => {
+    const SENT = 600;
+    const asking = (fields: Partial<CanaryConfig> = {}) =>
+      Array.from({ length: SENT }, () => {
+        const { body, isStreamed } = canaryBody({ modelId: "m", maxTokens: 64, ...fields }, Math.random);
+        return { ...(JSON.parse(body) as (typeof bodies)[0]), isStreamed };
+      });
+    const share = (some: unknown[]) => some.length / SENT;
+
+    it("is something else nearly each time, with no word that all have", () => {
+      const prompts = asking().map(({ messages }) => messages.at(-1)!.content);
+      expect(new Set(prompts).size).to.be.greaterThan(0.8 * SENT);
+      const words = prompts.map((prompt) => new Set(prompt.toLowerCase().split(/\W+/)));
+      for (const word of new Set(prompts.slice(0, 20).join(" ").toLowerCase().split(/\W+/))) {
+        if (word !== "") expect(share(words.filter((had) => had.has(word))), word).to.be.lessThan(0.8);
+      }
+    });
+
+    it("has no one form: streamed or not, with a system message or not, of several lengths", () => {
+      const sent = asking();
+      const isSome = (some: unknown[]) => expect(share(some)).to.be.within(0.1, 0.9);
+      isSome(sent.filter(({ stream }) => stream));
+      isSome(sent.filter(({ messages }) => messages.length === 2));
+      isSome(sent.filter((body) => "temperature" in body));
+      isSome(sent.filter((body) => "stream_options" in body));
+      expect(new Set(sent.map(({ max_tokens }) => max_tokens)).size).to.be.greaterThan(20);
+      expect(Math.max(...sent.map(({ max_tokens }) => max_tokens))).to.be.at.most(64);
+      expect(sent.every(({ stream, isStreamed }) => Boolean(stream) === isStreamed)).to.equal(true);
+    });
+
+    it("is the attestor's own where it has questions of its own", () => {
+      const prompts = ["one?", "two?", "three?"];
+      const asked = new Set(asking({ prompts }).map(({ messages }) => messages.at(-1)!.content));
+      expect([...asked].sort()).to.deep.equal([...prompts].sort());
+    });
+  });
+
+  describe("onlineCheck", () => {
+    const url = () => `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const fails = () => Promise.reject(new Error("no node"));
+
+    it("says yes where one of the controls answers, whatever it says", async () => {
+      answer = (response) => response.writeHead(500).end();
+      expect(await onlineCheck(["http://127.0.0.1:1", url()], fails)()).to.equal(true);
+      expect(await onlineCheck(["http://127.0.0.1:1"], () => Promise.resolve(1))()).to.equal(false);
+    });
+
+    it("asks the chain's node where there are no controls", async () => {
+      expect(await onlineCheck([], () => Promise.resolve(1))()).to.equal(true);
+      expect(await onlineCheck([], fails)()).to.equal(false);
     });
   });
 

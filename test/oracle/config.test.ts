@@ -1,4 +1,7 @@
 import { expect } from "chai";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { PLAUSIBLE } from "../../oracle/attestor/plausibility";
 import { id } from "ethers";
 import { readFileSync } from "node:fs";
@@ -84,6 +87,64 @@ describe("parseConfig", () => {
     expect(read.canaries[0].plausible).to.deep.equal({ ...PLAUSIBLE, ...own });
     expect(read.canaries[1].plausible).to.deep.equal({ ...PLAUSIBLE, ...own, slots: 4 });
     expect(parse({ attestor: attestor() }).attestor!.plausible).to.deep.equal(PLAUSIBLE);
+  });
+
+  describe("files that it names", () => {
+    let folder: string;
+    const fileOf = (text: string) => {
+      const file = join(folder, "file");
+      writeFileSync(file, text);
+      return file;
+    };
+    beforeEach(() => (folder = mkdtempSync(join(tmpdir(), "licet-config-"))));
+    afterEach(() => rmSync(folder, { recursive: true }));
+
+    const withFile = (name: string, text: string) => () =>
+      parse({ attestor: { ...attestor(), [name]: fileOf(text) } }).attestor!;
+
+    it("has canaries ask what a file says, a line each, if it has enough of them", () => {
+      const lines = Array.from({ length: 20 }, (_, i) => `Question ${i}?`);
+      expect(withFile("promptsFile", `${lines.join("\r\n\n")}\n`)().prompts).to.deep.equal(lines);
+      const few = [...lines.slice(1), lines[1]].join("\n");
+      expect(withFile("promptsFile", few)).to.throw(ConfigError, "has 19 prompts; 20 are the least");
+      expect(parse({ attestor: attestor() }).attestor!.prompts).to.equal(undefined);
+    });
+
+    it("takes evidence by a file's policy", () => {
+      const policy = { maxAgeSeconds: 300, validForSeconds: 86_400, exclusiveCpus: false };
+      expect(withFile("evidencePolicyFile", JSON.stringify(policy))().evidencePolicy).to.include(policy);
+      expect(withFile("evidencePolicyFile", "{}")).to.throw(
+        ConfigError,
+        /evidencePolicyFile: .* can't be used: maxAge/,
+      );
+      expect(parse({ attestor: attestor() }).attestor!.evidencePolicy).to.equal(undefined);
+    });
+
+    it("says which file isn't there", () => {
+      const missing = { ...attestor(), promptsFile: join(folder, "none") };
+      expect(() => parse({ attestor: missing })).to.throw(
+        ConfigError,
+        /attestor.promptsFile: .*none can't be used: ENOENT/,
+      );
+    });
+  });
+
+  it("reads how an operator shows evidence", () => {
+    const read = (evidence: object) => parse({ gateway: gateway(), evidence }).evidence;
+    expect(read({ collectCommand: ["collect", "--all"] })).to.deep.equal({
+      collectCommand: ["collect", "--all"],
+      collectTimeoutMs: 120_000,
+      ownerKey: undefined,
+    });
+    expect(() => read({ collectCommand: "collect" })).to.throw(ConfigError, "a list of at least one text");
+    expect(() => read({ collectCommand: ["x"], ownerKeyVariable: "NONE" })).to.throw(ConfigError, "which isn't set");
+  });
+
+  it("reads which others are up whenever the network is", () => {
+    const read = (controls: unknown) => parse({ attestor: { ...attestor(), controls } }).attestor!.controls;
+    expect(read(["https://example.org"])).to.deep.equal(["https://example.org"]);
+    expect(read(undefined)).to.deep.equal([]);
+    expect(() => read(["example.org"])).to.throw(ConfigError, "must be URLs such as https://example.org; one is");
   });
 
   it("shows operations on this machine alone unless it is told otherwise, and not at all if it isn't told to", () => {

@@ -103,7 +103,13 @@ describe("gateway", () => {
     overdue = [];
     chain = new FakeChain();
     chain.signingKeys.set(OPERATOR_ID, [OPERATOR_KEY.address]);
-    chain.plans.set(PLAN_ID, { planId: PLAN_ID, assetId: ASSET_ID, rates: RATES, attestor: STRANGER.address });
+    chain.plans.set(PLAN_ID, {
+      planId: PLAN_ID,
+      assetId: ASSET_ID,
+      rates: RATES,
+      attestor: STRANGER.address,
+      minEvidenceTier: 0,
+    });
     for (const { versionId, assetId } of config().models) {
       chain.versions.set(versionId, { versionId, assetId, manifestHash: MANIFEST, usableUntil: 2 ** 40 - 1 });
     }

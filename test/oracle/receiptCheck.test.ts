@@ -22,7 +22,7 @@ describe("checkReceipts", () => {
     chain = new FakeChain();
     chain.signingKeys.set(2, [OPERATOR_KEY.address]);
     const rates = usage({ inputTokens: 1_000_000n, cachedInputTokens: 500_000n, outputTokens: 2_000_000n });
-    chain.plans.set(3, { planId: 3, assetId: 5, rates, attestor: STRANGER.address });
+    chain.plans.set(3, { planId: 3, assetId: 5, rates, attestor: STRANGER.address, minEvidenceTier: 0 });
     for (const [i, manifestHash] of [id("old"), MANIFEST].entries()) {
       const versionId = (5n << 32n) | BigInt(i + 1);
       chain.versions.set(versionId, { versionId, assetId: 5, manifestHash, usableUntil: 2 ** 40 - 1 });

@@ -36,7 +36,7 @@ describe("revoking a grant at its gateway", () => {
     chain = new FakeChain();
     chain.signingKeys.set(OPERATOR_ID, [OPERATOR_KEY.address]);
     const rates = { requests: 1n, inputTokens: 0n, cachedInputTokens: 0n, outputTokens: 0n, computeMs: 0n };
-    chain.plans.set(3, { planId: 3, assetId: 5, rates, attestor: STRANGER.address });
+    chain.plans.set(3, { planId: 3, assetId: 5, rates, attestor: STRANGER.address, minEvidenceTier: 0 });
     chain.versions.set(1n, { versionId: 1n, assetId: 5, manifestHash: MANIFEST, usableUntil: 2 ** 40 - 1 });
     for (const licenseId of [1n, 2n]) setLicense(licenseId, {});
     await open();

@@ -57,7 +57,13 @@ export class GatewayBench {
     for (let i = 0; i < servers; i++) bench.upstreams.push(await FakeUpstream.start());
     const { chain } = bench;
     chain.signingKeys.set(OPERATOR_ID, [OPERATOR_KEY.address]);
-    chain.plans.set(PLAN_ID, { planId: PLAN_ID, assetId: ASSET_ID, rates: RATES, attestor: STRANGER.address });
+    chain.plans.set(PLAN_ID, {
+      planId: PLAN_ID,
+      assetId: ASSET_ID,
+      rates: RATES,
+      attestor: STRANGER.address,
+      minEvidenceTier: 0,
+    });
     chain.versions.set(VERSION_ID, {
       versionId: VERSION_ID,
       assetId: ASSET_ID,

@@ -72,6 +72,7 @@ export function stubMarket(): StubChain {
     assetId: 4,
     rates: usage({ requests: 1_000_000n, outputTokens: 2_000_000n }),
     attestor: COMMITTEE.address,
+    minEvidenceTier: 0,
   });
   chain.versions.set(LANE.versionId, {
     versionId: LANE.versionId,

@@ -1,0 +1,33 @@
+/** What an attestor holds against receipts whose plan demands evidence that it hasn't seen. */
+import type { Finding } from "../protocol/types";
+import { Tier } from "../evidence/assess";
+import type { BatchFacts } from "./batchFacts";
+import type { Refusal } from "./inspection";
+
+/** What the attestor knows of an operator, itself. */
+export interface Known {
+  /** What it found of the operator's evidence. */
+  findings: Finding[];
+  /** Whether it recounted some of the batch, and all that it recounted was right. */
+  recounted: boolean;
+}
+
+/**
+ * Why receipts lack the evidence that their plan demands: each must be of a time for which the attestor itself found that
+ * the key that signed it is backed by such hardware. What is stale, failed or was never shown is none.
+ */
+export function evidenceRefusals({ plan, receipts }: BatchFacts, { findings, recounted }: Known): Refusal[] {
+  const demanded = plan?.minEvidenceTier ?? Tier.signed;
+  if (demanded === Tier.signed || (demanded === Tier.recounted && recounted)) return [];
+  return receipts.flatMap(({ receipt, hash, signer }) => {
+    const { finishedAt, sequence, licenseId } = receipt;
+    const own = findings.filter((one) => one.receiptSigner === signer);
+    const then = own.filter(({ from, until }) => from <= finishedAt && finishedAt < until);
+    const tier = Math.max(Tier.signed, ...then.map((one) => one.tier));
+    if (tier >= demanded) return [];
+    const reason =
+      `Receipt ${sequence} of license ${licenseId} has evidence of tier ${tier} for ${finishedAt}; ` +
+      `plan ${plan!.planId} demands tier ${demanded}`;
+    return [{ reason, receiptHash: hash }];
+  });
+}
