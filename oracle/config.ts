@@ -10,6 +10,7 @@ import type { UpstreamConfig } from "./gateway/models";
 import { keySettingOf, type KeySetting } from "./keys/keySetting";
 import { reasonOf, shown } from "./problem";
 import { ConfigError, parseJson, Section, type Environment, type Range } from "./configSection";
+import type { EconomyConfig } from "./settler/economy";
 
 /** What a configuration file says, with its secrets read from where it says that they are. */
 export interface OracleConfig {
@@ -55,6 +56,10 @@ export interface SettlerSection {
   confirmations: Finality;
   /** In wei; undefined is any. */
   maxFeePerGas?: bigint;
+  /** Whether it releases what is due, too. */
+  release: boolean;
+  /** Undefined where whatever is due settles, whatever its gas costs. */
+  economy?: EconomyConfig;
   intervalMs: number;
   /** How long a voucher may wait to be posted. */
   voucherIntervalSeconds: number;
@@ -226,11 +231,23 @@ function settlerOf(section: Section): SettlerSection {
     })),
     // Nodes that aren't archives know the state of some 128 blocks.
     confirmations: section.countOr("confirmations", "finalized", [1, 100], 2),
+    release: section.has("release") ? section.flag("release") : true,
+    economy: section.optional("economy", economyOf),
     maxFeePerGas: section.has("maxFeeGwei") ? section.decimal("maxFeeGwei", 9) : undefined,
     intervalMs: section.seconds("intervalSeconds", A_DAY, 30_000),
     voucherIntervalSeconds: section.count("voucherIntervalSeconds", A_DAY, 86_400),
     epochSeconds: section.has("epochSeconds") ? section.count("epochSeconds", [1, 7 * 86_400]) : undefined,
     receiptsPerBatch: section.has("receiptsPerBatch") ? section.count("receiptsPerBatch", [1, 100_000]) : undefined,
+  };
+}
+
+function economyOf(section: Section): EconomyConfig {
+  return {
+    gasTokenPrice: section.decimal("gasTokenPrice", 8),
+    minValueToGas: section.count("minValueToGas", [1, 10_000], 10),
+    settleWithinSeconds: section.has("settleWithinSeconds")
+      ? section.count("settleWithinSeconds", [0, 14 * 86_400])
+      : undefined,
   };
 }
 

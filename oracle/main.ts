@@ -22,6 +22,7 @@ import { Problem, reasonOf } from "./problem";
 import type { Lane } from "./protocol/types";
 import { ReceiptFeed } from "./settler/receiptFeed";
 import { requireUsable } from "./settler/requirements";
+import { Releaser } from "./settler/releaser";
 import { Settler } from "./settler/settler";
 import { VoucherPoster } from "./settler/voucherPoster";
 import { aborted } from "./signals";
@@ -205,6 +206,8 @@ async function serve(
 interface Settling {
   settler: Settler;
   poster: VoucherPoster;
+  /** Null if others release. */
+  releaser: Releaser | null;
   sender: AccountSender;
   feed: ReceiptFeed;
 }
@@ -237,10 +240,13 @@ async function createSettler(context: Context, section: SettlerSection, store: S
       signal,
     },
   );
-  const settler: Settler = new Settler(
-    { chain, store, escrow: connectEscrow(provider, witness, { escrow, finality }), sender, log },
-    { ...section, proposer, committee, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS },
-  );
+  const deps = { chain, store, escrow: connectEscrow(provider, witness, { escrow, finality }), sender, log };
+  const settler: Settler = new Settler(deps, {
+    ...section,
+    proposer,
+    committee,
+    attestorTimeoutMs: ATTESTOR_TIMEOUT_MS,
+  });
   // It may still be paid in before the first batch is due.
   if ((await sender.balance()) === 0n) {
     log.error("Settler's account has nothing to pay gas with: send it some", { account: sender.address });
@@ -251,18 +257,21 @@ async function createSettler(context: Context, section: SettlerSection, store: S
     { chain, vouchers, store, sender, log },
     { poster: sender.address, intervalSeconds: section.voucherIntervalSeconds },
   );
-  return { settler, poster, sender, feed };
+  const releaser = section.release ? new Releaser(deps, section.economy) : null;
+  figures.watchSettler(settler, sender);
+  return { settler, poster, releaser, sender, feed };
 }
 
 /** A round that fails is logged, and the next one comes all the same. */
 async function settleOnAndOn(
   { log, signal, figures }: Context,
-  { settler }: Settling,
+  { settler, releaser }: Settling,
   intervalMs: number,
 ): Promise<void> {
   while (!signal.aborted) {
     try {
       await settler.settleDue();
+      await releaser?.releaseDue();
       figures.roundEnded(true);
     } catch (cause) {
       figures.roundEnded(false);

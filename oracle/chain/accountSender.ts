@@ -14,10 +14,10 @@ import { isError, Transaction, type Signer } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Log } from "../log";
 import { reasonOf } from "../problem";
-import { type Call, ChainRefusal, type Sender, type Served, type TransactionFate } from "../settler/sender";
+import { type Call, ChainRefusal, type PricedSender, type Served, type TransactionFate } from "../settler/sender";
 import type { NewTransaction, NonceEnd, StoredTransaction } from "../store/store";
 import type { RpcProvider } from "./ethersChain";
-import { gasLimitFor, lacksEther } from "./gas";
+import { gasLimitFor, gasPriceOf, lacksEther } from "./gas";
 import { refusalOf } from "./refusal";
 import { finalHeight, tagOf, type Finality, type Witness } from "./witness";
 
@@ -92,7 +92,7 @@ interface Fees {
   maxPriorityFeePerGas: bigint;
 }
 
-export class AccountSender implements Sender {
+export class AccountSender implements PricedSender {
   private readonly patience: { blocks: number; ms: number };
   private last: Promise<unknown> = Promise.resolve();
   private tending: Promise<void> | null = null;
@@ -190,8 +190,8 @@ export class AccountSender implements Sender {
 
   /** What a call would cost now, in wei. @throws ChainRefusal */
   async costOf(call: Call): Promise<bigint> {
-    const [gas, { gasPrice, maxFeePerGas }] = await Promise.all([this.estimate(call), this.deps.provider.getFeeData()]);
-    return gas * (gasPrice ?? maxFeePerGas ?? 0n);
+    const [gas, price] = await Promise.all([this.estimate(call), gasPriceOf(this.deps.provider)]);
+    return gas * price;
   }
 
   /** What the account has to pay gas with, in wei. */

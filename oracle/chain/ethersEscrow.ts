@@ -1,7 +1,13 @@
-import { CommitteeAttestor__factory, UsageEscrow__factory } from "../../typechain-types";
+import {
+  CommitteeAttestor__factory,
+  IERC20Metadata__factory,
+  LicenseRegistry__factory,
+  UsageEscrow__factory,
+} from "../../typechain-types";
 import { unpackOutcomes } from "../protocol/entries";
 import { ChainRefusal, type SettlementEscrow } from "../settler/sender";
 import type { RpcProvider } from "./ethersChain";
+import { gasPriceOf } from "./gas";
 import { refusalOf } from "./refusal";
 import { isAnswer } from "./smartAccount";
 import { AS_OF_NOW, statusName } from "./statuses";
@@ -14,6 +20,16 @@ export function connectEscrow(
   { escrow: address, finality }: { escrow: string; finality: Finality },
 ): SettlementEscrow {
   const escrow = UsageEscrow__factory.connect(address, { provider });
+
+  /** By enough nodes' word. */
+  async function batchAt(batchId: string, block: number): Promise<{ status: bigint }> {
+    const data = escrow.interface.encodeFunctionData("batchOf", [batchId]);
+    const answer = (await witness.ask("eth_call", [{ to: address, data }, tagOf(block)])) as string;
+    const [batch] = escrow.interface.decodeFunctionResult("batchOf", answer);
+    return batch as { status: bigint };
+  }
+
+  let decimals: Promise<number> | null = null;
 
   return {
     async vouches(committee, digest, proof) {
@@ -36,14 +52,55 @@ export function connectEscrow(
     async isSettled(batchId, by) {
       const block = by === "latest" ? await witness.height() : await finalHeight(witness, finality);
       if (block < 0) return false;
-      const data = escrow.interface.encodeFunctionData("batchOf", [batchId]);
-      const answer = (await witness.ask("eth_call", [{ to: address, data }, tagOf(block)])) as string;
-      const [{ status }] = escrow.interface.decodeFunctionResult("batchOf", answer);
-      return statusName("BatchStatus", status as bigint) !== "None";
+      const { status } = await batchAt(batchId, block);
+      return statusName("BatchStatus", status) !== "None";
     },
 
     settlement: (header, entries, proof) => escrow.settle.populateTransaction(header, entries, proof),
 
     renewal: (licenseId) => escrow.renew.populateTransaction(licenseId),
+
+    async holdOf(batchId) {
+      const finalBlock = await finalHeight(witness, finality);
+      const [final, { releasableAt }, now, { operator, bonus }] = await Promise.all([
+        batchAt(batchId, Math.max(0, finalBlock)),
+        escrow.batchOf(batchId),
+        escrow.batchStatusOf(batchId, AS_OF_NOW),
+        escrow.splitOf(batchId),
+      ]);
+      const isReleased = ["Released", "Collected"].includes(statusName("BatchStatus", final.status));
+      const isReleasable = statusName("BatchStatus", now) === "Releasable";
+      return {
+        status: isReleased ? "Released" : isReleasable ? "Releasable" : "Held",
+        releasableAt: Number(releasableAt),
+        income: operator + bonus,
+      };
+    },
+
+    release: (batchId) => escrow.release.populateTransaction(batchId),
+
+    poolIncomeOf: async (operatorId) => (await escrow.operatorIncomeOf(operatorId)).forPool,
+
+    poolPayment: (operatorId) => escrow.payPool.populateTransaction(operatorId),
+
+    async operatorShareBps(planId) {
+      const licenses = LicenseRegistry__factory.connect(await escrow.LICENSES(), { provider });
+      const [{ publisherBps, attestorBps }, feeBps] = await Promise.all([licenses.sharesOf(planId), escrow.feeBps()]);
+      return 10_000 - Number(publisherBps + attestorBps + feeBps);
+    },
+
+    decimals() {
+      decimals ??= escrow
+        .CURRENCY()
+        .then((currency) => IERC20Metadata__factory.connect(currency, { provider }).decimals())
+        .then(Number)
+        .catch((error) => {
+          decimals = null;
+          throw error;
+        });
+      return decimals;
+    },
+
+    gasPrice: () => gasPriceOf(provider),
   };
 }

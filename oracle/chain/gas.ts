@@ -1,4 +1,4 @@
-import { isError } from "ethers";
+import { isError, type Provider } from "ethers";
 
 /** A transaction takes what it was estimated at and a fifth more: what it reads may change until it is mined. */
 const MARGIN_PERCENT = 120n;
@@ -20,4 +20,12 @@ const CANT_PAY = /insufficient funds|enough funds/i;
 export function lacksEther(error: Error): boolean {
   const said = `${error.message} ${(error.cause as Error | undefined)?.message ?? ""}`;
   return isError(error, "INSUFFICIENT_FUNDS") || CANT_PAY.test(said);
+}
+
+/** What a unit of gas costs now, in wei. */
+export async function gasPriceOf(provider: Pick<Provider, "getFeeData">): Promise<bigint> {
+  const { gasPrice, maxFeePerGas } = await provider.getFeeData();
+  const price = gasPrice ?? maxFeePerGas;
+  if (price === null) throw new Error("the node tells no price of gas: use another");
+  return price;
 }

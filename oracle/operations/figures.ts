@@ -1,9 +1,10 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import type { SenderEvent } from "../chain/accountSender";
 import type { CanaryDeps } from "../attestor/canary";
+import type { AccountSender, SenderEvent } from "../chain/accountSender";
 import type { GatewayFigures, GatewayObserver } from "../gateway/observer";
 import type { Log } from "../log";
 import { ReceiptFlag, type Receipt } from "../protocol/types";
+import type { Settler } from "../settler/settler";
 import type { Store } from "../store/store";
 import { Counter, Gauge, Histogram, Registry } from "./metrics";
 
@@ -42,6 +43,11 @@ export class Figures {
   private readonly oldest = this.gauge("oldest_unbatched_seconds", "Age of the oldest receipt in no batch.");
   private readonly batches = this.gauge("batches", "Batches by state.");
   private readonly transactions = this.counter("settler_transactions_total", "The settler's transactions by state.");
+  private readonly dear = this.gauge(
+    "settler_dear_units",
+    "What isn't settled as gas costs too much, in currency units.",
+  );
+  private readonly gas = this.gauge("settler_gas_balance", "What the settler's account pays gas with, in whole coins.");
   private readonly nodes = this.gauge("chain_nodes", "1 for each node of the chain, by how it is.");
   private readonly rounds = this.counter("settler_rounds_total", "The settler's rounds by result.");
   private readonly roundAt = this.gauge("settler_round_timestamp_seconds", "When the settler's last round ended.");
@@ -147,6 +153,16 @@ export class Figures {
       this.unsettledUnits.set(cost);
       for (const [state, count] of Object.entries(batches)) this.batches.set(count, { state });
       this.oldest.set(oldestUnbatchedAt === null ? 0 : Math.max(0, (await now()) - oldestUnbatchedAt));
+    });
+  }
+
+  watchSettler(settler: Pick<Settler, "figures">, account: Pick<AccountSender, "balance">): void {
+    this.registry.collect(async () => {
+      const { waiting, givenUp } = settler.figures();
+      this.dear.set(waiting, { state: "waiting" });
+      this.dear.set(givenUp, { state: "given up" });
+      this.gas.clear();
+      this.gas.set(Number(await account.balance()) / 1e18);
     });
   }
 

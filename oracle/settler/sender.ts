@@ -32,6 +32,22 @@ export interface Sender {
   cancel(purpose: string): Promise<void>;
 }
 
+/** One that tells beforehand what a call costs. */
+export interface PricedSender extends Sender {
+  /** In wei, by now. @throws ChainRefusal */
+  costOf(call: Call): Promise<bigint>;
+}
+
+/** How far a settled batch is from being divided. */
+export interface Hold {
+  /** Released once that is final. */
+  status: "Held" | "Releasable" | "Released";
+  /** Unix seconds. */
+  releasableAt: number;
+  /** What its release brings the operator, in units of the currency. */
+  income: bigint;
+}
+
 /** The escrow and its attestor, as a settler uses them. All methods throw if the chain can't be reached. */
 export interface SettlementEscrow {
   /** Whether the committee's contract takes a proof for a digest. */
@@ -42,4 +58,16 @@ export interface SettlementEscrow {
   isSettled(batchId: string, by: "latest" | "final"): Promise<boolean>;
   settlement(header: BatchHeader, entries: string, proof: string): Promise<Call>;
   renewal(licenseId: bigint): Promise<Call>;
+  /** Of a batch that settled. */
+  holdOf(batchId: string): Promise<Hold>;
+  release(batchId: string): Promise<Call>;
+  /** What waits for an operator's pool, in units of the currency. */
+  poolIncomeOf(operatorId: number): Promise<bigint>;
+  poolPayment(operatorId: number): Promise<Call>;
+  /** What of a charge under a plan is the operator's, in basis points. */
+  operatorShareBps(planId: number): Promise<number>;
+  /** Of the currency. */
+  decimals(): Promise<number>;
+  /** What a unit of gas costs now, in wei. */
+  gasPrice(): Promise<bigint>;
 }

@@ -20,10 +20,12 @@ import { type DigestSigner, proposalToSign } from "../keys/digestSigner";
 import type { Log } from "../log";
 import { medianOf } from "../attestor/measure";
 import type { Outcome } from "../protocol/entries";
+import { costOf, sumUsage } from "../protocol/meters";
 import { epochAt, isWithin } from "../protocol/epochs";
 import { batchDigest } from "../protocol/messages";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { readEach } from "../chain/parallel";
+import { inCurrency, settlementGas, verdictOf, type Bargain, type EconomyConfig } from "./economy";
 import { type Call, ChainRefusal, type Sender, type SettlementEscrow } from "./sender";
 import type { Store, StoredBatch, StoredReceipt } from "../store/store";
 
@@ -36,6 +38,8 @@ export interface SettlerConfig extends AttestorsConfig {
   epochSeconds?: number;
   /** 1,000 if left out; fewer where blocks are small. */
   licensesPerBatch?: number;
+  /** When a batch is worth its gas; it isn't asked for if this is left out. */
+  economy?: EconomyConfig;
   /** 100,000 if left out. Attestors' limit on a request, 256 MiB if they don't say otherwise, must hold them. */
   receiptsPerBatch?: number;
 }
@@ -101,12 +105,26 @@ interface Refused {
 /** Something that is needed isn't there at the moment. */
 class NotYet extends Error {}
 
+/** Its gas costs too much at the moment. */
+class TooDear extends NotYet {}
+
+/** What isn't settled since it isn't worth its gas, in units of the currency. */
+export interface DearFigures {
+  /** What waits for cheaper gas. */
+  waiting: bigint;
+  /** What was given up since this process began. */
+  givenUp: bigint;
+}
+
 export class Settler {
   private readonly attestors: AttestorPool;
   private readonly limits: BatchLimits;
   private readonly rounds = new Turns();
   /** A batch at a time is drafted and attested: its receipts are held in memory. */
   private readonly building = new Turns();
+  /** What waits for cheaper gas, by lane and epoch, and what was given up for it. */
+  private readonly dear = new Map<string, bigint>();
+  private givenUp = 0n;
   private readonly toRenew = new Set<bigint>();
   /** How often drafts couldn't get enough signatures, by batch id. */
   private readonly tries = new Map<string, number>();
@@ -122,6 +140,10 @@ export class Settler {
       licenses: config.licensesPerBatch ?? BATCH_LIMITS.licenses,
       receipts: config.receiptsPerBatch ?? BATCH_LIMITS.receipts,
     };
+  }
+
+  figures(): DearFigures {
+    return { waiting: [...this.dear.values()].reduce((sum, value) => sum + value, 0n), givenUp: this.givenUp };
   }
 
   /** Has a license renewed with the next `settleDue`: its term is over, and somebody wants to use it. */
@@ -251,8 +273,55 @@ export class Settler {
       const reason = `What is left before ${epoch.epochEnd} came before the lane's last epoch, or is too much for a batch`;
       return this.abandonReceipts(lane, upTo(epoch.epochEnd), reason);
     }
+    const tooDear = await this.abandonDear(lane, part, now);
+    if (tooDear !== null) return tooDear;
     const batchId = await this.building.take(() => this.draft(lane, last, part));
     return this.classed(lane, batchId, () => this.advance(batchId));
+  }
+
+  /**
+   * Gives a part up that costs more than it brings, once later ones wait for it; null if it is worth its gas.
+   * @throws TooDear if gas may still become cheap enough
+   */
+  private async abandonDear(lane: Lane, part: Part, now: number): Promise<SettlementOutcome | null> {
+    const { economy } = this.config;
+    if (economy === undefined) return null;
+    const { chain, store, log } = this.deps;
+    const { epoch } = part;
+    const bargain = await this.bargainOf(lane, part, economy);
+    const newest = epochAt(now, this.config.epochSeconds ?? chain.epochPeriod).epochStart;
+    const isWaitedFor = (await store.countUnbatched(lane, { epochStart: epoch.epochEnd, epochEnd: newest })) > 0;
+    const verdict = verdictOf(bargain, economy, epoch, { now, windowPeriod: chain.windowPeriod, isWaitedFor });
+    const key = JSON.stringify({ ...lane, ...epoch }, (_name, value) =>
+      typeof value === "bigint" ? `${value}` : value,
+    );
+    const reason = `Settling the epoch that ended at ${epoch.epochEnd} brings ${bargain.value} and costs ${bargain.cost} units`;
+    if (verdict === "wait") {
+      if (!this.dear.has(key)) log.info("Batch waits for cheaper gas", { lane, ...epoch, ...bargain });
+      this.dear.set(key, bargain.value);
+      throw new TooDear(reason);
+    }
+    this.dear.delete(key);
+    if (verdict === "now") return null;
+    this.givenUp += bargain.value;
+    return this.abandonReceipts(lane, upTo(epoch.epochEnd), reason);
+  }
+
+  private async bargainOf({ planId }: Lane, { receipts }: Part, economy: EconomyConfig): Promise<Bargain> {
+    const { chain, escrow } = this.deps;
+    const plan = await chain.plan(planId);
+    if (plan === null) throw new NotYet(`Plan ${planId} doesn't exist on this chain`);
+    const [shareBps, price, decimals] = await Promise.all([
+      escrow.operatorShareBps(planId),
+      escrow.gasPrice(),
+      escrow.decimals(),
+    ]);
+    const charge = costOf(sumUsage(receipts.map(({ receipt }) => receipt)), plan.rates);
+    const licenses = new Set(receipts.map(({ receipt }) => receipt.licenseId)).size;
+    return {
+      value: (charge * BigInt(shareBps)) / 10_000n,
+      cost: inCurrency(settlementGas(licenses) * price, economy, decimals),
+    };
   }
 
   /** What of an epoch may still be charged: no epoch may end after a recall of its version, so that it ends with it. */
@@ -302,6 +371,7 @@ export class Settler {
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       const status = cause instanceof ChainRefusal ? "refused" : "retry";
+      if (cause instanceof TooDear) return { lane, batchId, status, reason };
       this.deps.log.warn(status === "refused" ? "Chain refused the batch" : "Batch has to wait", {
         lane,
         batchId,

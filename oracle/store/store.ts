@@ -676,6 +676,20 @@ export class Store {
     });
   }
 
+  /** The oldest batches that are settled and not released, and whose they are. */
+  async unreleased(most: number): Promise<{ batchId: string; operatorId: number }[]> {
+    const rows = await this.db.all(
+      "SELECT batch_id, operator_id FROM batches WHERE state = 'settled' AND released = 0 ORDER BY epoch_end, sequence LIMIT ?",
+      [most],
+    );
+    return rows.map((row) => ({ batchId: row.batch_id as string, operatorId: Number(row.operator_id) }));
+  }
+
+  /** Once its release is final. */
+  async markReleased(batchId: string): Promise<void> {
+    await this.db.run("UPDATE batches SET released = 1 WHERE batch_id = ? AND state = 'settled'", [batchId]);
+  }
+
   /** When its window has passed: the batch and its receipts can never be charged. */
   async markExpired(batchId: string): Promise<void> {
     await this.db.transaction(async (queries) => {

@@ -231,4 +231,8 @@ export const MIGRATIONS = [
   ) STRICT;
   CREATE INDEX evidence_findings_by_operator ON evidence_findings (operator_id, until_time);
   `,
+  `
+  ALTER TABLE batches ADD COLUMN released INTEGER NOT NULL DEFAULT 0;
+  CREATE INDEX batches_unreleased ON batches (epoch_end) WHERE state = 'settled' AND released = 0;
+  `,
 ];

@@ -252,6 +252,18 @@ describe("bad input", () => {
         settler({ attestors: [{ ...member, address: member.address.slice(0, -1) + "9" }] }),
         /address/,
       ],
+      [
+        "a price that is none",
+        settler({ economy: { gasTokenPrice: 0 } }),
+        /economy\.gasTokenPrice must be an amount above 0/,
+      ],
+      [
+        "gas for nothing",
+        settler({ economy: { gasTokenPrice: "1", minValueToGas: 0 } }),
+        /minValueToGas must be .* from 1/,
+      ],
+      ["a price of nothing", settler({ economy: {} }), /economy\.gasTokenPrice is missing/],
+      ["a release in words", settler({ release: "yes" }), /release must be true or false/],
       ["a fee that is none", settler({ maxFeeGwei: "0" }), /maxFeeGwei must be an amount above 0 .*; it is "0"/],
       ["a fee in words", settler({ maxFeeGwei: "much" }), /maxFeeGwei must be an amount above 0 .*; it is "much"/],
       ["too fine a fee", settler({ maxFeeGwei: "0.0000000001" }), /maxFeeGwei must be .* at most 9 decimals/],

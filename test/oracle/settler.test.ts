@@ -13,6 +13,7 @@ import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { recoverSigner } from "../../oracle/protocol/messages";
 import type { Epoch, Usage } from "../../oracle/protocol/types";
+import { type EconomyConfig, settlementGas } from "../../oracle/settler/economy";
 import { type SettlementOutcome, Settler, type SettlerConfig } from "../../oracle/settler/settler";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { type BatchState, Store } from "../../oracle/store/store";
@@ -943,7 +944,7 @@ describe("settler", function () {
       expect(world.escrow.paid).to.have.length(1);
       await settler.settleDue();
       await world.escrow.follow(`renewal of license 7 from ${2 ** 32 - 1} on`, 1);
-      expect(world.escrow.renewed).to.deep.equal(["renewal of 7"]);
+      expect(world.escrow.done).to.deep.equal(["renewal of 7"]);
     });
   });
 
@@ -979,6 +980,62 @@ describe("settler", function () {
       await due(AFTER_EPOCH + 5_000);
       expect(only(await due(AFTER_EPOCH + 5_000)).status).to.equal("refused");
       expect(await world.stateOf(later)).to.equal("unbatched");
+    });
+  });
+
+  describe("when gas has its price", () => {
+    const HOUR = 3_600;
+    /** A coin is worth a unit of the currency, of 6 decimals. */
+    const economy: EconomyConfig = { gasTokenPrice: 10n ** 8n, minValueToGas: 10 };
+    /** One license's request of 5 tokens is charged 11 units, of which the operator's are 7. */
+    const VALUE = 7n;
+    /** At which settling one license costs so many units. */
+    const priceOf = (units: bigint) => (units * 10n ** 12n) / settlementGas(1);
+    const due = (settler: Settler, time: number) => {
+      world.chain.time = time;
+      return settler.settleDue();
+    };
+    const settlerOf = () => world.settler({ economy, epochSeconds: HOUR });
+    const end = EPOCH.epochEnd - (EPOCH.epochEnd % HOUR) + HOUR;
+
+    it("waits for cheaper gas, tells what waits, and settles once it is worth it", async () => {
+      const requestId = await world.serve(7n, end - 10);
+      world.escrow.gasPriceWei = priceOf(1n);
+      const settler = settlerOf();
+      const { status, reason } = only(await due(settler, end));
+      expect(status).to.equal("retry");
+      expect(reason).to.equal(`Settling the epoch that ended at ${end} brings ${VALUE} and costs 1 units`);
+      await due(settler, end);
+      expect(world.messages().filter((message) => message === "Batch waits for cheaper gas")).to.have.length(1);
+      expect(settler.figures()).to.deep.equal({ waiting: VALUE, givenUp: 0n });
+      expect(await world.stateOf(requestId)).to.equal("unbatched");
+      world.escrow.gasPriceWei = 0n;
+      expect(only(await due(settler, end)).status).to.equal("settled");
+      expect(settler.figures()).to.deep.equal({ waiting: 0n, givenUp: 0n });
+    });
+
+    it("settles in the middle of the window what costs less than it brings", async () => {
+      await world.serve(7n, end - 10);
+      world.escrow.gasPriceWei = priceOf(VALUE - 1n);
+      const settler = settlerOf();
+      expect(only(await due(settler, end + world.chain.windowPeriod / 2 - 1)).status).to.equal("retry");
+      expect(only(await due(settler, end + world.chain.windowPeriod / 2)).status).to.equal("settled");
+    });
+
+    it("gives up then what costs more, if later epochs wait for it, and settles those", async () => {
+      const small = await world.serve(7n, end - 10);
+      world.escrow.gasPriceWei = priceOf(VALUE + 1n);
+      const settler = settlerOf();
+      const middle = end + world.chain.windowPeriod / 2;
+      expect(only(await due(settler, middle)).status).to.equal("retry");
+      const later: string[] = [];
+      for (let i = 0; i < 2; i++) later.push(await world.serve(7n, end + 10));
+      expect((await due(settler, middle)).map(({ status }) => status)).to.deep.equal(["abandoned"]);
+      expect(await world.stateOf(small)).to.equal("void");
+      expect(settler.figures()).to.deep.equal({ waiting: 0n, givenUp: VALUE });
+      const { status, reason } = only(await due(settler, end + HOUR + world.chain.windowPeriod / 2));
+      expect({ status, reason }).to.deep.equal({ status: "settled", reason: null });
+      expect(new Set(await world.statesOf(later))).to.deep.equal(new Set(["settled"]));
     });
   });
 

@@ -2,7 +2,14 @@ import { hexlify, id, toUtf8Bytes, toUtf8String } from "ethers";
 import { batchDigest } from "../../oracle/protocol/messages";
 import { type EntryStatusName, type Outcome, unpackEntries } from "../../oracle/protocol/entries";
 import type { BatchHeader } from "../../oracle/protocol/types";
-import { type Call, ChainRefusal, type Sender, type Served, type SettlementEscrow } from "../../oracle/settler/sender";
+import {
+  type Call,
+  ChainRefusal,
+  type Hold,
+  type Sender,
+  type Served,
+  type SettlementEscrow,
+} from "../../oracle/settler/sender";
 import { DOMAIN } from "./fakeMessages";
 import type { StubChain } from "./stubChain";
 
@@ -13,7 +20,7 @@ interface Deed {
   epochStart: number;
   epochEnd: number;
   proof: string;
-  isRenewal?: boolean;
+  isPlain?: boolean;
 }
 
 interface Transaction extends Deed {
@@ -41,8 +48,8 @@ export class StubEscrow implements SettlementEscrow, Sender {
   readonly sent: string[] = [];
   /** Every settlement that was mined and didn't revert, by batch id: each is a payment. */
   readonly paid: string[] = [];
-  /** Every renewal that was mined. */
-  readonly renewed: string[] = [];
+  /** Everything else that was mined: renewals, releases, payments to pools. */
+  readonly done: string[] = [];
   /** What the escrow says to every batch and renewal. */
   refusal: string | null = null;
   /** What it says of licenses that it doesn't simply charge. */
@@ -94,7 +101,7 @@ export class StubEscrow implements SettlementEscrow, Sender {
   async renewal(licenseId: bigint): Promise<Call> {
     if (this.refusal !== null) throw new ChainRefusal(this.refusal);
     const batchId = `renewal of ${licenseId}`;
-    return callOf({ batchId, sequence: 0, epochStart: 0, epochEnd: 0, proof: "0x", isRenewal: true });
+    return callOf({ batchId, sequence: 0, epochStart: 0, epochEnd: 0, proof: "0x", isPlain: true });
   }
 
   async submit(purpose: string, callOf: () => Promise<Call>): Promise<number> {
@@ -118,8 +125,65 @@ export class StubEscrow implements SettlementEscrow, Sender {
     return { fate, hash: tx.hash };
   }
 
+  /** What a unit of gas costs, in wei. */
+  gasPriceWei = 1n;
+  /** Batches' holds, for those that aren't over. */
+  readonly holds = new Map<string, Hold>();
+  poolIncome = 0n;
+
+  async costOf(): Promise<bigint> {
+    return 100_000n * this.gasPriceWei;
+  }
+
+  async gasPrice(): Promise<bigint> {
+    return this.gasPriceWei;
+  }
+
+  async decimals(): Promise<number> {
+    return 6;
+  }
+
+  async operatorShareBps(): Promise<number> {
+    return 6_700;
+  }
+
+  async holdOf(batchId: string): Promise<Hold> {
+    return this.holds.get(batchId)!;
+  }
+
+  async release(batchId: string): Promise<Call> {
+    return callOf({
+      batchId: `release of ${batchId}`,
+      sequence: 0,
+      epochStart: 0,
+      epochEnd: 0,
+      proof: "0x",
+      isPlain: true,
+    });
+  }
+
+  async poolIncomeOf(): Promise<bigint> {
+    return this.poolIncome;
+  }
+
+  async poolPayment(operatorId: number): Promise<Call> {
+    return callOf({
+      batchId: `pool of ${operatorId}`,
+      sequence: 0,
+      epochStart: 0,
+      epochEnd: 0,
+      proof: "0x",
+      isPlain: true,
+    });
+  }
+
   async cancel(purpose: string): Promise<void> {
     this.cancelled.push(purpose);
+  }
+
+  /** What transactions were signed for. */
+  purposes(): string[] {
+    return this.signed.map(({ purpose }) => purpose);
   }
 
   private broadcast(tx: Transaction): void {
@@ -164,11 +228,11 @@ export class StubEscrow implements SettlementEscrow, Sender {
   private mine(tx: Transaction): void {
     this.nonce++;
     this.block++;
-    const reverted = !tx.isRenewal && BigInt(tx.sequence) <= this.chain.lastBatch.sequence;
+    const reverted = !tx.isPlain && BigInt(tx.sequence) <= this.chain.lastBatch.sequence;
     this.mined.push({ ...tx, block: this.block, reverted });
     this.block += this.blocksAfter;
-    if (tx.isRenewal) this.renewed.push(tx.batchId);
-    if (reverted || tx.isRenewal) return;
+    if (tx.isPlain) this.done.push(tx.batchId);
+    if (reverted || tx.isPlain) return;
     this.paid.push(tx.batchId);
     const { epochStart, epochEnd } = tx;
     this.chain.lastBatch = { sequence: BigInt(tx.sequence), epochStart, epochEnd };
