@@ -34,8 +34,10 @@ export class VoucherDesk {
   private readonly accounts: Cached<bigint, VoucherAccount | null>;
   /** What running requests of each license may cost. Few licenses are an operator's: they are kept. */
   private readonly holds = new Map<bigint, Holds>();
-  /** Terms that the store has, as `license/term/since`, by license. */
+  /** The terms that the store has, and since when they count, by license. */
   private readonly opened = new Map<bigint, string>();
+  /** What licenses had spent when their terms were last read anew for it. */
+  private readonly looked = new Map<bigint, bigint>();
   /** The last voucher of each license that is being taken: one at a time. */
   private readonly taking = new Map<bigint, Promise<unknown>>();
 
@@ -55,7 +57,17 @@ export class VoucherDesk {
   }
 
   /** What a license owes now. @param until When what begins now is done, Unix seconds */
-  async tabOf({ licenseId }: LicenseState, now: number, until: number): Promise<Tab> {
+  async tabOf(license: LicenseState, now: number, until: number): Promise<Tab> {
+    const tab = await this.readTab(license, now, until);
+    if (!tab.missesSpending || this.looked.get(license.licenseId) === license.spent) return tab;
+    // Batches have charged it since: it has left vouchers and come back.
+    this.looked.set(license.licenseId, license.spent);
+    await this.accounts.refresh(license.licenseId);
+    return this.readTab(license, now, until);
+  }
+
+  private async readTab(license: LicenseState, now: number, until: number): Promise<Tab> {
+    const { licenseId } = license;
     const { operatorId, voucherCredit: credit } = this.config;
     const account = await this.openTerms(licenseId, until);
     const claimable = new Set(account.terms.map(({ term }) => term));
@@ -63,7 +75,7 @@ export class VoucherDesk {
     // Read before what is owed: a request that ends in between counts twice for a moment, and never not at all.
     const ended = holds.ended;
     const terms = (await this.store.voucherTerms(operatorId, licenseId)).filter(({ term }) => claimable.has(term));
-    return new Tab({ account, terms, credit, now, ended }, holds);
+    return new Tab({ license, terms, credit, now, ended }, holds);
   }
 
   private holdsOf(licenseId: bigint): Holds {
@@ -99,15 +111,15 @@ export class VoucherDesk {
     if (voucher.licenseId !== license.licenseId) {
       throw unfit("of_another", `it is of license ${voucher.licenseId}, and your API key of ${license.licenseId}`);
     }
-    const { terms, account } = await this.tabOf(license, now, until);
+    const { terms } = await this.tabOf(license, now, until);
     const term = terms.find((one) => one.term === voucher.term);
     if (term === undefined) {
       const open = terms.map((one) => one.term).join(", ");
       throw unfit("term", `it is of term ${voucher.term}; those that can be signed for are ${open}`);
     }
     if (voucher.spent <= term.signed) return;
-    if (voucher.generation !== account.generation) {
-      throw unfit("generation", `it is of generation ${voucher.generation}, the license's is ${account.generation}`);
+    if (voucher.generation !== license.generation) {
+      throw unfit("generation", `it is of generation ${voucher.generation}, the license's is ${license.generation}`);
     }
     await this.requireKey(signed);
     await this.requirePayable(signed, term, terms);
@@ -197,7 +209,8 @@ interface Holds {
 }
 
 interface TabFacts {
-  account: VoucherAccount;
+  /** As the chain has it now. */
+  license: LicenseState;
   terms: StoredVoucherTerm[];
   /** Units of the currency. */
   credit: bigint;
@@ -209,7 +222,6 @@ interface TabFacts {
 
 /** What one license owes at one moment, and what it may still have. */
 export class Tab {
-  readonly account: VoucherAccount;
   /** Those that can be claimed, in their order. */
   readonly terms: StoredVoucherTerm[];
 
@@ -217,7 +229,12 @@ export class Tab {
     private readonly facts: TabFacts,
     private readonly holds: Holds,
   ) {
-    ({ account: this.account, terms: this.terms } = facts);
+    this.terms = facts.terms;
+  }
+
+  /** Whether the chain has charged more than the license is known to owe for any term. */
+  get missesSpending(): boolean {
+    return this.terms.every(({ owed }) => owed < this.facts.license.spent);
   }
 
   /**
@@ -260,8 +277,8 @@ export class Tab {
 
   /** That a voucher must come first, in words and as JSON. */
   private due({ term, owed, signed }: StoredVoucherTerm): ApiError {
-    const { licenseId } = this.account;
-    const { credit } = this.facts;
+    const { credit, license } = this.facts;
+    const { licenseId } = license;
     return new ApiError(
       402,
       "voucher_due",
@@ -292,7 +309,7 @@ export class Tab {
   }
 
   private names(): object {
-    const { licenseId, operatorId, generation } = this.account;
+    const { licenseId, operatorId, generation } = this.facts.license;
     return { licenseId: licenseId.toString(), operatorId, generation };
   }
 

@@ -8,8 +8,16 @@ import OpenAI, { APIError } from "openai";
 import { connectLicensee, licetFetch, mintGrant, type LicetFetch, type LicetFetchConfig } from "../../oracle/licensee";
 import { ecdsaKeyBytes } from "../../oracle/protocol/vouchers";
 import { streaming, whole } from "../support/fakeUpstream";
-import { HOUR } from "../support/market";
-import { CREDIT, LICENSE, RECEIPT_KEY, TERM, VOUCHER_KEY, VoucherMarket } from "../support/voucherMarket";
+import { HOUR, usd, WAIT } from "../support/market";
+import {
+  bringToVouchers,
+  CREDIT,
+  LICENSE,
+  RECEIPT_KEY,
+  TERM,
+  VOUCHER_KEY,
+  VoucherMarket,
+} from "../support/voucherMarket";
 
 const MESSAGES = [{ role: "user" as const, content: "May I copy this?" }];
 
@@ -242,6 +250,25 @@ describe("licetFetch", function () {
     for (let i = 0; i < 20; i++) await chat(openai);
     const [{ owed, signed }] = await terms();
     expect(signed <= owed && signed > owed - CREDIT).to.equal(true);
+  });
+
+  it("counts from what batches had charged, once the license has come back to vouchers", async () => {
+    const { escrow } = world.market.licet;
+    const fetch = await helper();
+    for (let i = 0; i < 3; i++) await chat(clientOf(fetch));
+    await fetch.pay(world.gateway.url);
+    await escrow.settleVouchers(1, 1, (await world.store.unpostedVouchers())[0].voucher!);
+    await escrow.connect(world.market.licensee).changeService(LICENSE, 1, false);
+    await time.increase(WAIT + 1);
+    await escrow.applyServiceChange(LICENSE);
+    await chat(clientOf(fetch));
+    await world.settleByBatch(LICENSE, 0.5);
+    await bringToVouchers(world.market, LICENSE);
+    for (let i = 0; i < 30; i++) await chat(clientOf(fetch));
+    await fetch.pay(world.gateway.url);
+    const [{ owed, signed }] = await terms();
+    expect(signed).to.equal(owed);
+    expect(owed > usd(0.5)).to.equal(true);
   });
 
   describe("limits", () => {

@@ -3,10 +3,11 @@ import { expect } from "chai";
 import { Wallet, id } from "ethers";
 import { APIError } from "openai";
 import { setTimeout as wait } from "node:timers/promises";
-import { ecdsaKeyBytes } from "../../oracle/protocol/vouchers";
+import { generateKeyPairSync } from "node:crypto";
+import { ecdsaKeyBytes, p256KeyBytes, packVouchers, signVoucherByP256 } from "../../oracle/protocol/vouchers";
 import { streaming, USAGE, whole } from "../support/fakeUpstream";
 import { DAY, usd, WAIT } from "../support/market";
-import { CREDIT, KEY_CAP, LICENSE, TERM, VOUCHER_KEY, VoucherMarket } from "../support/voucherMarket";
+import { bringToVouchers, CREDIT, KEY_CAP, LICENSE, TERM, VOUCHER_KEY, VoucherMarket } from "../support/voucherMarket";
 
 const MESSAGES = [{ role: "user" as const, content: "May I copy this?" }];
 
@@ -250,6 +251,64 @@ describe("gateway, for licenses on the voucher road", function () {
       expect(code).to.equal("voucher_key");
       expect(message).to.match(/was revoked for license 1: sign with another/);
     });
+  });
+
+  it("are served for a passkey's vouchers, too", async () => {
+    const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const { escrow } = world.market.licet;
+    await escrow.connect(world.market.licensee).addVoucherKey(LICENSE, p256KeyBytes(privateKey), usd(1));
+    const voucher = { licenseId: LICENSE, operatorId: 1, generation: 0, term: 0, spent: 700n };
+    const packed = packVouchers([signVoucherByP256(world.chain.domain, voucher, privateKey)]);
+    await chat(packed);
+    expect((await account()).terms[0]).to.include({ signed: "700" });
+    const forged = packVouchers([
+      { ...signVoucherByP256(world.chain.domain, voucher, privateKey), voucher: { ...voucher, spent: 900n } },
+    ]);
+    expect(await post(forged)).to.include({ status: 403, code: "voucher_signature" });
+  });
+
+  it("sign with a key of their new generation, once the old one's grants and keys have ended", async () => {
+    const { escrow } = world.market.licet;
+    const owner = escrow.connect(world.market.licensee);
+    await chat();
+    const old = await world.voucher(10n);
+    await owner.raiseGeneration(LICENSE);
+    await expectError(chat(), 401, "grant_ended", /is of generation 0, the license's is 1: sign a new grant/);
+    apiKey = await world.apiKey();
+    expect(await post(old)).to.include({ code: "voucher_generation" });
+    expect(await post(await world.voucher(10n))).to.include({ code: "voucher_key" });
+    await owner.addVoucherKey(LICENSE, ecdsaKeyBytes(VOUCHER_KEY.address), KEY_CAP);
+    expect((await post(await world.voucher(10n))).terms[0]).to.include({ signed: "10" });
+  });
+
+  it("that change their road and come back pay each receipt on one road, once", async () => {
+    const { market, store } = world;
+    const { escrow } = market.licet;
+    const states = async () => (await store.receiptsFrom(1, LICENSE, 1n, 9)).map(({ state }) => state);
+    await chat();
+    const [{ owed: first }] = (await account()).terms;
+    await post(await world.voucher(BigInt(first)));
+    await escrow.settleVouchers(1, 1, (await store.unpostedVouchers())[0].voucher!);
+
+    await escrow.connect(market.licensee).changeService(LICENSE, 1, false);
+    await time.increase(WAIT + 1);
+    await escrow.applyServiceChange(LICENSE);
+    const attested = await chat(await world.voucher(BigInt(first) + 1n));
+    expect(attested.get("x-licet-spent")).to.equal(null);
+    expect(await states()).to.deep.equal(["voucher", "unbatched"]);
+    expect(await post(await world.voucher(BigInt(first) + 1n))).to.include({ status: 403, code: "not_by_vouchers" });
+    expect((await world.settleByBatch(LICENSE, 0.5)).spent).to.equal(BigInt(first) + usd(0.5));
+
+    await bringToVouchers(market, LICENSE);
+    const owed = BigInt((await chat()).get("x-licet-spent")!);
+    expect(owed > usd(0.5) + BigInt(first)).to.equal(true);
+    expect(await states()).to.deep.equal(["voucher", "unbatched", "voucher"]);
+    const [{ signed }] = (await account()).terms;
+    expect(BigInt(signed)).to.equal(usd(0.5) + BigInt(first));
+    await post(await world.voucher(owed));
+    await escrow.settleVouchers(1, 1, (await store.unpostedVouchers())[0].voucher!);
+    expect((await escrow.accountOf(LICENSE)).spent).to.equal(owed);
+    expect(await post(await world.voucher(owed + 1n))).to.include({ status: 200 });
   });
 
   describe("when a term ends", () => {

@@ -17,7 +17,7 @@ import { ecdsaKeyBytes, packVouchers, signVoucher, type Voucher } from "../../or
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { FakeUpstream } from "./fakeUpstream";
-import { addPlan, buyLicense, DAY, deployMarket, usd, WAIT, type Market } from "./market";
+import { addPlan, buyLicense, DAY, deployMarket, settle, usd, WAIT, worth, type Market } from "./market";
 
 /** The operator's, for receipts. */
 export const RECEIPT_KEY = new Wallet(id("operator's key"));
@@ -155,6 +155,15 @@ export class VoucherMarket {
       ...fields,
     };
     return packVouchers([await signVoucher(this.chain.domain, voucher, key)]);
+  }
+
+  /** A batch, by the market's attestors, that charges a license so many whole units. @returns what its term then comes to */
+  async settleByBatch(licenseId: bigint, dollars: number): Promise<{ spent: bigint }> {
+    const { assets, escrow } = this.market.licet;
+    // A lane that the gateway doesn't serve: it would miss the batch in its store.
+    await assets.connect(this.market.publisher).publish(1, id("manifest 2"), id("weights 2"), "ipfs://version-2", "");
+    await settle(this.market, [worth(licenseId, dollars)], { versionId: (1n << 32n) | 2n });
+    return escrow.accountOf(licenseId);
   }
 
   /** Another license of the licensee's on the voucher road, with money and the key, under a plan of its own. */
