@@ -254,8 +254,8 @@ async function createSettler(context: Context, section: SettlerSection, store: S
   const feed = new ReceiptFeed({ store, log }, { ...section, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS });
   const vouchers = await connectVoucherChain(provider, deployment);
   const poster: VoucherPoster = new VoucherPoster(
-    { chain, vouchers, store, sender, log },
-    { poster: sender.address, intervalSeconds: section.voucherIntervalSeconds },
+    { ...deps, vouchers },
+    { poster: sender.address, intervalSeconds: section.voucherIntervalSeconds, economy: section.economy },
   );
   const releaser = section.release ? new Releaser(deps, section.economy) : null;
   figures.watchSettler(settler, sender);

@@ -12,7 +12,8 @@ import type { Chain } from "../chain/chain";
 import type { VoucherChain } from "../chain/voucherChain";
 import type { Log } from "../log";
 import { unpackVoucher, type VoucherOutcome, type VoucherStatusName } from "../protocol/vouchers";
-import type { Sender } from "./sender";
+import { inCurrency, isWorthIt, type EconomyConfig } from "./economy";
+import type { Call, PricedSender, SettlementEscrow } from "./sender";
 import type { Store, StoredVoucherTerm } from "../store/store";
 
 export interface VoucherPosterConfig {
@@ -20,13 +21,16 @@ export interface VoucherPosterConfig {
   poster: string;
   /** How long a voucher may wait, in seconds; a day, or a third of an epoch and a window, if that is less. */
   intervalSeconds?: number;
+  /** When a call is worth its gas; it isn't asked for if this is left out. */
+  economy?: EconomyConfig;
 }
 
 export interface VoucherPosterDeps {
   chain: Pick<Chain, "now" | "epochPeriod" | "windowPeriod">;
   vouchers: VoucherChain;
   store: Store;
-  sender: Sender;
+  escrow: Pick<SettlementEscrow, "operatorShareBps" | "decimals">;
+  sender: PricedSender;
   log: Log;
 }
 
@@ -43,6 +47,7 @@ export interface PostingOutcome {
 }
 
 const A_DAY = 86_400;
+const AN_HOUR = 3_600;
 /** A transaction of so many has room in any block, whatever keys have signed. */
 const MOST_VOUCHERS = 500;
 const PURPOSE = "vouchers ";
@@ -65,6 +70,8 @@ const REMEDIES: Partial<Record<VoucherStatusName, string>> = {
 
 export class VoucherPoster {
   private readonly intervalSeconds: number;
+  /** How long a voucher waits at most for cheaper gas, in seconds: what makes it worthless is announced longer before. */
+  private readonly patienceSeconds: number;
   /** When a term is looked at again whose voucher couldn't be charged, Unix seconds. */
   private readonly later = new Map<string, number>();
 
@@ -75,6 +82,7 @@ export class VoucherPoster {
     const { epochPeriod, windowPeriod } = deps.chain;
     const most = Math.min(A_DAY, Math.floor((epochPeriod + windowPeriod) / 3));
     this.intervalSeconds = Math.min(config.intervalSeconds ?? most, most);
+    this.patienceSeconds = Math.floor(((epochPeriod + windowPeriod) * 2) / 3);
   }
 
   /** Posts all vouchers of each plan of which one has waited long enough. Made to be called again and again. */
@@ -111,17 +119,49 @@ export class VoucherPoster {
   private async post(rows: StoredVoucherTerm[], now: number): Promise<PostingOutcome[]> {
     const outcomes = await this.preview(rows);
     const good = rows.filter((_row, i) => outcomes[i].charged > 0n);
+    const value = outcomes.reduce((sum, { charged }) => sum + charged, 0n);
+    if (good.length > 0 && !(await this.isWorthPosting(good, value, now)))
+      return rows.map((row) => this.postpone(row, now));
     const posted = good.length > 0 ? await this.submit(good) : [];
     return Promise.all(rows.map((row, i) => this.note(row, posted[good.indexOf(row)] ?? outcomes[i], now)));
+  }
+
+  /** What a voucher brings, it still brings later: a call waits until it is worth its gas or, at last, costs less than it brings. */
+  private async isWorthPosting(rows: StoredVoucherTerm[], charged: bigint, now: number): Promise<boolean> {
+    const { economy } = this.config;
+    if (economy === undefined) return true;
+    const { escrow, sender, log } = this.deps;
+    const [{ operatorId, planId }] = rows;
+    const [shareBps, decimals, wei] = await Promise.all([
+      escrow.operatorShareBps(planId),
+      escrow.decimals(),
+      this.callFor(rows).then((call) => sender.costOf(call)),
+    ]);
+    const bargain = { value: (charged * BigInt(shareBps)) / 10_000n, cost: inCurrency(wei, economy, decimals) };
+    if (isWorthIt(bargain, economy)) return true;
+    const isLast = rows.some(({ unpostedSince }) => now >= unpostedSince! + this.patienceSeconds);
+    if (isLast && bargain.cost < bargain.value) return true;
+    log.info("Vouchers wait for cheaper gas", { operatorId, planId, vouchers: rows.length, ...bargain });
+    return false;
+  }
+
+  private postpone(row: StoredVoucherTerm, now: number): PostingOutcome {
+    this.later.set(keyOf(row), now + AN_HOUR);
+    return retry(row, "it isn't worth its gas yet");
+  }
+
+  private callFor(rows: StoredVoucherTerm[]): Promise<Call> {
+    const [{ operatorId, planId }] = rows;
+    const signed = rows.map(({ voucher }) => unpackVoucher(voucher!, operatorId));
+    return this.deps.vouchers.settlement(operatorId, planId, signed);
   }
 
   /** @returns what became of each */
   private async submit(rows: StoredVoucherTerm[]): Promise<VoucherOutcome[]> {
     const { vouchers, sender, log } = this.deps;
     const [{ operatorId, planId }] = rows;
-    const signed = rows.map(({ voucher }) => unpackVoucher(voucher!, operatorId));
     const purpose = PURPOSE + digestOf(rows);
-    const nonce = await sender.submit(purpose, () => vouchers.settlement(operatorId, planId, signed));
+    const nonce = await sender.submit(purpose, () => this.callFor(rows));
     const { fate, hash } = await sender.follow(purpose, nonce);
     if (fate !== "confirmed") throw new Error(`transaction ${hash} was ${fate}: the vouchers are posted again`);
     log.info("Vouchers posted", { operatorId, planId, vouchers: rows.length, hash });

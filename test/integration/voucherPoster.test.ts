@@ -4,11 +4,12 @@ import { parseEther, Wallet } from "ethers";
 import hre from "hardhat";
 import OpenAI from "openai";
 import { AccountSender } from "../../oracle/chain/accountSender";
+import { connectEscrow } from "../../oracle/chain/ethersEscrow";
 import type { RpcProvider } from "../../oracle/chain/ethersChain";
 import { onlyWitness } from "../../oracle/chain/witness";
 import { connectLicensee, licetFetch } from "../../oracle/licensee";
 import { createLog } from "../../oracle/log";
-import type { Sender } from "../../oracle/settler/sender";
+import type { PricedSender } from "../../oracle/settler/sender";
 import { VoucherPoster, type VoucherPosterConfig } from "../../oracle/settler/voucherPoster";
 import { DAY, HOUR, usd, WAIT } from "../support/market";
 import { FUNDS, LICENSE, RECEIPT_KEY, VOUCHER_KEY, VoucherMarket } from "../support/voucherMarket";
@@ -44,10 +45,14 @@ describe("VoucherPoster", function () {
   const log = () => createLog("debug", (line) => lines.push(line));
   const messages = () => lines.map((line) => (JSON.parse(line) as { message: string }).message);
 
-  async function poster(changes: { sender?: Sender; by?: Wallet } & Partial<VoucherPosterConfig> = {}) {
+  async function poster(changes: { sender?: PricedSender; by?: Wallet } & Partial<VoucherPosterConfig> = {}) {
     const { by = account, sender = await senderOf(by), ...config } = changes;
-    const { chain, vouchers, store } = world;
-    return new VoucherPoster({ chain, vouchers, store, sender, log: log() }, { poster: by.address, ...config });
+    const { chain, vouchers, store, market } = world;
+    const escrow = connectEscrow(provider, onlyWitness(provider), {
+      escrow: await market.licet.escrow.getAddress(),
+      finality: 1,
+    });
+    return new VoucherPoster({ chain, vouchers, store, escrow, sender, log: log() }, { poster: by.address, ...config });
   }
 
   /** Has the gateway serve a license for so much, and hold a voucher for it. */
@@ -117,9 +122,10 @@ describe("VoucherPoster", function () {
 
   it("posts what came while it posted, a day later", async () => {
     const sender = await senderOf();
-    const slow: Sender = {
+    const slow: PricedSender = {
       submit: (purpose, callOf) => sender.submit(purpose, callOf),
       cancel: (purpose) => sender.cancel(purpose),
+      costOf: (call) => sender.costOf(call),
       follow: async (purpose, nonce) => {
         const served = await sender.follow(purpose, nonce);
         if (!messages().includes("Vouchers posted")) await owe(usd(1.5));
@@ -134,6 +140,47 @@ describe("VoucherPoster", function () {
     expect(await own.postDue()).to.deep.equal([]);
     await time.increase(A_DAY);
     expect((await own.postDue())[0]).to.include({ charged: usd(0.5), status: "posted" });
+  });
+
+  describe("where gas has its price", () => {
+    /** A sender whose calls cost so much, where a coin is worth a whole unit of the currency. */
+    const economy = { gasTokenPrice: 10n ** 8n, minValueToGas: 10 };
+    const priced = async (dollars: string): Promise<PricedSender> => {
+      const sender = await senderOf();
+      return {
+        submit: (purpose, callOf) => sender.submit(purpose, callOf),
+        follow: (purpose, nonce) => sender.follow(purpose, nonce),
+        cancel: (purpose) => sender.cancel(purpose),
+        costOf: async () => parseEther(dollars),
+      };
+    };
+    /** Of a voucher for 1 the operator has 0.67, by what its plan's batches would leave it. */
+    const [CHEAP, DEAR, TOO_DEAR] = ["0.06", "0.07", "0.68"];
+
+    it("has vouchers posted when they bring as many times what they cost as is asked for", async () => {
+      await owe(usd(1));
+      await time.increase(A_DAY);
+      const [dear] = await (await poster({ sender: await priced(DEAR), economy })).postDue();
+      expect(dear).to.include({ status: "retry", reason: "it isn't worth its gas yet" });
+      expect(messages()).to.include("Vouchers wait for cheaper gas");
+      expect(await postings()).to.equal(0);
+      const [cheap] = await (await poster({ sender: await priced(CHEAP), economy })).postDue();
+      expect(cheap).to.include({ status: "posted", charged: usd(1) });
+    });
+
+    it("has them posted at last if they bring more than they cost, and looked at every hour until then", async () => {
+      await owe(usd(1));
+      await time.increase(A_DAY);
+      const [dear, tooDear] = [
+        await poster({ sender: await priced(DEAR), economy }),
+        await poster({ sender: await priced(TOO_DEAR), economy }),
+      ];
+      expect(await dear.postDue()).to.have.length(1);
+      expect(await dear.postDue()).to.have.length(0);
+      await time.increase(A_DAY);
+      expect((await tooDear.postDue())[0]).to.include({ status: "retry" });
+      expect((await dear.postDue())[0]).to.include({ status: "posted" });
+    });
   });
 
   describe("a term's end", () => {
@@ -225,11 +272,12 @@ describe("VoucherPoster", function () {
 
   describe("when it dies", () => {
     /** Dies at one of its sender's steps. */
-    const dyingAt = async (step: "submit" | "follow"): Promise<Sender> => {
+    const dyingAt = async (step: "submit" | "follow"): Promise<PricedSender> => {
       const sender = await senderOf();
       const die = async () => Promise.reject(new Error("killed"));
       return {
         cancel: (purpose) => sender.cancel(purpose),
+        costOf: (call) => sender.costOf(call),
         submit: step === "submit" ? die : (purpose, callOf) => sender.submit(purpose, callOf),
         follow: die,
       };

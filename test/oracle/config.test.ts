@@ -179,6 +179,16 @@ describe("parseConfig", () => {
     expect(() => chainIn({ url })).to.throw(ConfigError, "chain.deployment is missing");
   });
 
+  it("has vouchers wait for a day at most", () => {
+    const settlerWith = (fields: object) => parse({ gateway: gateway(), settler: { ...settler(), ...fields } }).settler;
+    expect(settlerWith({})?.voucherIntervalSeconds).to.equal(86_400);
+    expect(settlerWith({ voucherIntervalSeconds: 3_600 })?.voucherIntervalSeconds).to.equal(3_600);
+    expect(() => settlerWith({ voucherIntervalSeconds: 86_401 })).to.throw(
+      ConfigError,
+      /settler\.voucherIntervalSeconds/,
+    );
+  });
+
   it("takes vouchers on the credit that it is told, and none if it isn't", () => {
     expect(parse({ gateway: gateway() }).gateway?.voucherCredit).to.equal(0n);
     expect(parse({ gateway: { ...gateway(), voucherCredit: 1_000_000 } }).gateway?.voucherCredit).to.equal(1_000_000n);

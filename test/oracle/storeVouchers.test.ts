@@ -1,12 +1,9 @@
 import { expect } from "chai";
 import { computeAddress, id, toBeHex, ZeroHash } from "ethers";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Receipt } from "../../oracle/protocol/types";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store, StoreConflict, type VoucherTermFacts } from "../../oracle/store/store";
+import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
 
 const KEY = id("operator's key");
@@ -20,20 +17,20 @@ function sign(receipt: Receipt) {
   return { hash, signature: signDigest(KEY, hash), signer: computeAddress(KEY) };
 }
 
-describe("Store, of vouchers", () => {
-  let folder: string;
+describeOnEach("Store, of vouchers,", (placeOf) => {
+  let place: Place;
   let store: Store;
   let served = 0;
 
   beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), "licet-store-"));
-    store = new Store(sqliteDatabase(join(folder, "store.sqlite")));
+    place = placeOf();
+    store = new Store(await place.open());
     await store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
   });
 
   afterEach(async () => {
     await store.close();
-    rmSync(folder, { recursive: true });
+    place.remove();
   });
 
   async function serve(finishedAt: number, cost: bigint, onVoucherRoad = true, licenseId = 1n) {
@@ -112,7 +109,7 @@ describe("Store, of vouchers", () => {
     expect(await store.saveVoucher(TERM, 70n, "0x71", 1_300)).to.equal(false);
     expect(await store.saveVoucher(TERM, 60n, "0x60", 1_300)).to.equal(false);
     await store.close();
-    store = new Store(sqliteDatabase(join(folder, "store.sqlite")));
+    store = new Store(await place.open());
     const [held] = await store.unpostedVouchers();
     expect(held).to.deep.include({ ...TERM, signed: 70n, voucher: "0x70", unpostedSince: 1_100 });
   });
