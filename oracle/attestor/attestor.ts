@@ -275,7 +275,10 @@ async function judge(
   lacking: Refusal[],
   plausible?: Plausible,
 ): Promise<Refusal[]> {
-  const refusals = [...refusalsOf(facts, await recall(store, facts), committee, address, plausible), ...lacking];
+  const refusals = [
+    ...(await refusalsOf(facts, await recall(store, facts), committee, address, plausible)),
+    ...lacking,
+  ];
   return refusals.length === 0 ? remember(store, facts) : refusals;
 }
 

@@ -4,7 +4,7 @@
  *
  * A receipt proves whose it is, so anybody may bring it. What an operator can make an attestor keep is bounded.
  */
-import { setImmediate } from "node:timers/promises";
+import { breathe } from "../breathe";
 import { type BatchFacts, type CopiedReceipt, planProblem } from "./batchFacts";
 import { type ReceiptVerifier, signatureProblem } from "./receiptVerifier";
 import type { Chain } from "../chain/chain";
@@ -108,7 +108,7 @@ export class Copies {
         if (copy === undefined) lacking.push(hash);
         else found.push(copiedReceipt(hash, copy));
       }
-      await setImmediate();
+      await breathe();
     }
     return { found, lacking };
   }
@@ -122,7 +122,7 @@ export class Copies {
       const some = await store.dropCopies(before, AT_ONCE);
       dropped += some;
       if (some < AT_ONCE) break;
-      await setImmediate();
+      await breathe();
     }
     if (dropped > 0) this.counts = undefined;
     return dropped;

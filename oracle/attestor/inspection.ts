@@ -3,6 +3,7 @@
  * not only the first, and each that lies in one receipt says in which.
  */
 import { ZeroAddress, ZeroHash } from "ethers";
+import { breathe } from "../breathe";
 import { type BatchSummary, summarize } from "../settler/batches";
 import { type BatchFacts, type CheckedMeasurement, type CheckedReceipt, planProblem, type Signer } from "./batchFacts";
 import type { Committee, Committees } from "../chain/chain";
@@ -48,13 +49,13 @@ export function committeeFor(
 }
 
 /** All reasons why the committee's member `self` can't vouch for a batch; none if it can. */
-export function refusalsOf(
+export async function refusalsOf(
   facts: BatchFacts,
   memory: Memory,
   committee: Committee,
   self: string,
   plausible: Plausible = PLAUSIBLE,
-): Refusal[] {
+): Promise<Refusal[]> {
   const guarded = [...guardReasons(facts, memory)];
   const ofBatch = [
     ...laneReasons(facts, committee),
@@ -64,7 +65,7 @@ export function refusalsOf(
     ...measurementReasons(facts, committee, self),
     ...[overlapProblem(facts.receipts, plausible)].filter((reason) => reason !== null),
   ];
-  const ofReceipts = receiptRefusals(facts, guarded.length > 0 ? NO_MEMORY : memory, plausible);
+  const ofReceipts = await receiptRefusals(facts, guarded.length > 0 ? NO_MEMORY : memory, plausible);
   return [...ofBatch.map((reason) => ({ reason, receiptHash: null })), ...ofReceipts];
 }
 
@@ -190,10 +191,15 @@ function misplaced({ measurement }: CheckedMeasurement): string {
 
 // Each receipt
 
-function receiptRefusals(facts: BatchFacts, memory: typeof NO_MEMORY, plausible: Plausible): Refusal[] {
+/** After so many receipts, others are answered. */
+const RECEIPTS_AT_ONCE = 500;
+
+async function receiptRefusals(facts: BatchFacts, memory: typeof NO_MEMORY, plausible: Plausible): Promise<Refusal[]> {
   const followReasons = chainReasons(facts, memory);
   const capReasons = grantCapReasons(facts, memory);
-  return facts.receipts.flatMap((checked) => {
+  const refusals: Refusal[] = [];
+  for (const [i, checked] of facts.receipts.entries()) {
+    if (i % RECEIPTS_AT_ONCE === 0) await breathe();
     const { receipt, hash } = checked;
     const reasons = [
       ...signatureReasons(facts, checked),
@@ -206,9 +212,14 @@ function receiptRefusals(facts: BatchFacts, memory: typeof NO_MEMORY, plausible:
       ...followReasons(checked),
       ...capReasons(checked),
     ];
-    const name = `Receipt ${receipt.sequence} of license ${receipt.licenseId}`;
-    return reasons.map((reason) => ({ reason: `${name} ${reason}`, receiptHash: hash }));
-  });
+    for (const reason of reasons) {
+      refusals.push({
+        reason: `Receipt ${receipt.sequence} of license ${receipt.licenseId} ${reason}`,
+        receiptHash: hash,
+      });
+    }
+  }
+  return refusals;
 }
 
 function* signatureReasons({ header }: BatchFacts, { receipt, signer, signerIsKey }: CheckedReceipt): Iterable<string> {

@@ -37,7 +37,7 @@ export interface Outcome {
  * The total of each license over the receipts, ascending by license.
  * Throws RangeError if a license's total exceeds a uint32: the epoch must be cut shorter.
  */
-export function entriesOf(receipts: Iterable<Receipt>): Entry[] {
+export function entriesOf(receipts: Iterable<Usage & Pick<Receipt, "licenseId">>): Entry[] {
   const totals = new Map<bigint, Usage>();
   for (const receipt of receipts) {
     totals.set(receipt.licenseId, addUsage(totals.get(receipt.licenseId) ?? zeroUsage(), receipt));

@@ -52,7 +52,9 @@ export class SumTree implements SumRoot {
   /** Throws RangeError unless there is a leaf and every sum fits in a uint64. The caller sorts by license and sequence. */
   static of(leaves: readonly Leaf[]): SumTree {
     if (leaves.length === 0) throw new RangeError("a sum tree needs at least one leaf");
-    const levels: Buffer[] = [Buffer.concat(leaves.map(leafNode))];
+    const lowest = Buffer.allocUnsafe(leaves.length * NODE_BYTES);
+    leaves.forEach((leaf, place) => writeLeaf(lowest, place * NODE_BYTES, leaf));
+    const levels: Buffer[] = [lowest];
     while (levels[0].length > NODE_BYTES) levels.unshift(levelAbove(levels[0]));
     return new SumTree(levels.reverse());
   }
@@ -102,11 +104,11 @@ function siblingOf(place: number): number {
 
 function levelAbove(level: Buffer): Buffer {
   const width = level.length / NODE_BYTES;
-  const above = Buffer.alloc(Math.ceil(width / 2) * NODE_BYTES);
-  for (let place = 0; place < width; place += 2) {
-    const [left, right] = [nodeAt(level, place), nodeAt(level, place + 1)];
-    above.set(right.length === 0 ? left : join(left, right), (place / 2) * NODE_BYTES);
+  const above = Buffer.allocUnsafe(Math.ceil(width / 2) * NODE_BYTES);
+  for (let place = 0; place + 1 < width; place += 2) {
+    writeParent(above, (place / 2) * NODE_BYTES, level.subarray(place * NODE_BYTES, (place + 2) * NODE_BYTES));
   }
+  if (width % 2 === 1) level.copy(above, above.length - NODE_BYTES, level.length - NODE_BYTES);
   return above;
 }
 
@@ -125,24 +127,36 @@ function nodeOf(hash: Uint8Array, sums: Usage): Buffer {
 
 const leafPreimage = Buffer.alloc(1 + HASH_BYTES + 8 + SUM_BYTES * METERS.length, LEAF_TAG);
 
-function leafNode({ receiptHash, licenseId, usage }: Leaf): Buffer {
-  const node = nodeOf(hashBytes(receiptHash), usage);
-  leafPreimage.set(node.subarray(0, HASH_BYTES), 1);
-  leafPreimage.writeBigUInt64BE(licenseId, 1 + HASH_BYTES);
-  leafPreimage.set(node.subarray(HASH_BYTES), 1 + HASH_BYTES + 8);
-  node.set(keccak(leafPreimage));
+function leafNode(leaf: Leaf): Buffer {
+  const node = Buffer.alloc(NODE_BYTES);
+  writeLeaf(node, 0, leaf);
   return node;
+}
+
+function writeLeaf(level: Buffer, at: number, { receiptHash, licenseId, usage }: Leaf): void {
+  const length = leafPreimage.write(receiptHash.slice(2), 1, HASH_BYTES, "hex");
+  if (length !== HASH_BYTES) throw new RangeError(`a receipt's hash has ${HASH_BYTES} bytes, not ${length}`);
+  leafPreimage.writeBigUInt64BE(licenseId, 1 + HASH_BYTES);
+  for (let m = 0; m < METERS.length; m++) {
+    leafPreimage.writeBigUInt64BE(usage[METERS[m]], 1 + HASH_BYTES + 8 + SUM_BYTES * m);
+  }
+  level.set(keccak(leafPreimage), at);
+  leafPreimage.copy(level, at + HASH_BYTES, 1 + HASH_BYTES + 8);
 }
 
 const nodePreimage = Buffer.alloc(1 + 2 * NODE_BYTES, NODE_TAG);
 
 function join(left: Buffer, right: Buffer): Buffer {
-  nodePreimage.set(left, 1);
-  nodePreimage.set(right, 1 + NODE_BYTES);
   const node = Buffer.allocUnsafe(NODE_BYTES);
-  node.set(keccak(nodePreimage));
-  METERS.forEach((_, m) => addUint64(node, left, right, sumOffset(m)));
+  writeParent(node, 0, Buffer.concat([left, right]));
   return node;
+}
+
+/** @param children two nodes side by side */
+function writeParent(level: Buffer, at: number, children: Buffer): void {
+  nodePreimage.set(children, 1);
+  level.set(keccak(nodePreimage), at);
+  for (let m = 0; m < METERS.length; m++) addUint64(level, at + sumOffset(m), children, sumOffset(m));
 }
 
 function rootHash(top: Buffer, count: bigint): Uint8Array {
@@ -152,13 +166,17 @@ function rootHash(top: Buffer, count: bigint): Uint8Array {
   return keccak(preimage);
 }
 
-/** In halves, since a bigint for each of a million sums would cost more than the hashes. */
-function addUint64(target: Buffer, left: Buffer, right: Buffer, offset: number): void {
-  const low = left.readUInt32BE(offset + 4) + right.readUInt32BE(offset + 4);
-  const high = left.readUInt32BE(offset) + right.readUInt32BE(offset) + Math.floor(low / HALF_SUM_RANGE);
+/**
+ * Adds the sums of two children. In halves, since a bigint for each of a million sums would cost more than the hashes.
+ * @param offset of the left one's sum
+ */
+function addUint64(target: Buffer, at: number, children: Buffer, offset: number): void {
+  const right = NODE_BYTES + offset;
+  const low = children.readUInt32BE(offset + 4) + children.readUInt32BE(right + 4);
+  const high = children.readUInt32BE(offset) + children.readUInt32BE(right) + Math.floor(low / HALF_SUM_RANGE);
   if (high >= HALF_SUM_RANGE) throw new RangeError("a sum of the tree exceeds a uint64");
-  target.writeUInt32BE(high, offset);
-  target.writeUInt32BE(low % HALF_SUM_RANGE, offset + 4);
+  target.writeUInt32BE(high, at);
+  target.writeUInt32BE(low % HALF_SUM_RANGE, at + 4);
 }
 
 function readSums(node: Buffer): Usage {
@@ -167,8 +185,4 @@ function readSums(node: Buffer): Usage {
 
 function sumOffset(meterIndex: number): number {
   return HASH_BYTES + SUM_BYTES * meterIndex;
-}
-
-function hashBytes(hash: string): Uint8Array {
-  return Buffer.from(hash.slice(2), "hex");
 }

@@ -2,14 +2,28 @@
 import { keccak256 } from "ethers";
 import { entriesOf, packEntries } from "../protocol/entries";
 import type { ServiceLevel } from "../attestor/measure";
-import { addUsage, metersOverUint32, sumUsage, zeroUsage } from "../protocol/meters";
+import { addUsage, metersOverUint32, zeroUsage } from "../protocol/meters";
 import type { BatchHeader, Epoch, Lane, Receipt, Usage } from "../protocol/types";
 import { SumTree } from "../protocol/sumTree";
 
-export interface HashedReceipt {
-  receipt: Receipt;
+/** What of a receipt a batch counts. */
+export type ReceiptCounts = Usage & Pick<Receipt, "licenseId" | "sequence" | "finishedAt">;
+
+export interface CountedReceipt {
+  receipt: ReceiptCounts;
   /** The receipt's EIP-712 digest. */
   hash: string;
+}
+
+export interface HashedReceipt extends CountedReceipt {
+  receipt: Receipt;
+}
+
+/** What a license has in no batch. */
+export interface LicenseTotal {
+  licenseId: bigint;
+  receipts: number;
+  usage: Usage;
 }
 
 /** What a header says of the batch's receipts. */
@@ -19,7 +33,7 @@ export type BatchSummary = Usage & Pick<BatchHeader, "root" | "count" | "entries
  * Sums receipts up, in whatever order they come. The entries are packed, in hex, as settlement takes them.
  * @throws RangeError without receipts, with more than MAX_ENTRIES licenses, or if a license's total exceeds a uint32
  */
-export function summarize(receipts: readonly HashedReceipt[]): { summary: BatchSummary; entries: string } {
+export function summarize(receipts: readonly CountedReceipt[]): { summary: BatchSummary; entries: string } {
   const sorted = [...receipts].sort(byLicenseAndSequence);
   const leaves = sorted.map(({ hash, receipt }) => ({
     receiptHash: hash,
@@ -58,7 +72,7 @@ export function headerOf(
 /** The most that one batch is of. */
 export interface BatchLimits {
   licenses: number;
-  /** At about 1,300 bytes each, attestors must be able to read them all. */
+  /** Attestors hold them all in memory. */
   receipts: number;
 }
 
@@ -72,11 +86,11 @@ export const BATCH_LIMITS: BatchLimits = { licenses: 1_000, receipts: 100_000 };
  * The epoch of a lane's next batch, of which there are these receipts. It is the wanted one, but
  * - if the lane's last has receipts left, it is that one, and they become a further part of it;
  * - it starts no earlier than the lane's last ended, as epochs don't overlap;
- * - it ends before the second in which a license's totals would exceed a uint32, or the receipts be too many. One second
- *   can't be cut: if it alone is too much, it is the epoch's last.
+ * - it ends before the second in which a license's totals would exceed a uint32, or its receipts be too many for a batch. One
+ *   second can't be cut: if it alone is too much, it is the epoch's last.
  */
 export function nextEpoch(
-  receipts: readonly HashedReceipt[],
+  receipts: readonly CountedReceipt[],
   wanted: Epoch,
   last: Epoch,
   limits: BatchLimits = BATCH_LIMITS,
@@ -91,44 +105,76 @@ export function nextEpoch(
   return { epochStart, epochEnd };
 }
 
-function firstInExcess(receipts: readonly Receipt[], limits: BatchLimits): Receipt | undefined {
-  const totals = new Map<bigint, Usage>();
-  return receipts.find((receipt, i) => {
-    const total = addUsage(totals.get(receipt.licenseId) ?? zeroUsage(), receipt);
-    totals.set(receipt.licenseId, total);
-    return i >= limits.receipts || metersOverUint32(total).length > 0;
+function firstInExcess(receipts: readonly ReceiptCounts[], limits: BatchLimits): ReceiptCounts | undefined {
+  const totals = new Map<bigint, LicenseTotal>();
+  return receipts.find((receipt) => {
+    const { licenseId } = receipt;
+    const before = totals.get(licenseId) ?? { licenseId, receipts: 0, usage: zeroUsage() };
+    const total = { licenseId, receipts: before.receipts + 1, usage: addUsage(before.usage, receipt) };
+    totals.set(licenseId, total);
+    return isTooMuch(total, limits);
   });
+}
+
+/** Whether no batch can hold it. */
+function isTooMuch({ receipts, usage }: LicenseTotal, limits: BatchLimits): boolean {
+  return receipts > limits.receipts || metersOverUint32(usage).length > 0;
+}
+
+/**
+ * The same epoch as `nextEpoch` gives, from totals of each license's receipts alone, the oldest of which finished at `oldest`
+ * (Unix seconds); null where that takes the receipts themselves.
+ */
+export function wholeEpoch(
+  totals: readonly LicenseTotal[],
+  oldest: number,
+  wanted: Epoch,
+  last: Epoch,
+  limits: BatchLimits = BATCH_LIMITS,
+): Epoch | null {
+  if (oldest < last.epochEnd) {
+    const isWithinWanted = last.epochStart >= wanted.epochStart && last.epochEnd === wanted.epochEnd;
+    return isWithinWanted ? { epochStart: last.epochStart, epochEnd: last.epochEnd } : null;
+  }
+  if (totals.some((total) => isTooMuch(total, limits))) return null;
+  return { epochStart: Math.max(wanted.epochStart, last.epochEnd), epochEnd: wanted.epochEnd };
 }
 
 /**
  * The receipts of an epoch's first batch: all those of the lowest licenses, as many as one batch holds. Licenses that are
  * too much for any batch are left out; if there are no others, there is no part.
  */
-export function firstPart<R extends HashedReceipt>(receipts: readonly R[], limits: BatchLimits = BATCH_LIMITS): R[] {
-  const inPart = new Set<bigint>();
-  let count = 0;
-  for (const [licenseId, ofLicense] of byLicense(receipts)) {
-    if (ofLicense.length > limits.receipts || metersOverUint32(sumUsage(ofLicense)).length > 0) continue;
-    count += ofLicense.length;
-    if (inPart.size === limits.licenses || count > limits.receipts) break;
-    inPart.add(licenseId);
-  }
+export function firstPart<R extends CountedReceipt>(receipts: readonly R[], limits: BatchLimits = BATCH_LIMITS): R[] {
+  const inPart = new Set(firstLicenses(totalsOf(receipts), limits));
   return receipts.filter(({ receipt }) => inPart.has(receipt.licenseId));
 }
 
-/** Ascending by license. */
-function byLicense(receipts: readonly HashedReceipt[]): [bigint, Receipt[]][] {
-  const groups = new Map<bigint, Receipt[]>();
-  for (const { receipt } of receipts) {
-    const group = groups.get(receipt.licenseId);
-    if (group === undefined) groups.set(receipt.licenseId, [receipt]);
-    else group.push(receipt);
+/** Whose receipts these are, ascending, of totals that ascend by license. */
+export function firstLicenses(totals: readonly LicenseTotal[], limits: BatchLimits = BATCH_LIMITS): bigint[] {
+  const inPart: bigint[] = [];
+  let count = 0;
+  for (const total of totals) {
+    if (isTooMuch(total, limits)) continue;
+    count += total.receipts;
+    if (inPart.length === limits.licenses || count > limits.receipts) break;
+    inPart.push(total.licenseId);
   }
-  return [...groups].sort(([a], [b]) => ascending(a, b));
+  return inPart;
+}
+
+/** Ascending by license. */
+function totalsOf(receipts: readonly CountedReceipt[]): LicenseTotal[] {
+  const totals = new Map<bigint, LicenseTotal>();
+  for (const { receipt } of receipts) {
+    const { licenseId } = receipt;
+    const total = totals.get(licenseId) ?? { licenseId, receipts: 0, usage: zeroUsage() };
+    totals.set(licenseId, { licenseId, receipts: total.receipts + 1, usage: addUsage(total.usage, receipt) });
+  }
+  return [...totals.values()].sort((a, b) => ascending(a.licenseId, b.licenseId));
 }
 
 /** How a sum tree's leaves are sorted. */
-export function byLicenseAndSequence(a: HashedReceipt, b: HashedReceipt): number {
+export function byLicenseAndSequence(a: CountedReceipt, b: CountedReceipt): number {
   return ascending(a.receipt.licenseId, b.receipt.licenseId) || ascending(a.receipt.sequence, b.receipt.sequence);
 }
 

@@ -13,7 +13,17 @@ import { getAddress } from "ethers";
 import type { Attestation } from "../attestor/attestorApi";
 import type { AttestationRequest } from "../attestor/batchFacts";
 import { AttestorPool, type AttestorsConfig, committeeProof, type CommitteeAnswer } from "./attestorPool";
-import { BATCH_LIMITS, type BatchLimits, firstPart, headerOf, nextEpoch, summarize } from "./batches";
+import {
+  BATCH_LIMITS,
+  type BatchLimits,
+  type CountedReceipt,
+  firstLicenses,
+  firstPart,
+  headerOf,
+  nextEpoch,
+  summarize,
+  wholeEpoch,
+} from "./batches";
 import type { Chain, Committee, LaneState } from "../chain/chain";
 import { weightOf } from "../chain/committee";
 import { type DigestSigner, proposalToSign } from "../keys/digestSigner";
@@ -27,7 +37,7 @@ import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { readEach } from "../chain/parallel";
 import { inCurrency, settlementGas, verdictOf, type Bargain, type EconomyConfig } from "./economy";
 import { type Call, ChainRefusal, type Sender, type SettlementEscrow } from "./sender";
-import type { Store, StoredBatch, StoredReceipt } from "../store/store";
+import type { Store, StoredBatch, StoredReceipt, UnbatchedTotals } from "../store/store";
 
 export interface SettlerConfig extends AttestorsConfig {
   /** Address of the attestor that plans name: batches of plans with another are left to another settler. */
@@ -87,7 +97,7 @@ const MOST_LISTED = 100;
 interface Part {
   epoch: Epoch;
   /** None if no batch can hold what is left up to the epoch's end. */
-  receipts: StoredReceipt[];
+  receipts: CountedReceipt[];
   /** The span that was looked at for it, and how many receipts were there. */
   span: Epoch;
   seen: number;
@@ -342,8 +352,13 @@ export class Settler {
   /** What the lane's next batch is of, as far as is known now; null if nothing is left of the wanted epoch. */
   private async nextPart(lane: Lane, wanted: Epoch, last: LaneState): Promise<Part | null> {
     const { store } = this.deps;
+    const totals = await store.unbatchedTotals(lane, wanted);
+    if (totals === null) return null;
+    if (totals !== "unknown" && this.refused.size === 0) {
+      const whole = wholeEpoch(totals.licenses, totals.oldestFinishedAt, wanted, last, this.limits);
+      if (whole !== null) return this.wholePart(lane, whole, wanted, totals);
+    }
     const left = await store.unbatched(lane, wanted);
-    if (left.length === 0) return null;
     const epoch = nextEpoch(left, wanted, last, this.limits);
     if (epoch.epochStart < wanted.epochStart || epoch.epochEnd > wanted.epochEnd) {
       const inEpoch = await store.unbatched(lane, epoch);
@@ -351,6 +366,12 @@ export class Settler {
     }
     const inEpoch = left.filter(({ receipt }) => isWithin(epoch, receipt.finishedAt));
     return { epoch, receipts: this.partOf(inEpoch), span: wanted, seen: left.length };
+  }
+
+  /** A part of an epoch in which every license fits: of a million receipts, only the part's own are read. */
+  private async wholePart(lane: Lane, epoch: Epoch, span: Epoch, { licenses }: UnbatchedTotals): Promise<Part> {
+    const receipts = await this.deps.store.unbatchedOf(lane, span, firstLicenses(licenses, this.limits));
+    return { epoch, receipts, span, seen: licenses.reduce((seen, one) => seen + one.receipts, 0) };
   }
 
   /** Of receipts that members refused, only where there are no others, and only those that the same members refused. */
@@ -529,8 +550,9 @@ export class Settler {
   ): Promise<void> {
     const { store, log } = this.deps;
     const hopeless: string[] = [];
-    for (const { hash } of await store.receiptsOf(batchId)) {
-      const refusers = refused.filter(({ receipts }) => receipts.includes(hash)).map(({ attestor }) => attestor);
+    const refusedBy = refused.map(({ attestor, receipts }) => ({ attestor, hashes: new Set(receipts) }));
+    for (const hash of await store.hashesOf(batchId)) {
+      const refusers = refusedBy.filter(({ hashes }) => hashes.has(hash)).map(({ attestor }) => attestor);
       if (refusers.length === 0) continue;
       const { since, times } = this.refused.get(hash) ?? { since: now, times: 0 };
       this.refused.set(hash, { since, times: times + 1, by: refusers.sort().join() });
@@ -607,7 +629,7 @@ export class Settler {
   private async forget(batchId: string): Promise<void> {
     this.tries.delete(batchId);
     if (this.refused.size === 0) return;
-    for (const { hash } of await this.deps.store.receiptsOf(batchId)) this.refused.delete(hash);
+    for (const hash of await this.deps.store.hashesOf(batchId)) this.refused.delete(hash);
   }
 
   private async abandonReceipts(lane: Lane, span: Epoch, reason: string): Promise<SettlementOutcome> {

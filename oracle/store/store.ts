@@ -1,4 +1,5 @@
 import { ZeroHash } from "ethers";
+import { breathe } from "../breathe";
 import type { Attestation } from "../attestor/attestorApi";
 import type { Database, Queries, Row, SqlValue } from "./database";
 import type { EvidenceBooks } from "../evidence/books";
@@ -23,6 +24,9 @@ import type {
   SignedReceipt,
   Usage,
 } from "../protocol/types";
+import { usageBy } from "../protocol/meters";
+import { METERS } from "../protocol/types";
+import type { CountedReceipt, LicenseTotal } from "../settler/batches";
 import { decodeReceipt, encodeReceipt } from "../protocol/receiptBytes";
 import { Problem } from "../problem";
 
@@ -203,6 +207,14 @@ export interface Copy {
   signer: string;
   /** Its binary form. */
   record: Uint8Array;
+}
+
+/** What a lane's licenses have in no batch. */
+export interface UnbatchedTotals {
+  /** Of all, Unix seconds. */
+  oldestFinishedAt: number;
+  /** Ascending. */
+  licenses: LicenseTotal[];
 }
 
 /** A receipt's binary form, and its place in the order in which a store got them. */
@@ -471,6 +483,48 @@ export class Store {
     return rows.map(receiptOf);
   }
 
+  /**
+   * What each license has of them, ascending by license, and when the oldest of all finished; null if there are none.
+   * @returns "unknown" where some were written before their meters were kept apart
+   */
+  async unbatchedTotals(lane: Lane, { epochStart, epochEnd }: Epoch): Promise<UnbatchedTotals | "unknown" | null> {
+    const sums = METER_COLUMNS.map((column) => `sum(${column}) AS ${column}`).join(", ");
+    const rows = await this.db.all(
+      `SELECT license_id, count(*) AS receipts, count(requests) AS known, min(finished_at) AS oldest, ${sums}
+         FROM receipts WHERE ${UNBATCHED_IN_SPAN} GROUP BY license_id ORDER BY license_id`,
+      [...laneValues(lane), epochStart, epochEnd],
+    );
+    if (rows.length === 0) return null;
+    if (rows.some(({ receipts, known }) => receipts !== known)) return "unknown";
+    return {
+      oldestFinishedAt: rows.reduce((oldest, row) => Math.min(oldest, Number(row.oldest)), Infinity),
+      licenses: rows.map((row) => ({
+        licenseId: row.license_id as bigint,
+        receipts: Number(row.receipts),
+        usage: usageOfRow(row),
+      })),
+    };
+  }
+
+  /** What those of some licenses, ascending, count; by license and sequence. */
+  async unbatchedOf(
+    lane: Lane,
+    { epochStart, epochEnd }: Epoch,
+    licenses: readonly bigint[],
+  ): Promise<CountedReceipt[]> {
+    const counted: CountedReceipt[] = [];
+    for (const some of chunks(licenses, LICENSES_AT_ONCE)) {
+      const rows = await this.db.all(
+        `SELECT receipt_hash, license_id, sequence, finished_at, ${METER_COLUMNS.join(", ")}
+           FROM receipts WHERE ${UNBATCHED_IN_SPAN} AND license_id IN (${marks(some)}) ORDER BY license_id, sequence`,
+        [...laneValues(lane), epochStart, epochEnd, ...some],
+      );
+      for (const row of rows) counted.push(countedReceiptOf(row));
+      await breathe();
+    }
+    return counted;
+  }
+
   /** How many these are. */
   countUnbatched(lane: Lane, span: Epoch): Promise<number> {
     return countUnbatched(this.db, lane, span);
@@ -523,7 +577,10 @@ export class Store {
           JSON.stringify(measurements.map(signedMeasurementToJson)),
         ],
       );
-      for (const hashes of chunks(receiptHashes)) await putInto(queries, batchId, hashes);
+      for (const hashes of chunks(receiptHashes)) {
+        await putInto(queries, batchId, hashes);
+        await breathe();
+      }
     });
   }
 
@@ -973,7 +1030,10 @@ export class Store {
         header.epochEnd,
         batchId,
       ]);
-      for (const some of chunks(receipts)) await recordSeen(queries, batchId, some);
+      for (const some of chunks(receipts)) {
+        await recordSeen(queries, batchId, some);
+        await breathe();
+      }
     });
   }
 
@@ -991,6 +1051,7 @@ export class Store {
       );
       for (const row of found.flat())
         seen.set(`${row.operator_id}/${row.license_id}/${row.sequence}`, seenReceiptOf(row));
+      await breathe();
     }
     return seen;
   }
@@ -1006,6 +1067,7 @@ export class Store {
           [operatorId, ...some],
         );
         for (const row of rows) seen.set(`${operatorId}/${row.request_id as string}`, seenReceiptOf(row));
+        await breathe();
       }
     }
     return seen;
@@ -1062,6 +1124,11 @@ export class Store {
 /** A lane's receipts that finished within a span and are in no batch: operator, plan, version, start, end. */
 const UNBATCHED_IN_SPAN =
   "state = 'unbatched' AND operator_id = ? AND plan_id = ? AND version_id = ? AND finished_at >= ? AND finished_at < ?";
+
+const METER_COLUMNS = ["requests", "input_tokens", "cached_input_tokens", "output_tokens", "compute_ms"] as const;
+
+/** Whose receipts are read at once. */
+const LICENSES_AT_ONCE = 50;
 
 /** A statement takes so many values at once in either database. */
 const MOST_ROWS = 1_000;
@@ -1159,7 +1226,8 @@ async function insertReceipt(
   term: number | null,
 ): Promise<void> {
   const last = await queries.row("SELECT max(position) AS last FROM receipts");
-  await queries.run("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, '', '', ?, ?, ?, ?)", [
+  const columns = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, '', '', ?, ?, ?, ?, ?, ?, ?, ?, ?";
+  await queries.run(`INSERT INTO receipts VALUES (${columns})`, [
     hash,
     receipt.requestId,
     receipt.operatorId,
@@ -1175,6 +1243,7 @@ async function insertReceipt(
     term,
     encodeReceipt({ receipt, signature }),
     ((last!.last as bigint | null) ?? 0n) + 1n,
+    ...METERS.map((meter) => receipt[meter]),
   ]);
   await queries.run("UPDATE grants SET used = used + ? WHERE grant_hash = ?", [cost, receipt.grantHash]);
 }
@@ -1374,6 +1443,26 @@ function voucherTermOf(row: Row): StoredVoucherTerm {
     charged: row.charged as bigint,
     voucher: row.voucher as string | null,
     unpostedSince: row.unposted_since === null ? null : Number(row.unposted_since),
+  };
+}
+
+function usageOfRow(row: Row): Usage {
+  return usageBy((meter) => row[METER_COLUMNS[METERS.indexOf(meter)]] as bigint);
+}
+
+function countedReceiptOf(row: Row): CountedReceipt {
+  return {
+    hash: row.receipt_hash as string,
+    receipt: {
+      licenseId: row.license_id as bigint,
+      sequence: row.sequence as bigint,
+      finishedAt: Number(row.finished_at),
+      requests: row.requests as bigint,
+      inputTokens: row.input_tokens as bigint,
+      cachedInputTokens: row.cached_input_tokens as bigint,
+      outputTokens: row.output_tokens as bigint,
+      computeMs: row.compute_ms as bigint,
+    },
   };
 }
 

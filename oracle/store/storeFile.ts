@@ -11,6 +11,11 @@ export interface StoreFile {
 const IN_MEMORY = ":memory:";
 const BUSY_TIMEOUT_MS = 5_000;
 
+/** Hashes come in no order: what of their indexes isn't in memory is read, and written at each checkpoint, page by page. */
+const CACHE_KIBIBYTES = 65_536;
+/** Of 4 KiB. */
+const CHECKPOINT_PAGES = 16_384;
+
 /**
  * Opens or creates a store's file for this process alone, and brings an older one up to date.
  * @throws Problem if another process has it, it isn't a store, it is damaged, or a newer version of Licet wrote it
@@ -53,6 +58,7 @@ function openDatabase(path: string): DatabaseSyncInstance {
   return opened(path, BUSY_TIMEOUT_MS, (db) => {
     const version = versionOf(db, path);
     db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
+    db.exec(`PRAGMA cache_size = -${CACHE_KIBIBYTES}; PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
     migrate(db, version);
   });
 }

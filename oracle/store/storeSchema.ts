@@ -235,4 +235,14 @@ export const MIGRATIONS = [
   ALTER TABLE batches ADD COLUMN released INTEGER NOT NULL DEFAULT 0;
   CREATE INDEX batches_unreleased ON batches (epoch_end) WHERE state = 'settled' AND released = 0;
   `,
+  `
+  ALTER TABLE receipts ADD COLUMN requests INTEGER;
+  ALTER TABLE receipts ADD COLUMN input_tokens INTEGER;
+  ALTER TABLE receipts ADD COLUMN cached_input_tokens INTEGER;
+  ALTER TABLE receipts ADD COLUMN output_tokens INTEGER;
+  ALTER TABLE receipts ADD COLUMN compute_ms INTEGER;
+  DROP INDEX receipts_unbatched;
+  CREATE INDEX receipts_unbatched ON receipts (operator_id, plan_id, version_id, license_id, finished_at,
+    requests, input_tokens, cached_input_tokens, output_tokens, compute_ms) WHERE state = 'unbatched';
+  `,
 ];

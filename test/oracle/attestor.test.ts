@@ -827,7 +827,7 @@ describe("attestor", () => {
           arrivedAt: i === 2 ? arrivedAt : receipt.finishedAt,
         }));
         const facts = await gatherFacts(chain, { ...request, receipts });
-        return refusalsOf(facts, await recall(store, facts), COMMITTEE, SELF).map(({ reason }) => reason);
+        return (await refusalsOf(facts, await recall(store, facts), COMMITTEE, SELF)).map(({ reason }) => reason);
       };
       const finishedAt = EPOCH.epochStart + 10;
 

@@ -1,7 +1,8 @@
 import { expect } from "chai";
 import { id, keccak256 } from "ethers";
 import fc from "../support/fastCheck";
-import { firstPart, headerOf, nextEpoch, summarize } from "../../oracle/settler/batches";
+import { firstLicenses, firstPart, headerOf, nextEpoch, summarize, wholeEpoch } from "../../oracle/settler/batches";
+import { sumUsage } from "../../oracle/protocol/meters";
 import { MAX_ENTRIES, unpackEntries } from "../../oracle/protocol/entries";
 import type { Receipt } from "../../oracle/protocol/types";
 import { receiptWith, usage } from "../support/fakeMessages";
@@ -120,17 +121,54 @@ describe("batches", () => {
       expect(nextEpoch(ofTwo, wanted, before)).to.deep.equal(wanted);
     });
 
-    it("ends before the second in which there are too many receipts", () => {
+    it("ends before the second in which a license has too many receipts", () => {
       const limits = { licenses: 9, receipts: 2 };
       const receipts = [finished(101), finished(102), finished(102), finished(103)];
       expect(nextEpoch(receipts, wanted, before, limits)).to.deep.equal({ epochStart: 100, epochEnd: 102 });
       expect(nextEpoch(receipts.slice(1), wanted, before, limits)).to.deep.equal({ epochStart: 100, epochEnd: 103 });
+      const ofTwo = [receipts[0], finished(102, { licenseId: 2n }), receipts[1]];
+      expect(nextEpoch(ofTwo, wanted, before, limits)).to.deep.equal(wanted);
     });
 
     it("ends after a single second that is too much by itself", () => {
       const limits = { licenses: 9, receipts: 1 };
       const receipts = [finished(103), finished(103), finished(104)];
       expect(nextEpoch(receipts, wanted, before, limits)).to.deep.equal({ epochStart: 100, epochEnd: 104 });
+    });
+
+    const totalsOf = (receipts: ReturnType<typeof finished>[]) =>
+      [...new Set(receipts.map(({ receipt }) => receipt.licenseId))].sort().map((licenseId) => {
+        const own = receipts.flatMap(({ receipt }) => (receipt.licenseId === licenseId ? [receipt] : []));
+        return { licenseId, receipts: own.length, usage: sumUsage(own) };
+      });
+
+    it("is known from totals alone unless it has to be cut, or looked for elsewhere", () => {
+      const limits = { licenses: 9, receipts: 3 };
+      const anyReceipts = fc.array(
+        fc.record({
+          at: fc.integer({ min: 100, max: 199 }),
+          licenseId: fc.bigInt({ min: 1n, max: 3n }),
+          computeMs: fc.bigInt({ min: 0n, max: 2n ** 31n }),
+        }),
+        { minLength: 1, maxLength: 8 },
+      );
+      const anyLast = fc.constantFrom(before, { epochStart: 90, epochEnd: 120 }, { epochStart: 110, epochEnd: 200 });
+      let known = 0;
+      fc.assert(
+        fc.property(anyReceipts, anyLast, (drawn, last) => {
+          const receipts = drawn.map(({ at, ...fields }) => finished(at, fields));
+          const oldest = Math.min(...drawn.map(({ at }) => at));
+          const epoch = wholeEpoch(totalsOf(receipts), oldest, wanted, last, limits);
+          if (epoch === null) return;
+          known++;
+          expect(epoch).to.deep.equal(nextEpoch(receipts, wanted, last, limits));
+          const licenses = firstLicenses(totalsOf(receipts), limits);
+          expect(firstPart(receipts, limits)).to.deep.equal(
+            receipts.filter(({ receipt }) => licenses.includes(receipt.licenseId)),
+          );
+        }),
+      );
+      expect(known).to.be.above(20);
     });
 
     it("cuts any receipts into epochs that follow each other, fit, and leave none out", () => {
@@ -154,7 +192,14 @@ describe("batches", () => {
             const inEpoch = left.filter(({ receipt }) => receipt.finishedAt < epoch.epochEnd);
             expect(inEpoch).not.to.deep.equal([]);
             const isOneSecond = new Set(inEpoch.map(({ receipt }) => receipt.finishedAt)).size === 1;
-            if (!isOneSecond) expect(firstPart(inEpoch, limits)).to.have.length(inEpoch.length);
+            if (!isOneSecond) {
+              let unsettled = inEpoch;
+              while (unsettled.length > 0) {
+                const part = firstPart(unsettled, limits);
+                expect(part.length).to.be.within(1, limits.receipts);
+                unsettled = unsettled.filter((each) => !part.includes(each));
+              }
+            }
             left = left.filter((each) => !inEpoch.includes(each));
             last = epoch;
           }

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import { computeAddress, ZeroHash, toBeHex } from "ethers";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
-import { zeroUsage } from "../../oracle/protocol/meters";
+import { sumUsage, zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Lane, Receipt, SignedMeasurement } from "../../oracle/protocol/types";
 import { Problem } from "../../oracle/problem";
 import { Equivocation, Store, StoreConflict, type OpenRequest, type RequestOutcome } from "../../oracle/store/store";
@@ -242,6 +242,28 @@ describeOnEach("Store", (placeOf) => {
       const order = (await store.unbatched(LANE, EPOCH)).map(({ receipt }) => receipt.requestId);
       expect(order).to.deep.equal([id(2), id(1), id(3)]);
       expect(await store.unbatched({ ...LANE, versionId: 5n }, EPOCH)).to.deep.equal([]);
+    });
+
+    it("is known by license without the receipts, whose counts are read for some licenses", async () => {
+      await served(1, { licenseId: 300n, finishedAt: 1_100 });
+      await served(2, { licenseId: 20n, finishedAt: 1_999 });
+      await served(3, { licenseId: 300n, finishedAt: 1_500 });
+      await served(4, { licenseId: 20n, finishedAt: 2_000 });
+      const all = await store.unbatched(LANE, EPOCH);
+      const usageOfLicense = (wanted: bigint) =>
+        sumUsage(all.flatMap(({ receipt }) => (receipt.licenseId === wanted ? [receipt] : [])));
+      expect(await store.unbatchedTotals(LANE, EPOCH)).to.deep.equal({
+        oldestFinishedAt: 1_100,
+        licenses: [
+          { licenseId: 20n, receipts: 1, usage: usageOfLicense(20n) },
+          { licenseId: 300n, receipts: 2, usage: usageOfLicense(300n) },
+        ],
+      });
+      expect(await store.unbatchedTotals({ ...LANE, versionId: 5n }, EPOCH)).to.equal(null);
+
+      const counted = await store.unbatchedOf(LANE, EPOCH, [7n, 300n]);
+      expect(counted.map(({ hash }) => hash)).to.deep.equal(all.slice(1).map(({ hash }) => hash));
+      for (const [i, { receipt }] of counted.entries()) expect(all[i + 1].receipt).to.include(receipt);
     });
 
     it("is what lanesWithUnbatched announces", async () => {

@@ -14,6 +14,7 @@ import { localSigner } from "../../../oracle/keys/digestSigner";
 import { createLog } from "../../../oracle/log";
 import { grantDigest, signedGrantToJson } from "../../../oracle/protocol/messages";
 import { decodeReceipt, frameOf, RECORD_BYTES, recordDigest, recordsOf } from "../../../oracle/protocol/receiptBytes";
+import { METERS } from "../../../oracle/protocol/types";
 import { ReceiptFeed } from "../../../oracle/settler/receiptFeed";
 import { Settler } from "../../../oracle/settler/settler";
 import { DOMAIN } from "../fakeMessages";
@@ -138,8 +139,9 @@ async function writeReceipts(threads: Threads, path: string, licenses: number): 
   const insertGrant = db.prepare("INSERT INTO grants (grant_hash, license_id, body) VALUES (?, ?, ?)");
   const insertReceipt = db.prepare(
     `INSERT INTO receipts (receipt_hash, request_id, operator_id, license_id, sequence, plan_id, version_id, grant_hash,
-       finished_at, cost, state, body, signature, signer, record, position)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 101, 'unbatched', '', '', ?, ?, ?)`,
+       finished_at, cost, state, body, signature, signer, record, position, requests, input_tokens, cached_input_tokens,
+       output_tokens, compute_ms)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 101, 'unbatched', '', '', ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
   const signer = computeAddress(KEYS.operator);
   let position = 0;
@@ -167,6 +169,7 @@ async function writeReceipts(threads: Threads, path: string, licenses: number): 
         signer,
         record,
         ++position,
+        ...METERS.map((meter) => receipt[meter]),
       );
     }
     db.exec("COMMIT");
