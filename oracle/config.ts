@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import type { Clock } from "./chain/ethersChain";
 import { COPIES_PER_OPERATOR } from "./attestor/copies";
 import { PLAUSIBLE, type Plausible } from "./attestor/plausibility";
+import type { TokenizerConfig } from "./attestor/recount";
 import type { Finality } from "./chain/witness";
 import { type EvidencePolicy, evidencePolicyOf } from "./evidence/policy";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
@@ -120,6 +121,8 @@ export interface CanarySection {
   meanIntervalMs: number;
   timeoutMs: number;
   maxTokens: number;
+  /** A server of the same model that the attestor trusts to count tokens. */
+  tokenizer?: TokenizerConfig;
   /** What is believed of the operator's servers of this model. */
   plausible: Plausible;
 }
@@ -273,6 +276,7 @@ function attestorOf(section: Section): AttestorSection {
       meanIntervalMs: canary.seconds("meanIntervalSeconds", A_DAY, 300_000),
       timeoutMs: canary.seconds("timeoutSeconds", AN_HOUR, 30_000),
       maxTokens: canary.count("maxTokens", [1, 4_096], 16),
+      tokenizer: canary.optional("tokenizer", tokenizerIn),
       plausible: canary.optional("plausible", (limits) => plausibleOf(limits, plausible)) ?? plausible,
     })),
   };
@@ -315,6 +319,14 @@ function evidenceOf(section: Section): EvidenceSection {
     collectCommand: section.texts("collectCommand"),
     collectTimeoutMs: section.seconds("collectTimeoutSeconds", AN_HOUR, 120_000),
     ownerKey: hasOwner ? keySettingOf(section, "ownerKey") : undefined,
+  };
+}
+
+function tokenizerIn(section: Section): TokenizerConfig {
+  return {
+    url: section.url("url"),
+    model: section.text("model"),
+    apiKey: section.has("keyVariable") ? section.secret("keyVariable") : undefined,
   };
 }
 

@@ -4,6 +4,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { startAttestor } from "./attestor/attestor";
 import { runCanaries } from "./attestor/canary";
 import { onlineCheck } from "./attestor/online";
+import { tokenizerOf } from "./attestor/recount";
 import type { GatewaySection, OracleConfig, SettlerSection } from "./config";
 import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
@@ -312,9 +313,14 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
       },
     );
     const isOnline = onlineCheck(section.controls, () => deployment.provider.getBlockNumber());
-    const canaries = section.canaries.map(({ operatorId, planId, versionId, ...canary }) =>
+    const canaries = section.canaries.map(({ operatorId, planId, versionId, tokenizer, ...canary }) =>
       runCanaries(
-        { lane: { operatorId, planId, versionId }, prompts: section.prompts, ...canary },
+        {
+          lane: { operatorId, planId, versionId },
+          prompts: section.prompts,
+          tokenizer: tokenizer && tokenizerOf(tokenizer, own),
+          ...canary,
+        },
         {
           ...{ chain, store, log: own, random: Math.random, isOnline, onSampled: figures.canarySampled },
           wait: (ms, until) => wait(ms, undefined, { signal: until }),

@@ -25,6 +25,7 @@ import type { EvidenceBooks } from "../evidence/books";
 import { addDesk } from "../evidence/desk";
 import type { EvidencePolicy } from "../evidence/policy";
 import { evidenceRefusals } from "./evidenceReasons";
+import { recount } from "./recount";
 import { committeeFor, type Refusal, refusalsOf } from "./inspection";
 import { Intake } from "./intake";
 import { batchToSign, type DigestSigner, measurementToSign } from "../keys/digestSigner";
@@ -236,7 +237,7 @@ async function attest(
   const { batchId, header } = facts;
   const { address } = signer;
   const committee = committeeFor(committees, facts.measurements, address);
-  const lacking = await lackingEvidence(evidence, facts);
+  const lacking = await lackingEvidence(evidence, facts, store);
   const refusals =
     committee === null
       ? [notInForce(address)]
@@ -251,12 +252,17 @@ async function attest(
   return { signer: address, signature: await signer.sign(batchToSign(chain.domain, header)) };
 }
 
-/** Why receipts lack the evidence that their plan demands. */
-async function lackingEvidence(evidence: AttestorDeps["evidence"], facts: BatchFacts): Promise<Refusal[]> {
+/** Which receipts aren't of what the attestor's own canaries got, or lack the evidence that their plan demands. */
+async function lackingEvidence(
+  evidence: AttestorDeps["evidence"],
+  facts: BatchFacts,
+  store: Store,
+): Promise<Refusal[]> {
   const { plan, header } = facts;
-  if (plan === null || plan.minEvidenceTier === Tier.signed) return [];
+  const { refusals, recounted } = recount(facts, await store.answers(header.operatorId, header));
+  if (plan === null || plan.minEvidenceTier === Tier.signed) return refusals;
   const findings = (await evidence?.books.findings(header.operatorId, header)) ?? [];
-  return evidenceRefusals(facts, { findings, recounted: false });
+  return [...refusals, ...evidenceRefusals(facts, { findings, recounted })];
 }
 
 /** @throws 402 if a batch of the operator's couldn't settle: it may be sent again once there is stake for it */

@@ -12,6 +12,7 @@ import type { Lane, SignedGrant } from "../protocol/types";
 import type { CanarySample, Store } from "../store/store";
 import { canaryBody } from "./canaryBody";
 import { piecesOf, textOf } from "./reading";
+import { answerOf, type Tokenizer } from "./recount";
 
 export interface CanaryConfig {
   /** What is measured: the operator behind the gateway, the license's plan, the version served. */
@@ -29,6 +30,8 @@ export interface CanaryConfig {
   maxTokens: number;
   /** What the attestor asks, if it has questions of its own: those that come with the program are known to operators, too. */
   prompts?: readonly string[];
+  /** Whose count of the answers is believed; without one, receipts are only held to what there can be at all. */
+  tokenizer?: Tokenizer;
 }
 
 /** What came of a canary: `uncounted` where the attestor itself may have been cut off. */
@@ -39,7 +42,7 @@ export interface CanaryDeps {
     Chain,
     "domain" | "epochPeriod" | "windowPeriod" | "now" | "license" | "plan" | "version" | "isSignatureOf"
   >;
-  store: Pick<Store, "recordCanary">;
+  store: Pick<Store, "recordCanary" | "recordAnswer">;
   log: Log;
   /** Uniform over [0, 1). */
   random(): number;
@@ -90,6 +93,7 @@ export async function sendCanary(config: CanaryConfig, deps: CanaryDeps, signal:
   }
   const { ttftMs = 0, tokensPerSecond } = answer.kind === "whole" ? answer : {};
   const ok = answer.kind === "whole";
+  if (ok) await keepAnswer(config, deps, body, answer.heard);
   const sample = {
     ...{ at: await deps.chain.now(), ok, ttftMs },
     ...(tokensPerSecond === undefined ? {} : { tokensPerSecond }),
@@ -98,6 +102,19 @@ export async function sendCanary(config: CanaryConfig, deps: CanaryDeps, signal:
   deps.onSampled?.(config.lane, ok ? "answered" : "failed", sample);
   deps.log.info("Canary sampled", { lane: config.lane, ...sample });
   return sample;
+}
+
+/** What a receipt for it will be held against, in a batch. */
+async function keepAnswer(
+  { lane, apiKey, maxTokens, tokenizer }: CanaryConfig,
+  deps: CanaryDeps,
+  body: string,
+  heard: Heard,
+) {
+  const salt = grantIn(apiKey)?.grant.salt;
+  if (salt === undefined) return;
+  const asked = { operatorId: lane.operatorId, salt, body, maxTokens };
+  await deps.store.recordAnswer(await answerOf(asked, heard, tokenizer, await deps.chain.now()));
 }
 
 /** Exponential: however long the last canary is ago, the next is as likely to come now. */
@@ -113,8 +130,14 @@ interface Speed {
   tokensPerSecond?: number;
 }
 
+/** An answer as it came, and the JSON in it. */
+interface Heard {
+  bytes: Uint8Array;
+  events: unknown[];
+}
+
 type Answer =
-  | ({ kind: "whole" } & Speed)
+  | ({ kind: "whole"; heard: Heard } & Speed)
   /** The gateway says that the request was wrong. */
   | { kind: "refused"; said: string }
   /** What it sent isn't a whole answer, and nothing but the gateway can be to blame. */
@@ -137,7 +160,7 @@ async function ask(config: CanaryConfig, body: string, isStreamed: boolean, sign
     }
     if (!response.ok) return { kind: "failed" };
     const speed = isStreamed ? await speedOf(response, sentAt) : await wholeIn(response);
-    return speed === null ? { kind: "failed" } : { kind: "whole", ...speed };
+    return speed === null ? { kind: "failed" } : { ...speed, kind: "whole" };
   } catch (cause) {
     return cause instanceof NoAnswer ? { kind: "failed" } : { kind: "unreached", cause };
   } finally {
@@ -171,22 +194,33 @@ function isRefusal(status: number): boolean {
 class NoAnswer extends Error {}
 
 /** Null if no token came, or the stream ended before it said that it was done. */
-async function speedOf(response: Response, sentAt: number): Promise<Speed | null> {
+async function speedOf(response: Response, sentAt: number): Promise<(Speed & { heard: Heard }) | null> {
   const tokensAt: number[] = [];
+  const pieces: Uint8Array[] = [];
+  const events: Chunk[] = [];
   let done = false;
   const parser = createParser({
     onEvent: ({ data }) => {
-      if (data === "[DONE]") done = true;
-      else if (hasToken(data)) tokensAt.push(performance.now());
+      if (data === "[DONE]") {
+        done = true;
+        return;
+      }
+      const chunk = parsed(data);
+      events.push(chunk);
+      if (hasToken(chunk)) tokensAt.push(performance.now());
     },
   });
   const decoder = new TextDecoder();
-  for await (const piece of piecesOf(response, MOST_BYTES)) parser.feed(decoder.decode(piece, { stream: true }));
+  for await (const piece of piecesOf(response, MOST_BYTES)) {
+    pieces.push(piece);
+    parser.feed(decoder.decode(piece, { stream: true }));
+  }
   if (!done || tokensAt.length === 0) return null;
   const [first, last] = [tokensAt[0], tokensAt[tokensAt.length - 1]];
   const rate = Math.round(((tokensAt.length - 1) * 1_000) / (last - first));
   // What came in one piece says nothing of how fast it was made.
   return {
+    heard: { bytes: Buffer.concat(pieces), events },
     ttftMs: Math.max(1, Math.round(first - sentAt)),
     ...(Number.isFinite(rate) && last - first >= LEAST_SPAN_MS ? { tokensPerSecond: rate } : {}),
   };
@@ -195,9 +229,13 @@ async function speedOf(response: Response, sentAt: number): Promise<Speed | null
 const LEAST_SPAN_MS = 10;
 
 /** Null if there is no text in it. */
-async function wholeIn(response: Response): Promise<Speed | null> {
-  const message = parsed(await textOf(response, MOST_BYTES)).choices?.[0]?.message;
-  return message?.content || message?.reasoning_content ? {} : null;
+async function wholeIn(response: Response): Promise<{ heard: Heard } | null> {
+  const text = await textOf(response, MOST_BYTES);
+  const whole = parsed(text);
+  const message = whole.choices?.[0]?.message;
+  return message?.content || message?.reasoning_content
+    ? { heard: { bytes: Buffer.from(text), events: [whole] } }
+    : null;
 }
 
 interface Chunk {
@@ -212,8 +250,8 @@ function parsed(text: string): Chunk {
   }
 }
 
-function hasToken(data: string): boolean {
-  const delta = parsed(data).choices?.[0]?.delta;
+function hasToken({ choices }: Chunk): boolean {
+  const delta = choices?.[0]?.delta;
   return Boolean(delta?.content || delta?.reasoning_content);
 }
 

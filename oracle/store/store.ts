@@ -2,6 +2,7 @@ import { ZeroHash } from "ethers";
 import { breathe } from "../breathe";
 import type { Attestation } from "../attestor/attestorApi";
 import type { Database, Queries, Row, SqlValue } from "./database";
+import type { CanaryAnswer } from "../attestor/recount";
 import type { EvidenceBooks } from "../evidence/books";
 import { StoredBooks } from "./evidenceBooks";
 import { GroupCommit } from "./groupCommit";
@@ -260,6 +261,9 @@ const BATCH_EDGES: Record<BatchState, BatchState[]> = {
   settled: ["attested", "submitted"],
   expired: ["drafted", "attested", "submitted"],
 };
+
+/** How far, in seconds, the time of a canary's answer and that of its receipt may be apart. */
+const ANSWERS_APART = 3_600;
 
 /**
  * What gateway, settler and attestor must not forget, in one database (each part may have its own).
@@ -1094,6 +1098,38 @@ export class Store {
         tokensPerSecond ?? null,
       ]);
     });
+  }
+
+  /** Notes what a canary got, before its receipt can be in a batch. */
+  async recordAnswer(answer: CanaryAnswer): Promise<void> {
+    const { operatorId, requestHash, responseHash, mostInput, mostOutput, isCounted, at } = answer;
+    await this.db.run("INSERT INTO canary_answers VALUES (?, ?, ?, ?, ?, ?, ?)", [
+      operatorId,
+      at,
+      requestHash,
+      responseHash,
+      mostInput,
+      mostOutput,
+      isCounted ? 1 : 0,
+    ]);
+  }
+
+  /** What canaries got of an operator in an epoch, and somewhat before and after it, where clocks differ. */
+  async answers(operatorId: number, { epochStart, epochEnd }: Epoch): Promise<CanaryAnswer[]> {
+    const rows = await this.db.all("SELECT * FROM canary_answers WHERE operator_id = ? AND at >= ? AND at < ?", [
+      operatorId,
+      epochStart - ANSWERS_APART,
+      epochEnd + ANSWERS_APART,
+    ]);
+    return rows.map((row) => ({
+      operatorId,
+      requestHash: row.request_hash as string,
+      responseHash: row.response_hash as string,
+      mostInput: Number(row.most_input),
+      mostOutput: Number(row.most_output),
+      isCounted: Number(row.is_counted) === 1,
+      at: Number(row.at),
+    }));
   }
 
   /** Notes, before it is signed, that the time until `until` (Unix seconds) is measured: no sample is put into it any more. */

@@ -245,4 +245,16 @@ export const MIGRATIONS = [
   CREATE INDEX receipts_unbatched ON receipts (operator_id, plan_id, version_id, license_id, finished_at,
     requests, input_tokens, cached_input_tokens, output_tokens, compute_ms) WHERE state = 'unbatched';
   `,
+  `
+  CREATE TABLE canary_answers (
+    operator_id INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    request_hash TEXT NOT NULL,
+    response_hash TEXT NOT NULL,
+    most_input INTEGER NOT NULL,
+    most_output INTEGER NOT NULL,
+    is_counted INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX canary_answers_by_time ON canary_answers (operator_id, at);
+  `,
 ];

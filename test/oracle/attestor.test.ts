@@ -20,6 +20,7 @@ import type { Committee, Committees } from "../../oracle/chain/chain";
 import { localSigner } from "../../oracle/keys/digestSigner";
 import { refusalsOf } from "../../oracle/attestor/inspection";
 import { recall } from "../../oracle/attestor/memory";
+import type { CanaryAnswer } from "../../oracle/attestor/recount";
 import { PLAUSIBLE, type Plausible } from "../../oracle/attestor/plausibility";
 import { createLog } from "../../oracle/log";
 import {
@@ -805,6 +806,78 @@ describe("attestor", () => {
         it("doesn't count two that may have come one after the other within a second", async () => {
           await signatureFor(overlapping(1, 2_000));
         });
+      });
+    });
+
+    describe("the receipt of a canary of the attestor's own", () => {
+      const got = (fields: Partial<CanaryAnswer> = {}) => {
+        const { requestHash, responseHash } = requestOf(parts()).signed[2].receipt;
+        const known = { operatorId: LANE.operatorId, requestHash, responseHash, at: EPOCH.epochStart + 10 };
+        return store.recordAnswer({ ...known, mostInput: 40, mostOutput: 50, isCounted: true, ...fields });
+      };
+      /** Only its third receipt is of the canary. */
+      const batch = (fields: Partial<Receipt> = {}) =>
+        requestOf(
+          parts(([one, two, other]) => [
+            { ...one, requestHash: id("one") },
+            { ...two, requestHash: id("two") },
+            { ...other, ...fields },
+          ]),
+        );
+      const refused = async (request: Offer, reason: string) =>
+        expect((await refusalOf(request)).refusals).to.deep.equal([`Receipt 1 of license 8 ${reason}`]);
+
+      it("is taken with as many tokens as the attestor counted", async () => {
+        await got();
+        await signatureFor(batch());
+      });
+
+      it("is refused with more output, or more input, than it counted", async () => {
+        await got({ mostOutput: 49 });
+        await refused(batch(), "has 50 output tokens; 49 are the most, by the attestor's own count");
+        await got({ mostInput: 39, responseHash: id("other answer") });
+        const more = batch({ responseHash: id("other answer") });
+        await refused(more, "has 40 input tokens; 39 are the most, by the attestor's own count");
+      });
+
+      it("is refused with more than there can be at all, where nobody counted", async () => {
+        await got({ mostOutput: 49, isCounted: false });
+        await refused(batch(), "has 50 output tokens; 49 are the most, as it can be at all");
+      });
+
+      it("is refused where it is of another answer than came", async () => {
+        await got({ responseHash: id("what came") });
+        await refused(batch(), "says another answer than the attestor got");
+      });
+
+      it("is any of those that came to the same question", async () => {
+        await got({ responseHash: id("what came") });
+        await got();
+        await signatureFor(batch());
+      });
+
+      it("isn't another operator's, nor of hours before or after", async () => {
+        await got({ operatorId: 9, mostOutput: 1 });
+        await got({ at: EPOCH.epochStart - 3_601, mostOutput: 1 });
+        await got({ at: EPOCH.epochEnd + 3_600, mostOutput: 1 });
+        await signatureFor(batch());
+      });
+
+      it("reaches the tier of recounting, if it was counted, and was right", async () => {
+        chain.plans.set(LANE.planId, { ...chain.plans.get(LANE.planId)!, minEvidenceTier: 1 });
+        expect((await refusalOf(batch())).refusals[0]).to.contain("plan 3 demands tier 1");
+        await got({ isCounted: false });
+        expect((await refusalOf(batch())).refusals[0]).to.contain("plan 3 demands tier 1");
+        await got();
+        expect(await ask(batch({ outputTokens: 51n })))
+          .to.have.property("refusals")
+          .that.has.length(4);
+      });
+
+      it("reaches it for the whole batch", async () => {
+        chain.plans.set(LANE.planId, { ...chain.plans.get(LANE.planId)!, minEvidenceTier: 1 });
+        await got();
+        await signatureFor(batch());
       });
     });
 

@@ -14,6 +14,8 @@ import {
 import type { LicenseState } from "../../oracle/chain/chain";
 import { canaryBody } from "../../oracle/attestor/canaryBody";
 import { onlineCheck } from "../../oracle/attestor/online";
+import type { CanaryAnswer } from "../../oracle/attestor/recount";
+import { saltedHash } from "../../oracle/protocol/messages";
 import { createLog } from "../../oracle/log";
 import type { CanarySample } from "../../oracle/store/store";
 import type { StubChain } from "../support/stubChain";
@@ -33,6 +35,7 @@ describe("canary", () => {
   let server: Server;
   let answer: Answer;
   let samples: CanarySample[];
+  let answers: CanaryAnswer[];
   let lines: string[];
   let bodies: { model: string; stream: boolean; max_tokens: number; messages: { content: string }[] }[];
   let authorization: string | undefined;
@@ -51,7 +54,7 @@ describe("canary", () => {
 
   beforeEach(() => {
     [samples, lines, bodies, chain] = [[], [], [], stubMarket()];
-    isOnline = true;
+    [isOnline, answers] = [true, []];
     answer = (response) => response.end(opening + token + done);
   });
 
@@ -75,7 +78,10 @@ describe("canary", () => {
 
   const deps = (fields: Partial<CanaryDeps> = {}): CanaryDeps => ({
     chain,
-    store: { recordCanary: async (_lane, sample) => void samples.push(sample) },
+    store: {
+      recordCanary: async (_lane, sample) => void samples.push(sample),
+      recordAnswer: async (one) => void answers.push(one),
+    },
     log: createLog("debug", (line) => lines.push(line)),
     // Streamed.
     random: () => 0.5,
@@ -264,6 +270,49 @@ describe("canary", () => {
           answer = (response) => response.end(text);
           expect((await sendWhole()).ok, text).to.equal(false);
         }
+      });
+    });
+
+    describe("keeps of an answer that came whole", () => {
+      const SALT = signGrant().grant.salt;
+      const hashOf = (text: string) => saltedHash(SALT, Buffer.from(text));
+      const counting = {
+        countPrompt: async () => 40,
+        countTexts: async (texts: readonly string[]) => texts.join().length,
+      };
+
+      it("what its receipt must say, byte for byte, and no more tokens than there can be", async () => {
+        answer = (response) => response.end(opening + token + token + done);
+        await send();
+        const { length } = JSON.stringify(bodies[0]);
+        expect(answers).to.deep.equal([
+          {
+            ...{ operatorId: LANE.operatorId, at: AFTER_EPOCH, isCounted: false },
+            requestHash: hashOf(JSON.stringify(bodies[0])),
+            responseHash: hashOf(opening + token + token + done),
+            ...{ mostInput: length + 256, mostOutput: 8 },
+          },
+        ]);
+      });
+
+      it("what a tokenizer of the attestor's own counts, and three hundredths and eight tokens more", async () => {
+        answer = (response) => response.end(opening + token.repeat(25) + done);
+        await send({ tokenizer: counting });
+        expect(answers[0]).to.include({ isCounted: true, mostInput: 50, mostOutput: Math.ceil(100 / 0.97) + 8 });
+      });
+
+      it("the same of one that isn't streamed", async () => {
+        const whole = JSON.stringify({ choices: [{ message: { content: "word" } }] });
+        answer = (response) => response.end(whole);
+        const tokenizer = { ...counting, countPrompt: async () => null };
+        await sendCanary(config({ tokenizer }), deps({ random: () => 0.9 }), new AbortController().signal);
+        expect(answers[0]).to.include({ responseHash: hashOf(whole), isCounted: false, mostOutput: 13 });
+      });
+
+      it("nothing where it failed", async () => {
+        answer = (response) => response.end(opening + token);
+        await send();
+        expect(answers).to.deep.equal([]);
       });
     });
 

@@ -140,6 +140,19 @@ describe("parseConfig", () => {
     expect(() => read({ collectCommand: ["x"], ownerKeyVariable: "NONE" })).to.throw(ConfigError, "which isn't set");
   });
 
+  it("reads whose tokenizer a canary's answers are counted by", () => {
+    const [canary] = attestor().canaries;
+    const read = (tokenizer?: object) =>
+      parse({ attestor: { ...attestor(), canaries: [{ ...canary, tokenizer }] } }).attestor!.canaries[0].tokenizer;
+    expect(read({ url: "http://127.0.0.1:8000/", model: "m" })).to.deep.equal({
+      url: "http://127.0.0.1:8000",
+      model: "m",
+      apiKey: undefined,
+    });
+    expect(read()).to.equal(undefined);
+    expect(() => read({ url: "http://127.0.0.1:8000" })).to.throw(ConfigError, "tokenizer.model is missing");
+  });
+
   it("reads which others are up whenever the network is", () => {
     const read = (controls: unknown) => parse({ attestor: { ...attestor(), controls } }).attestor!.controls;
     expect(read(["https://example.org"])).to.deep.equal(["https://example.org"]);

@@ -111,6 +111,34 @@ describe("measure", () => {
       expect(medianOf([level(9_000, 300, 30), level(10_000, 100, 20)])).to.deep.equal(level(9_000, 300, 20));
     });
 
+    it("stays within what honest members measured, whatever fewer than half of them say", () => {
+      const anyLevel = fc.record({
+        availabilityBps: fc.integer({ min: 0, max: 10_000 }),
+        p95TtftMs: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+        samples: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+      });
+      const committees = fc
+        .integer({ min: 0, max: 4 })
+        .chain((liars) =>
+          fc.tuple(
+            fc.array(anyLevel, { minLength: liars, maxLength: liars }),
+            fc.array(anyLevel, { minLength: liars + 1, maxLength: liars + 5 }),
+            fc.nat(),
+          ),
+        );
+      fc.assert(
+        fc.property(committees, ([liars, honest, place]) => {
+          const said = [...honest];
+          said.splice(place % (said.length + 1), 0, ...liars);
+          const median = medianOf(said);
+          for (const field of ["availabilityBps", "p95TtftMs", "samples"] as const) {
+            const truths = honest.map((one) => one[field]);
+            expect(median[field], field).to.be.within(Math.min(...truths), Math.max(...truths));
+          }
+        }),
+      );
+    });
+
     it("isn't moved by a minority, however it lies", () => {
       const honest = [level(9_900, 110, 50), level(9_950, 120, 52)];
       expect(medianOf([...honest, level(0, 60_000, 1)]).availabilityBps).to.be.within(9_900, 9_950);
