@@ -18,7 +18,7 @@ import { openKey } from "./keys/openKey";
 import { createLog, type Log } from "./log";
 import { Figures } from "./operations/figures";
 import { startOperations, type Operations } from "./operations/operations";
-import { chainCheck, Readiness, storeCheck, upstreamsCheck } from "./operations/readiness";
+import { chainCheck, membershipCheck, Readiness, storeCheck, upstreamsCheck } from "./operations/readiness";
 import { Problem, reasonOf } from "./problem";
 import type { Lane } from "./protocol/types";
 import { ReceiptFeed } from "./settler/receiptFeed";
@@ -297,7 +297,7 @@ async function tendOnAndOn({ log, signal }: Context, { sender }: Settling): Prom
 }
 
 async function startAttesting(context: Context): Promise<() => Promise<void>> {
-  const { config, deployment, chain, log, signal, figures } = context;
+  const { config, deployment, chain, log, signal, figures, readiness } = context;
   const section = config.attestor!;
   const own = log.with({ part: "attestor" });
   const signer = await openKey(section.key);
@@ -311,6 +311,10 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
         ...{ chain, store, log: own, onJudged: (reasons) => figures.judged(reasons), plausible },
         evidence: policy && { policy, books: store.evidence, onAssessed: (tier) => figures.assessed(tier) },
       },
+    );
+    readiness.add(
+      "committee",
+      membershipCheck(signer.address, () => chain.committees(deployment.committee)),
     );
     const isOnline = onlineCheck(section.controls, () => deployment.provider.getBlockNumber());
     const canaries = section.canaries.map(({ operatorId, planId, versionId, tokenizer, ...canary }) =>

@@ -1,3 +1,4 @@
+import type { Committees } from "../chain/chain";
 import type { Clock, RpcProvider } from "../chain/ethersChain";
 import { withDeadline } from "../chain/deadline";
 import type { GatewayFigures } from "../gateway/observer";
@@ -81,5 +82,18 @@ export function upstreamsCheck(figures: () => Pick<GatewayFigures, "upstreams">)
   return () => {
     const down = figures().upstreams.filter(({ up }) => up === 0);
     return down.length === 0 ? null : `none is up of ${down.map(({ model }) => model).join(", ")}`;
+  };
+}
+
+/** An attestor whose signatures don't count is of no use, however well it runs. */
+export function membershipCheck(address: string, committees: () => Promise<Committees>): Check {
+  return async () => {
+    const { present, former } = await committees();
+    const own = [present, former].filter((one) => one?.members.includes(address));
+    if (own.length === 0) return `${address} isn't a member of the committee in force, nor of the one before`;
+    if (own.every((one) => one?.unbonded.includes(address))) {
+      return `the bond doesn't cover ${address}, whose signatures don't count: post one, with committee:bond`;
+    }
+    return null;
   };
 }

@@ -1,9 +1,10 @@
 import { expect } from "chai";
-import { AbiCoder, computeAddress, keccak256 } from "ethers";
+import { AbiCoder, computeAddress, id, keccak256 } from "ethers";
 import { once } from "node:events";
-import { createServer, type Server } from "node:http";
+import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { AttestorPool, committeeProof } from "../../oracle/settler/attestorPool";
+import { medianOf } from "../../oracle/attestor/measure";
 import { createLog } from "../../oracle/log";
 import { batchDigest, signDigest, signedMeasurementToJson } from "../../oracle/protocol/messages";
 import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
@@ -133,6 +134,94 @@ describe("attestorPool", () => {
         recordsOf,
       );
       expect({ signed, possible }).to.deep.equal({ signed: [], possible: 2 });
+    });
+  });
+
+  describe("with members that are slow, silent, down, or lie", () => {
+    type Behaviour = (response: ServerResponse) => void;
+    const json = (status: number, body: unknown) => (response: ServerResponse) =>
+      void response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+    const honest = (key: string) => json(200, { signer: computeAddress(key), signature: signDigest(key, batchId) });
+    const TIMEOUT_MS = 300;
+    let servers: Server[];
+
+    afterEach(() => {
+      for (const one of servers) {
+        one.closeAllConnections();
+        one.close();
+      }
+    });
+
+    /** The members' servers, as each behaves; one without a behaviour is down. */
+    const poolOf = async (...behaviours: (Behaviour | null)[]) => {
+      servers = [];
+      const attestors = await Promise.all(
+        COMMITTEE.members.map(async (address, i) => {
+          const behave = behaviours[i];
+          if (behave === null) return { address, url: "http://127.0.0.1:1" };
+          const one = createServer((_request, response) => behave(response)).listen(0, "127.0.0.1");
+          servers.push(one);
+          await once(one, "listening");
+          return { address, url: `http://127.0.0.1:${(one.address() as AddressInfo).port}` };
+        }),
+      );
+      const log = createLog("debug", (line) => lines.push(line));
+      return new AttestorPool(DOMAIN, { attestors, attestorTimeoutMs: TIMEOUT_MS }, log);
+    };
+    const endless: Behaviour = (response) => {
+      response.writeHead(200, { "content-type": "application/json" });
+      const more = () => response.write(" ".repeat(2 ** 16), () => response.destroyed || setImmediate(more));
+      more();
+    };
+    const drip: Behaviour = (response) => {
+      response.writeHead(200, { "content-type": "application/json" });
+      const timer = setInterval(() => response.write(" "), 20);
+      response.once("close", () => clearInterval(timer));
+    };
+    const bad: [string, Behaviour | null][] = [
+      ["is down", null],
+      ["never answers", () => undefined],
+      ["answers a byte at a time, for ever", drip],
+      ["answers without an end", endless],
+      ["hangs up", (response) => response.destroy()],
+      ["answers no JSON", (response) => void response.end("<html>")],
+      ["answers 500", json(500, { error: "later" })],
+      ["answers null", json(200, null)],
+      [
+        "signs another batch",
+        json(200, { signer: COMMITTEE.members[2], signature: signDigest(KEYS.attestors[2], id("x")) }),
+      ],
+      ["gives another member's signature for its own", honest(KEYS.attestors[0])],
+      ["sends elsewhere", (response) => void response.writeHead(302, { location: "http://127.0.0.1:1" }).end()],
+    ];
+    for (const [what, behaviour] of bad) {
+      it(`goes on with the others where one ${what}, and waits no longer than it is allowed`, async () => {
+        const others = [honest(KEYS.attestors[0]), honest(KEYS.attestors[1])];
+        const several = await poolOf(...others, behaviour);
+        const startedAt = performance.now();
+        const { signed, refused } = await several.attest(request, COMMITTEE, recordsOf);
+        expect(performance.now() - startedAt).to.be.lessThan(TIMEOUT_MS + 2_000);
+        expect(signed.map(({ signer }) => signer)).to.deep.equal(COMMITTEE.members.slice(0, 2));
+        expect(refused).to.deep.equal([]);
+        expect(lines.filter((line) => line.includes("didn't answer"))).to.have.length(1);
+      });
+    }
+
+    it("isn't moved by one whose measurement is absurd, whatever it says", async () => {
+      const saying = (key: string, fields: Parameters<typeof signMeasurement>[1]) =>
+        json(200, signedMeasurementToJson(signMeasurement(key, fields)));
+      const [first, second, third] = KEYS.attestors;
+      const absurd = { availabilityBps: 0, p95TtftMs: 2 ** 32 - 1, samples: 2 ** 32 - 1 };
+      const several = await poolOf(
+        saying(first, { availabilityBps: 9_900, p95TtftMs: 200, samples: 30 }),
+        saying(second, { availabilityBps: 9_950, p95TtftMs: 210, samples: 33 }),
+        saying(third, absurd),
+      );
+      const measured = await several.measure(LANE, EPOCH, COMMITTEE);
+      const { availabilityBps, p95TtftMs, samples } = medianOf(measured.map(({ measurement }) => measurement));
+      expect(availabilityBps).to.be.within(9_900, 9_950);
+      expect(p95TtftMs).to.be.within(200, 210);
+      expect(samples).to.be.within(30, 33);
     });
   });
 

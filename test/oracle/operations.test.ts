@@ -7,14 +7,15 @@ import { createLog } from "../../oracle/log";
 import { Figures } from "../../oracle/operations/figures";
 import { Counter, Gauge, Histogram, Registry } from "../../oracle/operations/metrics";
 import { startOperations, type Operations } from "../../oracle/operations/operations";
-import { chainCheck, Readiness, storeCheck, upstreamsCheck } from "../../oracle/operations/readiness";
+import { chainCheck, membershipCheck, Readiness, storeCheck, upstreamsCheck } from "../../oracle/operations/readiness";
+import type { Committee } from "../../oracle/chain/chain";
 import { ReceiptFlag } from "../../oracle/protocol/types";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { receiptWith } from "../support/fakeMessages";
 import { hangingUp, silent, streaming } from "../support/fakeUpstream";
 import { GatewayBench } from "../support/gatewayBench";
-import { serveReceipt } from "../support/stubMarket";
+import { COMMITTEE, evenly, serveReceipt } from "../support/stubMarket";
 
 describe("Registry", () => {
   const linesOf = async (registry: Registry) => (await registry.text()).split("\n");
@@ -379,6 +380,19 @@ describe("Readiness", () => {
     ];
     expect(await upstreamsCheck(() => ({ upstreams }))()).to.equal("none is up of b");
     expect(await upstreamsCheck(() => ({ upstreams: upstreams.slice(0, 1) }))()).to.equal(null);
+  });
+
+  it("wants an attestor to be a bonded member of the committee in force, or of the one before", async () => {
+    const [self, ...others] = COMMITTEE.members;
+    const without = { ...COMMITTEE, ...evenly(others) };
+    const unbonded = { ...COMMITTEE, unbonded: [self] };
+    const ask = (present: Committee, former: Committee | null = null) =>
+      membershipCheck(self, () => Promise.resolve({ present, former, announced: COMMITTEE }))();
+    expect(await ask(COMMITTEE)).to.equal(null);
+    expect(await ask(without)).to.equal(`${self} isn't a member of the committee in force, nor of the one before`);
+    expect(await ask(without, COMMITTEE)).to.equal(null);
+    expect(await ask(unbonded)).to.contain(`the bond doesn't cover ${self}`);
+    expect(await ask(unbonded, unbonded)).to.contain("post one, with committee:bond");
   });
 
   it("wants a store that can be written to", async () => {
