@@ -41,6 +41,8 @@ export class Figures {
   private readonly unsettled = this.gauge("unsettled_receipts", "Receipts that may still be charged.");
   private readonly unsettledUnits = this.gauge("unsettled_units", "What those cost, in currency units.");
   private readonly oldest = this.gauge("oldest_unbatched_seconds", "Age of the oldest receipt in no batch.");
+  private readonly vouchers = this.gauge("voucher_units", "What is owed by vouchers, in currency units.");
+  private readonly oldestVoucher = this.gauge("oldest_unposted_seconds", "How long the oldest voucher has waited.");
   private readonly batches = this.gauge("batches", "Batches by state.");
   private readonly transactions = this.counter("settler_transactions_total", "The settler's transactions by state.");
   private readonly dear = this.gauge(
@@ -152,6 +154,10 @@ export class Figures {
       this.unsettled.set(batched, { state: "batched" });
       this.unsettledUnits.set(cost);
       for (const [state, count] of Object.entries(batches)) this.batches.set(count, { state });
+      const { unsigned, unposted, oldestUnpostedAt } = await store.voucherFigures();
+      this.vouchers.set(unsigned, { state: "unsigned" });
+      this.vouchers.set(unposted, { state: "unposted" });
+      this.oldestVoucher.set(oldestUnpostedAt === null ? 0 : Math.max(0, (await now()) - oldestUnpostedAt));
       this.oldest.set(oldestUnbatchedAt === null ? 0 : Math.max(0, (await now()) - oldestUnbatchedAt));
     });
   }

@@ -87,8 +87,10 @@ export class VoucherPoster {
 
   /** Posts all vouchers of each plan of which one has waited long enough. Made to be called again and again. */
   async postDue(): Promise<PostingOutcome[]> {
-    const now = await this.deps.chain.now();
-    const held = (await this.deps.store.unpostedVouchers()).filter((row) => (this.later.get(keyOf(row)) ?? 0) <= now);
+    const { chain, store } = this.deps;
+    const now = await chain.now();
+    await store.closeEndedTerms(now - chain.epochPeriod - chain.windowPeriod);
+    const held = (await store.unpostedVouchers()).filter((row) => (this.later.get(keyOf(row)) ?? 0) <= now);
     const outcomes: PostingOutcome[] = [];
     for (const rows of byPlan(held)) {
       const isDue = rows.some(({ unpostedSince }) => now >= unpostedSince! + this.intervalSeconds);

@@ -89,6 +89,16 @@ export interface StoredReceipt extends SignedReceipt {
   batchId: string | null;
 }
 
+/** What licenses on the voucher road owe, in units of the currency. */
+export interface VoucherFigures {
+  /** What no voucher is held for. */
+  unsigned: bigint;
+  /** What vouchers that are held say beyond what is charged. */
+  unposted: bigint;
+  /** Unix seconds; null if no voucher waits. */
+  oldestUnpostedAt: number | null;
+}
+
 /** A receipt that was just written. */
 export interface WrittenReceipt extends StoredReceipt {
   /** What the license now owes in all for its term, in units of the currency, if it settles by vouchers. */
@@ -931,6 +941,28 @@ export class Store {
     await this.db.run("UPDATE voucher_terms SET unposted_since = ? WHERE voucher IS NOT NULL AND is_closed = 0", [
       since,
     ]);
+  }
+
+  /** Closes the terms that ended before a time, Unix seconds, and of which no voucher waits: what is owed for them is lost. */
+  async closeEndedTerms(before: number): Promise<void> {
+    await this.db.run(
+      "UPDATE voucher_terms SET is_closed = 1 WHERE is_closed = 0 AND unposted_since IS NULL AND ends_at < ?",
+      [before],
+    );
+  }
+
+  /** How much waits to be signed for, and to be posted. */
+  async voucherFigures(): Promise<VoucherFigures> {
+    const row = (await this.db.row(
+      `SELECT sum(CASE WHEN owed > signed THEN owed - signed ELSE 0 END) AS unsigned,
+           sum(CASE WHEN signed > charged THEN signed - charged ELSE 0 END) AS unposted, min(unposted_since) AS oldest
+         FROM voucher_terms WHERE is_closed = 0`,
+    ))!;
+    return {
+      unsigned: (row.unsigned as bigint | null) ?? 0n,
+      unposted: (row.unposted as bigint | null) ?? 0n,
+      oldestUnpostedAt: row.oldest === null ? null : Number(row.oldest),
+    };
   }
 
   /** When nothing more of it can be charged: what is still owed for it is lost. */

@@ -146,6 +146,23 @@ describeOnEach("Store, of vouchers,", (placeOf) => {
     expect(await store.saveVoucher(TERM, 90n, "0x90", 1_300)).to.equal(false);
   });
 
+  it("sums what is to be signed for and to be posted, of terms that aren't closed", async () => {
+    expect(await store.voucherFigures()).to.deep.equal({ unsigned: 0n, unposted: 0n, oldestUnpostedAt: null });
+    await store.openVoucherTerm(TERM, 100n);
+    await store.openVoucherTerm(NEXT, 0n);
+    await serve(1_500, 10n);
+    await serve(2_500, 7n);
+    await store.saveVoucher(TERM, 104n, "0x04", 1_600);
+    const figures = { unsigned: 13n, unposted: 4n, oldestUnpostedAt: 1_600 };
+    expect(await store.voucherFigures()).to.deep.equal(figures);
+    await store.closeEndedTerms(9_000);
+    expect(await store.voucherFigures()).to.deep.equal({ ...figures, unsigned: 6n });
+    expect((await terms()).map(({ term }) => term)).to.deep.equal([0]);
+    await store.noteCharged(TERM, 104n, 1_700);
+    await store.closeEndedTerms(2_001);
+    expect(await terms()).to.deep.equal([]);
+  });
+
   it("gives vouchers to post by operator, plan, license and term", async () => {
     const rows = [
       { ...NEXT, licenseId: 1n },
