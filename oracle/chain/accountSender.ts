@@ -338,16 +338,17 @@ export class AccountSender implements PricedSender {
     this.event("undone");
   }
 
-  /** Nonces in front of those that wait, which nothing here is for: nothing behind them would ever be mined. */
+  /** Nonces that are free, and that nothing here is under way for: nothing behind them would ever be mined. */
   private async fillGaps({ count }: View, isSure: (what: string) => boolean): Promise<void> {
     const { store, log } = this.deps;
     const last = await store.lastNonce(this.address);
     if (last === null || last - count >= WATCHED_BLOCKS) return;
-    for (let nonce = count; nonce < last; nonce++) {
+    for (let nonce = count; nonce <= last; nonce++) {
       const rows = await store.transactionsWith(this.address, nonce);
-      if (rows.some(({ state }) => state === "open") || !isSure(`${nonce} is free`)) continue;
+      // What was mined is looked at by its receipt.
+      if (rows.some(({ state }) => state !== "replaced") || !isSure(`${nonce} is free`)) continue;
       if (rows.length > 0) {
-        await this.reopen(rows.find(({ state }) => state !== "replaced") ?? rows[0]);
+        await this.reopen(rows[0]);
         continue;
       }
       log.warn("A nonce was skipped: it goes to nothing", { account: this.address, nonce });
