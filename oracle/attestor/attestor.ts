@@ -191,7 +191,7 @@ function createServer(
       return reply.code("signature" in answer ? 200 : 422).send(answer);
     });
   });
-  serveCopies(server, copies);
+  serveCopies(server, copies, signer.address);
 
   if (deps.evidence !== undefined) addDesk(server, { ...deps, ...deps.evidence, signer });
   return server;

@@ -5,15 +5,17 @@ import {
   headerFromJson,
   headerToJson,
   MalformedMessage,
+  retrievalFromJson,
+  retrievalToJson,
   signedGrantFromJson,
   signedGrantToJson,
   signedMeasurementFromJson,
   signedMeasurementToJson,
 } from "../protocol/messages";
-import { frameOf, RECEIPTS_MEDIA_TYPE } from "../protocol/receiptBytes";
+import { frameOf, RECEIPTS_MEDIA_TYPE, recordsOf, requireCanonical } from "../protocol/receiptBytes";
 import { shown } from "../problem";
-import { textOf } from "./reading";
-import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
+import { piecesOf, textOf } from "./reading";
+import type { Epoch, Lane, SignedMeasurement, Retrieval } from "../protocol/types";
 
 export const MEASUREMENTS_PATH = "/v1/measurements";
 export const ATTESTATIONS_PATH = "/v1/attestations";
@@ -87,6 +89,51 @@ export async function sendReceipts(
   return keptFromJson(await jsonOf(response));
 }
 
+/** Says who wants its receipts back: base64url of JSON. */
+export const RETRIEVAL_HEADER = "x-licet-retrieval";
+/** Up to where an answer goes in the order in which the attestor got receipts. */
+export const POSITION_HEADER = "x-licet-position";
+
+export interface SignedRetrieval {
+  retrieval: Retrieval;
+  /** By a key of the operator's. */
+  signature: string;
+}
+
+/**
+ * An operator's receipts from an attestor's copies, in the order in which it got them, MOST_RECEIPTS_SENT at a time.
+ * @param after the position of the last answer; 0 to begin
+ * @returns none at the end
+ * @throws Error unless the attestor gives them in time; MalformedMessage if it gives something else
+ */
+export async function retrieveReceipts(
+  url: string,
+  { retrieval, signature }: SignedRetrieval,
+  after: bigint,
+  timeoutMs: number,
+): Promise<{ records: Buffer[]; position: bigint }> {
+  const signed = JSON.stringify({ retrieval: retrievalToJson(retrieval), signature });
+  const response = await fetch(`${url}${RECEIPTS_PATH}?after=${after}`, {
+    headers: { [RETRIEVAL_HEADER]: Buffer.from(signed).toString("base64url") },
+    redirect: "error",
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  if (!response.ok) throw await unexpected(response);
+  const pieces: Uint8Array[] = [];
+  for await (const piece of piecesOf(response, MOST_ANSWER_BYTES)) pieces.push(piece);
+  const records = recordsOf(Buffer.concat(pieces));
+  records.forEach(requireCanonical);
+  return { records, position: BigInt(response.headers.get(POSITION_HEADER) ?? "") };
+}
+
+/** @throws MalformedMessage */
+export function retrievalFromText(text: unknown): SignedRetrieval {
+  if (typeof text !== "string")
+    throw new MalformedMessage(`say who wants its receipts in the header ${RETRIEVAL_HEADER}`);
+  const { retrieval, signature } = objectOf(jsonIn(RETRIEVAL_HEADER, Buffer.from(text, "base64url").toString("utf8")));
+  return { retrieval: retrievalFromJson(retrieval), signature: stringOf("signature", signature) };
+}
+
 /** Gives receipts' binary forms by their hashes. */
 export type RecordsOf = (hashes: string[]) => Promise<Uint8Array[]>;
 
@@ -141,15 +188,15 @@ export function proposedBatchFromText(text: unknown): ProposedBatch {
   if (typeof text !== "string") {
     throw new MalformedMessage(`send the batch's header and its proposal in the header ${PROPOSAL_HEADER}`);
   }
-  const { header, proposal } = objectOf(jsonIn(Buffer.from(text, "base64url").toString("utf8")));
+  const { header, proposal } = objectOf(jsonIn(PROPOSAL_HEADER, Buffer.from(text, "base64url").toString("utf8")));
   return { header: headerFromJson(header), proposal: stringOf("proposal", proposal) };
 }
 
-function jsonIn(text: string): unknown {
+function jsonIn(header: string, text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new MalformedMessage(`${PROPOSAL_HEADER} must be base64url of JSON`, { cause });
+    throw new MalformedMessage(`${header} must be base64url of JSON`, { cause });
   }
 }
 

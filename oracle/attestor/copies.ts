@@ -5,10 +5,12 @@
  * A receipt proves whose it is, so anybody may bring it. What an operator can make an attestor keep is bounded.
  */
 import { breathe } from "../breathe";
+import { MOST_RECEIPTS_SENT, type SignedRetrieval } from "./attestorApi";
 import { type BatchFacts, type CopiedReceipt, planProblem } from "./batchFacts";
 import { type ReceiptVerifier, signatureProblem } from "./receiptVerifier";
 import type { Chain } from "../chain/chain";
 import { readEach } from "../chain/parallel";
+import { recoverSigner, retrievalDigest } from "../protocol/messages";
 import { decodeReceipt, requireCanonical, subjectOf } from "../protocol/receiptBytes";
 import type { Copy, Store } from "../store/store";
 
@@ -57,6 +59,14 @@ interface Group {
   planId: number;
   signer: string;
   copies: Copy[];
+}
+
+/** How long a request for an operator's receipts is good for, in seconds either way. */
+const RETRIEVAL_SECONDS = 300;
+
+/** Somebody asked for receipts that aren't its own. */
+export class RetrievalRefused extends Error {
+  readonly statusCode = 403;
 }
 
 export class Copies {
@@ -111,6 +121,27 @@ export class Copies {
       await breathe();
     }
     return { found, lacking };
+  }
+
+  /**
+   * The copies of an operator's receipts after a place in the order in which they came, and the place of the last.
+   * @param self the attestor's address
+   * @throws RetrievalRefused unless one of the operator's keys asks this attestor for them, now
+   */
+  async retrieve({ retrieval, signature }: SignedRetrieval, self: string, after: bigint) {
+    const { chain, store } = this.deps;
+    const { operatorId, attestor, at } = retrieval;
+    if (attestor !== self) throw new RetrievalRefused(`The request is to ${attestor}; this is ${self}`);
+    const now = await chain.now();
+    if (Math.abs(now - at) > RETRIEVAL_SECONDS) {
+      throw new RetrievalRefused(`The request was signed at ${at}, and it is ${now}: sign it anew`);
+    }
+    const signer = recoverSigner(retrievalDigest(chain.domain, retrieval), signature);
+    if (!(await chain.isSigningKey(operatorId, signer, now))) {
+      throw new RetrievalRefused(`${signer} isn't a key of operator ${operatorId} at ${now}`);
+    }
+    const placed = await store.copiesAfter(operatorId, after, MOST_RECEIPTS_SENT);
+    return { records: placed.map(({ record }) => record), position: placed.at(-1)?.position ?? after };
   }
 
   /** Drops copies of receipts that no batch can settle any more, and gives how many these were. */

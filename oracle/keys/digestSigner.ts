@@ -9,11 +9,13 @@ import {
   proposalDigest,
   receiptDigest,
   receiptToJson,
+  retrievalDigest,
+  retrievalToJson,
   seedRequestDigest,
   seedRequestToJson,
   signDigest,
 } from "../protocol/messages";
-import type { BatchHeader, Finding, Measurement, Proposal, Receipt, SeedRequest } from "../protocol/types";
+import type { BatchHeader, Finding, Measurement, Proposal, Receipt, Retrieval, SeedRequest } from "../protocol/types";
 
 /** What a key of an operator or an attestor signs. */
 export const PURPOSES = [
@@ -23,6 +25,7 @@ export const PURPOSES = [
   "batch",
   "seed request",
   "finding",
+  "retrieval",
   "transaction",
 ] as const;
 export type Purpose = (typeof PURPOSES)[number];
@@ -74,6 +77,7 @@ export const receiptToSign: OfMessage<Receipt> = ofMessage("receipt", receiptDig
 export const proposalToSign: OfMessage<Proposal> = ofMessage("proposal", proposalDigest, ({ batchId }) => ({
   batchId,
 }));
+export const retrievalToSign: OfMessage<Retrieval> = ofMessage("retrieval", retrievalDigest, retrievalToJson);
 export const measurementToSign: OfMessage<Measurement> = ofMessage("measurement", measurementDigest, measurementToJson);
 export const seedRequestToSign: OfMessage<SeedRequest> = ofMessage(
   "seed request",

@@ -12,6 +12,8 @@ import {
   proposalDigest,
   receiptDigest,
   receiptFromJson,
+  retrievalDigest,
+  retrievalFromJson,
   seedRequestDigest,
   seedRequestFromJson,
 } from "../protocol/messages";
@@ -93,6 +95,8 @@ function messageDigest(purpose: OfMessage, message: unknown, domain: TypedDataDo
       return seedRequestDigest(domain, seedRequestFromJson(message));
     case "finding":
       return findingDigest(domain, findingFromJson(message));
+    case "retrieval":
+      return retrievalDigest(domain, retrievalFromJson(message));
   }
 }
 

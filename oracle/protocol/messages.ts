@@ -19,6 +19,7 @@ import {
   type Measurement,
   type Proposal,
   type Receipt,
+  type Retrieval,
   type Revocation,
   type SeedRequest,
   type SignedFinding,
@@ -202,6 +203,7 @@ const measurements = new MessageType<Measurement>(
     "uint16 availabilityBps,uint32 p95TtftMs,uint32 samples)",
 );
 const proposals = new MessageType<Proposal>("Proposal(bytes32 batchId)");
+const retrievals = new MessageType<Retrieval>("Retrieval(uint24 operatorId,address attestor,uint40 at)");
 const revocations = new MessageType<Revocation>(
   "Revocation(bytes32 grantHash,uint64 licenseId,uint24 operatorId,uint40 expiresAt)",
 );
@@ -216,6 +218,7 @@ export const RECEIPT_TYPES = receipts.types;
 export const BATCH_TYPES = batches.types;
 export const MEASUREMENT_TYPES = measurements.types;
 export const PROPOSAL_TYPES = proposals.types;
+export const RETRIEVAL_TYPES = retrievals.types;
 export const REVOCATION_TYPES = revocations.types;
 export const SEED_REQUEST_TYPES = seedRequests.types;
 export const FINDING_TYPES = findings.types;
@@ -234,6 +237,10 @@ export const seedRequestDigest = (domain: TypedDataDomain, request: SeedRequest)
 export const findingDigest = (domain: TypedDataDomain, finding: Finding): string => findings.digest(domain, finding);
 export const proposalDigest = (domain: TypedDataDomain, proposal: Proposal): string =>
   proposals.digest(domain, proposal);
+
+/** What an operator's key signs to have its receipts back from an attestor. */
+export const retrievalDigest = (domain: TypedDataDomain, retrieval: Retrieval): string =>
+  retrievals.digest(domain, retrieval);
 
 export const revocationDigest = (domain: TypedDataDomain, revocation: Revocation): string =>
   revocations.digest(domain, revocation);
@@ -382,6 +389,8 @@ export const receiptToJson = (receipt: Receipt): JsonObject => receipts.toJson(r
 export const receiptFromJson = (json: unknown): Receipt => receipts.fromJson(json);
 export const headerToJson = (header: BatchHeader): JsonObject => batches.toJson(header);
 export const headerFromJson = (json: unknown): BatchHeader => batches.fromJson(json);
+export const retrievalToJson = (retrieval: Retrieval): JsonObject => retrievals.toJson(retrieval);
+export const retrievalFromJson = (json: unknown): Retrieval => retrievals.fromJson(json);
 export const measurementToJson = (measurement: Measurement): JsonObject => measurements.toJson(measurement);
 export const measurementFromJson = (json: unknown): Measurement => measurements.fromJson(json);
 

@@ -160,6 +160,15 @@ export interface SignedRevocation {
   signature: string;
 }
 
+/** An operator's request to an attestor for its copies of the operator's receipts. */
+export interface Retrieval {
+  operatorId: number;
+  /** The member's address: no other gives anything for it. */
+  attestor: string;
+  /** Unix seconds. */
+  at: number;
+}
+
 /** What attestors sign. */
 export interface BatchHeader extends Lane, Epoch, Usage {
   /** Per lane, from 1. */

@@ -4,11 +4,15 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
+import { retrieveReceipts, type SignedRetrieval } from "../../oracle/attestor/attestorApi";
 import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
+import { retrievalDigest, signDigest } from "../../oracle/protocol/messages";
+import type { Retrieval } from "../../oracle/protocol/types";
 import { ReceiptFeed } from "../../oracle/settler/receiptFeed";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
+import { DOMAIN } from "../support/fakeMessages";
 import { until } from "../support/gatewayBench";
 import type { StubChain } from "../support/stubChain";
 import { COMMITTEE, EPOCH, KEYS, LANE, serveReceipt, stubMarket } from "../support/stubMarket";
@@ -101,6 +105,44 @@ describe("ReceiptFeed", () => {
     expect(await feedTo(attestor.url).feed(us())).to.equal(2);
     expect(await copies()).to.equal(1);
     expect(lines.join()).to.match(/Attestor doesn't keep receipts.*Receipt 1 of license 7 is signed by/);
+  });
+
+  describe("what an attestor gives back", () => {
+    const signedBy = (key: string, changes: Partial<Retrieval> = {}): SignedRetrieval => {
+      const retrieval = { operatorId: LANE.operatorId, attestor: attestor.address, at: chain.time, ...changes };
+      return { retrieval, signature: signDigest(key, retrievalDigest(DOMAIN, retrieval)) };
+    };
+    const refusal = (signed: SignedRetrieval) =>
+      retrieveReceipts(attestor.url, signed, 0n, 2_000).catch((error: Error) => error.message);
+
+    beforeEach(async () => {
+      await serve(3);
+      await feedTo(attestor.url).feed(us());
+    });
+
+    it("is the operator's receipts, as they were sent, page by page", async () => {
+      const first = await retrieveReceipts(attestor.url, signedBy(KEYS.proposer), 0n, 2_000);
+      expect(first.records.map((record) => record.toString("hex"))).to.deep.equal(
+        await records(store.receiptsAfter(0n, 10)),
+      );
+      const second = await retrieveReceipts(attestor.url, signedBy(KEYS.proposer), first.position - 1n, 2_000);
+      expect(second).to.deep.equal({ records: first.records.slice(2), position: first.position });
+      const end = await retrieveReceipts(attestor.url, signedBy(KEYS.proposer), first.position, 2_000);
+      expect(end).to.deep.equal({ records: [], position: first.position });
+    });
+
+    it("is nobody else's, nor what was asked of another or long ago", async () => {
+      expect(await refusal(signedBy(KEYS.outsider)))
+        .to.contain("403")
+        .and.to.contain("isn't a key of operator 2");
+      expect(await refusal(signedBy(KEYS.proposer, { operatorId: 5 }))).to.contain("isn't a key of operator 5");
+      const other = COMMITTEE.members[1];
+      expect(await refusal(signedBy(KEYS.proposer, { attestor: other }))).to.contain(`The request is to ${other}`);
+      const old = signedBy(KEYS.proposer, { at: chain.time - 301 });
+      expect(await refusal(old)).to.contain(`was signed at ${chain.time - 301}, and it is ${chain.time}`);
+      const response = await fetch(`${attestor.url}/v1/receipts`);
+      expect(response.status).to.equal(400);
+    });
   });
 
   describe("beside one that takes nothing", () => {
