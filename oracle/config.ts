@@ -8,6 +8,7 @@ import { type EvidencePolicy, evidencePolicyOf } from "./evidence/policy";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
 import type { Limits, Quota } from "./gateway/limits";
 import type { UpstreamConfig } from "./gateway/models";
+import { LEAST_VALIDITY, MOST_VALIDITY } from "./x402/exact";
 import { keySettingOf, type KeySetting } from "./keys/keySetting";
 import { reasonOf, shown } from "./problem";
 import { ConfigError, parseJson, Section, type Environment, type Range } from "./configSection";
@@ -47,6 +48,22 @@ export interface GatewaySection {
   firstByteTimeoutMs: number;
   voucherCredit: bigint;
   limits: Limits;
+  x402?: X402Section;
+}
+
+/** How licenses are sold to whoever pays by x402. */
+export interface X402Section {
+  planId: number;
+  /** Of the account that is paid, and buys. */
+  key: KeySetting;
+  /** Units of the currency. */
+  deposit: bigint;
+  fee: bigint;
+  validSeconds: number;
+  perHour: number;
+  confirmations: Finality;
+  /** In wei; undefined is any. */
+  maxFeePerGas?: bigint;
 }
 
 export interface SettlerSection {
@@ -180,6 +197,21 @@ function gatewayOf(section: Section): GatewaySection {
     firstByteTimeoutMs: section.seconds("firstByteTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.firstByteTimeoutMs),
     voucherCredit: BigInt(section.count("voucherCredit", [0, Number.MAX_SAFE_INTEGER], 0)),
     limits: section.optional("limits", limitsOf) ?? GATEWAY_DEFAULTS.limits,
+    x402: section.optional("x402", x402Of),
+  };
+}
+
+function x402Of(section: Section): X402Section {
+  const units = (name: string, least: number) => BigInt(section.count(name, [least, Number.MAX_SAFE_INTEGER]));
+  return {
+    planId: section.count("planId", PLANS),
+    key: keySettingOf(section, "key"),
+    deposit: units("deposit", 1),
+    fee: units("fee", 0),
+    validSeconds: section.count("validSeconds", [2 * LEAST_VALIDITY, MOST_VALIDITY / 2], 600),
+    perHour: section.count("perHour", MANY, 60),
+    confirmations: section.countOr("confirmations", "finalized", [1, 100], 2),
+    maxFeePerGas: section.has("maxFeeGwei") ? section.decimal("maxFeeGwei", 9) : undefined,
   };
 }
 

@@ -5,7 +5,7 @@ import { startAttestor } from "./attestor/attestor";
 import { runCanaries } from "./attestor/canary";
 import { onlineCheck } from "./attestor/online";
 import { tokenizerOf } from "./attestor/recount";
-import type { GatewaySection, OracleConfig, SettlerSection } from "./config";
+import type { GatewaySection, OracleConfig, SettlerSection, X402Section } from "./config";
 import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
 import { connectVoucherChain } from "./chain/voucherChain";
@@ -26,11 +26,15 @@ import { requireUsable } from "./settler/requirements";
 import { Releaser } from "./settler/releaser";
 import { Settler } from "./settler/settler";
 import { VoucherPoster } from "./settler/voucherPoster";
+import { connectPrepaymentChain } from "./x402/prepaymentChain";
+import { Prepayments } from "./x402/prepayments";
 import { aborted } from "./signals";
 import { sqliteDatabase } from "./store/sqliteDatabase";
 import { Store, type StoreOwner } from "./store/store";
 
 const SETTLEMENT_POLL_MS = 2_000;
+/** A payer waits for it. */
+const X402_POLL_MS = 500;
 const SETTLEMENT_TIMEOUT_MS = 120_000;
 const ATTESTOR_TIMEOUT_MS = 60_000;
 /** How often transactions are looked after that nobody waits for. */
@@ -144,19 +148,19 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
   context.figures.watchOperatorStore(store, () => context.chain.now());
   try {
     const settling = section === undefined ? undefined : await createSettler(context, section, store);
+    const jobs: Promise<void>[] = [];
     const running =
       gateway === undefined
         ? undefined
-        : await serve(context, gateway, store, (licenseId) => settling?.settler.askToRenew(licenseId));
-    const jobs =
-      settling === undefined
-        ? []
-        : [
-            settleOnAndOn(context, settling, section!.intervalMs),
-            postOnAndOn(context, settling, section!.intervalMs),
-            tendOnAndOn(context, settling),
-            settling.feed.run(context.signal),
-          ];
+        : await serve(context, gateway, store, (licenseId) => settling?.settler.askToRenew(licenseId), jobs);
+    if (settling !== undefined) {
+      jobs.push(
+        settleOnAndOn(context, settling, section!.intervalMs),
+        postOnAndOn(context, settling, section!.intervalMs),
+        tendOnAndOn(context, settling),
+        settling.feed.run(context.signal),
+      );
+    }
     return async () => {
       await running?.close();
       await Promise.all(jobs);
@@ -169,11 +173,13 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
 }
 
 async function serve(
-  { config, deployment, chain, log, figures, readiness }: Context,
+  context: Context,
   section: GatewaySection,
   store: Store,
   onTermOver: (licenseId: bigint) => void,
+  jobs: Promise<void>[],
 ): ReturnType<typeof startGateway> {
+  const { config, deployment, chain, log, figures, readiness } = context;
   const models = await Promise.all(
     section.models.map(async (model) => {
       const version = await chain.version(model.versionId);
@@ -184,6 +190,8 @@ async function serve(
     }),
   );
   const signer = await openKey(section.signingKey);
+  const assetIds = models.map(({ assetId }) => assetId);
+  const selling = section.x402 && (await sellByX402(context, section, section.x402, store, assetIds));
   const gateway = await startGateway(
     {
       ...GATEWAY_DEFAULTS,
@@ -195,13 +203,70 @@ async function serve(
     {
       ...{ chain, store, log: log.with({ part: "gateway" }), onTermOver, observer: figures.ofGateway },
       vouchers: await connectVoucherChain(deployment.provider, deployment),
+      prepayments: selling?.prepayments,
     },
   );
+  if (selling !== undefined) jobs.push(resumeOnAndOn(context, selling));
   figures.watchGateway(gateway.figures, store, () =>
     withDeadline(section.chainTimeoutMs, () => chain.headroom(section.operatorId)),
   );
   readiness.add("upstreams", upstreamsCheck(gateway.figures));
   return gateway;
+}
+
+interface Selling {
+  prepayments: Prepayments;
+  sender: AccountSender;
+}
+
+/** By an account of its own. */
+async function sellByX402(
+  { config, deployment, chain, log: all, signal }: Context,
+  { operatorId }: GatewaySection,
+  section: X402Section,
+  store: Store,
+  assetIds: number[],
+): Promise<Selling> {
+  const { provider } = deployment;
+  const log = all.with({ part: "x402" });
+  const key = await openKey(section.key);
+  if (config.settler !== undefined && (await openKey(config.settler.key)).address === key.address) {
+    throw new Problem(`gateway.x402.key: ${key.address} is the settler's account: nothing else may send for it.`);
+  }
+  const [witness, finality] = [witnessOf(provider), section.confirmations];
+  const sender = await AccountSender.open(
+    {
+      ...{ provider, witness, store, log },
+      signer: new KeyAccount(key),
+      onUndone: (purpose) => prepayments.undone(purpose),
+    },
+    {
+      ...{ finality, maxFeePerGas: section.maxFeePerGas, signal },
+      pollMs: X402_POLL_MS,
+      timeoutMs: SETTLEMENT_TIMEOUT_MS,
+    },
+  );
+  const prepayments: Prepayments = await Prepayments.open(
+    { ...section, operatorId },
+    {
+      chain: await connectPrepaymentChain(provider, { ...deployment, account: key.address, finality, witness }),
+      ...{ sender, store, log },
+      now: () => chain.now(),
+    },
+    assetIds,
+  );
+  if ((await sender.balance()) === 0n) {
+    log.error("The account that sells licenses has nothing to pay gas with: send it some", { account: key.address });
+  }
+  return { prepayments, sender };
+}
+
+async function resumeOnAndOn({ log, signal }: Context, { prepayments, sender }: Selling): Promise<void> {
+  while (!signal.aborted) {
+    await sender.tend().catch((cause) => log.warn("Transactions can't be looked after", { cause }));
+    await prepayments.resume().catch((cause) => log.warn("Prepayments can't be looked after", { cause }));
+    await wait(TEND_MS, undefined, { signal }).catch(() => undefined);
+  }
 }
 
 interface Settling {

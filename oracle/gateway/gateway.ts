@@ -28,6 +28,8 @@ import type { GatewayFigures, GatewayObserver } from "./observer";
 import { revokedToShow, Revocations } from "./revocation";
 import { Replicas, type Replica } from "./replicas";
 import { Upstream } from "./upstream";
+import { Counter, LICENSES_PATH } from "../x402/counter";
+import type { Prepayments } from "../x402/prepayments";
 import type { VoucherChain } from "../chain/voucherChain";
 import { VoucherDesk } from "./voucherDesk";
 import { worstUsage } from "./worstCase";
@@ -87,8 +89,8 @@ const VOUCHER_HEADER = "x-licet-voucher";
 const CLOSE_TIMEOUT_MS = 10_000;
 /** A grant with a smart account's signature has less than a fifth of it. */
 const MOST_HEADER_BYTES = 16_384;
-/** The longest signature of a smart account is half of it. */
-const MOST_REVOCATION_BYTES = 8_192;
+/** Of requests that are no model's. The longest signature of a smart account is half of it, in hex. */
+const MOST_SMALL_BYTES = 8_192;
 /** A connection on which nothing moves is closed so long after the longest request. */
 const IDLE_MS = 60_000;
 
@@ -99,6 +101,8 @@ export interface GatewayDeps {
   log: Log;
   /** Told whose use was refused since its term is over and nobody has renewed it. */
   onTermOver?: (licenseId: bigint) => void;
+  /** Sells licenses to whoever pays by x402; without it, who has no grant is refused. */
+  prepayments?: Prepayments;
   observer?: GatewayObserver;
   /** Without it no vouchers are taken. */
   vouchers?: VoucherChain;
@@ -159,7 +163,8 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     observer,
     cutOff: running.cutOff.signal,
   };
-  const server = createServer(config, chain, exchangeDeps, running);
+  const counter = deps.prepayments === undefined ? undefined : new Counter(deps.prepayments, chain);
+  const server = createServer(config, chain, exchangeDeps, running, counter);
   const url = await listen(server, config);
   replicas.watch((replica) => upstream.isWell(replica), config.healthIntervalMs);
   log.info("gateway listens", { url, models: config.models.map(({ id }) => id) });
@@ -218,12 +223,9 @@ class Running {
 type Sign = ExchangeDeps["sign"];
 
 function signerOf(signer: DigestSigner, chain: Chain): Sign {
-  return (receipt: Receipt) => {
+  return async (receipt: Receipt) => {
     const signable = receiptToSign(chain.domain, receipt);
-    const signature = signer.sign(signable);
-    // The store numbers and writes a receipt in one step, which waits for nobody.
-    if (typeof signature !== "string") throw new Error("receipts can't be signed by a key that answers later");
-    return { hash: signable.digest, signature, signer: signer.address };
+    return { hash: signable.digest, signature: await signer.sign(signable), signer: signer.address };
   };
 }
 
@@ -278,7 +280,13 @@ async function recoverOpenRequests(store: Store, sign: Sign, finishedAt: number,
   if (left.length > 0) log.warn("requests left open by a crash got receipts of zero use", { count: left.length });
 }
 
-function createServer(config: GatewayConfig, chain: Chain, deps: ExchangeDeps, running: Running): FastifyInstance {
+function createServer(
+  config: GatewayConfig,
+  chain: Chain,
+  deps: ExchangeDeps,
+  running: Running,
+  counter?: Counter,
+): FastifyInstance {
   const receiving = receivingWithin(config.receiveTimeoutMs);
   const doorkeeper = new Doorkeeper(config.limits);
   const explain = (error: FastifyError | ApiError, request: FastifyRequest, reply: FastifyReply) => {
@@ -314,6 +322,10 @@ function createServer(config: GatewayConfig, chain: Chain, deps: ExchangeDeps, r
   /** Before a body is read. What is held of it, and for its caller, is free again when the answer is out or given up. */
   const admit = async (request: FastifyRequest, reply: FastifyReply) => {
     if (request.method === "POST") running.requireOpen();
+    if (counter !== undefined && request.method === "POST" && request.headers.authorization === undefined) {
+      await counter.serve(request, reply);
+      return reply;
+    }
     const caller = await callerOf(deps, request);
     // Who hung up meanwhile takes no place: nobody would give it back.
     if (reply.raw.destroyed) return;
@@ -339,8 +351,15 @@ function createServer(config: GatewayConfig, chain: Chain, deps: ExchangeDeps, r
   );
   server.get("/v1/vouchers", { onRequest: admit }, (request) => voucherAccount(deps, request));
   server.post("/v1/vouchers", { onRequest: admit }, (request) => takeVoucher(deps, request));
+  if (counter !== undefined) {
+    server.post(LICENSES_PATH, { bodyLimit: MOST_SMALL_BYTES }, async (request, reply) => {
+      running.requireOpen();
+      await counter.serve(request, reply);
+      return reply;
+    });
+  }
   const revocations = new Revocations({ ...deps, chain, operatorId: config.operatorId });
-  server.post("/v1/grants/revoke", { bodyLimit: MOST_REVOCATION_BYTES }, async ({ body, headers }) => {
+  server.post("/v1/grants/revoke", { bodyLimit: MOST_SMALL_BYTES }, async ({ body, headers }) => {
     const isOwners = Buffer.isBuffer(body) && body.length > 0;
     return revokedToShow(await (isOwners ? revocations.byOwner(body) : revocations.byBearer(headers.authorization)));
   });

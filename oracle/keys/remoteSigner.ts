@@ -7,7 +7,8 @@ import type { SignerSetting } from "./keySetting";
 /** Where a signer is asked; docs/oracle.md describes what is said there. */
 export const SIGN_PATH = "/v1/sign";
 
-const ANSWER_MS = 10_000;
+/** The store waits for a receipt's signature. */
+const ANSWER_MS = 3_000;
 const MOST_ANSWER_BYTES = 4_096;
 /** Characters of its reasons that a message repeats. */
 const MOST_SAID = 400;

@@ -30,6 +30,8 @@ import { METERS } from "../protocol/types";
 import type { CountedReceipt, LicenseTotal } from "../settler/batches";
 import { decodeReceipt, encodeReceipt } from "../protocol/receiptBytes";
 import { Problem } from "../problem";
+import type { SignedPayment } from "../x402/exact";
+import type { Prepayment, PrepaymentState } from "../x402/prepayments";
 
 /** What the store was asked for contradicts what it holds; nothing was written. */
 export class StoreConflict extends Error {
@@ -1187,6 +1189,47 @@ export class Store {
       ...(row.tokens_per_second === null ? {} : { tokensPerSecond: Number(row.tokens_per_second) }),
     }));
   }
+
+  // Prepayments
+
+  /** @returns false if the payment is there already */
+  async savePrepayment({ payment, ...prepayment }: Prepayment): Promise<boolean> {
+    const { planId, deposit, price, acceptedAt, state, paymentHash, resultHash, licenseId, reason } = prepayment;
+    const saved = await this.db.run(
+      "INSERT INTO prepayments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+      [
+        ...[payment.payer, payment.nonce, JSON.stringify({ ...payment, amount: String(payment.amount) })],
+        ...[planId, deposit, price, acceptedAt, state, paymentHash, resultHash, licenseId, reason],
+      ],
+    );
+    return saved > 0;
+  }
+
+  async prepayment(payer: string, nonce: string): Promise<Prepayment | null> {
+    const row = await this.db.row("SELECT * FROM prepayments WHERE payer = ? AND nonce = ?", [payer, nonce]);
+    return row === null ? null : prepaymentOf(row);
+  }
+
+  /** Its state and what came of it. */
+  async updatePrepayment(prepayment: Prepayment): Promise<void> {
+    const { payment, state, paymentHash, resultHash, licenseId, reason } = prepayment;
+    await this.db.run(
+      "UPDATE prepayments SET state = ?, payment_hash = ?, result_hash = ?, license_id = ?, reason = ? WHERE payer = ? AND nonce = ?",
+      [state, paymentHash, resultHash, licenseId, reason, payment.payer, payment.nonce],
+    );
+  }
+
+  /** In their order. */
+  async unfinishedPrepayments(): Promise<Prepayment[]> {
+    const query = "SELECT * FROM prepayments WHERE state IN ('accepted', 'paid', 'refunding') ORDER BY accepted_at";
+    return (await this.db.all(query)).map(prepaymentOf);
+  }
+
+  /** How many were accepted since then, Unix seconds. */
+  async prepaymentsSince(since: number): Promise<number> {
+    const row = await this.db.row("SELECT count(*) AS count FROM prepayments WHERE accepted_at > ?", [since]);
+    return Number(row!.count);
+  }
 }
 
 /** A lane's receipts that finished within a span and are in no batch: operator, plan, version, start, end. */
@@ -1570,6 +1613,22 @@ function transactionOf(row: Row): StoredTransaction {
     hash: row.hash as string,
     state: row.state as StoredTransaction["state"],
     block: row.block === null ? null : Number(row.block),
+  };
+}
+
+function prepaymentOf(row: Row): Prepayment {
+  const payment = JSON.parse(row.payment as string) as Omit<SignedPayment, "amount"> & { amount: string };
+  return {
+    payment: { ...payment, amount: BigInt(payment.amount) },
+    planId: Number(row.plan_id),
+    deposit: row.deposit as bigint,
+    price: row.price as bigint,
+    acceptedAt: Number(row.accepted_at),
+    state: row.state as PrepaymentState,
+    paymentHash: row.payment_hash as string | null,
+    resultHash: row.result_hash as string | null,
+    licenseId: row.license_id as bigint | null,
+    reason: row.reason as string | null,
   };
 }
 

@@ -257,4 +257,23 @@ export const MIGRATIONS = [
   ) STRICT;
   CREATE INDEX canary_answers_by_time ON canary_answers (operator_id, at);
   `,
+  `
+  CREATE TABLE prepayments (
+    payer TEXT NOT NULL,
+    nonce TEXT NOT NULL,
+    payment TEXT NOT NULL,
+    plan_id INTEGER NOT NULL,
+    deposit INTEGER NOT NULL,
+    price INTEGER NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('accepted', 'paid', 'bought', 'refunding', 'refunded', 'failed')),
+    payment_hash TEXT,
+    result_hash TEXT,
+    license_id INTEGER,
+    reason TEXT,
+    PRIMARY KEY (payer, nonce)
+  ) STRICT;
+  CREATE INDEX prepayments_unfinished ON prepayments (accepted_at) WHERE state IN ('accepted', 'paid', 'refunding');
+  CREATE INDEX prepayments_by_time ON prepayments (accepted_at);
+  `,
 ];

@@ -1,7 +1,7 @@
 /** `licet-oracle` in processes of its own, with a node in this one. */
 import { expect } from "chai";
 import { time } from "@nomicfoundation/hardhat-network-helpers";
-import { HDNodeWallet, id, Wallet } from "ethers";
+import { encryptKeystoreJsonSync, HDNodeWallet, id, Wallet } from "ethers";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -57,10 +57,10 @@ describe("licet-oracle", function () {
     return { code, ...said };
   }
 
-  function start(words: string[]): { child: ChildProcess; ended: Promise<Ended> } {
+  function start(words: string[], more: NodeJS.ProcessEnv = {}): { child: ChildProcess; ended: Promise<Ended> } {
     const child = spawn(process.execPath, [path.join(ROOT, "oracle/bin.js"), ...words], {
       cwd: folder,
-      env: { ...process.env, KEY: KEY.privateKey },
+      env: { ...process.env, KEY: KEY.privateKey, ...more },
     });
     children.push(child);
     let stdout = "";
@@ -89,7 +89,7 @@ describe("licet-oracle", function () {
         "no command",
         () => [],
         2,
-        /^No command is none of gateway, settle, attest, all, check, signer, key\.\nSee .*--help/,
+        /^No command is none of gateway, settle, attest, all, check, [\w, -]*signer, key\.\nSee .*--help/,
       ],
       ["an unknown command", () => ["serve", "--config", "x"], 2, /^serve is none of/],
       ["no configuration", () => ["all"], 2, /^all needs --config FILE/],
@@ -315,6 +315,87 @@ describe("licet-oracle", function () {
       expect((await ended).code).to.equal(130);
       expect(await text.catch(() => "cut off")).to.equal("cut off");
       expect(await receipts()).to.deep.equal({ found: [], open: 1 });
+    });
+
+    it("never says or logs a key, a password, a token or a grant's secret, whatever fails", async () => {
+      const secrets = {
+        KEY: KEY.privateKey,
+        SELLER: id("seller's key"),
+        PASSWORD: "correct horse battery staple",
+        UPSTREAM: "sk-upstream-0123456789",
+        NODE: `${urlOf(node)}/v2/node-key-0123456789`,
+      };
+      const { address } = KEY;
+      const account = { address, privateKey: KEY.privateKey };
+      const keystore = path.join(folder, "signing.json");
+      const json = encryptKeystoreJsonSync(account, secrets.PASSWORD, { scrypt: { N: 1_024, r: 8, p: 1 } });
+      writeFileSync(keystore, json, { mode: 0o600 });
+      const config = JSON.parse(readFileSync(file, "utf8")) as { gateway: { models: object[] }; operations: object };
+      const sections = (changes: object = {}) => ({
+        ...config,
+        logLevel: "debug",
+        chain: { urlVariable: "NODE", deployment: "book.json" },
+        gateway: {
+          ...config.gateway,
+          signingKeyVariable: undefined,
+          signingKey: { keystore, passwordVariable: "PASSWORD" },
+          models: config.gateway.models.map((model) => ({ ...model, upstreamKeyVariable: "UPSTREAM" })),
+          x402: { planId: 1, deposit: 900_000, fee: 1, keyVariable: "SELLER", confirmations: 1 },
+          ...changes,
+        },
+      });
+      const output: string[] = [];
+      const said = async (words: string[], more: NodeJS.ProcessEnv = {}) => {
+        const { stdout, stderr, code } = await call(words, { ...secrets, ...more });
+        output.push(stdout, stderr);
+        return code;
+      };
+      file = write(sections());
+      expect(await said(["check", "--config", file])).to.equal(0);
+      expect(await said(["check", "--config", file], { PASSWORD: "another password" })).to.equal(1);
+      expect(await said(["check", "--config", file], { SELLER: secrets.SELLER.slice(0, -1) })).to.equal(1);
+      file = write(sections({ signingKeyVariable: secrets.KEY, signingKey: undefined }));
+      expect(await said(["check", "--config", file])).to.equal(1);
+
+      file = write(sections());
+      const { child, ended } = start(["gateway", "--config", file], secrets);
+      await untilReady(ended);
+      const post = async (where: string, headers: Record<string, string>, body?: string) => {
+        const answer = await fetch(`${places.gateway}${where}`, { method: "POST", headers, body }).catch(() => null);
+        output.push((await answer?.text()) ?? "", JSON.stringify([...(answer?.headers ?? [])]));
+        return answer?.status;
+      };
+      const chat = (key: string) =>
+        post(
+          "/v1/chat/completions",
+          { authorization: `Bearer ${key}` },
+          JSON.stringify({ model: "m", messages: [{ role: "user", content: "May I?" }], max_tokens: 2 }),
+        );
+      expect(await chat(apiKey)).to.equal(200);
+      upstream.script = (response) =>
+        void response.writeHead(500).end(`you sent ${secrets.UPSTREAM.length} characters`);
+      expect(await chat(apiKey)).to.equal(502);
+      expect(await chat(`${apiKey.slice(0, -6)}AAAAAA`)).to.equal(401);
+      expect(await chat(secrets.KEY)).to.equal(401);
+      expect(await post("/v1/licenses", {})).to.equal(402);
+      const payment = { x402Version: 2, payload: { authorization: { from: address, nonce: id("nonce") } } };
+      const header = Buffer.from(JSON.stringify(payment)).toString("base64");
+      expect(await post("/v1/licenses", { "payment-signature": header })).to.equal(402);
+      expect(await post("/v1/grants/revoke", { authorization: `Bearer ${apiKey}` })).to.equal(200);
+      expect(await chat(apiKey)).to.equal(401);
+      await shut(node);
+      await wait(3_500);
+      expect(await chat(apiKey)).to.equal(401);
+      await post("/v1/licenses", { "payment-signature": header });
+      child.kill("SIGTERM");
+      const { stdout, stderr } = await ended;
+      output.push(stdout, stderr);
+      expect(stderr).to.match(/upstream_failed/);
+      const grantSecret = Buffer.from(apiKey, "base64url").subarray(48, 80).toString("hex");
+      const all = output.join("\n");
+      for (const secret of [...Object.values(secrets), apiKey, grantSecret, "node-key-0123456789"]) {
+        expect(all).to.not.contain(secret.replace(/^0x/, ""));
+      }
     });
 
     it("says in a sentence that the node is of another chain", async () => {

@@ -239,6 +239,7 @@ describe("runOracle", () => {
 
   describe("settings that the chain contradicts", () => {
     const model = (versionId: string) => [{ id: "m", upstreamUrl: "http://127.0.0.1:1", versionId }];
+    const x402 = (changes: Fields): Fields => ({ planId: 1, deposit: 1, fee: 0, keyVariable: "STRANGER", ...changes });
     const rows: [string, () => Fields, RegExp][] = [
       [
         "a version that isn't there",
@@ -270,6 +271,16 @@ describe("runOracle", () => {
         "a settler whose proposals nobody would look at",
         () => ({ gateway: gateway(), settler: settler({ signingKeyVariable: "STRANGER" }) }),
         /settler.signingKey: .* is no signing key of operator 1 at the moment/,
+      ],
+      [
+        "licenses for sale by the settler's account",
+        () => ({ gateway: gateway({ x402: x402({ keyVariable: "SETTLER" }) }), settler: settler() }),
+        /gateway.x402.key: 0x\w+ is the settler's account: nothing else may send for it/,
+      ],
+      [
+        "licenses for sale under a plan that isn't there",
+        () => ({ gateway: gateway({ x402: x402({ planId: 7 }) }) }),
+        /gateway.x402.planId: there is no plan 7 on this chain/,
       ],
       [
         "an attestor whose key is no member's",

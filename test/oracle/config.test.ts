@@ -238,6 +238,29 @@ describe("parseConfig", () => {
     expect(parse({ gateway: { ...gateway(), limits } }).gateway?.limits).to.deep.equal(GATEWAY_DEFAULTS.limits);
   });
 
+  it("reads how licenses are sold by x402", () => {
+    const x402 = { planId: 1, deposit: 900_000, fee: 50_000, keyVariable: "SETTLER" };
+    const sellingBy = (changes: object) =>
+      parse({ gateway: { ...gateway(), x402: { ...x402, ...changes } } }).gateway?.x402;
+    expect(sellingBy({})).to.deep.equal({
+      planId: 1,
+      key: { privateKey: ENVIRONMENT.SETTLER },
+      deposit: 900_000n,
+      fee: 50_000n,
+      validSeconds: 600,
+      perHour: 60,
+      confirmations: 2,
+      maxFeePerGas: undefined,
+    });
+    expect(sellingBy({ confirmations: "finalized", maxFeeGwei: 3 })).to.include({
+      confirmations: "finalized",
+      maxFeePerGas: 3_000_000_000n,
+    });
+    expect(() => sellingBy({ deposit: 0 })).to.throw(ConfigError, "gateway.x402.deposit must be a whole number from 1");
+    expect(() => sellingBy({ validSeconds: 60 })).to.throw(ConfigError, "must be a whole number from 120 to 43200");
+    expect(() => sellingBy({ keyVariable: undefined })).to.throw(ConfigError, "gateway.x402.keyVariable is missing");
+  });
+
   it("reads the limits, each of which may be left out", () => {
     const limits = { perGrant: { requestsPerMinute: 60 }, concurrent: 10, bodyMebibytes: 8 };
     expect(parse({ gateway: { ...gateway(), limits } }).gateway?.limits).to.deep.equal({

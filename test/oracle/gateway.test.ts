@@ -10,7 +10,7 @@ import OpenAI, { APIError } from "openai";
 import { request } from "undici";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway, type GatewayConfig } from "../../oracle/gateway/gateway";
 import type { ModelConfig } from "../../oracle/gateway/models";
-import { localSigner } from "../../oracle/keys/digestSigner";
+import { localSigner, type Signable } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import {
   grantDigest,
@@ -1219,6 +1219,36 @@ describe("gateway", () => {
         expect(previousHash).to.equal(i === 0 ? ZeroHash : receiptDigest(DOMAIN, all[i - 1]));
       });
       expect(new Set(all.map(({ requestId }) => requestId))).to.have.property("size", 25);
+    });
+
+    it("are signed by a key that is elsewhere, in their order", async () => {
+      const key = localSigner(OPERATOR_KEY.privateKey);
+      const sign = async (signable: Signable) => {
+        await wait(Math.random() * 5);
+        return key.sign(signable);
+      };
+      gateway = await start({ signer: { address: key.address, sign } });
+      await Promise.all(Array.from({ length: 10 }, () => chat()));
+      const all = await receipts();
+      expect(all.map(({ sequence }) => sequence)).to.deep.equal(Array.from({ length: 10 }, (_, i) => BigInt(i + 1)));
+      all.forEach(({ previousHash }, i) => {
+        expect(previousHash).to.equal(i === 0 ? ZeroHash : receiptDigest(DOMAIN, all[i - 1]));
+      });
+    });
+
+    it("cost nothing that their key doesn't sign, and the next is served", async () => {
+      const key = localSigner(OPERATOR_KEY.privateKey);
+      let isAway = true;
+      const sign = async (signable: Signable) => {
+        if (isAway) throw new Error("the signer is away");
+        return key.sign(signable);
+      };
+      gateway = await start({ signer: { address: key.address, sign } });
+      await expectRefusal(chat(), 500, "receipt_not_stored", "this request costs nothing");
+      expect(await receipts()).to.deep.equal([]);
+      isAway = false;
+      await chat();
+      expect((await onlyReceipt()).sequence).to.equal(1n);
     });
 
     async function fetchReceipt(requestId: string, apiKey = keyFor()) {

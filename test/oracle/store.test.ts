@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import type { Prepayment } from "../../oracle/x402/prepayments";
 import { computeAddress, ZeroHash, toBeHex } from "ethers";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { sumUsage, zeroUsage } from "../../oracle/protocol/meters";
@@ -142,6 +143,48 @@ describeOnEach("Store", (placeOf) => {
       expect(await store.isGrantRevoked(1n, id(7))).to.equal(false);
       expect(await store.revokeGrant(1n, id(6), 1_001, 2)).to.equal(1_000);
       expect(await store.revokeGrant(2n, id(7), 1_001, 2)).to.equal(1_001);
+    });
+  });
+
+  describe("prepayments", () => {
+    const payer = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
+    const prepayment = (n: number, changes: Partial<Prepayment> = {}): Prepayment => ({
+      payment: {
+        ...{
+          payer,
+          payTo: payer,
+          amount: 2n ** 62n,
+          validAfter: 0,
+          validBefore: 9_000,
+          nonce: id(n),
+          signature: "0x12",
+        },
+      },
+      planId: 3,
+      deposit: 5n,
+      price: 6n,
+      acceptedAt: 1_000 + n,
+      state: "accepted",
+      paymentHash: null,
+      resultHash: null,
+      licenseId: null,
+      reason: null,
+      ...changes,
+    });
+
+    it("are kept once, with what came of them, and those that aren't finished are found", async () => {
+      expect(await store.savePrepayment(prepayment(1))).to.equal(true);
+      expect(await store.savePrepayment(prepayment(1, { deposit: 99n }))).to.equal(false);
+      for (const n of [2, 3]) await store.savePrepayment(prepayment(n));
+      const paid = prepayment(1, { state: "paid", paymentHash: id(7) });
+      const bought = prepayment(2, { state: "bought", paymentHash: id(8), resultHash: id(9), licenseId: 7n });
+      for (const one of [paid, bought]) await store.updatePrepayment(one);
+      await reopen();
+      expect(await store.prepayment(payer, id(1))).to.deep.equal(paid);
+      expect(await store.prepayment(payer, id(2))).to.deep.equal(bought);
+      expect(await store.prepayment(payer, id(4))).to.equal(null);
+      expect(await store.unfinishedPrepayments()).to.deep.equal([paid, prepayment(3)]);
+      expect(await store.prepaymentsSince(1_001)).to.equal(2);
     });
   });
 
