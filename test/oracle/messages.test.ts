@@ -6,6 +6,8 @@ import {
   batchDigest,
   decodeBearer,
   encodeBearer,
+  FINDING_TYPES,
+  findingDigest,
   GRANT_TYPES,
   grantDigest,
   headerFromJson,
@@ -24,6 +26,8 @@ import {
   revocationDigest,
   saltedHash,
   SaltedHasher,
+  SEED_REQUEST_TYPES,
+  seedRequestDigest,
   signDigest,
   signedGrantFromJson,
   signedGrantToJson,
@@ -67,6 +71,14 @@ describe("messages", () => {
 
     it("are those of ethers for every batch header", () => {
       fc.assert(fc.property(anyHeader, (header) => batchDigest(DOMAIN, header) === ethersDigest(BATCH_TYPES, header)));
+    });
+
+    it("are those of ethers for a finding, and for a request of a seed", () => {
+      const request = { operatorId: 7, at: 1_700_000_000 };
+      const finding = { operatorId: 7, receiptSigner: wallet.address, tier: 3, from: 1, until: 2 ** 40 - 1 };
+      const found = { ...finding, evidenceHash: DIGEST };
+      expect(seedRequestDigest(DOMAIN, request)).to.equal(ethersDigest(SEED_REQUEST_TYPES, request));
+      expect(findingDigest(DOMAIN, found)).to.equal(ethersDigest(FINDING_TYPES, found));
     });
 
     it("are those of ethers for every measurement", () => {
