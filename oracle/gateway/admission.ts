@@ -7,8 +7,10 @@ import type { Log } from "../log";
 import { dateOf } from "../problem";
 import { decodeBearer, grantDigest, MalformedMessage } from "../protocol/messages";
 import { ApiError } from "./openai";
+import { isForNow } from "./presence";
 import type { Lane, SignedGrant, Usage } from "../protocol/types";
 import type { Store } from "../store/store";
+import type { Claim } from "../store/tallies";
 import { unservable } from "./unservable";
 import type { ModelConfig } from "./models";
 import type { Tab, VoucherDesk } from "./voucherDesk";
@@ -27,6 +29,8 @@ export interface Admitted {
   plan: PlanState;
   model: ModelConfig;
   reservation: Reservation;
+  /** The same, for the store, which holds it against what the operator's other gateways have set aside. */
+  claim: Omit<Claim, "gateway">;
   /** What its usage is held to. */
   worst: Usage;
   /** Where vouchers pay for it. */
@@ -62,7 +66,10 @@ export class Admission {
   private readonly plans: Cached<number, PlanState>;
   private readonly usableUntil: Cached<bigint, number>;
   private readonly signingKeys: Cached<string, boolean>;
-  private readonly headroom: Cached<number, bigint>;
+  /** What the operator's stake still secures, and what was settled of all when it was read. */
+  private readonly headroom: Cached<number, { headroom: bigint; freedOfAll: bigint }>;
+  /** What was settled of a license before its state was read. */
+  private readonly freedBefore = new WeakMap<LicenseState, bigint>();
   /** Sequence of a lane's last batch on the chain, by plan and version. */
   private readonly lastSettled: Cached<string, bigint>;
   /** Callers by API key, good as long as their license's state is the one that they were checked against. */
@@ -110,7 +117,7 @@ export class Admission {
       whileTrusted,
       warn("signing key"),
     );
-    this.headroom = new Cached<number, bigint>(
+    this.headroom = new Cached<number, { headroom: bigint; freedOfAll: bigint }>(
       (id, signal) => this.readHeadroom(id, signal),
       { ...whileTrusted, maxAgeMs: HEADROOM_AGES * licenseCacheMs },
       warn("stake"),
@@ -164,12 +171,20 @@ export class Admission {
     const { signed, grantHash } = caller;
     const grant = { hash: grantHash, cap: signed.grant.cap };
     if (caller.license.onVoucherRoad) return this.admitByVoucher(caller, { plan, model, grant, worst }, now);
-    const headroom = await fromChain(this.headroom.get(this.config.operatorId));
+    const { headroom, freedOfAll } = await fromChain(this.headroom.get(this.config.operatorId));
     // The ledger goes with the license as it was read last, which may have been since the caller was authenticated.
     const license = this.licenses.last(caller.license.licenseId) ?? caller.license;
     const answer = this.ledger.reserve(license, grant, worstCost(worst, plan.rates), headroom);
     if (isRefusal(answer)) throw this.refused(answer, license);
-    return { caller, plan, model, reservation: answer, worst, tab: null };
+    const freed = this.freedBefore.get(license) ?? 0n;
+    const claim = {
+      amount: answer.amount,
+      balance: freed + license.balance - license.thawing - license.owed,
+      cap: license.cap === 0n ? undefined : freed + license.cap - license.spent,
+      grantCap: grant.cap,
+      stake: freedOfAll + headroom,
+    };
+    return { caller, plan, model, reservation: answer, claim, worst, tab: null };
   }
 
   /** Nothing is awaited from the tab's limits to its hold: no other request may come in between. */
@@ -191,7 +206,8 @@ export class Admission {
     const answer = this.ledger.reserveByVoucher(license.licenseId, grant, cost);
     if (isRefusal(answer)) throw this.refused(answer, license);
     tab.hold(cost);
-    return { caller, plan, model, reservation: answer, worst, tab };
+    const claim = { amount: answer.amount, grantCap: grant.cap };
+    return { caller, plan, model, reservation: answer, claim, worst, tab };
   }
 
   /** Ends a request's reservation with what it cost. */
@@ -224,27 +240,32 @@ export class Admission {
    * twice for a moment, and never not at all. What finishes in between is what the ledger has grown by.
    */
   private async readLicense(licenseId: bigint, signal: AbortSignal): Promise<LicenseState | null> {
-    const stored = await this.store.unsettledCost(licenseId);
+    const { cost, freed } = await this.store.tally(licenseId);
     const before = this.ledger.unsettled(licenseId);
     const license = await this.chain.license(licenseId);
     signal.throwIfAborted();
     if (license !== null) {
-      this.ledger.setUnsettled(licenseId, stored + this.ledger.unsettled(licenseId) - before);
+      this.freedBefore.set(license, freed);
+      this.ledger.setUnsettled(licenseId, cost - freed + this.ledger.unsettled(licenseId) - before);
     }
     return license;
   }
 
   /** What the operator's stake still secures. Settlement would refuse what is beyond it: the store is read first, as above. */
-  private async readHeadroom(operatorId: number, signal: AbortSignal): Promise<bigint> {
-    const stored = await this.store.unsettledCostOfAll();
+  private async readHeadroom(
+    operatorId: number,
+    signal: AbortSignal,
+  ): Promise<{ headroom: bigint; freedOfAll: bigint }> {
+    const { cost, freed: freedOfAll } = await this.store.tallyOfAll();
     const before = this.ledger.unsettledOfAll;
     const headroom = await this.chain.headroom(operatorId);
     signal.throwIfAborted();
-    this.ledger.setUnsettledOfAll(stored + this.ledger.unsettledOfAll - before);
-    return headroom;
+    this.ledger.setUnsettledOfAll(cost - freedOfAll + this.ledger.unsettledOfAll - before);
+    return { headroom, freedOfAll };
   }
 
-  private refused(refusal: Refusal, license: LicenseState): ApiError {
+  /** What a client is told of the limit that stands against its request. */
+  refused(refusal: Refusal, license: LicenseState): ApiError {
     if (refusal.limit !== "stake") return refused(refusal, license);
     const { operatorId } = this.config;
     const { needed, available, reserved } = refusal;
@@ -418,6 +439,7 @@ async function fromChain<T>(reading: Promise<T>): Promise<T> {
     return await reading;
   } catch (cause) {
     if (cause instanceof ApiError) throw cause;
+    if (isForNow(cause)) throw cause;
     throw new ApiError(503, "chain_unreadable", "the chain can't be read at the moment: try again", { cause });
   }
 }

@@ -20,6 +20,7 @@ import {
 import { ReceiptFlag, type Usage } from "../protocol/types";
 import { StreamRelay, taken } from "./relay";
 import type { GatewayObserver } from "./observer";
+import { isForNow, type Presence } from "./presence";
 import type { Replica, Replicas } from "./replicas";
 import type { ReceiptSigner, Store } from "../store/store";
 import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
@@ -32,6 +33,7 @@ export interface ExchangeDeps {
   replicas: Replicas;
   now: () => Promise<number>;
   sign: ReceiptSigner;
+  presence: Presence;
   log: Log;
   /** Longest time from a request to the end of its answer. */
   requestTimeoutMs: number;
@@ -132,24 +134,29 @@ export class Exchange {
 
   private async open(): Promise<void> {
     const { caller, plan, model } = this.admitted;
-    const { store, now } = this.deps;
+    const { admission, store, presence, now } = this.deps;
     await store.saveGrant(caller.grantHash, caller.signed);
-    await store.openRequest({
-      facts: {
-        requestId: this.requestId,
-        licenseId: caller.license.licenseId,
-        operatorId: caller.license.operatorId,
-        planId: plan.planId,
-        manifestHash: model.manifestHash,
-        generation: caller.signed.grant.generation,
-        grantHash: caller.grantHash,
-        requestHash: saltedHash(this.salt, this.request.bytes),
-        requestSignatureHash: ZeroHash,
+    const refusal = await store.openRequest(
+      {
+        facts: {
+          requestId: this.requestId,
+          licenseId: caller.license.licenseId,
+          operatorId: caller.license.operatorId,
+          planId: plan.planId,
+          manifestHash: model.manifestHash,
+          generation: caller.signed.grant.generation,
+          grantHash: caller.grantHash,
+          requestHash: saltedHash(this.salt, this.request.bytes),
+          requestSignatureHash: ZeroHash,
+        },
+        versionId: model.versionId,
+        openedAt: await now(),
+        onVoucherRoad: this.admitted.tab !== null,
       },
-      versionId: model.versionId,
-      openedAt: await now(),
-      onVoucherRoad: this.admitted.tab !== null,
-    });
+      { gateway: presence.id, ...this.admitted.claim },
+    );
+    // Others of the operator's gateways have promised meanwhile what this one took for free.
+    if (refusal !== null) throw admission.refused(refusal, caller.license);
   }
 
   /** Has another of the model's servers try where one fails, as long as the client has nothing of an answer. */
@@ -302,6 +309,7 @@ export class Exchange {
       const remedy = this.request.stream ? "ask for fewer tokens" : "stream the answer, or ask for fewer tokens";
       return new ApiError(504, "upstream_timeout", `model ${id} took too long: ${remedy}`, { cause });
     }
+    if (isForNow(cause)) return storeUnavailable(cause);
     if (this.sent === 0) {
       return new ApiError(500, "request_not_stored", "the request can't be stored and wasn't sent on", { cause });
     }
@@ -340,7 +348,10 @@ export class Exchange {
   private async drop(): Promise<void> {
     this.isClosed = true;
     this.deps.admission.settle(this.admitted, 0n);
-    await this.deps.store.dropRequest(this.requestId);
+    await this.deps.store.dropRequest(this.requestId).catch((cause) => {
+      this.deps.presence.leave(this.requestId);
+      this.deps.log.warn("request can't be forgotten yet", { requestId: this.requestId, cause });
+    });
   }
 
   /** Writes the receipt and ends the reservation. Throws ApiError 500 if the receipt can't be stored; then nothing is owed. */
@@ -357,6 +368,8 @@ export class Exchange {
       if (owed !== undefined && this.relay?.hasBegun !== true) this.reply.header(SPENT_HEADER, owed.toString());
     } catch (cause) {
       admission.settle(this.admitted, 0n);
+      this.deps.presence.leave(this.requestId);
+      if (isForNow(cause)) throw storeUnavailable(cause);
       throw new ApiError(500, "receipt_not_stored", "the receipt can't be stored; this request costs nothing", {
         cause,
       });
@@ -446,6 +459,14 @@ export class Exchange {
 /** Another gateway of the operator's, or this one started anew, may serve it. */
 export function gatewayStops(cause?: unknown): ApiError {
   return new ApiError(503, "gateway_stops", "the gateway stops: try again", {
+    cause,
+    retryAfterSeconds: RETRY_SECONDS,
+  });
+}
+
+/** It goes on by itself when its database does. */
+export function storeUnavailable(cause: unknown): ApiError {
+  return new ApiError(503, "store_unavailable", "the gateway's store can't be reached at the moment: try again", {
     cause,
     retryAfterSeconds: RETRY_SECONDS,
   });

@@ -1,16 +1,14 @@
-import { ZeroHash } from "ethers";
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { Admission, type AdmissionConfig, type Caller } from "./admission";
 import type { Chain } from "../chain/chain";
-import { Exchange, gatewayStops, type ExchangeDeps } from "./exchange";
+import { Exchange, gatewayStops, storeUnavailable, type ExchangeDeps } from "./exchange";
 import { receiptToSign, type DigestSigner } from "../keys/digestSigner";
 import { listen, receivingWithin, type Place } from "../listen";
 import type { Log } from "../log";
 import { Problem, shown } from "../problem";
 import { signedReceiptToJson } from "../protocol/messages";
-import { zeroUsage } from "../protocol/meters";
 import {
   ApiError,
   parseJsonObject,
@@ -20,12 +18,13 @@ import {
   type RequestLimits,
 } from "./openai";
 import { Doorkeeper, type Limits } from "./limits";
-import { ReceiptFlag, type Receipt, type Usage } from "../protocol/types";
+import { Receipt, type Usage } from "../protocol/types";
 import { steadyClock } from "../chain/steadyClock";
 import type { Store, StoredReceipt } from "../store/store";
 import type { ModelConfig } from "./models";
 import type { GatewayFigures, GatewayObserver } from "./observer";
 import { revokedToShow, Revocations } from "./revocation";
+import { isForNow, Presence } from "./presence";
 import { Replicas, type Replica } from "./replicas";
 import { Upstream } from "./upstream";
 import { Counter, LICENSES_PATH } from "../x402/counter";
@@ -135,7 +134,8 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   const sign = signerOf(config.signer, chain);
   await requireSigningKey(address, config.operatorId, chain, await now());
   await requireVersions(config.models, chain);
-  await recoverOpenRequests(store, sign, await now(), log);
+  const presence = new Presence(store, sign, now, log);
+  await presence.begin();
 
   const upstream = new Upstream();
   const replicas = new Replicas(config.models, log);
@@ -156,6 +156,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     replicas,
     now,
     sign,
+    presence,
     log,
     requestTimeoutMs,
     firstByteTimeoutMs,
@@ -185,6 +186,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
       const cutOff = setTimeout(() => server.server.closeAllConnections(), CLOSE_TIMEOUT_MS);
       await closed;
       clearTimeout(cutOff);
+      await presence.end();
       await upstream.close();
     },
   };
@@ -263,21 +265,6 @@ async function warnOfUpstreams(replicas: readonly Replica[], upstream: Upstream,
       }
     }),
   );
-}
-
-/** Gives every request that a crash left open a receipt of zero use, so that sequences have no gaps and nobody pays for it. */
-async function recoverOpenRequests(store: Store, sign: Sign, finishedAt: number, log: Log): Promise<void> {
-  const left = await store.openRequests();
-  const outcome = {
-    ...zeroUsage(),
-    responseHash: ZeroHash,
-    finishedAt,
-    durationMs: 0,
-    ttftMs: 0,
-    flags: ReceiptFlag.recovered,
-  };
-  await Promise.all(left.map(({ facts }) => store.finishRequest(facts.requestId, outcome, 0n, sign)));
-  if (left.length > 0) log.warn("requests left open by a crash got receipts of zero use", { count: left.length });
 }
 
 function createServer(
@@ -500,6 +487,7 @@ function toApiError(error: FastifyError | ApiError, request: FastifyRequest, log
   if (error instanceof ApiError) return error;
   const status = error.statusCode ?? 500;
   if (status < 500) return new ApiError(status, (error.code ?? "invalid_request").toLowerCase(), error.message);
+  if (isForNow(error)) return storeUnavailable(error);
   log.error("request broke", { method: request.method, url: request.url, error });
   return new ApiError(500, "internal_error", "the gateway failed; this request costs nothing", { cause: error });
 }

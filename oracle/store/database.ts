@@ -18,6 +18,8 @@ export interface Queries {
 export interface Database extends Queries {
   /** Where it is, in words that a message can show. */
   readonly name: string;
+  /** The time by the database's clock, in milliseconds since 1970, as an expression. */
+  readonly nowMs: string;
   /**
    * All of the work or, if it throws, nothing of it; once it resolves, it survives a power cut. The work asks only `queries`:
    * what it asked of the database itself would wait for its own end.

@@ -51,6 +51,7 @@ export async function postgresDatabase(url: string, schema: string): Promise<Dat
 
 class PostgresDatabase implements Database {
   readonly name: string;
+  readonly nowMs = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
   private readonly names = new Map<string, string>();
   /** This process's writers wait for each other here, and not with a connection each. */
   private last: Promise<unknown> = Promise.resolve();

@@ -12,6 +12,7 @@ export function sqliteDatabase(path: string): Database {
 }
 
 class SqliteDatabase implements Database {
+  readonly nowMs = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
   private readonly queries: Queries;
   /** Ends with the transaction that runs: whoever else asks waits for it, and sees nothing that may be undone. */
   private running: Promise<void> | null = null;

@@ -6,6 +6,7 @@ import type { CanaryAnswer } from "../attestor/recount";
 import type { EvidenceBooks } from "../evidence/books";
 import { StoredBooks } from "./evidenceBooks";
 import { GroupCommit } from "./groupCommit";
+import { Leases } from "./leases";
 import {
   headerFromJson,
   headerToJson,
@@ -32,6 +33,8 @@ import { decodeReceipt, encodeReceipt } from "../protocol/receiptBytes";
 import { Problem } from "../problem";
 import type { SignedPayment } from "../x402/exact";
 import type { Prepayment, PrepaymentState } from "../x402/prepayments";
+import { addToGrant, addToTallies, type Claim, freeCost, limitAgainst, type Tally, tallyOf } from "./tallies";
+import type { Refusal } from "../gateway/ledger";
 
 /** What the store was asked for contradicts what it holds; nothing was written. */
 export class StoreConflict extends Error {
@@ -265,6 +268,9 @@ export interface StoreOwner {
   attestor?: string;
 }
 
+/** A gateway holds the lease of this name and its own as long as it runs. */
+export const GATEWAY_LEASE = "gateway/";
+
 /** Which states a batch may come from to reach another; an expired one goes nowhere, a settled one only back, if the chain does. */
 const BATCH_EDGES: Record<BatchState, BatchState[]> = {
   drafted: ["attested", "submitted"],
@@ -282,6 +288,7 @@ const ANSWERS_APART = 3_600;
  * Whatever a promise of it has resolved to survives a power cut.
  */
 export class Store {
+  readonly leases: Leases;
   private readonly group: GroupCommit;
   /** An attestor's, of operators' evidence. */
   readonly evidence: EvidenceBooks;
@@ -290,6 +297,7 @@ export class Store {
 
   /** The store closes the database. */
   constructor(private readonly db: Database) {
+    this.leases = new Leases(db);
     this.group = new GroupCommit(db, (ms) => this.onCommit(ms));
     this.evidence = new StoredBooks(db);
   }
@@ -397,29 +405,57 @@ export class Store {
 
   // Requests and receipts
 
-  /** Notes that a request goes to the model. Its grant must have been saved. */
-  async openRequest({ facts, versionId, openedAt, onVoucherRoad = false }: OpenRequest): Promise<void> {
-    await this.group.run((queries) =>
-      queries.run("INSERT INTO open_requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+  /**
+   * Notes that a request goes to the model, and sets aside what it may cost. Its grant must have been saved.
+   * @returns which limit stands against it, if one does: then nothing is noted
+   */
+  openRequest(
+    { facts, versionId, openedAt, onVoucherRoad = false }: OpenRequest,
+    claim: Claim = { gateway: "", amount: 0n, grantCap: 0n },
+  ): Promise<Refusal | null> {
+    const { licenseId, grantHash } = facts;
+    const { gateway, amount } = claim;
+    return this.group.run(async (queries) => {
+      const refusal = await limitAgainst(queries, licenseId, grantHash, claim);
+      if (refusal !== null) return refusal;
+      await queries.run("INSERT INTO open_requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
         facts.requestId,
-        facts.licenseId,
+        licenseId,
         facts.operatorId,
         facts.planId,
         versionId,
         facts.manifestHash,
         facts.generation,
-        facts.grantHash,
+        grantHash,
         facts.requestHash,
         facts.requestSignatureHash,
         openedAt,
         onVoucherRoad ? 1 : 0,
-      ]),
-    );
+        amount,
+        gateway,
+      ]);
+      await Promise.all([
+        addToGrant(queries, grantHash, 0n, amount),
+        onVoucherRoad ? undefined : addToTallies(queries, licenseId, 0n, amount),
+      ]);
+      return null;
+    });
   }
 
   /** Forgets a request that never reached the model. */
   async dropRequest(requestId: string): Promise<void> {
-    await this.group.run((queries) => queries.run("DELETE FROM open_requests WHERE request_id = ?", [requestId]));
+    await this.group.run((queries) => removeOpenRequest(queries, requestId, 0n));
+  }
+
+  /** Those of other gateways that have ended without them. */
+  async requestsLeftBehind(gateway: string): Promise<OpenRequest[]> {
+    const rows = await this.db.all(
+      `SELECT * FROM open_requests WHERE gateway <> ? AND NOT EXISTS (
+         SELECT 1 FROM leases WHERE leases.name = ? || open_requests.gateway AND leases.until > ${this.db.nowMs}
+       ) ORDER BY opened_at, request_id`,
+      [gateway, GATEWAY_LEASE],
+    );
+    return rows.map(openRequestOf);
   }
 
   async openRequests(): Promise<OpenRequest[]> {
@@ -439,7 +475,7 @@ export class Store {
     sign: ReceiptSigner,
   ): Promise<WrittenReceipt> {
     return this.group.run(async (queries) => {
-      const open = await takeOpenRequest(queries, requestId);
+      const open = await takeOpenRequest(queries, requestId, cost);
       const receipt = await numbered(queries, open, outcome);
       const { hash, signature, signer } = await sign(receipt);
       const due = open.onVoucherRoad ? await addToTerm(queries, receipt, cost) : null;
@@ -466,17 +502,22 @@ export class Store {
 
   /** What a license's receipts cost that may still be charged. */
   async unsettledCost(licenseId: bigint): Promise<bigint> {
-    const row = await this.db.row(
-      "SELECT sum(cost) AS cost FROM receipts WHERE license_id = ? AND state IN ('unbatched', 'batched')",
-      [licenseId],
-    );
-    return (row?.cost as bigint | null) ?? 0n;
+    const { cost, freed } = await this.tally(licenseId);
+    return cost - freed;
   }
 
   /** What the receipts of all licenses cost that may still be charged. */
   async unsettledCostOfAll(): Promise<bigint> {
-    const row = await this.db.row("SELECT sum(cost) AS cost FROM receipts WHERE state IN ('unbatched', 'batched')");
-    return (row?.cost as bigint | null) ?? 0n;
+    const { cost, freed } = await this.tallyOfAll();
+    return cost - freed;
+  }
+
+  tally(licenseId: bigint): Promise<Tally> {
+    return tallyOf(this.db, "license", licenseId);
+  }
+
+  tallyOfAll(): Promise<Tally> {
+    return tallyOf(this.db, "all", 0n);
   }
 
   // Batches
@@ -737,6 +778,7 @@ export class Store {
   async markUndone(batchId: string): Promise<void> {
     await this.db.transaction(async (queries) => {
       await mark(queries, batchId, "submitted", {}, ["settled"]);
+      await freeCost(queries, "batch_id = ? AND state = 'settled'", [batchId], -1);
       await queries.run("UPDATE receipts SET state = 'batched' WHERE batch_id = ? AND state = 'settled'", [batchId]);
     });
   }
@@ -745,6 +787,7 @@ export class Store {
   async markSettled(batchId: string): Promise<void> {
     await this.db.transaction(async (queries) => {
       await mark(queries, batchId, "settled", {});
+      await freeCost(queries, "batch_id = ? AND state = 'batched'", [batchId], 1);
       await queries.run("UPDATE receipts SET state = 'settled' WHERE batch_id = ?", [batchId]);
     });
   }
@@ -1281,10 +1324,24 @@ function marks(values: readonly unknown[]): string {
   return values.map(() => "?").join(", ");
 }
 
-async function takeOpenRequest(queries: Queries, requestId: string): Promise<OpenRequest> {
+/** Gives back what it set aside, and counts what it cost in its place. Null if it isn't open. */
+async function removeOpenRequest(queries: Queries, requestId: string, cost: bigint): Promise<OpenRequest | null> {
   const row = await queries.row("DELETE FROM open_requests WHERE request_id = ? RETURNING *", [requestId]);
-  if (row === null) throw new StoreConflict(`request ${requestId} isn't open: it has its receipt, or never began`);
-  return openRequestOf(row);
+  if (row === null) return null;
+  const open = openRequestOf(row);
+  const { licenseId, grantHash } = open.facts;
+  const amount = row.reserved as bigint;
+  await Promise.all([
+    addToGrant(queries, grantHash, cost, -amount),
+    open.onVoucherRoad ? undefined : addToTallies(queries, licenseId, cost, -amount),
+  ]);
+  return open;
+}
+
+async function takeOpenRequest(queries: Queries, requestId: string, cost: bigint): Promise<OpenRequest> {
+  const open = await removeOpenRequest(queries, requestId, cost);
+  if (open === null) throw new StoreConflict(`request ${requestId} isn't open: it has its receipt, or never began`);
+  return open;
 }
 
 async function numbered(
@@ -1356,7 +1413,6 @@ async function insertReceipt(
     ((last!.last as bigint | null) ?? 0n) + 1n,
     ...METERS.map((meter) => receipt[meter]),
   ]);
-  await queries.run("UPDATE grants SET used = used + ? WHERE grant_hash = ?", [cost, receipt.grantHash]);
 }
 
 async function countUnbatched(queries: Queries, lane: Lane, { epochStart, epochEnd }: Epoch): Promise<number> {
@@ -1404,7 +1460,8 @@ async function batchBy(queries: Queries, batchId: string): Promise<StoredBatch |
   return row && batchOf(row);
 }
 
-function voidReceipts(queries: Queries, condition: string, values: SqlValue[]): Promise<number> {
+async function voidReceipts(queries: Queries, condition: string, values: SqlValue[]): Promise<number> {
+  await freeCost(queries, `${condition} AND state IN ('unbatched', 'batched')`, values, 1);
   return queries.run(`UPDATE receipts SET state = 'void' WHERE ${condition}`, values);
 }
 

@@ -60,6 +60,8 @@ function openDatabase(path: string): DatabaseSyncInstance {
     db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
     db.exec(`PRAGMA cache_size = -${CACHE_KIBIBYTES}; PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
     migrate(db, version);
+    // The file is this process's: whoever held one is gone.
+    db.exec("DELETE FROM leases");
   });
 }
 

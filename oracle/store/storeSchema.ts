@@ -276,4 +276,28 @@ export const MIGRATIONS = [
   CREATE INDEX prepayments_unfinished ON prepayments (accepted_at) WHERE state IN ('accepted', 'paid', 'refunding');
   CREATE INDEX prepayments_by_time ON prepayments (accepted_at);
   `,
+  `
+  CREATE TABLE tallies (
+    what TEXT NOT NULL CHECK (what IN ('license', 'all')),
+    id INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    freed INTEGER NOT NULL,
+    reserved INTEGER NOT NULL,
+    PRIMARY KEY (what, id)
+  ) STRICT;
+  INSERT INTO tallies SELECT 'license', license_id, sum(cost), 0, 0 FROM receipts
+    WHERE state IN ('unbatched', 'batched') GROUP BY license_id;
+  INSERT INTO tallies SELECT 'all', 0, coalesce(sum(cost), 0), 0, 0 FROM receipts WHERE state IN ('unbatched', 'batched');
+
+  ALTER TABLE grants ADD COLUMN reserved INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE open_requests ADD COLUMN reserved INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE open_requests ADD COLUMN gateway TEXT NOT NULL DEFAULT '';
+
+  CREATE TABLE leases (
+    name TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
+    token INTEGER NOT NULL,
+    until INTEGER NOT NULL
+  ) STRICT;
+  `,
 ];

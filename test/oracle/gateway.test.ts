@@ -991,7 +991,7 @@ describe("gateway", () => {
     const diskFull = () => Promise.reject(new Error("disk full"));
 
     it("gives no answer that it has no receipt of", async () => {
-      await setBalance(WORST + 20n);
+      await setBalance(2n * WORST + 20n);
       const { finishRequest } = store;
       store.finishRequest = diskFull;
       await expectRefusal(chat(), 500, "receipt_not_stored", "this request costs nothing");
@@ -1001,7 +1001,13 @@ describe("gateway", () => {
         .to.contain("receipt_not_stored")
         .and.not.to.contain("[DONE]");
       upstream.script = whole();
+      await expectRefusal(chat(), 429, "reserved_by_running_requests", "try again");
       store.finishRequest = finishRequest;
+      for (let i = 0; i < 500 && (await store.openRequests()).length > 0; i++) await wait(10);
+      expect((await receipts()).map(({ flags }) => flags)).to.deep.equal([
+        ReceiptFlag.recovered,
+        ReceiptFlag.recovered,
+      ]);
       expect((await chat()).choices).to.have.length(1);
     });
 

@@ -8,6 +8,8 @@ import { freshSchema, TEST_DATABASE_URL } from "./postgres";
 
 /** Where a test's store is. */
 export interface Place {
+  /** Whether more than one may open it at once. */
+  isShared: boolean;
   open(): Promise<Database>;
   remove(): void;
 }
@@ -15,6 +17,7 @@ export interface Place {
 function sqlitePlace(): Place {
   const folder = mkdtempSync(join(tmpdir(), "licet-store-"));
   return {
+    isShared: false,
     open: async () => sqliteDatabase(join(folder, "store.sqlite")),
     remove: () => rmSync(folder, { recursive: true }),
   };
@@ -23,7 +26,7 @@ function sqlitePlace(): Place {
 /** The server is removed with all of its schemas. */
 function postgresPlace(): Place {
   const schema = freshSchema();
-  return { open: () => postgresDatabase(TEST_DATABASE_URL!, schema), remove: () => undefined };
+  return { isShared: true, open: () => postgresDatabase(TEST_DATABASE_URL!, schema), remove: () => undefined };
 }
 
 /** Describes the same of a store in either database; in PostgreSQL where LICET_TEST_DATABASE_URL names a server. */

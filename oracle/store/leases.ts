@@ -1,0 +1,49 @@
+import type { Database, Queries } from "./database";
+
+/** The right to be the only one who does something, for a while. */
+export interface Lease {
+  /** What it is for. */
+  name: string;
+  holder: string;
+  /** Higher than that of any holder before: what is done under a lower one comes too late. */
+  token: bigint;
+}
+
+/** Who does what alone, among the processes that share a store. Time is the database's: their clocks may differ. */
+export class Leases {
+  constructor(private readonly db: Database) {}
+
+  /** Takes a lease that is free, over, or this holder's own; null while it is another's. */
+  async acquire(name: string, holder: string, forMs: number): Promise<Lease | null> {
+    const row = await this.db.row(
+      `INSERT INTO leases VALUES (?, ?, 1, ${this.db.nowMs} + ?) ON CONFLICT (name)
+         DO UPDATE SET holder = excluded.holder, token = leases.token + 1, until = excluded.until
+         WHERE leases.until <= ${this.db.nowMs} OR leases.holder = excluded.holder RETURNING token`,
+      [name, holder, forMs],
+    );
+    return row && { name, holder, token: row.token as bigint };
+  }
+
+  /** From now on for so long. False if it is another's, or was over: then it must be acquired anew. */
+  async renew({ name, token }: Lease, forMs: number): Promise<boolean> {
+    const changes = await this.db.run(
+      `UPDATE leases SET until = ${this.db.nowMs} + ? WHERE name = ? AND token = ? AND until > ${this.db.nowMs}`,
+      [forMs, name, token],
+    );
+    return changes > 0;
+  }
+
+  /** Lets others have it at once. */
+  async release({ name, token }: Lease): Promise<void> {
+    await this.db.run("UPDATE leases SET until = 0 WHERE name = ? AND token = ?", [name, token]);
+  }
+
+  /**
+   * Whether it is still held. Asked in the transaction of what is done under it, nobody else has begun in between.
+   * @param queries of that transaction
+   */
+  async holds({ name, token }: Lease, queries: Queries = this.db): Promise<boolean> {
+    const sql = `SELECT 1 FROM leases WHERE name = ? AND token = ? AND until > ${this.db.nowMs}`;
+    return (await queries.row(sql, [name, token])) !== null;
+  }
+}

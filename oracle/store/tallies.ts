@@ -1,0 +1,99 @@
+/**
+ * What licenses owe and may still spend, as running sums: they change in the transaction in which a request opens or ends, or a
+ * receipt settles. `cost` and `freed` only grow: what is owed at a moment is their difference, and a limit that was read from
+ * the chain when so much was freed stays one on `cost`, whatever settles later.
+ *
+ *   for a license   cost + reserved ≤ freed when its state was read + what it said could be spent
+ *   for a grant     used + reserved ≤ cap (if any)
+ *   for all         cost + reserved ≤ freed when the stake was read + its headroom
+ */
+import type { Queries, SqlValue } from "./database";
+import { refusalBy, type Refusal } from "../gateway/ledger";
+
+export interface Tally {
+  /** Of all receipts that were ever to be charged by a batch, in units of the currency. */
+  cost: bigint;
+  /** Of these, what is settled, or void. */
+  freed: bigint;
+  /** What running requests may cost at worst. */
+  reserved: bigint;
+}
+
+/** What a request sets aside until it ends, and the limits within which it may. Units of the currency. */
+export interface Claim {
+  /** Which gateway serves it. */
+  gateway: string;
+  amount: bigint;
+  /** On a license's `cost` and `reserved`; those that are left out don't count. */
+  balance?: bigint;
+  cap?: bigint;
+  /** On what a grant used and `reserved`; 0 is none. */
+  grantCap: bigint;
+  /** On `cost` and `reserved` of all. */
+  stake?: bigint;
+}
+
+const ZERO: Tally = { cost: 0n, freed: 0n, reserved: 0n };
+
+export async function tallyOf(queries: Queries, what: "license" | "all", id: bigint): Promise<Tally> {
+  const row = await queries.row("SELECT cost, freed, reserved FROM tallies WHERE what = ? AND id = ?", [what, id]);
+  return row === null ? ZERO : (row as unknown as Tally);
+}
+
+/** Which of the limits stands against a request, if one does. */
+export async function limitAgainst(
+  queries: Queries,
+  licenseId: bigint,
+  grantHash: string,
+  { amount, balance, cap, grantCap, stake }: Claim,
+): Promise<Refusal | null> {
+  const [license, all, grant] = await Promise.all([
+    tallyOf(queries, "license", licenseId),
+    tallyOf(queries, "all", 0n),
+    queries.row("SELECT used, reserved FROM grants WHERE grant_hash = ?", [grantHash]),
+  ]);
+  const against = (limit: Refusal["limit"], most: bigint | undefined, used: bigint, reserved: bigint) =>
+    most === undefined ? null : refusalBy(limit, most, { used, reserved }, amount);
+  return (
+    against("balance", balance, license.cost, license.reserved) ??
+    against("cap", cap, license.cost, license.reserved) ??
+    against("grant", grantCap === 0n ? undefined : grantCap, grant?.used as bigint, grant?.reserved as bigint) ??
+    against("stake", stake, all.cost, all.reserved)
+  );
+}
+
+/** Adds to what a license and all together owe and have reserved. */
+export async function addToTallies(queries: Queries, licenseId: bigint, cost: bigint, reserved: bigint): Promise<void> {
+  if (cost === 0n && reserved === 0n) return;
+  const add = (what: string, id: bigint) =>
+    queries.run(
+      `INSERT INTO tallies VALUES (?, ?, ?, 0, ?) ON CONFLICT (what, id)
+         DO UPDATE SET cost = tallies.cost + excluded.cost, reserved = tallies.reserved + excluded.reserved`,
+      [what, id, cost, reserved],
+    );
+  await Promise.all([add("license", licenseId), add("all", 0n)]);
+}
+
+export async function addToGrant(queries: Queries, grantHash: string, cost: bigint, reserved: bigint): Promise<void> {
+  const sql = "UPDATE grants SET used = used + ?, reserved = reserved + ? WHERE grant_hash = ?";
+  await queries.run(sql, [cost, reserved, grantHash]);
+}
+
+/**
+ * Before receipts' state changes: takes what they cost out of what is owed, or puts it back.
+ * @param condition which of the receipts it is
+ * @param sign 1 where they won't be charged any more, -1 where they will be again
+ */
+export async function freeCost(queries: Queries, condition: string, values: SqlValue[], sign: 1 | -1): Promise<void> {
+  const rows = await queries.all(
+    `SELECT license_id, sum(cost) AS cost FROM receipts WHERE ${condition} AND term IS NULL GROUP BY license_id`,
+    values,
+  );
+  let all = 0n;
+  for (const { license_id: id, cost } of rows) {
+    const freed = BigInt(sign) * (cost as bigint);
+    all += freed;
+    await queries.run("UPDATE tallies SET freed = freed + ? WHERE what = 'license' AND id = ?", [freed, id]);
+  }
+  await queries.run("UPDATE tallies SET freed = freed + ? WHERE what = 'all'", [all]);
+}

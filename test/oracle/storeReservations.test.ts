@@ -1,0 +1,216 @@
+import { expect } from "chai";
+import { computeAddress, toBeHex, ZeroHash } from "ethers";
+import { setTimeout as wait } from "node:timers/promises";
+import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
+import type { Receipt } from "../../oracle/protocol/types";
+import type { Database } from "../../oracle/store/database";
+import { GATEWAY_LEASE, Store, type OpenRequest } from "../../oracle/store/store";
+import type { Claim } from "../../oracle/store/tallies";
+import { describeOnEach, type Place } from "../support/databases";
+import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
+
+const GRANT = toBeHex(0x47, 32);
+const KEY = toBeHex(0x42, 32);
+const EPOCH = { epochStart: 1_000, epochEnd: 2_000 };
+const LANE = { operatorId: 2, planId: 3, versionId: 4n };
+const id = (n: number) => toBeHex(n, 32);
+
+const request = (n: number, licenseId = 1n): OpenRequest => ({
+  facts: {
+    requestId: id(n),
+    licenseId,
+    operatorId: LANE.operatorId,
+    planId: LANE.planId,
+    manifestHash: id(5),
+    generation: 1,
+    grantHash: GRANT,
+    requestHash: id(6),
+    requestSignatureHash: ZeroHash,
+  },
+  versionId: LANE.versionId,
+  openedAt: 1_000,
+});
+
+const claim = (fields: Partial<Claim> = {}): Claim => ({ gateway: "a", amount: 10n, grantCap: 0n, ...fields });
+
+function sign(receipt: Receipt) {
+  const hash = receiptDigest(DOMAIN, receipt);
+  return { hash, signature: signDigest(KEY, hash), signer: computeAddress(KEY) };
+}
+
+const OUTCOME = {
+  ...usage({ requests: 1n, outputTokens: 5n }),
+  responseHash: id(7),
+  finishedAt: 1_500,
+  durationMs: 20,
+  ttftMs: 10,
+  flags: 0,
+};
+
+describeOnEach("What a store's gateways set aside", (placeOf) => {
+  let place: Place;
+  let database: Database;
+  let store: Store;
+
+  beforeEach(async () => {
+    place = placeOf();
+    database = await place.open();
+    store = new Store(database);
+    await store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
+  });
+
+  afterEach(async () => {
+    await store.close();
+    place.remove();
+  });
+
+  const limits: [string, Partial<Claim>, object][] = [
+    ["balance", { balance: 25n }, { limit: "balance", needed: 10n, available: 5n, reserved: 20n }],
+    ["cap", { balance: 99n, cap: 29n }, { limit: "cap", needed: 10n, available: 9n, reserved: 20n }],
+    ["grant", { grantCap: 20n }, { limit: "grant", needed: 10n, available: 0n, reserved: 20n }],
+    ["stake", { stake: 28n }, { limit: "stake", needed: 10n, available: 8n, reserved: 20n }],
+  ];
+  for (const [limit, fields, refusal] of limits) {
+    it(`stays within the ${limit}, and a request beyond it is not opened`, async () => {
+      for (const n of [1, 2]) expect(await store.openRequest(request(n), claim(fields))).to.equal(null);
+      expect(await store.openRequest(request(3), claim({ ...fields, gateway: "b" }))).to.deep.equal(refusal);
+      expect((await store.openRequests()).map(({ facts }) => facts.requestId)).to.deep.equal([id(1), id(2)]);
+      expect((await store.tally(1n)).reserved).to.equal(20n);
+    });
+  }
+
+  it("is given back when a request is dropped, and becomes what it cost when it ends", async () => {
+    for (const n of [1, 2]) await store.openRequest(request(n), claim());
+    await store.dropRequest(id(1));
+    await store.dropRequest(id(1));
+    await store.finishRequest(id(2), OUTCOME, 7n, sign);
+    expect(await store.tally(1n)).to.deep.equal({ cost: 7n, freed: 0n, reserved: 0n });
+    expect(await store.tallyOfAll()).to.deep.equal({ cost: 7n, freed: 0n, reserved: 0n });
+    expect(await store.openRequest(request(3), claim({ grantCap: 17n }))).to.equal(null);
+    expect(await store.openRequest(request(4), claim({ grantCap: 17n }))).to.include({ limit: "grant", available: 0n });
+  });
+
+  it("lets nobody spend twice what settled after the chain was read", async () => {
+    const { freed } = await store.tally(1n);
+    const old = claim({ balance: freed + 10n });
+    await store.openRequest(request(1), old);
+    const { hash } = await store.finishRequest(id(1), OUTCOME, 10n, sign);
+    const header = {
+      ...LANE,
+      ...EPOCH,
+      ...usage({ requests: 1n }),
+      ...{ sequence: 1n, root: id(8), count: 1n, availabilityBps: 10_000, p95TtftMs: 1, samples: 20 },
+      ...{ entriesHash: id(9), evidenceHash: id(10) },
+    };
+    await store.saveDraft(id(100), header, "0x", [], [hash]);
+    await store.markAttested(id(100), "0x");
+    await store.markSubmitted(id(100));
+    await store.markSettled(id(100));
+    expect(await store.tally(1n)).to.deep.equal({ cost: 10n, freed: 10n, reserved: 0n });
+    expect(await store.openRequest(request(2), old)).to.include({ limit: "balance", available: 0n });
+    const fresh = claim({ balance: (await store.tally(1n)).freed + 10n });
+    expect(await store.openRequest(request(3), fresh)).to.equal(null);
+    await store.markUndone(id(100));
+    expect(await store.unsettledCost(1n)).to.equal(10n);
+    expect(await store.unsettledCostOfAll()).to.equal(10n);
+  });
+
+  it("is never more than a limit, with no number twice and no gap, when two stores race for it", async function () {
+    this.timeout(120_000);
+    // SQLite's file is one process's: there, both are of one database.
+    const other = new Store(place.isShared ? await place.open() : database);
+    const stores = [store, other];
+    const MOST = 600n;
+    const open: { n: number; by: Store }[] = [];
+    let refused = 0;
+    const ask = async (n: number) => {
+      const by = stores[n % 2];
+      const refusal = await by.openRequest(
+        request(n),
+        claim({ gateway: String(n % 2), balance: MOST, stake: 10_000n }),
+      );
+      if (refusal === null) open.push({ n, by });
+      else refused += 1;
+      const { reserved, cost } = await stores[(n + 1) % 2].tally(1n);
+      expect(reserved + cost <= MOST).to.equal(true);
+    };
+    await Promise.all(Array.from({ length: 1_000 }, (_, i) => ask(i + 1)));
+    expect([open.length, refused]).to.deep.equal([60, 940]);
+    // Each ends in the store in which it didn't begin.
+    await Promise.all(open.map(({ n }) => stores[(n + 1) % 2].finishRequest(id(n), OUTCOME, 4n, sign)));
+    await Promise.all(Array.from({ length: 500 }, (_, i) => ask(2_000 + i)));
+    expect(open).to.have.length(60 + 36);
+    await Promise.all(open.slice(60).map(({ n, by }) => by.finishRequest(id(n), OUTCOME, 4n, sign)));
+    const receipts = (await store.receiptsFrom(LANE.operatorId, 1n, 1n, 1_000)).map(({ receipt }) => receipt);
+    expect(receipts.map(({ sequence }) => sequence)).to.deep.equal(receipts.map((_, i) => BigInt(i + 1)));
+    receipts.forEach(({ previousHash }, i) =>
+      expect(previousHash).to.equal(i === 0 ? ZeroHash : receiptDigest(DOMAIN, receipts[i - 1])),
+    );
+    expect(await store.tally(1n)).to.deep.equal({ cost: 96n * 4n, freed: 0n, reserved: 0n });
+    if (place.isShared) await other.close();
+  });
+
+  it("is left behind by a gateway that runs no more, and by no other", async () => {
+    await store.openRequest(request(1), claim({ gateway: "gone" }));
+    await store.openRequest(request(2), claim({ gateway: "running" }));
+    await store.openRequest(request(3), claim({ gateway: "own" }));
+    await store.leases.acquire(`${GATEWAY_LEASE}gone`, "gone", 1);
+    await store.leases.acquire(`${GATEWAY_LEASE}running`, "running", 60_000);
+    await wait(20);
+    const left = await store.requestsLeftBehind("own");
+    expect(left.map(({ facts }) => facts.requestId)).to.deep.equal([id(1)]);
+  });
+});
+
+describeOnEach("A lease", (placeOf) => {
+  let place: Place;
+  let store: Store;
+
+  beforeEach(async () => {
+    place = placeOf();
+    store = new Store(await place.open());
+  });
+
+  afterEach(async () => {
+    await store.close();
+    place.remove();
+  });
+
+  it("is one holder's until it is over or released, and each next one's token is higher", async () => {
+    const { leases } = store;
+    const first = (await leases.acquire("settler", "a", 60_000))!;
+    expect(first).to.deep.equal({ name: "settler", holder: "a", token: 1n });
+    expect(await leases.acquire("settler", "b", 60_000)).to.equal(null);
+    expect(await leases.holds(first)).to.equal(true);
+    await leases.release(first);
+    expect(await leases.holds(first)).to.equal(false);
+    const second = (await leases.acquire("settler", "b", 1))!;
+    expect(second).to.include({ holder: "b", token: 2n });
+    await wait(20);
+    expect(await leases.holds(second)).to.equal(false);
+    expect(await leases.renew(second, 60_000)).to.equal(false);
+    expect(await leases.acquire("settler", "c", 60_000)).to.include({ token: 3n });
+    expect(await leases.acquire("gateway", "c", 60_000)).to.include({ token: 1n });
+  });
+
+  it("lasts as long as it is renewed, and what a former holder does with it changes nothing", async () => {
+    const { leases } = store;
+    const lease = (await leases.acquire("settler", "a", 300))!;
+    for (let i = 0; i < 4; i++) {
+      await wait(100);
+      expect(await leases.renew(lease, 300)).to.equal(true);
+    }
+    const newer = (await leases.acquire("settler", "a", 60_000))!;
+    expect(newer.token).to.equal(2n);
+    expect(await leases.renew(lease, 1)).to.equal(false);
+    await leases.release(lease);
+    expect(await leases.holds(newer)).to.equal(true);
+  });
+
+  it("goes to one of many who want it at once", async () => {
+    const all = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => store.leases.acquire("settler", `${i}`, 60_000)),
+    );
+    expect(all.filter((lease) => lease !== null)).to.have.length(1);
+  });
+});
