@@ -183,10 +183,16 @@ function nodesOf({ urls, quorum }: ChainSection): string {
   return urls.length === 1 ? `node ${names}` : `nodes ${names}, of which ${quorum} must agree about money`;
 }
 
+function dataOf({ database, dataFolder }: OracleConfig): string {
+  if (database !== undefined) return `PostgreSQL, schemas ${database.schema}_operator and ${database.schema}_attestor`;
+  return path.resolve(dataFolder!);
+}
+
 /** What would run, without its secrets. */
-async function planOf({ gateway, settler, attestor, operations, chain, dataFolder }: OracleConfig): Promise<string> {
+async function planOf(config: OracleConfig): Promise<string> {
+  const { gateway, settler, attestor, operations, chain } = config;
   const at = ({ host, port }: { host: string; port: number }) => `on ${host}, port ${port}`;
-  const lines: [string, string][] = [["data", path.resolve(dataFolder)]];
+  const lines: [string, string][] = [["data", dataOf(config)]];
   if (chain !== undefined) lines.push(["chain", `${nodesOf(chain)}, address book ${chain.deployment}`]);
   if (gateway !== undefined) {
     const models = gateway.models.map(({ id, upstreams }) => `${id} (${upstreams.length} upstreams)`).join(", ");

@@ -18,8 +18,10 @@ import type { EconomyConfig } from "./settler/economy";
 export interface OracleConfig {
   clock: Clock;
   logLevel: LogLevel;
-  /** Where stores are kept. */
-  dataFolder: string;
+  /** Where files are kept: stores that are in no database, and records of evidence. */
+  dataFolder?: string;
+  /** Where stores are kept, if not in that folder. */
+  database?: DatabaseSetting;
   gateway?: GatewaySection;
   settler?: SettlerSection;
   attestor?: AttestorSection;
@@ -27,6 +29,13 @@ export interface OracleConfig {
   operations?: OperationsSection;
   /** For `licet-oracle`; the task `oracle:run` goes by its network where this is left out. */
   chain?: ChainSection;
+}
+
+/** PostgreSQL. */
+export interface DatabaseSetting {
+  url: string;
+  /** What its schemas' names begin with. */
+  schema: string;
 }
 
 const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
@@ -150,10 +159,13 @@ export interface CanarySection {
  */
 export function parseConfig(text: string, environment: Environment): OracleConfig {
   const root = new Section("", parseJson(text), environment);
+  const database = databaseOf(root);
+  const needsFolder = database === undefined || root.has("dataFolder");
   const config: OracleConfig = {
     clock: root.choice("clock", ["machine", "chain"] as const, "machine"),
     logLevel: root.choice("logLevel", LOG_LEVELS, "info"),
-    dataFolder: root.text("dataFolder"),
+    dataFolder: needsFolder ? root.text("dataFolder") : undefined,
+    database,
     gateway: root.optional("gateway", gatewayOf),
     settler: root.optional("settler", settlerOf),
     attestor: root.optional("attestor", attestorOf),
@@ -166,6 +178,18 @@ export function parseConfig(text: string, environment: Environment): OracleConfi
     throw new ConfigError("The configuration starts nothing: it needs a section gateway, settler or attestor.");
   }
   return config;
+}
+
+const DATABASE_URL = /^postgres(ql)?:\/\//;
+
+function databaseOf(root: Section): DatabaseSetting | undefined {
+  if (!root.has("databaseUrlVariable")) return undefined;
+  const url = root.secret("databaseUrlVariable");
+  const schema = root.text("databaseSchema", "licet");
+  if (DATABASE_URL.test(url)) return { url, schema };
+  throw new ConfigError(
+    "databaseUrlVariable names a variable that holds no PostgreSQL URL: postgresql://user:password@host/database.",
+  );
 }
 
 const PORTS: Range = [0, 65_535];

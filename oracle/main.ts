@@ -29,6 +29,8 @@ import { VoucherPoster } from "./settler/voucherPoster";
 import { connectPrepaymentChain } from "./x402/prepaymentChain";
 import { Prepayments } from "./x402/prepayments";
 import { aborted } from "./signals";
+import type { Database } from "./store/database";
+import { postgresDatabase } from "./store/postgresDatabase";
 import { sqliteDatabase } from "./store/sqliteDatabase";
 import { Store, type StoreOwner } from "./store/store";
 
@@ -62,7 +64,7 @@ export async function runOracle(config: OracleConfig, deployment: Deployment, si
   try {
     operations = await startWatching(config, deployment, figures, readiness, log);
     const opened = await openDeployment(deployment, config.clock, log);
-    makeFolder(config.dataFolder);
+    if (config.dataFolder !== undefined) makeFolder(config.dataFolder);
     const context: Context = { config, deployment, ...opened, log, signal: ending, figures, readiness };
     if (config.gateway !== undefined || config.settler !== undefined) stops.push(await startOperator(context));
     if (config.attestor !== undefined) stops.push(await startAttesting(context));
@@ -120,10 +122,18 @@ function makeFolder(folder: string): void {
 
 type StoreUser = Pick<StoreOwner, "role" | "operator" | "attestor">;
 
-/** Opens one of the stores of the data folder, and makes sure that it is this one's. */
-async function openStore(context: Context, file: string, whose: StoreUser): Promise<Store> {
+/** A schema of the database or, without one, a file of the folder, named after who it is of. */
+async function openDatabase({ database, dataFolder }: OracleConfig, role: StoreOwner["role"]): Promise<Database> {
+  return database === undefined
+    ? sqliteDatabase(path.join(dataFolder!, `${role}.sqlite`))
+    : postgresDatabase(database.url, `${database.schema}_${role}`);
+}
+
+/** Opens one of the stores, and makes sure that it is this one's. */
+async function openStore(context: Context, whose: StoreUser): Promise<Store> {
   const { config, deployment, firstBlock, figures, readiness } = context;
-  const store = new Store(sqliteDatabase(path.join(config.dataFolder, file)));
+  const store = new Store(await openDatabase(config, whose.role));
+  const name = whose.role;
   try {
     await store.claim({
       ...whose,
@@ -131,8 +141,8 @@ async function openStore(context: Context, file: string, whose: StoreUser): Prom
       "first block": firstBlock,
       escrow: deployment.escrow,
     });
-    figures.watchCommits(store, file);
-    readiness.add(file, storeCheck(store));
+    figures.watchCommits(store, name);
+    readiness.add(name, storeCheck(store));
     return store;
   } catch (cause) {
     await store.close();
@@ -144,7 +154,7 @@ async function openStore(context: Context, file: string, whose: StoreUser): Prom
 async function startOperator(context: Context): Promise<() => Promise<void>> {
   const { gateway, settler: section } = context.config;
   const whose = gateway === undefined ? {} : { operator: String(gateway.operatorId) };
-  const store = await openStore(context, "operator.sqlite", { role: "operator", ...whose });
+  const store = await openStore(context, { role: "operator", ...whose });
   context.figures.watchOperatorStore(store, () => context.chain.now());
   try {
     const settling = section === undefined ? undefined : await createSettler(context, section, store);
@@ -366,7 +376,7 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
   const section = config.attestor!;
   const own = log.with({ part: "attestor" });
   const signer = await openKey(section.key);
-  const store = await openStore(context, "attestor.sqlite", { role: "attestor", attestor: signer.address });
+  const store = await openStore(context, { role: "attestor", attestor: signer.address });
   try {
     const plausible = (lane: Lane) => (section.canaries.find((one) => isSameLane(one, lane)) ?? section).plausible;
     const policy = section.evidencePolicy;

@@ -33,6 +33,7 @@ export async function showEvidence(config: OracleConfig, deployment: Deployment,
   if (evidence === undefined || gateway === undefined || settler === undefined) {
     throw new Problem("evidence needs the sections evidence, gateway (for whom), and settler (before whom).");
   }
+  if (dataFolder === undefined) throw new Problem("evidence needs a dataFolder, to keep its record in.");
   const { chain } = await openDeployment(deployment, clock, log);
   const record = await presentEvidence(
     {

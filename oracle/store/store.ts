@@ -320,7 +320,7 @@ export class Store {
         const noted = (await queries.row("SELECT value FROM owner WHERE what = ?", [what]))!.value;
         if (noted === value) continue;
         throw new Problem(
-          `${this.db.name} was used with ${what} ${noted}, and this is ${what} ${value}: name another dataFolder (a local ` +
+          `${this.db.name} was used with ${what} ${noted}, and this is ${what} ${value}: name another dataFolder or databaseSchema (a local ` +
             `chain that was started anew needs one), or go back to what it was used with.`,
         );
       }

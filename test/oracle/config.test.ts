@@ -272,10 +272,29 @@ describe("parseConfig", () => {
     expect(parse({ gateway: gateway() }).gateway?.limits).to.deep.equal(GATEWAY_DEFAULTS.limits);
   });
 
+  it("reads a database, with a folder beside it or without one", () => {
+    const environment = { ...ENVIRONMENT, URL: "postgresql://licet:secret@host/licet" };
+    const read = (config: object) => parseConfig(JSON.stringify({ gateway: gateway(), ...config }), environment);
+    const named = read({ databaseUrlVariable: "URL" });
+    expect([named.database, named.dataFolder]).to.deep.equal([{ url: environment.URL, schema: "licet" }, undefined]);
+    const both = read({ databaseUrlVariable: "URL", databaseSchema: "second", dataFolder: "data" });
+    expect([both.database?.schema, both.dataFolder]).to.deep.equal(["second", "data"]);
+  });
+
   const bad: [string, () => unknown, string][] = [
     ["no JSON", () => parseConfig("{", ENVIRONMENT), "The configuration is no JSON"],
     ["no object", () => parseConfig("[]", ENVIRONMENT), "The configuration must be an object; it is []."],
     ["no folder for data", () => parseConfig('{"gateway":{}}', ENVIRONMENT), "dataFolder is missing."],
+    [
+      "a database that is no PostgreSQL",
+      () => parseConfig('{"databaseUrlVariable":"WORD"}', { WORD: "mysql://a" }),
+      "databaseUrlVariable names a variable that holds no PostgreSQL URL",
+    ],
+    [
+      "a schema without a database",
+      () => parse({ databaseSchema: "a", gateway: gateway() }),
+      "databaseSchema is no setting",
+    ],
     ["nothing to start", () => parse({}), "it needs a section gateway, settler or attestor"],
     ["an unknown section", () => parse({ gateway: gateway(), getaway: {} }), "getaway is no setting; there are"],
     ["an unknown field", () => parse({ gateway: { ...gateway(), prot: 1 } }), "gateway.prot is no setting"],

@@ -2,7 +2,8 @@
  * Processes of an oracle, killed at every step of their work with streams in flight: a gateway with its settler, and three
  * attestors, around a chain. Whatever dies, at the end all that clients were answered is settled once and to the unit.
  *
- * `KILLS=200` kills as often, 20 times if it is left out.
+ * `KILLS=200` kills as often, 20 times if it is left out. Where LICET_TEST_DATABASE_URL names a PostgreSQL server, stores are
+ * there, and gateway and settler are two processes that share one.
  */
 import { expect } from "chai";
 import { time } from "@nomicfoundation/hardhat-network-helpers";
@@ -27,6 +28,7 @@ import type { Usage } from "../../oracle/protocol/types";
 import { bearerOf, grantWith } from "../support/fakeMessages";
 import { FakeUpstream, streaming, whole, type Script } from "../support/fakeUpstream";
 import { ATTESTORS, buyLicense, DAY, freshMarket, type Market, usd } from "../support/market";
+import { freshSchema, TEST_DATABASE_URL } from "../support/postgres";
 import { freePort, Moments, OracleProcess, serveBefore, serveNode, shut, urlOf } from "../support/processes";
 import { Chance } from "../support/random";
 
@@ -45,6 +47,8 @@ const MOMENT_MS = 6_000;
 const RECOVERY_MS = 120_000;
 
 const OPERATOR = "operator";
+/** Who settles: gateway and settler are one process, unless they can share a store. */
+const SETTLES = TEST_DATABASE_URL === undefined ? OPERATOR : "settler";
 const ATTESTOR = ["attestor 0", "attestor 1", "attestor 2"];
 
 /** When somebody is killed: what the world sees, and who dies of it; in the order of a request's and a batch's life. */
@@ -52,23 +56,23 @@ const SERVING: [string, string][] = [
   ["the upstream is asked", OPERATOR],
   ["the upstream has begun", OPERATOR],
   ["the upstream is done", OPERATOR],
-  ["attestor 0 is sent receipts", OPERATOR],
+  ["attestor 0 is sent receipts", SETTLES],
   ["attestor 1 has receipts", ATTESTOR[1]],
-  ["attestor 2 has receipts", OPERATOR],
+  ["attestor 2 has receipts", SETTLES],
   ["nothing in particular", OPERATOR],
 ];
 const SETTLING: [string, string][] = [
-  ["attestor 0 is asked for a measurement", OPERATOR],
+  ["attestor 0 is asked for a measurement", SETTLES],
   ["attestor 1 is asked for a measurement", ATTESTOR[1]],
-  ["Batch drafted", OPERATOR],
+  ["Batch drafted", SETTLES],
   ["attestor 0 is asked to attest", ATTESTOR[0]],
-  ["attestor 2 has answered", OPERATOR],
+  ["attestor 2 has answered", SETTLES],
   ["attestor 1 has answered", ATTESTOR[1]],
-  ["Batch attested", OPERATOR],
-  ["a transaction comes", OPERATOR],
-  ["a transaction is mined", OPERATOR],
-  ["Batch submitted", OPERATOR],
-  ["Batch settled", OPERATOR],
+  ["Batch attested", SETTLES],
+  ["a transaction comes", SETTLES],
+  ["a transaction is mined", SETTLES],
+  ["Batch submitted", SETTLES],
+  ["Batch settled", SETTLES],
   ["nothing in particular", ATTESTOR[2]],
 ];
 
@@ -83,6 +87,7 @@ describe("an oracle whose processes are killed", function () {
   this.timeout(60_000 + KILLS * 30_000);
 
   const chance = new Chance(SEED);
+  const schema = freshSchema();
   const moments = new Moments();
   const processes = new Map<string, OracleProcess>();
   const servers: Server[] = [];
@@ -124,24 +129,30 @@ describe("an oracle whose processes are killed", function () {
     gatewayUrl = `http://127.0.0.1:${port}`;
     const attestors = [];
     for (const [i, name] of ATTESTOR.entries()) attestors.push(await addAttestor(i, name, urlOf(node), domain));
-    add(OPERATOR, ["all"], `http://127.0.0.1:${shown}/readyz`, (line) => moments.reach(line), {
-      clock: "chain",
-      chain: { url: urlOf(node), deployment: "book.json" },
-      operations: { port: shown },
-      gateway: {
-        port,
-        operatorId: 1,
-        signingKeyVariable: "KEY",
-        models: [{ id: "m", upstreamUrl: upstream.url, versionId: String(market.versionId) }],
-      },
-      settler: {
-        keyVariable: "SETTLER",
-        signingKeyVariable: "KEY",
-        confirmations: 1,
-        intervalSeconds: 1,
-        attestors,
-      },
-    });
+    const common = { clock: "chain", chain: { url: urlOf(node), deployment: "book.json" }, ...stores(OPERATOR) };
+    const gateway = {
+      port,
+      operatorId: 1,
+      signingKeyVariable: "KEY",
+      models: [{ id: "m", upstreamUrl: upstream.url, versionId: String(market.versionId) }],
+    };
+    const settler = {
+      keyVariable: "SETTLER",
+      signingKeyVariable: "KEY",
+      confirmations: 1,
+      intervalSeconds: 1,
+      attestors,
+    };
+    const readyUrl = `http://127.0.0.1:${shown}/readyz`;
+    const onLine = (line: string) => moments.reach(line);
+    if (SETTLES === OPERATOR) {
+      add(OPERATOR, ["all"], readyUrl, onLine, { ...common, operations: { port: shown }, gateway, settler });
+    } else {
+      const beside = await freePort();
+      add(OPERATOR, ["gateway"], readyUrl, onLine, { ...common, operations: { port: shown }, gateway });
+      const settlerUrl = `http://127.0.0.1:${beside}/readyz`;
+      add(SETTLES, ["settle"], settlerUrl, onLine, { ...common, operations: { port: beside }, settler });
+    }
     await Promise.all([...processes.values()].map((one) => one.start()));
     await Promise.all([...processes.values()].map((one) => one.untilReady()));
   });
@@ -181,6 +192,7 @@ describe("an oracle whose processes are killed", function () {
       meanIntervalSeconds: DAY,
     };
     add(name, ["attest"], `http://127.0.0.1:${port}/healthz`, () => {}, {
+      ...stores(name),
       clock: "chain",
       chain: { url: nodeUrl, deployment: "book.json" },
       attestor: { port, keyVariable: `MEMBER${i}`, canaries: [canary] },
@@ -188,11 +200,22 @@ describe("an oracle whose processes are killed", function () {
     return { address: ATTESTORS[i].address, url: urlOf(door) };
   }
 
+  const stores = (name: string): object =>
+    TEST_DATABASE_URL === undefined
+      ? { dataFolder: `data of ${name}` }
+      : { databaseUrlVariable: "DATABASE_URL", databaseSchema: `${schema}_${name.at(-1)}` };
+
   function add(name: string, [part]: string[], readyUrl: string, onLine: (line: string) => void, config: object): void {
     const file = `${name.replace(" ", "-")}.json`;
-    writeFileSync(path.join(folder, file), JSON.stringify({ dataFolder: `data of ${name}`, ...config }));
+    writeFileSync(path.join(folder, file), JSON.stringify(config));
     const keys = Object.fromEntries(ATTESTORS.map(({ privateKey }, i) => [`MEMBER${i}`, privateKey]));
-    const env = { ...keys, KEY: KEY.privateKey, SETTLER: SETTLER.privateKey, CANARY: apiKey };
+    const env = {
+      ...keys,
+      KEY: KEY.privateKey,
+      SETTLER: SETTLER.privateKey,
+      CANARY: apiKey,
+      DATABASE_URL: TEST_DATABASE_URL,
+    };
     const words = [part, "--config", file];
     processes.set(name, new OracleProcess(name, words, { cwd: folder, env }, readyUrl, onLine));
   }
