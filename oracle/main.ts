@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -24,6 +25,7 @@ import type { Lane } from "./protocol/types";
 import { ReceiptFeed } from "./settler/receiptFeed";
 import { requireUsable } from "./settler/requirements";
 import { Releaser } from "./settler/releaser";
+import { Duty } from "./settler/duty";
 import { Settler } from "./settler/settler";
 import { VoucherPoster } from "./settler/voucherPoster";
 import { connectPrepaymentChain } from "./x402/prepaymentChain";
@@ -164,16 +166,18 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
         ? undefined
         : await serve(context, gateway, store, (licenseId) => settling?.settler.askToRenew(licenseId), jobs);
     if (settling !== undefined) {
+      await settling.duty.begin();
       jobs.push(
-        settleOnAndOn(context, settling, section!.intervalMs),
-        postOnAndOn(context, settling, section!.intervalMs),
-        tendOnAndOn(context, settling),
+        inTurn(context, settling, section!.intervalMs, () => settleRound(context, settling)),
+        inTurn(context, settling, section!.intervalMs, () => postRound(context, settling)),
+        inTurn(context, settling, TEND_MS, () => tendRound(context, settling)),
         settling.feed.run(context.signal),
       );
     }
     return async () => {
       await running?.close();
       await Promise.all(jobs);
+      await settling?.duty.end();
       await store.close();
     };
   } catch (cause) {
@@ -286,6 +290,7 @@ interface Settling {
   releaser: Releaser | null;
   sender: AccountSender;
   feed: ReceiptFeed;
+  duty: Duty;
 }
 
 async function createSettler(context: Context, section: SettlerSection, store: Store): Promise<Settling> {
@@ -335,40 +340,42 @@ async function createSettler(context: Context, section: SettlerSection, store: S
   );
   const releaser = section.release ? new Releaser(deps, section.economy) : null;
   figures.watchSettler(settler, sender);
-  return { settler, poster, releaser, sender, feed };
+  // A file has one process at a time: what the one before it held is its own.
+  const duty = new Duty(store.leases, config.database === undefined ? "the only one" : randomUUID(), log);
+  return { settler, poster, releaser, sender, feed, duty };
+}
+
+/** Does the work again and again, while it is this process's turn to settle. It says itself what fails. */
+async function inTurn(
+  { signal }: Context,
+  { duty }: Settling,
+  everyMs: number,
+  work: () => Promise<void>,
+): Promise<void> {
+  while (!signal.aborted) {
+    if (duty.isMine) await work();
+    await wait(everyMs, undefined, { signal }).catch(() => undefined);
+  }
 }
 
 /** A round that fails is logged, and the next one comes all the same. */
-async function settleOnAndOn(
-  { log, signal, figures }: Context,
-  { settler, releaser }: Settling,
-  intervalMs: number,
-): Promise<void> {
-  while (!signal.aborted) {
-    try {
-      await settler.settleDue();
-      await releaser?.releaseDue();
-      figures.roundEnded(true);
-    } catch (cause) {
-      figures.roundEnded(false);
-      log.error("Settler's round failed", { cause });
-    }
-    await wait(intervalMs, undefined, { signal }).catch(() => undefined);
+async function settleRound({ log, figures }: Context, { settler, releaser }: Settling): Promise<void> {
+  try {
+    await settler.settleDue();
+    await releaser?.releaseDue();
+    figures.roundEnded(true);
+  } catch (cause) {
+    figures.roundEnded(false);
+    log.error("Settler's round failed", { cause });
   }
 }
 
-async function postOnAndOn({ log, signal }: Context, { poster }: Settling, intervalMs: number): Promise<void> {
-  while (!signal.aborted) {
-    await poster.postDue().catch((cause) => log.error("Vouchers can't be looked after", { cause }));
-    await wait(intervalMs, undefined, { signal }).catch(() => undefined);
-  }
+async function postRound({ log }: Context, { poster }: Settling): Promise<void> {
+  await poster.postDue().catch((cause) => log.error("Vouchers can't be looked after", { cause }));
 }
 
-async function tendOnAndOn({ log, signal }: Context, { sender }: Settling): Promise<void> {
-  while (!signal.aborted) {
-    await sender.tend().catch((cause) => log.warn("Transactions can't be looked after", { cause }));
-    await wait(TEND_MS, undefined, { signal }).catch(() => undefined);
-  }
+async function tendRound({ log }: Context, { sender }: Settling): Promise<void> {
+  await sender.tend().catch((cause) => log.warn("Transactions can't be looked after", { cause }));
 }
 
 async function startAttesting(context: Context): Promise<() => Promise<void>> {

@@ -3,7 +3,7 @@
  * attestors, around a chain. Whatever dies, at the end all that clients were answered is settled once and to the unit.
  *
  * `KILLS=200` kills as often, 20 times if it is left out. Where LICET_TEST_DATABASE_URL names a PostgreSQL server, stores are
- * there, and gateway and settler are two processes that share one.
+ * there, and a gateway and two settlers are processes that share one.
  */
 import { expect } from "chai";
 import { time } from "@nomicfoundation/hardhat-network-helpers";
@@ -48,7 +48,8 @@ const RECOVERY_MS = 120_000;
 
 const OPERATOR = "operator";
 /** Who settles: gateway and settler are one process, unless they can share a store. */
-const SETTLES = TEST_DATABASE_URL === undefined ? OPERATOR : "settler";
+const SETTLES = TEST_DATABASE_URL === undefined ? OPERATOR : "whoever's turn it is to settle";
+const SETTLERS = ["settler 0", "settler 1"];
 const ATTESTOR = ["attestor 0", "attestor 1", "attestor 2"];
 
 /** When somebody is killed: what the world sees, and who dies of it; in the order of a request's and a batch's life. */
@@ -103,6 +104,8 @@ describe("an oracle whose processes are killed", function () {
   let upstream: FakeUpstream;
   let gatewayUrl: string;
   let apiKey: string;
+  /** Who settles now, where several could. */
+  let onDuty = SETTLERS[0];
   let isOver = false;
 
   before(async () => {
@@ -148,10 +151,16 @@ describe("an oracle whose processes are killed", function () {
     if (SETTLES === OPERATOR) {
       add(OPERATOR, ["all"], readyUrl, onLine, { ...common, operations: { port: shown }, gateway, settler });
     } else {
-      const beside = await freePort();
       add(OPERATOR, ["gateway"], readyUrl, onLine, { ...common, operations: { port: shown }, gateway });
-      const settlerUrl = `http://127.0.0.1:${beside}/readyz`;
-      add(SETTLES, ["settle"], settlerUrl, onLine, { ...common, operations: { port: beside }, settler });
+      for (const name of SETTLERS) {
+        const beside = await freePort();
+        const watch = (line: string) => {
+          if (line === "Settler takes its turn") onDuty = name;
+          onLine(line);
+        };
+        const settlerUrl = `http://127.0.0.1:${beside}/readyz`;
+        add(name, ["settle"], settlerUrl, watch, { ...common, operations: { port: beside }, settler });
+      }
     }
     await Promise.all([...processes.values()].map((one) => one.start()));
     await Promise.all([...processes.values()].map((one) => one.untilReady()));
@@ -286,7 +295,7 @@ describe("an oracle whose processes are killed", function () {
 
   /** Kills somebody at a moment and starts it again. @returns whether the moment came */
   async function killAt([moment, name]: [string, string]): Promise<boolean> {
-    const victim = processes.get(name)!;
+    const victim = processes.get(name) ?? processes.get(onDuty)!;
     const isAny = moment === "nothing in particular";
     const came = await moments.at(moment, () => victim.kill(), isAny ? chance.between(0, 1_500) : MOMENT_MS);
     await victim.start();
