@@ -32,7 +32,10 @@ export class Duty {
   /** Takes it as soon as it is free, and keeps it, until the end. */
   async begin(): Promise<void> {
     await this.beat();
-    this.timer = setInterval(() => (this.beating = this.beating.then(() => this.beat())), this.leaseMs / 3).unref();
+    const beatNext = () => {
+      this.beating = this.beating.then(() => this.beat());
+    };
+    this.timer = setInterval(beatNext, this.leaseMs / 3).unref();
   }
 
   /** Leaves it to the others. */
