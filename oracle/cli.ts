@@ -16,6 +16,7 @@ import { createLog } from "./log";
 import { runOracle } from "./main";
 import { Problem, reasonOf } from "./problem";
 import { aborted, untilAskedToEnd } from "./signals";
+import { backUp } from "./store/backup";
 
 const HELP = `Runs the parts of a Licet oracle that a configuration file has sections for: docs/oracle.md describes it.
 
@@ -25,6 +26,7 @@ const HELP = `Runs the parts of a Licet oracle that a configuration file has sec
   npx licet-oracle all     --config FILE   all of these that have a section, in one process
   npx licet-oracle check   --config FILE   reads the file, says what would run, and ends
   npx licet-oracle evidence --config FILE  shows attestors evidence of an operator's hardware, names it on chain, and ends
+  npx licet-oracle backup  --config FILE --to FOLDER   copies the stores as they are now, whoever writes to them
   npx licet-oracle signer  --config FILE   has keys sign for the others, who then never have them
   npx licet-oracle key --keystore FILE --password-file FILE   makes a key, in an encrypted keystore
 
@@ -65,12 +67,13 @@ export async function main(words: string[], around = OF_PROCESS): Promise<number
 }
 
 async function run(words: string[], { out, environment }: Surroundings): Promise<void> {
-  const { command, file, passwordFile } = commandOf(words);
+  const { command, file, passwordFile, folder } = commandOf(words);
   if (command === "help") return out(HELP);
   if (command === "key") return out(`${await newKeystore(file, readPassword(passwordFile))}\n`);
   if (command === "signer") return runSigner(readConfig(file, (text) => parseSignerConfig(text, environment)));
   const config = readConfig(file, (text) => parseConfig(text, environment));
   if (command === "check") return out(await planOf(config));
+  if (command === "backup") return out(backUpStores(config, folder));
   if (command === "evidence") return out(await evidenceOf(config, file));
   const wanted = command === "all" ? config : onlyPart(config, PARTS[command], file);
   const chain = chainIn(wanted, file);
@@ -83,6 +86,17 @@ function chainIn({ chain }: OracleConfig, file: string): ChainSection {
   throw new Problem(`${file}: chain is missing: say { "url": …, "deployment": … }, the node and the address book.`);
 }
 
+function backUpStores({ database, dataFolder }: OracleConfig, folder: string): string {
+  if (database !== undefined) {
+    throw new Problem(
+      `The stores are in PostgreSQL: pg_dump --schema=${database.schema}_operator (or _attestor) copies them.`,
+    );
+  }
+  return backUp(dataFolder!, folder)
+    .map((copy) => `${copy}\n`)
+    .join("");
+}
+
 async function evidenceOf(config: OracleConfig, file: string): Promise<string> {
   const deployment = await openDeploymentOf(chainIn(config, file));
   const shown = await showEvidence(config, deployment, createLog(config.logLevel).with({ part: "evidence" }));
@@ -93,6 +107,7 @@ const COMMANDS = [
   ...(Object.keys(PARTS) as (keyof typeof PARTS)[]),
   "all",
   "check",
+  "backup",
   "evidence",
   "signer",
   "key",
@@ -103,19 +118,31 @@ interface Command {
   /** The configuration's, or the keystore's. */
   file: string;
   passwordFile: string;
+  /** The backup's. */
+  folder: string;
 }
+
+const NEEDS: Partial<Record<Command["command"], readonly (keyof ReturnType<typeof parsed>["values"])[]>> = {
+  key: ["keystore", "password-file"],
+  backup: ["config", "to"],
+};
 
 function commandOf(words: string[]): Command {
   const { values, positionals } = parsed(words);
-  if (values.help === true || positionals[0] === "help") return { command: "help", file: "", passwordFile: "" };
+  if (values.help === true || positionals[0] === "help") {
+    return { command: "help", file: "", passwordFile: "", folder: "" };
+  }
   const [word, ...more] = positionals;
   const command = COMMANDS.find((one) => one === word);
   if (command === undefined) throw new UsageError(`${word ?? "No command"} is none of ${COMMANDS.join(", ")}.`);
   if (more.length > 0) throw new UsageError(`${command} takes no ${more[0]}.`);
-  const needs = command === "key" ? (["keystore", "password-file"] as const) : (["config"] as const);
+  const needs = NEEDS[command] ?? ["config"];
   const missing = needs.find((option) => values[option] === undefined);
-  if (missing !== undefined) throw new UsageError(`${command} needs --${missing} FILE.`);
-  return { command, file: values[needs[0]]!, passwordFile: values["password-file"] ?? "" };
+  if (missing !== undefined) {
+    throw new UsageError(`${command} needs --${missing} ${missing === "to" ? "FOLDER" : "FILE"}.`);
+  }
+  const { config = "", keystore = "", "password-file": passwordFile = "", to: folder = "" } = values;
+  return { command, file: command === "key" ? keystore : config, passwordFile, folder };
 }
 
 function parsed(words: string[]) {
@@ -124,6 +151,7 @@ function parsed(words: string[]) {
       config: { type: "string" },
       keystore: { type: "string" },
       "password-file": { type: "string" },
+      to: { type: "string" },
       help: { type: "boolean", short: "h" },
     } as const;
     return parseArgs({ args: words, options, allowPositionals: true });

@@ -4,7 +4,7 @@ import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { encryptKeystoreJsonSync, HDNodeWallet, id, Wallet } from "ethers";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import type { Server } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -95,6 +95,13 @@ describe("licet-oracle", function () {
       ["no configuration", () => ["all"], 2, /^all needs --config FILE/],
       ["no keystore", () => ["key", "--password-file", "x"], 2, /^key needs --keystore FILE/],
       ["no password", () => ["key", "--keystore", "x"], 2, /^key needs --password-file FILE/],
+      ["a backup without a place", () => ["backup", "--config", "x"], 2, /^backup needs --to FOLDER/],
+      [
+        "a backup of what isn't there",
+        () => ["backup", "--config", write({ gateway: gateway() }), "--to", "copy"],
+        1,
+        /^dataFolder .* can't be read \(ENOENT/,
+      ],
       ["an unknown option", () => ["all", "--confg", "x"], 2, /^Unknown option '--confg'/],
       [
         "a file that isn't there",
@@ -131,6 +138,24 @@ describe("licet-oracle", function () {
           .and.not.to.match(/\n {4}at /);
       });
     }
+
+    it("backs up a store, and says where the copy is; one in PostgreSQL is another program's", async () => {
+      const file = write({ gateway: gateway() });
+      mkdirSync(path.join(folder, "data"));
+      const store = new Store(sqliteDatabase(path.join(folder, "data/operator.sqlite")));
+      await store.claim({ role: "operator", chain: "1", "first block": "0x", escrow: "0x" });
+      const to = path.join(folder, "copy");
+      const copied = await call(["backup", "--config", file, "--to", to]);
+      await store.close();
+      expect(copied).to.deep.equal({ code: 0, stdout: `${path.join(to, "operator.sqlite")}\n`, stderr: "" });
+
+      const shared = write({ gateway: gateway(), databaseUrlVariable: "URL", databaseSchema: "mine" });
+      const { code, stderr } = await call(["backup", "--config", shared, "--to", to], { URL: "postgresql://a@b/c" });
+      expect([code, stderr]).to.deep.equal([
+        1,
+        "The stores are in PostgreSQL: pg_dump --schema=mine_operator (or _attestor) copies them.\n",
+      ]);
+    });
 
     it("explains itself, and what a configuration would run, without secrets", async () => {
       const chain = { urlVariable: "NODE", deployment: "deployments/custom.json" };
