@@ -15,7 +15,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Log } from "../log";
 import { reasonOf } from "../problem";
 import { type Call, ChainRefusal, type PricedSender, type Served, type TransactionFate } from "../settler/sender";
-import type { NewTransaction, NonceEnd, StoredTransaction } from "../store/store";
+import { CANCEL, type NewTransaction, type NonceEnd, type StoredTransaction } from "../store/store";
 import type { RpcProvider } from "./ethersChain";
 import { gasLimitFor, gasPriceOf, lacksEther } from "./gas";
 import { refusalOf } from "./refusal";
@@ -72,7 +72,6 @@ const SURE_AFTER = 3;
 const WATCHED_BLOCKS = 128;
 /** How much of what was told is remembered. */
 const MOST_TOLD = 1_000;
-const CANCEL = "cancel";
 const CANCEL_GAS = 21_000n;
 
 /** What nodes say of a transaction that they have, or whose nonce was used. */

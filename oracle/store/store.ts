@@ -192,6 +192,9 @@ export interface StoredTransaction {
   block: number | null;
 }
 
+/** The purpose of what only uses a nonce up: the one that any number of nonces may have. */
+export const CANCEL = "cancel";
+
 export type NewTransaction = Omit<StoredTransaction, "state" | "block">;
 
 /** How a nonce ended: by which of its transactions, or by none that is known here. */
@@ -825,8 +828,8 @@ export class Store {
 
   /**
    * Notes a transaction before it is sent.
-   * Throws StoreConflict if the account signed another for the same attempt, or one for another purpose with that nonce is
-   * under way.
+   * Throws StoreConflict if the account signed another for the same attempt, or for the same purpose with another nonce, which is
+   * under way or has served it: two processes that send for one account would do the same twice.
    */
   async saveTransaction({ account, nonce, attempt, purpose, raw, hash }: NewTransaction): Promise<void> {
     await this.db.transaction(async (queries) => {
@@ -837,6 +840,13 @@ export class Store {
       const next = before === null || before.last === null ? 0 : Number(before.last) + 1;
       if (attempt !== next) {
         throw new StoreConflict(`nonce ${nonce} of ${account} has ${next} transactions, and this is number ${attempt}`);
+      }
+      const other = await queries.row(
+        "SELECT nonce FROM transactions WHERE account = ? AND purpose = ? AND nonce <> ? AND state IN ('open', 'confirmed')",
+        [account, purpose, nonce],
+      );
+      if (attempt === 0 && purpose !== CANCEL && other !== null) {
+        throw new StoreConflict(`nonce ${other.nonce} of ${account} is for "${purpose}" already, and this is ${nonce}`);
       }
       await queries.run("INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?, 'open', NULL)", [
         account,
