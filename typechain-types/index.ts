@@ -114,6 +114,8 @@ export type { ICommitteeAttestor } from "./contracts/interfaces/ICommitteeAttest
 export { ICommitteeAttestor__factory } from "./factories/contracts/interfaces/ICommitteeAttestor__factory";
 export type { IERC3009 } from "./contracts/interfaces/IERC3009";
 export { IERC3009__factory } from "./factories/contracts/interfaces/IERC3009__factory";
+export type { IInferenceVerifier } from "./contracts/interfaces/IInferenceVerifier";
+export { IInferenceVerifier__factory } from "./factories/contracts/interfaces/IInferenceVerifier__factory";
 export type { ILicenseRegistry } from "./contracts/interfaces/ILicenseRegistry";
 export { ILicenseRegistry__factory } from "./factories/contracts/interfaces/ILicenseRegistry__factory";
 export type { IOperatorRegistry } from "./contracts/interfaces/IOperatorRegistry";

@@ -5,6 +5,7 @@ export type { IAssetRegistry } from "./IAssetRegistry";
 export type { IAttestor } from "./IAttestor";
 export type { ICommitteeAttestor } from "./ICommitteeAttestor";
 export type { IERC3009 } from "./IERC3009";
+export type { IInferenceVerifier } from "./IInferenceVerifier";
 export type { ILicenseRegistry } from "./ILicenseRegistry";
 export type { IOperatorRegistry } from "./IOperatorRegistry";
 export type { IPerformanceStaking } from "./IPerformanceStaking";

@@ -5,6 +5,7 @@ export { IAssetRegistry__factory } from "./IAssetRegistry__factory";
 export { IAttestor__factory } from "./IAttestor__factory";
 export { ICommitteeAttestor__factory } from "./ICommitteeAttestor__factory";
 export { IERC3009__factory } from "./IERC3009__factory";
+export { IInferenceVerifier__factory } from "./IInferenceVerifier__factory";
 export { ILicenseRegistry__factory } from "./ILicenseRegistry__factory";
 export { IOperatorRegistry__factory } from "./IOperatorRegistry__factory";
 export { IPerformanceStaking__factory } from "./IPerformanceStaking__factory";
