@@ -262,7 +262,7 @@ function refusedReceipt({ hash, record }: Pick<Copy, "hash" | "record">, problem
 }
 
 function copiedReceipt(hash: string, { record, signer, arrivedAt }: Copy): CopiedReceipt {
-  return { receipt: decodeReceipt(record).receipt, hash, signer, arrivedAt };
+  return { ...decodeReceipt(record), hash, signer, arrivedAt };
 }
 
 function hexOf(bytes: Uint8Array): string {

@@ -277,12 +277,26 @@ export function signDigest(privateKey: string, digest: string): string {
  * Throws MalformedMessage on anything but 65 bytes with v 27 or 28 and the lower s, so that a message has one signature.
  */
 export function recoverSigner(digest: string, signature: string): string {
+  const bytes = canonicalSignature(signature);
+  const publicKey = recoverPublicKey(hexBytes("digest", digest, 32), bytes.subarray(0, 64), bytes[64] - 27);
+  return getAddress(toHex(keccak(publicKey.subarray(1)).subarray(12)));
+}
+
+function canonicalSignature(signature: string): Buffer {
   const bytes = hexBytes("signature", signature, SIGNATURE_BYTES);
   const v = bytes[64];
   if (v !== 27 && v !== 28) throw new MalformedMessage(`signature's v must be 27 or 28, not ${v}`);
   if (bytes.subarray(32, 64).compare(HALF_ORDER) > 0) throw highS();
-  const publicKey = recoverPublicKey(hexBytes("digest", digest, 32), bytes.subarray(0, 64), v - 27);
-  return getAddress(toHex(keccak(publicKey.subarray(1)).subarray(12)));
+  return bytes;
+}
+
+/**
+ * keccak256(receipt hash ‖ signature): what names a receipt with the key that signed it, as a batch's tree does. The hash alone
+ * says nothing of the key.
+ * @throws MalformedMessage unless the signature is the one that `recoverSigner` takes of its r and s
+ */
+export function signedReceiptHash(receiptHash: string, signature: string): string {
+  return toHex(keccak(Buffer.concat([hexBytes("receipt hash", receiptHash, 32), canonicalSignature(signature)])));
 }
 
 /** Of a message that has another signature with the lower s. */

@@ -77,7 +77,12 @@ export function decodeReceipt(record: Uint8Array): SignedReceipt {
     else if (width === 8) receipt[name] = bytes.readBigUInt64BE(at);
     else receipt[name] = kind === "bigint" ? BigInt(bytes.readUIntBE(at, width)) : bytes.readUIntBE(at, width);
   }
-  return { receipt: receipt as unknown as Receipt, signature: "0x" + bytes.toString("hex", SIGNATURE_AT) };
+  return { receipt: receipt as unknown as Receipt, signature: signatureOf(bytes) };
+}
+
+/** A record's signature, in hex. */
+export function signatureOf(record: Uint8Array): string {
+  return "0x" + bufferOf(record).toString("hex", SIGNATURE_AT);
 }
 
 /** @throws MalformedMessage unless it is a record that some receipt has; who signed it isn't looked at */

@@ -5,7 +5,8 @@ import { METERS, type Usage } from "./types";
 
 /** A receipt's place in a batch's tree. */
 export interface Leaf {
-  receiptHash: string;
+  /** Of the receipt as it is signed: see `signedReceiptHash`. */
+  signedReceiptHash: string;
   licenseId: bigint;
   usage: Usage;
 }
@@ -133,8 +134,8 @@ function leafNode(leaf: Leaf): Buffer {
   return node;
 }
 
-function writeLeaf(level: Buffer, at: number, { receiptHash, licenseId, usage }: Leaf): void {
-  const length = leafPreimage.write(receiptHash.slice(2), 1, HASH_BYTES, "hex");
+function writeLeaf(level: Buffer, at: number, { signedReceiptHash, licenseId, usage }: Leaf): void {
+  const length = leafPreimage.write(signedReceiptHash.slice(2), 1, HASH_BYTES, "hex");
   if (length !== HASH_BYTES) throw new RangeError(`a receipt's hash has ${HASH_BYTES} bytes, not ${length}`);
   leafPreimage.writeBigUInt64BE(licenseId, 1 + HASH_BYTES);
   for (let m = 0; m < METERS.length; m++) {

@@ -2,6 +2,7 @@
 import { keccak256 } from "ethers";
 import { entriesOf, packEntries } from "../protocol/entries";
 import type { ServiceLevel } from "../attestor/measure";
+import { signedReceiptHash } from "../protocol/messages";
 import { addUsage, metersOverUint32, zeroUsage } from "../protocol/meters";
 import type { BatchHeader, Epoch, Lane, Receipt, Usage } from "../protocol/types";
 import { SumTree } from "../protocol/sumTree";
@@ -13,6 +14,7 @@ export interface CountedReceipt {
   receipt: ReceiptCounts;
   /** The receipt's EIP-712 digest. */
   hash: string;
+  signature: string;
 }
 
 export interface HashedReceipt extends CountedReceipt {
@@ -31,12 +33,12 @@ export type BatchSummary = Usage & Pick<BatchHeader, "root" | "count" | "entries
 
 /**
  * Sums receipts up, in whatever order they come. The entries are packed, in hex, as settlement takes them.
- * @throws RangeError without receipts, with more than MAX_ENTRIES licenses, or if a license's total exceeds a uint32
+ * @throws MalformedMessage if a signature isn't one; RangeError without receipts, with more than MAX_ENTRIES licenses, or if a license's total exceeds a uint32
  */
 export function summarize(receipts: readonly CountedReceipt[]): { summary: BatchSummary; entries: string } {
   const sorted = [...receipts].sort(byLicenseAndSequence);
-  const leaves = sorted.map(({ hash, receipt }) => ({
-    receiptHash: hash,
+  const leaves = sorted.map(({ hash, receipt, signature }) => ({
+    signedReceiptHash: signedReceiptHash(hash, signature),
     licenseId: receipt.licenseId,
     usage: receipt,
   }));

@@ -29,7 +29,7 @@ import type {
 import { usageBy } from "../protocol/meters";
 import { METERS } from "../protocol/types";
 import type { CountedReceipt, LicenseTotal } from "../settler/batches";
-import { decodeReceipt, encodeReceipt } from "../protocol/receiptBytes";
+import { decodeReceipt, encodeReceipt, signatureOf } from "../protocol/receiptBytes";
 import { Problem } from "../problem";
 import type { SignedPayment } from "../x402/exact";
 import type { Prepayment, PrepaymentState } from "../x402/prepayments";
@@ -575,7 +575,7 @@ export class Store {
     const counted: CountedReceipt[] = [];
     for (const some of chunks(licenses, LICENSES_AT_ONCE)) {
       const rows = await this.db.all(
-        `SELECT receipt_hash, license_id, sequence, finished_at, ${METER_COLUMNS.join(", ")}
+        `SELECT receipt_hash, license_id, sequence, finished_at, record, signature, ${METER_COLUMNS.join(", ")}
            FROM receipts WHERE ${UNBATCHED_IN_SPAN} AND license_id IN (${marks(some)}) ORDER BY license_id, sequence`,
         [...laneValues(lane), epochStart, epochEnd, ...some],
       );
@@ -1631,6 +1631,7 @@ function usageOfRow(row: Row): Usage {
 function countedReceiptOf(row: Row): CountedReceipt {
   return {
     hash: row.receipt_hash as string,
+    signature: row.record === null ? (row.signature as string) : signatureOf(row.record as Uint8Array),
     receipt: {
       licenseId: row.license_id as bigint,
       sequence: row.sequence as bigint,

@@ -67,7 +67,7 @@ export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch
   const measurements = await Promise.all(
     attestors.map(({ url }) => requestMeasurement(url, lane, epoch, ATTESTOR_TIMEOUT_MS)),
   );
-  const hashed = receipts.map(({ receipt }) => ({ receipt, hash: receiptDigest(chain.domain, receipt) }));
+  const hashed = receipts.map((signed) => ({ ...signed, hash: receiptDigest(chain.domain, signed.receipt) }));
   const { sequence } = await chain.lane(lane.operatorId, lane.planId, lane.versionId);
   const { evidenceHash } = (await chain.operator(lane.operatorId))!;
   const level = medianOf(measurements.map(({ measurement }) => measurement));

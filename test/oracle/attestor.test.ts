@@ -893,8 +893,9 @@ describe("attestor", () => {
 
       const arriving = async (arrivedAt: number) => {
         const request = requestOf(parts());
-        const receipts = request.signed.map(({ receipt }, i) => ({
+        const receipts = request.signed.map(({ receipt, signature }, i) => ({
           receipt,
+          signature,
           hash: request.receipts[i],
           signer: computeAddress(KEYS.operator),
           arrivedAt: i === 2 ? arrivedAt : receipt.finishedAt,

@@ -4,17 +4,22 @@ import fc from "../support/fastCheck";
 import { firstLicenses, firstPart, headerOf, nextEpoch, summarize, wholeEpoch } from "../../oracle/settler/batches";
 import { sumUsage } from "../../oracle/protocol/meters";
 import { MAX_ENTRIES, unpackEntries } from "../../oracle/protocol/entries";
+import { MalformedMessage, signDigest } from "../../oracle/protocol/messages";
 import type { Receipt } from "../../oracle/protocol/types";
 import { receiptWith, usage } from "../support/fakeMessages";
+
+const signature = signDigest(id("operator"), id("a receipt"));
 
 const receiptOf = (licenseId: bigint, sequence: bigint) => ({
   receipt: receiptWith({ licenseId, sequence }),
   hash: id(`${licenseId}/${sequence}`),
+  signature,
 });
 
 const finished = (finishedAt: number, fields: Partial<Receipt> = {}) => ({
   receipt: receiptWith({ finishedAt, ...fields }),
   hash: id("a receipt"),
+  signature,
 });
 
 describe("batches", () => {
@@ -42,6 +47,22 @@ describe("batches", () => {
       expect(summary).to.include(
         usage({ requests: 3n, inputTokens: 90n, cachedInputTokens: 30n, outputTokens: 150n, computeMs: 2_400n }),
       );
+    });
+
+    it("has another root where another key signed one of the receipts, and nothing else of it is another", () => {
+      const [first, ...others] = receipts;
+      const byAnother = { ...first, signature: signDigest(id("another key"), first.hash) };
+      const { root, ...rest } = summarize(receipts).summary;
+      const { root: otherRoot, ...otherRest } = summarize([byAnother, ...others]).summary;
+      expect(otherRoot).not.to.equal(root);
+      expect(otherRest).to.deep.equal(rest);
+    });
+
+    it("refuses a signature that isn't in its one form", () => {
+      const summing = (forged: string) => () => summarize([{ ...receipts[0], signature: forged }]);
+      expect(summing(signature.slice(0, -2) + "00")).to.throw(MalformedMessage, "v must be 27 or 28, not 0");
+      expect(summing(`0x${signature.slice(2, 66)}${"ff".repeat(32)}1b`)).to.throw("upper half of the order");
+      expect(summing(signature.slice(0, -2))).to.throw("signature must have 65 bytes, not 64");
     });
   });
 

@@ -16,9 +16,14 @@ import { chained, COMMITTEE, EPOCH, KEYS, LANE, receiptUnder, signGrant, stubMar
 
 const SIGNER = computeAddress(KEYS.operator);
 
+const signed = (receipt: Receipt, key = KEYS.operator) => ({
+  receipt,
+  signature: signDigest(key, receiptDigest(DOMAIN, receipt)),
+});
+
 /** The binary forms of receipts, signed by one key. */
 const recordsOf = (receipts: Receipt[], key = KEYS.operator): Buffer[] =>
-  receipts.map((receipt) => encodeReceipt({ receipt, signature: signDigest(key, receiptDigest(DOMAIN, receipt)) }));
+  receipts.map((receipt) => encodeReceipt(signed(receipt, key)));
 
 const hashOf = (receipt: Receipt) => receiptDigest(DOMAIN, receipt);
 
@@ -59,7 +64,7 @@ describe("Copies", () => {
       const { found, lacking } = await kept.find(receipts.map(hashOf));
       expect(lacking).to.deep.equal([]);
       expect(found).to.deep.equal(
-        receipts.map((receipt) => ({ receipt, hash: hashOf(receipt), signer: SIGNER, arrivedAt })),
+        receipts.map((receipt) => ({ ...signed(receipt), hash: hashOf(receipt), signer: SIGNER, arrivedAt })),
       );
     });
 

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { getAddress, keccak256, concat, SigningKey, TypedDataEncoder, Wallet, ZeroAddress } from "ethers";
+import { getAddress, id, keccak256, concat, SigningKey, TypedDataEncoder, Wallet, ZeroAddress } from "ethers";
 import fc from "../support/fastCheck";
 import {
   BATCH_TYPES,
@@ -32,6 +32,7 @@ import {
   signedGrantFromJson,
   signedGrantToJson,
   signedReceiptFromJson,
+  signedReceiptHash,
   signedReceiptToJson,
 } from "../../oracle/protocol/messages";
 import {
@@ -140,6 +141,30 @@ describe("messages", () => {
 
     it("are refused if no key can have made them", () => {
       expect(() => recoverSigner(DIGEST, "0x" + "00".repeat(64) + "1b")).to.throw(MalformedMessage, "is of no key");
+    });
+  });
+
+  describe("a signed receipt's hash", () => {
+    const signature = signDigest(wallet.privateKey, DIGEST);
+
+    it("is keccak256 of the receipt's hash and the signature", () => {
+      expect(signedReceiptHash(DIGEST, signature)).to.equal(keccak256(concat([DIGEST, signature])));
+      expect(signedReceiptHash("0x" + "12".repeat(32), `0x${"34".repeat(64)}1c`)).to.equal(
+        "0xaac6bd398a056f4c20dadb75671224f465500a85c3f682bf1ba3cae4ca411caf",
+      );
+    });
+
+    it("is of another key's signature another", () => {
+      expect(signedReceiptHash(DIGEST, signDigest(id("another key"), DIGEST))).not.to.equal(
+        signedReceiptHash(DIGEST, signature),
+      );
+    });
+
+    it("is of a signature in its one form only", () => {
+      expect(() => signedReceiptHash(DIGEST, highTwin(signature))).to.throw(MalformedMessage, "upper half");
+      expect(() => signedReceiptHash(DIGEST, signature.slice(0, -2) + "01")).to.throw("v must be 27 or 28, not 1");
+      expect(() => signedReceiptHash(DIGEST, signature.slice(0, -2))).to.throw("signature must have 65 bytes, not 64");
+      expect(() => signedReceiptHash("0x12", signature)).to.throw("receipt hash must have 32 bytes, not 1");
     });
   });
 

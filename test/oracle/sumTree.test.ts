@@ -7,7 +7,7 @@ import { SumTree, verifyInclusion, type Leaf } from "../../oracle/protocol/sumTr
 import { anyUsage, usage } from "../support/fakeMessages";
 
 const anyLeaf: fc.Arbitrary<Leaf> = fc.record({
-  receiptHash: fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => hexlify(bytes)),
+  signedReceiptHash: fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => hexlify(bytes)),
   licenseId: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   usage: anyUsage(32),
 });
@@ -17,7 +17,7 @@ const anyPlaceIn = (leaves: Leaf[]) => fc.tuple(fc.constant(leaves), fc.nat(leav
 /** Flips one bit of the leaf: 256 of the hash, 64 of the license, 64 of each sum. */
 function flipBit(leaf: Leaf, bit: number): Leaf {
   const flip = (value: bigint, at: number) => value ^ (1n << BigInt(at));
-  if (bit < 256) return { ...leaf, receiptHash: toBeHex(flip(BigInt(leaf.receiptHash), bit), 32) };
+  if (bit < 256) return { ...leaf, signedReceiptHash: toBeHex(flip(BigInt(leaf.signedReceiptHash), bit), 32) };
   if (bit < 320) return { ...leaf, licenseId: flip(leaf.licenseId, bit - 256) };
   const meter = METERS[Math.floor((bit - 320) / 64)];
   return { ...leaf, usage: { ...leaf.usage, [meter]: flip(leaf.usage[meter], (bit - 320) % 64) } };
@@ -27,7 +27,7 @@ const sums = (used: Leaf["usage"]) => concat(METERS.map((meter) => toBeHex(used[
 
 describe("SumTree", () => {
   const leafOf = (id: number): Leaf => ({
-    receiptHash: toBeHex(id, 32),
+    signedReceiptHash: toBeHex(id, 32),
     licenseId: BigInt(id),
     usage: usage({ requests: 1n, inputTokens: BigInt(id) }),
   });
@@ -35,8 +35,8 @@ describe("SumTree", () => {
   describe("of", () => {
     it("hashes three leaves as the protocol says, the odd one promoted", () => {
       const leaves = [leafOf(1), leafOf(2), leafOf(3)];
-      const [a, b, c] = leaves.map(({ receiptHash, licenseId, usage: used }) =>
-        keccak256(concat(["0x00", receiptHash, toBeHex(licenseId, 8), sums(used)])),
+      const [a, b, c] = leaves.map(({ signedReceiptHash, licenseId, usage: used }) =>
+        keccak256(concat(["0x00", signedReceiptHash, toBeHex(licenseId, 8), sums(used)])),
       );
       const [sumA, sumB, sumC] = leaves.map((leaf) => sums(leaf.usage));
       const sumAB = sums(sumUsage([leaves[0].usage, leaves[1].usage]));

@@ -215,7 +215,10 @@ export function requestOf({
   measurements,
   header: fields,
 }: RequestParts): Offer {
-  const hashed = receipts.map((receipt) => ({ receipt, hash: receiptDigest(DOMAIN, receipt) }));
+  const hashed = receipts.map((receipt) => {
+    const hash = receiptDigest(DOMAIN, receipt);
+    return { receipt, hash, signature: signDigest(receiptKey, hash) };
+  });
   const measured = measurements ?? KEYS.attestors.map((key) => signMeasurement(key));
   const { summary } = summarize(hashed);
   const level = medianOf(measured.map(({ measurement }) => measurement));
@@ -223,7 +226,7 @@ export function requestOf({
   return {
     header,
     receipts: hashed.map(({ hash }) => hash),
-    signed: hashed.map(({ receipt, hash }) => ({ receipt, signature: signDigest(receiptKey, hash) })),
+    signed: hashed.map(({ receipt, signature }) => ({ receipt, signature })),
     grants,
     measurements: measured,
     proposal: signDigest(proposalKey, proposalDigest(DOMAIN, { batchId: batchDigest(DOMAIN, header) })),
