@@ -19,6 +19,7 @@ import {
   type Measurement,
   type Proposal,
   type Receipt,
+  type RequestStatement,
   type Retrieval,
   type Revocation,
   type SeedRequest,
@@ -204,6 +205,7 @@ const measurements = new MessageType<Measurement>(
 );
 const proposals = new MessageType<Proposal>("Proposal(bytes32 batchId)");
 const retrievals = new MessageType<Retrieval>("Retrieval(uint24 operatorId,address attestor,uint40 at)");
+const requests = new MessageType<RequestStatement>("Request(bytes32 grantHash,bytes32 requestHash,uint40 at)");
 const revocations = new MessageType<Revocation>(
   "Revocation(bytes32 grantHash,uint64 licenseId,uint24 operatorId,uint40 expiresAt)",
 );
@@ -219,6 +221,7 @@ export const BATCH_TYPES = batches.types;
 export const MEASUREMENT_TYPES = measurements.types;
 export const PROPOSAL_TYPES = proposals.types;
 export const RETRIEVAL_TYPES = retrievals.types;
+export const REQUEST_TYPES = requests.types;
 export const REVOCATION_TYPES = revocations.types;
 export const SEED_REQUEST_TYPES = seedRequests.types;
 export const FINDING_TYPES = findings.types;
@@ -241,6 +244,10 @@ export const proposalDigest = (domain: TypedDataDomain, proposal: Proposal): str
 /** What an operator's key signs to have its receipts back from an attestor. */
 export const retrievalDigest = (domain: TypedDataDomain, retrieval: Retrieval): string =>
   retrievals.digest(domain, retrieval);
+
+/** What a grant's key signs to have a request served. */
+export const requestDigest = (domain: TypedDataDomain, request: RequestStatement): string =>
+  requests.digest(domain, request);
 
 export const revocationDigest = (domain: TypedDataDomain, revocation: Revocation): string =>
   revocations.digest(domain, revocation);

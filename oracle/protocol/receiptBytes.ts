@@ -1,19 +1,24 @@
 /**
  * The binary form of signed receipts, as gateways, settlers and attestors exchange and keep them: every field in the order
- * of the EIP-712 struct, in its own width, big-endian, then the signature's 65 bytes. A frame is a version byte and any
- * number of such records. Each receipt has one form, and what decodes encodes to the same bytes.
+ * of the EIP-712 struct, in its own width, big-endian, then the signature's 65 bytes. Each receipt has one form, and what
+ * decodes encodes to the same bytes.
+ *
+ * A receipt whose request was signed travels with that signature after it (`requestSignature.ts`). A frame of version 1 is a
+ * version byte and any number of records; in one of version 2 a byte before each says whether a request's signature follows it.
  *
  * All work on records is done on the bytes as they are: digests are computed and signers recovered without an object.
  */
 import { getAddress, type TypedDataDomain } from "ethers";
 import { keccak } from "./keccak";
 import { domainSeparator, highS, MalformedMessage, recoverPublicKey, RECEIPT_TYPES } from "./messages";
+import { REQUEST_SIGNATURE_BYTES } from "./requestSignature";
 import { METERS, type Receipt, type SignedReceipt } from "./types";
 
 /** What a request with frames in it, or an answer, says that it is. */
 export const RECEIPTS_MEDIA_TYPE = "application/vnd.licet.receipts";
 
-const FRAME_VERSION = 1;
+const PLAIN_FRAME = 1;
+const MIXED_FRAME = 2;
 const SIGNATURE_BYTES = 65;
 const SLOT_BYTES = 32;
 
@@ -154,29 +159,75 @@ export function subjectOf(record: Uint8Array): ReceiptSubject {
   };
 }
 
+// Requests' signatures
+
+const REQUEST_SIGNATURE_HASH_AT = fieldOf("requestSignatureHash").at;
+const NO_HASH = Buffer.alloc(32);
+
+/** What a record says of its request's signature, in hex; null if that is nothing. */
+export function requestSignatureHashIn(record: Uint8Array): string | null {
+  const hash = bufferOf(record).subarray(REQUEST_SIGNATURE_HASH_AT, REQUEST_SIGNATURE_HASH_AT + 32);
+  return hash.equals(NO_HASH) ? null : `0x${hash.toString("hex")}`;
+}
+
+/** A record as it is brought, and the signature of its request, if that came along. */
+export function splitRecord(brought: Uint8Array): { record: Buffer; requestSignature: Buffer | null } {
+  const bytes = bufferOf(brought);
+  const hasSignature = bytes.length === RECORD_BYTES + REQUEST_SIGNATURE_BYTES;
+  return {
+    record: hasSignature ? bytes.subarray(0, RECORD_BYTES) : bytes,
+    requestSignature: hasSignature ? bytes.subarray(RECORD_BYTES) : null,
+  };
+}
+
 // Frames
 
-/** Many records for one message. */
+/** Many records for one message, each with its request's signature after it, if it has one. */
 export function frameOf(records: readonly Uint8Array[]): Buffer {
-  return Buffer.concat([Buffer.of(FRAME_VERSION), ...records]);
+  if (records.every(({ length }) => length % RECORD_BYTES === 0))
+    return Buffer.concat([Buffer.of(PLAIN_FRAME), ...records]);
+  const flagged = records.flatMap((record) => [Buffer.of(record.length === RECORD_BYTES ? 0 : 1), record]);
+  return Buffer.concat([Buffer.of(MIXED_FRAME), ...flagged]);
 }
 
 /** A frame's records, which lie in it still. @throws MalformedMessage if it isn't one; the records aren't looked at */
 export function recordsOf(frame: Uint8Array): Buffer[] {
   if (frame.length === 0) throw new MalformedMessage("a frame of receipts begins with its version: this is empty");
-  if (frame[0] !== FRAME_VERSION) {
-    throw new MalformedMessage(
-      `a frame of receipts has version ${FRAME_VERSION}, not ${frame[0]}: update the other side`,
-    );
+  switch (frame[0]) {
+    case PLAIN_FRAME:
+      return plainRecordsOf(bufferOf(frame));
+    case MIXED_FRAME:
+      return mixedRecordsOf(bufferOf(frame));
+    default:
+      throw new MalformedMessage(
+        `a frame of receipts has version ${PLAIN_FRAME} or ${MIXED_FRAME}, not ${frame[0]}: update the other side`,
+      );
   }
-  const bytes = bufferOf(frame);
+}
+
+function plainRecordsOf(bytes: Buffer): Buffer[] {
   const excess = (bytes.length - 1) % RECORD_BYTES;
-  if (excess > 0) {
-    throw new MalformedMessage(`a frame has records of ${RECORD_BYTES} bytes; this one is cut short after ${excess}`);
-  }
+  if (excess > 0) throw cutShort(excess);
   const records: Buffer[] = [];
   for (let at = 1; at < bytes.length; at += RECORD_BYTES) records.push(bytes.subarray(at, at + RECORD_BYTES));
   return records;
+}
+
+function mixedRecordsOf(bytes: Buffer): Buffer[] {
+  const records: Buffer[] = [];
+  for (let at = 1; at < bytes.length;) {
+    const flag = bytes[at++];
+    if (flag > 1) throw new MalformedMessage(`a record in a frame is marked with 0 or 1, not ${flag}`);
+    const end = at + RECORD_BYTES + flag * REQUEST_SIGNATURE_BYTES;
+    if (end > bytes.length) throw cutShort(bytes.length - at);
+    records.push(bytes.subarray(at, end));
+    at = end;
+  }
+  return records;
+}
+
+function cutShort(excess: number): MalformedMessage {
+  return new MalformedMessage(`a frame has records of ${RECORD_BYTES} bytes; this one is cut short after ${excess}`);
 }
 
 // Digests and signers

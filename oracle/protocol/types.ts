@@ -38,6 +38,16 @@ export interface SignedGrant {
   signature: string;
 }
 
+/** The word of a grant's key that it sends a request. */
+export interface RequestStatement {
+  /** EIP-712 digest of the grant. */
+  grantHash: string;
+  /** As its receipt says it. */
+  requestHash: string;
+  /** Unix seconds. */
+  at: number;
+}
+
 /** What a receipt's `flags` may say. */
 export const ReceiptFlag = {
   /** The client hung up before the answer was complete. */
@@ -70,6 +80,7 @@ export interface Receipt extends Usage {
   requestHash: string;
   /** keccak256(grant.salt ‖ response body as sent). */
   responseHash: string;
+  /** keccak256 of the packed request signature (see `requestSignature.ts`); zero under a bearer grant. */
   requestSignatureHash: string;
   /** Unix seconds; decides the epoch. */
   finishedAt: number;

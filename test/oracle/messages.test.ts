@@ -22,6 +22,8 @@ import {
   RECEIPT_TYPES,
   receiptDigest,
   recoverSigner,
+  REQUEST_TYPES,
+  requestDigest,
   REVOCATION_TYPES,
   revocationDigest,
   saltedHash,
@@ -93,6 +95,17 @@ describe("messages", () => {
       expect(proposalDigest(DOMAIN, proposal)).to.equal(ethersDigest(PROPOSAL_TYPES, proposal));
       const revocation = { grantHash: DIGEST, licenseId: 7n, operatorId: 2, expiresAt: 9 };
       expect(revocationDigest(DOMAIN, revocation)).to.equal(ethersDigest(REVOCATION_TYPES, revocation));
+    });
+
+    it("are those of ethers for every request", () => {
+      const anyRequest = anyReceipt.map(({ grantHash, requestHash, finishedAt }) => ({
+        grantHash,
+        requestHash,
+        at: finishedAt,
+      }));
+      fc.assert(
+        fc.property(anyRequest, (request) => requestDigest(DOMAIN, request) === ethersDigest(REQUEST_TYPES, request)),
+      );
     });
 
     it("bind the chain and the contract", () => {

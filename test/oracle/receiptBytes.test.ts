@@ -10,6 +10,8 @@ import {
   RECORD_BYTES,
   recordDigest,
   recordsOf,
+  requestSignatureHashIn,
+  splitRecord,
 } from "../../oracle/protocol/receiptBytes";
 import type { Receipt, SignedReceipt } from "../../oracle/protocol/types";
 import { anyReceipt, DOMAIN, receiptWith } from "../support/fakeMessages";
@@ -154,6 +156,22 @@ describe("receiptBytes", () => {
     });
   });
 
+  describe("a record that is brought", () => {
+    it("is split into the receipt and its request's signature", () => {
+      const signature = Buffer.alloc(70, 7);
+      expect(splitRecord(record)).to.deep.equal({ record, requestSignature: null });
+      expect(splitRecord(Buffer.concat([record, signature]))).to.deep.equal({ record, requestSignature: signature });
+    });
+
+    it("says the hash of its request's signature, and none where that is zero", () => {
+      const requestSignatureHash = id("signature");
+      expect(requestSignatureHashIn(encodeReceipt(signed(receiptWith({ requestSignatureHash }))))).to.equal(
+        requestSignatureHash,
+      );
+      expect(requestSignatureHashIn(record)).to.equal(null);
+    });
+  });
+
   describe("a frame", () => {
     it("has the records that it was made of", () => {
       fc.assert(
@@ -164,9 +182,31 @@ describe("receiptBytes", () => {
       );
     });
 
+    it("has the signatures of requests, each after its receipt", () => {
+      const anySignature = fc.uint8Array({ minLength: 70, maxLength: 70 });
+      const anyBrought = fc
+        .tuple(anySigned.map(encodeReceipt), fc.option(anySignature))
+        .map(([bytes, signature]) => Buffer.concat([bytes, signature ?? Buffer.alloc(0)]));
+      fc.assert(
+        fc.property(fc.array(anyBrought, { maxLength: 5 }), (brought) => {
+          const frame = frameOf(brought);
+          expect(frame[0]).to.equal(brought.every(({ length }) => length === RECORD_BYTES) ? 1 : 2);
+          expect(recordsOf(frame).map(hexOf)).to.deep.equal(brought.map(hexOf));
+        }),
+        { numRuns: 30 },
+      );
+    });
+
+    it("with requests' signatures says so where it is marked wrongly or cut short", () => {
+      const frame = frameOf([record, Buffer.concat([record, Buffer.alloc(70)])]);
+      expect(() => recordsOf(frame.subarray(0, frame.length - 1))).to.throw(MalformedMessage, "cut short after 420");
+      frame[1] = 2;
+      expect(() => recordsOf(frame)).to.throw(MalformedMessage, "is marked with 0 or 1, not 2");
+    });
+
     it("says so where it isn't one", () => {
       expect(() => recordsOf(Buffer.alloc(0))).to.throw(MalformedMessage, "begins with its version: this is empty");
-      expect(() => recordsOf(Buffer.of(2))).to.throw(MalformedMessage, "has version 1, not 2: update the other side");
+      expect(() => recordsOf(Buffer.of(3))).to.throw(MalformedMessage, "version 1 or 2, not 3: update the other side");
       const cut = frameOf([record, record]).subarray(0, 2 * RECORD_BYTES);
       expect(() => recordsOf(cut)).to.throw(MalformedMessage, "cut short after 350");
     });
