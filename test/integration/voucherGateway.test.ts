@@ -5,6 +5,7 @@ import { APIError } from "openai";
 import { setTimeout as wait } from "node:timers/promises";
 import { generateKeyPairSync } from "node:crypto";
 import { ecdsaKeyBytes, p256KeyBytes, packVouchers, signVoucherByP256 } from "../../oracle/protocol/vouchers";
+import { describeOnEach } from "../support/databases";
 import { streaming, USAGE, whole } from "../support/fakeUpstream";
 import { DAY, usd, WAIT } from "../support/market";
 import { bringToVouchers, CREDIT, KEY_CAP, LICENSE, TERM, VOUCHER_KEY, VoucherMarket } from "../support/voucherMarket";
@@ -17,13 +18,13 @@ interface Account {
   terms: { term: number; owed: string; signed: string; charged: string }[];
 }
 
-describe("gateway, for licenses on the voucher road", function () {
+describeOnEach("gateway, for licenses on the voucher road", function (placeOf) {
   this.timeout(60_000);
   let world: VoucherMarket;
   let apiKey: string;
 
   beforeEach(async () => {
-    world = await VoucherMarket.open();
+    world = await VoucherMarket.open({}, placeOf());
     apiKey = await world.apiKey();
   });
 

@@ -11,6 +11,7 @@ import { connectLicensee, licetFetch } from "../../oracle/licensee";
 import { createLog } from "../../oracle/log";
 import type { PricedSender } from "../../oracle/settler/sender";
 import { VoucherPoster, type VoucherPosterConfig } from "../../oracle/settler/voucherPoster";
+import { describeOnEach } from "../support/databases";
 import { DAY, HOUR, usd, WAIT } from "../support/market";
 import { FUNDS, LICENSE, RECEIPT_KEY, VOUCHER_KEY, VoucherMarket } from "../support/voucherMarket";
 
@@ -18,7 +19,7 @@ import { FUNDS, LICENSE, RECEIPT_KEY, VOUCHER_KEY, VoucherMarket } from "../supp
 const A_DAY = DAY + HOUR;
 const provider = hre.ethers.provider as RpcProvider;
 
-describe("VoucherPoster", function () {
+describeOnEach("VoucherPoster", function (placeOf) {
   this.timeout(120_000);
   let world: VoucherMarket;
   let lines: string[];
@@ -26,7 +27,7 @@ describe("VoucherPoster", function () {
   let account: Wallet;
 
   beforeEach(async () => {
-    world = await VoucherMarket.open({ voucherCredit: usd(10) });
+    world = await VoucherMarket.open({ voucherCredit: usd(10) }, placeOf());
     lines = [];
     account = Wallet.createRandom() as unknown as Wallet;
     await setBalance(account.address, parseEther("10"));

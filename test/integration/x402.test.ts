@@ -5,9 +5,6 @@ import { ExactEvmScheme } from "@x402/evm/exact/client";
 import { decodePaymentResponseHeader, wrapFetchWithPayment, x402Client } from "@x402/fetch";
 import { id, parseEther, Signature, Wallet, type TypedDataDomain } from "ethers";
 import hre from "hardhat";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import OpenAI from "openai";
 import { AccountSender } from "../../oracle/chain/accountSender";
 import { connectChain } from "../../oracle/chain/ethersChain";
@@ -19,10 +16,10 @@ import { localSigner } from "../../oracle/keys/digestSigner";
 import { mintGrant } from "../../oracle/licensee/mintGrant";
 import { createLog } from "../../oracle/log";
 import { Problem } from "../../oracle/problem";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { connectPrepaymentChain } from "../../oracle/x402/prepaymentChain";
 import { Prepayments, type PayingSender, type PrepaymentConfig } from "../../oracle/x402/prepayments";
+import { describeOnEach, type Place } from "../support/databases";
 import { FakeUpstream } from "../support/fakeUpstream";
 import { addPlan, DAY, freshMarket, type Market, usd } from "../support/market";
 
@@ -44,12 +41,12 @@ interface License {
   howToSignAGrant: { generation: number; domain: TypedDataDomain };
 }
 
-describe("a license prepaid by x402", function () {
+describeOnEach("a license prepaid by x402", function (placeOf) {
   this.timeout(60_000);
 
   let market: Market;
   let chain: Chain;
-  let folder: string;
+  let place: Place;
   let store: Store;
   let upstream: FakeUpstream;
   let prepayments: Prepayments;
@@ -66,7 +63,7 @@ describe("a license prepaid by x402", function () {
     await setBalance(SELLER.address, parseEther("10"));
     await currency.mint(PAYER.address, usd(100));
     chain = await connectChain(provider, { escrow: await escrow.getAddress(), fromBlock: 0, clock: "chain" });
-    folder = mkdtempSync(path.join(tmpdir(), "licet-x402-"));
+    place = placeOf();
     upstream = await FakeUpstream.start();
     before = after = () => {};
     // The client goes by the machine's clock, and the chain's may have been moved.
@@ -78,11 +75,11 @@ describe("a license prepaid by x402", function () {
   afterEach(async () => {
     await close();
     await upstream.stop();
-    rmSync(folder, { recursive: true });
+    place.remove();
   });
 
   async function open(): Promise<void> {
-    store = new Store(sqliteDatabase(path.join(folder, "operator.sqlite")));
+    store = new Store(await place.open());
     const log = createLog("error", () => {});
     const escrow = await market.licet.escrow.getAddress();
     const account = SELLER.address;

@@ -6,6 +6,7 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
 import { GATEWAY_DEFAULTS } from "../../oracle/gateway/gateway";
 import { decodeBearer } from "../../oracle/protocol/messages";
+import { describeOnEach } from "../support/databases";
 import { bearerOf, DOMAIN, saltFrom } from "../support/fakeMessages";
 import { eventOf, type FakeUpstream, streaming, whole } from "../support/fakeUpstream";
 import { GatewayBench, keyFor, MANIFEST, MESSAGES, OWNER, STRANGER, until } from "../support/gatewayBench";
@@ -16,7 +17,7 @@ const STREAM = { ...CHAT, stream: true };
 const WORST = JSON.stringify(STREAM).length + 10 + 100;
 const { limits } = GATEWAY_DEFAULTS;
 
-describe("a gateway under attack", function () {
+describeOnEach("a gateway under attack", function (placeOf) {
   this.timeout(60_000);
 
   let bench: GatewayBench;
@@ -24,7 +25,7 @@ describe("a gateway under attack", function () {
   const sockets: Socket[] = [];
 
   beforeEach(async () => {
-    bench = await GatewayBench.start();
+    bench = await GatewayBench.start(1, placeOf());
     upstream = bench.upstreams[0];
   });
 

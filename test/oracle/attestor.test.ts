@@ -1,10 +1,7 @@
 import { expect } from "chai";
 import { computeAddress, id, ZeroHash } from "ethers";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
 import {
@@ -31,8 +28,8 @@ import {
   signDigest,
 } from "../../oracle/protocol/messages";
 import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
+import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
 import {
@@ -56,8 +53,8 @@ const SELF = COMMITTEE.members[0];
 const OUTSIDER = computeAddress(KEYS.outsider);
 const PROPOSER = computeAddress(KEYS.proposer);
 
-describe("attestor", () => {
-  let folder: string;
+describeOnEach("attestor", (placeOf) => {
+  let place: Place;
   let chain: StubChain;
   let store: Store;
   let attestor: Attestor;
@@ -68,7 +65,7 @@ describe("attestor", () => {
   let plausible: Plausible;
 
   const start = async () => {
-    store = new Store(sqliteDatabase(join(folder, "attestor.sqlite")));
+    store = new Store(await place.open());
     judged = [];
     plausible = PLAUSIBLE;
     attestor = await startAttestor(
@@ -89,14 +86,14 @@ describe("attestor", () => {
   };
 
   beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), "licet-attestor-"));
+    place = placeOf();
     chain = stubMarket();
     await start();
   });
 
   afterEach(async () => {
     await stop();
-    rmSync(folder, { recursive: true });
+    place.remove();
   });
 
   const ask = (request: Offer) => offer(attestor.url, request);

@@ -1,15 +1,12 @@
 import { expect } from "chai";
 import { computeAddress, id } from "ethers";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { Copies, type CopiesConfig, COPIES_WITHOUT_STAKE } from "../../oracle/attestor/copies";
 import { ReceiptVerifier } from "../../oracle/attestor/receiptVerifier";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
 import type { Receipt } from "../../oracle/protocol/types";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
+import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
 import { chained, COMMITTEE, EPOCH, KEYS, LANE, receiptUnder, signGrant, stubMarket } from "../support/stubMarket";
@@ -27,23 +24,23 @@ const recordsOf = (receipts: Receipt[], key = KEYS.operator): Buffer[] =>
 
 const hashOf = (receipt: Receipt) => receiptDigest(DOMAIN, receipt);
 
-describe("Copies", () => {
-  let folder: string;
+describeOnEach("Copies", (placeOf) => {
+  let place: Place;
   let chain: StubChain;
   let store: Store;
   let verifier: ReceiptVerifier;
 
-  beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), "licet-copies-"));
+  beforeEach(async () => {
+    place = placeOf();
     chain = stubMarket();
-    store = new Store(sqliteDatabase(join(folder, "attestor.sqlite")));
+    store = new Store(await place.open());
     verifier = new ReceiptVerifier(DOMAIN, 1);
   });
 
   afterEach(async () => {
     await verifier.close();
     await store.close();
-    rmSync(folder, { recursive: true });
+    place.remove();
   });
 
   const copies = (config: Partial<CopiesConfig> = {}) =>

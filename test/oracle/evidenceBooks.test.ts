@@ -1,13 +1,10 @@
 import { expect } from "chai";
 import { computeAddress, id } from "ethers";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { Seed } from "../../oracle/evidence/seeds";
 import type { Finding } from "../../oracle/protocol/types";
 import type { Database } from "../../oracle/store/database";
 import { StoredBooks } from "../../oracle/store/evidenceBooks";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
+import { describeOnEach, type Place } from "../support/databases";
 
 const SIGNER = computeAddress(id("signer"));
 const NOW = 1_700_000_000;
@@ -30,29 +27,29 @@ const findingOf = (n: number, from: number, until: number, fields: Partial<Findi
   ...fields,
 });
 
-describe("an attestor's stored books of evidence", () => {
-  let folder: string;
+describeOnEach("an attestor's stored books of evidence", (placeOf) => {
+  let place: Place;
   let db: Database;
   let books: StoredBooks;
 
-  const open = () => {
-    db = sqliteDatabase(join(folder, "attestor.sqlite"));
+  const open = async () => {
+    db = await place.open();
     books = new StoredBooks(db);
   };
 
-  beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), "licet-books-"));
-    open();
+  beforeEach(async () => {
+    place = placeOf();
+    await open();
   });
 
   afterEach(async () => {
     await db.close();
-    rmSync(folder, { recursive: true });
+    place.remove();
   });
 
   const reopen = async () => {
     await db.close();
-    open();
+    await open();
   };
   const issue = (seed: Seed, forgetBefore = 0) => books.issue(seed, forgetBefore, MOST);
 

@@ -11,9 +11,9 @@ import { createLog } from "../../oracle/log";
 import { Problem } from "../../oracle/problem";
 import { findingDigest, recoverSigner } from "../../oracle/protocol/messages";
 import type { Receipt } from "../../oracle/protocol/types";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { type BundleParts, bundleFor, policyOf } from "../support/bundles";
+import { describeOnEach, type Place } from "../support/databases";
 import { newGpu, NOW } from "../support/evidence";
 import { DOMAIN } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
@@ -34,10 +34,11 @@ const OPERATOR_KEY = computeAddress(KEYS.operator);
 const SPAN = { epochStart: NOW, epochEnd: NOW + 3_600 };
 const TIMEOUT_MS = 10_000;
 
-describe("evidence before attestors", function () {
+describeOnEach("evidence before attestors", function (placeOf) {
   // Keys of RSA take seconds to make.
   this.timeout(60_000);
 
+  let places: Place[];
   let chain: StubChain;
   let stores: Store[];
   let attestors: Attestor[];
@@ -47,7 +48,8 @@ describe("evidence before attestors", function () {
   beforeEach(async () => {
     [chain, lines, tiers] = [stubMarket(), [], []];
     chain.time = NOW;
-    stores = KEYS.attestors.map(() => new Store(sqliteDatabase(":memory:")));
+    places = KEYS.attestors.map(() => placeOf());
+    stores = await Promise.all(places.map(async (place) => new Store(await place.open())));
     const log = createLog("info", (line) => lines.push(line));
     attestors = await Promise.all(
       KEYS.attestors.map((key, i) =>
@@ -69,6 +71,7 @@ describe("evidence before attestors", function () {
   afterEach(async () => {
     await Promise.all(attestors.map((attestor) => attestor.close()));
     for (const one of stores) await one.close();
+    places.forEach((place) => place.remove());
   });
 
   const seedFor = async (key = KEYS.operator, { at = chain.time, operatorId = LANE.operatorId } = {}) => {

@@ -5,6 +5,7 @@ import type OpenAI from "openai";
 import { createLog } from "../../oracle/log";
 import { ReceiptFlag } from "../../oracle/protocol/types";
 import { Replicas, type Replica } from "../../oracle/gateway/replicas";
+import { describeOnEach } from "../support/databases";
 import { babbling, eventOf, failing, type FakeUpstream, hangingUp, streaming, whole } from "../support/fakeUpstream";
 import { GatewayBench, MESSAGES, modelAt, refusalOf, until } from "../support/gatewayBench";
 
@@ -63,14 +64,14 @@ describe("Replicas", () => {
   });
 });
 
-describe("a gateway with several upstreams", () => {
+describeOnEach("a gateway with several upstreams", (placeOf) => {
   let bench: GatewayBench;
   let first: FakeUpstream;
   let second: FakeUpstream;
   let third: FakeUpstream;
 
   beforeEach(async () => {
-    bench = await GatewayBench.start(3);
+    bench = await GatewayBench.start(3, placeOf());
     [first, second, third] = bench.upstreams;
     for (const upstream of bench.upstreams) upstream.names = ["writer"];
   });

@@ -1,10 +1,7 @@
 import { expect } from "chai";
 import { keccak256, concat, Wallet, ZeroHash } from "ethers";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import OpenAI, { APIError } from "openai";
 import { request } from "undici";
@@ -21,8 +18,8 @@ import {
   signedReceiptFromJson,
 } from "../../oracle/protocol/messages";
 import { ReceiptFlag, type Grant, type Receipt } from "../../oracle/protocol/types";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
+import { describeOnEach, type Place } from "../support/databases";
 import { FakeChain } from "../support/fakeChain";
 import { bearerOf, DOMAIN, grantWith, usage, saltFrom } from "../support/fakeMessages";
 import {
@@ -54,8 +51,8 @@ const NOWHERE = "http://127.0.0.1:1";
 /** A unit of the currency for each token that isn't cached, a tenth for the others. */
 const RATES = usage({ inputTokens: 1_000_000n, cachedInputTokens: 100_000n, outputTokens: 1_000_000n });
 
-describe("gateway", () => {
-  let folder: string;
+describeOnEach("gateway", (placeOf) => {
+  let place: Place;
   let store: Store;
   let chain: FakeChain;
   let upstream: FakeUpstream;
@@ -96,8 +93,8 @@ describe("gateway", () => {
   });
 
   beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), "licet-gateway-"));
-    store = new Store(sqliteDatabase(join(folder, "store.sqlite")));
+    place = placeOf();
+    store = new Store(await place.open());
     upstream = await FakeUpstream.start();
     logged = [];
     overdue = [];
@@ -121,7 +118,7 @@ describe("gateway", () => {
     await Promise.all(gateways.splice(0).map((one) => one.close()));
     await upstream.stop();
     await store.close();
-    rmSync(folder, { recursive: true });
+    place.remove();
   });
 
   async function start(changes: Partial<GatewayConfig> = {}): Promise<Gateway> {

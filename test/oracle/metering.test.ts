@@ -2,6 +2,7 @@ import { expect } from "chai";
 import { ReceiptFlag } from "../../oracle/protocol/types";
 import { Generated } from "../../oracle/gateway/generated";
 import { saltedHash } from "../../oracle/protocol/messages";
+import { describeOnEach } from "../support/databases";
 import { grantWith } from "../support/fakeMessages";
 import {
   babbling,
@@ -26,12 +27,12 @@ const LLAMA_CPP = { usage: { prompt_tokens: 40, completion_tokens: 12, total_tok
 const LLAMA_CPP_TIMINGS = { cache_n: 32, prompt_n: 8, prompt_ms: 20.4, predicted_n: 12, predicted_ms: 60.1 };
 const OLLAMA = { prompt_tokens: 40, completion_tokens: 12, total_tokens: 52 };
 
-describe("what a gateway counts", () => {
+describeOnEach("what a gateway counts", (placeOf) => {
   let bench: GatewayBench;
   let upstream: FakeUpstream;
 
   beforeEach(async () => {
-    bench = await GatewayBench.start();
+    bench = await GatewayBench.start(1, placeOf());
     upstream = bench.upstreams[0];
     await bench.serve();
   });

@@ -10,8 +10,8 @@ import { createLog } from "../../oracle/log";
 import { retrievalDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Retrieval } from "../../oracle/protocol/types";
 import { ReceiptFeed } from "../../oracle/settler/receiptFeed";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
+import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN } from "../support/fakeMessages";
 import { until } from "../support/gatewayBench";
 import type { StubChain } from "../support/stubChain";
@@ -19,7 +19,8 @@ import { COMMITTEE, EPOCH, KEYS, LANE, serveReceipt, stubMarket } from "../suppo
 
 const silent = createLog("error", () => {});
 
-describe("ReceiptFeed", () => {
+describeOnEach("ReceiptFeed", (placeOf) => {
+  let places: Place[];
   let chain: StubChain;
   let store: Store;
   let kept: Store;
@@ -36,7 +37,8 @@ describe("ReceiptFeed", () => {
   beforeEach(async () => {
     [served, lines] = [0, []];
     chain = stubMarket();
-    [store, kept] = [new Store(sqliteDatabase(":memory:")), new Store(sqliteDatabase(":memory:"))];
+    places = [placeOf(), placeOf()];
+    [store, kept] = await Promise.all(places.map(async (place) => new Store(await place.open())));
     attestor = await start();
   });
 
@@ -44,6 +46,7 @@ describe("ReceiptFeed", () => {
     await attestor.close();
     await store.close();
     await kept.close();
+    places.forEach((place) => place.remove());
   });
 
   const feedTo = (...urls: string[]) =>

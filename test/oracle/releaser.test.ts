@@ -5,8 +5,8 @@ import { zeroUsage } from "../../oracle/protocol/meters";
 import type { EconomyConfig } from "../../oracle/settler/economy";
 import { Releaser } from "../../oracle/settler/releaser";
 import type { Hold } from "../../oracle/settler/sender";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
+import { describeOnEach, type Place } from "../support/databases";
 import type { StubChain } from "../support/stubChain";
 import { StubEscrow } from "../support/stubEscrow";
 import { EPOCH, LANE, stubMarket } from "../support/stubMarket";
@@ -17,7 +17,8 @@ const ECONOMY: EconomyConfig = { gasTokenPrice: 10n ** 8n, minValueToGas: 10 };
 const GAS_PRICE = 10n ** 13n;
 const GAS_UNITS = 1_000_000n;
 
-describe("Releaser", () => {
+describeOnEach("Releaser", (placeOf) => {
+  let place: Place;
   let chain: StubChain;
   let store: Store;
   let escrow: StubEscrow;
@@ -25,7 +26,8 @@ describe("Releaser", () => {
 
   beforeEach(async () => {
     chain = stubMarket();
-    store = new Store(sqliteDatabase(":memory:"));
+    place = placeOf();
+    store = new Store(await place.open());
     escrow = new StubEscrow(chain);
     lines = [];
     for (const [i, batchId] of BATCHES.entries()) {
@@ -34,7 +36,10 @@ describe("Releaser", () => {
     }
   });
 
-  afterEach(() => store.close());
+  afterEach(async () => {
+    await store.close();
+    place.remove();
+  });
 
   async function settled(batchId: string, sequence: bigint): Promise<void> {
     const service = { availabilityBps: 10_000, p95TtftMs: 1, samples: 1 };

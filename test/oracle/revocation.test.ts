@@ -1,8 +1,5 @@
 import { expect } from "chai";
 import { id, Wallet } from "ethers";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway/gateway";
 import { MOST_REVOKED } from "../../oracle/gateway/revocation";
 import { localSigner } from "../../oracle/keys/digestSigner";
@@ -11,8 +8,8 @@ import { createLog } from "../../oracle/log";
 import { Problem } from "../../oracle/problem";
 import { grantDigest, revocationDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Grant, Revocation } from "../../oracle/protocol/types";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
+import { describeOnEach, type Place } from "../support/databases";
 import { FakeChain } from "../support/fakeChain";
 import { bearerOf, DOMAIN, grantWith, saltFrom } from "../support/fakeMessages";
 import { FakeUpstream } from "../support/fakeUpstream";
@@ -23,15 +20,15 @@ const OPERATOR_KEY = new Wallet(id("operator's key"));
 const OPERATOR_ID = 2;
 const MANIFEST = id("manifest");
 
-describe("revoking a grant at its gateway", () => {
-  let folder: string;
+describeOnEach("revoking a grant at its gateway", (placeOf) => {
+  let place: Place;
   let store: Store;
   let chain: FakeChain;
   let upstream: FakeUpstream;
   let gateway: Gateway;
 
   beforeEach(async () => {
-    folder = mkdtempSync(path.join(tmpdir(), "licet-revocation-"));
+    place = placeOf();
     upstream = await FakeUpstream.start();
     chain = new FakeChain();
     chain.signingKeys.set(OPERATOR_ID, [OPERATOR_KEY.address]);
@@ -45,7 +42,7 @@ describe("revoking a grant at its gateway", () => {
   afterEach(async () => {
     await close();
     await upstream.stop();
-    rmSync(folder, { recursive: true });
+    place.remove();
   });
 
   function setLicense(licenseId: bigint, changes: object): void {
@@ -73,7 +70,7 @@ describe("revoking a grant at its gateway", () => {
   }
 
   async function open(): Promise<void> {
-    store = new Store(sqliteDatabase(path.join(folder, "store.sqlite")));
+    store = new Store(await place.open());
     const models = [{ id: "m", upstreams: [{ url: upstream.url }], assetId: 5, versionId: 1n, manifestHash: MANIFEST }];
     const signer = localSigner(OPERATOR_KEY.privateKey);
     gateway = await startGateway(

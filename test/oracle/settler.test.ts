@@ -1,11 +1,8 @@
 import { expect } from "chai";
 import { AbiCoder, computeAddress, getAddress, id, keccak256, toBeHex, ZeroHash } from "ethers";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
 import { PLAUSIBLE } from "../../oracle/attestor/plausibility";
 import type { Committee } from "../../oracle/chain/chain";
@@ -17,6 +14,7 @@ import { type EconomyConfig, settlementGas } from "../../oracle/settler/economy"
 import { type SettlementOutcome, Settler, type SettlerConfig } from "../../oracle/settler/settler";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { type BatchState, Store } from "../../oracle/store/store";
+import { describeOnEach, type Place } from "../support/databases";
 import type { StubChain } from "../support/stubChain";
 import { type Life, lifeOf, mortal } from "../support/stubCrash";
 import { StubEscrow } from "../support/stubEscrow";
@@ -37,7 +35,7 @@ import {
 const silent = createLog("error", () => {});
 const DEAD_URL = "http://127.0.0.1:1";
 
-/** A market with its committee, its escrow, and a settler whose store is a file. */
+/** A market with its committee, its escrow, and a settler with a store of its own. */
 class World {
   readonly chain: StubChain = stubMarket();
   readonly escrow = new StubEscrow(this.chain);
@@ -45,17 +43,15 @@ class World {
   attestors: Attestor[] = [];
   /** The settler's log. */
   readonly lines: string[] = [];
-  store: Store;
-  private readonly folder = mkdtempSync(join(tmpdir(), "licet-settler-"));
-  private readonly path = join(this.folder, "settler.sqlite");
   private served = 0;
 
-  private constructor() {
-    this.store = new Store(sqliteDatabase(this.path));
-  }
+  private constructor(
+    private readonly place: Place,
+    public store: Store,
+  ) {}
 
-  static async open(): Promise<World> {
-    const world = new World();
+  static async open(place: Place): Promise<World> {
+    const world = new World(place, new Store(await place.open()));
     world.attestors = await Promise.all(
       KEYS.attestors.map((key, i) =>
         startAttestor(
@@ -71,7 +67,7 @@ class World {
   async close(): Promise<void> {
     await Promise.all(this.attestors.map((attestor) => attestor.close()));
     await Promise.all([this.store, ...this.attestorStores].map((store) => store.close()));
-    rmSync(this.folder, { recursive: true });
+    this.place.remove();
   }
 
   settler(config: Partial<SettlerConfig> = {}, life?: Life): Settler {
@@ -103,7 +99,7 @@ class World {
   /** What a restart does to the settler's store. */
   async reopen(): Promise<void> {
     await this.store.close();
-    this.store = new Store(sqliteDatabase(this.path));
+    this.store = new Store(await this.place.open());
   }
 
   /** A request of a license, served and signed by the operator. */
@@ -137,12 +133,12 @@ class World {
 
 const UNBOUNDED = { ...PLAUSIBLE, gpus: 1e12 };
 
-describe("settler", function () {
+describeOnEach("settler", function (placeOf) {
   this.timeout(120_000);
   let world: World;
 
   beforeEach(async () => {
-    world = await World.open();
+    world = await World.open(placeOf());
   });
 
   afterEach(() => world.close());
@@ -1046,7 +1042,7 @@ describe("settler", function () {
       it(`settles exactly once whatever call the settler died at, ${moment}`, async () => {
         let steps = 0;
         for (let survived = false; !survived; steps++) {
-          const own = await World.open();
+          const own = await World.open(placeOf());
           try {
             const requests = [await own.serve(7n), await own.serve(8n)];
             const life = lifeOf(steps + 1, lastCallHappens);

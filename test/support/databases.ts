@@ -1,3 +1,4 @@
+import type { Suite } from "mocha";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,7 +15,7 @@ export interface Place {
   remove(): void;
 }
 
-function sqlitePlace(): Place {
+export function sqlitePlace(): Place {
   const folder = mkdtempSync(join(tmpdir(), "licet-store-"));
   return {
     isShared: false,
@@ -29,9 +30,15 @@ function postgresPlace(): Place {
   return { isShared: true, open: () => postgresDatabase(TEST_DATABASE_URL!, schema), remove: () => undefined };
 }
 
-/** Describes the same of a store in either database; in PostgreSQL where LICET_TEST_DATABASE_URL names a server. */
-export function describeOnEach(title: string, body: (place: () => Place) => void): void {
-  describe(`${title} in SQLite`, () => body(sqlitePlace));
-  const describeOrSkip = TEST_DATABASE_URL === undefined ? describe.skip : describe;
-  describeOrSkip(`${title} in PostgreSQL, which LICET_TEST_DATABASE_URL names`, () => body(postgresPlace));
+/** Forgotten when it is closed. */
+export function memoryPlace(): Place {
+  return { isShared: false, open: async () => sqliteDatabase(":memory:"), remove: () => undefined };
+}
+
+/** Describes the same of what uses a store in SQLite or, where LICET_TEST_DATABASE_URL names a server, in PostgreSQL. */
+export function describeOnEach(title: string, body: (this: Suite, place: () => Place) => void): void {
+  const [where, place] = TEST_DATABASE_URL === undefined ? ["SQLite", sqlitePlace] : ["PostgreSQL", postgresPlace];
+  describe(`${title} in ${where}`, function () {
+    body.call(this, place);
+  });
 }

@@ -12,8 +12,8 @@ import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { grantDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Grant, Receipt } from "../../oracle/protocol/types";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
+import { type Place, memoryPlace } from "./databases";
 import { FakeChain } from "./fakeChain";
 import { bearerOf, DOMAIN, grantWith, usage } from "./fakeMessages";
 import { FakeUpstream } from "./fakeUpstream";
@@ -44,16 +44,20 @@ export function modelAt(...upstreams: UpstreamConfig[]): ModelConfig {
 
 export class GatewayBench {
   readonly chain = new FakeChain();
-  readonly store = new Store(sqliteDatabase(":memory:"));
   readonly logged: { level: string; message: string; [field: string]: unknown }[] = [];
   readonly upstreams: FakeUpstream[] = [];
   gateway!: Gateway;
   /** Of the gateways that are started from then on. */
   observer: GatewayObserver | undefined;
 
-  /** @param servers how many upstreams there are */
-  static async start(servers = 1): Promise<GatewayBench> {
-    const bench = new GatewayBench();
+  private constructor(
+    private readonly place: Place,
+    readonly store: Store,
+  ) {}
+
+  /** @param servers how many upstreams there are @param place of the store */
+  static async start(servers = 1, place = memoryPlace()): Promise<GatewayBench> {
+    const bench = new GatewayBench(place, new Store(await place.open()));
     for (let i = 0; i < servers; i++) bench.upstreams.push(await FakeUpstream.start());
     const { chain } = bench;
     chain.signingKeys.set(OPERATOR_ID, [OPERATOR_KEY.address]);
@@ -105,6 +109,7 @@ export class GatewayBench {
     await this.gateway?.close();
     await Promise.all(this.upstreams.map((upstream) => upstream.stop()));
     await this.store.close();
+    this.place.remove();
   }
 
   /** Has the chain hold a license; others than license 1 are like it. */

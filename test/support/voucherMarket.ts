@@ -2,9 +2,6 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { hexlify, id, randomBytes, Wallet, ZeroAddress } from "ethers";
 import hre from "hardhat";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import OpenAI from "openai";
 import type { Chain } from "../../oracle/chain/chain";
 import { connectChain } from "../../oracle/chain/ethersChain";
@@ -14,8 +11,8 @@ import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { encodeBearer, GRANT_TYPES, saltOf } from "../../oracle/protocol/messages";
 import { ecdsaKeyBytes, packVouchers, signVoucher, type Voucher } from "../../oracle/protocol/vouchers";
-import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
+import { type Place, sqlitePlace } from "./databases";
 import { FakeUpstream } from "./fakeUpstream";
 import { addPlan, buyLicense, DAY, deployMarket, settle, usd, WAIT, worth, type Market } from "./market";
 
@@ -50,9 +47,7 @@ export async function bringToVouchers({ licet: { escrow }, licensee }: Market, l
 
 export class VoucherMarket {
   readonly logged: string[] = [];
-  private readonly folder = mkdtempSync(join(tmpdir(), "licet-vouchers-"));
   private readonly gateways: Gateway[] = [];
-  store: Store;
   gateway!: Gateway;
 
   private constructor(
@@ -60,16 +55,17 @@ export class VoucherMarket {
     readonly chain: Chain,
     readonly vouchers: VoucherChain,
     readonly upstream: FakeUpstream,
-  ) {
-    this.store = new Store(sqliteDatabase(join(this.folder, "operator.sqlite")));
-  }
+    private readonly place: Place,
+    public store: Store,
+  ) {}
 
-  static async open(changes: Partial<GatewayConfig> = {}): Promise<VoucherMarket> {
+  static async open(changes: Partial<GatewayConfig> = {}, place = sqlitePlace()): Promise<VoucherMarket> {
     const market = await loadFixture(deployVoucherMarket);
     const where = { escrow: await market.licet.escrow.getAddress(), fromBlock: 0 };
     const chain = await connectChain(hre.ethers.provider, { ...where, clock: "chain" });
     const vouchers = await connectVoucherChain(hre.ethers.provider, where);
-    const world = new VoucherMarket(market, chain, vouchers, await FakeUpstream.start());
+    const store = new Store(await place.open());
+    const world = new VoucherMarket(market, chain, vouchers, await FakeUpstream.start(), place, store);
     await world.start(changes);
     return world;
   }
@@ -78,7 +74,7 @@ export class VoucherMarket {
     await this.stop();
     await this.upstream.stop();
     await this.store.close();
-    rmSync(this.folder, { recursive: true });
+    this.place.remove();
   }
 
   async stop(): Promise<void> {
@@ -118,7 +114,7 @@ export class VoucherMarket {
   async restart(changes: Partial<GatewayConfig> = {}): Promise<void> {
     await this.stop();
     await this.store.close();
-    this.store = new Store(sqliteDatabase(join(this.folder, "operator.sqlite")));
+    this.store = new Store(await this.place.open());
     await this.start(changes);
   }
 
