@@ -20,7 +20,7 @@ import {
 import { ReceiptFlag, type Usage } from "../protocol/types";
 import { StreamRelay, taken } from "./relay";
 import type { GatewayObserver } from "./observer";
-import { isForNow, type Presence } from "./presence";
+import { type Ended, isForNow, type Presence } from "./presence";
 import type { Replica, Replicas } from "./replicas";
 import type { ReceiptSigner, Store } from "../store/store";
 import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
@@ -83,7 +83,8 @@ interface Ending {
 
 /**
  * One admitted request on its way to the model and back. However it ends, its reservation ends with it, and a request
- * that reached the model has a signed receipt on disk before the client has its answer's end.
+ * that reached the model has a signed receipt on disk before the client has its answer's end. Where the store went away while
+ * a stream ran, the receipt is written when it is back.
  */
 export class Exchange {
   readonly requestId = hexlify(randomBytes(32));
@@ -354,21 +355,27 @@ export class Exchange {
     });
   }
 
-  /** Writes the receipt and ends the reservation. Throws ApiError 500 if the receipt can't be stored; then nothing is owed. */
+  /**
+   * Writes the receipt and ends the reservation. Throws ApiError 500 or 503 if the receipt can't be stored; then nothing is owed,
+   * unless the client has the answer and the store is only away.
+   */
   private async close({ usage, flags, responseHash, ttftMs }: Ending): Promise<void> {
     this.isClosed = true;
     const { admission, store, now, sign } = this.deps;
     const { plan } = this.admitted;
     const durationMs = this.msSinceStart(this.endedAt ?? performance.now());
     const cost = costOf(usage, plan.rates);
+    let ended: Ended | null = null;
     try {
-      const outcome = { ...usage, flags, responseHash, ttftMs, durationMs, finishedAt: await now() };
-      const { receipt, owed } = await store.finishRequest(this.requestId, outcome, cost, sign);
+      ended = { outcome: { ...usage, flags, responseHash, ttftMs, durationMs, finishedAt: await now() }, cost };
+      const { receipt, owed } = await store.finishRequest(this.requestId, ended.outcome, cost, sign);
       this.deps.observer?.charged(receipt, cost);
       if (owed !== undefined && this.relay?.hasBegun !== true) this.reply.header(SPENT_HEADER, owed.toString());
     } catch (cause) {
-      admission.settle(this.admitted, 0n);
-      this.deps.presence.leave(this.requestId);
+      const late = isForNow(cause) && this.isDelivered ? ended : null;
+      this.deps.presence.leave(this.requestId, late);
+      admission.settle(this.admitted, late?.cost ?? 0n);
+      if (late !== null) return;
       if (isForNow(cause)) throw storeUnavailable(cause);
       throw new ApiError(500, "receipt_not_stored", "the receipt can't be stored; this request costs nothing", {
         cause,
@@ -376,6 +383,11 @@ export class Exchange {
     }
     admission.settle(this.admitted, cost);
     if (this.relay?.hasBegun !== true) this.reply.header(RECEIPT_HEADER, this.requestId);
+  }
+
+  /** Whether the client can't be told any more that it costs nothing: it has an answer, or is gone. */
+  private get isDelivered(): boolean {
+    return this.relay?.hasBegun === true || this.interruption.signal.reason === HUNG_UP;
   }
 
   private async meteredEnding(delivered: Delivered, responseHash: string, flags = 0): Promise<Ending> {

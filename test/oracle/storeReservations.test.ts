@@ -1,6 +1,8 @@
 import { expect } from "chai";
 import { computeAddress, toBeHex, ZeroHash } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
+import { Presence } from "../../oracle/gateway/presence";
+import { createLog } from "../../oracle/log";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Receipt } from "../../oracle/protocol/types";
 import type { Database } from "../../oracle/store/database";
@@ -159,6 +161,58 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
     await wait(20);
     const left = await store.requestsLeftBehind("own");
     expect(left.map(({ facts }) => facts.requestId)).to.deep.equal([id(1)]);
+  });
+});
+
+describeOnEach("A gateway among those of a store", (placeOf) => {
+  const LEASE_MS = 600;
+  let place: Place;
+  let store: Store;
+  let presence: Presence;
+  let isAway: boolean;
+
+  beforeEach(async () => {
+    isAway = false;
+    place = placeOf();
+    store = new Store(await place.open());
+    await store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
+    const renew = store.leases.renew.bind(store.leases);
+    store.leases.renew = async (...lease) =>
+      isAway ? Promise.reject(new Error("the store is away")) : renew(...lease);
+    presence = new Presence(
+      store,
+      sign,
+      async () => 1_500,
+      createLog("error", () => {}),
+      LEASE_MS,
+    );
+  });
+
+  afterEach(async () => {
+    await presence.end();
+    await store.close();
+    place.remove();
+  });
+
+  const isOpen = async (n: number) => (await store.openRequests()).some(({ facts }) => facts.requestId === id(n));
+  const leftBehind = () => store.openRequest(request(1), claim({ gateway: "other" }));
+
+  it("ends what another left behind as soon as it begins", async () => {
+    await leftBehind();
+    await presence.begin();
+    expect(await isOpen(1)).to.equal(false);
+  });
+
+  it("gives the others time to say that they run when the store comes back, and then ends what they left behind", async () => {
+    await presence.begin();
+    isAway = true;
+    await leftBehind();
+    await wait(1.5 * LEASE_MS);
+    isAway = false;
+    await wait(0.6 * LEASE_MS);
+    expect(await isOpen(1)).to.equal(true);
+    await wait(1.5 * LEASE_MS);
+    expect(await isOpen(1)).to.equal(false);
   });
 });
 

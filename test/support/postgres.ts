@@ -10,7 +10,8 @@ import { join } from "node:path";
 import { postgresDatabase } from "../../oracle/store/postgresDatabase";
 import type { Database } from "../../oracle/store/database";
 
-const BINARIES = "/usr/lib/postgresql";
+/** Where Debian has the programs. */
+export const POSTGRES_BINARIES = "/usr/lib/postgresql";
 
 export interface Postgres {
   url: string;
@@ -53,10 +54,10 @@ export function startPostgres(): Postgres {
 
 function binaries(): string {
   try {
-    const newest = readdirSync(BINARIES).sort((a, b) => Number(b) - Number(a))[0];
-    return join(BINARIES, newest, "bin");
+    const newest = readdirSync(POSTGRES_BINARIES).sort((a, b) => Number(b) - Number(a))[0];
+    return join(POSTGRES_BINARIES, newest, "bin");
   } catch (cause) {
-    throw new Error(`${BINARIES} isn't there: install Debian's package postgresql`, { cause });
+    throw new Error(`${POSTGRES_BINARIES} isn't there: install Debian's package postgresql`, { cause });
   }
 }
 
