@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { connectChain } from "../oracle/chain/ethersChain";
-import { checkReceipts, type Charge } from "../oracle/licensee/receiptCheck";
+import { checkReceipts, requestKeysOf, type Charge } from "../oracle/licensee/receiptCheck";
 import { listReceipts, type ListedReceipt } from "../oracle/licensee/receiptList";
 import { unpackOutcomes } from "../oracle/protocol/entries";
 import { decodeBearer, grantDigest, saltedHash } from "../oracle/protocol/messages";
@@ -33,8 +33,10 @@ export async function verifyReceipts(session: Session, args: VerifyReceipts): Pr
   const escrow = await licet.escrow.getAddress();
   const chain = await connectChain(hre.ethers.provider, { escrow, fromBlock: book.block, clock: "chain" });
   const charges = await chargesOf(session, operatorId, licenseId);
-  const { problems, usage, cost, unsettled, grants } = await checkReceipts(chain, licenseId, receipts, charges);
   const own = grantDigest(chain.domain, signed.grant);
+  const keys = requestKeysOf(own, signed.grant);
+  const checked = await checkReceipts(chain, licenseId, receipts, charges, undefined, keys);
+  const { problems, usage, cost, unsettled, grants } = checked;
   problems.push(...bodyProblems(args, receipts, signed, own));
   return {
     license: licenseId,

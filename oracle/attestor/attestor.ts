@@ -39,6 +39,7 @@ import { MalformedMessage, signedMeasurementToJson } from "../protocol/messages"
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { oneAtATime } from "./oneAtATime";
 import { ReceiptVerifier } from "./receiptVerifier";
+import { requestRefusals } from "./requestReasons";
 import { BATCH_LIMITS } from "../settler/batches";
 import { type Store, StoreConflict } from "../store/store";
 
@@ -237,7 +238,7 @@ async function attest(
   const { batchId, header } = facts;
   const { address } = signer;
   const committee = committeeFor(committees, facts.measurements, address);
-  const lacking = await lackingEvidence(evidence, facts, store);
+  const lacking = [...(await requestRefusals(chain, store, facts)), ...(await lackingEvidence(evidence, facts, store))];
   const refusals =
     committee === null
       ? [notInForce(address)]

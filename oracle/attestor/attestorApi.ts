@@ -12,7 +12,7 @@ import {
   signedMeasurementFromJson,
   signedMeasurementToJson,
 } from "../protocol/messages";
-import { frameOf, RECEIPTS_MEDIA_TYPE, recordsOf, requireCanonical } from "../protocol/receiptBytes";
+import { frameOf, RECEIPTS_MEDIA_TYPE, recordsOf, requireCanonical, splitRecord } from "../protocol/receiptBytes";
 import { shown } from "../problem";
 import { piecesOf, textOf } from "./reading";
 import type { Epoch, Lane, SignedMeasurement, Retrieval } from "../protocol/types";
@@ -67,7 +67,7 @@ export async function requestMeasurement(
 
 /**
  * Has an attestor keep copies of receipts, ahead of their batch.
- * @param records their binary form; MOST_RECEIPTS_SENT at the most
+ * @param records their binary form, with their requests' signatures; MOST_RECEIPTS_SENT at the most
  * @param signal ends the wait
  * @throws Error unless it answers in time what became of them
  */
@@ -122,7 +122,7 @@ export async function retrieveReceipts(
   const pieces: Uint8Array[] = [];
   for await (const piece of piecesOf(response, MOST_ANSWER_BYTES)) pieces.push(piece);
   const records = recordsOf(Buffer.concat(pieces));
-  records.forEach(requireCanonical);
+  records.forEach((record) => requireCanonical(splitRecord(record).record));
   return { records, position: BigInt(response.headers.get(POSITION_HEADER) ?? "") };
 }
 

@@ -11,7 +11,15 @@ import { type ReceiptVerifier, signatureProblem } from "./receiptVerifier";
 import type { Chain } from "../chain/chain";
 import { readEach } from "../chain/parallel";
 import { recoverSigner, retrievalDigest } from "../protocol/messages";
-import { decodeReceipt, requireCanonical, subjectOf } from "../protocol/receiptBytes";
+import {
+  decodeReceipt,
+  requestSignatureHashIn,
+  requireCanonical,
+  splitRecord,
+  type SplitRecord,
+  subjectOf,
+} from "../protocol/receiptBytes";
+import { requestSignatureHash } from "../protocol/requestSignature";
 import type { Copy, Store } from "../store/store";
 
 /** What became of receipts that were brought. */
@@ -61,6 +69,9 @@ interface Group {
   copies: Copy[];
 }
 
+/** How much older than its receipt a request's signature may be, in seconds, and some more. */
+const OLDEST_SIGNATURE = 10_800;
+
 /** How long a request for an operator's receipts is good for, in seconds either way. */
 const RETRIEVAL_SECONDS = 300;
 
@@ -83,19 +94,21 @@ export class Copies {
 
   /**
    * Checks receipts, and keeps those that a batch may be of. Once it resolves, they survive a power cut.
+   * @param brought records, each with its request's signature after it, if that was signed
    * @throws if the chain can't be read, or nothing can be written: then they may be brought again
    * @throws MalformedMessage if something isn't a receipt
    */
-  async keep(records: Buffer[]): Promise<Kept> {
-    records.forEach(requireCanonical);
+  async keep(brought: Buffer[]): Promise<Kept> {
+    const split = brought.map(splitRecord);
+    split.forEach(({ record }) => requireCanonical(record));
     const now = await this.deps.chain.now();
     const refused: RefusedReceipt[] = [];
-    const groups = await this.groupsOf(records, now, refused);
+    const groups = await this.groupsOf(split, now, refused);
     const fitting: Copy[] = [];
     for (const group of groups) {
       const problems = await this.problemsOf(group, now);
       for (const copy of group.copies) {
-        const problem = problems(copy);
+        const problem = problems(copy) ?? requestProblem(copy);
         if (problem === null) fitting.push(copy);
         else refused.push(refusedReceipt(copy, problem));
       }
@@ -155,13 +168,15 @@ export class Copies {
       if (some < AT_ONCE) break;
       await breathe();
     }
+    await store.dropRequestSignatures(before - OLDEST_SIGNATURE);
     if (dropped > 0) this.counts = undefined;
     return dropped;
   }
 
-  private async groupsOf(records: Buffer[], now: number, refused: RefusedReceipt[]): Promise<Group[]> {
+  private async groupsOf(brought: SplitRecord[], now: number, refused: RefusedReceipt[]): Promise<Group[]> {
     const groups = new Map<string, Group>();
-    for (const verified of await this.verifier.verify(records)) {
+    const verifieds = await this.verifier.verify(brought.map(({ record }) => record));
+    for (const [i, verified] of verifieds.entries()) {
       const { record, hash, signer } = verified;
       if (signer === null) {
         refused.push(refusedReceipt(verified, `isn't signed: ${signatureProblem(verified)}`));
@@ -171,7 +186,8 @@ export class Copies {
       const key = `${operatorId}/${planId}/${signer}`;
       let group = groups.get(key);
       if (group === undefined) groups.set(key, (group = { operatorId, planId, signer, copies: [] }));
-      group.copies.push({ hash, operatorId, finishedAt, arrivedAt: now, signer, record });
+      const requestSignature = brought[i].requestSignature ?? undefined;
+      group.copies.push({ hash, operatorId, finishedAt, arrivedAt: now, signer, record, requestSignature });
     }
     return [...groups.values()];
   }
@@ -254,6 +270,14 @@ export class Copies {
     value.catch(() => this.facts.delete(about));
     return value;
   }
+}
+
+/** Whether the signature of its request came along, where it says that it was signed. */
+function requestProblem({ record, requestSignature }: Copy): string | null {
+  const said = requestSignatureHashIn(record);
+  const brought = requestSignature === undefined ? null : requestSignatureHash(requestSignature);
+  if (said === brought) return null;
+  return `says ${said ?? "nothing"} of its request's signature; ${brought ?? "none"} came with it`;
 }
 
 function refusedReceipt({ hash, record }: Pick<Copy, "hash" | "record">, problem: string): RefusedReceipt {

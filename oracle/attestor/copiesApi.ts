@@ -4,6 +4,7 @@ import { MOST_RECEIPTS_SENT, POSITION_HEADER, RECEIPTS_PATH, RETRIEVAL_HEADER, r
 import type { Copies } from "./copies";
 import { Intake } from "./intake";
 import { MalformedMessage, signedReceiptFromJson } from "../protocol/messages";
+import { requestSignatureBytes } from "../protocol/requestSignature";
 import { reasonOf, shown } from "../problem";
 import { encodeReceipt, frameOf, RECEIPTS_MEDIA_TYPE, recordsOf } from "../protocol/receiptBytes";
 
@@ -46,6 +47,13 @@ export function serveCopies(server: FastifyInstance, copies: Copies, self: strin
   });
 }
 
+/** A signed receipt, and in `requestSignature` that of its request, if it was signed. */
+function recordFromJson(json: unknown): Buffer {
+  const { requestSignature, ...signed } = (json ?? {}) as Record<string, unknown>;
+  if (requestSignature === undefined) return encodeReceipt(signedReceiptFromJson(json));
+  return Buffer.concat([encodeReceipt(signedReceiptFromJson(signed)), requestSignatureBytes(requestSignature)]);
+}
+
 /** @throws MalformedMessage that names the line */
 function recordsFromLines(text: string): Buffer[] {
   return text
@@ -53,7 +61,7 @@ function recordsFromLines(text: string): Buffer[] {
     .filter((line) => line.trim() !== "")
     .map((line, i) => {
       try {
-        return encodeReceipt(signedReceiptFromJson(JSON.parse(line)));
+        return recordFromJson(JSON.parse(line));
       } catch (cause) {
         throw new MalformedMessage(`receipt ${i + 1}: ${reasonOf(cause)}`, { cause });
       }

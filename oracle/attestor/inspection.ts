@@ -2,7 +2,7 @@
  * What an attestor holds against a batch. Pure but for the attestor's own memory, and complete: every reason is named,
  * not only the first, and each that lies in one receipt says in which.
  */
-import { ZeroAddress, ZeroHash } from "ethers";
+import { ZeroHash } from "ethers";
 import { breathe } from "../breathe";
 import { type BatchSummary, summarize } from "../settler/batches";
 import { type BatchFacts, type CheckedMeasurement, type CheckedReceipt, planProblem, type Signer } from "./batchFacts";
@@ -312,9 +312,6 @@ function* grantReasons({ grants }: BatchFacts, receipt: Receipt): Iterable<strin
   const isLate = receipt.finishedAt > grant.expiresAt && !sameUsage(receipt, zeroUsage());
   if (receipt.finishedAt < grant.notBefore || isLate) {
     yield `finished at ${receipt.finishedAt}; its grant runs from ${grant.notBefore} to ${grant.expiresAt}`;
-  }
-  if (grant.key !== ZeroAddress && receipt.requestSignatureHash === ZeroHash) {
-    yield `has no request signature; its grant wants one of ${grant.key}`;
   }
 }
 

@@ -1,4 +1,3 @@
-import { ZeroAddress } from "ethers";
 import { Cached } from "./cached";
 import type { Chain, LicenseState, PlanState } from "../chain/chain";
 import { withDeadline } from "../chain/deadline";
@@ -446,16 +445,11 @@ async function fromChain<T>(reading: Promise<T>): Promise<T> {
 
 function decodeToken(token: string): SignedGrant {
   try {
-    const signed = decodeBearer(token);
-    if (signed.grant.key === ZeroAddress) return signed;
+    return decodeBearer(token);
   } catch (cause) {
     if (cause instanceof MalformedMessage) throw unauthorized("malformed_api_key", cause.message);
     throw cause;
   }
-  throw forbidden(
-    "signed_requests_unsupported",
-    "the grant wants every request signed, which this gateway can't check: use a bearer grant (key zero)",
-  );
 }
 
 /** Where the licensee's own money or limits are in the way. */

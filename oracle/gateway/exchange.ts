@@ -2,9 +2,11 @@ import { hexlify, randomBytes, ZeroHash } from "ethers";
 import type { FastifyReply } from "fastify";
 import type { Dispatcher } from "undici";
 import type { Admission, Admitted } from "./admission";
+import type { Chain } from "../chain/chain";
 import type { Log } from "../log";
 import { shown } from "../problem";
 import { saltedHash } from "../protocol/messages";
+import { requestSignatureHash } from "../protocol/requestSignature";
 import { clampUsage, costOf, zeroUsage } from "../protocol/meters";
 import { Generated } from "./generated";
 import {
@@ -22,11 +24,14 @@ import { StreamRelay, taken } from "./relay";
 import type { GatewayObserver } from "./observer";
 import { type Ended, isForNow, type Presence } from "./presence";
 import type { Replica, Replicas } from "./replicas";
+import { signatureUsed, type ProvenRequest } from "./signedRequest";
 import type { ReceiptSigner, Store } from "../store/store";
 import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
 
 /** What an exchange works with. */
 export interface ExchangeDeps {
+  /** Of every message. */
+  domain: Chain["domain"];
   admission: Admission;
   store: Store;
   upstream: Upstream;
@@ -105,6 +110,7 @@ export class Exchange {
     private readonly deps: ExchangeDeps,
     private readonly request: ModelRequest,
     private readonly admitted: Admitted,
+    private readonly proven: ProvenRequest,
     private readonly reply: FastifyReply,
   ) {
     this.salt = admitted.caller.signed.grant.salt;
@@ -136,6 +142,7 @@ export class Exchange {
   private async open(): Promise<void> {
     const { caller, plan, model } = this.admitted;
     const { admission, store, presence, now } = this.deps;
+    const { requestHash, requestSignature } = this.proven;
     await store.saveGrant(caller.grantHash, caller.signed);
     const refusal = await store.openRequest(
       {
@@ -147,15 +154,17 @@ export class Exchange {
           manifestHash: model.manifestHash,
           generation: caller.signed.grant.generation,
           grantHash: caller.grantHash,
-          requestHash: saltedHash(this.salt, this.request.bytes),
-          requestSignatureHash: ZeroHash,
+          requestHash,
+          requestSignatureHash: requestSignature === null ? ZeroHash : requestSignatureHash(requestSignature),
         },
         versionId: model.versionId,
         openedAt: await now(),
         onVoucherRoad: this.admitted.tab !== null,
+        requestSignature: requestSignature ?? undefined,
       },
       { gateway: presence.id, ...this.admitted.claim },
     );
+    if (refusal === "replayed") throw signatureUsed();
     // Others of the operator's gateways have promised meanwhile what this one took for free.
     if (refusal !== null) throw admission.refused(refusal, caller.license);
   }

@@ -1,5 +1,6 @@
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
+import { hexlify, ZeroHash } from "ethers";
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { Admission, type AdmissionConfig, type Caller } from "./admission";
 import type { Chain } from "../chain/chain";
@@ -8,7 +9,8 @@ import { receiptToSign, type DigestSigner } from "../keys/digestSigner";
 import { listen, receivingWithin, type Place } from "../listen";
 import type { Log } from "../log";
 import { Problem, shown } from "../problem";
-import { signedReceiptToJson } from "../protocol/messages";
+import { saltedHash, signedReceiptToJson } from "../protocol/messages";
+import { REQUEST_SIGNATURE_HEADER } from "../protocol/requestSignature";
 import {
   ApiError,
   parseJsonObject,
@@ -26,6 +28,7 @@ import type { GatewayFigures, GatewayObserver } from "./observer";
 import { revokedToShow, Revocations } from "./revocation";
 import { isForNow, Presence } from "./presence";
 import { Replicas, type Replica } from "./replicas";
+import { provenRequest } from "./signedRequest";
 import { Upstream } from "./upstream";
 import { Counter, LICENSES_PATH } from "../x402/counter";
 import type { Prepayments } from "../x402/prepayments";
@@ -150,6 +153,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   const running = new Running();
   const { requestTimeoutMs, firstByteTimeoutMs, takeTimeoutMs } = config;
   const exchangeDeps = {
+    domain: chain.domain,
     admission,
     store,
     upstream,
@@ -371,12 +375,15 @@ async function serveModel(
 ): Promise<void> {
   const caller = await callerOf(deps, request);
   const asked = parseRequest(kind, (request.body as Buffer | undefined) ?? Buffer.alloc(0), config);
+  const requestHash = saltedHash(caller.signed.grant.salt, asked.bytes);
+  const signature = request.headers[REQUEST_SIGNATURE_HEADER];
+  const proven = provenRequest(deps.domain, caller, requestHash, signature, await deps.now());
   const voucher = request.headers[VOUCHER_HEADER];
   if (typeof voucher === "string") await deps.admission.takeVoucher(caller, voucher, await deps.now());
   const model = modelNamed(config.models, asked.model);
   const admitted = await deps.admission.admit(caller, model, boundOf(config, asked, model), await deps.now());
   const ended = deps.observer?.began(asked);
-  await new Exchange(deps, asked, admitted, reply).run().finally(ended);
+  await new Exchange(deps, asked, admitted, proven, reply).run().finally(ended);
 }
 
 function modelNamed(models: ModelConfig[], id: string): ModelConfig {
@@ -431,7 +438,7 @@ async function ownReceipt(deps: ExchangeDeps, request: FastifyRequest<{ Params: 
   if (stored?.receipt.licenseId !== license.licenseId) {
     throw new ApiError(404, "unknown_receipt", `license ${license.licenseId} has no receipt of request ${requestId}`);
   }
-  return receiptToShow(stored);
+  return (await receiptsToShow(deps, [stored]))[0];
 }
 
 const RECEIPTS_A_PAGE = 100;
@@ -447,7 +454,8 @@ async function ownReceipts(
   const from = wholeNumberIn(request.query, "from", 1n, 2n ** 63n - 1n);
   const limit = Number(wholeNumberIn(request.query, "limit", BigInt(RECEIPTS_A_PAGE), BigInt(MOST_RECEIPTS_A_PAGE)));
   const found = await deps.store.receiptsFrom(operatorId, license.licenseId, from, limit + 1);
-  return { object: "list", data: found.slice(0, limit).map(receiptToShow), has_more: found.length > limit };
+  const data = await receiptsToShow(deps, found.slice(0, limit));
+  return { object: "list", data, has_more: found.length > limit };
 }
 
 function wholeNumberIn(query: Record<string, unknown>, name: string, byDefault: bigint, most: bigint): bigint {
@@ -457,9 +465,17 @@ function wholeNumberIn(query: Record<string, unknown>, name: string, byDefault: 
   throw new ApiError(400, "invalid_parameter", problem, { param: name });
 }
 
-function receiptToShow(stored: StoredReceipt): object {
-  const { hash, state, batchId } = stored;
-  return { ...signedReceiptToJson(stored), hash, state, batch_id: batchId };
+/** Of one operator's. Where a request was signed, that signature proves who asked. */
+async function receiptsToShow({ store }: ExchangeDeps, receipts: StoredReceipt[]): Promise<object[]> {
+  const signed = receipts.filter(({ receipt }) => receipt.requestSignatureHash !== ZeroHash);
+  const hashes = signed.map(({ receipt }) => receipt.requestSignatureHash);
+  const found = signed.length === 0 ? undefined : await store.requestSignatures(signed[0].receipt.operatorId, hashes);
+  return receipts.map((stored) => {
+    const { hash, state, batchId, receipt } = stored;
+    const signature = found?.get(receipt.requestSignatureHash);
+    const shown = { ...signedReceiptToJson(stored), hash, state, batch_id: batchId };
+    return signature === undefined ? shown : { ...shown, request_signature: hexlify(signature.packed) };
+  });
 }
 
 /** What the caller's license owes, and what it has signed for. */

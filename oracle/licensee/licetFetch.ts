@@ -1,21 +1,26 @@
 /**
- * A `fetch` for OpenAI clients and others that use licenses on the voucher road: it shows the grant, and signs vouchers when
- * the gateway asks for them, as far as its own books agree.
+ * A `fetch` for OpenAI clients and others: it shows the grant, signs each request where the grant has a key, and signs vouchers
+ * when the gateway asks for them, as far as its own books agree.
  *
  *   new OpenAI({ baseURL, apiKey, fetch: licetFetch({ apiKey, voucherKey, ...(await connectLicensee(provider, deployment)) }) })
  */
-import { isHexString, Wallet, type Signer } from "ethers";
+import { isHexString, Wallet, ZeroAddress, type Signer } from "ethers";
 import { connectChain, type Clock, type RpcProvider } from "../chain/ethersChain";
 import { connectVoucherChain } from "../chain/voucherChain";
 import { Problem, reasonOf } from "../problem";
+import { decodeBearer } from "../protocol/messages";
+import { REQUEST_SIGNATURE_HEADER } from "../protocol/requestSignature";
+import { RequestSigner } from "./requestSigner";
 import { inFile, inMemory } from "./voucherBooks";
 import { VoucherSigner, type Demand, type LicenseeChain, type VoucherLimits } from "./voucherSigner";
 
 export interface LicetFetchConfig extends LicenseeChain {
   /** A grant of the license, as `mintGrant` or `license:grant` gives it. */
   apiKey: string;
-  /** The key that was registered for the license with a cap: its private key in hex, or a signer that has it. */
-  voucherKey: Signer | string;
+  /** The key that the grant names, if it names one: its private key in hex, or a signer that has it. */
+  requestKey?: Signer | string;
+  /** The key that was registered for the license with a cap, in the same forms; without it, no vouchers are signed. */
+  voucherKey?: Signer | string;
   limits?: VoucherLimits;
   /** Where what was verified and signed is kept; in memory if left out: then it is read again after a restart. */
   file?: string;
@@ -54,12 +59,12 @@ interface Prepared {
 /**
  * What it won't sign is answered by 402 with the code `voucher_refused` and the reason, which an OpenAI client throws as an
  * APIError and doesn't repeat.
- * @throws Problem if the file is another license's or no such file, or the key is none
+ * @throws Problem if the file is another license's or no such file, a key is none, or the grant's is lacking
  */
 export function licetFetch(config: LicetFetchConfig): LicetFetch {
-  const { apiKey, fetch: send = fetch, file, voucherKey } = config;
-  const shelf = file === undefined ? inMemory() : inFile(file);
-  const signer = new VoucherSigner({ ...config, voucherKey: signerOf(voucherKey), shelf });
+  const { apiKey, fetch: send = fetch } = config;
+  const signer = voucherSignerOf(config);
+  const requests = requestSignerOf(config);
   /** What the gateway has, so that it needn't be sent again. */
   let delivered: string | null = null;
 
@@ -67,6 +72,7 @@ export function licetFetch(config: LicetFetchConfig): LicetFetch {
     const headers = new Headers(request.headers);
     headers.set("authorization", `Bearer ${apiKey}`);
     if (voucher !== null) headers.set(VOUCHER_HEADER, voucher);
+    if (requests !== null && body.length > 0) headers.set(REQUEST_SIGNATURE_HEADER, await requests.sign(body));
     const { url, method, signal, redirect } = request;
     const sent = body.length > 0 ? body : undefined;
     const response = await send(url, { ...init, method, signal, redirect, headers, body: sent });
@@ -77,6 +83,7 @@ export function licetFetch(config: LicetFetchConfig): LicetFetch {
   async function fetchAndPay(input: string | URL | Request, init?: RequestInit): Promise<Response> {
     const request = new Request(input, init);
     const body = new Uint8Array(await request.arrayBuffer());
+    if (signer === null) return attempt({ request, init, body }, null);
     if (body.length > 0) await signer.note(body);
     let voucher = signer.newest === delivered ? null : signer.newest;
     // Others' requests may use up what was signed for: as long as a demand leads to another voucher, it is answered.
@@ -96,6 +103,7 @@ export function licetFetch(config: LicetFetchConfig): LicetFetch {
   }
 
   async function pay(gatewayUrl: string): Promise<void> {
+    if (signer === null) throw new Problem("There is no voucherKey to sign with: give licetFetch one.");
     for (const voucher of await signer.signAll(gatewayUrl)) {
       const url = `${gatewayUrl.replace(/\/+$/, "")}/v1/vouchers`;
       const headers = { authorization: `Bearer ${apiKey}`, "content-type": "application/json" };
@@ -107,10 +115,26 @@ export function licetFetch(config: LicetFetchConfig): LicetFetch {
   return Object.assign(fetchAndPay, { pay });
 }
 
-function signerOf(key: Signer | string): Signer {
+function voucherSignerOf(config: LicetFetchConfig): VoucherSigner | null {
+  const { voucherKey, file } = config;
+  if (voucherKey === undefined) return null;
+  const shelf = file === undefined ? inMemory() : inFile(file);
+  return new VoucherSigner({ ...config, voucherKey: signerOf("voucherKey", voucherKey), shelf });
+}
+
+function requestSignerOf({ apiKey, chain, requestKey }: LicetFetchConfig): RequestSigner | null {
+  const { key } = decodeBearer(apiKey).grant;
+  if (key === ZeroAddress && requestKey === undefined) return null;
+  if (key === ZeroAddress)
+    throw new Problem("The grant names no key, so requests aren't signed: leave requestKey out.");
+  if (requestKey !== undefined) return new RequestSigner(chain, apiKey, signerOf("requestKey", requestKey));
+  throw new Problem(`The grant wants requests signed by ${key}: give licetFetch that key as requestKey.`);
+}
+
+function signerOf(what: string, key: Signer | string): Signer {
   if (typeof key !== "string") return key;
   if (isHexString(key, 32)) return new Wallet(key);
-  throw new Problem("voucherKey must be a signer, or a private key of 32 bytes in hex with 0x; it isn't shown here.");
+  throw new Problem(`${what} must be a signer, or a private key of 32 bytes in hex with 0x; it isn't shown here.`);
 }
 
 /** The gateway's root: what stands before `/v1`. */

@@ -2,12 +2,13 @@
  * What a licensee holds against its own receipts, without trusting its operator: that they are an unbroken chain of what the
  * operator signed, that they fit the chain, and that no more was charged for them than they say.
  */
-import { ZeroHash } from "ethers";
+import { ZeroAddress, ZeroHash } from "ethers";
 import { countReasons } from "../attestor/inspection";
 import type { Chain, PlanState } from "../chain/chain";
 import { MalformedMessage, receiptDigest, recoverSigner } from "../protocol/messages";
+import { requestSignatureHash, requestSigner } from "../protocol/requestSignature";
 import { addUsage, chargeOf, costOf, priceOf, zeroUsage } from "../protocol/meters";
-import type { Receipt, Usage } from "../protocol/types";
+import type { Grant, Receipt, Usage } from "../protocol/types";
 import { versionIdOf } from "../protocol/versionId";
 import type { ListedReceipt } from "./receiptList";
 
@@ -48,6 +49,7 @@ const MOST_VERSIONS = 10_000;
  * @param receipts all of a license's by one operator, in the order in which the gateway gave them
  * @param charges all that this operator's batches charged the license
  * @param last the one that they follow, if they aren't all
+ * @param requestKeys of grants, by their hash, whose keys must have signed each request
  */
 export async function checkReceipts(
   chain: Pick<Chain, "domain" | "isSigningKey" | "plan" | "version">,
@@ -55,9 +57,11 @@ export async function checkReceipts(
   receipts: readonly ListedReceipt[],
   charges: readonly Charge[],
   last: LastReceipt = NO_RECEIPT,
+  requestKeys: ReadonlyMap<string, string> = new Map(),
 ): Promise<CheckedReceipts> {
   const plans = new Plans(chain);
   const keyProblem = await keyProblems(chain, receipts);
+  const requestReasons = requestReasonsFor(chain, requestKeys);
   const problems: string[] = [];
   const checked: CheckedReceipts = { problems, usage: zeroUsage(), cost: 0n, unsettled: 0n, grants: new Map() };
   const batches = new Map<string, Batched>();
@@ -71,6 +75,7 @@ export async function checkReceipts(
       ...orderReasons(receipt, previous),
       ...subjectReasons(receipt, licenseId, receipts[0].receipt.operatorId),
       ...keyProblem(listed),
+      ...requestReasons(listed),
       ...(await plans.reasons(receipt)),
       ...countReasons(receipt),
     ];
@@ -81,6 +86,11 @@ export async function checkReceipts(
   }
   problems.push(...chargeProblems(batches, charges));
   return checked;
+}
+
+/** What `checkReceipts` needs to know of a grant. */
+export function requestKeysOf(grantHash: string, { key }: Grant): ReadonlyMap<string, string> {
+  return new Map(key === ZeroAddress ? [] : [[grantHash, key]]);
 }
 
 function add(checked: CheckedReceipts, { receipt, state }: ListedReceipt, cost: bigint): void {
@@ -138,10 +148,42 @@ async function keyProblems(
   };
 }
 
+/** A request's signature is its own: shown to others, it proves that the licensee asked for what the receipt charges. */
+function requestReasonsFor(
+  { domain }: Pick<Chain, "domain">,
+  requestKeys: ReadonlyMap<string, string>,
+): (listed: ListedReceipt) => Iterable<string> {
+  /** The receipt that had a signature first. */
+  const first = new Map<string, bigint>();
+  return function* ({ receipt, requestSignature }) {
+    const { requestSignatureHash: said, grantHash, sequence } = receipt;
+    const key = requestKeys.get(grantHash);
+    if (said === ZeroHash) {
+      if (key !== undefined) yield `has no signature of its request, which its grant wants of ${key}`;
+      return;
+    }
+    const before = first.get(said);
+    if (before !== undefined) yield `has its request's signature from receipt ${before}`;
+    first.set(said, before ?? sequence);
+    if (requestSignature === null) {
+      yield `says ${said} of its request's signature, which the gateway doesn't show`;
+    } else if (requestSignatureHash(requestSignature) !== said) {
+      yield `says ${said} of its request's signature; the one shown has ${requestSignatureHash(requestSignature)}`;
+    } else if (key !== undefined) {
+      const signer = whoever(() => requestSigner(domain, receipt, requestSignature));
+      if (signer !== key) yield `is of a request that isn't signed by its grant's key ${key}: ${signer}`;
+    }
+  };
+}
+
 /** Who signed it, or why nobody did. */
 function signerOf({ domain }: Pick<Chain, "domain">, { receipt, signature }: ListedReceipt): string {
+  return whoever(() => recoverSigner(receiptDigest(domain, receipt), signature));
+}
+
+function whoever(recover: () => string): string {
   try {
-    return recoverSigner(receiptDigest(domain, receipt), signature);
+    return recover();
   } catch (cause) {
     if (cause instanceof MalformedMessage) return cause.message;
     throw cause;

@@ -2,6 +2,7 @@
 import { textOf } from "../attestor/reading";
 import { Problem, reasonOf, shown } from "../problem";
 import { MalformedMessage, signedReceiptFromJson } from "../protocol/messages";
+import { requestSignatureBytes } from "../protocol/requestSignature";
 import type { SignedReceipt } from "../protocol/types";
 
 /** A receipt and what the gateway says of it, none of which is believed yet. */
@@ -9,6 +10,8 @@ export interface ListedReceipt extends SignedReceipt {
   state: string;
   /** The batch that it is in, if it is in one. */
   batchId: string | null;
+  /** Packed; null if the gateway shows none. */
+  requestSignature: Uint8Array | null;
 }
 
 const PAGE = 500;
@@ -73,8 +76,14 @@ function pageOf(json: unknown): Page {
 }
 
 function listedOf(json: unknown): ListedReceipt {
-  const { receipt, signature, state, batch_id: batchId } = (json ?? {}) as Record<string, unknown>;
+  const listed = (json ?? {}) as Record<string, unknown>;
+  const { receipt, signature, state, batch_id: batchId, request_signature: requestSignature = null } = listed;
   const isBatch = batchId === null || (typeof batchId === "string" && /^0x[0-9a-f]{64}$/.test(batchId));
   if (typeof state !== "string" || !isBatch) throw new MalformedMessage("a receipt has no state, or no batch's id");
-  return { ...signedReceiptFromJson({ receipt, signature }), state, batchId: batchId as string | null };
+  return {
+    ...signedReceiptFromJson({ receipt, signature }),
+    state,
+    batchId: batchId as string | null,
+    requestSignature: requestSignature === null ? null : requestSignatureBytes(requestSignature),
+  };
 }

@@ -10,7 +10,7 @@ import { decodeBearer, grantDigest, receiptDigest, saltedHash } from "../protoco
 import { costOf } from "../protocol/meters";
 import type { Receipt, Usage } from "../protocol/types";
 import { packVouchers, signVoucher } from "../protocol/vouchers";
-import { checkReceipts } from "./receiptCheck";
+import { checkReceipts, requestKeysOf } from "./receiptCheck";
 import { listReceipts, type ListedReceipt } from "./receiptList";
 import type { Books, Shelf, SignedFor, TermCost } from "./voucherBooks";
 
@@ -56,6 +56,7 @@ export class VoucherSigner {
   private readonly licenseId: bigint;
   private readonly salt: string;
   private readonly grantHash: string;
+  private readonly requestKeys: ReadonlyMap<string, string>;
   private readonly books: Books;
   /** How often each request was sent that has no receipt yet, by its salted hash. */
   private readonly sent = new Map<string, number>();
@@ -69,6 +70,7 @@ export class VoucherSigner {
     this.licenseId = grant.licenseId;
     this.salt = grant.salt;
     this.grantHash = grantDigest(config.chain.domain, grant);
+    this.requestKeys = requestKeysOf(this.grantHash, grant);
     this.books = config.shelf.load(grant.licenseId);
   }
 
@@ -179,7 +181,7 @@ export class VoucherSigner {
     if (books.operatorId !== account.operatorId) this.beginWith(account.operatorId);
     const receipts = await listReceipts(gatewayUrl, apiKey, books.last.sequence + 1n);
     if (receipts.length === 0) return;
-    const { problems } = await checkReceipts(chain, licenseId, receipts, [], books.last);
+    const { problems } = await checkReceipts(chain, licenseId, receipts, [], books.last, this.requestKeys);
     const problem = problems[0] ?? this.problemOf(receipts, account);
     if (problem !== undefined) throw new Problem(`A receipt doesn't hold, so nothing is signed: ${problem}.`);
     const costs = await Promise.all(receipts.map(({ receipt }) => this.priceOf(receipt)));

@@ -170,8 +170,14 @@ export function requestSignatureHashIn(record: Uint8Array): string | null {
   return hash.equals(NO_HASH) ? null : `0x${hash.toString("hex")}`;
 }
 
-/** A record as it is brought, and the signature of its request, if that came along. */
-export function splitRecord(brought: Uint8Array): { record: Buffer; requestSignature: Buffer | null } {
+export interface SplitRecord {
+  record: Buffer;
+  /** Packed; null where none came along. */
+  requestSignature: Buffer | null;
+}
+
+/** A record as it is brought, and the signature of its request. */
+export function splitRecord(brought: Uint8Array): SplitRecord {
   const bytes = bufferOf(brought);
   const hasSignature = bytes.length === RECORD_BYTES + REQUEST_SIGNATURE_BYTES;
   return {

@@ -5,6 +5,14 @@ import type { Database, Queries, Row, SqlValue } from "./database";
 import type { CanaryAnswer } from "../attestor/recount";
 import type { EvidenceBooks } from "../evidence/books";
 import { StoredBooks } from "./evidenceBooks";
+import {
+  dropRequestSignatures,
+  freeRequestSignature,
+  requestSignaturesBy,
+  type StoredRequestSignature,
+  useRequestSignature,
+  withRequestSignatures,
+} from "./requestSignatures";
 import { GroupCommit } from "./groupCommit";
 import { Leases } from "./leases";
 import {
@@ -66,6 +74,8 @@ export interface OpenRequest {
   openedAt: number;
   /** Whether its license settles by vouchers: no batch may have its receipt then. False if left out. */
   onVoucherRoad?: boolean;
+  /** The packed signature of the grant's key, where it has one. */
+  requestSignature?: Uint8Array;
 }
 
 /** How a request ended. */
@@ -226,6 +236,8 @@ export interface Copy {
   signer: string;
   /** Its binary form. */
   record: Uint8Array;
+  /** The packed signature of its request, where it came with one. */
+  requestSignature?: Uint8Array;
 }
 
 /** What a lane's licenses have in no batch. */
@@ -410,17 +422,21 @@ export class Store {
 
   /**
    * Notes that a request goes to the model, and sets aside what it may cost. Its grant must have been saved.
-   * @returns which limit stands against it, if one does: then nothing is noted
+   * @returns which limit stands against it, or that its signature was used by another: then nothing is noted
    */
   openRequest(
-    { facts, versionId, openedAt, onVoucherRoad = false }: OpenRequest,
+    { facts, versionId, openedAt, onVoucherRoad = false, requestSignature }: OpenRequest,
     claim: Claim = { gateway: "", amount: 0n, grantCap: 0n },
-  ): Promise<Refusal | null> {
+  ): Promise<Refusal | "replayed" | null> {
     const { licenseId, grantHash } = facts;
     const { gateway, amount } = claim;
     return this.group.run(async (queries) => {
       const refusal = await limitAgainst(queries, licenseId, grantHash, claim);
       if (refusal !== null) return refusal;
+      const isNew =
+        requestSignature === undefined ||
+        (await useRequestSignature(queries, facts.operatorId, requestSignature, facts.requestId));
+      if (!isNew) return "replayed";
       await queries.run("INSERT INTO open_requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
         facts.requestId,
         licenseId,
@@ -447,7 +463,10 @@ export class Store {
 
   /** Forgets a request that never reached the model. */
   async dropRequest(requestId: string): Promise<void> {
-    await this.group.run((queries) => removeOpenRequest(queries, requestId, 0n));
+    await this.group.run(async (queries) => {
+      await removeOpenRequest(queries, requestId, 0n);
+      await freeRequestSignature(queries, requestId);
+    });
   }
 
   /** Those of other gateways that have ended without them. */
@@ -702,7 +721,7 @@ export class Store {
     ).map((row) => signedGrantFromJson(JSON.parse(row.body as string)));
   }
 
-  /** Receipts' binary forms, in the hashes' order; those that aren't there are left out. */
+  /** Receipts' binary forms with their requests' signatures, in the hashes' order; those that aren't there are left out. */
   async recordsOf(hashes: readonly string[]): Promise<Uint8Array[]> {
     const records = new Map<string, Uint8Array>();
     for (const some of chunks(hashes)) {
@@ -710,20 +729,29 @@ export class Store {
         `SELECT receipt_hash, record, body, signature FROM receipts WHERE receipt_hash IN (${marks(some)})`,
         some,
       );
-      for (const row of rows) records.set(row.receipt_hash as string, recordOf(row));
+      const signed = await withRequestSignatures(this.db, rows.map(recordOf));
+      rows.forEach((row, i) => records.set(row.receipt_hash as string, signed[i]));
     }
     return hashes.flatMap((hash) => records.get(hash) ?? []);
   }
 
-  /** Receipts that may still settle and were written after a place in the order of all, in that order; at most so many. */
+  /**
+   * Receipts that may still settle and were written after a place in the order of all, in that order, with their requests'
+   * signatures; at most so many.
+   */
   async receiptsAfter(position: bigint, most: number): Promise<PlacedRecord[]> {
-    return (
-      await this.db.all(
-        `SELECT position, record, body, signature FROM receipts
-         WHERE position > ? AND state IN ('unbatched', 'batched') ORDER BY position LIMIT ?`,
-        [position, most],
-      )
-    ).map((row) => ({ position: row.position as bigint, record: recordOf(row) }));
+    const rows = await this.db.all(
+      `SELECT position, record, body, signature FROM receipts
+       WHERE position > ? AND state IN ('unbatched', 'batched') ORDER BY position LIMIT ?`,
+      [position, most],
+    );
+    const records = await withRequestSignatures(this.db, rows.map(recordOf));
+    return rows.map((row, i) => ({ position: row.position as bigint, record: records[i] }));
+  }
+
+  /** Those of these hashes that an operator's requests have, by their hash. */
+  requestSignatures(operatorId: number, hashes: readonly string[]): Promise<Map<string, StoredRequestSignature>> {
+    return requestSignaturesBy(this.db, operatorId, hashes);
   }
 
   /** Up to which place an attestor was sent all receipts that may still settle. */
@@ -1052,7 +1080,10 @@ export class Store {
           record,
         ]);
         position += BigInt(changes);
-        if (changes > 0) added.push(copy);
+        if (changes === 0) continue;
+        added.push(copy);
+        if (copy.requestSignature === undefined) continue;
+        await useRequestSignature(queries, operatorId, copy.requestSignature, `0x${Buffer.from(hash).toString("hex")}`);
       }
       return added;
     });
@@ -1065,14 +1096,20 @@ export class Store {
     );
   }
 
-  /** An operator's copies that came after a place in the order of all, in that order; at most so many. */
+  /**
+   * An operator's copies that came after a place in the order of all, in that order, with their requests' signatures; at most
+   * so many.
+   */
   async copiesAfter(operatorId: number, position: bigint, most: number): Promise<PlacedRecord[]> {
-    return (
-      await this.db.all(
-        "SELECT position, record FROM copies WHERE operator_id = ? AND position > ? ORDER BY position LIMIT ?",
-        [operatorId, position, most],
-      )
-    ).map((row) => ({ position: row.position as bigint, record: row.record as Uint8Array }));
+    const rows = await this.db.all(
+      "SELECT position, record FROM copies WHERE operator_id = ? AND position > ? ORDER BY position LIMIT ?",
+      [operatorId, position, most],
+    );
+    const records = await withRequestSignatures(
+      this.db,
+      rows.map(({ record }) => record as Uint8Array),
+    );
+    return rows.map((row, i) => ({ position: row.position as bigint, record: records[i] }));
   }
 
   /** How many copies there are of each operator. */
@@ -1087,6 +1124,11 @@ export class Store {
       "DELETE FROM copies WHERE position IN (SELECT position FROM copies WHERE finished_at < ? ORDER BY finished_at LIMIT ?)",
       [finishedBefore, most],
     );
+  }
+
+  /** Drops the signatures of requests that were signed before a time (Unix seconds). */
+  async dropRequestSignatures(signedBefore: number): Promise<void> {
+    await dropRequestSignatures(this.db, signedBefore);
   }
 
   /** The digest that was signed for a sequence of a lane. */

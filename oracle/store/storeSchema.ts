@@ -300,4 +300,16 @@ export const MIGRATIONS = [
     until INTEGER NOT NULL
   ) STRICT;
   `,
+  `
+  CREATE TABLE request_signatures (
+    operator_id INTEGER NOT NULL,
+    request_signature_hash TEXT NOT NULL,
+    packed BLOB NOT NULL,
+    used_by TEXT NOT NULL,
+    signed_at INTEGER NOT NULL,
+    PRIMARY KEY (request_signature_hash, operator_id)
+  ) STRICT;
+  CREATE INDEX request_signatures_by_use ON request_signatures (used_by);
+  CREATE INDEX request_signatures_by_time ON request_signatures (signed_at);
+  `,
 ];

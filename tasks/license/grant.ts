@@ -2,6 +2,7 @@ import { mintGrant } from "../../oracle/licensee/mintGrant";
 import { revokeGrantAt } from "../../oracle/licensee/revoke";
 import { decodeBearer, domainOf, grantDigest, REVOCATION_TYPES } from "../../oracle/protocol/messages";
 import {
+  address,
   bytes32,
   dateOf,
   eventOf,
@@ -26,6 +27,8 @@ export interface GrantUse {
   valid: number;
   /** The most that may be spent under it; no limit of its own if it isn't named. */
   cap?: string;
+  /** The address whose key must sign each request; whoever has the API key can use it if it isn't named. */
+  requestKey?: string;
 }
 
 /** Signs a grant of the signer's license: the API key. Nothing is sent to the chain. */
@@ -41,6 +44,7 @@ export async function grantUse(session: Session, args: GrantUse): Promise<TaskRe
     notBefore,
     expiresAt: notBefore + args.valid,
     generation: Number(account.generation),
+    key: args.requestKey,
   };
   const { grant, hash, apiKey } = await mintGrant(domain, terms, session.signer);
   return {
@@ -48,6 +52,7 @@ export async function grantUse(session: Session, args: GrantUse): Promise<TaskRe
     cap: grant.cap === 0n ? "none" : session.money.of(grant.cap),
     "valid until": dateOf(grant.expiresAt),
     generation: grant.generation,
+    "requests signed by": args.requestKey ?? "nobody: whoever has the key can use it",
     hash,
     key: apiKey,
   };
@@ -99,6 +104,7 @@ readingTask("license:grant", {
     license: licenseId(),
     valid: optional(period("How long it is valid, such as 12h or 30d"), "30d"),
     cap: optional(text("The most that may be spent under it, such as 5")),
+    requestKey: optional(address("Address whose key must sign each request (licetFetch does)")),
   },
   act: grantUse,
 });

@@ -4,8 +4,12 @@ import hre from "hardhat";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { id, Wallet } from "ethers";
 import OpenAI, { APIError } from "openai";
 import { connectLicensee, licetFetch, mintGrant, type LicetFetch, type LicetFetchConfig } from "../../oracle/licensee";
+import { checkReceipts, requestKeysOf } from "../../oracle/licensee/receiptCheck";
+import { listReceipts } from "../../oracle/licensee/receiptList";
+import { decodeBearer, grantDigest } from "../../oracle/protocol/messages";
 import { ecdsaKeyBytes } from "../../oracle/protocol/vouchers";
 import { streaming, whole } from "../support/fakeUpstream";
 import { HOUR, usd, WAIT } from "../support/market";
@@ -325,6 +329,86 @@ describe("licetFetch", function () {
     expect((await openai.models.list()).data.map(({ id }) => id)).to.deep.equal(["writer"]);
     const { status, code } = await refusalOf(openai.chat.completions.create({ model: "nobody", messages: MESSAGES }));
     expect({ status, code }).to.deep.equal({ status: 404, code: "model_not_found" });
+  });
+
+  describe("with a grant that names a key", () => {
+    const REQUEST_KEY = new Wallet(id("request key"));
+    let keyed: string;
+
+    beforeEach(async () => {
+      keyed = await keyedBy(REQUEST_KEY.address);
+    });
+
+    async function keyedBy(key?: string): Promise<string> {
+      const now = await time.latest();
+      const terms = { licenseId: LICENSE, generation: 0, cap: 0n, notBefore: now, expiresAt: now + TERM, key };
+      return (await mintGrant(world.chain.domain, terms, world.market.licensee)).apiKey;
+    }
+
+    const signing = (changes: Partial<LicetFetchConfig> = {}) =>
+      helper({ apiKey: keyed, requestKey: REQUEST_KEY.privateKey, ...changes });
+
+    it("signs each request unseen, and its receipts and vouchers hold", async () => {
+      const fetch = await signing();
+      const openai = clientOf(fetch);
+      for (let i = 0; i < 30; i++) expect(await chat(openai, `Question ${i}?`)).to.equal("You may copy this.");
+      world.upstream.script = streaming();
+      expect(await chatStream(openai)).to.equal("You may copy this.");
+      await fetch.pay(world.gateway.url);
+      const [{ owed, signed }] = await terms();
+      expect(signed).to.equal(owed);
+      const receipts = await world.store.receiptsFrom(1, LICENSE, 1n, 100);
+      expect(receipts).to.have.length(31);
+      expect(new Set(receipts.map(({ receipt }) => receipt.requestSignatureHash)).size).to.equal(31);
+      const problems = await listAndCheck();
+      expect(problems).to.deep.equal([]);
+    });
+
+    async function listAndCheck(): Promise<string[]> {
+      const listed = await listReceipts(world.gateway.url, keyed);
+      const { grant } = decodeBearer(keyed);
+      const keys = requestKeysOf(grantDigest(world.chain.domain, grant), grant);
+      return (await checkReceipts(world.chain, LICENSE, listed, [], undefined, keys)).problems;
+    }
+
+    it("takes requests that are alike for as many, at once and with any wallet", async () => {
+      const openai = clientOf(await signing({ requestKey: REQUEST_KEY }), 20);
+      await Promise.all(Array.from({ length: 20 }, () => chat(openai)));
+      expect(await world.store.receiptsFrom(1, LICENSE, 1n, 100)).to.have.length(20);
+    });
+
+    it("signs no vouchers without a key for them, and passes the gateway's demand on", async () => {
+      const fetch = await signing({ voucherKey: undefined });
+      const work = async () => {
+        for (let i = 0; i < 40; i++) await chat(clientOf(fetch));
+      };
+      expect(await refusalOf(work())).to.include({ status: 402, code: "voucher_due" });
+      const problem = await fetch.pay(world.gateway.url).catch((cause: Error) => cause);
+      expect(problem)
+        .to.have.property("message")
+        .that.matches(/no voucherKey to sign with/);
+    });
+
+    it("refuses to begin without that key, and with one where the grant names none", async () => {
+      const failureOf = (changes: Partial<LicetFetchConfig>) => helper(changes).catch((cause: Error) => cause);
+      expect(await failureOf({ apiKey: keyed }))
+        .to.have.property("message")
+        .that.contains(`wants requests signed by ${REQUEST_KEY.address}: give licetFetch that key as requestKey`);
+      expect(await failureOf({ requestKey: REQUEST_KEY }))
+        .to.have.property("message")
+        .that.contains("leave requestKey out");
+      expect(await failureOf({ apiKey: keyed, requestKey: "0xabc" }))
+        .to.have.property("message")
+        .that.matches(/requestKey must be a signer, or a private key/);
+    });
+
+    it("refuses to sign with another key", async () => {
+      const openai = clientOf(await signing({ requestKey: VOUCHER_KEY }));
+      const failure = await chat(openai).catch((cause: Error) => cause);
+      expect((failure as Error).cause ?? failure)
+        .to.have.property("message")
+        .that.contains(`the grant wants requests signed by ${REQUEST_KEY.address}`);
+    });
   });
 
   it("takes grants that mintGrant signs", async () => {

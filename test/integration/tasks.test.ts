@@ -636,6 +636,13 @@ describe("tasks", function () {
       expect(grant).to.include({ licenseId: 1n, cap: 5_000_000n, generation: 0 });
       expect(grant.expiresAt - grant.notBefore).to.equal(12 * HOUR);
     });
+    const signer = "0xBcd4042DE499D14e55001CcbB24a551F3b954096";
+    good(
+      `license:grant --license 1 --request-key ${signer} ${LICENSEE}`,
+      { "requests signed by": signer },
+      ({ key }) => void expect(decodeBearer(key as string).grant.key).to.equal(signer),
+    );
+    bad(`license:grant --license 1 --request-key 0x12 ${LICENSEE}`, /--request-key must be an address/);
     bad(`license:grant --license 1 ${OPERATOR}`, /License 1 is 0x\w+'s, and not 0x\w+'s: act as its owner/);
     bad(`license:grant --license 9 ${LICENSEE}`, /--license 9: no such license/);
     bad(`license:grant --license 1 --valid 0s ${LICENSEE}`, /--valid must be longer than 0s/);

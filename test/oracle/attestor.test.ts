@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { computeAddress, id, ZeroHash } from "ethers";
+import { computeAddress, getBytes, id, ZeroHash } from "ethers";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
@@ -27,6 +27,7 @@ import {
   recoverSigner,
   signDigest,
 } from "../../oracle/protocol/messages";
+import { splitRecord } from "../../oracle/protocol/receiptBytes";
 import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
 import { Store } from "../../oracle/store/store";
 import { describeOnEach, type Place } from "../support/databases";
@@ -41,9 +42,11 @@ import {
   LANE,
   type Offer,
   offer,
+  brought,
   receiptUnder,
   type RequestParts,
   requestOf,
+  requestSignedBy,
   signGrant,
   signMeasurement,
   stubMarket,
@@ -1023,6 +1026,100 @@ describeOnEach("attestor", (placeOf) => {
       only("one that wasn't valid yet", under({ notBefore: EPOCH.epochStart + 11 }), "its grant runs from 100011");
       only("one that had expired", under({ expiresAt: EPOCH.epochStart + 9 }), "its grant runs from 90000 to 100009");
       only("one whose requests must be signed", under({ key: OUTSIDER }), `its grant wants one of ${OUTSIDER}`);
+
+      describe("with a key", () => {
+        const keyed = signGrant({ key: OUTSIDER });
+        const OUTSIDER_KEY = KEYS.outsider;
+        const served = (sequence: bigint, fields: Partial<Receipt> = {}, at?: number) =>
+          requestSignedBy(receiptUnder(keyed, sequence, fields), OUTSIDER_KEY, at);
+        const of = (...receipts: Receipt[]) => requestOf({ grants: [keyed], receipts: chained(receipts) });
+
+        it("takes receipts whose requests it signed, and bearer grants' beside them", async () => {
+          const bearer = signGrant({ licenseId: 8n });
+          const receipts = [...chained([served(1n), served(2n)]), receiptUnder(bearer, 1n)];
+          await signatureFor(requestOf({ grants: [keyed, bearer], receipts }));
+        });
+
+        only(
+          "one whose request's signature didn't come along",
+          () => of(receiptUnder(keyed, 1n, { requestSignatureHash: id("lost") })),
+          `says ${id("lost")} of its request's signature; none came with it`,
+        );
+        only(
+          "one whose request another signed",
+          () => of(requestSignedBy(receiptUnder(keyed, 1n), KEYS.owner)),
+          `its grant wants the signature of ${OUTSIDER}`,
+        );
+        only(
+          "one whose signature is for other bytes than it says",
+          () => of({ ...served(1n), requestHash: id("more tokens") }),
+          `its grant wants the signature of ${OUTSIDER}`,
+        );
+        only(
+          "one whose signature is under another grant",
+          () => {
+            const other = receiptUnder(signGrant({ key: OUTSIDER, cap: 5n }), 1n);
+            const { requestSignatureHash } = requestSignedBy(other, OUTSIDER_KEY);
+            return of({ ...receiptUnder(keyed, 1n), requestSignatureHash });
+          },
+          `its grant wants the signature of ${OUTSIDER}`,
+        );
+        only(
+          "one with the signature of another request in the batch",
+          () => {
+            const { requestSignatureHash } = served(1n);
+            return of(served(1n), receiptUnder(keyed, 2n, { requestSignatureHash }));
+          },
+          "Receipt 2 of license 7 has its request's signature from receipt 0x",
+        );
+        only(
+          "one that was signed after it was served",
+          () => of(served(1n, {}, EPOCH.epochStart + 131)),
+          "finished at 100010, before its request was signed, at 100131",
+        );
+        only(
+          "one that was signed long before it was served",
+          () => of(served(1n, { durationMs: 2_000 }, EPOCH.epochStart + 10 - 2 - 3_601)),
+          "was signed at 96407, over 3600 s before it was served, up to 100010",
+        );
+
+        it("takes one that waited for its model, or whose clock is a little behind", async () => {
+          const waited = served(1n, { durationMs: 2_000 }, EPOCH.epochStart + 10 - 2 - 3_600);
+          await signatureFor(of(waited, served(2n, {}, EPOCH.epochStart + 20 + 120)));
+        });
+
+        it("takes one that costs nothing, and was closed long after", async () => {
+          const meters = { requests: 0n, inputTokens: 0n, cachedInputTokens: 0n, outputTokens: 0n, computeMs: 0n };
+          const flags = ReceiptFlag.recovered;
+          await signatureFor(of(served(1n, { ...meters, flags, durationMs: 0, ttftMs: 0 }, EPOCH.epochStart - 9_000)));
+        });
+
+        it("refuses one with the signature of a request that was in an earlier batch", async () => {
+          const first = served(1n);
+          await signatureFor(of(first));
+          chain.lastBatch = { sequence: 1n, ...EPOCH };
+          const again = receiptUnder(keyed, 2n, { requestSignatureHash: first.requestSignatureHash });
+          const { refusals } = await refusalOf(
+            requestOf({ grants: [keyed], receipts: chained([first, again]).slice(1), header: { sequence: 2n } }),
+          );
+          expect(refusals).to.have.length(1);
+          expect(refusals[0]).to.contain(`from receipt ${receiptDigest(DOMAIN, chained([first])[0])}`);
+        });
+
+        it("doesn't let another operator use a signature up", async () => {
+          const receipt = served(1n);
+          const strange = { receipt: { ...receipt, operatorId: 9 }, signature: "0x" };
+          const hash = receiptDigest(DOMAIN, strange.receipt);
+          strange.signature = signDigest(KEYS.operator, hash);
+          const [record] = [brought(strange)];
+          const { requestSignature } = splitRecord(record);
+          const copy = { operatorId: 9, finishedAt: receipt.finishedAt, arrivedAt: 1, signer: PROPOSER };
+          await store.keepCopies([
+            { ...copy, hash: getBytes(hash), record: record.subarray(0, 351), requestSignature: requestSignature! },
+          ]);
+          await signatureFor(of(receipt));
+        });
+      });
 
       describe("with a cap", () => {
         const capped = (cap: bigint) => {

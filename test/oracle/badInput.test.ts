@@ -925,8 +925,22 @@ describe("bad input", () => {
     const lines = "application/x-ndjson";
     const brought: [string, string, string | Buffer, number, RegExp][] = [
       ["nothing at all", binary, "", 400, /begins with its version: this is empty/],
-      ["a frame of another version", binary, Buffer.of(7), 400, /has version 1, not 7/],
+      ["a frame of another version", binary, Buffer.of(7), 400, /has version 1 or 2, not 7/],
       ["a frame that is cut short", binary, frameOf([record]).subarray(0, 300), 400, /cut short after 299/],
+      [
+        "a request's signature that its receipt doesn't name",
+        binary,
+        frameOf([Buffer.concat([record, Buffer.alloc(70)])]),
+        200,
+        /"kept":0.*says nothing of its request's signature; 0x/,
+      ],
+      [
+        "half a request's signature",
+        lines,
+        JSON.stringify({ ...json, requestSignature: "0x12" }),
+        400,
+        /receipt 1: a request's signature must be 70 bytes/,
+      ],
       ["a high s", binary, frameOf([Buffer.from(record).fill(0xff, 318, 319)]), 400, /upper half of the order/],
       [
         "a signature of no key",

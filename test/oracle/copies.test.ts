@@ -9,7 +9,18 @@ import { Store } from "../../oracle/store/store";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
-import { chained, COMMITTEE, EPOCH, KEYS, LANE, receiptUnder, signGrant, stubMarket } from "../support/stubMarket";
+import {
+  brought,
+  chained,
+  COMMITTEE,
+  EPOCH,
+  KEYS,
+  LANE,
+  receiptUnder,
+  requestSignedBy,
+  signGrant,
+  stubMarket,
+} from "../support/stubMarket";
 
 const SIGNER = computeAddress(KEYS.operator);
 
@@ -197,6 +208,16 @@ describeOnEach("Copies", (placeOf) => {
       expect(await kept.keep(recordsOf([receiptUnder(grant, 8n, { finishedAt: EPOCH.epochEnd })]))).to.include({
         kept: 1,
       });
+    });
+
+    it("drops requests' signatures three hours later, when no receipt may have them any more", async () => {
+      const receipts = [1n, 2n].map((n) => requestSignedBy(receiptUnder(grant, n), KEYS.outsider, 90_000 + Number(n)));
+      const hashes = receipts.map(({ requestSignatureHash }) => requestSignatureHash);
+      const kept = copies();
+      await kept.keep(receipts.map((receipt) => brought(signed(receipt))));
+      chain.time = 90_002 + chain.epochPeriod + chain.windowPeriod + 3 * 3_600;
+      await kept.dropOld();
+      expect([...(await store.requestSignatures(LANE.operatorId, hashes)).keys()]).to.deep.equal(hashes.slice(1));
     });
   });
 });

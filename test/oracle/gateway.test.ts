@@ -338,9 +338,9 @@ describeOnEach("gateway", (placeOf) => {
       expect((await chat({}, client(keyFor({ salt: saltFrom(MANIFEST) })))).choices).to.have.length(1);
     });
 
-    it("refuses a grant that wants signed requests", async () => {
+    it("refuses a request that its grant's key hasn't signed", async () => {
       const attempt = chat({}, client(keyFor({ key: STRANGER.address })));
-      await expectRefusal(attempt, 403, "signed_requests_unsupported", "use a bearer grant (key zero)");
+      await expectRefusal(attempt, 401, "request_unsigned", `must be signed by ${STRANGER.address}`);
     });
 
     const licenses: [string, object, string, string][] = [

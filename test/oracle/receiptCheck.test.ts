@@ -6,7 +6,18 @@ import type { AddressInfo } from "node:net";
 import { checkReceipts, type Charge, type CheckedReceipts } from "../../oracle/licensee/receiptCheck";
 import { type ListedReceipt, listReceipts } from "../../oracle/licensee/receiptList";
 import { Problem } from "../../oracle/problem";
-import { receiptDigest, saltedHash, signDigest, signedReceiptToJson } from "../../oracle/protocol/messages";
+import {
+  receiptDigest,
+  requestDigest,
+  saltedHash,
+  signDigest,
+  signedReceiptToJson,
+} from "../../oracle/protocol/messages";
+import {
+  packRequestSignature,
+  requestSignatureBytes,
+  requestSignatureHash,
+} from "../../oracle/protocol/requestSignature";
 import { ReceiptFlag, type Receipt } from "../../oracle/protocol/types";
 import { FakeChain } from "../support/fakeChain";
 import { DOMAIN, grantWith, receiptWith, usage, saltFrom } from "../support/fakeMessages";
@@ -39,7 +50,8 @@ describe("checkReceipts", () => {
       const numbered = { ...PLAIN, requestId: id(`request ${i}`), sequence: BigInt(i + 1), previousHash, ...change };
       const receipt = receiptWith(numbered);
       previousHash = receiptDigest(DOMAIN, receipt);
-      return { receipt, signature: signDigest(OPERATOR_KEY.privateKey, previousHash), state, batchId };
+      const signature = signDigest(OPERATOR_KEY.privateKey, previousHash);
+      return { receipt, signature, state, batchId, requestSignature: null };
     });
   }
 
@@ -136,6 +148,49 @@ describe("checkReceipts", () => {
     expect(await problemsOf(chained({}))).to.deep.equal([]);
     const [problem] = await problemsOf(chained({}, { finishedAt: 1_700_000_100 }));
     expect(problem).to.match(/wasn't a key of operator 2 all the time/);
+  });
+
+  describe("under a grant with a key", () => {
+    const keys = new Map([[receiptWith().grantHash, STRANGER.address]]);
+    /** Receipts, the requests of which a key signed at some times. */
+    function asked(key: string, ...times: number[]): ListedReceipt[] {
+      const signed = times.map((at) => {
+        const signature = signDigest(key, requestDigest(DOMAIN, { ...receiptWith(), at }));
+        return requestSignatureBytes(packRequestSignature(at, signature));
+      });
+      const receipts = chained(...signed.map((one) => ({ requestSignatureHash: requestSignatureHash(one) })));
+      return receipts.map((one, i) => ({ ...one, requestSignature: signed[i] }));
+    }
+    const found = async (receipts: ListedReceipt[], requestKeys: ReadonlyMap<string, string> = keys) =>
+      (await checkReceipts(chain, 1n, receipts, [], undefined, requestKeys)).problems;
+
+    it("finds nothing wrong with requests that the key signed", async () => {
+      expect(await found(asked(STRANGER.privateKey, 1, 2))).to.deep.equal([]);
+    });
+
+    it("finds one that nobody signed, or another than the key", async () => {
+      expect(await found(chained({}))).to.deep.equal([
+        `Receipt 1 has no signature of its request, which its grant wants of ${STRANGER.address}`,
+      ]);
+      expect(await found(asked(OPERATOR_KEY.privateKey, 1))).to.deep.equal([
+        `Receipt 1 is of a request that isn't signed by its grant's key ${STRANGER.address}: ${OPERATOR_KEY.address}`,
+      ]);
+    });
+
+    it("finds one that is charged twice", async () => {
+      expect(await found(asked(STRANGER.privateKey, 1, 1))).to.deep.equal([
+        "Receipt 2 has its request's signature from receipt 1",
+      ]);
+    });
+
+    it("finds one whose signature isn't shown, or is another, under grants that it doesn't know, too", async () => {
+      const [one, two] = asked(STRANGER.privateKey, 1, 2);
+      const [hidden] = await found([{ ...one, requestSignature: null }], new Map());
+      expect(hidden).to.match(/^Receipt 1 says 0x\w+ of its request's signature, which the gateway doesn't show$/);
+      const [other] = await found([{ ...one, requestSignature: two.requestSignature }], new Map());
+      expect(other).to.match(/^Receipt 1 says 0x\w+ of its request's signature; the one shown has 0x/);
+      expect(await found([one], new Map())).to.deep.equal([]);
+    });
   });
 
   it("finds a charge above what the receipts are worth, to the unit, discount included", async () => {

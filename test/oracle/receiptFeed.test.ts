@@ -74,6 +74,23 @@ describeOnEach("ReceiptFeed", (placeOf) => {
     );
   });
 
+  it("sends requests' signatures along, which come back with the receipts", async () => {
+    const requestSignature = Buffer.alloc(70, 1);
+    await serve(1);
+    await serveReceipt(store, { requestId: toBeHex(99, 32), requestSignature });
+    expect(await feedTo(attestor.url).feed(us())).to.equal(2);
+    const sent = await store.receiptsAfter(0n, 10);
+    expect(sent.map(({ record }) => record.length)).to.deep.equal([351, 421]);
+    expect(await records(kept.copiesAfter(LANE.operatorId, 0n, 10))).to.deep.equal(
+      await records(Promise.resolve(sent)),
+    );
+
+    const retrieval: Retrieval = { operatorId: LANE.operatorId, attestor: COMMITTEE.members[0], at: chain.time };
+    const signature = signDigest(KEYS.operator, retrievalDigest(DOMAIN, retrieval));
+    const back = await retrieveReceipts(attestor.url, { retrieval, signature }, 0n, 2_000);
+    expect(back.records.map((record) => record.toString("hex"))).to.deep.equal(await records(Promise.resolve(sent)));
+  });
+
   it("goes on where it was after a restart", async () => {
     await serve(2);
     await feedTo(attestor.url).feed(us());

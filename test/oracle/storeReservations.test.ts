@@ -1,9 +1,10 @@
 import { expect } from "chai";
-import { computeAddress, toBeHex, ZeroHash } from "ethers";
+import { computeAddress, keccak256, toBeHex, ZeroHash } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
 import { Presence } from "../../oracle/gateway/presence";
 import { createLog } from "../../oracle/log";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
+import { decodeReceipt, splitRecord } from "../../oracle/protocol/receiptBytes";
 import type { Receipt } from "../../oracle/protocol/types";
 import type { Database } from "../../oracle/store/database";
 import { GATEWAY_LEASE, Store, type OpenRequest } from "../../oracle/store/store";
@@ -150,6 +151,37 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
     );
     expect(await store.tally(1n)).to.deep.equal({ cost: 96n * 4n, freed: 0n, reserved: 0n });
     if (place.isShared) await other.close();
+  });
+
+  it("takes a request's signature once, and again only where the request never reached its model", async () => {
+    const requestSignature = Buffer.concat([Buffer.from([0, 0, 0, 3, 232]), Buffer.alloc(65, 7)]);
+    const requestSignatureHash = keccak256(requestSignature);
+    const signed = (n: number): OpenRequest => {
+      const { facts, ...rest } = request(n);
+      return { ...rest, facts: { ...facts, requestSignatureHash }, requestSignature };
+    };
+    const usedBy = async () =>
+      (await store.requestSignatures(LANE.operatorId, [requestSignatureHash])).get(requestSignatureHash)?.usedBy;
+
+    expect(await store.openRequest(signed(1), claim())).to.equal(null);
+    expect(await store.openRequest(signed(2), claim())).to.equal("replayed");
+    expect(await store.openRequests()).to.have.length(1);
+    expect(await usedBy()).to.equal(id(1));
+
+    await store.dropRequest(id(1));
+    expect(await usedBy()).to.equal(undefined);
+    const refused = await store.openRequest(signed(3), claim({ balance: 9n }));
+    expect(refused).to.include({ limit: "balance" });
+    expect(await usedBy()).to.equal(undefined);
+    expect(await store.openRequest(signed(4), claim())).to.equal(null);
+    await store.finishRequest(id(4), OUTCOME, 3n, sign);
+    expect(await store.openRequest(signed(5), claim())).to.equal("replayed");
+
+    const [placed] = await store.receiptsAfter(0n, 10);
+    const { record, requestSignature: kept } = splitRecord(placed.record);
+    expect(kept).to.deep.equal(requestSignature);
+    const hash = receiptDigest(DOMAIN, decodeReceipt(record).receipt);
+    expect(await store.recordsOf([hash])).to.deep.equal([placed.record]);
   });
 
   it("is left behind by a gateway that runs no more, and by no other", async () => {

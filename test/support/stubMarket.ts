@@ -10,9 +10,15 @@ import {
   measurementDigest,
   proposalDigest,
   receiptDigest,
+  requestDigest,
   signDigest,
 } from "../../oracle/protocol/messages";
 import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
+import {
+  packRequestSignature,
+  requestSignatureBytes,
+  requestSignatureHash,
+} from "../../oracle/protocol/requestSignature";
 import type {
   BatchHeader,
   Grant,
@@ -131,6 +137,24 @@ export function receiptUnder({ grant }: SignedGrant, sequence: bigint, fields: P
   });
 }
 
+/** What keys signed here, packed, by what receipts say of it. */
+const requestSignatures = new Map<string, Buffer>();
+
+/** A receipt's binary form with the signature of its request, if that was signed here. */
+export function brought(one: SignedReceipt): Buffer {
+  const signature = requestSignatures.get(one.receipt.requestSignatureHash);
+  return Buffer.concat([encodeReceipt(one), signature ?? Buffer.alloc(0)]);
+}
+
+/** The same receipt of a request that a key signed: five seconds before it ended, if no time is given. */
+export function requestSignedBy(receipt: Receipt, key: string, at = receipt.finishedAt - 5): Receipt {
+  const signature = signDigest(key, requestDigest(DOMAIN, { ...receipt, at }));
+  const packed = requestSignatureBytes(packRequestSignature(at, signature));
+  const hash = requestSignatureHash(packed);
+  requestSignatures.set(hash, packed);
+  return { ...receipt, requestSignatureHash: hash };
+}
+
 /** Gives each receipt the hash of the one before it in the list, the first zero. */
 export function chained(receipts: Receipt[]): Receipt[] {
   let previousHash = ZeroHash;
@@ -148,12 +172,14 @@ export interface ServedRequest {
   finishedAt?: number;
   key?: string;
   meters?: Partial<Usage>;
+  /** Packed; none if left out. */
+  requestSignature?: Buffer;
 }
 
 /** Writes the receipt of a request down, as a gateway does, and gives the request's id. */
 export async function serveReceipt(store: Store, request: ServedRequest = {}): Promise<string> {
   const { requestId = id("request"), licenseId = 7n, finishedAt = EPOCH.epochStart + 10 } = request;
-  const { key = KEYS.operator, meters = { requests: 1n, outputTokens: 5n } } = request;
+  const { key = KEYS.operator, meters = { requests: 1n, outputTokens: 5n }, requestSignature } = request;
   const signed = signGrant({ licenseId });
   const grantHash = grantDigest(DOMAIN, signed.grant);
   await store.saveGrant(grantHash, signed);
@@ -167,10 +193,11 @@ export async function serveReceipt(store: Store, request: ServedRequest = {}): P
       generation: 1,
       grantHash,
       requestHash: id("request"),
-      requestSignatureHash: ZeroHash,
+      requestSignatureHash: requestSignature === undefined ? ZeroHash : requestSignatureHash(requestSignature),
     },
     versionId: LANE.versionId,
     openedAt: finishedAt,
+    requestSignature,
   });
   const ended = { responseHash: id("response"), finishedAt, durationMs: 90, ttftMs: 30, flags: 0 };
   const sign = (receipt: Receipt) => {
@@ -203,7 +230,7 @@ export interface Offer extends AttestationRequest {
 
 /** Asks an attestor for its signature, as a settler does: it is sent the receipts that it lacks. */
 export function offer(url: string, { signed, ...request }: Offer): Promise<Attestation | AttestationRefusal> {
-  const records = new Map(signed.map((one) => [receiptDigest(DOMAIN, one.receipt), encodeReceipt(one)]));
+  const records = new Map(signed.map((one) => [receiptDigest(DOMAIN, one.receipt), brought(one)]));
   return askToAttest(url, request, async (hashes) => hashes.map((hash) => records.get(hash)!), 10_000);
 }
 
