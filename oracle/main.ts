@@ -16,6 +16,7 @@ import { NodesProvider, witnessOf } from "./chain/nodes";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
 import { KeyAccount } from "./keys/account";
 import { openKey } from "./keys/openKey";
+import { Duty, type Post, SETTLING } from "./duty";
 import { createLog, type Log } from "./log";
 import { Figures } from "./operations/figures";
 import { startOperations, type Operations } from "./operations/operations";
@@ -25,7 +26,6 @@ import type { Lane } from "./protocol/types";
 import { ReceiptFeed } from "./settler/receiptFeed";
 import { requireUsable } from "./settler/requirements";
 import { Releaser } from "./settler/releaser";
-import { Duty } from "./settler/duty";
 import { Settler } from "./settler/settler";
 import { VoucherPoster } from "./settler/voucherPoster";
 import { connectPrepaymentChain } from "./x402/prepaymentChain";
@@ -220,7 +220,7 @@ async function serve(
       prepayments: selling?.prepayments,
     },
   );
-  if (selling !== undefined) jobs.push(resumeOnAndOn(context, selling));
+  if (selling !== undefined) jobs.push(sellOnAndOn(context, selling));
   figures.watchGateway(gateway.figures, store, () =>
     withDeadline(section.chainTimeoutMs, () => chain.headroom(section.operatorId)),
   );
@@ -231,9 +231,10 @@ async function serve(
 interface Selling {
   prepayments: Prepayments;
   sender: AccountSender;
+  duty: Duty;
 }
 
-/** By an account of its own. */
+/** By an account of its own, or of several gateways of the operator's. */
 async function sellByX402(
   { config, deployment, chain, log: all, signal }: Context,
   { operatorId }: GatewaySection,
@@ -248,9 +249,10 @@ async function sellByX402(
     throw new Problem(`gateway.x402.key: ${key.address} is the settler's account: nothing else may send for it.`);
   }
   const [witness, finality] = [witnessOf(provider), section.confirmations];
+  const duty = dutyOf({ name: `seller ${key.address}`, who: "Seller" }, config, store, log);
   const sender = await AccountSender.open(
     {
-      ...{ provider, witness, store, log },
+      ...{ provider, witness, store, log, turn: duty },
       signer: new KeyAccount(key),
       onUndone: (purpose) => prepayments.undone(purpose),
     },
@@ -264,7 +266,7 @@ async function sellByX402(
     { ...section, operatorId },
     {
       chain: await connectPrepaymentChain(provider, { ...deployment, account: key.address, finality, witness }),
-      ...{ sender, store, log },
+      ...{ sender, store, log, turn: duty, signal },
       now: () => chain.now(),
     },
     assetIds,
@@ -272,15 +274,27 @@ async function sellByX402(
   if ((await sender.balance()) === 0n) {
     log.error("The account that sells licenses has nothing to pay gas with: send it some", { account: key.address });
   }
-  return { prepayments, sender };
+  return { prepayments, sender, duty };
 }
 
-async function resumeOnAndOn({ log, signal }: Context, { prepayments, sender }: Selling): Promise<void> {
+/** What other gateways have accepted waits for it. */
+async function sellOnAndOn(context: Context, selling: Selling): Promise<void> {
+  const { log, signal } = context;
+  const { prepayments, duty } = selling;
+  await duty.begin();
+  const resume = (which: "all" | "new") =>
+    prepayments.resume(which).catch((cause) => log.warn("Prepayments can't be looked after", { cause }));
+  const tending = inTurn(context, selling, TEND_MS, async () => {
+    await tendRound(context, selling);
+    void resume("all");
+  });
   while (!signal.aborted) {
-    await sender.tend().catch((cause) => log.warn("Transactions can't be looked after", { cause }));
-    await prepayments.resume().catch((cause) => log.warn("Prepayments can't be looked after", { cause }));
-    await wait(TEND_MS, undefined, { signal }).catch(() => undefined);
+    void resume("new");
+    await wait(X402_POLL_MS, undefined, { signal }).catch(() => undefined);
   }
+  await tending;
+  await prepayments.idle();
+  await duty.end();
 }
 
 interface Settling {
@@ -300,6 +314,7 @@ async function createSettler(context: Context, section: SettlerSection, store: S
   const proposer = await openKey(section.signingKey);
   await requireUsable({ ...section, proposer, committee }, context, config.gateway?.operatorId);
   const [witness, finality] = [witnessOf(provider), section.confirmations];
+  const duty = dutyOf(SETTLING, config, store, log);
   const sender = await AccountSender.open(
     {
       provider,
@@ -307,6 +322,7 @@ async function createSettler(context: Context, section: SettlerSection, store: S
       signer: new KeyAccount(await openKey(section.key)),
       store,
       log,
+      turn: duty,
       onEvent: (event) => figures.transaction(event),
       onUndone: async (purpose) => {
         await settler.undone(purpose);
@@ -340,15 +356,18 @@ async function createSettler(context: Context, section: SettlerSection, store: S
   );
   const releaser = section.release ? new Releaser(deps, section.economy) : null;
   figures.watchSettler(settler, sender);
-  // A file has one process at a time: what the one before it held is its own.
-  const duty = new Duty(store.leases, config.database === undefined ? "the only one" : randomUUID(), log);
   return { settler, poster, releaser, sender, feed, duty };
+}
+
+/** A file has one process at a time: what the one before it held is its own. */
+function dutyOf(post: Post, { database }: OracleConfig, store: Store, log: Log): Duty {
+  return new Duty(post, store.leases, database === undefined ? "the only one" : randomUUID(), log);
 }
 
 /** Does the work again and again, while it is this process's turn to settle. It says itself what fails. */
 async function inTurn(
   { signal }: Context,
-  { duty }: Settling,
+  { duty }: Pick<Settling, "duty">,
   everyMs: number,
   work: () => Promise<void>,
 ): Promise<void> {
@@ -374,7 +393,7 @@ async function postRound({ log }: Context, { poster }: Settling): Promise<void> 
   await poster.postDue().catch((cause) => log.error("Vouchers can't be looked after", { cause }));
 }
 
-async function tendRound({ log }: Context, { sender }: Settling): Promise<void> {
+async function tendRound({ log }: Context, { sender }: Pick<Settling, "sender">): Promise<void> {
   await sender.tend().catch((cause) => log.warn("Transactions can't be looked after", { cause }));
 }
 

@@ -15,6 +15,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Log } from "../log";
 import { reasonOf } from "../problem";
 import { type Call, ChainRefusal, type PricedSender, type Served, type TransactionFate } from "../settler/sender";
+import type { Lease, Turn } from "../store/leases";
 import { CANCEL, type NewTransaction, type NonceEnd, type StoredTransaction } from "../store/store";
 import type { RpcProvider } from "./ethersChain";
 import { gasLimitFor, gasPriceOf, lacksEther } from "./gas";
@@ -23,7 +24,7 @@ import { finalHeight, tagOf, type Finality, type Witness } from "./witness";
 
 /** What of a store it needs. */
 export interface TransactionStore {
-  saveTransaction(transaction: NewTransaction): Promise<void>;
+  saveTransaction(transaction: NewTransaction, lease?: Lease): Promise<void>;
   lastNonce(account: string): Promise<number | null>;
   openTransactions(account: string): Promise<StoredTransaction[]>;
   transactionsWith(account: string, nonce: number): Promise<StoredTransaction[]>;
@@ -56,6 +57,8 @@ export interface AccountSenderDeps {
   signer: Signer;
   store: TransactionStore;
   log: Log;
+  /** Where several processes send for the account: it signs and sends nothing while it is another's turn. */
+  turn?: Turn;
   onEvent?: (event: SenderEvent) => void;
   /** Is told of a purpose that was served, and isn't any more: the chain was reorganized, deeper than what counts as final. */
   onUndone?: (purpose: string) => Promise<void>;
@@ -234,7 +237,8 @@ export class AccountSender implements PricedSender {
   // Following
 
   private async tendAll(): Promise<void> {
-    const { store } = this.deps;
+    const { store, turn } = this.deps;
+    if (turn?.isMine === false) return;
     const view = await this.look();
     const doubts = this.doubts;
     this.doubts = new Map();
@@ -366,10 +370,11 @@ export class AccountSender implements PricedSender {
     call: Call & { gasLimit: bigint },
     fees: Fees,
   ): Promise<NewTransaction> {
-    const { signer, store } = this.deps;
+    const { signer, store, turn } = this.deps;
+    const lease = turn?.lease;
     const raw = await signer.signTransaction({ ...call, ...fees, type: 2, chainId: this.chainId, nonce, value: 0n });
     const signed = { account: this.address, nonce, attempt, purpose, raw, hash: Transaction.from(raw).hash! };
-    await store.saveTransaction(signed);
+    await store.saveTransaction(signed, lease);
     this.event("signed");
     return signed;
   }

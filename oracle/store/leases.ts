@@ -9,6 +9,23 @@ export interface Lease {
   token: bigint;
 }
 
+/** It is another's turn by now: what was to be done wasn't, and is left to that one. */
+export class TurnLost extends Error {
+  override readonly name = "TurnLost";
+
+  constructor(what: string) {
+    super(`it isn't this process's turn any more (${what}): another goes on with it`);
+  }
+}
+
+/** The right to do something alone, as this process has it at the moment. */
+export interface Turn {
+  /** As far as is known. */
+  readonly isMine: boolean;
+  /** For what is done under it. @throws TurnLost if it isn't this process's */
+  readonly lease: Lease;
+}
+
 /** Who does what alone, among the processes that share a store. Time is the database's: their clocks may differ. */
 export class Leases {
   constructor(private readonly db: Database) {}
@@ -45,5 +62,10 @@ export class Leases {
   async holds({ name, token }: Lease, queries: Queries = this.db): Promise<boolean> {
     const sql = `SELECT 1 FROM leases WHERE name = ? AND token = ? AND until > ${this.db.nowMs}`;
     return (await queries.row(sql, [name, token])) !== null;
+  }
+
+  /** @throws TurnLost if it isn't held any more */
+  async require(lease: Lease, queries: Queries): Promise<void> {
+    if (!(await this.holds(lease, queries))) throw new TurnLost(lease.name);
   }
 }

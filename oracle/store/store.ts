@@ -14,7 +14,7 @@ import {
   withRequestSignatures,
 } from "./requestSignatures";
 import { GroupCommit } from "./groupCommit";
-import { Leases } from "./leases";
+import { type Lease, Leases } from "./leases";
 import {
   headerFromJson,
   headerToJson,
@@ -858,9 +858,11 @@ export class Store {
    * Notes a transaction before it is sent.
    * Throws StoreConflict if the account signed another for the same attempt, or for the same purpose with another nonce, which is
    * under way or has served it: two processes that send for one account would do the same twice.
+   * @param lease under which it is sent: throws TurnLost if another has that
    */
-  async saveTransaction({ account, nonce, attempt, purpose, raw, hash }: NewTransaction): Promise<void> {
+  async saveTransaction({ account, nonce, attempt, purpose, raw, hash }: NewTransaction, lease?: Lease): Promise<void> {
     await this.db.transaction(async (queries) => {
+      if (lease !== undefined) await this.leases.require(lease, queries);
       const before = await queries.row(
         "SELECT max(attempt) AS last FROM transactions WHERE account = ? AND nonce = ?",
         [account, nonce],
@@ -1305,13 +1307,19 @@ export class Store {
     return row === null ? null : prepaymentOf(row);
   }
 
-  /** Its state and what came of it. */
-  async updatePrepayment(prepayment: Prepayment): Promise<void> {
+  /**
+   * Its state and what came of it.
+   * @param lease under which that came about: throws TurnLost if another has that
+   */
+  async updatePrepayment(prepayment: Prepayment, lease?: Lease): Promise<void> {
     const { payment, state, paymentHash, resultHash, licenseId, reason } = prepayment;
-    await this.db.run(
-      "UPDATE prepayments SET state = ?, payment_hash = ?, result_hash = ?, license_id = ?, reason = ? WHERE payer = ? AND nonce = ?",
-      [state, paymentHash, resultHash, licenseId, reason, payment.payer, payment.nonce],
-    );
+    await this.db.transaction(async (queries) => {
+      if (lease !== undefined) await this.leases.require(lease, queries);
+      await queries.run(
+        "UPDATE prepayments SET state = ?, payment_hash = ?, result_hash = ?, license_id = ?, reason = ? WHERE payer = ? AND nonce = ?",
+        [state, paymentHash, resultHash, licenseId, reason, payment.payer, payment.nonce],
+      );
+    });
   }
 
   /** In their order. */

@@ -9,8 +9,10 @@
  *
  * One payment brings one license, or comes back whole. Whoever makes the payment on the chain, it counts.
  */
+import { setTimeout as wait } from "node:timers/promises";
 import { ChainRefusal, type Sender, type Call } from "../settler/sender";
 import type { Log } from "../log";
+import { type Lease, type Turn, TurnLost } from "../store/leases";
 import { Problem, reasonOf } from "../problem";
 import type { PaymentFate, PlanOnSale, PrepaymentChain } from "./prepaymentChain";
 import { identityIn, paymentIn, type Requirements, type SignedPayment } from "./exact";
@@ -54,7 +56,8 @@ export interface PrepaymentStore {
   /** @returns false if the payment is there already */
   savePrepayment(prepayment: Prepayment): Promise<boolean>;
   prepayment(payer: string, nonce: string): Promise<Prepayment | null>;
-  updatePrepayment(prepayment: Prepayment): Promise<void>;
+  /** @throws TurnLost if the lease is another's */
+  updatePrepayment(prepayment: Prepayment, lease?: Lease): Promise<void>;
   unfinishedPrepayments(): Promise<Prepayment[]>;
   /** How many were accepted since a Unix second. */
   prepaymentsSince(since: number): Promise<number>;
@@ -65,6 +68,10 @@ export interface PrepaymentDeps {
   sender: PayingSender;
   store: PrepaymentStore;
   log: Log;
+  /** Where several gateways sell with one account and store: each accepts payments, and one brings licenses about. */
+  turn?: Turn;
+  /** When it aborts, what another gateway does isn't waited for any longer. */
+  signal?: AbortSignal;
   now(): Promise<number>;
 }
 
@@ -95,9 +102,14 @@ const PURCHASE_PERIOD = AN_HOUR;
 const ENOUGH_ALLOWANCE = 2n ** 128n;
 /** How many payments are looked at at once. */
 const MOST_AT_ONCE = 16;
+/** How long a payer waits for what another gateway does, and how often that is looked for. */
+const OTHERS_TIMEOUT_MS = 120_000;
+const OTHERS_POLL_MS = 200;
 
 export class Prepayments {
   private readonly running = new Map<string, Promise<Prepayment>>();
+  /** What isn't finished and was looked at here. */
+  private looked = new Set<string>();
 
   private constructor(
     private readonly config: PrepaymentConfig,
@@ -146,17 +158,41 @@ export class Prepayments {
     if (known === null && this.running.size >= MOST_AT_ONCE) {
       throw new NotOnSale(`${this.running.size} payments are under way: try again in a moment`);
     }
-    return this.once(payer, nonce, async () => this.advance(known ?? (await this.accept(header))));
+    return this.once({ payer, nonce }, async () => this.finish(known ?? (await this.accept(header))));
   }
 
-  /** Goes on with what isn't finished; what fails is logged, and the next time comes. */
-  async resume(): Promise<void> {
-    for (const { payment } of await this.deps.store.unfinishedPrepayments()) {
-      const { payer, nonce } = payment;
-      await this.once(payer, nonce, async () => this.advance((await this.deps.store.prepayment(payer, nonce))!)).catch(
-        (cause) => this.deps.log.warn("Prepayment waits", { payer, nonce, reason: reasonOf(cause) }),
-      );
+  /**
+   * Goes on with what isn't finished, if it is this one's turn; what fails is logged, and the next time comes.
+   * @param which "new" is what it hasn't looked at yet: what other gateways have accepted
+   */
+  async resume(which: "all" | "new" = "all"): Promise<void> {
+    const { store, sender, turn } = this.deps;
+    if (turn?.isMine === false) return;
+    const unfinished = (await store.unfinishedPrepayments())
+      .map(({ payment }) => payment)
+      .filter(({ payTo }) => payTo === sender.address);
+    const keys = unfinished.map(keyOf);
+    this.looked = new Set(keys.filter((key) => this.looked.has(key)));
+    const wanted = unfinished.filter((_payment, i) => {
+      return !this.running.has(keys[i]) && (which === "all" || !this.looked.has(keys[i]));
+    });
+    const free = Math.max(0, MOST_AT_ONCE - this.running.size);
+    await Promise.all(wanted.slice(0, free).map((payment) => this.goOn(payment)));
+  }
+
+  private async goOn(payment: SignedPayment): Promise<void> {
+    const { payer, nonce } = payment;
+    this.looked.add(keyOf(payment));
+    try {
+      await this.once(payment, async () => this.advance((await this.deps.store.prepayment(payer, nonce))!));
+    } catch (cause) {
+      this.deps.log.warn("Prepayment waits", { payer, nonce, reason: reasonOf(cause) });
     }
+  }
+
+  /** When nothing is under way here any more. */
+  async idle(): Promise<void> {
+    await Promise.allSettled(this.running.values());
   }
 
   /** What served a purpose is undone, by the chain: its step is to be done again. */
@@ -168,8 +204,8 @@ export class Prepayments {
   }
 
   /** Two at once would do a step twice. */
-  private once(payer: string, nonce: string, work: () => Promise<Prepayment>): Promise<Prepayment> {
-    const key = `${payer} ${nonce}`;
+  private once(payment: Identity, work: () => Promise<Prepayment>): Promise<Prepayment> {
+    const key = keyOf(payment);
     const running = this.running.get(key) ?? work().finally(() => this.running.delete(key));
     this.running.set(key, running);
     return running;
@@ -220,6 +256,24 @@ export class Prepayments {
     });
   }
 
+  /** Brings it about or, while it is another gateway's turn, waits until that has. */
+  private async finish(prepayment: Prepayment): Promise<Prepayment> {
+    const { store, turn, signal } = this.deps;
+    const { payer, nonce } = prepayment.payment;
+    let at = prepayment;
+    const deadline = performance.now() + OTHERS_TIMEOUT_MS;
+    while (performance.now() < deadline && signal?.aborted !== true) {
+      try {
+        if (turn?.isMine !== false || isFinished(at)) return await this.advance(at);
+      } catch (cause) {
+        if (!(cause instanceof TurnLost)) throw cause;
+      }
+      await wait(OTHERS_POLL_MS, undefined, { signal }).catch(() => undefined);
+      at = (await store.prepayment(payer, nonce))!;
+    }
+    throw new StillUnderWay("another of the operator's gateways is at it");
+  }
+
   /** As far as it gets: to bought, refunded or failed. */
   private async advance(prepayment: Prepayment): Promise<Prepayment> {
     let at = prepayment;
@@ -255,8 +309,7 @@ export class Prepayments {
   private async unpaid(prepayment: Prepayment, fate: PaymentFate, problem: unknown): Promise<Prepayment> {
     if (fate.state === "pending") throw new StillUnderWay("the payment isn't final yet");
     const reason = problem === undefined ? "the payment wasn't made" : reasonOf(problem);
-    if (problem !== undefined && !(problem instanceof ChainRefusal))
-      throw new StillUnderWay(reason, { cause: problem });
+    if (problem !== undefined && !(problem instanceof ChainRefusal)) throw underWay(problem);
     if ((await this.deps.now()) >= prepayment.payment.validBefore)
       return this.step(prepayment, { state: "failed", reason });
     throw new PaymentRefused(reason, { cause: problem });
@@ -283,7 +336,7 @@ export class Prepayments {
       this.deps.log.info("License sold by x402", { licenseId, payer: payment.payer, transaction: hash });
       return bought;
     } catch (cause) {
-      if (!(cause instanceof ChainRefusal)) throw new StillUnderWay(reasonOf(cause), { cause });
+      if (!(cause instanceof ChainRefusal)) throw underWay(cause);
       this.deps.log.warn("License can't be bought: the payment goes back", { payer: payment.payer, cause });
       return this.step(prepayment, { state: "refunding", reason: cause.message });
     }
@@ -303,7 +356,7 @@ export class Prepayments {
       const hash = await this.serve("refund", prepayment.payment, () => this.deps.chain.transfer(payer, amount));
       return await this.step(prepayment, { state: "refunded", resultHash: hash });
     } catch (cause) {
-      throw new StillUnderWay(reasonOf(cause), { cause });
+      throw underWay(cause);
     }
   }
 
@@ -319,9 +372,25 @@ export class Prepayments {
 
   private async step(prepayment: Prepayment, changes: Partial<Prepayment>): Promise<Prepayment> {
     const changed = { ...prepayment, ...changes };
-    await this.deps.store.updatePrepayment(changed);
+    const { store, turn } = this.deps;
+    await store.updatePrepayment(changed, turn?.lease);
     return changed;
   }
+}
+
+/** What isn't this process's any more is waited for; anything else is for the payer to ask about again. */
+function underWay(cause: unknown): Error {
+  return cause instanceof TurnLost ? cause : new StillUnderWay(reasonOf(cause), { cause });
+}
+
+type Identity = Pick<SignedPayment, "payer" | "nonce">;
+
+function keyOf({ payer, nonce }: Identity): string {
+  return `${payer} ${nonce}`;
+}
+
+function isFinished({ state }: Prepayment): boolean {
+  return state === "bought" || state === "refunded" || state === "failed";
 }
 
 function requireSellable(

@@ -8,6 +8,7 @@ import type { RpcProvider } from "../../oracle/chain/ethersChain";
 import { onlyWitness } from "../../oracle/chain/witness";
 import { createLog } from "../../oracle/log";
 import { ChainRefusal } from "../../oracle/settler/sender";
+import { type Turn, TurnLost } from "../../oracle/store/leases";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { TestCurrency__factory } from "../../typechain-types";
@@ -76,7 +77,7 @@ describe("AccountSender", () => {
     await rpc("evm_revert", [snapshot]);
   });
 
-  const open = (config: Partial<AccountSenderConfig> = {}, life?: Life) => {
+  const open = (config: Partial<AccountSenderConfig> = {}, life?: Life, turn?: Turn) => {
     const own = life === undefined ? node.provider : mortal(node.provider, life);
     return AccountSender.open(
       {
@@ -85,6 +86,7 @@ describe("AccountSender", () => {
         signer: new Wallet(account.privateKey),
         store: life === undefined ? store : mortal(store, life),
         log: createLog("debug", (line) => lines.push(line)),
+        turn,
         onEvent: (event) => events.push(event),
         onUndone: async (purpose) => void undone.push(purpose),
       },
@@ -117,6 +119,47 @@ describe("AccountSender", () => {
   const tend = async (sender: AccountSender, times = 3) => {
     for (let i = 0; i < times; i++) await sender.tend();
   };
+
+  describe("where several processes send for an account", () => {
+    const LEASE = "settler";
+
+    it("signs and sends nothing for one whose turn was lost in the middle of a step", async () => {
+      const lease = (await store.leases.acquire(LEASE, "this", 60_000))!;
+      const sender = await open({}, undefined, { isMine: true, lease });
+      const attempt = sender.submit("a purpose", async () => {
+        await store.leases.release(lease);
+        await store.leases.acquire(LEASE, "another", 60_000);
+        return nothing();
+      });
+      await expectTurnLost(attempt);
+      expect(await store.lastNonce(account.address)).to.equal(null);
+      expect(events).to.deep.equal(["unsigned"]);
+      expect(await rpc("eth_pendingTransactions", [])).to.deep.equal([]);
+    });
+
+    it("leaves what waits to whose turn it is, and sees what came of it", async () => {
+      const lease = (await store.leases.acquire(LEASE, "this", 60_000))!;
+      const turn = { isMine: true, lease };
+      const sender = await open({ patience: { blocks: 0, ms: 0 } }, undefined, turn);
+      const nonce = await sender.submit("a purpose", nothing);
+      turn.isMine = false;
+      events = [];
+      await tend(sender);
+      expect(events).to.deep.equal([]);
+      const another = await open();
+      const following = sender.follow("a purpose", nonce);
+      expect((await mining(another.follow("a purpose", nonce))).fate).to.equal("confirmed");
+      expect((await following).fate).to.equal("confirmed");
+    });
+
+    async function expectTurnLost(attempt: Promise<unknown>): Promise<void> {
+      const cause = await attempt.catch((error: unknown) => error);
+      expect(cause).to.be.instanceOf(TurnLost);
+      expect((cause as Error).message).to.equal(
+        "it isn't this process's turn any more (settler): another goes on with it",
+      );
+    }
+  });
 
   describe("serve", () => {
     it("has a call mined, and tells its fate when that is final", async () => {

@@ -5,6 +5,7 @@ import { ExactEvmScheme } from "@x402/evm/exact/client";
 import { decodePaymentResponseHeader, wrapFetchWithPayment, x402Client } from "@x402/fetch";
 import { id, parseEther, Signature, Wallet, type TypedDataDomain } from "ethers";
 import hre from "hardhat";
+import { setTimeout as wait } from "node:timers/promises";
 import OpenAI from "openai";
 import { AccountSender } from "../../oracle/chain/accountSender";
 import { connectChain } from "../../oracle/chain/ethersChain";
@@ -14,8 +15,10 @@ import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gatew
 import { KeyAccount } from "../../oracle/keys/account";
 import { localSigner } from "../../oracle/keys/digestSigner";
 import { mintGrant } from "../../oracle/licensee/mintGrant";
+import { Duty, type Post } from "../../oracle/duty";
 import { createLog } from "../../oracle/log";
 import { Problem } from "../../oracle/problem";
+import type { Turn } from "../../oracle/store/leases";
 import { Store } from "../../oracle/store/store";
 import { connectPrepaymentChain } from "../../oracle/x402/prepaymentChain";
 import { Prepayments, type PayingSender, type PrepaymentConfig } from "../../oracle/x402/prepayments";
@@ -80,11 +83,18 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
 
   async function open(): Promise<void> {
     store = new Store(await place.open());
+    ({ prepayments, gateway } = await gatewayWith(store));
+  }
+
+  async function gatewayWith(store: Store, turn?: Turn): Promise<{ prepayments: Prepayments; gateway: Gateway }> {
     const log = createLog("error", () => {});
     const escrow = await market.licet.escrow.getAddress();
     const account = SELLER.address;
     const own = await AccountSender.open(
-      { provider, witness: onlyWitness(provider), signer: new KeyAccount(localSigner(SELLER.privateKey)), store, log },
+      {
+        ...{ provider, witness: onlyWitness(provider), store, log, turn },
+        signer: new KeyAccount(localSigner(SELLER.privateKey)),
+      },
       { finality: 1, pollMs: 10, timeoutMs: 2_000 },
     );
     const sender: PayingSender = {
@@ -98,16 +108,18 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
       follow: (purpose, nonce) => own.follow(purpose, nonce),
     };
     const paying = await connectPrepaymentChain(provider, { escrow, account, ...final });
-    prepayments = await Prepayments.open(config, { chain: paying, sender, store, log, now: () => chain.now() }, [1]);
+    const deps = { chain: paying, sender, store, log, turn, now: () => chain.now() };
+    const prepayments = await Prepayments.open(config, deps, [1]);
     const { manifestHash, assetId } = (await chain.version(market.versionId))!;
     const models = [
       { id: "m", upstreams: [{ url: upstream.url }], assetId, versionId: market.versionId, manifestHash },
     ];
     const signer = localSigner(OPERATOR_KEY.privateKey);
-    gateway = await startGateway(
+    const gateway = await startGateway(
       { ...GATEWAY_DEFAULTS, port: 0, operatorId: 1, signer, models, licenseCacheMs: 0 },
       { chain, store, log, prepayments },
     );
+    return { prepayments, gateway };
   }
 
   async function close(): Promise<void> {
@@ -155,10 +167,11 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
     return header;
   }
 
-  const pay = (header: string) => fetch(licenses(), { method: "POST", headers: { "payment-signature": header } });
+  const pay = (header: string, at = gateway) =>
+    fetch(`${at.url}/v1/licenses`, { method: "POST", headers: { "payment-signature": header } });
 
-  async function bought(header: string): Promise<License> {
-    const answer = await pay(header);
+  async function bought(header: string, at = gateway): Promise<License> {
+    const answer = await pay(header, at);
     const body = await answer.text();
     expect(answer.status, body).to.equal(201);
     return JSON.parse(body) as License;
@@ -285,13 +298,13 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
 
     it("is one, if it is shown often at once", async () => {
       const header = await signed();
-      const all = await Promise.all([header, header, header].map(bought));
+      const all = await Promise.all([header, header, header].map((one) => bought(one)));
       expect(new Set(all.map(({ licenseId }) => licenseId)).size).to.equal(1);
       expect([await sold(), (await held()).seller]).to.deep.equal([1n, FEE]);
     });
 
     it("is another for another payment at the same time", async () => {
-      const all = await Promise.all([await signed(), await signed()].map(bought));
+      const all = await Promise.all([await signed(), await signed()].map((one) => bought(one)));
       expect(all.map(({ licenseId }) => licenseId).sort()).to.deep.equal(["1", "2"]);
       expect(await held()).to.deep.equal({ payer: usd(100) - 2n * PRICE, seller: 2n * FEE });
     });
@@ -558,6 +571,71 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
       expect(await store.unfinishedPrepayments()).to.deep.equal([]);
       const [status, code] = await refused(header);
       expect([status, code, await sold()]).to.deep.equal([409, "payment_failed", 0n]);
+    });
+  });
+
+  describe("at two gateways of one store", () => {
+    const LEASE_MS = 1_000;
+    const SELLING: Post = { name: "seller", who: "Seller" };
+    let second: { prepayments: Prepayments; gateway: Gateway };
+    let stores: Store[];
+    let duties: Duty[];
+    let looking: NodeJS.Timeout;
+
+    beforeEach(async () => {
+      await close();
+      const database = await place.open();
+      stores = [new Store(database), new Store(place.isShared ? await place.open() : database)];
+      [store] = stores;
+      duties = stores.map(({ leases }, i) => new Duty(SELLING, leases, `gateway ${i}`, createLog("error"), LEASE_MS));
+    });
+
+    afterEach(async () => {
+      clearInterval(looking);
+      await Promise.all([prepayments, second.prepayments].map((one) => one.idle()));
+      await Promise.all(duties.map((duty) => duty.end()));
+      await second.gateway.close();
+      if (place.isShared) await stores[1].close();
+    });
+
+    /** As a daemon does. */
+    const resumeOnAndOn = () => {
+      const resume = () => [prepayments, second.prepayments].forEach((one) => void one.resume("new"));
+      looking = setInterval(resume, 20);
+    };
+
+    it("is one for each payment, wherever it is shown, and one account pays", async () => {
+      ({ prepayments, gateway } = await gatewayWith(stores[0], duties[0]));
+      second = await gatewayWith(stores[1], duties[1]);
+      for (const duty of duties) await duty.begin();
+      resumeOnAndOn();
+      const headers = await Promise.all([1, 2, 3, 4].map(() => signed()));
+      const all = await Promise.all(
+        headers
+          .map((header, i) => [bought(header, i % 2 === 0 ? gateway : second.gateway), bought(header, gateway)])
+          .flat(),
+      );
+      expect(all.map(({ licenseId }) => licenseId).sort()).to.deep.equal(["1", "1", "2", "2", "3", "3", "4", "4"]);
+      expect(await held()).to.deep.equal({ payer: usd(100) - 4n * PRICE, seller: 4n * FEE });
+      // For each a payment and a purchase, and an allowance for all.
+      expect(await sentBySeller()).to.equal(9);
+    });
+
+    it("is brought about by the other where one dies in the middle, and by nobody twice", async () => {
+      const lease = (await stores[0].leases.acquire(SELLING.name, "gateway 0", 300))!;
+      ({ prepayments, gateway } = await gatewayWith(stores[0], { isMine: true, lease }));
+      second = await gatewayWith(stores[1], duties[1]);
+      before = async (step) => {
+        if (step !== "purchase") return;
+        before = () => {};
+        // It hangs here until the other has its turn, and then goes on as if nothing was.
+        await duties[1].begin();
+        while (!duties[1].isMine) await wait(10);
+        resumeOnAndOn();
+      };
+      expect((await bought(await signed())).licenseId).to.equal("1");
+      expect([await sold(), await held()]).to.deep.equal([1n, { payer: usd(100) - PRICE, seller: FEE }]);
+      expect(await sentBySeller()).to.equal(3);
     });
   });
 

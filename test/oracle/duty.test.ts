@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Log } from "../../oracle/log";
-import { Duty } from "../../oracle/settler/duty";
+import { Duty, SETTLING } from "../../oracle/duty";
 import { Store } from "../../oracle/store/store";
 import { describeOnEach, type Place } from "../support/databases";
 
@@ -27,7 +27,7 @@ describeOnEach("a settler's turn", (place) => {
 
   function dutyOf(holder: string): Duty {
     const say = (message: string) => void lines.push(`${holder}: ${message}`);
-    const duty = new Duty(store.leases, holder, { info: say, warn: say } as unknown as Log, LEASE_MS);
+    const duty = new Duty(SETTLING, store.leases, holder, { info: say, warn: say } as unknown as Log, LEASE_MS);
     duties.push(duty);
     return duty;
   }
@@ -42,10 +42,7 @@ describeOnEach("a settler's turn", (place) => {
     await second.begin();
     await wait(4 * LEASE_MS);
     expect([first.isMine, second.isMine]).to.deep.equal([true, false]);
-    expect(lines).to.deep.equal([
-      "first: Settler takes its turn",
-      "second: Settler waits: another settles for this store",
-    ]);
+    expect(lines).to.deep.equal(["first: Settler takes its turn", "second: Settler waits: it is another's turn"]);
   });
 
   it("is another's soon after it was left", async () => {
@@ -78,7 +75,7 @@ describeOnEach("a settler's turn", (place) => {
     await store.leases.release({ name: "settler", holder: "first", token: 1n });
     await store.leases.acquire("settler", "second", 60_000);
     await until(() => !first.isMine);
-    expect(lines).to.include("first: Another settles for this store now");
+    expect(lines).to.include("first: Settler has lost its turn");
   });
 });
 
@@ -91,7 +88,7 @@ describe("a settler's turn, while the store can't be used", () => {
       release: async () => undefined,
     };
     const ignored = () => undefined;
-    const duty = new Duty(leases as never, "a", { info: ignored, warn: ignored } as unknown as Log, LEASE_MS);
+    const duty = new Duty(SETTLING, leases as never, "a", { info: ignored, warn: ignored } as unknown as Log, LEASE_MS);
     await duty.begin();
     expect(duty.isMine).to.equal(true);
     isDown = true;
