@@ -16,6 +16,7 @@ export interface AddressBook {
     OperatorRegistry: string;
     PerformanceStaking: string;
     RevenueWaterfall: string;
+    DisputeCourt?: string;
     UsageEscrow: string;
     CommitteeAttestor: string;
   };

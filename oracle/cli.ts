@@ -191,6 +191,7 @@ async function openDeploymentOf({ deployment, ...nodes }: ChainSection) {
     chainId: id,
     escrow: contracts.UsageEscrow,
     committee: contracts.CommitteeAttestor,
+    court: contracts.DisputeCourt,
     fromBlock: block,
   };
 }

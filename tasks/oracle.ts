@@ -25,6 +25,7 @@ async function run(hre: HardhatRuntimeEnvironment, file: string): Promise<void> 
     chainId,
     escrow: book.contracts.UsageEscrow,
     committee: book.contracts.CommitteeAttestor,
+    court: book.contracts.DisputeCourt,
     fromBlock: book.block,
   };
   await runOracle(config, deployment, untilAskedToEnd());

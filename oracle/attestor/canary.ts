@@ -2,6 +2,7 @@
  * Canaries: requests that an attestor makes like any licensee, with a license of its own, to see how good the service is.
  * Their prompts and times are random, so that an operator can't tell them from the rest and serve them better.
  */
+import { ZeroAddress } from "ethers";
 import { createParser } from "eventsource-parser";
 import type { Chain, LicenseState } from "../chain/chain";
 import { unservable } from "../gateway/unservable";
@@ -308,6 +309,8 @@ async function groundOf(
   if (now < grant.notBefore || now + SECONDS_LEFT > grant.expiresAt) {
     return `its grant runs from ${grant.notBefore} to ${grant.expiresAt}, and it is ${now}`;
   }
+  if (grant.key !== ZeroAddress) return `its grant wants requests signed by ${grant.key}: sign one without a key`;
+  if (license.signedSince > 0) return "its license demands signed requests: take that back";
   if (grant.cap !== 0n) return `its grant has a cap of ${grant.cap}: sign one without`;
   if (!(await chain.isSignatureOf(license.owner, grantDigest(chain.domain, grant), signature))) {
     return "its grant isn't signed by the license's owner";

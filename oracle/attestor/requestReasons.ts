@@ -1,6 +1,6 @@
 /**
  * What an attestor holds against a batch's requests: under a grant with a key, each must have that key's signature, its own,
- * of about when it was served. Without them, an operator could write receipts of use that nobody asked for.
+ * of about when it was served; and where a license's owner demands it, no grant may be without a key. Without them, an operator could write receipts of use that nobody asked for.
  */
 import { ZeroAddress, ZeroHash } from "ethers";
 import { breathe } from "../breathe";
@@ -25,22 +25,32 @@ const SIGNATURES_AT_ONCE = 200;
 export async function requestRefusals(
   { domain }: Pick<Chain, "domain">,
   store: Pick<Store, "requestSignatures">,
-  { header, grants, receipts }: BatchFacts,
+  { header, grants, licenses, receipts }: BatchFacts,
 ): Promise<Refusal[]> {
-  const keyed = receipts.filter(({ receipt }) => keyOf(grants, receipt.grantHash) !== ZeroAddress);
+  const isDemanded = ({ receipt }: CheckedReceipt) => {
+    const { signedSince = 0 } = licenses.get(receipt.licenseId) ?? {};
+    return signedSince > 0 && header.epochStart >= signedSince;
+  };
+  const isKeyed = ({ receipt }: CheckedReceipt) => keyOf(grants, receipt.grantHash) !== ZeroAddress;
+  const bearers = receipts.filter((checked) => !isKeyed(checked) && isDemanded(checked));
+  const keyed = receipts.filter(isKeyed);
   const hashes = keyed.map(({ receipt }) => receipt.requestSignatureHash);
   const signatures = await store.requestSignatures(header.operatorId, hashes);
-  const refusals: Refusal[] = [];
+  const refusals = bearers.map((checked) =>
+    refusalOf(checked, "came under a grant without a key; its license's owner demands that requests are signed"),
+  );
   for (const [i, checked] of keyed.entries()) {
     if (i % SIGNATURES_AT_ONCE === 0) await breathe();
-    const { receipt, hash } = checked;
+    const { receipt } = checked;
     const signature = signatures.get(receipt.requestSignatureHash);
     const reason = problemOf(domain, checked, keyOf(grants, receipt.grantHash), signature);
-    if (reason === null) continue;
-    const subject = `Receipt ${receipt.sequence} of license ${receipt.licenseId}`;
-    refusals.push({ reason: `${subject} ${reason}`, receiptHash: hash });
+    if (reason !== null) refusals.push(refusalOf(checked, reason));
   }
   return refusals;
+}
+
+function refusalOf({ receipt: { sequence, licenseId }, hash }: CheckedReceipt, reason: string): Refusal {
+  return { reason: `Receipt ${sequence} of license ${licenseId} ${reason}`, receiptHash: hash };
 }
 
 /** Of a grant that wasn't sent, that is the reason to refuse. */

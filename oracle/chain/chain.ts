@@ -21,6 +21,8 @@ export interface LicenseState {
   expiresAt: number;
   /** Epochs that start earlier aren't charged: its term was started by hand, and late. 0 is any, Unix seconds. */
   countsFrom: number;
+  /** Epochs that start then or later need a signature of each of its requests; 0 if its owner doesn't demand it, Unix seconds. */
+  signedSince: number;
   renewal: Renewal;
   /** True while the license settles by vouchers and not by attested batches. */
   onVoucherRoad: boolean;

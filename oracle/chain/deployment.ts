@@ -13,6 +13,8 @@ export interface Deployment {
   escrow: string;
   /** Address of the CommitteeAttestor. */
   committee: string;
+  /** Address of the DisputeCourt, if there is one. */
+  court?: string;
   fromBlock: number;
 }
 

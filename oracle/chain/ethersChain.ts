@@ -24,6 +24,7 @@ import type {
   VersionState,
 } from "./chain";
 import { capCodeToRespect, licenseStateOf, type AccountView, type PlanTerms } from "./licenseState";
+import { connectDemands, type SignedSince } from "./signedDemands";
 import { isSignedByAccount } from "./smartAccount";
 import { statusName } from "./statuses";
 import { domainOf, recoverSigner } from "../protocol/messages";
@@ -40,6 +41,8 @@ export interface RpcProvider extends Provider {
 
 export interface ChainConfig {
   escrow: string;
+  /** Address of the DisputeCourt; left out where the deployment has none. */
+  court?: string;
   /** The deployment's first block: events before it are not looked for. */
   fromBlock: number;
   clock: Clock;
@@ -47,7 +50,7 @@ export interface ChainConfig {
 
 const ADDRESS_BYTES = 20;
 
-/** The deployment of an escrow, read through ethers. Everything else is found from the escrow's address. */
+/** The deployment of an escrow, read through ethers. All but the court is found from the escrow's address. */
 export async function connectChain(provider: RpcProvider, config: ChainConfig): Promise<Chain> {
   const runner: ContractRunner = { provider };
   const escrow = UsageEscrow__factory.connect(config.escrow, runner);
@@ -67,6 +70,7 @@ export async function connectChain(provider: RpcProvider, config: ChainConfig): 
     licenses: LicenseRegistry__factory.connect(licensesAt, runner),
     operators: OperatorRegistry__factory.connect(operatorsAt, runner),
     staking: PerformanceStaking__factory.connect(stakingAt, runner),
+    signedSince: connectDemands(runner, config.court),
     chainId,
     epochPeriod: Number(epochPeriod),
     windowPeriod: Number(windowPeriod),
@@ -81,6 +85,7 @@ interface Connected {
   licenses: LicenseRegistry;
   operators: OperatorRegistry;
   staking: PerformanceStaking;
+  signedSince: SignedSince;
   chainId: bigint;
   /** All in seconds. */
   epochPeriod: number;
@@ -115,18 +120,19 @@ class EthersChain implements Chain {
     const account = await escrow.accountOf(licenseId);
     if (account.planId === 0n) return null;
     const capCode = capCodeToRespect(account);
-    const [owner, plan, ownCap, now] = await Promise.all([
+    const [owner, plan, ownCap, now, signedSince] = await Promise.all([
       licenses.ownerOf(licenseId),
       licenses.termsOf(account.planId),
       capCode === 0n ? 0n : escrow.capOf(capCode),
       this.now(),
+      this.connected.signedSince(licenseId),
     ]);
     const owed = await this.owedBy(
       account,
       account.formerPlanId === 0n ? plan : await licenses.termsOf(account.formerPlanId),
     );
     const { epochPeriod } = this;
-    return licenseStateOf({ licenseId, owner, account, plan, ownCap, owed, now, epochPeriod });
+    return licenseStateOf({ licenseId, owner, account, plan, ownCap, owed, signedSince, now, epochPeriod });
   }
 
   /** What is missing to the minimum of a term that is over and not closed: nothing if a recall was announced and took effect in it. */

@@ -15,6 +15,8 @@ export interface LicenseFacts {
   ownCap: bigint;
   /** What is missing to the minimum of a term that is over and not closed. */
   owed: bigint;
+  /** See `LicenseState`. */
+  signedSince: number;
   /** Unix seconds. */
   now: number;
   /** The longest epoch, in seconds. */
@@ -28,6 +30,7 @@ export function licenseStateOf({
   plan,
   ownCap,
   owed,
+  signedSince,
   now,
   epochPeriod,
 }: LicenseFacts): LicenseState {
@@ -44,6 +47,7 @@ export function licenseStateOf({
     cap: lowerCap(plan.cap, ownCap),
     expiresAt: Number(account.expiresAt),
     countsFrom: countsFromOf(account, plan),
+    signedSince,
     renewal: renewalOf(account, plan),
     onVoucherRoad: account.onVoucherRoad,
     stop: stopOf(account),

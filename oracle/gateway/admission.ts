@@ -1,3 +1,4 @@
+import { ZeroAddress } from "ethers";
 import { Cached } from "./cached";
 import type { Chain, LicenseState, PlanState } from "../chain/chain";
 import { withDeadline } from "../chain/deadline";
@@ -164,6 +165,7 @@ export class Admission {
   async admit(caller: Caller, model: ModelConfig, worst: Usage, now: number): Promise<Admitted> {
     await this.requireSigningKey();
     this.requireServable(caller.license, now);
+    this.requireSigned(caller, now);
     const plan = await this.planOf(caller.license, model);
     await this.requireUsable(model, now);
     await this.requireOwnPast({ operatorId: this.config.operatorId, planId: plan.planId, versionId: model.versionId });
@@ -393,6 +395,17 @@ export class Admission {
     if (reason === null) return;
     if (reason.code === "term_over" && now >= license.expiresAt) this.onTermOver(license.licenseId);
     throw new ApiError(reason.status, reason.code, reason.message);
+  }
+
+  /** The receipt may come into any epoch from now on. */
+  private requireSigned({ signed: { grant }, license }: Caller, now: number): void {
+    const { licenseId, signedSince } = license;
+    if (signedSince === 0 || grant.key !== ZeroAddress || this.latestEnd(now) < signedSince) return;
+    throw forbidden(
+      "signed_requests_demanded",
+      `the owner of license ${licenseId} demands that each request is signed, from ${dateOf(signedSince)} on: use a grant ` +
+        `that names a key (license:grant --request-key)`,
+    );
   }
 
   /** When a request that begins now is done at the latest, Unix seconds. */

@@ -1,6 +1,6 @@
 import { expect } from "chai";
-import { time } from "@nomicfoundation/hardhat-network-helpers";
-import { id, makeError, Wallet } from "ethers";
+import { setCode, time } from "@nomicfoundation/hardhat-network-helpers";
+import { getAddress, id, makeError, Wallet } from "ethers";
 import hre from "hardhat";
 import type { Chain } from "../../oracle/chain/chain";
 import { connectChain } from "../../oracle/chain/ethersChain";
@@ -56,6 +56,16 @@ describe("connectChain", () => {
     expect(await machine.now()).to.be.closeTo(Date.now() / 1000, 5);
   });
 
+  it("knows since when a license's requests must be signed, where the deployment has a court", async () => {
+    const court = getAddress("0x" + "c0".repeat(20));
+    // Answers any call with 1700000000.
+    await setCode(court, "0x636553f1005f5260205ff3");
+    const where = { escrow: await market.licet.escrow.getAddress(), fromBlock: 0, clock: "chain" as const };
+    const withCourt = await connectChain(provider, { ...where, court });
+    expect((await withCourt.license(license))?.signedSince).to.equal(1_700_000_000);
+    expect((await chain.license(license))?.signedSince).to.equal(0);
+  });
+
   describe("license", () => {
     it("tells all about a license", async () => {
       const expiresAt = Number((await market.licet.escrow.accountOf(license)).expiresAt);
@@ -72,6 +82,7 @@ describe("connectChain", () => {
         cap: await market.licet.escrow.capOf(17),
         expiresAt,
         countsFrom: 0,
+        signedSince: 0,
         renewal: "settled",
         onVoucherRoad: false,
         stop: null,

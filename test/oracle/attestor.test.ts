@@ -1027,6 +1027,29 @@ describeOnEach("attestor", (placeOf) => {
       only("one that had expired", under({ expiresAt: EPOCH.epochStart + 9 }), "its grant runs from 90000 to 100009");
       only("one whose requests must be signed", under({ key: OUTSIDER }), `its grant wants one of ${OUTSIDER}`);
 
+      describe("of a license whose owner demands signed requests", () => {
+        const demanded = (signedSince: number) => () => {
+          chain.licenses.set(8n, { ...chain.licenses.get(8n)!, signedSince });
+          return under({})();
+        };
+        only(
+          "one without a key, in an epoch that starts when that begins",
+          demanded(EPOCH.epochStart),
+          "came under a grant without a key; its license's owner demands that requests are signed",
+        );
+
+        it("takes one without a key in an epoch that started before", async () => {
+          await signatureFor(demanded(EPOCH.epochStart + 1)());
+        });
+
+        it("takes one with a key", async () => {
+          chain.licenses.set(7n, { ...chain.licenses.get(7n)!, signedSince: 1 });
+          const keyed = signGrant({ key: OUTSIDER });
+          const receipt = requestSignedBy(receiptUnder(keyed, 1n), KEYS.outsider);
+          await signatureFor(requestOf({ grants: [keyed], receipts: [receipt] }));
+        });
+      });
+
       describe("with a key", () => {
         const keyed = signGrant({ key: OUTSIDER });
         const OUTSIDER_KEY = KEYS.outsider;

@@ -1,5 +1,6 @@
 import { bearerOf } from "../support/fakeMessages";
 import { expect } from "chai";
+import { computeAddress } from "ethers";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
@@ -23,6 +24,7 @@ import { AFTER_EPOCH, KEYS, LANE, signGrant, stubMarket } from "../support/stubM
 
 /** A grant of license 7, which has 1,000,000 units: a canary of two seconds and 8 tokens costs 17 at worst. */
 const API_KEY = bearerOf(signGrant());
+const OPERATOR = computeAddress(KEYS.operator);
 
 type Answer = (response: ServerResponse) => void;
 
@@ -183,6 +185,8 @@ describe("canary", () => {
       ["a grant that isn't valid yet", grant({ notBefore: AFTER_EPOCH + 1 }), `runs from ${AFTER_EPOCH + 1}`],
       ["a grant that ends soon", grant({ expiresAt: AFTER_EPOCH + 3_599 }), `to ${AFTER_EPOCH + 3_599}, and it is`],
       ["a grant with a cap", grant({ cap: 5n }), "has a cap of 5: sign one without"],
+      ["a grant with a key", grant({ key: OPERATOR }), `wants requests signed by ${OPERATOR}: sign one without a key`],
+      ["a license that demands signatures", license({ signedSince: 1 }), "demands signed requests: take that back"],
       ["a grant by another than the owner", grant({}, KEYS.outsider), "isn't signed by the license's owner"],
       ["little money", license({ balance: 2_000n, thawing: 301n }), "may spend 1699; 1700 would be plenty"],
       ["little left of its cap", license({ cap: 2_000n, spent: 301n }), "may spend 1699; 1700 would be plenty"],

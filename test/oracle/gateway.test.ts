@@ -143,6 +143,7 @@ describeOnEach("gateway", (placeOf) => {
       cap: 0n,
       expiresAt: chain.time + 1_000,
       countsFrom: 0,
+      signedSince: 0,
       renewal: "none",
       onVoucherRoad: false,
       stop: null,

@@ -59,6 +59,7 @@ describeOnEach("revoking a grant at its gateway", (placeOf) => {
       cap: 0n,
       expiresAt: chain.time + 100_000,
       countsFrom: 0,
+      signedSince: 0,
       renewal: "none",
       onVoucherRoad: false,
       stop: null,

@@ -87,6 +87,7 @@ describe("signed requests, at the gateway", () => {
       cap: 0n,
       expiresAt: chain.time + 10_000,
       countsFrom: 0,
+      signedSince: 0,
       renewal: "none",
       onVoucherRoad: false,
       stop: null,
@@ -201,6 +202,26 @@ describe("signed requests, at the gateway", () => {
       expect(upstream.received).to.have.length(0);
     });
   }
+
+  describe("of a license whose owner demands them", () => {
+    const longest = 330;
+
+    it("are served, and under a grant without a key none is that might end when they are demanded", async () => {
+      setLicense({ signedSince: chain.time + longest });
+      await gateway.refresh(1n);
+      const refused = await post(null, { grant: grantWith() });
+      expect(refused).to.include({ status: 403, code: "signed_requests_demanded" });
+      expect(refused.message).to.match(/from 2023-11-14T.* on: use a grant that names a key/);
+      expect(upstream.received).to.have.length(0);
+      expect(await post(signatureFor())).to.include({ status: 200 });
+    });
+
+    it("may come under a grant without a key as long as they aren't demanded yet", async () => {
+      setLicense({ signedSince: chain.time + longest + 1 });
+      await gateway.refresh(1n);
+      expect(await post(null, { grant: grantWith() })).to.include({ status: 200 });
+    });
+  });
 
   it("are taken up to two minutes off, either way", async () => {
     for (const at of [chain.time - 120, chain.time + 120]) {

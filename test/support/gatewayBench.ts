@@ -128,6 +128,7 @@ export class GatewayBench {
       cap: 0n,
       expiresAt: this.chain.time + 1_000_000,
       countsFrom: 0,
+      signedSince: 0,
       renewal: "none",
       onVoucherRoad: false,
       stop: null,

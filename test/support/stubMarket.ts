@@ -104,6 +104,7 @@ export function stubMarket(): StubChain {
       cap: 0n,
       expiresAt: 2 ** 32 - 1,
       countsFrom: 0,
+      signedSince: 0,
       renewal: "settled",
       onVoucherRoad: false,
       stop: null,
