@@ -1,6 +1,6 @@
 /** What an attestor finds out before it judges a batch: who signed what, and what the chain says of everybody named. */
 import { getAddress, type TypedDataDomain } from "ethers";
-import { byLicenseAndSequence, type HashedReceipt } from "../settler/batches";
+import { byLicenseAndSequence, type CountedReceipt } from "../settler/batches";
 import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "../chain/chain";
 import {
   batchDigest,
@@ -12,7 +12,7 @@ import {
 } from "../protocol/messages";
 import { costOf, zeroUsage } from "../protocol/meters";
 import { readEach } from "../chain/parallel";
-import type { BatchHeader, Measurement, SignedGrant, SignedMeasurement, Usage } from "../protocol/types";
+import type { BatchHeader, Measurement, Receipt, SignedGrant, SignedMeasurement, Usage } from "../protocol/types";
 
 /** How long what had begun when a generation was raised may take to end, in seconds, as when a license is stopped. */
 const STOP_GRACE = 3_600;
@@ -31,7 +31,10 @@ export interface AttestationRequest {
 }
 
 /** A receipt of which an attestor has a copy. */
-export interface CopiedReceipt extends HashedReceipt {
+export interface CopiedReceipt extends CountedReceipt {
+  receipt: Receipt;
+  /** The receipt's EIP-712 digest. */
+  hash: string;
   /** The address of the key that signed it. */
   signer: string;
   /** When it came first, Unix seconds. */
@@ -156,25 +159,28 @@ async function readLicenses(chain: Chain, { header, receipts }: JudgedBatch): Pr
 }
 
 async function checkReceipts(chain: Chain, { header, receipts }: JudgedBatch, rates: Usage): Promise<CheckedReceipt[]> {
-  const signedByKey = await receiptsSignedByKey(chain, header.operatorId, receipts);
+  const isByKey = await keysOf(chain, header.operatorId, receipts);
   return receipts
-    .map((copied) => ({ ...copied, cost: costOf(copied.receipt, rates), signerIsKey: signedByKey.has(copied.hash) }))
+    .map((copied) => ({ ...copied, cost: costOf(copied.receipt, rates), signerIsKey: isByKey(copied) }))
     .sort(byLicenseAndSequence);
 }
 
-/** The hashes of the receipts whose signer was a key of the operator when they finished. */
-async function receiptsSignedByKey(chain: Chain, operatorId: number, receipts: CopiedReceipt[]): Promise<Set<string>> {
-  const found = new Set<string>();
+/** Tells of each receipt whether its signer was a key of the operator when it finished. */
+async function keysOf(
+  chain: Chain,
+  operatorId: number,
+  receipts: CopiedReceipt[],
+): Promise<(copied: CopiedReceipt) => boolean> {
+  const validTimes = new Map<string, Set<number>>();
   for (const [address, signed] of bySigner(receipts)) {
     const isKeyAt = (time: number) => chain.isSigningKey(operatorId, address, time);
     const times = [...new Set(signed.map(({ receipt }) => receipt.finishedAt))].sort((a, b) => a - b);
     // A key is valid for one span of time: if at the first and the last of its receipts, then at all between.
     const isKeyThroughout = (await isKeyAt(times[0])) && (await isKeyAt(times[times.length - 1]));
     const areKey = isKeyThroughout ? times.map(() => true) : await readEach(times, isKeyAt);
-    const validTimes = new Set(times.filter((_, i) => areKey[i]));
-    signed.filter(({ receipt }) => validTimes.has(receipt.finishedAt)).forEach(({ hash }) => found.add(hash));
+    validTimes.set(address, new Set(times.filter((_, i) => areKey[i])));
   }
-  return found;
+  return ({ signer, receipt }) => validTimes.get(signer)!.has(receipt.finishedAt);
 }
 
 function bySigner(receipts: CopiedReceipt[]): Map<string, CopiedReceipt[]> {

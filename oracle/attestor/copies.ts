@@ -177,7 +177,7 @@ export class Copies {
     const groups = new Map<string, Group>();
     const verifieds = await this.verifier.verify(brought.map(({ record }) => record));
     for (const [i, verified] of verifieds.entries()) {
-      const { record, hash, signer } = verified;
+      const { record, hash, leaf, signer } = verified;
       if (signer === null) {
         refused.push(refusedReceipt(verified, `isn't signed: ${signatureProblem(verified)}`));
         continue;
@@ -187,7 +187,7 @@ export class Copies {
       let group = groups.get(key);
       if (group === undefined) groups.set(key, (group = { operatorId, planId, signer, copies: [] }));
       const requestSignature = brought[i].requestSignature ?? undefined;
-      group.copies.push({ hash, operatorId, finishedAt, arrivedAt: now, signer, record, requestSignature });
+      group.copies.push({ hash, operatorId, finishedAt, arrivedAt: now, signer, record, leaf, requestSignature });
     }
     return [...groups.values()];
   }
@@ -285,8 +285,8 @@ function refusedReceipt({ hash, record }: Pick<Copy, "hash" | "record">, problem
   return { hash: hexOf(hash), reason: `Receipt ${sequence} of license ${licenseId} ${problem}` };
 }
 
-function copiedReceipt(hash: string, { record, signer, arrivedAt }: Copy): CopiedReceipt {
-  return { ...decodeReceipt(record), hash, signer, arrivedAt };
+function copiedReceipt(hash: string, { record, leaf, signer, arrivedAt }: Copy): CopiedReceipt {
+  return { receipt: decodeReceipt(record).receipt, leaf, hash, signer, arrivedAt };
 }
 
 function hexOf(bytes: Uint8Array): string {

@@ -10,6 +10,7 @@ import type { Committee, Committees } from "../chain/chain";
 import { weightOf } from "../chain/committee";
 import { medianOf } from "./measure";
 import type { Memory } from "./memory";
+import type { SeenSpan } from "../store/attestedReceipts";
 import { overlapProblem, PLAUSIBLE, type Plausible, speedReasons } from "./plausibility";
 import { isWithin } from "../protocol/epochs";
 import { sameUsage, usageOf, zeroUsage } from "../protocol/meters";
@@ -29,9 +30,9 @@ export interface Refusal {
 const MOST_SKIPPED = 2n ** 32n;
 
 /** While another batch may still settle, that one stands in the way, and no receipt that is in both is at fault. */
-const NO_MEMORY: Pick<Memory, "seenReceipt" | "seenRequest" | "attestedCost"> = {
-  seenReceipt: () => null,
-  seenRequest: () => null,
+const NO_MEMORY: Pick<Memory, "seenSpans" | "batchOfRequest" | "attestedCost"> = {
+  seenSpans: () => [],
+  batchOfRequest: () => null,
   attestedCost: () => 0n,
 };
 
@@ -317,49 +318,71 @@ function* grantReasons({ grants }: BatchFacts, receipt: Receipt): Iterable<strin
 
 type ReasonsOf = (checked: CheckedReceipt) => Iterable<string>;
 
-/** Numbers and requests are used once, and each receipt names the one before it: in the batch, or in our memory. */
-function chainReasons({ batchId, receipts }: BatchFacts, memory: typeof NO_MEMORY): ReasonsOf {
-  const numberOf = ({ operatorId, licenseId }: Receipt, sequence: bigint) => `${operatorId}/${licenseId}/${sequence}`;
-  const byNumber = firstBy(receipts, ({ receipt }) => numberOf(receipt, receipt.sequence));
-  const byRequest = firstBy(receipts, ({ receipt }) => receipt.requestId);
+/**
+ * Numbers and requests are used once, and each receipt names the one before it: in the batch, or in our memory. To be asked of
+ * each receipt in its turn, by license and sequence.
+ */
+function chainReasons({ batchId }: BatchFacts, memory: typeof NO_MEMORY): ReasonsOf {
+  const requests = new Set<string>();
+  /** The first of its number, and the first of the license's number before that. */
+  let last: CheckedReceipt | undefined;
+  let beforeLast: CheckedReceipt | undefined;
+  let spans: readonly SeenSpan[] = [];
+  let passed = 0;
 
   return function* (checked) {
     const { receipt, hash } = checked;
     const { operatorId, licenseId, sequence, previousHash, requestId } = receipt;
-    if (byNumber.get(numberOf(receipt, sequence)) !== checked) yield "has the number of another receipt in the batch";
-    if (byRequest.get(requestId) !== checked) yield `is of request ${requestId}, as another receipt in the batch`;
+    if (last === undefined || last.receipt.licenseId !== licenseId || last.receipt.operatorId !== operatorId) {
+      spans = memory.seenSpans(operatorId, licenseId);
+      passed = 0;
+      [beforeLast, last] = [undefined, checked];
+    } else if (last.receipt.sequence === sequence) {
+      yield "has the number of another receipt in the batch";
+    } else {
+      [beforeLast, last] = [last, checked];
+    }
+    if (requests.has(requestId)) yield `is of request ${requestId}, as another receipt in the batch`;
+    requests.add(requestId);
 
-    const sameNumber = memory.seenReceipt(operatorId, licenseId, sequence);
-    if (sameNumber !== null && sameNumber.batchId !== batchId) yield `has its number from batch ${sameNumber.batchId}`;
-    const sameRequest = memory.seenRequest(operatorId, requestId);
-    if (sameRequest !== null && sameRequest.batchId !== batchId) {
-      yield `is of request ${requestId}, which was in batch ${sameRequest.batchId}`;
+    while (passed < spans.length && spans[passed].last < sequence - 1n) passed++;
+    const near = spans.slice(passed, passed + 3);
+    const sameNumber = near.find((span) => span.first <= sequence && span.last >= sequence);
+    if (sameNumber !== undefined && sameNumber.batchId !== batchId) {
+      yield `has its number from batch ${sameNumber.batchId}`;
+    }
+    const batchOfRequest = memory.batchOfRequest(operatorId, requestId);
+    if (batchOfRequest !== null && batchOfRequest !== batchId) {
+      yield `is of request ${requestId}, which was in batch ${batchOfRequest}`;
     }
 
-    const inBatch = byNumber.get(numberOf(receipt, sequence - 1n));
     const before =
-      inBatch === undefined
-        ? memory.seenReceipt(operatorId, licenseId, sequence - 1n)
-        : { hash: inBatch.hash, finishedAt: inBatch.receipt.finishedAt };
-    const expected = sequence === 1n ? ZeroHash : before?.hash;
+      beforeLast?.receipt.sequence === sequence - 1n ? endOf(beforeLast) : near.find(endsAt(sequence - 1n));
+    const expected = sequence === 1n ? ZeroHash : before?.lastHash;
     if (expected !== undefined && previousHash !== expected) {
       yield `says that it follows ${previousHash}; the receipt before it is ${expected}`;
     }
-    if (receipt.finishedAt < (before?.finishedAt ?? 0)) {
-      yield `finished at ${receipt.finishedAt}, earlier than the one before it, at ${before?.finishedAt}`;
+    if (receipt.finishedAt < (before?.lastFinishedAt ?? 0)) {
+      yield `finished at ${receipt.finishedAt}, earlier than the one before it, at ${before?.lastFinishedAt}`;
     }
-    const after = memory.seenReceipt(operatorId, licenseId, sequence + 1n);
-    if (after !== null && after.previousHash !== hash) {
+    const after = near.find(({ first }) => first === sequence + 1n);
+    if (after !== undefined && after.previousHash !== hash) {
       yield `is ${hash}; the receipt after it follows ${after.previousHash}`;
     }
-    if (after !== null && receipt.finishedAt > (after.finishedAt ?? Infinity)) {
-      yield `finished at ${receipt.finishedAt}, later than the one after it, at ${after.finishedAt}`;
+    if (after !== undefined && receipt.finishedAt > (after.firstFinishedAt ?? Infinity)) {
+      yield `finished at ${receipt.finishedAt}, later than the one after it, at ${after.firstFinishedAt}`;
     }
   };
 }
 
-function firstBy<T>(items: T[], keyOf: (item: T) => string): Map<string, T> {
-  return new Map([...items].reverse().map((item) => [keyOf(item), item]));
+type SpanEnd = Pick<SeenSpan, "lastHash" | "lastFinishedAt">;
+
+function endOf({ hash, receipt }: CheckedReceipt): SpanEnd {
+  return { lastHash: hash, lastFinishedAt: receipt.finishedAt };
+}
+
+function endsAt(sequence: bigint): (span: SeenSpan) => boolean {
+  return ({ last }) => last === sequence;
 }
 
 /** What a grant's receipts cost, over all batches, stays within its cap. The receipts that come first fill it. */

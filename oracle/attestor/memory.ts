@@ -1,5 +1,6 @@
 import type { BatchFacts } from "./batchFacts";
-import type { AttestedBatch, SeenReceipt, Store } from "../store/store";
+import { type SeenSpan, spansOf } from "../store/attestedReceipts";
+import type { AttestedBatch, Store } from "../store/store";
 
 /** What an attestor remembers of the batches that it signed before, as far as it concerns one batch. */
 export interface Memory {
@@ -7,33 +8,45 @@ export interface Memory {
   signed: string | null;
   /** What was signed for its lane and may still settle. */
   open: AttestedBatch[];
-  /** By numbers next to those of the batch's receipts, too. */
-  seenReceipt(operatorId: number, licenseId: bigint, sequence: bigint): SeenReceipt | null;
-  seenRequest(operatorId: number, requestId: string): SeenReceipt | null;
+  /** Of a license's numbers that were attested, those of the batch's receipts and next to them, ascending. */
+  seenSpans(operatorId: number, licenseId: bigint): readonly SeenSpan[];
+  /** The batch that a request was in; null if it was in none. */
+  batchOfRequest(operatorId: number, requestId: string): string | null;
   /** What the receipts of other batches under a grant cost. */
   attestedCost(grantHash: string): bigint;
 }
 
-type Stored = Pick<Store, "attestedBatch" | "attestedSince" | "seenNumbers" | "seenRequests" | "attestedCost">;
+type Stored = Pick<Store, "attestedBatch" | "attestedSince" | "seenSpans" | "seenRequests" | "attestedCost">;
 
 /** Reads all of it at once, so that nothing need be waited for while the batch is looked at. */
 export async function recall(store: Stored, facts: BatchFacts): Promise<Memory> {
   const { batchId, header, lane, now, windowPeriod, grants } = facts;
   const receipts = facts.receipts.map(({ receipt }) => receipt);
   const capped = [...grants].flatMap(([hash, { grant }]) => (grant.cap === 0n ? [] : [hash]));
-  const [signed, open, numbers, requests, costs] = await Promise.all([
+  const operators = [...new Set(receipts.map(({ operatorId }) => operatorId))];
+  const requestsOf = (operatorId: number) =>
+    receipts.flatMap((receipt) => (receipt.operatorId === operatorId ? [receipt.requestId] : []));
+  const [signed, open, spans, requests, costs] = await Promise.all([
     store.attestedBatch(header, header.sequence),
     store.attestedSince(header, lane.sequence, now - windowPeriod),
-    store.seenNumbers(receipts),
-    store.seenRequests(receipts),
+    store.seenSpans(spansOf(receipts)),
+    Promise.all(operators.map(async (id) => [id, await store.seenRequests(id, requestsOf(id))] as const)),
     Promise.all(capped.map(async (hash) => [hash, await store.attestedCost(hash, batchId)] as const)),
   ]);
+  const spansByLicense = new Map<string, SeenSpan[]>();
+  for (const span of spans) {
+    const license = `${span.operatorId}/${span.licenseId}`;
+    const others = spansByLicense.get(license);
+    if (others === undefined) spansByLicense.set(license, [span]);
+    else others.push(span);
+  }
+  const batchesOf = new Map(requests);
   const costOf = new Map(costs);
   return {
     signed,
     open,
-    seenReceipt: (...number) => numbers.get(number.join("/")) ?? null,
-    seenRequest: (...request) => requests.get(request.join("/")) ?? null,
+    seenSpans: (operatorId, licenseId) => spansByLicense.get(`${operatorId}/${licenseId}`) ?? [],
+    batchOfRequest: (operatorId, requestId) => batchesOf.get(operatorId)?.get(requestId) ?? null,
     attestedCost: (hash) => costOf.get(hash) ?? 0n,
   };
 }

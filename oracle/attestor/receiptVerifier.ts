@@ -5,13 +5,15 @@ import { Worker } from "node:worker_threads";
 import { getAddress, type TypedDataDomain } from "ethers";
 import { reasonOf } from "../problem";
 import { RECORD_BYTES, recordSigner } from "../protocol/receiptBytes";
-import { VERDICT_BYTES, verifyRecords, type VerifierMessage } from "./verifyRecords";
+import { LEAF_AT, SIGNER_AT, VERDICT_BYTES, verifyRecords, type VerifierMessage } from "./verifyRecords";
 
 /** Whose a record is. */
 export interface VerifiedRecord {
   record: Buffer;
   /** Of the receipt, 32 bytes. */
   hash: Buffer;
+  /** The hash of its leaf in a batch's sum tree, 32 bytes. */
+  leaf: Buffer;
   /** The key's checksummed address; null if the signature is of nobody. */
   signer: string | null;
 }
@@ -48,7 +50,12 @@ export class ReceiptVerifier {
     const verdicts = records.length <= FEW ? verifyRecords(this.domain, bytes) : await this.inThread(bytes);
     return records.map((record, i) => {
       const verdict = Buffer.from(verdicts.buffer, verdicts.byteOffset + i * VERDICT_BYTES, VERDICT_BYTES);
-      return { record, hash: verdict.subarray(0, 32), signer: this.addressOf(verdict.subarray(32)) };
+      return {
+        record,
+        hash: verdict.subarray(0, LEAF_AT),
+        leaf: verdict.subarray(LEAF_AT, SIGNER_AT),
+        signer: this.addressOf(verdict.subarray(SIGNER_AT)),
+      };
     });
   }
 

@@ -3,10 +3,12 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { TypedDataDomain } from "ethers";
 import { MalformedMessage } from "../protocol/messages";
 import { keccakLoaded } from "../protocol/keccak";
-import { RECORD_BYTES, recordDigest, recordSigner } from "../protocol/receiptBytes";
+import { RECORD_BYTES, recordDigest, recordLeaf, recordSigner } from "../protocol/receiptBytes";
 
-/** Of each record: its hash, and the signer's address; an address of zeros if its signature is of nobody. */
-export const VERDICT_BYTES = 32 + 20;
+/** Of each record: its hash, its leaf's, and the signer's address, which is zeros if its signature is of nobody. */
+export const VERDICT_BYTES = 32 + 32 + 20;
+export const LEAF_AT = 32;
+export const SIGNER_AT = 64;
 
 /** @param records one after another, without a frame's version */
 export function verifyRecords(domain: TypedDataDomain, records: Uint8Array): Uint8Array<ArrayBuffer> {
@@ -16,8 +18,9 @@ export function verifyRecords(domain: TypedDataDomain, records: Uint8Array): Uin
     const record = records.subarray(i * RECORD_BYTES, (i + 1) * RECORD_BYTES);
     const digest = recordDigest(domain, record);
     verdicts.set(digest, i * VERDICT_BYTES);
+    verdicts.set(recordLeaf(record, digest), i * VERDICT_BYTES + LEAF_AT);
     try {
-      verdicts.set(recordSigner(record, digest), i * VERDICT_BYTES + 32);
+      verdicts.set(recordSigner(record, digest), i * VERDICT_BYTES + SIGNER_AT);
     } catch (error) {
       if (!(error instanceof MalformedMessage)) throw error;
     }

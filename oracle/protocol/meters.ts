@@ -6,14 +6,14 @@ export const UINT32_MAX = 2n ** 32n - 1n;
 const RATE_UNITS = 1_000_000n;
 export const BPS = 10_000n;
 
-/** A usage whose every meter is what `valueOf` gives for its name. */
-export function usageBy(valueOf: (meter: (typeof METERS)[number]) => bigint): Usage {
+/** A usage whose every meter is what `valueOf` gives for its name and its place in METERS. */
+export function usageBy(valueOf: (meter: (typeof METERS)[number], place: number) => bigint): Usage {
   return {
-    requests: valueOf("requests"),
-    inputTokens: valueOf("inputTokens"),
-    cachedInputTokens: valueOf("cachedInputTokens"),
-    outputTokens: valueOf("outputTokens"),
-    computeMs: valueOf("computeMs"),
+    requests: valueOf("requests", 0),
+    inputTokens: valueOf("inputTokens", 1),
+    cachedInputTokens: valueOf("cachedInputTokens", 2),
+    outputTokens: valueOf("outputTokens", 3),
+    computeMs: valueOf("computeMs", 4),
   };
 }
 

@@ -12,7 +12,8 @@ import { getAddress, type TypedDataDomain } from "ethers";
 import { keccak } from "./keccak";
 import { domainSeparator, highS, MalformedMessage, recoverPublicKey, RECEIPT_TYPES } from "./messages";
 import { REQUEST_SIGNATURE_BYTES } from "./requestSignature";
-import { METERS, type Receipt, type SignedReceipt } from "./types";
+import { usageBy } from "./meters";
+import { METERS, type Receipt, type ReceiptCounts, type SignedReceipt } from "./types";
 
 /** What a request with frames in it, or an answer, says that it is. */
 export const RECEIPTS_MEDIA_TYPE = "application/vnd.licet.receipts";
@@ -82,12 +83,7 @@ export function decodeReceipt(record: Uint8Array): SignedReceipt {
     else if (width === 8) receipt[name] = bytes.readBigUInt64BE(at);
     else receipt[name] = kind === "bigint" ? BigInt(bytes.readUIntBE(at, width)) : bytes.readUIntBE(at, width);
   }
-  return { receipt: receipt as unknown as Receipt, signature: signatureOf(bytes) };
-}
-
-/** A record's signature, in hex. */
-export function signatureOf(record: Uint8Array): string {
-  return "0x" + bufferOf(record).toString("hex", SIGNATURE_AT);
+  return { receipt: receipt as unknown as Receipt, signature: "0x" + bytes.toString("hex", SIGNATURE_AT) };
 }
 
 /** @throws MalformedMessage unless it is a record that some receipt has; who signed it isn't looked at */
@@ -265,6 +261,42 @@ export function recordDigest(domain: TypedDataDomain, record: Uint8Array): Uint8
   digested.set(domainSeparator(domain), 2);
   digested.set(keccak(slots), 2 + SLOT_BYTES);
   return keccak(digested);
+}
+
+const LEAF_TAG = 0;
+const SUM_BYTES = 8;
+const LICENSE_AT = fieldOf("licenseId").at;
+const METERS_AT = METERS.map((meter) => fieldOf(meter).at);
+const METER_BYTES = 4;
+const signedReceipt = Buffer.alloc(32 + SIGNATURE_BYTES);
+/** As `leafHash` has it: what lies before a meter's four bytes in its sum stays zero. */
+const leaf = Buffer.alloc(1 + 32 + 8 + SUM_BYTES * METERS.length, LEAF_TAG);
+
+/**
+ * The hash of a receipt's leaf in its batch's sum tree: 32 bytes, the same as `leafHash` gives.
+ * @param digest the record's
+ */
+export function recordLeaf(record: Uint8Array, digest: Uint8Array): Uint8Array {
+  signedReceipt.set(digest);
+  signedReceipt.set(record.subarray(SIGNATURE_AT, RECORD_BYTES), 32);
+  leaf.set(keccak(signedReceipt), 1);
+  leaf.set(record.subarray(LICENSE_AT, LICENSE_AT + 8), 33);
+  METERS_AT.forEach((at, m) => {
+    const to = 41 + SUM_BYTES * m + SUM_BYTES - METER_BYTES;
+    for (let i = 0; i < METER_BYTES; i++) leaf[to + i] = record[at + i];
+  });
+  return keccak(leaf);
+}
+
+/** What of a receipt a batch counts, without the rest of it. */
+export function countsOf(record: Uint8Array): ReceiptCounts {
+  const bytes = bufferOf(record);
+  return {
+    licenseId: bytes.readBigUInt64BE(LICENSE_AT),
+    sequence: bytes.readBigUInt64BE(SUBJECT_AT.sequence),
+    finishedAt: bytes.readUIntBE(SUBJECT_AT.finishedAt, 5),
+    ...usageBy((_, m) => BigInt(bytes.readUInt32BE(METERS_AT[m]))),
+  };
 }
 
 /**

@@ -90,6 +90,9 @@ export interface Receipt extends Usage {
   flags: number;
 }
 
+/** What of a receipt a batch counts. */
+export type ReceiptCounts = Usage & Pick<Receipt, "licenseId" | "sequence" | "finishedAt">;
+
 export interface SignedReceipt {
   receipt: Receipt;
   /** 65 bytes, low s, by a key of the operator that was valid at `finishedAt`. */

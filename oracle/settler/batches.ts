@@ -4,22 +4,23 @@ import { entriesOf, packEntries } from "../protocol/entries";
 import type { ServiceLevel } from "../attestor/measure";
 import { signedReceiptHash } from "../protocol/messages";
 import { addUsage, metersOverUint32, zeroUsage } from "../protocol/meters";
-import type { BatchHeader, Epoch, Lane, Receipt, Usage } from "../protocol/types";
-import { SumTree } from "../protocol/sumTree";
-
-/** What of a receipt a batch counts. */
-export type ReceiptCounts = Usage & Pick<Receipt, "licenseId" | "sequence" | "finishedAt">;
+import type { BatchHeader, Epoch, Lane, ReceiptCounts, SignedReceipt, Usage } from "../protocol/types";
+import { leafHash, SumTree } from "../protocol/sumTree";
 
 export interface CountedReceipt {
   receipt: ReceiptCounts;
-  /** The receipt's EIP-712 digest. */
-  hash: string;
-  signature: string;
+  /** The hash of its leaf in the sum tree: 32 bytes. */
+  leaf: Uint8Array;
 }
 
-export interface HashedReceipt extends CountedReceipt {
-  receipt: Receipt;
+/** A receipt with what a batch counts of it. @throws MalformedMessage if the signature isn't in its one form */
+export function counted({ hash, receipt, signature }: SignedReceipt & { hash: string }): CountedReceipt {
+  const { licenseId } = receipt;
+  const signedHash = signedReceiptHash(hash, signature);
+  return { receipt, leaf: leafHash({ signedReceiptHash: signedHash, licenseId, usage: receipt }) };
 }
+
+type Counted = Pick<CountedReceipt, "receipt">;
 
 /** What a license has in no batch. */
 export interface LicenseTotal {
@@ -33,16 +34,12 @@ export type BatchSummary = Usage & Pick<BatchHeader, "root" | "count" | "entries
 
 /**
  * Sums receipts up, in whatever order they come. The entries are packed, in hex, as settlement takes them.
- * @throws MalformedMessage if a signature isn't one; RangeError without receipts, with more than MAX_ENTRIES licenses, or if a license's total exceeds a uint32
+ * @throws RangeError without receipts, with more than MAX_ENTRIES licenses, or if a license's total exceeds a uint32
  */
 export function summarize(receipts: readonly CountedReceipt[]): { summary: BatchSummary; entries: string } {
   const sorted = [...receipts].sort(byLicenseAndSequence);
-  const leaves = sorted.map(({ hash, receipt, signature }) => ({
-    signedReceiptHash: signedReceiptHash(hash, signature),
-    licenseId: receipt.licenseId,
-    usage: receipt,
-  }));
-  const { root, count, totals } = SumTree.of(leaves);
+  const leaves = sorted.map(({ leaf, receipt }) => ({ hash: leaf, usage: receipt }));
+  const { root, count, totals } = SumTree.ofHashed(leaves);
   const entries = packEntries(entriesOf(receipts.map(({ receipt }) => receipt)));
   return { summary: { ...totals, root, count, entriesHash: keccak256(entries) }, entries };
 }
@@ -92,7 +89,7 @@ export const BATCH_LIMITS: BatchLimits = { licenses: 1_000, receipts: 100_000 };
  *   second can't be cut: if it alone is too much, it is the epoch's last.
  */
 export function nextEpoch(
-  receipts: readonly CountedReceipt[],
+  receipts: readonly Counted[],
   wanted: Epoch,
   last: Epoch,
   limits: BatchLimits = BATCH_LIMITS,
@@ -146,7 +143,7 @@ export function wholeEpoch(
  * The receipts of an epoch's first batch: all those of the lowest licenses, as many as one batch holds. Licenses that are
  * too much for any batch are left out; if there are no others, there is no part.
  */
-export function firstPart<R extends CountedReceipt>(receipts: readonly R[], limits: BatchLimits = BATCH_LIMITS): R[] {
+export function firstPart<R extends Counted>(receipts: readonly R[], limits: BatchLimits = BATCH_LIMITS): R[] {
   const inPart = new Set(firstLicenses(totalsOf(receipts), limits));
   return receipts.filter(({ receipt }) => inPart.has(receipt.licenseId));
 }
@@ -165,7 +162,7 @@ export function firstLicenses(totals: readonly LicenseTotal[], limits: BatchLimi
 }
 
 /** Ascending by license. */
-function totalsOf(receipts: readonly CountedReceipt[]): LicenseTotal[] {
+function totalsOf(receipts: readonly Counted[]): LicenseTotal[] {
   const totals = new Map<bigint, LicenseTotal>();
   for (const { receipt } of receipts) {
     const { licenseId } = receipt;
@@ -176,7 +173,7 @@ function totalsOf(receipts: readonly CountedReceipt[]): LicenseTotal[] {
 }
 
 /** How a sum tree's leaves are sorted. */
-export function byLicenseAndSequence(a: CountedReceipt, b: CountedReceipt): number {
+export function byLicenseAndSequence(a: Counted, b: Counted): number {
   return ascending(a.receipt.licenseId, b.receipt.licenseId) || ascending(a.receipt.sequence, b.receipt.sequence);
 }
 

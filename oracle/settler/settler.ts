@@ -16,6 +16,7 @@ import { AttestorPool, type AttestorsConfig, committeeProof, type CommitteeAnswe
 import {
   BATCH_LIMITS,
   type BatchLimits,
+  counted,
   type CountedReceipt,
   firstLicenses,
   firstPart,
@@ -37,7 +38,7 @@ import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { readEach } from "../chain/parallel";
 import { inCurrency, settlementGas, verdictOf, type Bargain, type EconomyConfig } from "./economy";
 import { type Call, ChainRefusal, type Sender, type SettlementEscrow } from "./sender";
-import type { Store, StoredBatch, StoredReceipt, UnbatchedTotals } from "../store/store";
+import type { LicensesReceipts, Store, StoredBatch, StoredReceipt, UnbatchedTotals } from "../store/store";
 
 export interface SettlerConfig extends AttestorsConfig {
   /** Address of the attestor that plans name: batches of plans with another are left to another settler. */
@@ -98,9 +99,10 @@ interface Part {
   epoch: Epoch;
   /** None if no batch can hold what is left up to the epoch's end. */
   receipts: CountedReceipt[];
-  /** The span that was looked at for it, and how many receipts were there. */
-  span: Epoch;
-  seen: number;
+  /** Which of the store's they are. */
+  stored: string[] | LicensesReceipts;
+  /** The span that was looked at for it, and up to which place in the order of all receipts. */
+  looked: { span: Epoch; upTo: bigint };
 }
 
 /** A receipt with which a draft got no quorum. */
@@ -358,24 +360,30 @@ export class Settler {
       const whole = wholeEpoch(totals.licenses, totals.oldestFinishedAt, wanted, last, this.limits);
       if (whole !== null) return this.wholePart(lane, whole, wanted, totals);
     }
+    const upTo = await store.lastPosition();
     const left = await store.unbatched(lane, wanted);
     const epoch = nextEpoch(left, wanted, last, this.limits);
     if (epoch.epochStart < wanted.epochStart || epoch.epochEnd > wanted.epochEnd) {
-      const inEpoch = await store.unbatched(lane, epoch);
-      return { epoch, receipts: this.partOf(inEpoch), span: epoch, seen: inEpoch.length };
+      return this.partOf(await store.unbatched(lane, epoch), epoch, { span: epoch, upTo });
     }
     const inEpoch = left.filter(({ receipt }) => isWithin(epoch, receipt.finishedAt));
-    return { epoch, receipts: this.partOf(inEpoch), span: wanted, seen: left.length };
+    return this.partOf(inEpoch, epoch, { span: wanted, upTo });
   }
 
   /** A part of an epoch in which every license fits: of a million receipts, only the part's own are read. */
-  private async wholePart(lane: Lane, epoch: Epoch, span: Epoch, { licenses }: UnbatchedTotals): Promise<Part> {
-    const receipts = await this.deps.store.unbatchedOf(lane, span, firstLicenses(licenses, this.limits));
-    return { epoch, receipts, span, seen: licenses.reduce((seen, one) => seen + one.receipts, 0) };
+  private async wholePart(lane: Lane, epoch: Epoch, span: Epoch, { licenses, upTo }: UnbatchedTotals): Promise<Part> {
+    const inPart = firstLicenses(licenses, this.limits);
+    const receipts = await this.deps.store.unbatchedOf(lane, span, inPart);
+    return { epoch, receipts, stored: { span, licenses: inPart, count: receipts.length }, looked: { span, upTo } };
+  }
+
+  private partOf(receipts: StoredReceipt[], epoch: Epoch, looked: Part["looked"]): Part {
+    const inPart = this.chosenOf(receipts);
+    return { epoch, receipts: inPart.map(counted), stored: inPart.map(({ hash }) => hash), looked };
   }
 
   /** Of receipts that members refused, only where there are no others, and only those that the same members refused. */
-  private partOf(receipts: StoredReceipt[]): StoredReceipt[] {
+  private chosenOf(receipts: StoredReceipt[]): StoredReceipt[] {
     const refusersOf = ({ hash }: StoredReceipt) => this.refused.get(hash)?.by ?? "";
     const [first] = receipts.map(refusersOf).sort();
     const part = firstPart(
@@ -405,7 +413,7 @@ export class Settler {
   // Drafting
 
   /** Stores a part as the lane's next batch. */
-  private async draft(lane: Lane, last: LaneState, { epoch, receipts, span, seen }: Part): Promise<string> {
+  private async draft(lane: Lane, last: LaneState, { epoch, receipts, stored, looked }: Part): Promise<string> {
     const { chain, store, log } = this.deps;
     await this.requireProposalKey(lane);
     const measurements = await this.measure(lane, epoch);
@@ -416,8 +424,7 @@ export class Settler {
     const level = medianOf(measurements.map(({ measurement }) => measurement));
     const header = headerOf(lane, epoch, await nextSequence(last, store, lane), summary, level, operator.evidenceHash);
     const batchId = batchDigest(chain.domain, header);
-    const hashes = receipts.map(({ hash }) => hash);
-    await store.saveDraft(batchId, header, entries, measurements, hashes, { span, seen });
+    await store.saveDraft(batchId, header, entries, measurements, stored, looked);
     log.info("Batch drafted", { batchId, header });
     return batchId;
   }

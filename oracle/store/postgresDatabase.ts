@@ -162,7 +162,8 @@ function inPostgres(migration: string): string[] {
     .replace(/\bINTEGER\b/g, "BIGINT")
     .replace(/\bBLOB\b/g, "BYTEA")
     .replace(/\bTEXT\b/g, 'TEXT COLLATE "C"')
-    .replace(/\) STRICT\b/g, ")")
+    .replace(/\) STRICT\b(, WITHOUT ROWID)?/g, ")")
+    .replace(/\bunhex\((substr\([^()]*\))\)/g, "decode($1, 'hex')")
     .split(";")
     .filter((statement) => statement.trim() !== "");
 }

@@ -6,6 +6,15 @@ import type { CanaryAnswer } from "../attestor/recount";
 import type { EvidenceBooks } from "../evidence/books";
 import { StoredBooks } from "./evidenceBooks";
 import {
+  type AttestedReceipt,
+  attestedCost,
+  type NumberSpan,
+  rememberReceipts,
+  seenRequests,
+  type SeenSpan,
+  seenSpans,
+} from "./attestedReceipts";
+import {
   dropRequestSignatures,
   freeRequestSignature,
   requestSignaturesBy,
@@ -14,6 +23,7 @@ import {
   withRequestSignatures,
 } from "./requestSignatures";
 import { GroupCommit } from "./groupCommit";
+import { chunks, marks } from "./lists";
 import { type Lease, Leases } from "./leases";
 import {
   headerFromJson,
@@ -36,8 +46,8 @@ import type {
 } from "../protocol/types";
 import { usageBy } from "../protocol/meters";
 import { METERS } from "../protocol/types";
-import type { CountedReceipt, LicenseTotal } from "../settler/batches";
-import { decodeReceipt, encodeReceipt, signatureOf } from "../protocol/receiptBytes";
+import { counted, type CountedReceipt, type LicenseTotal } from "../settler/batches";
+import { countsOf, decodeReceipt, encodeReceipt, recordLeaf } from "../protocol/receiptBytes";
 import { Problem } from "../problem";
 import type { SignedPayment } from "../x402/exact";
 import type { Prepayment, PrepaymentState } from "../x402/prepayments";
@@ -176,13 +186,6 @@ export interface StoreFigures {
 
 const NO_BATCHES: Record<BatchState, number> = { drafted: 0, attested: 0, submitted: 0, settled: 0, expired: 0 };
 
-/** A receipt that an attestor is about to vouch for, and what it costs under its plan. */
-export interface AttestedReceipt {
-  hash: string;
-  receipt: Receipt;
-  cost: bigint;
-}
-
 /** One of the transactions that an account signed for a nonce: each has the same effect, and pays more for gas than the one before. */
 export interface StoredTransaction {
   account: string;
@@ -214,15 +217,6 @@ export interface NonceEnd {
   block: number;
 }
 
-/** What an attestor remembers of a receipt that it vouched for. */
-export interface SeenReceipt {
-  hash: string;
-  previousHash: string;
-  batchId: string;
-  /** Unix seconds; left out of what was attested before that was remembered. */
-  finishedAt?: number;
-}
-
 /** A receipt as an operator sent it to an attestor, ahead of any batch. */
 export interface Copy {
   /** Of the receipt, 32 bytes. */
@@ -236,6 +230,8 @@ export interface Copy {
   signer: string;
   /** Its binary form. */
   record: Uint8Array;
+  /** The hash of its leaf in a batch's sum tree, 32 bytes. */
+  leaf: Uint8Array;
   /** The packed signature of its request, where it came with one. */
   requestSignature?: Uint8Array;
 }
@@ -244,8 +240,18 @@ export interface Copy {
 export interface UnbatchedTotals {
   /** Of all, Unix seconds. */
   oldestFinishedAt: number;
+  /** The place, in the order of all receipts, up to which they were looked at. */
+  upTo: bigint;
   /** Ascending. */
   licenses: LicenseTotal[];
+}
+
+/** The receipts that some licenses have in a span, in no batch, as they were read before. */
+export interface LicensesReceipts {
+  span: Epoch;
+  licenses: readonly bigint[];
+  /** How many they are. */
+  count: number;
 }
 
 /** A receipt's binary form, and its place in the order in which a store got them. */
@@ -352,17 +358,15 @@ export class Store {
 
   /** How much waits for its settlement. */
   async figures(): Promise<StoreFigures> {
-    const unsettled = (await this.db.row(
-      "SELECT count(*) AS count, sum(cost) AS cost FROM receipts WHERE state IN ('unbatched', 'batched')",
-    ))!;
+    const open = await this.batchesIn("drafted", "attested", "submitted");
     const unbatched = (await this.db.row(
       "SELECT count(*) AS count, min(finished_at) AS oldest FROM receipts WHERE state = 'unbatched'",
     ))!;
     const batches = await this.db.all("SELECT state, count(*) AS count FROM batches GROUP BY state");
     return {
       unbatched: Number(unbatched.count),
-      batched: Number(unsettled.count) - Number(unbatched.count),
-      cost: (unsettled.cost as bigint | null) ?? 0n,
+      batched: open.reduce((sum, { header }) => sum + Number(header.count), 0),
+      cost: await this.unsettledCostOfAll(),
       oldestUnbatchedAt: unbatched.oldest === null ? null : Number(unbatched.oldest),
       batches: {
         ...NO_BATCHES,
@@ -567,6 +571,7 @@ export class Store {
    * @returns "unknown" where some were written before their meters were kept apart
    */
   async unbatchedTotals(lane: Lane, { epochStart, epochEnd }: Epoch): Promise<UnbatchedTotals | "unknown" | null> {
+    const upTo = await this.lastPosition();
     const sums = METER_COLUMNS.map((column) => `sum(${column}) AS ${column}`).join(", ");
     const rows = await this.db.all(
       `SELECT license_id, count(*) AS receipts, count(requests) AS known, min(finished_at) AS oldest, ${sums}
@@ -576,6 +581,7 @@ export class Store {
     if (rows.length === 0) return null;
     if (rows.some(({ receipts, known }) => receipts !== known)) return "unknown";
     return {
+      upTo,
       oldestFinishedAt: rows.reduce((oldest, row) => Math.min(oldest, Number(row.oldest)), Infinity),
       licenses: rows.map((row) => ({
         licenseId: row.license_id as bigint,
@@ -585,23 +591,28 @@ export class Store {
     };
   }
 
+  /** The place of the last receipt that was written, in the order of all; 0 before the first. */
+  async lastPosition(): Promise<bigint> {
+    return ((await this.db.row("SELECT max(position) AS last FROM receipts"))!.last as bigint | null) ?? 0n;
+  }
+
   /** What those of some licenses, ascending, count; by license and sequence. */
   async unbatchedOf(
     lane: Lane,
     { epochStart, epochEnd }: Epoch,
     licenses: readonly bigint[],
   ): Promise<CountedReceipt[]> {
-    const counted: CountedReceipt[] = [];
+    const found: CountedReceipt[] = [];
     for (const some of chunks(licenses, LICENSES_AT_ONCE)) {
       const rows = await this.db.all(
-        `SELECT receipt_hash, license_id, sequence, finished_at, record, signature, ${METER_COLUMNS.join(", ")}
-           FROM receipts WHERE ${UNBATCHED_IN_SPAN} AND license_id IN (${marks(some)}) ORDER BY license_id, sequence`,
+        `SELECT receipt_hash, leaf, record, body, signature FROM receipts
+           WHERE ${UNBATCHED_IN_SPAN} AND license_id IN (${marks(some)}) ORDER BY license_id, sequence`,
         [...laneValues(lane), epochStart, epochEnd, ...some],
       );
-      for (const row of rows) counted.push(countedReceiptOf(row));
+      for (const row of rows) found.push(countedReceiptOf(row));
       await breathe();
     }
-    return counted;
+    return found;
   }
 
   /** How many these are. */
@@ -628,21 +639,22 @@ export class Store {
    * Stores a batch with the receipts that it is of.
    * Throws StoreConflict if one of them is in a batch already, others came into the span that was looked at, or the lane's
    * sequence was used before: attestors may have signed it.
-   * @param looked how many receipts were in no batch there when these were chosen
+   * @param receipts their hashes, or whose they are
+   * @param looked up to which place of the order of all receipts these were chosen from
    */
   async saveDraft(
     batchId: string,
     header: BatchHeader,
     entries: string,
     measurements: SignedMeasurement[],
-    receiptHashes: string[],
-    looked?: { span: Epoch; seen: number },
+    receipts: string[] | LicensesReceipts,
+    looked?: { span: Epoch; upTo: bigint },
   ): Promise<void> {
     await this.db.transaction(async (queries) => {
       if (header.sequence <= (await lastSequence(queries, header))) {
         throw new StoreConflict(`the lane of batch ${batchId} has a batch of sequence ${header.sequence}`);
       }
-      if (looked !== undefined) await requireSeen(queries, header, looked);
+      if (looked !== undefined) await requireNoLater(queries, header, looked);
       await queries.run(
         `INSERT INTO batches (batch_id, operator_id, plan_id, version_id, sequence, epoch_end, state, header, entries, measurements)
          VALUES (?, ?, ?, ?, ?, ?, 'drafted', ?, ?, ?)`,
@@ -656,10 +668,9 @@ export class Store {
           JSON.stringify(measurements.map(signedMeasurementToJson)),
         ],
       );
-      for (const hashes of chunks(receiptHashes)) {
-        await putInto(queries, batchId, hashes);
-        await breathe();
-      }
+      await (Array.isArray(receipts)
+        ? putInto(queries, batchId, receipts)
+        : putAllInto(queries, batchId, header, receipts));
     });
   }
 
@@ -1071,8 +1082,8 @@ export class Store {
       let position = (last!.last as bigint | null) ?? 0n;
       const added: Copy[] = [];
       for (const copy of copies) {
-        const { hash, operatorId, finishedAt, arrivedAt, signer, record } = copy;
-        const changes = await queries.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", [
+        const { hash, operatorId, finishedAt, arrivedAt, signer, record, leaf } = copy;
+        const changes = await queries.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", [
           position + 1n,
           hash,
           operatorId,
@@ -1080,6 +1091,7 @@ export class Store {
           arrivedAt,
           signer,
           record,
+          leaf,
         ]);
         position += BigInt(changes);
         if (changes === 0) continue;
@@ -1159,62 +1171,42 @@ export class Store {
       if (signed === batchId) return;
       if (signed !== null)
         throw new Equivocation(`sequence ${header.sequence} was signed as ${signed}, not ${batchId}`);
-      await queries.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?, ?)", [
+      const last = await queries.row("SELECT max(number) AS last FROM attested_batches");
+      const number = ((last!.last as bigint | null) ?? 0n) + 1n;
+      await queries.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?, ?, ?)", [
         ...laneValues(header),
         header.sequence,
         header.epochEnd,
         batchId,
+        number,
       ]);
-      for (const some of chunks(receipts)) {
-        await recordSeen(queries, batchId, some);
-        await breathe();
-      }
+      const repetition = await rememberReceipts(queries, number, batchId, receipts);
+      if (repetition === null) return;
+      const { licenseId, sequence } = repetition.receipt;
+      throw new StoreConflict(
+        `receipt ${sequence} of license ${licenseId}, or its request, repeats one of batch ${repetition.batchId}`,
+      );
     });
   }
 
-  /** The receipts that were attested under the numbers of these, and under those next to them: by operator/license/sequence. */
-  async seenNumbers(receipts: NumberOf[]): Promise<Map<string, SeenReceipt>> {
-    const seen = new Map<string, SeenReceipt>();
-    for (const some of chunks(runsOf(receipts), 100)) {
-      const found = await Promise.all(
-        some.map(({ operatorId, licenseId, first, last }) =>
-          this.db.all(
-            "SELECT * FROM seen_receipts WHERE operator_id = ? AND license_id = ? AND sequence >= ? AND sequence <= ?",
-            [operatorId, licenseId, first - 1n, last < MOST_INTEGER ? last + 1n : last],
-          ),
-        ),
-      );
-      for (const row of found.flat())
-        seen.set(`${row.operator_id}/${row.license_id}/${row.sequence}`, seenReceiptOf(row));
+  /** The attested spans that have numbers of these or next to them, license by license. */
+  async seenSpans(numbers: readonly NumberSpan[]): Promise<SeenSpan[]> {
+    const seen: SeenSpan[] = [];
+    for (const some of chunks(numbers, SPANS_AT_ONCE)) {
+      seen.push(...(await Promise.all(some.map((span) => seenSpans(this.db, span)))).flat());
       await breathe();
     }
     return seen;
   }
 
-  /** The receipts of the requests of these that were attested: by operator/request. */
-  async seenRequests(receipts: Pick<Receipt, "operatorId" | "requestId">[]): Promise<Map<string, SeenReceipt>> {
-    const seen = new Map<string, SeenReceipt>();
-    for (const operatorId of new Set(receipts.map((receipt) => receipt.operatorId))) {
-      const ids = receipts.flatMap((receipt) => (receipt.operatorId === operatorId ? [receipt.requestId] : []));
-      for (const some of chunks(ids)) {
-        const rows = await this.db.all(
-          `SELECT * FROM seen_receipts WHERE operator_id = ? AND request_id IN (${marks(some)})`,
-          [operatorId, ...some],
-        );
-        for (const row of rows) seen.set(`${operatorId}/${row.request_id as string}`, seenReceiptOf(row));
-        await breathe();
-      }
-    }
-    return seen;
+  /** The batches that an operator's requests were in, by request id; those that were in none are left out. */
+  seenRequests(operatorId: number, requestIds: readonly string[]): Promise<Map<string, string>> {
+    return seenRequests(this.db, operatorId, requestIds);
   }
 
   /** What the attested receipts under a grant cost, those of one batch left out. */
-  async attestedCost(grantHash: string, exceptBatchId: string): Promise<bigint> {
-    const row = await this.db.row(
-      "SELECT sum(cost) AS cost FROM seen_receipts WHERE grant_hash = ? AND batch_id <> ?",
-      [grantHash, exceptBatchId],
-    );
-    return (row?.cost as bigint | null) ?? 0n;
+  attestedCost(grantHash: string, exceptBatchId: string): Promise<bigint> {
+    return attestedCost(this.db, grantHash, exceptBatchId);
   }
 
   /** Not earlier than what was measured already, whatever the clock says: an epoch that was measured doesn't change. */
@@ -1344,45 +1336,8 @@ const METER_COLUMNS = ["requests", "input_tokens", "cached_input_tokens", "outpu
 /** Whose receipts are read at once. */
 const LICENSES_AT_ONCE = 50;
 
-/** A statement takes so many values at once in either database. */
-const MOST_ROWS = 1_000;
-
-function* chunks<T>(items: readonly T[], most = MOST_ROWS): Iterable<T[]> {
-  for (let from = 0; from < items.length; from += most) yield items.slice(from, from + most);
-}
-
-/** The most that a column holds. */
-const MOST_INTEGER = 2n ** 63n - 1n;
-
-type NumberOf = Pick<Receipt, "operatorId" | "licenseId" | "sequence">;
-
-/** Spans of a license's numbers in which all are there, or all but one at a time. */
-interface NumberRun extends Omit<NumberOf, "sequence"> {
-  first: bigint;
-  last: bigint;
-}
-
-function runsOf(receipts: NumberOf[]): NumberRun[] {
-  const runs: NumberRun[] = [];
-  const inOrder = [...receipts].sort(
-    (a, b) => a.operatorId - b.operatorId || sign(a.licenseId - b.licenseId) || sign(a.sequence - b.sequence),
-  );
-  for (const { operatorId, licenseId, sequence } of inOrder) {
-    const run = runs.at(-1);
-    const isNext = run?.operatorId === operatorId && run.licenseId === licenseId && sequence <= run.last + 2n;
-    if (isNext) run.last = sequence;
-    else runs.push({ operatorId, licenseId, first: sequence, last: sequence });
-  }
-  return runs;
-}
-
-function sign(difference: bigint): number {
-  return difference < 0n ? -1 : Number(difference > 0n);
-}
-
-function marks(values: readonly unknown[]): string {
-  return values.map(() => "?").join(", ");
-}
+/** Of how many licenses attested spans are looked for at once. */
+const SPANS_AT_ONCE = 100;
 
 /** Gives back what it set aside, and counts what it cost in its place. Null if it isn't open. */
 async function removeOpenRequest(queries: Queries, requestId: string, cost: bigint): Promise<OpenRequest | null> {
@@ -1454,7 +1409,7 @@ async function insertReceipt(
   term: number | null,
 ): Promise<void> {
   const last = await queries.row("SELECT max(position) AS last FROM receipts");
-  const columns = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, '', '', ?, ?, ?, ?, ?, ?, ?, ?, ?";
+  const columns = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, '', '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?";
   await queries.run(`INSERT INTO receipts VALUES (${columns})`, [
     hash,
     receipt.requestId,
@@ -1472,6 +1427,7 @@ async function insertReceipt(
     encodeReceipt({ receipt, signature }),
     ((last!.last as bigint | null) ?? 0n) + 1n,
     ...METERS.map((meter) => receipt[meter]),
+    counted({ receipt, hash, signature }).leaf,
   ]);
 }
 
@@ -1484,27 +1440,61 @@ async function countUnbatched(queries: Queries, lane: Lane, { epochStart, epochE
   return Number(row!.count);
 }
 
-/** What finishes between the choice and the draft would be shut out of the epoch. */
-async function requireSeen(queries: Queries, lane: Lane, { span, seen }: { span: Epoch; seen: number }): Promise<void> {
-  const count = await countUnbatched(queries, lane, span);
-  if (count === seen) return;
+/** What is written between the choice and the draft would be shut out of the epoch. */
+async function requireNoLater(
+  queries: Queries,
+  lane: Lane,
+  { span, upTo }: { span: Epoch; upTo: bigint },
+): Promise<void> {
+  const row = await queries.row(`SELECT count(*) AS count FROM receipts WHERE position > ? AND ${UNBATCHED_IN_SPAN}`, [
+    upTo,
+    ...laneValues(lane),
+    span.epochStart,
+    span.epochEnd,
+  ]);
+  if (row!.count === 0n) return;
   throw new StoreConflict(
-    `${count} receipts from ${span.epochStart} to ${span.epochEnd} are in no batch, and ${seen} were looked at`,
+    `${row!.count} receipts from ${span.epochStart} to ${span.epochEnd} were written after the others were looked at`,
   );
 }
 
-async function putInto(queries: Queries, batchId: string, hashes: string[]): Promise<void> {
-  const changes = await queries.run(
-    `UPDATE receipts SET state = 'batched', batch_id = ? WHERE state = 'unbatched' AND receipt_hash IN (${marks(hashes)})`,
-    [batchId, ...hashes],
-  );
-  if (changes === hashes.length) return;
+/** Nothing was written among them since they were read: if they are as many, they are the same. */
+async function putAllInto(
+  queries: Queries,
+  batchId: string,
+  lane: Lane,
+  { span, licenses, count }: LicensesReceipts,
+): Promise<void> {
+  let put = 0;
+  for (const some of chunks(licenses, LICENSES_AT_ONCE)) {
+    put += await queries.run(
+      `UPDATE receipts SET state = 'batched', batch_id = ? WHERE ${UNBATCHED_IN_SPAN} AND license_id IN (${marks(some)})`,
+      [batchId, ...laneValues(lane), span.epochStart, span.epochEnd, ...some],
+    );
+    await breathe();
+  }
+  if (put === count) return;
+  throw new StoreConflict(`${put} of the ${count} receipts that batch ${batchId} is of are free for it`);
+}
+
+async function putInto(queries: Queries, batchId: string, receiptHashes: string[]): Promise<void> {
+  for (const hashes of chunks(receiptHashes)) {
+    const changes = await queries.run(
+      `UPDATE receipts SET state = 'batched', batch_id = ? WHERE state = 'unbatched' AND receipt_hash IN (${marks(hashes)})`,
+      [batchId, ...hashes],
+    );
+    if (changes < hashes.length) throw await takenFrom(queries, batchId, hashes);
+    await breathe();
+  }
+}
+
+async function takenFrom(queries: Queries, batchId: string, hashes: string[]): Promise<StoreConflict> {
   const rows = await queries.all(
     `SELECT receipt_hash FROM receipts WHERE batch_id = ? AND receipt_hash IN (${marks(hashes)})`,
     [batchId, ...hashes],
   );
-  const taken = new Set(rows.map((row) => row.receipt_hash));
-  throw new StoreConflict(`receipt ${hashes.find((hash) => !taken.has(hash))} isn't free for batch ${batchId}`);
+  const put = new Set(rows.map((row) => row.receipt_hash));
+  return new StoreConflict(`receipt ${hashes.find((hash) => !put.has(hash))} isn't free for batch ${batchId}`);
 }
 
 async function lastSequence(queries: Queries, lane: Lane): Promise<bigint> {
@@ -1550,66 +1540,6 @@ async function attestedBatch(queries: Queries, lane: Lane, sequence: bigint): Pr
     [...laneValues(lane), sequence],
   );
   return row && (row.batch_id as string);
-}
-
-async function recordSeen(queries: Queries, batchId: string, receipts: AttestedReceipt[]): Promise<void> {
-  const rows = receipts.map(({ hash, receipt, cost }) => [
-    hash,
-    receipt.requestId,
-    receipt.operatorId,
-    receipt.licenseId,
-    receipt.sequence,
-    receipt.previousHash,
-    receipt.grantHash,
-    cost,
-    batchId,
-    receipt.finishedAt,
-  ]);
-  const changes = await queries.run(
-    `INSERT INTO seen_receipts VALUES ${rows.map((row) => `(${marks(row)})`).join(", ")} ON CONFLICT DO NOTHING`,
-    rows.flat(),
-  );
-  if (changes < rows.length) throw await repetition(queries, batchId, receipts);
-}
-
-/** The first of the receipts that is there under another hash or in another batch, or comes a second time. */
-async function repetition(queries: Queries, batchId: string, receipts: AttestedReceipt[]): Promise<StoreConflict> {
-  const looked = new Set<string>();
-  for (const { hash, receipt } of receipts) {
-    const { requestId, operatorId, licenseId, sequence } = receipt;
-    const seen = [
-      await seenReceipt(queries, operatorId, licenseId, sequence),
-      await seenRequest(queries, operatorId, requestId),
-    ].find((one) => one !== null && (one.hash !== hash || one.batchId !== batchId || looked.has(hash)));
-    if (seen) {
-      return new StoreConflict(
-        `receipt ${hash} (license ${licenseId}, sequence ${sequence}) repeats one of batch ${seen.batchId}`,
-      );
-    }
-    looked.add(hash);
-  }
-  return new StoreConflict(`a receipt of batch ${batchId} repeats another`);
-}
-
-async function seenReceipt(
-  queries: Queries,
-  operatorId: number,
-  licenseId: bigint,
-  sequence: bigint,
-): Promise<SeenReceipt | null> {
-  const row = await queries.row(
-    "SELECT * FROM seen_receipts WHERE operator_id = ? AND license_id = ? AND sequence = ?",
-    [operatorId, licenseId, sequence],
-  );
-  return row && seenReceiptOf(row);
-}
-
-async function seenRequest(queries: Queries, operatorId: number, requestId: string): Promise<SeenReceipt | null> {
-  const row = await queries.row("SELECT * FROM seen_receipts WHERE operator_id = ? AND request_id = ?", [
-    operatorId,
-    requestId,
-  ]);
-  return row && seenReceiptOf(row);
 }
 
 function laneValues({ operatorId, planId, versionId }: Lane): SqlValue[] {
@@ -1679,20 +1609,8 @@ function usageOfRow(row: Row): Usage {
 }
 
 function countedReceiptOf(row: Row): CountedReceipt {
-  return {
-    hash: row.receipt_hash as string,
-    signature: row.record === null ? (row.signature as string) : signatureOf(row.record as Uint8Array),
-    receipt: {
-      licenseId: row.license_id as bigint,
-      sequence: row.sequence as bigint,
-      finishedAt: Number(row.finished_at),
-      requests: row.requests as bigint,
-      inputTokens: row.input_tokens as bigint,
-      cachedInputTokens: row.cached_input_tokens as bigint,
-      outputTokens: row.output_tokens as bigint,
-      computeMs: row.compute_ms as bigint,
-    },
-  };
+  if (row.leaf !== null) return { receipt: countsOf(row.record as Uint8Array), leaf: row.leaf as Uint8Array };
+  return counted({ ...signedReceiptOf(row), hash: row.receipt_hash as string });
 }
 
 function recordOf(row: Row): Uint8Array {
@@ -1707,6 +1625,7 @@ function copyOf(row: Row): Copy {
     arrivedAt: Number(row.arrived_at),
     signer: row.signer as string,
     record: row.record as Uint8Array,
+    leaf: (row.leaf as Uint8Array | null) ?? recordLeaf(row.record as Uint8Array, row.receipt_hash as Uint8Array),
   };
 }
 
@@ -1747,14 +1666,5 @@ function prepaymentOf(row: Row): Prepayment {
     resultHash: row.result_hash as string | null,
     licenseId: row.license_id as bigint | null,
     reason: row.reason as string | null,
-  };
-}
-
-function seenReceiptOf(row: Row): SeenReceipt {
-  return {
-    hash: row.receipt_hash as string,
-    previousHash: row.previous_hash as string,
-    batchId: row.batch_id as string,
-    ...(row.finished_at === null ? {} : { finishedAt: Number(row.finished_at) }),
   };
 }

@@ -312,4 +312,51 @@ export const MIGRATIONS = [
   CREATE INDEX request_signatures_by_use ON request_signatures (used_by);
   CREATE INDEX request_signatures_by_time ON request_signatures (signed_at);
   `,
+  `
+  ALTER TABLE receipts ADD COLUMN leaf BLOB;
+  ALTER TABLE copies ADD COLUMN leaf BLOB;
+  DROP INDEX receipts_unsettled;
+  DROP INDEX receipts_by_batch;
+  CREATE INDEX receipts_by_batch ON receipts (batch_id) WHERE batch_id IS NOT NULL;
+
+  ALTER TABLE attested_batches ADD COLUMN number INTEGER;
+  UPDATE attested_batches SET number = numbered.number
+    FROM (SELECT batch_id, row_number() OVER (ORDER BY epoch_end, batch_id) AS number FROM attested_batches) AS numbered
+    WHERE numbered.batch_id = attested_batches.batch_id;
+  CREATE UNIQUE INDEX attested_batches_by_number ON attested_batches (number);
+
+  CREATE TABLE seen_spans (
+    operator_id INTEGER NOT NULL,
+    license_id INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    previous_hash TEXT NOT NULL,
+    last_hash TEXT NOT NULL,
+    first_finished_at INTEGER,
+    last_finished_at INTEGER,
+    PRIMARY KEY (operator_id, license_id, last)
+  ) STRICT;
+  INSERT INTO seen_spans SELECT seen_receipts.operator_id, license_id, seen_receipts.sequence, seen_receipts.sequence,
+    number, previous_hash, receipt_hash, finished_at, finished_at FROM seen_receipts JOIN attested_batches USING (batch_id);
+
+  CREATE TABLE seen_requests (
+    operator_id INTEGER NOT NULL,
+    request_id BLOB NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (operator_id, request_id)
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO seen_requests SELECT seen_receipts.operator_id, unhex(substr(request_id, 3)), number
+    FROM seen_receipts JOIN attested_batches USING (batch_id);
+
+  CREATE TABLE seen_costs (
+    grant_hash TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    PRIMARY KEY (grant_hash, number)
+  ) STRICT;
+  INSERT INTO seen_costs SELECT grant_hash, number, sum(cost) FROM seen_receipts JOIN attested_batches USING (batch_id)
+    GROUP BY grant_hash, number;
+  DROP TABLE seen_receipts;
+  `,
 ];

@@ -1,7 +1,7 @@
 import OpenAI from "openai";
 import { askToAttest, requestMeasurement } from "../../oracle/attestor/attestorApi";
 import { proposalToSign } from "../../oracle/keys/digestSigner";
-import { headerOf, summarize } from "../../oracle/settler/batches";
+import { counted, headerOf, summarize } from "../../oracle/settler/batches";
 import { medianOf } from "../../oracle/attestor/measure";
 import { batchDigest, receiptDigest } from "../../oracle/protocol/messages";
 import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
@@ -71,7 +71,7 @@ export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch
   const { sequence } = await chain.lane(lane.operatorId, lane.planId, lane.versionId);
   const { evidenceHash } = (await chain.operator(lane.operatorId))!;
   const level = medianOf(measurements.map(({ measurement }) => measurement));
-  const header = headerOf(lane, epoch, sequence + 1n, summarize(hashed).summary, level, evidenceHash);
+  const header = headerOf(lane, epoch, sequence + 1n, summarize(hashed.map(counted)).summary, level, evidenceHash);
   const grantHashes = [...new Set(receipts.map(({ receipt }) => receipt.grantHash))];
   const grants = await Promise.all(grantHashes.map(async (hash) => (await store.grant(hash))!));
 

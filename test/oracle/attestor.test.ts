@@ -29,6 +29,8 @@ import {
 } from "../../oracle/protocol/messages";
 import { splitRecord } from "../../oracle/protocol/receiptBytes";
 import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
+import { counted } from "../../oracle/settler/batches";
+import { spansOf } from "../../oracle/store/attestedReceipts";
 import { Store } from "../../oracle/store/store";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN } from "../support/fakeMessages";
@@ -894,8 +896,8 @@ describeOnEach("attestor", (placeOf) => {
       const arriving = async (arrivedAt: number) => {
         const request = requestOf(parts());
         const receipts = request.signed.map(({ receipt, signature }, i) => ({
+          ...counted({ receipt, signature, hash: request.receipts[i] }),
           receipt,
-          signature,
           hash: request.receipts[i],
           signer: computeAddress(KEYS.operator),
           arrivedAt: i === 2 ? arrivedAt : receipt.finishedAt,
@@ -1138,7 +1140,13 @@ describeOnEach("attestor", (placeOf) => {
           const { requestSignature } = splitRecord(record);
           const copy = { operatorId: 9, finishedAt: receipt.finishedAt, arrivedAt: 1, signer: PROPOSER };
           await store.keepCopies([
-            { ...copy, hash: getBytes(hash), record: record.subarray(0, 351), requestSignature: requestSignature! },
+            {
+              ...copy,
+              hash: getBytes(hash),
+              record: record.subarray(0, 351),
+              leaf: getBytes(id("a leaf")),
+              requestSignature: requestSignature!,
+            },
           ]);
           await signatureFor(of(receipt));
         });
@@ -1336,9 +1344,7 @@ describeOnEach("attestor", (placeOf) => {
         store.recordAttestation = remember;
         await signatureFor(request);
         const { receipt } = request.signed[0];
-        expect((await store.seenNumbers([receipt])).get(`${LANE.operatorId}/7/1`)?.hash).to.equal(
-          receiptDigest(DOMAIN, receipt),
-        );
+        expect((await store.seenSpans(spansOf([receipt])))[0].previousHash).to.equal(receipt.previousHash);
       });
     });
   });

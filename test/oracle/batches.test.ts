@@ -1,7 +1,15 @@
 import { expect } from "chai";
 import { id, keccak256 } from "ethers";
 import fc from "../support/fastCheck";
-import { firstLicenses, firstPart, headerOf, nextEpoch, summarize, wholeEpoch } from "../../oracle/settler/batches";
+import {
+  counted,
+  firstLicenses,
+  firstPart,
+  headerOf,
+  nextEpoch,
+  summarize,
+  wholeEpoch,
+} from "../../oracle/settler/batches";
 import { sumUsage } from "../../oracle/protocol/meters";
 import { MAX_ENTRIES, unpackEntries } from "../../oracle/protocol/entries";
 import { MalformedMessage, signDigest } from "../../oracle/protocol/messages";
@@ -10,16 +18,16 @@ import { receiptWith, usage } from "../support/fakeMessages";
 
 const signature = signDigest(id("operator"), id("a receipt"));
 
-const receiptOf = (licenseId: bigint, sequence: bigint) => ({
+const signedOf = (licenseId: bigint, sequence: bigint) => ({
   receipt: receiptWith({ licenseId, sequence }),
   hash: id(`${licenseId}/${sequence}`),
   signature,
 });
+const receiptOf = (licenseId: bigint, sequence: bigint) => counted(signedOf(licenseId, sequence));
 
 const finished = (finishedAt: number, fields: Partial<Receipt> = {}) => ({
   receipt: receiptWith({ finishedAt, ...fields }),
-  hash: id("a receipt"),
-  signature,
+  leaf: Buffer.alloc(32),
 });
 
 describe("batches", () => {
@@ -50,8 +58,9 @@ describe("batches", () => {
     });
 
     it("has another root where another key signed one of the receipts, and nothing else of it is another", () => {
-      const [first, ...others] = receipts;
-      const byAnother = { ...first, signature: signDigest(id("another key"), first.hash) };
+      const [, ...others] = receipts;
+      const first = signedOf(300n, 1n);
+      const byAnother = counted({ ...first, signature: signDigest(id("another key"), first.hash) });
       const { root, ...rest } = summarize(receipts).summary;
       const { root: otherRoot, ...otherRest } = summarize([byAnother, ...others]).summary;
       expect(otherRoot).not.to.equal(root);
@@ -59,10 +68,10 @@ describe("batches", () => {
     });
 
     it("refuses a signature that isn't in its one form", () => {
-      const summing = (forged: string) => () => summarize([{ ...receipts[0], signature: forged }]);
-      expect(summing(signature.slice(0, -2) + "00")).to.throw(MalformedMessage, "v must be 27 or 28, not 0");
-      expect(summing(`0x${signature.slice(2, 66)}${"ff".repeat(32)}1b`)).to.throw("upper half of the order");
-      expect(summing(signature.slice(0, -2))).to.throw("signature must have 65 bytes, not 64");
+      const counting = (forged: string) => () => counted({ ...signedOf(1n, 1n), signature: forged });
+      expect(counting(signature.slice(0, -2) + "00")).to.throw(MalformedMessage, "v must be 27 or 28, not 0");
+      expect(counting(`0x${signature.slice(2, 66)}${"ff".repeat(32)}1b`)).to.throw("upper half of the order");
+      expect(counting(signature.slice(0, -2))).to.throw("signature must have 65 bytes, not 64");
     });
   });
 

@@ -1,10 +1,11 @@
 import { expect } from "chai";
-import { computeAddress, id } from "ethers";
+import { computeAddress, hexlify, id } from "ethers";
 import { Copies, type CopiesConfig, COPIES_WITHOUT_STAKE } from "../../oracle/attestor/copies";
 import { ReceiptVerifier } from "../../oracle/attestor/receiptVerifier";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
 import type { Receipt } from "../../oracle/protocol/types";
+import { counted } from "../../oracle/settler/batches";
 import { Store } from "../../oracle/store/store";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN } from "../support/fakeMessages";
@@ -71,8 +72,12 @@ describeOnEach("Copies", (placeOf) => {
       expect(await kept.keep(recordsOf(receipts))).to.deep.equal({ kept: 0, known: 3, refused: [] });
       const { found, lacking } = await kept.find(receipts.map(hashOf));
       expect(lacking).to.deep.equal([]);
-      expect(found).to.deep.equal(
-        receipts.map((receipt) => ({ ...signed(receipt), hash: hashOf(receipt), signer: SIGNER, arrivedAt })),
+      const expected = receipts.map((receipt) => {
+        const hash = hashOf(receipt);
+        return { ...counted({ ...signed(receipt), hash }), receipt, hash, signer: SIGNER, arrivedAt };
+      });
+      expect(found.map(({ leaf, ...rest }) => ({ ...rest, leaf: hexlify(leaf) }))).to.deep.equal(
+        expected.map(({ leaf, ...rest }) => ({ ...rest, leaf: hexlify(leaf) })),
       );
     });
 

@@ -1,18 +1,27 @@
 import { expect } from "chai";
 import { computeAddress, id, TypedDataEncoder } from "ethers";
 import fc from "../support/fastCheck";
-import { MalformedMessage, RECEIPT_TYPES, receiptDigest, signDigest } from "../../oracle/protocol/messages";
+import {
+  MalformedMessage,
+  RECEIPT_TYPES,
+  receiptDigest,
+  signDigest,
+  signedReceiptHash,
+} from "../../oracle/protocol/messages";
 import {
   checkRecord,
+  countsOf,
   decodeReceipt,
   encodeReceipt,
   frameOf,
   RECORD_BYTES,
   recordDigest,
+  recordLeaf,
   recordsOf,
   requestSignatureHashIn,
   splitRecord,
 } from "../../oracle/protocol/receiptBytes";
+import { leafHash } from "../../oracle/protocol/sumTree";
 import type { Receipt, SignedReceipt } from "../../oracle/protocol/types";
 import { anyReceipt, DOMAIN, receiptWith } from "../support/fakeMessages";
 
@@ -134,6 +143,30 @@ describe("receiptBytes", () => {
       const elsewhere = { ...DOMAIN, chainId: 1n };
       expect(hexOf(recordDigest(elsewhere, record))).to.equal(receiptDigest(elsewhere, receiptWith()));
       expect(hexOf(recordDigest(DOMAIN, record))).to.equal(receiptDigest(DOMAIN, receiptWith()));
+    });
+  });
+
+  describe("a record's leaf", () => {
+    it("is that of the receipt as it is signed, for every receipt", () => {
+      fc.assert(
+        fc.property(anySigned, (one) => {
+          const { receipt, signature } = one;
+          const signedHash = signedReceiptHash(receiptDigest(DOMAIN, receipt), signature);
+          const bytes = encodeReceipt(one);
+          const leaf = leafHash({ signedReceiptHash: signedHash, licenseId: receipt.licenseId, usage: receipt });
+          return hexOf(recordLeaf(bytes, recordDigest(DOMAIN, bytes))) === hexOf(leaf);
+        }),
+      );
+    });
+  });
+
+  describe("countsOf", () => {
+    it("gives what a batch counts of every receipt", () => {
+      fc.assert(
+        fc.property(anySigned, (one) => {
+          expect(one.receipt).to.include(countsOf(encodeReceipt(one)));
+        }),
+      );
     });
   });
 

@@ -1,10 +1,12 @@
 import { expect } from "chai";
 import type { Prepayment } from "../../oracle/x402/prepayments";
-import { computeAddress, ZeroHash, toBeHex } from "ethers";
+import { computeAddress, hexlify, ZeroHash, toBeHex } from "ethers";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { sumUsage, zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Lane, Receipt, SignedMeasurement } from "../../oracle/protocol/types";
 import { Problem } from "../../oracle/problem";
+import { counted } from "../../oracle/settler/batches";
+import { spansOf } from "../../oracle/store/attestedReceipts";
 import { Equivocation, Store, StoreConflict, type OpenRequest, type RequestOutcome } from "../../oracle/store/store";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN, grantWith, receiptWith, usage } from "../support/fakeMessages";
@@ -296,6 +298,7 @@ describeOnEach("Store", (placeOf) => {
       const usageOfLicense = (wanted: bigint) =>
         sumUsage(all.flatMap(({ receipt }) => (receipt.licenseId === wanted ? [receipt] : [])));
       expect(await store.unbatchedTotals(LANE, EPOCH)).to.deep.equal({
+        upTo: 4n,
         oldestFinishedAt: 1_100,
         licenses: [
           { licenseId: 20n, receipts: 1, usage: usageOfLicense(20n) },
@@ -304,9 +307,11 @@ describeOnEach("Store", (placeOf) => {
       });
       expect(await store.unbatchedTotals({ ...LANE, versionId: 5n }, EPOCH)).to.equal(null);
 
-      const counted = await store.unbatchedOf(LANE, EPOCH, [7n, 300n]);
-      expect(counted.map(({ hash }) => hash)).to.deep.equal(all.slice(1).map(({ hash }) => hash));
-      for (const [i, { receipt }] of counted.entries()) expect(all[i + 1].receipt).to.include(receipt);
+      const found = await store.unbatchedOf(LANE, EPOCH, [7n, 300n]);
+      expect(found.map(({ leaf }) => hexlify(leaf))).to.deep.equal(
+        all.slice(1).map((one) => hexlify(counted(one).leaf)),
+      );
+      for (const [i, { receipt }] of found.entries()) expect(all[i + 1].receipt).to.include(receipt);
     });
 
     it("is what lanesWithUnbatched announces", async () => {
@@ -454,23 +459,62 @@ describeOnEach("Store", (placeOf) => {
       await store.recordAttestation(id(1), header(), [one]);
       expect(await store.attestedBatch(LANE, 1n)).to.equal(id(1));
       expect(await store.attestedBatch(LANE, 2n)).to.equal(null);
-      const { finishedAt } = one.receipt;
-      const remembered = { hash: one.hash, previousHash: ZeroHash, batchId: id(1), finishedAt };
-      expect(await store.seenNumbers([one.receipt])).to.deep.equal(new Map([[`${LANE.operatorId}/1/1`, remembered]]));
-      const request = `${LANE.operatorId}/${one.receipt.requestId}`;
-      expect(await store.seenRequests([one.receipt])).to.deep.equal(new Map([[request, remembered]]));
-      expect(await store.seenRequests([{ ...one.receipt, requestId: id(77) }])).to.have.property("size", 0);
-      expect(await store.seenNumbers([{ ...one.receipt, sequence: 3n }])).to.have.property("size", 0);
+      const [span] = spansOf([one.receipt]);
+      const { finishedAt, requestId } = one.receipt;
+      const ends = {
+        previousHash: ZeroHash,
+        lastHash: one.hash,
+        firstFinishedAt: finishedAt,
+        lastFinishedAt: finishedAt,
+      };
+      expect(await store.seenSpans([span])).to.deep.equal([{ ...span, ...ends, batchId: id(1) }]);
+      expect(await store.seenRequests(LANE.operatorId, [requestId, id(77)])).to.deep.equal(
+        new Map([[requestId, id(1)]]),
+      );
+      expect(await store.seenRequests(LANE.operatorId + 1, [requestId])).to.have.property("size", 0);
+      expect(await store.seenSpans([{ ...span, first: 3n, last: 3n }])).to.deep.equal([]);
+      expect(await store.seenSpans([{ ...span, licenseId: 2n }])).to.deep.equal([]);
+    });
+
+    const following = (numbers: number[]) => {
+      const receipts: ReturnType<typeof seen>[] = [];
+      for (const number of numbers) {
+        const previousHash = receipts.at(-1)?.hash ?? id(99);
+        receipts.push(
+          seen({ sequence: BigInt(number), requestId: id(number), previousHash, finishedAt: 1_000 + number }),
+        );
+      }
+      return receipts;
+    };
+
+    it("remembers of receipts that follow each other the first and the last", async () => {
+      const receipts = following([4, 5, 6]);
+      await store.recordAttestation(id(1), header(), [receipts[2], receipts[0], receipts[1]]);
+      expect(await store.seenSpans(spansOf([receipts[1].receipt]))).to.deep.equal([
+        {
+          ...{ operatorId: LANE.operatorId, licenseId: 1n, first: 4n, last: 6n, batchId: id(1) },
+          ...{ previousHash: id(99), lastHash: receipts[2].hash, firstFinishedAt: 1_004, lastFinishedAt: 1_006 },
+        },
+      ]);
+    });
+
+    it("keeps receipts apart that don't follow each other, by number or by what they say", async () => {
+      const [four, five] = following([4, 5]);
+      const other = seen({ sequence: 6n, requestId: id(6), previousHash: id(98) });
+      const later = seen({ sequence: 9n, requestId: id(9), previousHash: other.hash });
+      await store.recordAttestation(id(1), header(), [four, five, other, later]);
+      const spans = await store.seenSpans(spansOf([four.receipt, later.receipt]));
+      expect(spans.map(({ first, last }) => [first, last])).to.deep.equal([[4n, 5n], [6n, 6n], [9n, 9n]]); // prettier-ignore
     });
 
     it("finds the receipts next to a batch's own, on either side", async () => {
       const [before, after] = [seen({ sequence: 4n, requestId: id(4) }), seen({ sequence: 9n, requestId: id(9) })];
       await store.recordAttestation(id(1), header(), [before, after]);
       const asked = [5n, 6n, 8n].map((sequence) => ({ operatorId: LANE.operatorId, licenseId: 1n, sequence }));
-      const found = await store.seenNumbers(asked);
-      expect([...found.values()].map(({ hash }) => hash)).to.have.members([before.hash, after.hash]);
+      const found = await store.seenSpans(spansOf(asked));
+      expect(found.map(({ lastHash }) => lastHash)).to.deep.equal([before.hash, after.hash]);
       const last = { ...asked[0], sequence: 2n ** 63n - 1n };
-      expect(await store.seenNumbers([last])).to.have.property("size", 0);
+      expect(await store.seenSpans(spansOf([last]))).to.deep.equal([]);
     });
 
     it("sums what the receipts under a grant cost, over all batches but one", async () => {
@@ -501,9 +545,25 @@ describeOnEach("Store", (placeOf) => {
         const attest = () => store.recordAttestation(id(2), header({ sequence: 2n }), [fresh, seen(change)]);
         await expect(attest()).to.be.rejectedWith(StoreConflict, `repeats one of batch ${id(1)}`);
         expect(await store.attestedBatch(LANE, 2n)).to.equal(null);
-        expect(await store.seenNumbers([fresh.receipt])).to.have.property("size", 0);
+        expect(await store.seenSpans(spansOf([fresh.receipt]))).to.deep.equal([]);
       });
     }
+
+    it("refuses a number within a span that another batch has, and one that a batch has twice", async () => {
+      await store.recordAttestation(id(1), header(), following([4, 5, 6]));
+      const attest = (...receipts: ReturnType<typeof seen>[]) =>
+        store.recordAttestation(id(2), header({ sequence: 2n }), receipts);
+      await expect(attest(seen({ sequence: 5n, requestId: id(55) }))).to.be.rejectedWith(
+        StoreConflict,
+        `receipt 5 of license 1, or its request, repeats one of batch ${id(1)}`,
+      );
+      const twice = [id(57), id(58)].map((requestId) => seen({ sequence: 7n, requestId }));
+      await expect(attest(...twice)).to.be.rejectedWith(
+        `receipt 7 of license 1, or its request, repeats one of batch ${id(2)}`,
+      );
+      const ofOneRequest = [7n, 8n].map((sequence) => seen({ sequence, requestId: id(57) }));
+      await expect(attest(...ofOneRequest)).to.be.rejectedWith(`repeats one of batch ${id(2)}`);
+    });
   });
 
   describe("canaries", () => {

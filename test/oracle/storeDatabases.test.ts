@@ -8,6 +8,7 @@ import { Problem } from "../../oracle/problem";
 import { type Database, StoreUnavailable } from "../../oracle/store/database";
 import { postgresDatabase } from "../../oracle/store/postgresDatabase";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
+import { Store } from "../../oracle/store/store";
 import { MIGRATIONS } from "../../oracle/store/storeSchema";
 import { describeOnEach, type Place } from "../support/databases";
 import { freshSchema, TEST_DATABASE_URL } from "../support/postgres";
@@ -31,8 +32,8 @@ describeOnEach("A database", (placeOf) => {
 
   it("gives whole numbers as bigint, texts, bytes and null as they came, and counts changes", async () => {
     const bytes = Uint8Array.of(0, 255, 7);
-    const values = [2n ** 63n - 1n, bytes, 1, 2, 3, "0xAb", bytes];
-    await database.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?)", values);
+    const values = [2n ** 63n - 1n, bytes, 1, 2, 3, "0xAb", bytes, null];
+    await database.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values);
     const row = (await database.row("SELECT * FROM copies"))!;
     expect([row.position, row.operator_id, row.signer]).to.deep.equal([2n ** 63n - 1n, 1n, "0xAb"]);
     expect(Uint8Array.from(row.record as Uint8Array)).to.deep.equal(bytes);
@@ -44,6 +45,7 @@ describeOnEach("A database", (placeOf) => {
       sum: 4n,
       one: 1n,
     });
+    expect(row.leaf).to.equal(null);
     expect(await database.row("SELECT unposted_since FROM voucher_terms")).to.equal(null);
   });
 
@@ -89,6 +91,44 @@ describeOnEach("A database", (placeOf) => {
     await Promise.allSettled([first, database.transaction(work("second")), noted().then((all) => (seen = all))]);
     expect(steps).to.deep.equal(["first begins", "first ends", "second begins", "second ends"]);
     expect(seen).to.deep.equal([]);
+  });
+});
+
+describeOnEach("A store that remembers each attested receipt by itself", (placeOf) => {
+  it("remembers as much once it is brought up to date", async () => {
+    const place = placeOf();
+    const later = MIGRATIONS.splice(MIGRATIONS.findIndex((migration) => migration.includes("seen_spans")));
+    const older = await place.open().finally(() => MIGRATIONS.push(...later));
+    const hash = (digit: number) => "0x" + String(digit).repeat(64);
+    for (const [sequence, batch] of [1, 2].entries()) {
+      await older.run("INSERT INTO attested_batches VALUES (2, 3, 4, ?, ?, ?)", [sequence, 1_000 + batch, hash(batch)]);
+    }
+    const receipts = [
+      [hash(5), hash(6), 2, 7, 1, hash(0), hash(9), 11, hash(1), 900],
+      [hash(7), hash(8), 2, 7, 2, hash(5), hash(9), 31, hash(2), null],
+    ];
+    const columns = receipts[0].map(() => "?").join(", ");
+    for (const receipt of receipts) await older.run(`INSERT INTO seen_receipts VALUES (${columns})`, receipt);
+    await older.close();
+
+    const store = new Store(await place.open());
+    const license = { operatorId: 2, licenseId: 7n };
+    expect(await store.seenSpans([{ ...license, first: 1n, last: 2n }])).to.deep.equal([
+      {
+        ...{ ...license, first: 1n, last: 1n, batchId: hash(1), previousHash: hash(0), lastHash: hash(5) },
+        ...{ firstFinishedAt: 900, lastFinishedAt: 900 },
+      },
+      {
+        ...{ ...license, first: 2n, last: 2n, batchId: hash(2), previousHash: hash(5), lastHash: hash(7) },
+        ...{ firstFinishedAt: null, lastFinishedAt: null },
+      },
+    ]);
+    const requests = new Map([6, 8].map((request, i) => [hash(request), hash(i + 1)]));
+    expect(await store.seenRequests(2, [hash(6), hash(8), hash(5)])).to.deep.equal(requests);
+    expect(await store.attestedCost(hash(9), hash(2))).to.equal(11n);
+    expect(await store.attestedCost(hash(9), hash(3))).to.equal(42n);
+    await store.close();
+    place.remove();
   });
 });
 

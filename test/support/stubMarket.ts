@@ -1,5 +1,5 @@
 import { computeAddress, id, ZeroHash } from "ethers";
-import { headerOf, summarize } from "../../oracle/settler/batches";
+import { counted, headerOf, summarize } from "../../oracle/settler/batches";
 import { askToAttest, type Attestation, type AttestationRefusal } from "../../oracle/attestor/attestorApi";
 import type { AttestationRequest } from "../../oracle/attestor/batchFacts";
 import type { Committee } from "../../oracle/chain/chain";
@@ -248,7 +248,7 @@ export function requestOf({
     return { receipt, hash, signature: signDigest(receiptKey, hash) };
   });
   const measured = measurements ?? KEYS.attestors.map((key) => signMeasurement(key));
-  const { summary } = summarize(hashed);
+  const { summary } = summarize(hashed.map(counted));
   const level = medianOf(measured.map(({ measurement }) => measurement));
   const header = { ...headerOf(LANE, EPOCH, 1n, summary, level, EVIDENCE_HASH), ...fields };
   return {

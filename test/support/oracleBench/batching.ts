@@ -13,7 +13,14 @@ import { PLAUSIBLE } from "../../../oracle/attestor/plausibility";
 import { localSigner } from "../../../oracle/keys/digestSigner";
 import { createLog } from "../../../oracle/log";
 import { grantDigest, signedGrantToJson } from "../../../oracle/protocol/messages";
-import { decodeReceipt, frameOf, RECORD_BYTES, recordDigest, recordsOf } from "../../../oracle/protocol/receiptBytes";
+import {
+  decodeReceipt,
+  frameOf,
+  RECORD_BYTES,
+  recordDigest,
+  recordLeaf,
+  recordsOf,
+} from "../../../oracle/protocol/receiptBytes";
 import { METERS } from "../../../oracle/protocol/types";
 import { ReceiptFeed } from "../../../oracle/settler/receiptFeed";
 import { Settler } from "../../../oracle/settler/settler";
@@ -43,7 +50,7 @@ export async function measureBatches(threads: Threads, sizes: number[]): Promise
       figureOf(`batch.feed_share_${size}`, "ratio", [run.feedMs / run.ms]),
       figureOf(`batch.loop_blocked_ms_${size}`, "ms", [run.blockedMs]),
     );
-    console.error(`${size} receipts in ${run.batches} batches:`, rounded(run.ms), "ms,", rounded(run.feedMs), "ms of it feeding;", rounded(run.recoverMs), "ms to recover;", rounded(run.rssMb), "MB"); // prettier-ignore
+    console.error(`${size} receipts in ${run.batches} batches:`, rounded(run.ms), "ms,", rounded(run.feedMs), "ms of it feeding;", rounded(run.cpuMs), "ms of processors,", rounded(run.feedCpuMs), "of it feeding;", rounded(run.recoverMs), "ms to recover;", rounded(run.rssMb), "MB"); // prettier-ignore
   }
   return [
     figureOf("batch.ratio", "ratio", [ratios[ratios.length - 1]], { atMost: 3 }),
@@ -57,6 +64,9 @@ interface Run {
   ms: number;
   /** Of that, until the attestor had all receipts. */
   feedMs: number;
+  /** What the process, with its threads, used of the processors; in all, and until the attestor had all receipts. */
+  cpuMs: number;
+  feedCpuMs: number;
   /** What recovering all signatures takes on all cores. */
   recoverMs: number;
   batches: number;
@@ -90,20 +100,24 @@ async function measureSize(threads: Threads, size: number): Promise<Run> {
   // It has been running for a while: its threads are there.
   const warm = await threads.on(0, "make", { firstLicense: licenses + 1, licenses: 1, each: EACH });
   await sendReceipts(attestor.url, recordsOf(frameOf([warm])), ATTESTOR_TIMEOUT_MS);
-  const recoverBefore = await recoverMs(threads, sample, size);
+  const recoverBefore = await recoverTime(threads, sample, size);
   const watch = watching();
   try {
     const startedAt = performance.now();
+    const cpuBefore = process.cpuUsage();
     const feed = new ReceiptFeed({ store, log }, config);
     while ((await feed.feed(config.attestors[0])) > 0);
     const feedMs = performance.now() - startedAt;
+    const feedCpuMs = cpuMsSince(cpuBefore);
     const outcomes = await settler.settle(LANE, EPOCH);
     const ms = performance.now() - startedAt;
+    const cpuMs = cpuMsSince(cpuBefore);
     const open = outcomes.find(({ status }) => status !== "settled");
     if (open !== undefined) throw new Error(`A batch is ${open.status}: ${open.reason}`);
     const { rssMb, blockedMs } = watch.stop();
-    const recoverAfter = await recoverMs(threads, sample, size);
-    return { ms, feedMs, recoverMs: (recoverBefore + recoverAfter) / 2, batches: outcomes.length, rssMb, blockedMs };
+    const recoverAfter = await recoverTime(threads, sample, size);
+    const recoverMs = (recoverBefore + recoverAfter) / 2;
+    return { ms, feedMs, cpuMs, feedCpuMs, recoverMs, batches: outcomes.length, rssMb, blockedMs };
   } finally {
     watch.stop();
     await attestor.close();
@@ -112,11 +126,16 @@ async function measureSize(threads: Threads, size: number): Promise<Run> {
   }
 }
 
-async function recoverMs(threads: Threads, sample: Uint8Array, size: number): Promise<number> {
+async function recoverTime(threads: Threads, sample: Uint8Array, size: number): Promise<number> {
   const count = sample.length / RECORD_BYTES;
   const times = await threads.onAll("recover", { records: sample });
   const perMs = times.reduce((sum, ms) => sum + count / ms, 0);
   return size / perMs;
+}
+
+function cpuMsSince(before: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1_000;
 }
 
 function marketOf(licenses: number) {
@@ -140,8 +159,8 @@ async function writeReceipts(threads: Threads, path: string, licenses: number): 
   const insertReceipt = db.prepare(
     `INSERT INTO receipts (receipt_hash, request_id, operator_id, license_id, sequence, plan_id, version_id, grant_hash,
        finished_at, cost, state, body, signature, signer, record, position, requests, input_tokens, cached_input_tokens,
-       output_tokens, compute_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 101, 'unbatched', '', '', ?, ?, ?, ?, ?, ?, ?, ?)`,
+       output_tokens, compute_ms, leaf)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 101, 'unbatched', '', '', ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
   const signer = computeAddress(KEYS.operator);
   let position = 0;
@@ -156,8 +175,9 @@ async function writeReceipts(threads: Threads, path: string, licenses: number): 
     for (let at = 0; at < records.length; at += RECORD_BYTES) {
       const record = records.subarray(at, at + RECORD_BYTES);
       const { receipt } = decodeReceipt(record);
+      const digest = recordDigest(DOMAIN, record);
       insertReceipt.run(
-        hexlify(recordDigest(DOMAIN, record)),
+        hexlify(digest),
         receipt.requestId,
         receipt.operatorId,
         receipt.licenseId,
@@ -170,6 +190,7 @@ async function writeReceipts(threads: Threads, path: string, licenses: number): 
         record,
         ++position,
         ...METERS.map((meter) => receipt[meter]),
+        recordLeaf(record, digest),
       );
     }
     db.exec("COMMIT");
