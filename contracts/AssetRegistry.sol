@@ -131,6 +131,7 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage, ERC2981, EIP712 {
         AssetId assetId,
         bytes32 manifestHash,
         bytes32 weightsCommitment,
+        address inferenceVerifier,
         string calldata uri,
         string calldata changes
     ) external returns (VersionId versionId) {
@@ -138,6 +139,10 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage, ERC2981, EIP712 {
         require(manifestHash != 0, ManifestHashZero(assetId));
         VersionId before = versionOfManifest[assetId][manifestHash];
         require(VersionId.unwrap(before) == 0, ManifestPublishedBefore(assetId, manifestHash, before));
+        if (inferenceVerifier != address(0)) {
+            require(weightsCommitment != 0, VerifierWithoutCommitment(assetId, inferenceVerifier));
+            require(inferenceVerifier.code.length > 0, VerifierNotContract(assetId, inferenceVerifier));
+        }
 
         versionId = toVersionId(assetId, ++versionCountOf[assetId]);
         versionOfManifest[assetId][manifestHash] = versionId;
@@ -147,11 +152,21 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage, ERC2981, EIP712 {
             publishedAt: uint40(block.timestamp),
             recallAt: 0,
             publishedBy: msg.sender,
+            inferenceVerifier: inferenceVerifier,
             uri: uri,
             changes: changes
         });
 
-        emit VersionPublished(assetId, versionId, manifestHash, weightsCommitment, msg.sender, uri, changes);
+        emit VersionPublished(
+            assetId,
+            versionId,
+            manifestHash,
+            weightsCommitment,
+            inferenceVerifier,
+            msg.sender,
+            uri,
+            changes
+        );
         emit MetadataUpdate(AssetId.unwrap(assetId));
     }
 

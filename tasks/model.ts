@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { ZeroHash } from "ethers";
+import { ZeroAddress, ZeroHash } from "ethers";
 import {
   buildManifest,
   canonicalJson,
@@ -16,6 +16,7 @@ import { AS_OF_NOW, statusName } from "../oracle/chain/statuses";
 import { readEach } from "../oracle/chain/parallel";
 import { REGISTRATION_PARAMETERS, registerAssetOf, type RegistrationArguments } from "./asset/register";
 import {
+  address,
   assetId,
   bytes32,
   dateOf,
@@ -38,6 +39,8 @@ export interface VersionOfFolder {
   /** Where the version's manifest and files are. */
   versionUri: string;
   weightsCommitment?: string;
+  /** The contract that checks proofs of inference against that. */
+  inferenceVerifier?: string;
   /** What changed since the version before, for people. */
   changes?: string;
   /** File to keep the manifest in. */
@@ -73,12 +76,20 @@ async function publish(
   session: Session,
   asset: number,
   manifest: Manifest,
-  { versionUri, weightsCommitment, changes, out }: VersionOfFolder,
+  { versionUri, weightsCommitment, inferenceVerifier, changes, out }: VersionOfFolder,
 ): Promise<TaskRecord & RegisteredModel> {
   const hash = manifestHash(manifest);
   if (out !== undefined && !session.rehearsal) keep(manifest, out);
   const { versionId } = eventOf(
-    await send(session.licet.assets.publish, asset, hash, weightsCommitment ?? ZeroHash, versionUri, changes ?? ""),
+    await send(
+      session.licet.assets.publish,
+      asset,
+      hash,
+      weightsCommitment ?? ZeroHash,
+      inferenceVerifier ?? ZeroAddress,
+      versionUri,
+      changes ?? "",
+    ),
     "VersionPublished",
   );
   return {
@@ -183,6 +194,7 @@ const folderParameters = {
   folder: text("The folder that holds the version's files, and nothing else"),
   versionUri: text("Where the version's manifest and files are"),
   weightsCommitment: optional(bytes32("What proofs of inference are checked against")),
+  inferenceVerifier: optional(address("The contract that checks them against that")),
   changes: optional(text("What changed since the version before, for people")),
   out: optional(text("Also keep the manifest in this file")),
 };

@@ -95,6 +95,7 @@ interface IAssetRegistry is IERC2981, IERC721 {
 
     /// @param manifestHash keccak256 of the version's manifest, which names every file with its size and SHA-256
     /// @param weightsCommitment What a proof of inference is checked against, or zero
+    /// @param inferenceVerifier The contract that checks proofs of inference against it, or zero
     /// @param publishedAt Unix seconds
     /// @param recallAt When a recall takes effect, in Unix seconds; 0 is no recall
     /// @param uri Where the manifest and the files are
@@ -105,6 +106,7 @@ interface IAssetRegistry is IERC2981, IERC721 {
         uint40 publishedAt;
         uint40 recallAt;
         address publishedBy;
+        address inferenceVerifier;
         string uri;
         string changes;
     }
@@ -128,6 +130,7 @@ interface IAssetRegistry is IERC2981, IERC721 {
         VersionId indexed versionId,
         bytes32 indexed manifestHash,
         bytes32 weightsCommitment,
+        address inferenceVerifier,
         address publishedBy,
         string uri,
         string changes
@@ -154,6 +157,8 @@ interface IAssetRegistry is IERC2981, IERC721 {
     error RoyaltyAboveBound(uint256 royaltyBps, uint256 bound);
     /// @dev `uses` are those of the child that its parent doesn't permit.
     error UsesNotPermitted(AssetId assetId, uint256 uses);
+    error VerifierNotContract(AssetId assetId, address inferenceVerifier);
+    error VerifierWithoutCommitment(AssetId assetId, address inferenceVerifier);
     error VersionRecalledBefore(VersionId versionId, uint256 recallAt);
     error VersionUnknown(VersionId versionId);
 
@@ -179,11 +184,14 @@ interface IAssetRegistry is IERC2981, IERC721 {
 
     /// @notice Appends a version to an asset, by its owner or whom the owner approved.
     /// @dev A manifest can be published once an asset, so that a manifest hash names one version.
+    /// @param weightsCommitment What proofs of inference are checked against, as the verifier reads it; zero for none
+    /// @param inferenceVerifier The contract that checks them, if there is a commitment; zero for none
     /// @param changes What changed since the version before, for people
     function publish(
         AssetId assetId,
         bytes32 manifestHash,
         bytes32 weightsCommitment,
+        address inferenceVerifier,
         string calldata uri,
         string calldata changes
     ) external returns (VersionId versionId);

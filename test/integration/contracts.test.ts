@@ -1,6 +1,6 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, ZeroHash, type Signer } from "ethers";
+import { id, ZeroAddress, ZeroHash, type Signer } from "ethers";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Entry, Usage } from "../../oracle/protocol/types";
 import { everybodyLeaves, heldBy } from "../support/books";
@@ -116,7 +116,7 @@ describe("a market", () => {
     const old = await buyLicense(market, usd(10));
 
     // A new version is charged under the same plan, in a lane of its own.
-    await assets.connect(publisher).publish(1, id("manifest 2"), ZeroHash, "ipfs://version-2", "");
+    await assets.connect(publisher).publish(1, id("manifest 2"), ZeroHash, ZeroAddress, "ipfs://version-2", "");
     const versionId = await assets.versionOfManifest(1, id("manifest 2"));
     const first = await settle(market, [entryOf(old, tokens(0, 1_000, 0))]);
     const second = await settle(market, [entryOf(old, tokens(0, 1_000, 0))], { versionId });

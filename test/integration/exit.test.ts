@@ -1,6 +1,6 @@
 import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, Wallet, ZeroHash } from "ethers";
+import { id, Wallet, ZeroAddress, ZeroHash } from "ethers";
 import hre from "hardhat";
 import { packVouchers, signVoucher } from "../../oracle/protocol/vouchers";
 import { BlocklistingCurrency__factory } from "../../typechain-types";
@@ -835,7 +835,7 @@ async function childIncome(market: Market): Promise<void> {
   const { licet, payees } = market;
   const parents = [{ parentId: 1, relation: Relation.FineTunedFrom, incomeBps: 1_000 }];
   const assetId = await addAsset(market, payees[6], { parents });
-  await licet.assets.connect(payees[6]).publish(assetId, id("child"), ZeroHash, "ipfs://child", "");
+  await licet.assets.connect(payees[6]).publish(assetId, id("child"), ZeroHash, ZeroAddress, "ipfs://child", "");
   const child = { ...market, assetId, publisher: payees[6], versionId: (BigInt(assetId) << 32n) | 1n };
   child.planId = await addPlan(child);
   await steppedFrom(child, await buyLicense(child, usd(100)), [use(30), pass(3 * DAY), releaseLast]);

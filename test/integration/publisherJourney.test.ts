@@ -1,6 +1,6 @@
 import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, ZeroHash } from "ethers";
+import { id, ZeroAddress, ZeroHash } from "ethers";
 import { DERIVATION_TYPES, derivationDomainOf } from "../../oracle/protocol/derivations";
 import { everybodyLeaves, heldBy, owedBy } from "../support/books";
 import {
@@ -87,7 +87,7 @@ describe("a publisher", () => {
     const another = await addPlan(market, { upfrontPrice: usd(20), minimumSpend: usd(100) });
     const unlucky = await buyLicense(market, usd(100), { planId: another });
     await assets.connect(publisher).recall(market.versionId);
-    await assets.connect(publisher).publish(1, id("mended"), ZeroHash, "ipfs://version-2", "");
+    await assets.connect(publisher).publish(1, id("mended"), ZeroHash, ZeroAddress, "ipfs://version-2", "");
     const mended = await assets.versionOfManifest(1, id("mended"));
     await escrow.releaseUpfront(unlucky);
     expect((await escrow.accountOf(unlucky)).balance).to.equal(usd(120));
@@ -174,7 +174,7 @@ describe("a publisher", () => {
         { salt: terms.salt, deadline: terms.deadline, signature },
       ]);
     const child = Number(await assets.assetCount());
-    await assets.connect(author).publish(child, id("fine-tuned"), ZeroHash, "ipfs://child-1", "first");
+    await assets.connect(author).publish(child, id("fine-tuned"), ZeroHash, ZeroAddress, "ipfs://child-1", "first");
     await waterfall.connect(author).addPayee(child, backer, 1_000);
 
     // It is served and used like any model: a hundred, of which thirty are the author's to share.

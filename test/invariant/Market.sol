@@ -352,7 +352,7 @@ abstract contract Market {
     function _publish(uint256 asset, uint256 version) internal {
         bytes memory call = abi.encodeCall(
             assets.publish,
-            (AssetId.wrap(uint32(asset)), bytes32(version), 0, "ipfs://version", "")
+            (AssetId.wrap(uint32(asset)), bytes32(version), 0, address(0), "ipfs://version", "")
         );
         _act(assets.ownerOf(asset), address(assets), call);
     }

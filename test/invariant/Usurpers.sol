@@ -67,7 +67,7 @@ abstract contract Usurpers is Trespassers {
         derivation.parentId = model;
         bytes[5] memory calls = [
             abi.encodeCall(assets.recall, (_versionId(MODEL, _draw(recalledAt.length) + 1))),
-            abi.encodeCall(assets.publish, (model, bytes32(uint256(99)), 0, "ipfs://another", "")),
+            abi.encodeCall(assets.publish, (model, bytes32(uint256(99)), 0, address(0), "ipfs://another", "")),
             abi.encodeCall(assets.describe, (model, "ipfs://another")),
             abi.encodeCall(assets.setPolicy, (model, DerivativePolicy.Closed, 0)),
             abi.encodeCall(assets.withdrawDerivation, (derivation))

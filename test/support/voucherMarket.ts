@@ -157,7 +157,9 @@ export class VoucherMarket {
   async settleByBatch(licenseId: bigint, dollars: number): Promise<{ spent: bigint }> {
     const { assets, escrow } = this.market.licet;
     // A lane that the gateway doesn't serve: it would miss the batch in its store.
-    await assets.connect(this.market.publisher).publish(1, id("manifest 2"), id("weights 2"), "ipfs://version-2", "");
+    await assets
+      .connect(this.market.publisher)
+      .publish(1, id("manifest 2"), id("weights 2"), ZeroAddress, "ipfs://version-2", "");
     await settle(this.market, [worth(licenseId, dollars)], { versionId: (1n << 32n) | 2n });
     return escrow.accountOf(licenseId);
   }

@@ -581,7 +581,7 @@ describe("AssetRegistry", () => {
 
     it("gives the child's owner no way to lower what its parent gets: no function but `register` writes an edge", async () => {
       const { publish, describe, setPolicy, setRoyaltyReceiver, recall } = assets.connect(market.outsider);
-      await publish(2, id("manifest"), ZeroHash, "ipfs://version", "");
+      await publish(2, id("manifest"), ZeroHash, ZeroAddress, "ipfs://version", "");
       await recall(versionId(2, 1));
       await describe(2, "ipfs://other");
       await setPolicy(2, DerivativePolicy.Closed, 0);
@@ -621,7 +621,18 @@ describe("AssetRegistry", () => {
   describe("publish", () => {
     const manifest = id("manifest of version 2");
     const publish = (by = market.publisher, assetId = 1, manifestHash = manifest) =>
-      assets.connect(by).publish(assetId, manifestHash, id("weights 2"), "ipfs://version-2", "better at sums");
+      assets
+        .connect(by)
+        .publish(assetId, manifestHash, id("weights 2"), ZeroAddress, "ipfs://version-2", "better at sums");
+
+    /** Any contract: the registry doesn't ask what it verifies. */
+    let verifier: string;
+    const publishWith = (commitment: string, inferenceVerifier: string) =>
+      assets.connect(market.publisher).publish(1, manifest, commitment, inferenceVerifier, "", "");
+
+    beforeEach(async () => {
+      verifier = await market.licet.committee.getAddress();
+    });
 
     describe("when the caller is neither the owner nor approved", () => {
       it("reverts with CallerNotAssetOwner", async () => {
@@ -655,10 +666,39 @@ describe("AssetRegistry", () => {
       });
     });
 
+    describe("when it names a verifier and no commitment", () => {
+      it("reverts with VerifierWithoutCommitment", async () => {
+        await expect(publishWith(ZeroHash, verifier))
+          .to.be.revertedWithCustomError(assets, "VerifierWithoutCommitment")
+          .withArgs(1, verifier);
+      });
+    });
+
+    describe("when no contract is at the verifier's address", () => {
+      it("reverts with VerifierNotContract", async () => {
+        await expect(publishWith(id("weights 2"), market.outsider.address))
+          .to.be.revertedWithCustomError(assets, "VerifierNotContract")
+          .withArgs(1, market.outsider.address);
+      });
+    });
+
+    describe("when it names a commitment and a verifier", () => {
+      it("keeps both, and tells of both", async () => {
+        await expect(publishWith(id("weights 2"), verifier))
+          .to.emit(assets, "VersionPublished")
+          .withArgs(1, versionId(1, 2), manifest, id("weights 2"), verifier, market.publisher.address, "", "");
+        const { weightsCommitment, inferenceVerifier } = await assets.versionOf(versionId(1, 2));
+        expect({ weightsCommitment, inferenceVerifier }).to.deep.equal({
+          weightsCommitment: id("weights 2"),
+          inferenceVerifier: verifier,
+        });
+      });
+    });
+
     describe("when the manifest was published before as a version of another asset", () => {
       it("publishes it under this asset, too", async () => {
         await addAsset(market, market.outsider);
-        await assets.connect(market.outsider).publish(2, id("manifest"), ZeroHash, "", "");
+        await assets.connect(market.outsider).publish(2, id("manifest"), ZeroHash, ZeroAddress, "", "");
 
         expect(await assets.versionOfManifest(1, id("manifest"))).to.equal(versionId(1, 1));
         expect(await assets.versionOfManifest(2, id("manifest"))).to.equal(versionId(2, 1));
@@ -677,6 +717,7 @@ describe("AssetRegistry", () => {
           await time.latest(),
           0,
           market.publisher.address,
+          ZeroAddress,
           "ipfs://version-2",
           "better at sums",
         ]);
@@ -696,6 +737,7 @@ describe("AssetRegistry", () => {
             versionId(1, 2),
             manifest,
             id("weights 2"),
+            ZeroAddress,
             market.publisher.address,
             "ipfs://version-2",
             "better at sums",
@@ -780,9 +822,9 @@ describe("AssetRegistry", () => {
       });
 
       it("leaves other versions as they were, and takes new ones", async () => {
-        await assets.connect(market.publisher).publish(1, id("manifest 2"), ZeroHash, "", "");
+        await assets.connect(market.publisher).publish(1, id("manifest 2"), ZeroHash, ZeroAddress, "", "");
         await recall();
-        await assets.connect(market.publisher).publish(1, id("manifest 3"), ZeroHash, "", "");
+        await assets.connect(market.publisher).publish(1, id("manifest 3"), ZeroHash, ZeroAddress, "", "");
         for (const number of [2, 3]) {
           expect(await assets.statusOf(versionId(1, number))).to.equal(VersionStatus.Usable);
         }
@@ -827,7 +869,7 @@ describe("AssetRegistry", () => {
       const owner = assets.connect(market.publisher);
       const effects: number[] = [];
       for (const number of [2, 3, 4]) {
-        await owner.publish(1, id(`manifest ${number}`), ZeroHash, "", "");
+        await owner.publish(1, id(`manifest ${number}`), ZeroHash, ZeroAddress, "", "");
         await time.increase(HOUR);
         await owner.recall(versionId(1, number));
         effects.push((await time.latest()) + NOTICE);
@@ -854,9 +896,9 @@ describe("AssetRegistry", () => {
 
     it("counts those of the same second, and of its asset alone", async () => {
       const owner = assets.connect(market.publisher);
-      await owner.publish(1, id("manifest 2"), ZeroHash, "", "");
+      await owner.publish(1, id("manifest 2"), ZeroHash, ZeroAddress, "", "");
       await addAsset(market, market.outsider);
-      await assets.connect(market.outsider).publish(2, id("manifest"), ZeroHash, "", "");
+      await assets.connect(market.outsider).publish(2, id("manifest"), ZeroHash, ZeroAddress, "", "");
       await network.provider.send("evm_setAutomine", [false]);
       const sent = [await owner.recall(versionId(1, 1)), await owner.recall(versionId(1, 2))];
       await network.provider.send("evm_mine");

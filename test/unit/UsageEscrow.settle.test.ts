@@ -1,6 +1,6 @@
 import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, keccak256, Wallet, ZeroHash } from "ethers";
+import { id, keccak256, Wallet, ZeroAddress, ZeroHash } from "ethers";
 import fc from "../support/fastCheck";
 import { gasLimitFor, MOST_GAS } from "../../oracle/chain/gas";
 import { packEntries, packOutcomes, totalOf } from "../../oracle/protocol/entries";
@@ -205,7 +205,7 @@ describe("UsageEscrow", () => {
 
       it("doesn't matter to another operator's lane, nor another version's", async () => {
         const operatorId = await addOperator(market, market.payees[4], usd(100));
-        await market.licet.assets.connect(market.publisher).publish(1, id("manifest 2"), ZeroHash, "", "");
+        await market.licet.assets.connect(market.publisher).publish(1, id("manifest 2"), ZeroHash, ZeroAddress, "", "");
         const batch = await nextBatch();
         const { epochStart, epochEnd } = batch.header;
         await submit(batch);
@@ -245,7 +245,9 @@ describe("UsageEscrow", () => {
     describe("when the version is another model's", () => {
       it("reverts with VersionNotOfModel", async () => {
         await market.licet.assets.connect(market.outsider).register(registration({ uri: "ipfs://other" }), []);
-        await market.licet.assets.connect(market.outsider).publish(2, id("other manifest"), ZeroHash, "", "");
+        await market.licet.assets
+          .connect(market.outsider)
+          .publish(2, id("other manifest"), ZeroHash, ZeroAddress, "", "");
         const versionId = (2n << 32n) | 1n;
         await expectRefused(await nextBatch({ versionId }), "VersionNotOfModel", [versionId, 1]);
       });

@@ -483,7 +483,7 @@ describe("attacks", () => {
 
     it("a decoy that is recalled before a sale frees nobody, and keeps no later recall from it", async () => {
       const { assets } = market.licet;
-      await assets.connect(market.publisher).publish(1, id("decoy"), ZeroHash, "", "");
+      await assets.connect(market.publisher).publish(1, id("decoy"), ZeroHash, ZeroAddress, "", "");
       await assets.connect(market.publisher).recall((1n << 32n) | 2n);
       const informed = await buyLicense(market, usd(100), { planId });
       expect(await escrow.committedOf(informed)).to.equal(usd(100));
@@ -814,7 +814,7 @@ describe("attacks", () => {
     const crookedPlan = async () => {
       const { assets, licenses } = market.licet;
       await assets.connect(market.outsider).register(registration({ uri: "ipfs://bait" }), []);
-      await assets.connect(market.outsider).publish(2, id("bait"), ZeroHash, "", "");
+      await assets.connect(market.outsider).publish(2, id("bait"), ZeroHash, ZeroAddress, "", "");
       const attestor = await hre.ethers.deployContract("AttestorThatAlwaysVouches");
       await licenses.connect(market.outsider).createPlan(planTerms(2, await attestor.getAddress()));
       return Number(await licenses.planCount());

@@ -126,6 +126,7 @@ export declare namespace IAssetRegistry {
     publishedAt: BigNumberish;
     recallAt: BigNumberish;
     publishedBy: AddressLike;
+    inferenceVerifier: AddressLike;
     uri: string;
     changes: string;
   };
@@ -136,6 +137,7 @@ export declare namespace IAssetRegistry {
     publishedAt: bigint,
     recallAt: bigint,
     publishedBy: string,
+    inferenceVerifier: string,
     uri: string,
     changes: string
   ] & {
@@ -144,6 +146,7 @@ export declare namespace IAssetRegistry {
     publishedAt: bigint;
     recallAt: bigint;
     publishedBy: string;
+    inferenceVerifier: string;
     uri: string;
     changes: string;
   };
@@ -278,7 +281,7 @@ export interface AssetRegistryInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "publish",
-    values: [BigNumberish, BytesLike, BytesLike, string, string]
+    values: [BigNumberish, BytesLike, BytesLike, AddressLike, string, string]
   ): string;
   encodeFunctionData(
     functionFragment: "recall",
@@ -699,6 +702,7 @@ export namespace VersionPublishedEvent {
     versionId: BigNumberish,
     manifestHash: BytesLike,
     weightsCommitment: BytesLike,
+    inferenceVerifier: AddressLike,
     publishedBy: AddressLike,
     uri: string,
     changes: string
@@ -708,6 +712,7 @@ export namespace VersionPublishedEvent {
     versionId: bigint,
     manifestHash: string,
     weightsCommitment: string,
+    inferenceVerifier: string,
     publishedBy: string,
     uri: string,
     changes: string
@@ -717,6 +722,7 @@ export namespace VersionPublishedEvent {
     versionId: bigint;
     manifestHash: string;
     weightsCommitment: string;
+    inferenceVerifier: string;
     publishedBy: string;
     uri: string;
     changes: string;
@@ -873,6 +879,7 @@ export interface AssetRegistry extends BaseContract {
       assetId: BigNumberish,
       manifestHash: BytesLike,
       weightsCommitment: BytesLike,
+      inferenceVerifier: AddressLike,
       uri: string,
       changes: string
     ],
@@ -1092,6 +1099,7 @@ export interface AssetRegistry extends BaseContract {
       assetId: BigNumberish,
       manifestHash: BytesLike,
       weightsCommitment: BytesLike,
+      inferenceVerifier: AddressLike,
       uri: string,
       changes: string
     ],
@@ -1465,7 +1473,7 @@ export interface AssetRegistry extends BaseContract {
       TransferEvent.OutputObject
     >;
 
-    "VersionPublished(uint32,uint64,bytes32,bytes32,address,string,string)": TypedContractEvent<
+    "VersionPublished(uint32,uint64,bytes32,bytes32,address,address,string,string)": TypedContractEvent<
       VersionPublishedEvent.InputTuple,
       VersionPublishedEvent.OutputTuple,
       VersionPublishedEvent.OutputObject

@@ -126,6 +126,7 @@ export declare namespace IAssetRegistry {
     publishedAt: BigNumberish;
     recallAt: BigNumberish;
     publishedBy: AddressLike;
+    inferenceVerifier: AddressLike;
     uri: string;
     changes: string;
   };
@@ -136,6 +137,7 @@ export declare namespace IAssetRegistry {
     publishedAt: bigint,
     recallAt: bigint,
     publishedBy: string,
+    inferenceVerifier: string,
     uri: string,
     changes: string
   ] & {
@@ -144,6 +146,7 @@ export declare namespace IAssetRegistry {
     publishedAt: bigint;
     recallAt: bigint;
     publishedBy: string;
+    inferenceVerifier: string;
     uri: string;
     changes: string;
   };
@@ -266,7 +269,7 @@ export interface IAssetRegistryInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "publish",
-    values: [BigNumberish, BytesLike, BytesLike, string, string]
+    values: [BigNumberish, BytesLike, BytesLike, AddressLike, string, string]
   ): string;
   encodeFunctionData(
     functionFragment: "recall",
@@ -637,6 +640,7 @@ export namespace VersionPublishedEvent {
     versionId: BigNumberish,
     manifestHash: BytesLike,
     weightsCommitment: BytesLike,
+    inferenceVerifier: AddressLike,
     publishedBy: AddressLike,
     uri: string,
     changes: string
@@ -646,6 +650,7 @@ export namespace VersionPublishedEvent {
     versionId: bigint,
     manifestHash: string,
     weightsCommitment: string,
+    inferenceVerifier: string,
     publishedBy: string,
     uri: string,
     changes: string
@@ -655,6 +660,7 @@ export namespace VersionPublishedEvent {
     versionId: bigint;
     manifestHash: string;
     weightsCommitment: string;
+    inferenceVerifier: string;
     publishedBy: string;
     uri: string;
     changes: string;
@@ -793,6 +799,7 @@ export interface IAssetRegistry extends BaseContract {
       assetId: BigNumberish,
       manifestHash: BytesLike,
       weightsCommitment: BytesLike,
+      inferenceVerifier: AddressLike,
       uri: string,
       changes: string
     ],
@@ -988,6 +995,7 @@ export interface IAssetRegistry extends BaseContract {
       assetId: BigNumberish,
       manifestHash: BytesLike,
       weightsCommitment: BytesLike,
+      inferenceVerifier: AddressLike,
       uri: string,
       changes: string
     ],
@@ -1301,7 +1309,7 @@ export interface IAssetRegistry extends BaseContract {
       TransferEvent.OutputObject
     >;
 
-    "VersionPublished(uint32,uint64,bytes32,bytes32,address,string,string)": TypedContractEvent<
+    "VersionPublished(uint32,uint64,bytes32,bytes32,address,address,string,string)": TypedContractEvent<
       VersionPublishedEvent.InputTuple,
       VersionPublishedEvent.OutputTuple,
       VersionPublishedEvent.OutputObject

@@ -300,6 +300,38 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "inferenceVerifier",
+        type: "address",
+      },
+    ],
+    name: "VerifierNotContract",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        internalType: "address",
+        name: "inferenceVerifier",
+        type: "address",
+      },
+    ],
+    name: "VerifierWithoutCommitment",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "VersionId",
         name: "versionId",
         type: "uint64",
@@ -600,6 +632,12 @@ const _abi = [
         internalType: "bytes32",
         name: "weightsCommitment",
         type: "bytes32",
+      },
+      {
+        indexed: false,
+        internalType: "address",
+        name: "inferenceVerifier",
+        type: "address",
       },
       {
         indexed: false,
@@ -1004,6 +1042,11 @@ const _abi = [
         internalType: "bytes32",
         name: "weightsCommitment",
         type: "bytes32",
+      },
+      {
+        internalType: "address",
+        name: "inferenceVerifier",
+        type: "address",
       },
       {
         internalType: "string",
@@ -1456,6 +1499,11 @@ const _abi = [
           {
             internalType: "address",
             name: "publishedBy",
+            type: "address",
+          },
+          {
+            internalType: "address",
+            name: "inferenceVerifier",
             type: "address",
           },
           {
