@@ -25,6 +25,7 @@ import {
 import {BatchBook, BatchDesk} from "./libraries/BatchDesk.sol";
 import {BatchHash} from "./libraries/BatchHash.sol";
 import {Bps} from "./libraries/Bps.sol";
+import {ChargeDesk} from "./libraries/ChargeDesk.sol";
 import {IncomeBook} from "./libraries/IncomeBook.sol";
 import {LicenseBook} from "./libraries/LicenseBook.sol";
 import {LicenseDesk} from "./libraries/LicenseDesk.sol";
@@ -52,6 +53,7 @@ import {AssetId, LicenseId, OperatorId, PlanId, VersionId} from "./types/Ids.sol
 /// remainder is the operator's.
 contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTransient {
     using BatchDesk for BatchBook;
+    using ChargeDesk for BatchBook;
     using LicenseDesk for LicenseBook;
     using VoucherDesk for LicenseBook;
     using SafeCast for uint256;
@@ -341,6 +343,32 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
         _till.pay(CURRENCY, msg.sender, amount);
     }
 
+    // Disputes
+
+    /// @inheritdoc IUsageEscrow
+    function freezeCharge(
+        BatchHeader calldata header,
+        bytes calldata entries,
+        bytes calldata outcomes,
+        LicenseId licenseId
+    ) external restricted returns (bytes32 chargeId, uint256 amount) {
+        return _batches.freeze(_rules(), batchIdOf(header), header, entries, outcomes, licenseId);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function refundCharge(bytes32 chargeId) external restricted returns (uint256 amount) {
+        uint256 fee;
+        (amount, fee) = _batches.refund(_book, _incomes, _rules(), chargeId);
+        _addFee(fee);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function releaseCharge(bytes32 chargeId, uint40 releasableAt) external restricted {
+        _batches.letGo(chargeId, releasableAt);
+    }
+
+    // Incomes
+
     /// @inheritdoc IUsageEscrow
     function payPool(OperatorId operatorId) external nonReentrant returns (uint256 amount) {
         amount = _incomes.ofOperators[operatorId].forPool;
@@ -442,6 +470,21 @@ contract UsageEscrow is IUsageEscrow, AccessManaged, EIP712, ReentrancyGuardTran
     /// @inheritdoc IUsageEscrow
     function splitOf(bytes32 batchId) external view returns (Split memory) {
         return _batches.splitOf(_rules(), batchId);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function chargeOf(
+        BatchHeader calldata header,
+        bytes calldata entries,
+        bytes calldata outcomes,
+        LicenseId licenseId
+    ) external view returns (bytes32 chargeId, uint256 amount, uint256 entry) {
+        return _batches.chargeOf(_rules(), batchIdOf(header), header, entries, outcomes, licenseId);
+    }
+
+    /// @inheritdoc IUsageEscrow
+    function chargeRecordOf(bytes32 chargeId) external view returns (ChargeRecord memory) {
+        return _batches.charges[chargeId];
     }
 
     /// @inheritdoc IUsageEscrow

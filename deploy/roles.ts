@@ -15,6 +15,8 @@ export const ROLES = {
   ESCROW: 3n,
   /** Contracts alone: slashes and freezes stake. No contract does so in this release. */
   SLASHER: 4n,
+  /** DisputeCourt alone: freezes, releases and refunds charges of batches that are held. */
+  COURT: 5n,
 } as const;
 
 export type RoleName = keyof typeof ROLES;
@@ -24,10 +26,22 @@ export const roleNameOf = (id: bigint): string =>
 
 export type ManagedContract = "LicenseRegistry" | "PerformanceStaking" | "RevenueWaterfall" | "UsageEscrow";
 
+const BATCH_HEADER =
+  "(uint24,uint32,uint64,uint64,uint40,uint40,bytes32,uint64,uint64,uint64,uint64,uint64,uint64,uint16,uint32,uint32,bytes32,bytes32)";
+
 /** Functions that only a role may call, by signature. */
 export const RESTRICTED: { contract: ManagedContract; role: RoleName; functions: string[] }[] = [
   { contract: "UsageEscrow", role: "GOVERNOR", functions: ["setFee(uint16)", "raiseDepositCeiling(uint64)"] },
   { contract: "UsageEscrow", role: "GUARDIAN", functions: ["pause()", "unpause()"] },
+  {
+    contract: "UsageEscrow",
+    role: "COURT",
+    functions: [
+      `freezeCharge(${BATCH_HEADER},bytes,bytes,uint64)`,
+      "refundCharge(bytes32)",
+      "releaseCharge(bytes32,uint40)",
+    ],
+  },
   {
     contract: "LicenseRegistry",
     role: "ESCROW",

@@ -128,6 +128,8 @@ export type { IUsageEscrow } from "./contracts/interfaces/IUsageEscrow";
 export { IUsageEscrow__factory } from "./factories/contracts/interfaces/IUsageEscrow__factory";
 export type { BatchDesk } from "./contracts/libraries/BatchDesk";
 export { BatchDesk__factory } from "./factories/contracts/libraries/BatchDesk__factory";
+export type { ChargeDesk } from "./contracts/libraries/ChargeDesk";
+export { ChargeDesk__factory } from "./factories/contracts/libraries/ChargeDesk__factory";
 export type { LicenseDesk } from "./contracts/libraries/LicenseDesk";
 export { LicenseDesk__factory } from "./factories/contracts/libraries/LicenseDesk__factory";
 export type { VoucherDesk } from "./contracts/libraries/VoucherDesk";

@@ -122,13 +122,16 @@ struct VoucherKey {
     uint40 endsAt;
 }
 
-/// @dev Held from settlement on, Releasable once its hold is over, Collected once the attestor has taken its share.
+/// @dev Held from settlement on, Releasable once its hold is over, Collected once the attestor has taken its share. One license's
+/// charge, split off its batch, is Frozen while it is in dispute, and Refunded if it was wrong.
 enum BatchStatus {
     None,
     Held,
     Releasable,
     Released,
-    Collected
+    Collected,
+    Frozen,
+    Refunded
 }
 
 /// @dev Locked: no new use, so that it may be transferred; Movable: it may be now. Lapsed: its term is over, and it can be
@@ -145,8 +148,9 @@ enum LicenseStatus {
 
 /// @title The escrow: licensees' money, what is charged to it, and what becomes of the charges
 interface IUsageEscrow {
-    /// @param releasableAt Unix seconds from which anyone may release it
-    /// @param charged Currency units taken from all its licenses
+    /// @dev A batch, or one license's charge that was split off a batch.
+    /// @param releasableAt Unix seconds from which anyone may release it, unless it is frozen
+    /// @param charged Currency units taken from all its licenses, less what was split off it
     /// @param discountBps What its licensees were spared for bad service
     /// @param feeBps The protocol fee at settlement
     /// @param signers The attestor's note of who signed
@@ -162,6 +166,15 @@ interface IUsageEscrow {
         uint48 signers;
         bool earnsBonus;
         BatchStatus status;
+    }
+
+    /// @dev Where a charge that was split off its batch comes from.
+    struct ChargeRecord {
+        bytes32 batchId;
+        LicenseId licenseId;
+        VersionId versionId;
+        uint40 epochStart;
+        uint40 epochEnd;
     }
 
     /// @dev The last batch of a lane.
@@ -318,6 +331,18 @@ interface IUsageEscrow {
         Split split,
         uint256 forPool
     );
+    /// @dev The first time, this much is split off the batch.
+    event ChargeFrozen(bytes32 indexed chargeId, bytes32 indexed batchId, LicenseId indexed licenseId, uint256 amount);
+    /// @param toAsset What of it is missing to the minimum of a term that is closed, less the fee
+    event ChargeRefunded(
+        bytes32 indexed chargeId,
+        LicenseId indexed licenseId,
+        AssetId indexed assetId,
+        uint256 toBalance,
+        uint256 toAsset,
+        uint256 fee
+    );
+    event ChargeReleased(bytes32 indexed chargeId, LicenseId indexed licenseId, uint256 releasableAt);
     event AttestorShareCollected(bytes32 indexed batchId, address indexed attestor, uint256 amount);
     event PoolPaid(OperatorId indexed operatorId, uint256 amount);
     event AssetPaid(AssetId indexed assetId, uint256 amount);
@@ -333,6 +358,7 @@ interface IUsageEscrow {
     error AssetIncomeEmpty(AssetId assetId);
     error BatchNotHeld(bytes32 batchId, BatchStatus status);
     error BatchNotReleased(bytes32 batchId, BatchStatus status);
+    error BatchNotSettled(bytes32 batchId);
     error BatchNotVouchedFor(bytes32 batchId, address attestor);
     error BatchOutOfSequence(uint256 sequence, uint256 last);
     error BatchSettledBefore(bytes32 batchId);
@@ -342,6 +368,9 @@ interface IUsageEscrow {
     error CallerNotOperator(OperatorId operatorId, address caller);
     error CallerNotOwner(LicenseId licenseId, address caller);
     error CeilingNotRaised(uint256 ceiling, uint256 current);
+    error ChargeEmpty(bytes32 chargeId);
+    error ChargeNotFrozen(bytes32 chargeId, BatchStatus status);
+    error ChargeNotHeld(bytes32 chargeId, BatchStatus status);
     error CurrencyDecimalsUnsupported(uint8 decimals, uint8 least, uint8 most);
     error CurrencyShort(uint256 held, uint256 owed);
     error DeadlinePassed(uint256 deadline, uint256 time);
@@ -351,18 +380,21 @@ interface IUsageEscrow {
     error EntriesMalformed(uint256 length);
     error EntriesMismatch(bytes32 actual, bytes32 signed);
     error EntriesOutOfOrder(uint256 licenseId, uint256 previous);
+    error EntryUnknown(bytes32 batchId, LicenseId licenseId);
     error EpochInvalid(uint256 epochStart, uint256 epochEnd, uint256 longest);
     error EpochNotEnded(uint256 epochEnd, uint256 time);
     error EpochOverlaps(uint256 epochStart, uint256 previousEnd);
     error FeeAboveBound(uint256 feeBps, uint256 bound);
     error FeesEmpty();
     error GenerationExhausted(LicenseId licenseId);
+    error HoldOver(bytes32 batchId, uint256 releasableAt);
     error HoldRunning(bytes32 batchId, uint256 releasableAt);
     error LicenseNotTransferable(LicenseId licenseId);
     error LicenseStatusUnfit(LicenseId licenseId, LicenseStatus status);
     error MinimumNone(LicenseId licenseId);
     error MinimumNotCovered(uint256 available, uint256 minimumSpend);
     error OperatorInJail(OperatorId operatorId);
+    error OutcomesMismatch(bytes32 actual, bytes32 committed);
     error PlanChangeNone(LicenseId licenseId);
     error PlanHasUpfrontPrice(PlanId planId, uint256 upfrontPrice);
     error PlanNotServed(OperatorId operatorId, PlanId planId);
@@ -559,11 +591,36 @@ interface IUsageEscrow {
         bytes calldata vouchers
     ) external view returns (uint256 charged, bytes memory outcomes);
 
-    /// @notice Divides a batch's charge once its hold is over. Anyone may call this.
+    /// @notice Divides a batch's charge, or one that was split off it, once its hold is over. Anyone may call this.
     function release(bytes32 batchId) external;
 
     /// @notice Sends the attestor's share of a released batch to the attestor, who calls this.
     function collectAttestorShare(bytes32 batchId) external returns (uint256 amount, uint48 signers);
+
+    /// @notice Freezes what a batch that is held has charged to a license: it is split off, to a record of its own under
+    /// `chargeId` that is settled, released and collected as a batch is, and the rest of the batch goes on. One that was frozen
+    /// and let go before its hold was over can be frozen again. DisputeCourt alone may call this.
+    /// @param entries The batch's, as they were settled
+    /// @param outcomes Those of `BatchSettled`; not read where each entry was charged its price
+    /// @return chargeId keccak256 of batch and license, encoded
+    /// @return amount Currency units
+    function freezeCharge(
+        BatchHeader calldata header,
+        bytes calldata entries,
+        bytes calldata outcomes,
+        LicenseId licenseId
+    ) external returns (bytes32 chargeId, uint256 amount);
+
+    /// @notice Gives a frozen charge back to its license's balance, whatever became of the license, and takes it off what was spent
+    /// in its term. Where that term is closed, what it then lacks to its minimum is the asset's, as if it had been closed
+    /// without the charge; where nothing is known any more of what else was spent in it, or the license is on the voucher road,
+    /// whose counter can't go back, at most the minimum. DisputeCourt alone may call this.
+    /// @return amount Currency units, for both
+    function refundCharge(bytes32 chargeId) external returns (uint256 amount);
+
+    /// @notice Lets a frozen charge go: it can be released from `releasableAt` on, or when its batch could be, if that is
+    /// earlier. DisputeCourt alone may call this.
+    function releaseCharge(bytes32 chargeId, uint40 releasableAt) external;
 
     /// @notice Sends what an operator's pool has earned there. Anyone may call this.
     function payPool(OperatorId operatorId) external returns (uint256 amount);
@@ -629,11 +686,27 @@ interface IUsageEscrow {
     /// @notice A batch's id: the EIP-712 digest of its header, which attestors sign.
     function batchIdOf(BatchHeader calldata header) external view returns (bytes32);
 
-    /// @notice What is kept of a batch; all zero for one that hasn't settled.
+    /// @notice What is kept of a batch, or of a charge that was split off; all zero for one that hasn't settled.
     function batchOf(bytes32 batchId) external view returns (Batch memory);
 
-    /// @notice How a batch's charge is divided, or will be at its release; all zero for one that hasn't settled.
+    /// @notice How a batch's charge is divided, or will be at its release; all zero for one that hasn't settled, or was refunded.
     function splitOf(bytes32 batchId) external view returns (Split memory);
+
+    /// @notice What a settled batch has charged to a license.
+    /// @param entries The batch's, as they were settled
+    /// @param outcomes Those of `BatchSettled`; not read where each entry was charged its price
+    /// @return chargeId keccak256 of batch and license, encoded: where the charge is kept once it was split off
+    /// @return amount Currency units
+    /// @return entry The license's 28 bytes, right-aligned
+    function chargeOf(
+        BatchHeader calldata header,
+        bytes calldata entries,
+        bytes calldata outcomes,
+        LicenseId licenseId
+    ) external view returns (bytes32 chargeId, uint256 amount, uint256 entry);
+
+    /// @notice Where a charge that was split off comes from; all zero for any other. `batchOf` and `batchStatusOf` say the rest.
+    function chargeRecordOf(bytes32 chargeId) external view returns (ChargeRecord memory);
 
     /// @notice The last batch of a lane; all zero before the first.
     function laneOf(OperatorId operatorId, PlanId planId, VersionId versionId) external view returns (Lane memory);
@@ -644,7 +717,7 @@ interface IUsageEscrow {
     /// @notice What a license is up to now.
     function statusOf(LicenseId licenseId) external view returns (LicenseStatus);
 
-    /// @notice What a batch is up to now.
+    /// @notice What a batch, or a charge that was split off, is up to now.
     function batchStatusOf(bytes32 batchId) external view returns (BatchStatus);
 
     /// @notice A key's record in a license's generation, and what it is up to now; its end is the generation's, where that comes

@@ -20,7 +20,11 @@ import {UsageEntry, UsageEntryLib} from "./UsageEntry.sol";
 /// @dev All that UsageEscrow keeps of batches.
 struct BatchBook {
     mapping(bytes32 lane => IUsageEscrow.Lane) lanes;
+    /// And charges that were split off them, by their own ids.
     mapping(bytes32 batchId => IUsageEscrow.Batch) batches;
+    /// Of batches of which any entry wasn't charged its price.
+    mapping(bytes32 batchId => bytes32) outcomesHashes;
+    mapping(bytes32 chargeId => IUsageEscrow.ChargeRecord) charges;
 }
 
 /// @title What happens by batches: attested use is charged, held, and divided
@@ -50,7 +54,8 @@ library BatchDesk {
         uint256 discountBps = plan.levels.discountOf(header.availabilityBps, header.p95TtftMs, header.samples);
         Tariff memory tariff = UsageCharge.tariffOf(header, plan, discountBps, rules.unit);
         (uint256 even, uint256 odd) = UsageEntryLib.lanesOf(header);
-        (uint256 charged, bytes memory outcomes) = _charge(licenses, tariff, entries, even, odd);
+        (uint256 charged, bytes memory outcomes, uint256 statuses) = _charge(licenses, tariff, entries, even, odd);
+        if (statuses != 0) book.outcomesHashes[batchId] = keccak256(outcomes);
         bool isJailed = rules.staking.charge(_chargeOf(rules, header, charged, discountBps));
         book.batches[batchId] = IUsageEscrow.Batch({
             operatorId: header.operatorId,
@@ -94,7 +99,7 @@ library BatchDesk {
         Tariff memory tariff = UsageCharge.tariffOf(header, plan, discountBps, rules.unit);
         tariff.stores = false;
         (uint256 even, uint256 odd) = UsageEntryLib.lanesOf(header);
-        (charged, outcomes) = _asView(_charge)(licenses, tariff, entries, even, odd);
+        (charged, outcomes, ) = _asView(_charge)(licenses, tariff, entries, even, odd);
 
         rules.staking.previewCharge(_chargeOf(rules, header, charged, discountBps));
     }
@@ -146,7 +151,8 @@ library BatchDesk {
         bytes32 batchId
     ) external view returns (IUsageEscrow.Split memory split) {
         IUsageEscrow.Batch memory batch = book.batches[batchId];
-        if (batch.status != BatchStatus.None) split = _split(batch, rules.licenses.sharesOf(batch.planId));
+        bool isDivided = batch.status != BatchStatus.None && batch.status != BatchStatus.Refunded;
+        if (isDivided) split = _split(batch, rules.licenses.sharesOf(batch.planId));
     }
 
     function statusOf(BatchBook storage book, bytes32 batchId) external view returns (BatchStatus) {
@@ -228,14 +234,14 @@ library BatchDesk {
     }
 
     /// @dev Charges entries, whose meters add up to `even` and `odd`, to the accounts that they name, and stores these after that
-    /// if the tariff is to.
+    /// if the tariff is to. Statuses are zero if all entries were charged their prices.
     function _charge(
         LicenseBook storage licenses,
         Tariff memory tariff,
         bytes calldata entries,
         uint256 even,
         uint256 odd
-    ) private returns (uint256 charged, bytes memory outcomes) {
+    ) private returns (uint256 charged, bytes memory outcomes, uint256 statuses) {
         outcomes = Outcomes.reserve((entries.length / UsageEntryLib.SIZE) * Outcomes.ENTRY_SIZE);
         uint256 cursor = outcomes.start();
         uint256 offset = _offsetOf(entries);
@@ -255,8 +261,12 @@ library BatchDesk {
                 AccountSlot storage slot = licenses.slotOf(LicenseId.wrap(uint64(licenseId)));
                 Account account = slot.account;
                 uint256 status;
-                if (tariff.isPlain(account, amount)) account = account.charged(amount);
-                else (account, amount, status) = _chargeOne(licenses, tariff, account, licenseId, amount);
+                if (tariff.isPlain(account, amount)) {
+                    account = account.charged(amount);
+                } else {
+                    (account, amount, status) = _chargeOne(licenses, tariff, account, licenseId, amount);
+                    statuses |= status;
+                }
                 if (tariff.stores) slot.account = account;
 
                 charged += amount;
@@ -340,7 +350,7 @@ library BatchDesk {
             bytes calldata,
             uint256,
             uint256
-        ) internal returns (uint256, bytes memory) writing
+        ) internal returns (uint256, bytes memory, uint256) writing
     )
         private
         pure
@@ -351,7 +361,7 @@ library BatchDesk {
                 bytes calldata,
                 uint256,
                 uint256
-            ) internal view returns (uint256, bytes memory) reading
+            ) internal view returns (uint256, bytes memory, uint256) reading
         )
     {
         assembly ("memory-safe") {

@@ -54,6 +54,12 @@ library Outcomes {
         return _put(cursor, record, VOUCHER_SIZE);
     }
 
+    /// @dev What was charged of the `index`-th of entries' outcomes.
+    function amountAt(bytes calldata outcomes, uint256 index) internal pure returns (uint256) {
+        uint256 start_ = index * ENTRY_SIZE;
+        return uint56(uint128(bytes16(outcomes[start_:start_ + ENTRY_SIZE])) >> 8);
+    }
+
     /// @dev Writes zeros over what comes after the record: a word's room was reserved for that.
     function _put(uint256 cursor, uint256 record, uint256 size) private pure returns (uint256 next) {
         assembly ("memory-safe") {

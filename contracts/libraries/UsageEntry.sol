@@ -52,6 +52,26 @@ library UsageEntryLib {
         return uint32(UsageEntry.unwrap(entry));
     }
 
+    /// @dev The entry of a license among entries that ascend by license, and its place; zero if it has none there.
+    function find(bytes calldata entries, uint256 id) internal pure returns (uint256 index, UsageEntry entry) {
+        uint256 offset;
+        assembly ("memory-safe") {
+            offset := entries.offset
+        }
+        uint256 count = entries.length / SIZE;
+        uint256 end = count;
+        // Calldata is short: no sum of offsets or places can overflow.
+        unchecked {
+            while (index < end) {
+                uint256 middle = (index + end) / 2;
+                if (at(offset + middle * SIZE).licenseId() < id) index = middle + 1;
+                else end = middle;
+            }
+            if (index < count) entry = at(offset + index * SIZE);
+        }
+        if (entry.licenseId() != id) entry = UsageEntry.wrap(0);
+    }
+
     /// @dev An entry's meters: requests, cached input tokens and compute time from the highest lane of `even` to its lowest, input
     /// and output tokens in the two highest of `odd`.
     function lanes(UsageEntry entry) internal pure returns (uint256 even, uint256 odd) {

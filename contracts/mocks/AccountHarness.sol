@@ -55,6 +55,10 @@ contract AccountHarness {
         return account.withBalance(amount);
     }
 
+    function withSpent(Account account, uint256 amount) external pure returns (Account) {
+        return account.withSpent(amount);
+    }
+
     function withCapCode(Account account, uint8 code) external pure returns (Account) {
         return account.withCapCode(code);
     }

@@ -29,6 +29,11 @@ contract OutcomesHarness {
         }
     }
 
+    /// @notice What was charged of one of packed outcomes of entries.
+    function amountAt(bytes calldata outcomes, uint256 index) external pure returns (uint256) {
+        return outcomes.amountAt(index);
+    }
+
     /// @notice Packs the outcomes of vouchers, into room for `spare` more.
     /// @return packed What Outcomes made of them
     /// @return neighbour As of `packEntries`

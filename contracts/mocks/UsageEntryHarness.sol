@@ -29,6 +29,11 @@ contract UsageEntryHarness {
             });
     }
 
+    /// @notice Where the entry of a license is.
+    function find(bytes calldata entries, uint256 licenseId) external pure returns (uint256 index, UsageEntry entry) {
+        return UsageEntryLib.find(entries, licenseId);
+    }
+
     /// @notice Adds entries up as settlement does.
     function lanesOfAll(bytes calldata entries) external pure returns (uint256 even, uint256 odd) {
         for (uint256 i; i < entries.length / UsageEntryLib.SIZE; ++i) {

@@ -156,6 +156,11 @@ library AccountLib {
         return Account.wrap((Account.unwrap(account) & ~MAX_BALANCE) | amount);
     }
 
+    /// @dev `amount` is at most MAX_SPENT.
+    function withSpent(Account account, uint256 amount) internal pure returns (Account) {
+        return Account.wrap((Account.unwrap(account) & ~(MAX_SPENT << SPENT)) | (amount << SPENT));
+    }
+
     function withCapCode(Account account, uint8 code) internal pure returns (Account) {
         uint256 cleared = Account.unwrap(account) & ~(uint256(type(uint8).max) << CAP_CODE);
         return Account.wrap(cleared | (uint256(code) << CAP_CODE));

@@ -23,7 +23,7 @@ type OperatorId is uint24;
 
 using {assetsEqual as ==} for AssetId global;
 using {payeesEqual as ==} for PayeeId global;
-using {plansDiffer as !=, isPlan} for PlanId global;
+using {plansEqual as ==, plansDiffer as !=, isPlan} for PlanId global;
 using {licensesDiffer as !=, licenseIsAbove as >} for LicenseId global;
 using {operatorsDiffer as !=} for OperatorId global;
 
@@ -33,6 +33,10 @@ function assetsEqual(AssetId a, AssetId b) pure returns (bool) {
 
 function payeesEqual(PayeeId a, PayeeId b) pure returns (bool) {
     return PayeeId.unwrap(a) == PayeeId.unwrap(b);
+}
+
+function plansEqual(PlanId a, PlanId b) pure returns (bool) {
+    return PlanId.unwrap(a) == PlanId.unwrap(b);
 }
 
 function plansDiffer(PlanId a, PlanId b) pure returns (bool) {

@@ -29,6 +29,7 @@ export default buildModule("Licet", (m) => {
   const waterfall = m.contract("RevenueWaterfall", [authority, currency, assets]);
   const libraries = {
     BatchDesk: m.library("BatchDesk"),
+    ChargeDesk: m.library("ChargeDesk"),
     LicenseDesk: m.library("LicenseDesk"),
     VoucherDesk: m.library("VoucherDesk"),
   };
@@ -69,6 +70,7 @@ export default buildModule("Licet", (m) => {
   const grants = [
     m.call(authority, "grantRole", [ROLES.ESCROW, escrow, 0], { id: "grant_ESCROW" }),
     m.call(authority, "grantRole", [ROLES.SLASHER, m.getParameter<string>("slasher"), 0], { id: "grant_SLASHER" }),
+    m.call(authority, "grantRole", [ROLES.COURT, m.getParameter<string>("slasher"), 0], { id: "grant_COURT" }),
     m.call(authority, "grantRole", [ROLES.GUARDIAN, m.getParameter<string>("guardian"), 0], { id: "grant_GUARDIAN" }),
     m.call(authority, "grantRole", [ROLES.GOVERNOR, timelock, 0], { id: "grant_GOVERNOR" }),
   ];

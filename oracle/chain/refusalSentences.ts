@@ -32,6 +32,11 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   RoyaltyAboveBound: "A royalty of {royaltyBps:percent} is above its bound of {bound:percent}: lower it",
   UsesNotPermitted:
     "Asset {assetId} doesn't permit the uses {uses} (a bit field), so nothing that comes from it, and no plan of it, can",
+  VerifierNotContract:
+    "No contract is at {inferenceVerifier}, so it can't verify proofs for asset {assetId}: name a verifier's contract, or none",
+  VerifierWithoutCommitment:
+    "The verifier {inferenceVerifier} has nothing to check proofs against: publish the version of asset {assetId} with the " +
+    "commitment to its weights, or without a verifier",
   VersionRecalledBefore:
     "{versionId:Version} was recalled before: that takes effect on {recallAt:time}, and can't be undone",
   VersionUnknown: "There is no {versionId:version}: see `model:show` for those that there are",
@@ -109,6 +114,8 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   AssetIncomeEmpty: "Asset {assetId} has earned nothing that isn't in its pot yet: releases bring income",
   BatchNotHeld: "Batch {batchId} is {status:batch}: only a batch that is held can be released",
   BatchNotReleased: "Batch {batchId} is {status:batch}: the attestor's share is due once it is released, and once only",
+  BatchNotSettled:
+    "Batch {batchId} hasn't settled, so nothing was charged by it: see that the header is as it was signed",
   BatchNotVouchedFor:
     "The proof doesn't vouch for batch {batchId}: too few members of the committee {attestor} signed it, or another one",
   BatchOutOfSequence: "A batch of number {last} has settled in its lane, so one of number {sequence} comes too late",
@@ -118,6 +125,9 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   CallerNotAttestor: "The attestors' share of batch {batchId} goes to its plan's attestor, and not to {caller}",
   CallerNotOwner: "License {licenseId} isn't {caller}'s: act as its owner",
   CeilingNotRaised: "The deposit ceiling is {current:money} and can only be raised, and not set to {ceiling:money}",
+  ChargeEmpty: "Charge {chargeId} is of nothing: there is nothing to freeze",
+  ChargeNotFrozen: "Charge {chargeId} is {status:batch}: only a frozen one can be refunded or let go",
+  ChargeNotHeld: "Charge {chargeId} is {status:batch}: only one whose hold is running can be frozen",
   CurrencyDecimalsUnsupported:
     "The currency has {decimals} decimals, and a market's currency must have {least} to {most}: choose another",
   CurrencyShort:
@@ -130,6 +140,7 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   EntriesMalformed: "Entries of {length} bytes are none: a batch has 1 to 2,000 entries of 28 bytes each",
   EntriesMismatch: "The entries' hash is {actual}, and the header says {signed}: settle the entries that were signed",
   EntriesOutOfOrder: "License {licenseId} comes after license {previous}: entries must ascend by license",
+  EntryUnknown: "Batch {batchId} has no entry of license {licenseId}: it charged that license nothing",
   EpochInvalid:
     "An epoch from {epochStart:time} to {epochEnd:time} is none: it ends after it starts, and lasts at most {longest:period}",
   EpochNotEnded: "The epoch ends on {epochEnd:time}, and it is {time:time}: settle it then",
@@ -138,6 +149,7 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   FeeAboveBound: "A protocol fee of {feeBps:percent} is above its bound of {bound:percent}",
   FeesEmpty: "No fees wait for the treasury",
   GenerationExhausted: "All generations of license {licenseId} are used up: buy another",
+  HoldOver: "The hold of batch {batchId} was over on {releasableAt:time}: what it charged can't be frozen any more",
   HoldRunning: "Batch {batchId} is held until {releasableAt:time}: release it from then on",
   LicenseNotTransferable: "License {licenseId} can't be transferred: its plan doesn't allow it",
   LicenseStatusUnfit: "License {licenseId} {status:license}: this can't be done with it now",
@@ -146,6 +158,8 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
     "{available:money} would be there for a minimum of {minimumSpend:money} a term: fund it with the rest first",
   OperatorInJail:
     "Operator {operatorId} is in jail for bad service, and no license may choose it: take another, or wait",
+  OutcomesMismatch:
+    "The outcomes' hash is {actual}, and the batch's is {committed}: show those of the batch's BatchSettled event",
   PlanChangeNone: "License {licenseId} stays under its plan as it is: no other one was announced",
   PlanHasUpfrontPrice:
     "Plan {planId} has an upfront price of {upfrontPrice:money}, which a license that goes over to it can't pay: buy a new one",

@@ -3,7 +3,7 @@ export const STATUSES = {
   VersionStatus: ["None", "Usable", "Recalling", "Recalled"],
   PlanStatus: ["None", "Open", "SoldOut", "Closed"],
   LicenseStatus: ["None", "Running", "Locked", "Movable", "Lapsed", "Ended", "Closed"],
-  BatchStatus: ["None", "Held", "Releasable", "Released", "Collected"],
+  BatchStatus: ["None", "Held", "Releasable", "Released", "Collected", "Frozen", "Refunded"],
   OperatorStatus: ["Unstaked", "Active", "Jailed"],
   KeyStatus: ["None", "Active", "Expired", "Revoked"],
   VoucherKeyStatus: ["None", "Active", "Ending", "Ended"],

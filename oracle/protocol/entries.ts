@@ -1,4 +1,4 @@
-import { getBytes, hexlify } from "ethers";
+import { AbiCoder, getBytes, hexlify, keccak256 } from "ethers";
 import { addUsage, metersOverUint32, sumUsage, usageBy, usageOf, zeroUsage } from "./meters";
 import { METERS, type Entry, type Receipt, type Usage } from "./types";
 
@@ -97,6 +97,10 @@ export function unpackOutcomes(packed: string): Outcome[] {
     };
   });
 }
+
+/** Where what a batch has charged to a license is kept, once it was split off the batch. */
+export const chargeIdOf = (batchId: string, licenseId: bigint): string =>
+  keccak256(AbiCoder.defaultAbiCoder().encode(["bytes32", "uint64"], [batchId, licenseId]));
 
 function records(what: string, packed: string, recordBytes: number): Buffer[] {
   const bytes = Buffer.from(getBytes(packed));

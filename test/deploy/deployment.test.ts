@@ -38,7 +38,7 @@ describe("deployment", () => {
   describe("UsageEscrow's constructor", () => {
     const deploy = async (changes: Record<string, unknown> = {}) => {
       const { authority, currency, licenses, operators, staking, waterfall } = market.licet;
-      const desks = ["BatchDesk", "LicenseDesk", "VoucherDesk"];
+      const desks = ["BatchDesk", "ChargeDesk", "LicenseDesk", "VoucherDesk"];
       const libraries = await Promise.all(
         desks.map(async (name) => [name, await (await hre.ethers.deployContract(name)).getAddress()] as const),
       );
@@ -237,7 +237,7 @@ describe("deployment", () => {
     const names = readdirSync(hre.config.paths.sources)
       .filter((file) => file.endsWith(".sol"))
       .map((file) => path.basename(file, ".sol"))
-      .concat("BatchDesk", "LicenseDesk", "VoucherDesk");
+      .concat("BatchDesk", "ChargeDesk", "LicenseDesk", "VoucherDesk");
     for (const name of names) {
       it(`has at most 24,000 bytes: ${name}`, async function () {
         if (underCoverage) this.skip();

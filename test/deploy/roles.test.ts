@@ -57,6 +57,7 @@ function anyArgument({ type, components }: ParamType): unknown {
   if (type === "bool") return true;
   if (type === "string") return "";
   if (type.endsWith("[]")) return [];
+  if (type.startsWith("bytes") && type !== "bytes") return `0x${"11".repeat(Number(type.slice(5)))}`;
   return "0x";
 }
 
@@ -208,6 +209,7 @@ describe("roles", () => {
         GOVERNOR: [market.governor.address],
         ESCROW: [await market.licet.escrow.getAddress()],
         SLASHER: [market.slasher.address],
+        COURT: [market.slasher.address],
       };
       expect(await roleHolders(market.licet, 0)).to.deep.equal(expected);
     });

@@ -9,9 +9,11 @@ const STAKE_THAW = 32 * DAY;
 const numbers = (count: bigint): number[] => Array.from({ length: Number(count) }, (_, i) => i + 1);
 const sum = (amounts: bigint[]): bigint => amounts.reduce((total, amount) => total + amount, 0n);
 
-async function batchIdsOf({ licet }: Market): Promise<string[]> {
-  const settled = await licet.escrow.queryFilter(licet.escrow.filters.BatchSettled());
-  return settled.map(({ args }) => args.batchId);
+/** Of all batches, and of all charges that were split off them. */
+async function batchIdsOf({ licet: { escrow } }: Market): Promise<string[]> {
+  const settled = await escrow.queryFilter(escrow.filters.BatchSettled());
+  const frozen = await escrow.queryFilter(escrow.filters.ChargeFrozen());
+  return [...settled.map(({ args }) => args.batchId), ...new Set(frozen.map(({ args }) => args.chargeId))];
 }
 
 /** Currency units, by the contract that holds them. */
@@ -29,7 +31,7 @@ export async function owedBy(market: Market): Promise<Held> {
 
   const waiting = async (batchId: string) => {
     const { status, charged } = await escrow.batchOf(batchId);
-    if (status === BigInt(BatchStatus.Held)) return charged;
+    if (status === BigInt(BatchStatus.Held) || status === BigInt(BatchStatus.Frozen)) return charged;
     return status === BigInt(BatchStatus.Released) ? (await escrow.splitOf(batchId)).attestor : 0n;
   };
   const owed = {

@@ -1,9 +1,10 @@
 /** What every function of the money contracts that changes state takes, called once where it is typically called. */
 import { reset, setBalance, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
-import { id, type BaseContract, type Signer, type TransactionResponse } from "ethers";
+import { id, type BaseContract, type Signer, type TransactionResponse, ZeroAddress } from "ethers";
 import hre from "hardhat";
 import { SEALED } from "../../deploy/roles";
 import { changingFunctions } from "../../deploy/rolesOnChain";
+import { chargeIdOf } from "../../oracle/protocol/entries";
 import { packVouchers, signVoucher } from "../../oracle/protocol/vouchers";
 import { START, usageOf, VOUCHER_KEY } from "./gas";
 import {
@@ -78,6 +79,7 @@ const BY_TOKEN = "safeTransferFrom(address,address,uint256)";
 const WITH_DATA = "safeTransferFrom(address,address,uint256,bytes)";
 
 const escrowOf = ({ market }: Stage) => market.licet.escrow.connect(market.licensee);
+const courtOf = ({ market }: Stage) => market.licet.escrow.connect(market.court);
 const stakingOf = ({ market }: Stage) => market.licet.staking.connect(market.outsider);
 const assetsOf = ({ market }: Stage) => market.licet.assets.connect(market.publisher);
 const plansOf = ({ market }: Stage) => market.licet.licenses.connect(market.publisher);
@@ -136,6 +138,15 @@ const CALLS: Record<string, Record<string, Call>> = {
     release: (stage) => escrowOf(stage).release(stage.held),
     collectAttestorShare: async ({ market, released }) =>
       market.licet.escrow.connect(await actingFor(market.licet.committee)).collectAttestorShare(released),
+    freezeCharge: freezeNext,
+    refundCharge: async (stage) => {
+      await freezeNext(stage);
+      return courtOf(stage).refundCharge(await nextChargeOf(stage));
+    },
+    releaseCharge: async (stage) => {
+      await freezeNext(stage);
+      return courtOf(stage).releaseCharge(await nextChargeOf(stage), NOW);
+    },
     payPool: (stage) => escrowOf(stage).payPool(1),
     payAsset: (stage) => escrowOf(stage).payAsset(1),
     withdrawEarnings: ({ market }) => market.licet.escrow.connect(market.operator).withdrawEarnings(1, market.operator),
@@ -247,7 +258,8 @@ const CALLS: Record<string, Record<string, Call>> = {
         salt: 1,
         deadline: FAR,
       }),
-    publish: (stage) => assetsOf(stage).publish(1, id("manifest 2"), id("weights 2"), "ipfs://version-2", "better"),
+    publish: (stage) =>
+      assetsOf(stage).publish(1, id("manifest 2"), id("weights 2"), ZeroAddress, "ipfs://version-2", "better"),
     recall: (stage) => assetsOf(stage).recall(stage.market.versionId),
     approve: (stage) => assetsOf(stage).approve(KEY, 1),
     setApprovalForAll: (stage) => assetsOf(stage).setApprovalForAll(KEY, true),
@@ -400,6 +412,16 @@ const batchAt = (market: Market, licenseId: bigint, epochEnd: number): Promise<B
 async function settle({ licet, outsider }: Market, { header, entries }: Batch): Promise<TransactionResponse> {
   const proof = proofBy(await licet.escrow.batchIdOf(header));
   return licet.escrow.connect(outsider).settle(header, entries, proof);
+}
+
+/** Settles the next batch, and freezes its charge. */
+async function freezeNext(stage: Stage): Promise<TransactionResponse> {
+  await settle(stage.market, stage.next);
+  return courtOf(stage).freezeCharge(stage.next.header, stage.next.entries, "0x", stage.attested);
+}
+
+async function nextChargeOf({ market, next, attested }: Stage): Promise<string> {
+  return chargeIdOf(await market.licet.escrow.batchIdOf(next.header), attested);
 }
 
 /** Settles all that was spent in a license's second term. */

@@ -1,5 +1,5 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
-import { id, Wallet, ZeroHash, type Signer, type TransactionResponse, type TypedDataDomain } from "ethers";
+import { id, Wallet, ZeroAddress, ZeroHash, type Signer, type TransactionResponse, type TypedDataDomain } from "ethers";
 import hre from "hardhat";
 import { generateKeyPairSync } from "node:crypto";
 import type { BatchHeader, Entry } from "../../oracle/protocol/types";
@@ -94,6 +94,8 @@ type Fits = (account: Account, life: Life) => boolean;
 export class Life {
   /** How often each act was done, and how often it was refused. */
   readonly tally = Object.fromEntries(Object.keys(ACTS).map((name) => [name, { done: 0, refused: 0 }]));
+  /** What attestors signed, by the batch's id. */
+  readonly proposed = new Map<string, { header: BatchHeader; entries: string; licenseIds: bigint[] }>();
   /** When the next act happens, in Unix seconds. */
   now = 0n;
   private learnt = 0;
@@ -135,7 +137,7 @@ export class Life {
     const planId = await addPlan(market, { upfrontPrice: usd(2) });
     const operatorId = await addOperator(market, payees[3], usd(100));
     await licet.operators.connect(payees[3]).setServed(operatorId, planId, true);
-    await licet.assets.connect(publisher).publish(assetId, id("unlucky"), ZeroHash, "ipfs://unlucky", "");
+    await licet.assets.connect(publisher).publish(assetId, id("unlucky"), ZeroHash, ZeroAddress, "ipfs://unlucky", "");
     await licet.escrow.connect(guardian).unpause();
     const licenseId = await buyLicense(market, usd(20), { planId, operatorId });
 
@@ -231,7 +233,7 @@ async function furnish(market: Market): Promise<void> {
       { parentId: DATASET, relation: Relation.TrainedOn, incomeBps: 550 },
     ],
   });
-  await assets.connect(publisher).publish(CHILD, id("child"), ZeroHash, "ipfs://child", "");
+  await assets.connect(publisher).publish(CHILD, id("child"), ZeroHash, ZeroAddress, "ipfs://child", "");
 
   const transferable = true;
   const own = { termPeriod: 5 * DAY, cap: usd(40), transferable };
@@ -425,6 +427,18 @@ const ACTS: Record<string, [weight: number, Act]> = {
   ],
   release: [10, (life) => life.licet.escrow.release(life.batch(BatchStatus.Releasable))],
   shareIncome: [8, (life) => life.licet.committee.shareIncome(life.batch(BatchStatus.Released))],
+  freezeCharge: [10, freezeSomething],
+  refundCharge: [
+    4,
+    (life) => life.licet.escrow.connect(life.market.court).refundCharge(life.batch(BatchStatus.Frozen)),
+  ],
+  releaseCharge: [
+    4,
+    (life) =>
+      life.licet.escrow
+        .connect(life.market.court)
+        .releaseCharge(life.batch(BatchStatus.Frozen), life.now + life.chance.pick([0n, BigInt(9 * DAY)])),
+  ],
   payPool: [
     5,
     ({ chance, licet, replay: { escrow } }) =>
@@ -520,7 +534,7 @@ const ACTS: Record<string, [weight: number, Act]> = {
     ({ chance, licet, market, now }) =>
       licet.assets
         .connect(market.publisher)
-        .publish(chance.pick([1n, CHILD]), id(`v ${now}`), ZeroHash, "ipfs://v", ""),
+        .publish(chance.pick([1n, CHILD]), id(`v ${now}`), ZeroHash, ZeroAddress, "ipfs://v", ""),
   ],
   recall: [
     5,
@@ -706,7 +720,7 @@ const pay = (life: Life, amount: bigint, hashOf: (salt: string) => Promise<strin
 
 /** Sends a batch of an operator's under a plan, for the latest version of its model. */
 async function settleUnder(
-  { licet, market }: Life,
+  { licet, market, proposed }: Life,
   used: Entry[],
   planId: number,
   operatorId: number,
@@ -717,6 +731,7 @@ async function settleUnder(
   const versionId = (assetId << 32n) | (await licet.assets.versionCountOf(assetId));
   const { header, entries } = await batchOf(market, used, { planId, operatorId, versionId, ...service });
   const batchId = await licet.escrow.batchIdOf(header);
+  proposed.set(batchId, { header, entries, licenseIds: used.map(({ licenseId }) => licenseId) });
   return { batchId, sent: licet.escrow.settle(header, entries, proofBy(batchId, signers)) };
 }
 
@@ -726,6 +741,16 @@ async function settleFor(life: Life, fits: Fits, service: Partial<BatchHeader>):
   const signers = ATTESTORS.slice(0, life.chance.pick([3, 3, 3, 2, 1]));
   const used = entriesLike(life, planId, operatorId);
   return (await settleUnder(life, used, Number(planId), Number(operatorId), service, signers)).sent;
+}
+
+/** The court freezes what a batch that is held, most often, has charged to one of its licenses. */
+async function freezeSomething(life: Life): Sent {
+  const { chance, licet, market, replay, proposed, now } = life;
+  if (proposed.size === 0) return settleFor(life, isAttested, {});
+  const isHeld = (one: string) => replay.escrow.batchStatusOf(one, now) === BigInt(BatchStatus.Held);
+  const [batchId, { header, entries, licenseIds }] = chance.pickFitting([...proposed], ([one]) => isHeld(one));
+  const outcomes = replay.escrow.outcomesOf(batchId);
+  return licet.escrow.connect(market.court).freezeCharge(header, entries, outcomes, chance.pick(licenseIds));
 }
 
 /** An operator's licenses under a plan that fit, most of them, and some that aren't; in the order of their ids. */

@@ -9,6 +9,7 @@ import {
   Signature,
   toBeHex,
   Wallet,
+  ZeroAddress,
   type BytesLike,
   type Result,
   type Signer,
@@ -49,7 +50,15 @@ export const VersionStatus = { None: 0, Usable: 1, Recalling: 2, Recalled: 3 } a
 export const PlanStatus = { None: 0, Open: 1, SoldOut: 2, Closed: 3 } as const;
 export const KeyStatus = { None: 0, Active: 1, Expired: 2, Revoked: 3 } as const;
 export const LicenseStatus = { None: 0, Running: 1, Locked: 2, Movable: 3, Lapsed: 4, Ended: 5, Closed: 6 } as const;
-export const BatchStatus = { None: 0, Held: 1, Releasable: 2, Released: 3, Collected: 4 } as const;
+export const BatchStatus = {
+  None: 0,
+  Held: 1,
+  Releasable: 2,
+  Released: 3,
+  Collected: 4,
+  Frozen: 5,
+  Refunded: 6,
+} as const;
 export const OperatorStatus = { Unstaked: 0, Active: 1, Jailed: 2 } as const;
 export const RotationStatus = { None: 0, Announced: 1, Present: 2, Former: 3, Past: 4 } as const;
 export const BondStatus = { None: 0, Posted: 1, Thawing: 2, Thawed: 3, Slashed: 4 } as const;
@@ -91,6 +100,8 @@ export interface Market extends Actors {
   licet: Licet;
   /** The timelock, as it acts once the delay of what `proposer` scheduled is over. */
   governor: Signer & { address: string };
+  /** Who freezes, refunds and releases charges. */
+  court: Signer & { address: string };
   /** The model that everybody deals in, its published version, a plan and an operator who serves it. */
   assetId: number;
   versionId: bigint;
@@ -243,7 +254,7 @@ export async function deployMarket(changes: Partial<DeploymentParameters> = {}):
   await setBalance(governor.address, parseEther("100"));
 
   await assets.connect(publisher).register(registration({ uri: "ipfs://model" }), []);
-  await assets.connect(publisher).publish(1, id("manifest"), id("weights"), "ipfs://version-1", "");
+  await assets.connect(publisher).publish(1, id("manifest"), id("weights"), ZeroAddress, "ipfs://version-1", "");
   await licenses.connect(publisher).createPlan(planTerms(1, await committee.getAddress()));
 
   await operators.connect(operator).register("http://127.0.0.1:8080", "ipfs://operator");
@@ -258,7 +269,8 @@ export async function deployMarket(changes: Partial<DeploymentParameters> = {}):
 
   for (const [i, { address }] of ATTESTORS.entries()) await postBond(licet, address, actors.payees[i]);
 
-  return { ...actors, governor, licet, assetId: 1, versionId: (1n << 32n) | 1n, planId: 1, operatorId: 1, stake };
+  const versionId = (1n << 32n) | 1n;
+  return { ...actors, governor, court: actors.slasher, licet, assetId: 1, versionId, planId: 1, operatorId: 1, stake };
 }
 
 /** Has `holder` post a bond for a signer, with money that is made for it. */

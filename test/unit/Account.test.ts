@@ -145,6 +145,7 @@ describe("Account", () => {
 
   const setters: { name: string; field: Field; set: (word: bigint, value: bigint) => Promise<bigint> }[] = [
     { name: "withBalance", field: "balance", set: (word, value) => account.withBalance(word, value) },
+    { name: "withSpent", field: "spent", set: (word, value) => account.withSpent(word, value) },
     { name: "withCapCode", field: "capCode", set: (word, value) => account.withCapCode(word, value) },
     { name: "withGeneration", field: "generation", set: (word, value) => account.withGeneration(word, value) },
   ];

@@ -38,6 +38,17 @@ describe("Outcomes", () => {
     );
   });
 
+  it("of entries say what each was charged, by its place", async () => {
+    await fc.assert(
+      fc.asyncProperty(anyOutcomes, async (outcomes) => {
+        const packed = packOutcomes(outcomes);
+        for (const [i, { charged }] of outcomes.entries()) expect(await library.amountAt(packed, i)).to.equal(charged);
+        await expect(library.amountAt(packed, outcomes.length)).to.be.revertedWithoutReason();
+      }),
+      { numRuns: 20 },
+    );
+  });
+
   it("of vouchers say the term, too, and end where the last one does", async () => {
     await fc.assert(
       fc.asyncProperty(

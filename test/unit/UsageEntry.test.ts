@@ -52,6 +52,33 @@ describe("UsageEntry", () => {
     });
   });
 
+  describe("find", () => {
+    it("finds every license that has an entry, and none that hasn't", async () => {
+      await fc.assert(
+        fc.asyncProperty(anyEntries, async (entries) => {
+          const packed = packEntries(entries);
+          const ids = new Set(entries.map(({ licenseId }) => licenseId));
+          for (const [i, { licenseId }] of entries.entries()) {
+            const entry = BigInt(`0x${packed.slice(2 + 56 * i, 2 + 56 * (i + 1))}`);
+            // A license's id counts from 1.
+            if (licenseId > 0n) expect(await library.find(packed, licenseId)).to.deep.equal([i, entry]);
+            for (const other of [licenseId - 1n, licenseId + 1n]) {
+              if (other < 1n || other >= 2n ** 64n || ids.has(other)) continue;
+              expect((await library.find(packed, other)).entry).to.equal(0);
+            }
+          }
+        }),
+        { numRuns: 20 },
+      );
+    });
+
+    it("finds nothing where there are no entries, or behind them", async () => {
+      expect(await library.find("0x", 1)).to.deep.equal([0, 0]);
+      const packed = packEntries([{ licenseId: 7n, ...usageBy(() => 1n) }]);
+      expect(await library.find(`${packed}00000000000000ff`, 255)).to.deep.equal([1, 0]);
+    });
+  });
+
   describe("lanes", () => {
     it("add up to the lanes of a header with the entries' totals", async () => {
       await fc.assert(

@@ -1,9 +1,10 @@
 import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, Wallet } from "ethers";
+import { id, Wallet, ZeroAddress } from "ethers";
 import hre from "hardhat";
 import { readFileSync } from "node:fs";
 import path from "node:path";
+import { chargeIdOf } from "../../oracle/protocol/entries";
 import {
   addOperator,
   addPlan,
@@ -50,6 +51,12 @@ interface Machine<Case> {
   ways: Record<string, (market: Market) => Promise<Case>>;
   /** What may be tried in every state; of those that are tried in several ways, each. */
   acts: Record<string, Act<Case>[]>;
+}
+
+/** A batch, and what is walked: itself, or what it has charged to its only license. */
+interface BatchOrCharge extends Batch {
+  batchId: string;
+  subjectId: string;
 }
 
 type Step = (market: Market, licenseId: bigint) => Promise<unknown>;
@@ -105,7 +112,8 @@ describe(DOCUMENT, () => {
     },
     acts: {
       publish: [
-        ({ licet, publisher }) => licet.assets.connect(publisher).publish(1, id("another"), id("w"), "ipfs://2", ""),
+        ({ licet, publisher }) =>
+          licet.assets.connect(publisher).publish(1, id("another"), id("w"), ZeroAddress, "ipfs://2", ""),
       ],
       recall: [recall],
       time: [pass(7 * DAY)],
@@ -243,11 +251,11 @@ describe(DOCUMENT, () => {
     },
   });
 
-  walk<Batch & { batchId: string }>({
-    heading: "Batch",
+  walk<BatchOrCharge>({
+    heading: "Batch, or charge that was split off one",
     enum: ["BatchStatus", "IUsageEscrow"],
     origin: "None",
-    status: ({ licet }, { batchId }) => licet.escrow.batchStatusOf(batchId),
+    status: ({ licet }, { subjectId }) => licet.escrow.batchStatusOf(subjectId),
     ways: {
       None: batch,
       "None (its window is over)": async (market) => {
@@ -267,11 +275,23 @@ describe(DOCUMENT, () => {
         await market.licet.committee.shareIncome(made.batchId);
         return made;
       },
+      "None (a charge of a batch that is held)": charge,
+      "None (a charge of a batch that was released)": async (market) => asCharge(await released(market)),
+      Frozen: (market) => charge(market, freezeCharge),
+      "Frozen (its batch was released)": (market) => charge(market, freezeCharge, pass(3 * DAY), releaseBatch),
+      Refunded: (market) => charge(market, freezeCharge, refundCharge),
+      "Held (a charge that was let go)": (market) => charge(market, freezeCharge, letGo(DAY)),
+      "Releasable (a charge that was let go at once)": (market) => charge(market, freezeCharge, letGo(0)),
+      "Released (a charge)": (market) => charge(market, freezeCharge, letGo(0), release),
+      "Collected (a charge)": (market) => charge(market, freezeCharge, letGo(0), release, shareIncome),
     },
     acts: {
       settle: [submit],
-      release: [({ licet }, { batchId }) => licet.escrow.release(batchId)],
-      shareIncome: [({ licet }, { batchId }) => licet.committee.shareIncome(batchId)],
+      release: [release],
+      shareIncome: [shareIncome],
+      freezeCharge: [freezeCharge],
+      refundCharge: [refundCharge],
+      releaseCharge: [letGo(0), letGo(DAY), letGo(30 * DAY)],
       time: [pass(3 * DAY)],
     },
   });
@@ -548,27 +568,66 @@ async function transfer(market: Market, licenseId: bigint): Promise<unknown> {
 
 // Batches
 
-async function batch(market: Market): Promise<Batch & { batchId: string }> {
+async function batch(market: Market): Promise<BatchOrCharge> {
   const licenseId = await buyLicense(market, usd(100));
   await time.increase(HOUR);
   const made = await batchOf(market, [entryOf(licenseId)]);
-  return { ...made, batchId: await market.licet.escrow.batchIdOf(made.header) };
+  const batchId = await market.licet.escrow.batchIdOf(made.header);
+  return { ...made, batchId, subjectId: batchId };
 }
 
-async function submit({ licet }: Market, { header, entries, batchId }: Batch & { batchId: string }): Promise<unknown> {
+async function submit({ licet }: Market, { header, entries, batchId }: BatchOrCharge): Promise<unknown> {
   return licet.escrow.settle(header, entries, proofBy(batchId));
 }
 
-async function settled(market: Market): Promise<Batch & { batchId: string }> {
+async function settled(market: Market): Promise<BatchOrCharge> {
   const made = await batch(market);
   await submit(market, made);
   return made;
 }
 
-async function released(market: Market): Promise<Batch & { batchId: string }> {
+async function released(market: Market): Promise<BatchOrCharge> {
   const made = await settled(market);
   await time.increase(3 * DAY);
   await market.licet.escrow.release(made.batchId);
+  return made;
+}
+
+async function release({ licet }: Market, { subjectId }: BatchOrCharge): Promise<unknown> {
+  return licet.escrow.release(subjectId);
+}
+
+async function releaseBatch({ licet }: Market, { batchId }: BatchOrCharge): Promise<unknown> {
+  return licet.escrow.release(batchId);
+}
+
+async function shareIncome({ licet }: Market, { subjectId }: BatchOrCharge): Promise<unknown> {
+  return licet.committee.shareIncome(subjectId);
+}
+
+async function freezeCharge({ licet, court }: Market, { header, entries }: BatchOrCharge): Promise<unknown> {
+  return licet.escrow.connect(court).freezeCharge(header, entries, "0x", 1);
+}
+
+async function refundCharge({ licet, court }: Market, { subjectId }: BatchOrCharge): Promise<unknown> {
+  return licet.escrow.connect(court).refundCharge(subjectId);
+}
+
+/** Lets a charge go, to be released so many seconds from now. */
+function letGo(seconds: number): Act<BatchOrCharge> {
+  return async ({ licet, court }, { subjectId }) =>
+    licet.escrow.connect(court).releaseCharge(subjectId, (await time.latest()) + seconds);
+}
+
+/** The same, to walk what it has charged to its license. */
+function asCharge(made: BatchOrCharge): BatchOrCharge {
+  return { ...made, subjectId: chargeIdOf(made.batchId, 1n) };
+}
+
+/** What a batch that is held has charged to its license, after some steps. */
+async function charge(market: Market, ...steps: Act<BatchOrCharge>[]): Promise<BatchOrCharge> {
+  const made = asCharge(await settled(market));
+  for (const step of steps) await step(market, made);
   return made;
 }
 

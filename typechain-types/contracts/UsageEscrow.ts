@@ -319,6 +319,28 @@ export declare namespace IUsageEscrow {
     status: bigint;
   };
 
+  export type ChargeRecordStruct = {
+    batchId: BytesLike;
+    licenseId: BigNumberish;
+    versionId: BigNumberish;
+    epochStart: BigNumberish;
+    epochEnd: BigNumberish;
+  };
+
+  export type ChargeRecordStructOutput = [
+    batchId: string,
+    licenseId: bigint,
+    versionId: bigint,
+    epochStart: bigint,
+    epochEnd: bigint
+  ] & {
+    batchId: string;
+    licenseId: bigint;
+    versionId: bigint;
+    epochStart: bigint;
+    epochEnd: bigint;
+  };
+
   export type LaneStruct = {
     sequence: BigNumberish;
     epochStart: BigNumberish;
@@ -395,6 +417,8 @@ export interface UsageEscrowInterface extends Interface {
       | "capOf"
       | "changePlan"
       | "changeService"
+      | "chargeOf"
+      | "chargeRecordOf"
       | "closeTerm"
       | "collectAttestorShare"
       | "committedOf"
@@ -406,6 +430,7 @@ export interface UsageEscrowInterface extends Interface {
       | "eip712Domain"
       | "end"
       | "feeBps"
+      | "freezeCharge"
       | "isConsumingScheduledOp"
       | "laneOf"
       | "lock"
@@ -420,7 +445,9 @@ export interface UsageEscrowInterface extends Interface {
       | "purchaseHash"
       | "raiseDepositCeiling"
       | "raiseGeneration"
+      | "refundCharge"
       | "release"
+      | "releaseCharge"
       | "releaseUpfront"
       | "renew"
       | "revokeVoucherKey"
@@ -452,6 +479,9 @@ export interface UsageEscrowInterface extends Interface {
       | "BatchSettled"
       | "CapCutStarted"
       | "CapSet"
+      | "ChargeFrozen"
+      | "ChargeRefunded"
+      | "ChargeReleased"
       | "DepositCeilingRaised"
       | "Deposited"
       | "EIP712DomainChanged"
@@ -568,6 +598,14 @@ export interface UsageEscrowInterface extends Interface {
     values: [BigNumberish, BigNumberish, boolean]
   ): string;
   encodeFunctionData(
+    functionFragment: "chargeOf",
+    values: [BatchHeaderStruct, BytesLike, BytesLike, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "chargeRecordOf",
+    values: [BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "closeTerm",
     values: [BigNumberish]
   ): string;
@@ -612,6 +650,10 @@ export interface UsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "end", values: [BigNumberish]): string;
   encodeFunctionData(functionFragment: "feeBps", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "freezeCharge",
+    values: [BatchHeaderStruct, BytesLike, BytesLike, BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "isConsumingScheduledOp",
     values?: undefined
@@ -662,7 +704,15 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "raiseGeneration",
     values: [BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "refundCharge",
+    values: [BytesLike]
+  ): string;
   encodeFunctionData(functionFragment: "release", values: [BytesLike]): string;
+  encodeFunctionData(
+    functionFragment: "releaseCharge",
+    values: [BytesLike, BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "releaseUpfront",
     values: [BigNumberish]
@@ -806,6 +856,11 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "changeService",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "chargeOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "chargeRecordOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "closeTerm", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "collectAttestorShare",
@@ -838,6 +893,10 @@ export interface UsageEscrowInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "end", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "feeBps", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "freezeCharge",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "isConsumingScheduledOp",
     data: BytesLike
@@ -879,7 +938,15 @@ export interface UsageEscrowInterface extends Interface {
     functionFragment: "raiseGeneration",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "refundCharge",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "release", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "releaseCharge",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "releaseUpfront",
     data: BytesLike
@@ -1068,6 +1135,84 @@ export namespace CapSetEvent {
   export interface OutputObject {
     licenseId: bigint;
     capCode: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ChargeFrozenEvent {
+  export type InputTuple = [
+    chargeId: BytesLike,
+    batchId: BytesLike,
+    licenseId: BigNumberish,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [
+    chargeId: string,
+    batchId: string,
+    licenseId: bigint,
+    amount: bigint
+  ];
+  export interface OutputObject {
+    chargeId: string;
+    batchId: string;
+    licenseId: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ChargeRefundedEvent {
+  export type InputTuple = [
+    chargeId: BytesLike,
+    licenseId: BigNumberish,
+    assetId: BigNumberish,
+    toBalance: BigNumberish,
+    toAsset: BigNumberish,
+    fee: BigNumberish
+  ];
+  export type OutputTuple = [
+    chargeId: string,
+    licenseId: bigint,
+    assetId: bigint,
+    toBalance: bigint,
+    toAsset: bigint,
+    fee: bigint
+  ];
+  export interface OutputObject {
+    chargeId: string;
+    licenseId: bigint;
+    assetId: bigint;
+    toBalance: bigint;
+    toAsset: bigint;
+    fee: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ChargeReleasedEvent {
+  export type InputTuple = [
+    chargeId: BytesLike,
+    licenseId: BigNumberish,
+    releasableAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    chargeId: string,
+    licenseId: bigint,
+    releasableAt: bigint
+  ];
+  export interface OutputObject {
+    chargeId: string;
+    licenseId: bigint;
+    releasableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -1780,6 +1925,29 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  chargeOf: TypedContractMethod<
+    [
+      header: BatchHeaderStruct,
+      entries: BytesLike,
+      outcomes: BytesLike,
+      licenseId: BigNumberish
+    ],
+    [
+      [string, bigint, bigint] & {
+        chargeId: string;
+        amount: bigint;
+        entry: bigint;
+      }
+    ],
+    "view"
+  >;
+
+  chargeRecordOf: TypedContractMethod<
+    [chargeId: BytesLike],
+    [IUsageEscrow.ChargeRecordStructOutput],
+    "view"
+  >;
+
   closeTerm: TypedContractMethod<
     [licenseId: BigNumberish],
     [bigint],
@@ -1856,6 +2024,17 @@ export interface UsageEscrow extends BaseContract {
 
   feeBps: TypedContractMethod<[], [bigint], "view">;
 
+  freezeCharge: TypedContractMethod<
+    [
+      header: BatchHeaderStruct,
+      entries: BytesLike,
+      outcomes: BytesLike,
+      licenseId: BigNumberish
+    ],
+    [[string, bigint] & { chargeId: string; amount: bigint }],
+    "nonpayable"
+  >;
+
   isConsumingScheduledOp: TypedContractMethod<[], [string], "view">;
 
   laneOf: TypedContractMethod<
@@ -1926,7 +2105,19 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  refundCharge: TypedContractMethod<
+    [chargeId: BytesLike],
+    [bigint],
+    "nonpayable"
+  >;
+
   release: TypedContractMethod<[batchId: BytesLike], [void], "nonpayable">;
+
+  releaseCharge: TypedContractMethod<
+    [chargeId: BytesLike, releasableAt: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
 
   releaseUpfront: TypedContractMethod<
     [licenseId: BigNumberish],
@@ -2145,6 +2336,31 @@ export interface UsageEscrow extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "chargeOf"
+  ): TypedContractMethod<
+    [
+      header: BatchHeaderStruct,
+      entries: BytesLike,
+      outcomes: BytesLike,
+      licenseId: BigNumberish
+    ],
+    [
+      [string, bigint, bigint] & {
+        chargeId: string;
+        amount: bigint;
+        entry: bigint;
+      }
+    ],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "chargeRecordOf"
+  ): TypedContractMethod<
+    [chargeId: BytesLike],
+    [IUsageEscrow.ChargeRecordStructOutput],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "closeTerm"
   ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "nonpayable">;
   getFunction(
@@ -2228,6 +2444,18 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "feeBps"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "freezeCharge"
+  ): TypedContractMethod<
+    [
+      header: BatchHeaderStruct,
+      entries: BytesLike,
+      outcomes: BytesLike,
+      licenseId: BigNumberish
+    ],
+    [[string, bigint] & { chargeId: string; amount: bigint }],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "isConsumingScheduledOp"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
@@ -2296,8 +2524,18 @@ export interface UsageEscrow extends BaseContract {
     nameOrSignature: "raiseGeneration"
   ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "nonpayable">;
   getFunction(
+    nameOrSignature: "refundCharge"
+  ): TypedContractMethod<[chargeId: BytesLike], [bigint], "nonpayable">;
+  getFunction(
     nameOrSignature: "release"
   ): TypedContractMethod<[batchId: BytesLike], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "releaseCharge"
+  ): TypedContractMethod<
+    [chargeId: BytesLike, releasableAt: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "releaseUpfront"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
@@ -2456,6 +2694,27 @@ export interface UsageEscrow extends BaseContract {
     CapSetEvent.InputTuple,
     CapSetEvent.OutputTuple,
     CapSetEvent.OutputObject
+  >;
+  getEvent(
+    key: "ChargeFrozen"
+  ): TypedContractEvent<
+    ChargeFrozenEvent.InputTuple,
+    ChargeFrozenEvent.OutputTuple,
+    ChargeFrozenEvent.OutputObject
+  >;
+  getEvent(
+    key: "ChargeRefunded"
+  ): TypedContractEvent<
+    ChargeRefundedEvent.InputTuple,
+    ChargeRefundedEvent.OutputTuple,
+    ChargeRefundedEvent.OutputObject
+  >;
+  getEvent(
+    key: "ChargeReleased"
+  ): TypedContractEvent<
+    ChargeReleasedEvent.InputTuple,
+    ChargeReleasedEvent.OutputTuple,
+    ChargeReleasedEvent.OutputObject
   >;
   getEvent(
     key: "DepositCeilingRaised"
@@ -2744,6 +3003,39 @@ export interface UsageEscrow extends BaseContract {
       CapSetEvent.InputTuple,
       CapSetEvent.OutputTuple,
       CapSetEvent.OutputObject
+    >;
+
+    "ChargeFrozen(bytes32,bytes32,uint64,uint256)": TypedContractEvent<
+      ChargeFrozenEvent.InputTuple,
+      ChargeFrozenEvent.OutputTuple,
+      ChargeFrozenEvent.OutputObject
+    >;
+    ChargeFrozen: TypedContractEvent<
+      ChargeFrozenEvent.InputTuple,
+      ChargeFrozenEvent.OutputTuple,
+      ChargeFrozenEvent.OutputObject
+    >;
+
+    "ChargeRefunded(bytes32,uint64,uint32,uint256,uint256,uint256)": TypedContractEvent<
+      ChargeRefundedEvent.InputTuple,
+      ChargeRefundedEvent.OutputTuple,
+      ChargeRefundedEvent.OutputObject
+    >;
+    ChargeRefunded: TypedContractEvent<
+      ChargeRefundedEvent.InputTuple,
+      ChargeRefundedEvent.OutputTuple,
+      ChargeRefundedEvent.OutputObject
+    >;
+
+    "ChargeReleased(bytes32,uint64,uint256)": TypedContractEvent<
+      ChargeReleasedEvent.InputTuple,
+      ChargeReleasedEvent.OutputTuple,
+      ChargeReleasedEvent.OutputObject
+    >;
+    ChargeReleased: TypedContractEvent<
+      ChargeReleasedEvent.InputTuple,
+      ChargeReleasedEvent.OutputTuple,
+      ChargeReleasedEvent.OutputObject
     >;
 
     "DepositCeilingRaised(uint64)": TypedContractEvent<

@@ -39,6 +39,8 @@ export type Account = ReturnType<typeof newAccount>;
 interface Batch {
   operatorId: bigint;
   planId: bigint;
+  epochStart: bigint;
+  epochEnd: bigint;
   charged: bigint;
   releasableAt: bigint;
   status: number;
@@ -53,6 +55,7 @@ export class ReplayedEscrow {
   private readonly accounts = new Ledger<bigint, Account>(newAccount);
   private readonly upfronts = new Ledger<bigint, ReturnType<typeof newUpfront>>(newUpfront);
   private readonly batches = new Map<string, Batch>();
+  private readonly outcomes = new Map<string, string>();
   private readonly generationEnds = new Amounts<string>();
   private readonly voucherKeys = new Ledger<string, ReturnType<typeof newVoucherKey>>(newVoucherKey);
   private readonly operatorIncomes = new Ledger<bigint, ReturnType<typeof newIncome>>(newIncome);
@@ -167,11 +170,13 @@ export class ReplayedEscrow {
     },
 
     // Settlement
-    BatchSettled: ({ batchId, operatorId, planId, epochStart, charged, outcomes }, at) => {
+    BatchSettled: ({ batchId, operatorId, planId, epochStart, epochEnd, charged, outcomes }, at) => {
       const plan = this.licenses.termsOf(planId);
+      this.outcomes.set(batchId, outcomes);
       for (const outcome of unpackOutcomes(outcomes)) this.charge(planId, epochStart, outcome);
       const releasableAt = at + plan.holdPeriod;
-      this.batches.set(batchId, { operatorId, planId, charged, releasableAt, status: BatchStatus.Held });
+      const status = BatchStatus.Held;
+      this.batches.set(batchId, { operatorId, planId, epochStart, epochEnd, charged, releasableAt, status });
       this.staking.putInFlight(operatorId, charged, at);
     },
     VouchersSettled: ({ operatorId, planId, assetId, split, forPool, outcomes }) => {
@@ -188,6 +193,26 @@ export class ReplayedEscrow {
     AttestorShareCollected: ({ batchId, amount }) => {
       this.batches.get(batchId)!.status = BatchStatus.Collected;
       this.owed -= amount;
+    },
+
+    // Disputes
+    ChargeFrozen: ({ chargeId, batchId, amount }) => {
+      const batch = this.batches.get(batchId)!;
+      const charge = this.batches.get(chargeId);
+      if (charge === undefined) batch.charged -= amount;
+      this.batches.set(chargeId, { ...(charge ?? batch), charged: amount, status: BatchStatus.Frozen });
+    },
+    ChargeRefunded: ({ chargeId, licenseId, assetId, toBalance, toAsset, fee }) => {
+      const charge = this.batches.get(chargeId)!;
+      charge.status = BatchStatus.Refunded;
+      this.staking.land(charge.operatorId, charge.charged);
+      this.uncharge(charge, this.accounts.get(licenseId));
+      this.accounts.get(licenseId).balance += toBalance;
+      this.assetIncomes.add(assetId, toAsset);
+      this.fees += fee;
+    },
+    ChargeReleased: ({ chargeId, releasableAt }) => {
+      Object.assign(this.batches.get(chargeId)!, { releasableAt, status: BatchStatus.Held });
     },
 
     // Payment
@@ -247,6 +272,11 @@ export class ReplayedEscrow {
     return { cap, endsAt: isFirst ? generationEnd : endsAt };
   }
 
+  /** What a batch that has settled charged to each license, as it was logged. */
+  outcomesOf(batchId: string): string {
+    return this.outcomes.get(batchId) ?? "0x";
+  }
+
   batchStatusOf(batchId: string, at: bigint): bigint {
     const { status, releasableAt } = this.batches.get(batchId) ?? { status: BatchStatus.None, releasableAt: 0n };
     return BigInt(status === BatchStatus.Held && at >= releasableAt ? BatchStatus.Releasable : status);
@@ -302,6 +332,22 @@ export class ReplayedEscrow {
       renew(account, plan, (epochStart - account.expiresAt) / plan.termPeriod + 1n);
     }
     account.spent += charged;
+  }
+
+  /** What is given back is taken off the term in which it counts, if its counter is known and no vouchers are signed for it. */
+  private uncharge({ planId, epochStart, epochEnd, charged }: Batch, account: Account): void {
+    const { termPeriod } = this.licenses.termsOf(planId);
+    const isOf = (endsAt: bigint, isFirst: boolean) =>
+      epochStart < endsAt && (isFirst ? epochEnd > endsAt - termPeriod : epochStart >= endsAt - termPeriod);
+    const { onVoucherRoad, expiresAt, term, endedAt, formerPlanId } = account;
+    if (onVoucherRoad) return;
+    const isFirstOfPlan = formerPlanId !== 0n && account.planId === planId;
+    if (epochStart >= endedAt || isFirstOfPlan) {
+      const isFirst = isFirstOfPlan ? epochStart < endedAt : term === 0n;
+      if (account.planId === planId && isOf(expiresAt, isFirst)) account.spent -= charged;
+    } else if ((formerPlanId || account.planId) === planId && isOf(endedAt, term === 1n)) {
+      account.endedSpent -= charged;
+    }
   }
 
   /** What was claimed counts in the term that the voucher names: the one before, this one, or a later one that it begins. */

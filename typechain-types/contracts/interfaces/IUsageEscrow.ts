@@ -277,6 +277,28 @@ export declare namespace IUsageEscrow {
     status: bigint;
   };
 
+  export type ChargeRecordStruct = {
+    batchId: BytesLike;
+    licenseId: BigNumberish;
+    versionId: BigNumberish;
+    epochStart: BigNumberish;
+    epochEnd: BigNumberish;
+  };
+
+  export type ChargeRecordStructOutput = [
+    batchId: string,
+    licenseId: bigint,
+    versionId: bigint,
+    epochStart: bigint,
+    epochEnd: bigint
+  ] & {
+    batchId: string;
+    licenseId: bigint;
+    versionId: bigint;
+    epochStart: bigint;
+    epochEnd: bigint;
+  };
+
   export type LaneStruct = {
     sequence: BigNumberish;
     epochStart: BigNumberish;
@@ -347,6 +369,8 @@ export interface IUsageEscrowInterface extends Interface {
       | "capOf"
       | "changePlan"
       | "changeService"
+      | "chargeOf"
+      | "chargeRecordOf"
       | "closeTerm"
       | "collectAttestorShare"
       | "committedOf"
@@ -357,6 +381,7 @@ export interface IUsageEscrowInterface extends Interface {
       | "depositWithPermit"
       | "end"
       | "feeBps"
+      | "freezeCharge"
       | "laneOf"
       | "lock"
       | "operatorIncomeOf"
@@ -370,7 +395,9 @@ export interface IUsageEscrowInterface extends Interface {
       | "purchaseHash"
       | "raiseDepositCeiling"
       | "raiseGeneration"
+      | "refundCharge"
       | "release"
+      | "releaseCharge"
       | "releaseUpfront"
       | "renew"
       | "revokeVoucherKey"
@@ -400,6 +427,9 @@ export interface IUsageEscrowInterface extends Interface {
       | "BatchSettled"
       | "CapCutStarted"
       | "CapSet"
+      | "ChargeFrozen"
+      | "ChargeRefunded"
+      | "ChargeReleased"
       | "DepositCeilingRaised"
       | "Deposited"
       | "EarningsWithdrawn"
@@ -494,6 +524,14 @@ export interface IUsageEscrowInterface extends Interface {
     values: [BigNumberish, BigNumberish, boolean]
   ): string;
   encodeFunctionData(
+    functionFragment: "chargeOf",
+    values: [BatchHeaderStruct, BytesLike, BytesLike, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "chargeRecordOf",
+    values: [BytesLike]
+  ): string;
+  encodeFunctionData(
     functionFragment: "closeTerm",
     values: [BigNumberish]
   ): string;
@@ -534,6 +572,10 @@ export interface IUsageEscrowInterface extends Interface {
   ): string;
   encodeFunctionData(functionFragment: "end", values: [BigNumberish]): string;
   encodeFunctionData(functionFragment: "feeBps", values?: undefined): string;
+  encodeFunctionData(
+    functionFragment: "freezeCharge",
+    values: [BatchHeaderStruct, BytesLike, BytesLike, BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "laneOf",
     values: [BigNumberish, BigNumberish, BigNumberish]
@@ -580,7 +622,15 @@ export interface IUsageEscrowInterface extends Interface {
     functionFragment: "raiseGeneration",
     values: [BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "refundCharge",
+    values: [BytesLike]
+  ): string;
   encodeFunctionData(functionFragment: "release", values: [BytesLike]): string;
+  encodeFunctionData(
+    functionFragment: "releaseCharge",
+    values: [BytesLike, BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "releaseUpfront",
     values: [BigNumberish]
@@ -699,6 +749,11 @@ export interface IUsageEscrowInterface extends Interface {
     functionFragment: "changeService",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "chargeOf", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "chargeRecordOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "closeTerm", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "collectAttestorShare",
@@ -727,6 +782,10 @@ export interface IUsageEscrowInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "end", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "feeBps", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "freezeCharge",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "laneOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "lock", data: BytesLike): Result;
   decodeFunctionResult(
@@ -764,7 +823,15 @@ export interface IUsageEscrowInterface extends Interface {
     functionFragment: "raiseGeneration",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(
+    functionFragment: "refundCharge",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "release", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "releaseCharge",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "releaseUpfront",
     data: BytesLike
@@ -937,6 +1004,84 @@ export namespace CapSetEvent {
   export interface OutputObject {
     licenseId: bigint;
     capCode: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ChargeFrozenEvent {
+  export type InputTuple = [
+    chargeId: BytesLike,
+    batchId: BytesLike,
+    licenseId: BigNumberish,
+    amount: BigNumberish
+  ];
+  export type OutputTuple = [
+    chargeId: string,
+    batchId: string,
+    licenseId: bigint,
+    amount: bigint
+  ];
+  export interface OutputObject {
+    chargeId: string;
+    batchId: string;
+    licenseId: bigint;
+    amount: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ChargeRefundedEvent {
+  export type InputTuple = [
+    chargeId: BytesLike,
+    licenseId: BigNumberish,
+    assetId: BigNumberish,
+    toBalance: BigNumberish,
+    toAsset: BigNumberish,
+    fee: BigNumberish
+  ];
+  export type OutputTuple = [
+    chargeId: string,
+    licenseId: bigint,
+    assetId: bigint,
+    toBalance: bigint,
+    toAsset: bigint,
+    fee: bigint
+  ];
+  export interface OutputObject {
+    chargeId: string;
+    licenseId: bigint;
+    assetId: bigint;
+    toBalance: bigint;
+    toAsset: bigint;
+    fee: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ChargeReleasedEvent {
+  export type InputTuple = [
+    chargeId: BytesLike,
+    licenseId: BigNumberish,
+    releasableAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    chargeId: string,
+    licenseId: bigint,
+    releasableAt: bigint
+  ];
+  export interface OutputObject {
+    chargeId: string;
+    licenseId: bigint;
+    releasableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -1627,6 +1772,29 @@ export interface IUsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  chargeOf: TypedContractMethod<
+    [
+      header: BatchHeaderStruct,
+      entries: BytesLike,
+      outcomes: BytesLike,
+      licenseId: BigNumberish
+    ],
+    [
+      [string, bigint, bigint] & {
+        chargeId: string;
+        amount: bigint;
+        entry: bigint;
+      }
+    ],
+    "view"
+  >;
+
+  chargeRecordOf: TypedContractMethod<
+    [chargeId: BytesLike],
+    [IUsageEscrow.ChargeRecordStructOutput],
+    "view"
+  >;
+
   closeTerm: TypedContractMethod<
     [licenseId: BigNumberish],
     [bigint],
@@ -1686,6 +1854,17 @@ export interface IUsageEscrow extends BaseContract {
   end: TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
 
   feeBps: TypedContractMethod<[], [bigint], "view">;
+
+  freezeCharge: TypedContractMethod<
+    [
+      header: BatchHeaderStruct,
+      entries: BytesLike,
+      outcomes: BytesLike,
+      licenseId: BigNumberish
+    ],
+    [[string, bigint] & { chargeId: string; amount: bigint }],
+    "nonpayable"
+  >;
 
   laneOf: TypedContractMethod<
     [operatorId: BigNumberish, planId: BigNumberish, versionId: BigNumberish],
@@ -1755,7 +1934,19 @@ export interface IUsageEscrow extends BaseContract {
     "nonpayable"
   >;
 
+  refundCharge: TypedContractMethod<
+    [chargeId: BytesLike],
+    [bigint],
+    "nonpayable"
+  >;
+
   release: TypedContractMethod<[batchId: BytesLike], [void], "nonpayable">;
+
+  releaseCharge: TypedContractMethod<
+    [chargeId: BytesLike, releasableAt: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
 
   releaseUpfront: TypedContractMethod<
     [licenseId: BigNumberish],
@@ -1950,6 +2141,31 @@ export interface IUsageEscrow extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "chargeOf"
+  ): TypedContractMethod<
+    [
+      header: BatchHeaderStruct,
+      entries: BytesLike,
+      outcomes: BytesLike,
+      licenseId: BigNumberish
+    ],
+    [
+      [string, bigint, bigint] & {
+        chargeId: string;
+        amount: bigint;
+        entry: bigint;
+      }
+    ],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "chargeRecordOf"
+  ): TypedContractMethod<
+    [chargeId: BytesLike],
+    [IUsageEscrow.ChargeRecordStructOutput],
+    "view"
+  >;
+  getFunction(
     nameOrSignature: "closeTerm"
   ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "nonpayable">;
   getFunction(
@@ -2016,6 +2232,18 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "feeBps"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "freezeCharge"
+  ): TypedContractMethod<
+    [
+      header: BatchHeaderStruct,
+      entries: BytesLike,
+      outcomes: BytesLike,
+      licenseId: BigNumberish
+    ],
+    [[string, bigint] & { chargeId: string; amount: bigint }],
+    "nonpayable"
+  >;
+  getFunction(
     nameOrSignature: "laneOf"
   ): TypedContractMethod<
     [operatorId: BigNumberish, planId: BigNumberish, versionId: BigNumberish],
@@ -2081,8 +2309,18 @@ export interface IUsageEscrow extends BaseContract {
     nameOrSignature: "raiseGeneration"
   ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "nonpayable">;
   getFunction(
+    nameOrSignature: "refundCharge"
+  ): TypedContractMethod<[chargeId: BytesLike], [bigint], "nonpayable">;
+  getFunction(
     nameOrSignature: "release"
   ): TypedContractMethod<[batchId: BytesLike], [void], "nonpayable">;
+  getFunction(
+    nameOrSignature: "releaseCharge"
+  ): TypedContractMethod<
+    [chargeId: BytesLike, releasableAt: BigNumberish],
+    [void],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "releaseUpfront"
   ): TypedContractMethod<[licenseId: BigNumberish], [void], "nonpayable">;
@@ -2231,6 +2469,27 @@ export interface IUsageEscrow extends BaseContract {
     CapSetEvent.InputTuple,
     CapSetEvent.OutputTuple,
     CapSetEvent.OutputObject
+  >;
+  getEvent(
+    key: "ChargeFrozen"
+  ): TypedContractEvent<
+    ChargeFrozenEvent.InputTuple,
+    ChargeFrozenEvent.OutputTuple,
+    ChargeFrozenEvent.OutputObject
+  >;
+  getEvent(
+    key: "ChargeRefunded"
+  ): TypedContractEvent<
+    ChargeRefundedEvent.InputTuple,
+    ChargeRefundedEvent.OutputTuple,
+    ChargeRefundedEvent.OutputObject
+  >;
+  getEvent(
+    key: "ChargeReleased"
+  ): TypedContractEvent<
+    ChargeReleasedEvent.InputTuple,
+    ChargeReleasedEvent.OutputTuple,
+    ChargeReleasedEvent.OutputObject
   >;
   getEvent(
     key: "DepositCeilingRaised"
@@ -2501,6 +2760,39 @@ export interface IUsageEscrow extends BaseContract {
       CapSetEvent.InputTuple,
       CapSetEvent.OutputTuple,
       CapSetEvent.OutputObject
+    >;
+
+    "ChargeFrozen(bytes32,bytes32,uint64,uint256)": TypedContractEvent<
+      ChargeFrozenEvent.InputTuple,
+      ChargeFrozenEvent.OutputTuple,
+      ChargeFrozenEvent.OutputObject
+    >;
+    ChargeFrozen: TypedContractEvent<
+      ChargeFrozenEvent.InputTuple,
+      ChargeFrozenEvent.OutputTuple,
+      ChargeFrozenEvent.OutputObject
+    >;
+
+    "ChargeRefunded(bytes32,uint64,uint32,uint256,uint256,uint256)": TypedContractEvent<
+      ChargeRefundedEvent.InputTuple,
+      ChargeRefundedEvent.OutputTuple,
+      ChargeRefundedEvent.OutputObject
+    >;
+    ChargeRefunded: TypedContractEvent<
+      ChargeRefundedEvent.InputTuple,
+      ChargeRefundedEvent.OutputTuple,
+      ChargeRefundedEvent.OutputObject
+    >;
+
+    "ChargeReleased(bytes32,uint64,uint256)": TypedContractEvent<
+      ChargeReleasedEvent.InputTuple,
+      ChargeReleasedEvent.OutputTuple,
+      ChargeReleasedEvent.OutputObject
+    >;
+    ChargeReleased: TypedContractEvent<
+      ChargeReleasedEvent.InputTuple,
+      ChargeReleasedEvent.OutputTuple,
+      ChargeReleasedEvent.OutputObject
     >;
 
     "DepositCeilingRaised(uint64)": TypedContractEvent<

@@ -2,5 +2,6 @@
 /* tslint:disable */
 /* eslint-disable */
 export type { BatchDesk } from "./BatchDesk";
+export type { ChargeDesk } from "./ChargeDesk";
 export type { LicenseDesk } from "./LicenseDesk";
 export type { VoucherDesk } from "./VoucherDesk";

@@ -88,6 +88,7 @@ export interface AccountHarnessInterface extends Interface {
       | "withGeneration"
       | "withRenewing"
       | "withService"
+      | "withSpent"
   ): FunctionFragment;
 
   encodeFunctionData(
@@ -146,6 +147,10 @@ export interface AccountHarnessInterface extends Interface {
     functionFragment: "withService",
     values: [BigNumberish, BigNumberish, boolean]
   ): string;
+  encodeFunctionData(
+    functionFragment: "withSpent",
+    values: [BigNumberish, BigNumberish]
+  ): string;
 
   decodeFunctionResult(
     functionFragment: "attestedParties",
@@ -182,6 +187,7 @@ export interface AccountHarnessInterface extends Interface {
     functionFragment: "withService",
     data: BytesLike
   ): Result;
+  decodeFunctionResult(functionFragment: "withSpent", data: BytesLike): Result;
 }
 
 export interface AccountHarness extends BaseContract {
@@ -316,6 +322,12 @@ export interface AccountHarness extends BaseContract {
     "view"
   >;
 
+  withSpent: TypedContractMethod<
+    [account: BigNumberish, amount: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   getFunction<T extends ContractMethod = ContractMethod>(
     key: string | FunctionFragment
   ): T;
@@ -420,6 +432,13 @@ export interface AccountHarness extends BaseContract {
     nameOrSignature: "withService"
   ): TypedContractMethod<
     [account: BigNumberish, operator: BigNumberish, voucherRoad: boolean],
+    [bigint],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "withSpent"
+  ): TypedContractMethod<
+    [account: BigNumberish, amount: BigNumberish],
     [bigint],
     "view"
   >;

@@ -38,9 +38,13 @@ export declare namespace OutcomesHarness {
 
 export interface OutcomesHarnessInterface extends Interface {
   getFunction(
-    nameOrSignature: "packEntries" | "packVouchers"
+    nameOrSignature: "amountAt" | "packEntries" | "packVouchers"
   ): FunctionFragment;
 
+  encodeFunctionData(
+    functionFragment: "amountAt",
+    values: [BytesLike, BigNumberish]
+  ): string;
   encodeFunctionData(
     functionFragment: "packEntries",
     values: [OutcomesHarness.OutcomeStruct[]]
@@ -50,6 +54,7 @@ export interface OutcomesHarnessInterface extends Interface {
     values: [OutcomesHarness.OutcomeStruct[], BigNumberish]
   ): string;
 
+  decodeFunctionResult(functionFragment: "amountAt", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "packEntries",
     data: BytesLike
@@ -103,6 +108,12 @@ export interface OutcomesHarness extends BaseContract {
     event?: TCEvent
   ): Promise<this>;
 
+  amountAt: TypedContractMethod<
+    [outcomes: BytesLike, index: BigNumberish],
+    [bigint],
+    "view"
+  >;
+
   packEntries: TypedContractMethod<
     [outcomes: OutcomesHarness.OutcomeStruct[]],
     [[string, bigint[]] & { packed: string; neighbour: bigint[] }],
@@ -119,6 +130,13 @@ export interface OutcomesHarness extends BaseContract {
     key: string | FunctionFragment
   ): T;
 
+  getFunction(
+    nameOrSignature: "amountAt"
+  ): TypedContractMethod<
+    [outcomes: BytesLike, index: BigNumberish],
+    [bigint],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "packEntries"
   ): TypedContractMethod<

@@ -110,11 +110,15 @@ export declare namespace UsageEntryHarness {
 
 export interface UsageEntryHarnessInterface extends Interface {
   getFunction(
-    nameOrSignature: "fieldsAt" | "lanesOf" | "lanesOfAll"
+    nameOrSignature: "fieldsAt" | "find" | "lanesOf" | "lanesOfAll"
   ): FunctionFragment;
 
   encodeFunctionData(
     functionFragment: "fieldsAt",
+    values: [BytesLike, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "find",
     values: [BytesLike, BigNumberish]
   ): string;
   encodeFunctionData(
@@ -127,6 +131,7 @@ export interface UsageEntryHarnessInterface extends Interface {
   ): string;
 
   decodeFunctionResult(functionFragment: "fieldsAt", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "find", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "lanesOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "lanesOfAll", data: BytesLike): Result;
 }
@@ -180,6 +185,12 @@ export interface UsageEntryHarness extends BaseContract {
     "view"
   >;
 
+  find: TypedContractMethod<
+    [entries: BytesLike, licenseId: BigNumberish],
+    [[bigint, bigint] & { index: bigint; entry: bigint }],
+    "view"
+  >;
+
   lanesOf: TypedContractMethod<
     [header: BatchHeaderStruct],
     [[bigint, bigint] & { even: bigint; odd: bigint }],
@@ -201,6 +212,13 @@ export interface UsageEntryHarness extends BaseContract {
   ): TypedContractMethod<
     [entries: BytesLike, index: BigNumberish],
     [UsageEntryHarness.FieldsStructOutput],
+    "view"
+  >;
+  getFunction(
+    nameOrSignature: "find"
+  ): TypedContractMethod<
+    [entries: BytesLike, licenseId: BigNumberish],
+    [[bigint, bigint] & { index: bigint; entry: bigint }],
     "view"
   >;
   getFunction(

@@ -64,6 +64,17 @@ const _abi = [
         name: "batchId",
         type: "bytes32",
       },
+    ],
+    name: "BatchNotSettled",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "batchId",
+        type: "bytes32",
+      },
       {
         internalType: "address",
         name: "attestor",
@@ -189,6 +200,49 @@ const _abi = [
       },
     ],
     name: "CeilingNotRaised",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+    ],
+    name: "ChargeEmpty",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+      {
+        internalType: "enum BatchStatus",
+        name: "status",
+        type: "uint8",
+      },
+    ],
+    name: "ChargeNotFrozen",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+      {
+        internalType: "enum BatchStatus",
+        name: "status",
+        type: "uint8",
+      },
+    ],
+    name: "ChargeNotHeld",
     type: "error",
   },
   {
@@ -328,6 +382,22 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "bytes32",
+        name: "batchId",
+        type: "bytes32",
+      },
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "EntryUnknown",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "uint256",
         name: "epochStart",
         type: "uint256",
@@ -423,6 +493,22 @@ const _abi = [
         type: "uint256",
       },
     ],
+    name: "HoldOver",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "batchId",
+        type: "bytes32",
+      },
+      {
+        internalType: "uint256",
+        name: "releasableAt",
+        type: "uint256",
+      },
+    ],
     name: "HoldRunning",
     type: "error",
   },
@@ -489,6 +575,22 @@ const _abi = [
       },
     ],
     name: "OperatorInJail",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "actual",
+        type: "bytes32",
+      },
+      {
+        internalType: "bytes32",
+        name: "committed",
+        type: "bytes32",
+      },
+    ],
+    name: "OutcomesMismatch",
     type: "error",
   },
   {
@@ -1249,6 +1351,105 @@ const _abi = [
       },
     ],
     name: "CapSet",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "batchId",
+        type: "bytes32",
+      },
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    name: "ChargeFrozen",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: true,
+        internalType: "AssetId",
+        name: "assetId",
+        type: "uint32",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "toBalance",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "toAsset",
+        type: "uint256",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "fee",
+        type: "uint256",
+      },
+    ],
+    name: "ChargeRefunded",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "releasableAt",
+        type: "uint256",
+      },
+    ],
+    name: "ChargeReleased",
     type: "event",
   },
   {
@@ -2772,6 +2973,188 @@ const _abi = [
   {
     inputs: [
       {
+        components: [
+          {
+            internalType: "OperatorId",
+            name: "operatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "PlanId",
+            name: "planId",
+            type: "uint32",
+          },
+          {
+            internalType: "VersionId",
+            name: "versionId",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "sequence",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "epochStart",
+            type: "uint40",
+          },
+          {
+            internalType: "uint40",
+            name: "epochEnd",
+            type: "uint40",
+          },
+          {
+            internalType: "bytes32",
+            name: "root",
+            type: "bytes32",
+          },
+          {
+            internalType: "uint64",
+            name: "count",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "requests",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "inputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "cachedInputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "outputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "computeMs",
+            type: "uint64",
+          },
+          {
+            internalType: "uint16",
+            name: "availabilityBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint32",
+            name: "p95TtftMs",
+            type: "uint32",
+          },
+          {
+            internalType: "uint32",
+            name: "samples",
+            type: "uint32",
+          },
+          {
+            internalType: "bytes32",
+            name: "entriesHash",
+            type: "bytes32",
+          },
+          {
+            internalType: "bytes32",
+            name: "evidenceHash",
+            type: "bytes32",
+          },
+        ],
+        internalType: "struct BatchHeader",
+        name: "header",
+        type: "tuple",
+      },
+      {
+        internalType: "bytes",
+        name: "entries",
+        type: "bytes",
+      },
+      {
+        internalType: "bytes",
+        name: "outcomes",
+        type: "bytes",
+      },
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "chargeOf",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "entry",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+    ],
+    name: "chargeRecordOf",
+    outputs: [
+      {
+        components: [
+          {
+            internalType: "bytes32",
+            name: "batchId",
+            type: "bytes32",
+          },
+          {
+            internalType: "LicenseId",
+            name: "licenseId",
+            type: "uint64",
+          },
+          {
+            internalType: "VersionId",
+            name: "versionId",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "epochStart",
+            type: "uint40",
+          },
+          {
+            internalType: "uint40",
+            name: "epochEnd",
+            type: "uint40",
+          },
+        ],
+        internalType: "struct IUsageEscrow.ChargeRecord",
+        name: "",
+        type: "tuple",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "LicenseId",
         name: "licenseId",
         type: "uint64",
@@ -3008,6 +3391,137 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            internalType: "OperatorId",
+            name: "operatorId",
+            type: "uint24",
+          },
+          {
+            internalType: "PlanId",
+            name: "planId",
+            type: "uint32",
+          },
+          {
+            internalType: "VersionId",
+            name: "versionId",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "sequence",
+            type: "uint64",
+          },
+          {
+            internalType: "uint40",
+            name: "epochStart",
+            type: "uint40",
+          },
+          {
+            internalType: "uint40",
+            name: "epochEnd",
+            type: "uint40",
+          },
+          {
+            internalType: "bytes32",
+            name: "root",
+            type: "bytes32",
+          },
+          {
+            internalType: "uint64",
+            name: "count",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "requests",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "inputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "cachedInputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "outputTokens",
+            type: "uint64",
+          },
+          {
+            internalType: "uint64",
+            name: "computeMs",
+            type: "uint64",
+          },
+          {
+            internalType: "uint16",
+            name: "availabilityBps",
+            type: "uint16",
+          },
+          {
+            internalType: "uint32",
+            name: "p95TtftMs",
+            type: "uint32",
+          },
+          {
+            internalType: "uint32",
+            name: "samples",
+            type: "uint32",
+          },
+          {
+            internalType: "bytes32",
+            name: "entriesHash",
+            type: "bytes32",
+          },
+          {
+            internalType: "bytes32",
+            name: "evidenceHash",
+            type: "bytes32",
+          },
+        ],
+        internalType: "struct BatchHeader",
+        name: "header",
+        type: "tuple",
+      },
+      {
+        internalType: "bytes",
+        name: "entries",
+        type: "bytes",
+      },
+      {
+        internalType: "bytes",
+        name: "outcomes",
+        type: "bytes",
+      },
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "freezeCharge",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -3433,11 +3947,48 @@ const _abi = [
     inputs: [
       {
         internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+    ],
+    name: "refundCharge",
+    outputs: [
+      {
+        internalType: "uint256",
+        name: "amount",
+        type: "uint256",
+      },
+    ],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
         name: "batchId",
         type: "bytes32",
       },
     ],
     name: "release",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+      {
+        internalType: "uint40",
+        name: "releasableAt",
+        type: "uint40",
+      },
+    ],
+    name: "releaseCharge",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",

@@ -2,5 +2,6 @@
 /* tslint:disable */
 /* eslint-disable */
 export { BatchDesk__factory } from "./BatchDesk__factory";
+export { ChargeDesk__factory } from "./ChargeDesk__factory";
 export { LicenseDesk__factory } from "./LicenseDesk__factory";
 export { VoucherDesk__factory } from "./VoucherDesk__factory";
