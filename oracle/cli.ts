@@ -16,6 +16,7 @@ import { createLog } from "./log";
 import { runOracle } from "./main";
 import { Problem, reasonOf } from "./problem";
 import { aborted, untilAskedToEnd } from "./signals";
+import { describeRebuilt, rebuildStore } from "./recovery/command";
 import { backUp } from "./store/backup";
 
 const HELP = `Runs the parts of a Licet oracle that a configuration file has sections for: docs/oracle.md describes it.
@@ -27,6 +28,7 @@ const HELP = `Runs the parts of a Licet oracle that a configuration file has sec
   npx licet-oracle check   --config FILE   reads the file, says what would run, and ends
   npx licet-oracle evidence --config FILE  shows attestors evidence of an operator's hardware, names it on chain, and ends
   npx licet-oracle backup  --config FILE --to FOLDER   copies the stores as they are now, whoever writes to them
+  npx licet-oracle rebuild --config FILE   makes an operator's store whole again that was lost, from chain and attestors
   npx licet-oracle signer  --config FILE   has keys sign for the others, who then never have them
   npx licet-oracle key --keystore FILE --password-file FILE   makes a key, in an encrypted keystore
 
@@ -74,6 +76,7 @@ async function run(words: string[], { out, environment }: Surroundings): Promise
   const config = readConfig(file, (text) => parseConfig(text, environment));
   if (command === "check") return out(await planOf(config));
   if (command === "backup") return out(backUpStores(config, folder));
+  if (command === "rebuild") return out(await rebuiltBy(config, file));
   if (command === "evidence") return out(await evidenceOf(config, file));
   const wanted = command === "all" ? config : onlyPart(config, PARTS[command], file);
   const chain = chainIn(wanted, file);
@@ -97,6 +100,11 @@ function backUpStores({ database, dataFolder }: OracleConfig, folder: string): s
     .join("");
 }
 
+async function rebuiltBy(config: OracleConfig, file: string): Promise<string> {
+  const deployment = await openDeploymentOf(chainIn(config, file));
+  return describeRebuilt(await rebuildStore(config, deployment, createLog(config.logLevel).with({ part: "rebuild" })));
+}
+
 async function evidenceOf(config: OracleConfig, file: string): Promise<string> {
   const deployment = await openDeploymentOf(chainIn(config, file));
   const shown = await showEvidence(config, deployment, createLog(config.logLevel).with({ part: "evidence" }));
@@ -108,6 +116,7 @@ const COMMANDS = [
   "all",
   "check",
   "backup",
+  "rebuild",
   "evidence",
   "signer",
   "key",

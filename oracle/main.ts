@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import path from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { startAttestor } from "./attestor/attestor";
 import { runCanaries } from "./attestor/canary";
@@ -31,9 +30,8 @@ import { VoucherPoster } from "./settler/voucherPoster";
 import { connectPrepaymentChain } from "./x402/prepaymentChain";
 import { Prepayments } from "./x402/prepayments";
 import { aborted } from "./signals";
-import type { Database } from "./store/database";
-import { postgresDatabase } from "./store/postgresDatabase";
-import { sqliteDatabase } from "./store/sqliteDatabase";
+import { requireWhole } from "./recovery/whole";
+import { openDatabase } from "./store/openDatabase";
 import { Store, type StoreOwner } from "./store/store";
 
 const SETTLEMENT_POLL_MS = 2_000;
@@ -124,13 +122,6 @@ function makeFolder(folder: string): void {
 
 type StoreUser = Pick<StoreOwner, "role" | "operator" | "attestor">;
 
-/** A schema of the database or, without one, a file of the folder, named after who it is of. */
-async function openDatabase({ database, dataFolder }: OracleConfig, role: StoreOwner["role"]): Promise<Database> {
-  return database === undefined
-    ? sqliteDatabase(path.join(dataFolder!, `${role}.sqlite`))
-    : postgresDatabase(database.url, `${database.schema}_${role}`);
-}
-
 /** Opens one of the stores, and makes sure that it is this one's. */
 async function openStore(context: Context, whose: StoreUser): Promise<Store> {
   const { config, deployment, firstBlock, figures, readiness } = context;
@@ -159,6 +150,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
   const store = await openStore(context, { role: "operator", ...whose });
   context.figures.watchOperatorStore(store, () => context.chain.now());
   try {
+    await requireWhole(store, context.deployment, gateway?.operatorId);
     const settling = section === undefined ? undefined : await createSettler(context, section, store);
     const jobs: Promise<void>[] = [];
     const running =
@@ -348,7 +340,7 @@ async function createSettler(context: Context, section: SettlerSection, store: S
   if ((await sender.balance()) === 0n) {
     log.error("Settler's account has nothing to pay gas with: send it some", { account: sender.address });
   }
-  const feed = new ReceiptFeed({ store, log }, { ...section, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS });
+  const feed = new ReceiptFeed({ store, log, chain, proposer }, { ...section, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS });
   const vouchers = await connectVoucherChain(provider, deployment);
   const poster: VoucherPoster = new VoucherPoster(
     { ...deps, vouchers },

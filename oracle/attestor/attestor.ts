@@ -242,7 +242,7 @@ async function attest(
   const refusals =
     committee === null
       ? [notInForce(address)]
-      : await inTurn(store, () => judge(store, facts, committee, address, lacking, plausible?.(header)));
+      : await inTurn(store, () => judge(store, facts, batch, committee, address, lacking, plausible?.(header)));
   onJudged?.(refusals.map(({ reason }) => reason));
   if (refusals.length > 0) {
     const refusal = refusalOf(refusals);
@@ -277,6 +277,7 @@ async function requireStake(chain: Chain, operatorId: number): Promise<void> {
 async function judge(
   store: Store,
   facts: BatchFacts,
+  batch: JudgedBatch,
   committee: Committee,
   address: string,
   lacking: Refusal[],
@@ -286,7 +287,7 @@ async function judge(
     ...(await refusalsOf(facts, await recall(store, facts), committee, address, plausible)),
     ...lacking,
   ];
-  return refusals.length === 0 ? remember(store, facts) : refusals;
+  return refusals.length === 0 ? remember(store, facts, batch) : refusals;
 }
 
 const turns = new WeakMap<Store, Promise<unknown>>();
@@ -306,9 +307,13 @@ function notInForce(address: string): Refusal {
 }
 
 /** Another process with this key's store may have got in between the inspection and this: then nothing is signed. */
-async function remember(store: Store, { batchId, header, receipts }: BatchFacts): Promise<Refusal[]> {
+async function remember(
+  store: Store,
+  { batchId, header, receipts }: BatchFacts,
+  { measurements, proposal }: JudgedBatch,
+): Promise<Refusal[]> {
   try {
-    await store.recordAttestation(batchId, header, receipts);
+    await store.recordAttestation(batchId, header, receipts, { measurements, proposal });
     return [];
   } catch (error) {
     if (error instanceof StoreConflict) return [{ reason: error.message, receiptHash: null }];

@@ -5,17 +5,15 @@ import {
   headerFromJson,
   headerToJson,
   MalformedMessage,
-  retrievalFromJson,
-  retrievalToJson,
   signedGrantFromJson,
   signedGrantToJson,
   signedMeasurementFromJson,
   signedMeasurementToJson,
 } from "../protocol/messages";
-import { frameOf, RECEIPTS_MEDIA_TYPE, recordsOf, requireCanonical, splitRecord } from "../protocol/receiptBytes";
+import { frameOf, RECEIPTS_MEDIA_TYPE } from "../protocol/receiptBytes";
 import { shown } from "../problem";
-import { piecesOf, textOf } from "./reading";
-import type { Epoch, Lane, SignedMeasurement, Retrieval } from "../protocol/types";
+import { textOf } from "./reading";
+import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 
 export const MEASUREMENTS_PATH = "/v1/measurements";
 export const ATTESTATIONS_PATH = "/v1/attestations";
@@ -89,51 +87,6 @@ export async function sendReceipts(
   return keptFromJson(await jsonOf(response));
 }
 
-/** Says who wants its receipts back: base64url of JSON. */
-export const RETRIEVAL_HEADER = "x-licet-retrieval";
-/** Up to where an answer goes in the order in which the attestor got receipts. */
-export const POSITION_HEADER = "x-licet-position";
-
-export interface SignedRetrieval {
-  retrieval: Retrieval;
-  /** By a key of the operator's. */
-  signature: string;
-}
-
-/**
- * An operator's receipts from an attestor's copies, in the order in which it got them, MOST_RECEIPTS_SENT at a time.
- * @param after the position of the last answer; 0 to begin
- * @returns none at the end
- * @throws Error unless the attestor gives them in time; MalformedMessage if it gives something else
- */
-export async function retrieveReceipts(
-  url: string,
-  { retrieval, signature }: SignedRetrieval,
-  after: bigint,
-  timeoutMs: number,
-): Promise<{ records: Buffer[]; position: bigint }> {
-  const signed = JSON.stringify({ retrieval: retrievalToJson(retrieval), signature });
-  const response = await fetch(`${url}${RECEIPTS_PATH}?after=${after}`, {
-    headers: { [RETRIEVAL_HEADER]: Buffer.from(signed).toString("base64url") },
-    redirect: "error",
-    signal: AbortSignal.timeout(timeoutMs),
-  });
-  if (!response.ok) throw await unexpected(response);
-  const pieces: Uint8Array[] = [];
-  for await (const piece of piecesOf(response, MOST_ANSWER_BYTES)) pieces.push(piece);
-  const records = recordsOf(Buffer.concat(pieces));
-  records.forEach((record) => requireCanonical(splitRecord(record).record));
-  return { records, position: BigInt(response.headers.get(POSITION_HEADER) ?? "") };
-}
-
-/** @throws MalformedMessage */
-export function retrievalFromText(text: unknown): SignedRetrieval {
-  if (typeof text !== "string")
-    throw new MalformedMessage(`say who wants its receipts in the header ${RETRIEVAL_HEADER}`);
-  const { retrieval, signature } = objectOf(jsonIn(RETRIEVAL_HEADER, Buffer.from(text, "base64url").toString("utf8")));
-  return { retrieval: retrievalFromJson(retrieval), signature: stringOf("signature", signature) };
-}
-
 /** Gives receipts' binary forms by their hashes. */
 export type RecordsOf = (hashes: string[]) => Promise<Uint8Array[]>;
 
@@ -192,7 +145,8 @@ export function proposedBatchFromText(text: unknown): ProposedBatch {
   return { header: headerFromJson(header), proposal: stringOf("proposal", proposal) };
 }
 
-function jsonIn(header: string, text: string): unknown {
+/** @throws MalformedMessage */
+export function jsonIn(header: string, text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
@@ -279,17 +233,17 @@ function keptFromJson(json: unknown): Kept {
   };
 }
 
-function objectOf(json: unknown): Record<string, unknown> {
+export function objectOf(json: unknown): Record<string, unknown> {
   if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
   throw new MalformedMessage(`expected a JSON object, not ${shown(json)}`);
 }
 
-function listOf(name: string, json: unknown): unknown[] {
+export function listOf(name: string, json: unknown): unknown[] {
   if (Array.isArray(json)) return json;
   throw new MalformedMessage(`${name} must be a list, not ${shown(json)}`);
 }
 
-function stringOf(name: string, json: unknown): string {
+export function stringOf(name: string, json: unknown): string {
   if (typeof json === "string") return json;
   throw new MalformedMessage(`${name} must be a string, not ${shown(json)}`);
 }
@@ -315,9 +269,9 @@ function post(url: string, body: object, timeoutMs: number, headers: Record<stri
 }
 
 /** A refusal may name each of a batch's receipts. */
-const MOST_ANSWER_BYTES = 16 * 2 ** 20;
+export const MOST_ANSWER_BYTES = 16 * 2 ** 20;
 
-async function jsonOf(response: Response): Promise<unknown> {
+export async function jsonOf(response: Response): Promise<unknown> {
   const text = await textOf(response, MOST_ANSWER_BYTES);
   try {
     return JSON.parse(text);
@@ -326,7 +280,7 @@ async function jsonOf(response: Response): Promise<unknown> {
   }
 }
 
-async function unexpected(response: Response): Promise<Error> {
+export async function unexpected(response: Response): Promise<Error> {
   const text = await textOf(response, MOST_ANSWER_BYTES);
   return new Error(`${response.url} answered ${response.status}: ${shown(text)}`);
 }

@@ -5,12 +5,13 @@
  * A receipt proves whose it is, so anybody may bring it. What an operator can make an attestor keep is bounded.
  */
 import { breathe } from "../breathe";
-import { MOST_RECEIPTS_SENT, type SignedRetrieval } from "./attestorApi";
+import { MOST_RECEIPTS_SENT } from "./attestorApi";
 import { type BatchFacts, type CopiedReceipt, planProblem } from "./batchFacts";
 import { type ReceiptVerifier, signatureProblem } from "./receiptVerifier";
+import { type KnownGrant, MOST_GRANTS_SENT, type SignedRetrieval } from "./retrievalApi";
 import type { Chain } from "../chain/chain";
 import { readEach } from "../chain/parallel";
-import { recoverSigner, retrievalDigest } from "../protocol/messages";
+import { grantDigest, headerFromJson, recoverSigner, retrievalDigest } from "../protocol/messages";
 import {
   decodeReceipt,
   requestSignatureHashIn,
@@ -20,6 +21,7 @@ import {
   subjectOf,
 } from "../protocol/receiptBytes";
 import { requestSignatureHash } from "../protocol/requestSignature";
+import type { SignedGrant } from "../protocol/types";
 import type { Copy, Store } from "../store/store";
 
 /** What became of receipts that were brought. */
@@ -72,7 +74,7 @@ interface Group {
 /** How much older than its receipt a request's signature may be, in seconds, and some more. */
 const OLDEST_SIGNATURE = 10_800;
 
-/** How long a request for an operator's receipts is good for, in seconds either way. */
+/** How long an operator's request is good for, in seconds either way. */
 const RETRIEVAL_SECONDS = 300;
 
 /** Somebody asked for receipts that aren't its own. */
@@ -137,12 +139,12 @@ export class Copies {
   }
 
   /**
-   * The copies of an operator's receipts after a place in the order in which they came, and the place of the last.
+   * Who asks for what is one operator's, or brings it.
    * @param self the attestor's address
-   * @throws RetrievalRefused unless one of the operator's keys asks this attestor for them, now
+   * @throws RetrievalRefused unless one of the operator's keys asks this attestor, now
    */
-  async retrieve({ retrieval, signature }: SignedRetrieval, self: string, after: bigint) {
-    const { chain, store } = this.deps;
+  async operatorIn({ retrieval, signature }: SignedRetrieval, self: string): Promise<number> {
+    const { chain } = this.deps;
     const { operatorId, attestor, at } = retrieval;
     if (attestor !== self) throw new RetrievalRefused(`The request is to ${attestor}; this is ${self}`);
     const now = await chain.now();
@@ -150,11 +152,51 @@ export class Copies {
       throw new RetrievalRefused(`The request was signed at ${at}, and it is ${now}: sign it anew`);
     }
     const signer = recoverSigner(retrievalDigest(chain.domain, retrieval), signature);
-    if (!(await chain.isSigningKey(operatorId, signer, now))) {
-      throw new RetrievalRefused(`${signer} isn't a key of operator ${operatorId} at ${now}`);
-    }
-    const placed = await store.copiesAfter(operatorId, after, MOST_RECEIPTS_SENT);
+    if (await chain.isSigningKey(operatorId, signer, now)) return operatorId;
+    throw new RetrievalRefused(`${signer} isn't a key of operator ${operatorId} at ${now}`);
+  }
+
+  /** The copies of an operator's receipts after a place in the order in which they came, and the place of the last. */
+  async copiesAfter(operatorId: number, after: bigint) {
+    const placed = await this.deps.store.copiesAfter(operatorId, after, MOST_RECEIPTS_SENT);
     return { records: placed.map(({ record }) => record), position: placed.at(-1)?.position ?? after };
+  }
+
+  /** The last receipts of an operator's licenses above one, and the last of these licenses. */
+  async lastReceiptsAfter(operatorId: number, after: bigint) {
+    const { operatorCopies } = this.deps.store;
+    const last = await operatorCopies.lastReceiptsAfter(operatorId, after, MOST_RECEIPTS_SENT);
+    return { records: last.map(({ record }) => record), position: last.at(-1)?.licenseId ?? after };
+  }
+
+  /** Keeps an operator's grants, as many as there is room for. @returns how many of these are kept */
+  async keepGrants(operatorId: number, grants: readonly SignedGrant[]): Promise<number> {
+    const { chain, store } = this.deps;
+    const used = grants.map((signed) => ({ hash: grantDigest(chain.domain, signed.grant), signed }));
+    return store.operatorCopies.keepGrants(operatorId, used, await this.mostOf(operatorId));
+  }
+
+  /** An operator's grants after a hash, and what their receipts cost that were attested. */
+  async grantsAfter(operatorId: number, after: string): Promise<KnownGrant[]> {
+    const { store } = this.deps;
+    const grants = await store.operatorCopies.grantsAfter(operatorId, after, MOST_GRANTS_SENT);
+    return readEach(grants, async ({ hash, signed }) => {
+      const used = signed.grant.cap === 0n ? 0n : await store.attestedCost(hash, "");
+      return { hash, signed, used };
+    });
+  }
+
+  /** What was signed of an operator's batches that may still settle, and hadn't: their JSON. */
+  async openBatchesOf(operatorId: number): Promise<unknown[]> {
+    const { chain, store } = this.deps;
+    const signedOff = await store.operatorCopies.signedOff(operatorId, (await chain.now()) - chain.windowPeriod);
+    const bodies = signedOff.map((body) => JSON.parse(body) as { header: unknown });
+    const isOpen = await readEach(bodies, async ({ header }) => {
+      const { planId, versionId, sequence } = headerFromJson(header);
+      const lane = `lane ${operatorId} ${planId} ${versionId}`;
+      return sequence > (await this.fact(lane, () => chain.lane(operatorId, planId, versionId))).sequence;
+    });
+    return bodies.filter((_, i) => isOpen[i]);
   }
 
   /** Drops copies of receipts that no batch can settle any more, and gives how many these were. */
@@ -170,6 +212,7 @@ export class Copies {
     }
     await store.dropRequestSignatures(before - OLDEST_SIGNATURE);
     if (dropped > 0) this.counts = undefined;
+    await store.operatorCopies.dropGrants(before);
     return dropped;
   }
 

@@ -1,9 +1,19 @@
-/** Where an attestor takes receipts ahead of their batches, and gives them back to the operator that lost its own. */
+/** Where an attestor takes receipts and grants ahead of batches, and gives them back to the operator that lost its own. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { MOST_RECEIPTS_SENT, POSITION_HEADER, RECEIPTS_PATH, RETRIEVAL_HEADER, retrievalFromText } from "./attestorApi";
+import { listOf, MOST_RECEIPTS_SENT, objectOf, RECEIPTS_PATH } from "./attestorApi";
 import type { Copies } from "./copies";
 import { Intake } from "./intake";
-import { MalformedMessage, signedReceiptFromJson } from "../protocol/messages";
+import {
+  BATCHES_PATH,
+  GRANTS_PATH,
+  knownGrantToJson,
+  LAST_RECEIPTS_PATH,
+  MOST_GRANTS_SENT,
+  POSITION_HEADER,
+  RETRIEVAL_HEADER,
+  retrievalFromText,
+} from "./retrievalApi";
+import { MalformedMessage, signedGrantFromJson, signedReceiptFromJson } from "../protocol/messages";
 import { requestSignatureBytes } from "../protocol/requestSignature";
 import { reasonOf, shown } from "../problem";
 import { encodeReceipt, frameOf, RECEIPTS_MEDIA_TYPE, recordsOf } from "../protocol/receiptBytes";
@@ -36,15 +46,45 @@ export function serveCopies(server: FastifyInstance, copies: Copies, self: strin
     return copies.keep(body as Buffer[]);
   });
 
-  server.get(RECEIPTS_PATH, async ({ headers, query }, reply) => {
-    const { after = "0" } = query as { after?: unknown };
-    if (typeof after !== "string" || !/^[0-9]{1,18}$/.test(after)) {
-      throw new MalformedMessage(`after must be the position of an answer, not ${shown(after)}`);
-    }
-    const signed = retrievalFromText(headers[RETRIEVAL_HEADER]);
-    const { records, position } = await copies.retrieve(signed, self, BigInt(after));
-    return reply.type(RECEIPTS_MEDIA_TYPE).header(POSITION_HEADER, String(position)).send(frameOf(records));
+  const operatorOf = ({ headers }: FastifyRequest) =>
+    copies.operatorIn(retrievalFromText(headers[RETRIEVAL_HEADER]), self);
+  const giveRecords = (reply: FastifyReply, { records, position }: { records: Uint8Array[]; position: bigint }) =>
+    reply.type(RECEIPTS_MEDIA_TYPE).header(POSITION_HEADER, String(position)).send(frameOf(records));
+  server.get(RECEIPTS_PATH, async (request, reply) => {
+    const after = positionIn(request);
+    return giveRecords(reply, await copies.copiesAfter(await operatorOf(request), after));
   });
+  server.get(LAST_RECEIPTS_PATH, async (request, reply) => {
+    const after = positionIn(request);
+    return giveRecords(reply, await copies.lastReceiptsAfter(await operatorOf(request), after));
+  });
+  server.get(GRANTS_PATH, async (request) => {
+    const { after = "0x" } = request.query as { after?: unknown };
+    if (typeof after !== "string" || !/^0x([0-9a-f]{64})?$/.test(after)) {
+      throw new MalformedMessage(`after must be the hash of an answer's last grant, or 0x, not ${shown(after)}`);
+    }
+    return { grants: (await copies.grantsAfter(await operatorOf(request), after)).map(knownGrantToJson) };
+  });
+  server.get(BATCHES_PATH, async (request) => ({ batches: await copies.openBatchesOf(await operatorOf(request)) }));
+
+  const asked = new WeakMap<FastifyRequest, number>();
+  const admitOperator = async (request: FastifyRequest, reply: FastifyReply) => {
+    asked.set(request, await operatorOf(request));
+    intake.admit(request, reply);
+  };
+  server.post(GRANTS_PATH, { bodyLimit: BODY_LIMIT, onRequest: admitOperator }, async (request) => {
+    const grants = listOf("grants", objectOf(request.body).grants);
+    if (grants.length > MOST_GRANTS_SENT) {
+      throw new MalformedMessage(`${grants.length} grants came at once; ${MOST_GRANTS_SENT} are the most`);
+    }
+    return { kept: await copies.keepGrants(asked.get(request)!, grants.map(signedGrantFromJson)) };
+  });
+}
+
+function positionIn({ query }: FastifyRequest): bigint {
+  const { after = "0" } = query as { after?: unknown };
+  if (typeof after === "string" && /^[0-9]{1,19}$/.test(after) && BigInt(after) < 2n ** 63n) return BigInt(after);
+  throw new MalformedMessage(`after must be the position of an answer, not ${shown(after)}`);
 }
 
 /** A signed receipt, and in `requestSignature` that of its request, if it was signed. */

@@ -25,7 +25,8 @@ const MOST_RECEIPTS = 5_000_000;
 export async function listReceipts(gatewayUrl: string, apiKey: string, from = 1n): Promise<ListedReceipt[]> {
   const all: ListedReceipt[] = [];
   for (let hasMore = true; hasMore;) {
-    const page = await readPage(gatewayUrl, apiKey, from + BigInt(all.length));
+    const last = all.at(-1)?.receipt.sequence;
+    const page = await readPage(gatewayUrl, apiKey, last === undefined ? from : last + 1n);
     all.push(...page.receipts);
     hasMore = page.hasMore && page.receipts.length > 0;
     if (all.length > MOST_RECEIPTS) throw new Problem(`${gatewayUrl} gives over ${MOST_RECEIPTS} receipts.`);

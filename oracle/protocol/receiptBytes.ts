@@ -155,6 +155,13 @@ export function subjectOf(record: Uint8Array): ReceiptSubject {
   };
 }
 
+const GRANT_HASH_AT = fieldOf("grantHash").at;
+
+/** The grant that a record names, in hex. */
+export function grantHashIn(record: Uint8Array): string {
+  return `0x${bufferOf(record).toString("hex", GRANT_HASH_AT, GRANT_HASH_AT + 32)}`;
+}
+
 // Requests' signatures
 
 const REQUEST_SIGNATURE_HASH_AT = fieldOf("requestSignatureHash").at;

@@ -71,9 +71,9 @@ export interface Receipt extends Usage {
   generation: number;
   /** EIP-712 digest of the grant that the request came under. */
   grantHash: string;
-  /** Per license and operator, from 1, without gaps. */
+  /** Per license and operator, ascending; some are left out where the operator's store was rebuilt. */
   sequence: bigint;
-  /** EIP-712 digest of the receipt with the sequence before, or zero for the first. */
+  /** EIP-712 digest of the receipt before, or zero for the first that the operator knows of. */
   previousHash: string;
   requestId: string;
   /** keccak256(grant.salt ‖ request body as received). */

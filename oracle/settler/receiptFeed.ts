@@ -4,7 +4,12 @@
  */
 import { setTimeout as wait } from "node:timers/promises";
 import { MOST_RECEIPTS_SENT, sendReceipts } from "../attestor/attestorApi";
+import { GrantsRefused, MOST_GRANTS_SENT, sendGrants, signRetrieval } from "../attestor/retrievalApi";
+import type { Chain } from "../chain/chain";
+import type { DigestSigner } from "../keys/digestSigner";
 import type { Log } from "../log";
+import { reasonOf } from "../problem";
+import { grantHashIn, subjectOf } from "../protocol/receiptBytes";
 import type { Store } from "../store/store";
 import type { AttestorEndpoint, AttestorsConfig } from "./attestorPool";
 
@@ -18,9 +23,21 @@ const LONGEST_WAIT_MS = 60_000;
 /** How many refused receipts one line of the log lists. */
 const MOST_LISTED = 20;
 
+/** How many grants it remembers to have sent to one attestor. */
+const MOST_REMEMBERED = 100_000;
+
+/** A grant couldn't be signed for, so that none goes out: receipts do. */
+class Unsigned extends Error {}
+
 export class ReceiptFeed {
+  /** The grants that an attestor was sent, or won't take, by its address. */
+  private readonly grants = new Map<string, Set<string>>();
+  /** What was told, so that it is told once. */
+  private readonly told = new Set<string>();
+
+  /** @param deps without a chain and a proposer, no grants are sent */
   constructor(
-    private readonly deps: { store: Store; log: Log },
+    private readonly deps: { store: Store; log: Log; chain?: Chain; proposer?: DigestSigner },
     private readonly config: AttestorsConfig,
   ) {}
 
@@ -41,6 +58,11 @@ export class ReceiptFeed {
     for (let from = 0; from < placed.length; from += MOST_RECEIPTS_SENT) {
       frames.push(placed.slice(from, from + MOST_RECEIPTS_SENT).map(({ record }) => record));
     }
+    await this.feedGrants(
+      { address, url },
+      placed.map(({ record }) => record),
+      signal,
+    );
     const answers = await Promise.all(
       frames.map((records) => sendReceipts(url, records, this.config.attestorTimeoutMs, signal)),
     );
@@ -51,6 +73,45 @@ export class ReceiptFeed {
     }
     await store.markFed(address, placed[placed.length - 1].position);
     return placed.length;
+  }
+
+  /** The grants that receipts came under go before them: without these, nobody could settle them who has them back. */
+  private async feedGrants(
+    { address, url }: AttestorEndpoint,
+    records: readonly Uint8Array[],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { store, chain, proposer } = this.deps;
+    if (chain === undefined || proposer === undefined || records.length === 0) return;
+    const sent = this.grants.get(address) ?? new Set();
+    this.grants.set(address, sent);
+    const hashes = [...new Set(records.map(grantHashIn))].filter((hash) => !sent.has(hash));
+    const { operatorId } = subjectOf(records[0]);
+    try {
+      for (let from = 0; from < hashes.length; from += MOST_GRANTS_SENT) {
+        const some = hashes.slice(from, from + MOST_GRANTS_SENT);
+        const grants = (await Promise.all(some.map((hash) => store.grant(hash)))).filter((grant) => grant !== null);
+        const retrieval = { operatorId, attestor: address, at: await chain.now() };
+        const signed = await signRetrieval(chain.domain, proposer, retrieval).catch((cause) => {
+          throw new Unsigned(reasonOf(cause), { cause });
+        });
+        const kept = await sendGrants(url, signed, grants, this.config.attestorTimeoutMs, signal);
+        if (kept < grants.length) this.tellOnce("Attestor has no room for more grants", { attestor: address });
+        if (sent.size > MOST_REMEMBERED) sent.clear();
+        some.forEach((hash) => sent.add(hash));
+      }
+    } catch (cause) {
+      if (!(cause instanceof GrantsRefused || cause instanceof Unsigned)) throw cause;
+      hashes.forEach((hash) => sent.add(hash));
+      this.tellOnce("Attestor isn't sent grants: it can't give them back", { attestor: address, cause });
+    }
+  }
+
+  private tellOnce(message: string, fields: Record<string, unknown> & { attestor: string }): void {
+    const what = `${message} ${fields.attestor}`;
+    if (this.told.has(what)) return;
+    this.told.add(what);
+    this.deps.log.warn(message, fields);
   }
 
   private async feedOnAndOn(attestor: AttestorEndpoint, signal: AbortSignal): Promise<void> {

@@ -55,6 +55,12 @@ export class Leases {
     await this.db.run("UPDATE leases SET until = 0 WHERE name = ? AND token = ?", [name, token]);
   }
 
+  /** The names of those that somebody holds. */
+  async held(): Promise<string[]> {
+    const rows = await this.db.all(`SELECT name FROM leases WHERE until > ${this.db.nowMs} ORDER BY name`);
+    return rows.map(({ name }) => name as string);
+  }
+
   /**
    * Whether it is still held. Asked in the transaction of what is done under it, nobody else has begun in between.
    * @param queries of that transaction

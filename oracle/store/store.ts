@@ -25,6 +25,8 @@ import {
 import { GroupCommit } from "./groupCommit";
 import { chunks, marks } from "./lists";
 import { type Lease, Leases } from "./leases";
+import { keepLast, OperatorCopies, type SignedOff, signedOffToJson } from "./operatorCopies";
+import { batchesAbove, rebuiltAt, receiptsAbove, Recovery, type ReturnedBatch } from "./recovery";
 import {
   headerFromJson,
   headerToJson,
@@ -313,6 +315,10 @@ export class Store {
   private readonly group: GroupCommit;
   /** An attestor's, of operators' evidence. */
   readonly evidence: EvidenceBooks;
+  /** An attestor's, for operators that lose their stores. */
+  readonly operatorCopies: OperatorCopies;
+  /** An operator's: how the store becomes whole again. */
+  readonly recovery: Recovery;
   /** Is told how many milliseconds each commit of requests and receipts took. */
   onCommit: (ms: number) => void = () => {};
 
@@ -321,6 +327,13 @@ export class Store {
     this.leases = new Leases(db);
     this.group = new GroupCommit(db, (ms) => this.onCommit(ms));
     this.evidence = new StoredBooks(db);
+    this.operatorCopies = new OperatorCopies(db);
+    this.recovery = new Recovery(db, {
+      insertReceipt: (queries, { signer, cost, ...receipt }) =>
+        insertReceipt(queries, { ...receipt, state: "unbatched", batchId: null }, signer, cost, null),
+      insertBatch,
+      voidReceipts,
+    });
   }
 
   /** When what is being written is written. */
@@ -379,15 +392,15 @@ export class Store {
 
   /** Remembers a grant when it is first used: receipts refer to it, and attestors ask for it. */
   async saveGrant(grantHash: string, signed: SignedGrant): Promise<void> {
-    await this.db.run("INSERT INTO grants (grant_hash, license_id, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", [
-      grantHash,
-      signed.grant.licenseId,
-      JSON.stringify(signedGrantToJson(signed)),
-    ]);
+    await this.db.run(
+      `INSERT INTO grants (grant_hash, license_id, body) VALUES (?, ?, ?) ON CONFLICT (grant_hash)
+         DO UPDATE SET body = excluded.body WHERE grants.body = ''`,
+      [grantHash, signed.grant.licenseId, JSON.stringify(signedGrantToJson(signed))],
+    );
   }
 
   async grant(grantHash: string): Promise<SignedGrant | null> {
-    const row = await this.db.row("SELECT body FROM grants WHERE grant_hash = ?", [grantHash]);
+    const row = await this.db.row("SELECT body FROM grants WHERE grant_hash = ? AND body <> ''", [grantHash]);
     return row && signedGrantFromJson(JSON.parse(row.body as string));
   }
 
@@ -655,26 +668,14 @@ export class Store {
         throw new StoreConflict(`the lane of batch ${batchId} has a batch of sequence ${header.sequence}`);
       }
       if (looked !== undefined) await requireNoLater(queries, header, looked);
-      await queries.run(
-        `INSERT INTO batches (batch_id, operator_id, plan_id, version_id, sequence, epoch_end, state, header, entries, measurements)
-         VALUES (?, ?, ?, ?, ?, ?, 'drafted', ?, ?, ?)`,
-        [
-          batchId,
-          ...laneValues(header),
-          header.sequence,
-          header.epochEnd,
-          JSON.stringify(headerToJson(header)),
-          entries,
-          JSON.stringify(measurements.map(signedMeasurementToJson)),
-        ],
-      );
+      await insertBatch(queries, { batchId, header, entries, measurements, proof: null });
       await (Array.isArray(receipts)
         ? putInto(queries, batchId, receipts)
         : putAllInto(queries, batchId, header, receipts));
     });
   }
 
-  /** The highest sequence that a batch of the lane was ever drafted with; 0 before the first. */
+  /** The highest sequence that a batch of the lane was drafted with, or may have been before the store was rebuilt; 0 before the first. */
   lastSequence(lane: Lane): Promise<bigint> {
     return lastSequence(this.db, lane);
   }
@@ -725,7 +726,7 @@ export class Store {
   async grantsOf(batchId: string): Promise<SignedGrant[]> {
     return (
       await this.db.all(
-        `SELECT body FROM grants WHERE grant_hash IN (SELECT grant_hash FROM receipts WHERE batch_id = ?)
+        `SELECT body FROM grants WHERE grant_hash IN (SELECT grant_hash FROM receipts WHERE batch_id = ?) AND body <> ''
          ORDER BY license_id, grant_hash`,
         [batchId],
       )
@@ -1132,12 +1133,28 @@ export class Store {
     return new Map(rows.map(({ operator_id, count }) => [Number(operator_id), Number(count)]));
   }
 
-  /** Drops copies of receipts that finished before a time (Unix seconds), at most so many; gives how many these were. */
-  async dropCopies(finishedBefore: number, most: number): Promise<number> {
-    return this.db.run(
-      "DELETE FROM copies WHERE position IN (SELECT position FROM copies WHERE finished_at < ? ORDER BY finished_at LIMIT ?)",
-      [finishedBefore, most],
-    );
+  /**
+   * Drops copies of receipts that finished before a time (Unix seconds), at most so many; gives how many these were. The last of
+   * each license is kept apart.
+   */
+  dropCopies(finishedBefore: number, most: number): Promise<number> {
+    return this.db.transaction(async (queries) => {
+      const rows = await queries.all(
+        "SELECT position, record FROM copies WHERE finished_at < ? ORDER BY finished_at LIMIT ?",
+        [finishedBefore, most],
+      );
+      await keepLast(
+        queries,
+        rows.map(({ record }) => record as Uint8Array),
+      );
+      for (const some of chunks(rows)) {
+        await queries.run(
+          `DELETE FROM copies WHERE position IN (${marks(some)})`,
+          some.map(({ position }) => position),
+        );
+      }
+      return rows.length;
+    });
   }
 
   /** Drops the signatures of requests that were signed before a time (Unix seconds). */
@@ -1164,8 +1181,14 @@ export class Store {
    * Notes, before it is signed, what an attestor vouches for; the same batch may be noted again.
    * Throws Equivocation if another batch was signed for the lane's sequence, and StoreConflict if one of the receipts,
    * its request or its number was in another batch. Then nothing may be signed.
+   * @param rest what else the batch rests on: an operator that lost it gets it back
    */
-  async recordAttestation(batchId: string, header: BatchHeader, receipts: AttestedReceipt[]): Promise<void> {
+  async recordAttestation(
+    batchId: string,
+    header: BatchHeader,
+    receipts: AttestedReceipt[],
+    rest?: Omit<SignedOff, "header">,
+  ): Promise<void> {
     await this.db.transaction(async (queries) => {
       const signed = await attestedBatch(queries, header, header.sequence);
       if (signed === batchId) return;
@@ -1173,12 +1196,13 @@ export class Store {
         throw new Equivocation(`sequence ${header.sequence} was signed as ${signed}, not ${batchId}`);
       const last = await queries.row("SELECT max(number) AS last FROM attested_batches");
       const number = ((last!.last as bigint | null) ?? 0n) + 1n;
-      await queries.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?, ?, ?)", [
+      await queries.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [
         ...laneValues(header),
         header.sequence,
         header.epochEnd,
         batchId,
         number,
+        rest === undefined ? null : JSON.stringify(signedOffToJson({ header, ...rest })),
       ]);
       const repetition = await rememberReceipts(queries, number, batchId, receipts);
       if (repetition === null) return;
@@ -1364,7 +1388,7 @@ async function numbered(
   { facts, versionId }: OpenRequest,
   outcome: RequestOutcome,
 ): Promise<Receipt> {
-  const [previous, drafted] = await Promise.all([
+  const [previous, drafted, rebuilt] = await Promise.all([
     queries.row(
       "SELECT sequence, receipt_hash, finished_at FROM receipts WHERE operator_id = ? AND license_id = ? ORDER BY sequence DESC LIMIT 1",
       [facts.operatorId, facts.licenseId],
@@ -1373,11 +1397,13 @@ async function numbered(
       "SELECT epoch_end FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? ORDER BY epoch_end DESC LIMIT 1",
       [facts.operatorId, facts.planId, versionId],
     ),
+    rebuiltAt(queries),
   ]);
+  const last = (previous?.sequence as bigint | undefined) ?? 0n;
   return {
     ...facts,
     ...outcome,
-    sequence: previous === null ? 1n : (previous.sequence as bigint) + 1n,
+    sequence: greater(last, receiptsAbove(rebuilt)) + 1n,
     previousHash: previous === null ? ZeroHash : (previous.receipt_hash as string),
     finishedAt: Math.max(outcome.finishedAt, Number(previous?.finished_at ?? 0), Number(drafted?.epoch_end ?? 0)),
   };
@@ -1497,12 +1523,34 @@ async function takenFrom(queries: Queries, batchId: string, hashes: string[]): P
   return new StoreConflict(`receipt ${hashes.find((hash) => !put.has(hash))} isn't free for batch ${batchId}`);
 }
 
+const greater = (a: bigint, b: bigint) => (a > b ? a : b);
+
 async function lastSequence(queries: Queries, lane: Lane): Promise<bigint> {
   const row = await queries.row(
     "SELECT max(sequence) AS last FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ?",
     laneValues(lane),
   );
-  return (row?.last as bigint | null) ?? 0n;
+  return greater((row?.last as bigint | null) ?? 0n, batchesAbove(await rebuiltAt(queries)));
+}
+
+async function insertBatch(
+  queries: Queries,
+  { batchId, header, entries, measurements, proof }: ReturnedBatch,
+): Promise<void> {
+  await queries.run(
+    `INSERT INTO batches (batch_id, operator_id, plan_id, version_id, sequence, epoch_end, state, header, entries, measurements, proof)
+       VALUES (?, ?, ?, ?, ?, ?, 'drafted', ?, ?, ?, ?)`,
+    [
+      batchId,
+      ...laneValues(header),
+      header.sequence,
+      header.epochEnd,
+      JSON.stringify(headerToJson(header)),
+      entries,
+      JSON.stringify(measurements.map(signedMeasurementToJson)),
+      proof,
+    ],
+  );
 }
 
 async function batchBy(queries: Queries, batchId: string): Promise<StoredBatch | null> {

@@ -359,4 +359,29 @@ export const MIGRATIONS = [
     GROUP BY grant_hash, number;
   DROP TABLE seen_receipts;
   `,
+  `
+  ALTER TABLE attested_batches ADD COLUMN body TEXT;
+
+  CREATE TABLE grant_copies (
+    operator_id INTEGER NOT NULL,
+    grant_hash TEXT NOT NULL,
+    expires_at INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (operator_id, grant_hash)
+  ) STRICT;
+  CREATE INDEX grant_copies_by_end ON grant_copies (expires_at);
+
+  CREATE TABLE last_copies (
+    operator_id INTEGER NOT NULL,
+    license_id INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (operator_id, license_id)
+  ) STRICT;
+
+  CREATE TABLE recovery (
+    what TEXT PRIMARY KEY CHECK (what IN ('incomplete since', 'rebuilt at')),
+    at INTEGER NOT NULL
+  ) STRICT;
+  `,
 ];

@@ -102,6 +102,12 @@ describe("licet-oracle", function () {
         1,
         /^dataFolder .* can't be read \(ENOENT/,
       ],
+      [
+        "a rebuild without a chain",
+        () => ["rebuild", "--config", write({ gateway: gateway() })],
+        1,
+        /: chain is missing: say/,
+      ],
       ["an unknown option", () => ["all", "--confg", "x"], 2, /^Unknown option '--confg'/],
       [
         "a file that isn't there",

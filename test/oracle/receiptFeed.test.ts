@@ -4,10 +4,11 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
-import { retrieveReceipts, type SignedRetrieval } from "../../oracle/attestor/attestorApi";
+import { COPIES_WITHOUT_STAKE } from "../../oracle/attestor/copies";
+import { retrieveReceipts, type SignedRetrieval } from "../../oracle/attestor/retrievalApi";
 import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
-import { retrievalDigest, signDigest } from "../../oracle/protocol/messages";
+import { grantDigest, retrievalDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Retrieval } from "../../oracle/protocol/types";
 import { ReceiptFeed } from "../../oracle/settler/receiptFeed";
 import { Store } from "../../oracle/store/store";
@@ -15,7 +16,7 @@ import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN } from "../support/fakeMessages";
 import { until } from "../support/gatewayBench";
 import type { StubChain } from "../support/stubChain";
-import { COMMITTEE, EPOCH, KEYS, LANE, serveReceipt, stubMarket } from "../support/stubMarket";
+import { COMMITTEE, EPOCH, KEYS, LANE, serveReceipt, signGrant, stubMarket } from "../support/stubMarket";
 
 const silent = createLog("error", () => {});
 
@@ -28,9 +29,9 @@ describeOnEach("ReceiptFeed", (placeOf) => {
   let lines: string[];
   let served: number;
 
-  const start = async () =>
+  const start = async (port = 0) =>
     startAttestor(
-      { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address },
+      { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address, port },
       { chain, store: kept, log: silent },
     );
 
@@ -125,6 +126,67 @@ describeOnEach("ReceiptFeed", (placeOf) => {
     expect(await feedTo(attestor.url).feed(us())).to.equal(2);
     expect(await copies()).to.equal(1);
     expect(lines.join()).to.match(/Attestor doesn't keep receipts.*Receipt 1 of license 7 is signed by/);
+  });
+
+  describe("with a proposer's key", () => {
+    const withKey = (key: string) =>
+      new ReceiptFeed(
+        { store, log: createLog("debug", (line) => lines.push(line)), chain, proposer: localSigner(key) },
+        { attestors: [us()], attestorTimeoutMs: 2_000 },
+      );
+    const grantsAt = async () =>
+      (await kept.operatorCopies.grantsAfter(LANE.operatorId, "0x", 9)).map(({ hash }) => hash);
+    const hashOf = (licenseId: bigint) => grantDigest(DOMAIN, signGrant({ licenseId }).grant);
+
+    it("brings each grant once, before the receipts under it", async () => {
+      const feed = withKey(KEYS.proposer);
+      await serve(2);
+      await serveReceipt(store, { requestId: toBeHex(99, 32), licenseId: 8n });
+      await feed.feed(us());
+      const both = [hashOf(7n), hashOf(8n)].sort();
+      expect(await grantsAt()).to.deep.equal(both);
+      expect(await kept.operatorCopies.dropGrants(2 ** 40)).to.equal(2);
+      await serve(1);
+      await feed.feed(us());
+      expect(await grantsAt()).to.deep.equal([]);
+      await serve(1);
+      await withKey(KEYS.proposer).feed(us());
+      expect(await grantsAt()).to.deep.equal([hashOf(7n)]);
+    });
+
+    it("brings receipts all the same where the attestor doesn't know the key, and says so once", async () => {
+      const feed = withKey(KEYS.outsider);
+      for (const count of [1, 2]) {
+        await serve(1);
+        await feed.feed(us());
+        expect(await copies()).to.equal(count);
+      }
+      expect(await grantsAt()).to.deep.equal([]);
+      expect(lines.filter((line) => line.includes("isn't sent grants"))).to.have.length(1);
+    });
+
+    it("goes on where the attestor has no room for grants of an operator without stake", async () => {
+      chain.stakeHeadroom = 0n;
+      const grants = Array.from({ length: COPIES_WITHOUT_STAKE }, (_, i) => ({
+        ...{ hash: toBeHex(i, 32), signed: signGrant() },
+      }));
+      await kept.operatorCopies.keepGrants(LANE.operatorId, grants, COPIES_WITHOUT_STAKE);
+      await serve(1);
+      await withKey(KEYS.proposer).feed(us());
+      expect(await copies()).to.equal(1);
+      expect(lines.join()).to.contain("Attestor has no room for more grants");
+    });
+
+    it("brings nothing while the attestor is away, and all of it afterwards", async () => {
+      await serve(1);
+      const feed = withKey(KEYS.proposer);
+      const { port } = new URL(attestor.url);
+      await attestor.close();
+      await expect(feed.feed(us())).to.be.rejectedWith("fetch failed");
+      attestor = await start(Number(port));
+      await feed.feed(us());
+      expect([await copies(), (await grantsAt()).length]).to.deep.equal([1, 1]);
+    });
   });
 
   describe("what an attestor gives back", () => {
