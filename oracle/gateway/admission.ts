@@ -13,7 +13,7 @@ import type { Store } from "../store/store";
 import type { Claim } from "../store/tallies";
 import { unservable } from "./unservable";
 import type { ModelConfig } from "./models";
-import type { Tab, VoucherDesk } from "./voucherDesk";
+import type { VoucherDesk } from "./voucherDesk";
 import { worstCost } from "./worstCase";
 
 /** Who sent a request: a grant whose signature, generation and time are good, and the license that it is of. */
@@ -33,8 +33,6 @@ export interface Admitted {
   claim: Omit<Claim, "gateway">;
   /** What its usage is held to. */
   worst: Usage;
-  /** Where vouchers pay for it. */
-  tab: Tab | null;
 }
 
 export interface AdmissionConfig {
@@ -185,10 +183,9 @@ export class Admission {
       grantCap: grant.cap,
       stake: freedOfAll + headroom,
     };
-    return { caller, plan, model, reservation: answer, claim, worst, tab: null };
+    return { caller, plan, model, reservation: answer, claim, worst };
   }
 
-  /** Nothing is awaited from the tab's limits to its hold: no other request may come in between. */
   private async admitByVoucher(
     caller: Caller,
     {
@@ -202,18 +199,17 @@ export class Admission {
     const { license } = caller;
     const cost = worstCost(worst, plan.rates);
     const tab = await fromChain(this.desk!.tabOf(license, now, this.latestEnd(now)));
-    const refusal = tab.refusalOf(this.licenses.last(license.licenseId) ?? license, cost);
+    const latest = this.licenses.last(license.licenseId) ?? license;
+    const refusal = tab.refusalOf(latest, cost);
     if (refusal !== null) throw refused(refusal, license);
     const answer = this.ledger.reserveByVoucher(license.licenseId, grant, cost);
     if (isRefusal(answer)) throw this.refused(answer, license);
-    tab.hold(cost);
-    const claim = { amount: answer.amount, grantCap: grant.cap };
-    return { caller, plan, model, reservation: answer, claim, worst, tab };
+    const claim = { amount: answer.amount, grantCap: grant.cap, voucher: tab.claimOf(latest) };
+    return { caller, plan, model, reservation: answer, claim, worst };
   }
 
   /** Ends a request's reservation with what it cost. */
-  settle({ reservation, tab }: Admitted, cost: bigint): void {
-    tab?.free(reservation.amount);
+  settle({ reservation }: Admitted, cost: bigint): void {
     this.ledger.settle(reservation, cost);
   }
 
@@ -265,8 +261,17 @@ export class Admission {
     return { headroom, freedOfAll };
   }
 
+  /** What a client is told if the store refused its request, since others came first. Throws ApiError 402 if a voucher is due. */
+  async refusedLate(refusal: Refusal, { caller: { license } }: Admitted, now: number): Promise<ApiError> {
+    if (refusal.limit === "credit") {
+      const tab = await fromChain(this.desk!.tabOf(license, now, this.latestEnd(now)));
+      tab.refusalOf(this.licenses.last(license.licenseId) ?? license, refusal.needed);
+    }
+    return this.refused(refusal, license);
+  }
+
   /** What a client is told of the limit that stands against its request. */
-  refused(refusal: Refusal, license: LicenseState): ApiError {
+  private refused(refusal: Refusal, license: LicenseState): ApiError {
     if (refusal.limit !== "stake") return refused(refusal, license);
     const { operatorId } = this.config;
     const { needed, available, reserved } = refusal;
@@ -483,6 +488,7 @@ function refused({ limit, needed, available, reserved }: Refusal, license: Licen
   const remedies: Partial<Record<Refusal["limit"], string>> = {
     balance: `license ${licenseId} has ${left} left${leaving}${owing}: deposit to it, or lower max_tokens`,
     cap: `license ${licenseId} may spend ${left} more in this term: raise its cap, wait for the next term, or lower max_tokens`,
+    credit: `license ${licenseId} may owe ${left} more without having signed for it: sign a voucher (GET /v1/vouchers), or lower max_tokens`,
     grant: `the grant may spend ${left} more: use one with a higher cap, or lower max_tokens`,
   };
   return new ApiError(402, `${limit}_exceeded`, `${worst}; ${remedies[limit]}`);

@@ -159,14 +159,14 @@ export class Exchange {
         },
         versionId: model.versionId,
         openedAt: await now(),
-        onVoucherRoad: this.admitted.tab !== null,
+        onVoucherRoad: this.admitted.claim.voucher !== undefined,
         requestSignature: requestSignature ?? undefined,
       },
       { gateway: presence.id, ...this.admitted.claim },
     );
     if (refusal === "replayed") throw signatureUsed();
-    // Others of the operator's gateways have promised meanwhile what this one took for free.
-    if (refusal !== null) throw admission.refused(refusal, caller.license);
+    // Other requests have been promised meanwhile what this one took for free.
+    if (refusal !== null) throw await admission.refusedLate(refusal, this.admitted, await now());
   }
 
   /** Has another of the model's servers try where one fails, as long as the client has nothing of an answer. */

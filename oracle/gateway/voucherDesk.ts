@@ -7,7 +7,8 @@
  *   owed of the running term + reserved ≤ cap (if any)
  *
  * What is owed grows with each receipt, in the same transaction; what is signed is what the latest voucher says, which is stored
- * before it counts. What running requests may cost at worst is all that isn't in the store.
+ * before it counts. A request sets aside what it may cost at worst when the store opens it, and there the limits are asked for the
+ * last time: they are the same for all gateways of an operator.
  */
 import { Cached } from "./cached";
 import type { Chain, LicenseState } from "../chain/chain";
@@ -17,6 +18,7 @@ import type { Log } from "../log";
 import { ApiError } from "./openai";
 import { unpackVoucher, voucherKeyOf, type SignedVoucher } from "../protocol/vouchers";
 import type { Store, StoredVoucherTerm } from "../store/store";
+import type { VoucherClaim } from "../store/tallies";
 
 export interface VoucherDeskConfig {
   operatorId: number;
@@ -32,8 +34,6 @@ const ACCOUNT_MS = 600_000;
 /** Takes vouchers, and keeps the tabs of those who sign them. */
 export class VoucherDesk {
   private readonly accounts: Cached<bigint, VoucherAccount | null>;
-  /** What running requests of each license may cost. Few licenses are an operator's: they are kept. */
-  private readonly holds = new Map<bigint, Holds>();
   /** The terms that the store has, and since when they count, by license. */
   private readonly opened = new Map<bigint, string>();
   /** What licenses had spent when their terms were last read anew for it. */
@@ -71,17 +71,10 @@ export class VoucherDesk {
     const { operatorId, voucherCredit: credit } = this.config;
     const account = await this.openTerms(licenseId, until);
     const claimable = new Set(account.terms.map(({ term }) => term));
-    const holds = this.holdsOf(licenseId);
     // Read before what is owed: a request that ends in between counts twice for a moment, and never not at all.
-    const ended = holds.ended;
+    const reserved = await this.store.reservedByVoucher(licenseId);
     const terms = (await this.store.voucherTerms(operatorId, licenseId)).filter(({ term }) => claimable.has(term));
-    return new Tab({ license, terms, credit, now, ended }, holds);
-  }
-
-  private holdsOf(licenseId: bigint): Holds {
-    const holds = this.holds.get(licenseId) ?? { held: 0n, ended: 0n };
-    this.holds.set(licenseId, holds);
-    return holds;
+    return new Tab({ license, terms, credit, now, reserved });
   }
 
   /** As `GET /v1/vouchers` shows it. */
@@ -200,14 +193,6 @@ function isUpToDate({ terms }: VoucherAccount, until: number): boolean {
   return last !== undefined && last.endsAt > until;
 }
 
-/** Worst prices, in units of the currency. */
-interface Holds {
-  /** Of the requests that run. */
-  held: bigint;
-  /** Of all that have ended. */
-  ended: bigint;
-}
-
 interface TabFacts {
   /** As the chain has it now. */
   license: LicenseState;
@@ -216,8 +201,8 @@ interface TabFacts {
   credit: bigint;
   /** Unix seconds. */
   now: number;
-  /** What had ended when the terms were read. */
-  ended: bigint;
+  /** What running requests may cost at worst. */
+  reserved: bigint;
 }
 
 /** What one license owes at one moment, and what it may still have. */
@@ -225,10 +210,7 @@ export class Tab {
   /** Those that can be claimed, in their order. */
   readonly terms: StoredVoucherTerm[];
 
-  constructor(
-    private readonly facts: TabFacts,
-    private readonly holds: Holds,
-  ) {
+  constructor(private readonly facts: TabFacts) {
     this.terms = facts.terms;
   }
 
@@ -245,24 +227,36 @@ export class Tab {
     const past = this.terms.find(({ endsAt, owed: all, signed }) => endsAt <= this.facts.now && all > signed);
     if (past !== undefined) throw this.due(past);
     const uncharged = sum(this.terms, (term) => max(0n, term.owed - term.charged));
-    const { present, held } = this;
+    const { present } = this;
+    const { reserved } = this.facts;
     const refusal =
-      refusalBy("balance", balance - thawing - owed, { used: uncharged, reserved: held }, worst) ??
-      (cap === 0n ? null : refusalBy("cap", cap, { used: present.owed, reserved: held }, worst));
+      refusalBy("balance", balance - thawing - owed, { used: uncharged, reserved }, worst) ??
+      (cap === 0n ? null : refusalBy("cap", cap, { used: present.owed, reserved }, worst));
     if (refusal === null) this.requireCredit(worst);
     return refusal;
   }
 
+  /** The same limits, for the store. */
+  claimOf({ balance, thawing, owed, cap }: LicenseState): VoucherClaim {
+    return {
+      terms: this.terms.map(({ term }) => term),
+      present: this.present.term,
+      credit: this.facts.credit,
+      balance: balance - thawing - owed,
+      cap: cap === 0n ? undefined : cap,
+    };
+  }
+
   private requireCredit(worst: bigint): void {
-    const { credit } = this.facts;
-    const { unsigned, held, present } = this;
-    if (worst + held + unsigned <= credit) return;
-    if (unsigned > 0n && worst + held <= credit) throw this.due(present);
+    const { credit, reserved } = this.facts;
+    const { unsigned, present } = this;
+    if (worst + reserved + unsigned <= credit) return;
+    if (unsigned > 0n && worst + reserved <= credit) throw this.due(present);
     if (worst <= credit - (unsigned < 0n ? unsigned : 0n)) {
       throw new ApiError(
         429,
         "reserved_by_running_requests",
-        `the request may cost up to ${worst} units, and running requests hold ${held} of a credit of ${credit}: try again when ` +
+        `the request may cost up to ${worst} units, and running requests hold ${reserved} of a credit of ${credit}: try again when ` +
           `they have ended`,
         { retryAfterSeconds: 1 },
       );
@@ -288,17 +282,6 @@ export class Tab {
     );
   }
 
-  /** Sets what a request may cost at worst aside. */
-  hold(amount: bigint): void {
-    this.holds.held += amount;
-  }
-
-  /** Ends that: the store has what it cost. */
-  free(amount: bigint): void {
-    this.holds.held -= amount;
-    this.holds.ended += amount;
-  }
-
   toJson(): object {
     const { credit } = this.facts;
     const terms = this.terms.map(({ term, since, endsAt, owed, signed, charged }) => ({
@@ -321,11 +304,6 @@ export class Tab {
   /** What is owed and not signed for; below zero, what was signed for in advance. */
   private get unsigned(): bigint {
     return sum(this.terms, ({ owed, signed }) => owed - signed);
-  }
-
-  /** What ran when the terms were read or has begun since, whether it has ended or not. */
-  private get held(): bigint {
-    return this.holds.held + this.holds.ended - this.facts.ended;
   }
 }
 

@@ -53,7 +53,16 @@ import { countsOf, decodeReceipt, encodeReceipt, recordLeaf } from "../protocol/
 import { Problem } from "../problem";
 import type { SignedPayment } from "../x402/exact";
 import type { Prepayment, PrepaymentState } from "../x402/prepayments";
-import { addToGrant, addToTallies, type Claim, freeCost, limitAgainst, type Tally, tallyOf } from "./tallies";
+import {
+  addToGrant,
+  addToTallies,
+  type Claim,
+  freeCost,
+  limitAgainst,
+  reservedByVoucher,
+  type Tally,
+  tallyOf,
+} from "./tallies";
 import type { Refusal } from "../gateway/ledger";
 
 /** What the store was asked for contradicts what it holds; nothing was written. */
@@ -448,7 +457,7 @@ export class Store {
     const { licenseId, grantHash } = facts;
     const { gateway, amount } = claim;
     return this.group.run(async (queries) => {
-      const refusal = await limitAgainst(queries, licenseId, grantHash, claim);
+      const refusal = await limitAgainst(queries, facts, claim);
       if (refusal !== null) return refusal;
       const isNew =
         requestSignature === undefined ||
@@ -989,6 +998,11 @@ export class Store {
         [operatorId, licenseId],
       )
     ).map(voucherTermOf);
+  }
+
+  /** What running requests of a license on the voucher road may cost at worst, at whatever gateway, in units of the currency. */
+  reservedByVoucher(licenseId: bigint): Promise<bigint> {
+    return reservedByVoucher(this.db, licenseId);
   }
 
   /** Keeps a voucher in the place of the one before, which must be for less. @param at Unix seconds @returns whether it did */

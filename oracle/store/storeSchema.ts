@@ -384,4 +384,7 @@ export const MIGRATIONS = [
     at INTEGER NOT NULL
   ) STRICT;
   `,
+  `
+  CREATE INDEX open_requests_by_voucher ON open_requests (license_id) WHERE on_voucher_road = 1;
+  `,
 ];

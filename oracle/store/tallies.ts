@@ -6,8 +6,11 @@
  *   for a license   cost + reserved ≤ freed when its state was read + what it said could be spent
  *   for a grant     used + reserved ≤ cap (if any)
  *   for all         cost + reserved ≤ freed when the stake was read + its headroom
+ *
+ * What a license on the voucher road owes stands in its terms instead, which grow with its receipts.
  */
 import type { Queries, SqlValue } from "./database";
+import type { Receipt } from "../protocol/types";
 import { refusalBy, type Refusal } from "../gateway/ledger";
 
 export interface Tally {
@@ -31,6 +34,22 @@ export interface Claim {
   grantCap: bigint;
   /** On `cost` and `reserved` of all. */
   stake?: bigint;
+  /** In place of all limits but the grant's, where vouchers pay. */
+  voucher?: VoucherClaim;
+}
+
+/** The limits of a license on the voucher road. Units of the currency. */
+export interface VoucherClaim {
+  /** Those that can be claimed. */
+  terms: number[];
+  /** The one that runs. */
+  present: number;
+  /** On what isn't signed for and is reserved. */
+  credit: bigint;
+  /** On what isn't charged and is reserved. */
+  balance: bigint;
+  /** On what the present term owes and is reserved. */
+  cap?: bigint;
 }
 
 const ZERO: Tally = { cost: 0n, freed: 0n, reserved: 0n };
@@ -40,13 +59,23 @@ export async function tallyOf(queries: Queries, what: "license" | "all", id: big
   return row === null ? ZERO : (row as unknown as Tally);
 }
 
+/** What running requests of a license on the voucher road may cost at worst. */
+export async function reservedByVoucher(queries: Pick<Queries, "row">, licenseId: bigint): Promise<bigint> {
+  const row = await queries.row(
+    "SELECT coalesce(sum(reserved), 0) AS reserved FROM open_requests WHERE license_id = ? AND on_voucher_road = 1",
+    [licenseId],
+  );
+  return row!.reserved as bigint;
+}
+
 /** Which of the limits stands against a request, if one does. */
 export async function limitAgainst(
   queries: Queries,
-  licenseId: bigint,
-  grantHash: string,
-  { amount, balance, cap, grantCap, stake }: Claim,
+  { operatorId, licenseId, grantHash }: Pick<Receipt, "operatorId" | "licenseId" | "grantHash">,
+  { amount, balance, cap, grantCap, stake, voucher }: Claim,
 ): Promise<Refusal | null> {
+  const refusal = voucher && (await voucherLimitAgainst(queries, operatorId, licenseId, amount, voucher));
+  if (refusal) return refusal;
   const [license, all, grant] = await Promise.all([
     tallyOf(queries, "license", licenseId),
     tallyOf(queries, "all", 0n),
@@ -59,6 +88,45 @@ export async function limitAgainst(
     against("cap", cap, license.cost, license.reserved) ??
     against("grant", grantCap === 0n ? undefined : grantCap, grant?.used as bigint, grant?.reserved as bigint) ??
     against("stake", stake, all.cost, all.reserved)
+  );
+}
+
+async function voucherLimitAgainst(
+  queries: Queries,
+  operatorId: number,
+  licenseId: bigint,
+  amount: bigint,
+  { terms, present, credit, balance, cap }: VoucherClaim,
+): Promise<Refusal | null> {
+  const rows = await queries.all(
+    "SELECT term, owed, signed, charged FROM voucher_terms WHERE operator_id = ? AND license_id = ? AND is_closed = 0",
+    [operatorId, licenseId],
+  );
+  const reserved = await reservedByVoucher(queries, licenseId);
+  const claimable = (rows as unknown as Record<"term" | "owed" | "signed" | "charged", bigint>[]).filter(({ term }) =>
+    terms.includes(Number(term)),
+  );
+  const sum = (of: (one: (typeof claimable)[number]) => bigint) => claimable.reduce((all, one) => all + of(one), 0n);
+  const against = (limit: Refusal["limit"], most: bigint, used: bigint) =>
+    refusalBy(limit, most, { used, reserved }, amount);
+  return (
+    against(
+      "balance",
+      balance,
+      sum(({ owed, charged }) => (owed > charged ? owed - charged : 0n)),
+    ) ??
+    (cap === undefined
+      ? null
+      : against(
+          "cap",
+          cap,
+          sum(({ term, owed }) => (Number(term) === present ? owed : 0n)),
+        )) ??
+    against(
+      "credit",
+      credit,
+      sum(({ owed, signed }) => owed - signed),
+    )
   );
 }
 

@@ -187,6 +187,24 @@ describeOnEach("gateway, for licenses on the voucher road", function (placeOf) {
     expect(BigInt(owed) <= CREDIT).to.equal(true);
   });
 
+  it("have one credit at all of an operator's gateways together", async () => {
+    world.upstream.script = whole({ delayMs: 500 });
+    const first = world.client(apiKey);
+    await world.start();
+    const clients = [first, world.client(apiKey)];
+    const answers = await Promise.allSettled(
+      Array.from({ length: 40 }, (_, i) =>
+        clients[i % 2].chat.completions.create({ model: "writer", messages: MESSAGES }),
+      ),
+    );
+    const refusals = answers.flatMap((one) => (one.status === "rejected" ? [one.reason as APIError] : []));
+    expect(new Set(refusals.map(({ code }) => code))).to.deep.equal(new Set(["reserved_by_running_requests"]));
+    const worst = BigInt(/may cost up to (\d+) units/.exec(refusals[0].message)![1]);
+    const served = BigInt(answers.length - refusals.length);
+    expect(served).to.equal(CREDIT / worst);
+    await chat();
+  });
+
   it("can't have a request that the credit doesn't cover, unless they sign in advance", async () => {
     const dear = () =>
       world.client(apiKey).chat.completions.create({ model: "writer", messages: MESSAGES, max_tokens: 5_000 });

@@ -8,7 +8,7 @@ import { decodeReceipt, splitRecord } from "../../oracle/protocol/receiptBytes";
 import type { Receipt } from "../../oracle/protocol/types";
 import type { Database } from "../../oracle/store/database";
 import { GATEWAY_LEASE, Store, type OpenRequest } from "../../oracle/store/store";
-import type { Claim } from "../../oracle/store/tallies";
+import type { Claim, VoucherClaim } from "../../oracle/store/tallies";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
 
@@ -91,6 +91,52 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
     expect(await store.tallyOfAll()).to.deep.equal({ cost: 7n, freed: 0n, reserved: 0n });
     expect(await store.openRequest(request(3), claim({ grantCap: 17n }))).to.equal(null);
     expect(await store.openRequest(request(4), claim({ grantCap: 17n }))).to.include({ limit: "grant", available: 0n });
+  });
+
+  describe("for a license on the voucher road", () => {
+    const term = (n: number) => ({ operatorId: LANE.operatorId, licenseId: 1n, planId: LANE.planId, term: n });
+    const byVoucher = (n: number): OpenRequest => ({ ...request(n), onVoucherRoad: true });
+    const voucher: VoucherClaim = { terms: [1, 2], present: 2, credit: 1_000n, balance: 1_000n };
+    const of = (fields: Partial<VoucherClaim>) => claim({ voucher: { ...voucher, ...fields } });
+
+    /** Of term 1 it owes 30, all charged; of term 2 25, of which 5 are charged, and it has signed for 15. */
+    beforeEach(async () => {
+      await store.openVoucherTerm({ ...term(1), since: 0, endsAt: 1_400 }, 30n);
+      await store.openVoucherTerm({ ...term(2), since: 1_400, endsAt: 3_000 }, 5n);
+      await store.openRequest(byVoucher(100), of({}));
+      await store.finishRequest(id(100), OUTCOME, 20n, sign);
+      await store.saveVoucher(term(2), 15n, "0x", 1_500);
+    });
+
+    const cases: [string, Partial<VoucherClaim>, object][] = [
+      ["the credit, on what isn't signed for", { credit: 35n }, { limit: "credit", available: 5n, reserved: 20n }],
+      ["the balance, on what isn't charged", { balance: 45n }, { limit: "balance", available: 5n, reserved: 20n }],
+      ["the cap, on what the present term owes", { cap: 54n }, { limit: "cap", available: 9n, reserved: 20n }],
+    ];
+    for (const [limit, fields, refusal] of cases) {
+      it(`stays within ${limit}, whatever gateway serves it`, async () => {
+        for (const n of [1, 2]) {
+          expect(await store.openRequest(byVoucher(n), { ...of(fields), gateway: String(n) })).to.equal(null);
+        }
+        expect(await store.openRequest(byVoucher(3), of(fields))).to.deep.equal({ needed: 10n, ...refusal });
+        expect(await store.reservedByVoucher(1n)).to.equal(20n);
+        expect(await store.reservedByVoucher(2n)).to.equal(0n);
+        await store.dropRequest(id(1));
+        expect(await store.openRequest(byVoucher(3), of(fields))).to.equal(null);
+      });
+    }
+
+    it("doesn't count terms that can't be claimed any more", async () => {
+      await store.openVoucherTerm({ ...term(3), since: 3_000, endsAt: 4_000 }, 0n);
+      const limits = { terms: [3], present: 3, credit: 10n, balance: 10n, cap: 10n };
+      expect(await store.openRequest(byVoucher(1), of(limits))).to.equal(null);
+    });
+
+    it("takes nothing of what batches pay", async () => {
+      await store.openRequest(byVoucher(1), of({}));
+      expect((await store.tally(1n)).reserved).to.equal(0n);
+      expect((await store.tallyOfAll()).reserved).to.equal(0n);
+    });
   });
 
   it("lets nobody spend twice what settled after the chain was read", async () => {
