@@ -6,6 +6,7 @@ import type { TokenizerConfig } from "./attestor/recount";
 import type { Finality } from "./chain/witness";
 import { type EvidencePolicy, evidencePolicyOf } from "./evidence/policy";
 import { GATEWAY_DEFAULTS } from "./gateway/gateway";
+import { DISCLOSURES_DEFAULTS, type DisclosuresConfig } from "./gateway/disclosures";
 import type { Limits, Quota } from "./gateway/limits";
 import type { UpstreamConfig } from "./gateway/models";
 import { LEAST_VALIDITY, MOST_VALIDITY } from "./x402/exact";
@@ -57,6 +58,7 @@ export interface GatewaySection {
   firstByteTimeoutMs: number;
   voucherCredit: bigint;
   limits: Limits;
+  disclosures: DisclosuresConfig;
   x402?: X402Section;
 }
 
@@ -221,6 +223,7 @@ function gatewayOf(section: Section): GatewaySection {
     firstByteTimeoutMs: section.seconds("firstByteTimeoutSeconds", AN_HOUR, GATEWAY_DEFAULTS.firstByteTimeoutMs),
     voucherCredit: BigInt(section.count("voucherCredit", [0, Number.MAX_SAFE_INTEGER], 0)),
     limits: section.optional("limits", limitsOf) ?? GATEWAY_DEFAULTS.limits,
+    disclosures: section.optional("disclosed", disclosuresOf) ?? GATEWAY_DEFAULTS.disclosures,
     x402: section.optional("x402", x402Of),
   };
 }
@@ -250,6 +253,14 @@ function limitsOf(section: Section): Limits {
     concurrent: section.count("concurrent", MANY, concurrent),
     bodyBytes: section.count("bodyMebibytes", [4, 65_536], bodyBytes / MEBIBYTE) * MEBIBYTE,
     connections: section.count("connections", MANY, connections),
+  };
+}
+
+function disclosuresOf(section: Section): DisclosuresConfig {
+  const { keepSeconds, mostBytes } = DISCLOSURES_DEFAULTS;
+  return {
+    keepSeconds: section.count("keepHours", [1, 720], keepSeconds / 3_600) * 3_600,
+    mostBytes: section.count("mebibytes", [0, 65_536], mostBytes / MEBIBYTE) * MEBIBYTE,
   };
 }
 

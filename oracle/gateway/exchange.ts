@@ -3,6 +3,7 @@ import type { FastifyReply } from "fastify";
 import type { Dispatcher } from "undici";
 import type { Admission, Admitted } from "./admission";
 import type { Chain } from "../chain/chain";
+import { MOST_BODIES_BYTES, type Disclosures } from "./disclosures";
 import type { Log } from "../log";
 import { shown } from "../problem";
 import { saltedHash } from "../protocol/messages";
@@ -33,6 +34,7 @@ export interface ExchangeDeps {
   /** Of every message. */
   domain: Chain["domain"];
   admission: Admission;
+  disclosures: Disclosures;
   store: Store;
   upstream: Upstream;
   replicas: Replicas;
@@ -110,7 +112,7 @@ export class Exchange {
     private readonly deps: ExchangeDeps,
     private readonly request: ModelRequest,
     private readonly admitted: Admitted,
-    private readonly proven: ProvenRequest,
+    private readonly proven: ProvenRequest & { isDisclosed: boolean },
     private readonly reply: FastifyReply,
   ) {
     this.salt = admitted.caller.signed.grant.salt;
@@ -256,7 +258,8 @@ export class Exchange {
     for (const text of generatedTexts(json)) generated.add(text);
     const ttftMs = generated.isEmpty ? 0 : this.msSinceStart();
     const delivered = { ...reportedUsage(json), generated, ttftMs };
-    await this.close(await this.meteredEnding(delivered, saltedHash(this.salt, bytes)));
+    const ending = await this.meteredEnding(delivered, saltedHash(this.salt, bytes));
+    await this.close(await this.disclosed(ending, bytes));
     this.reply.header("content-type", contentType(answer)).send(bytes);
     void taken(this.reply.raw, this.deps.takeTimeoutMs);
   }
@@ -276,11 +279,13 @@ export class Exchange {
         [RECEIPT_HEADER]: this.requestId,
       });
     };
-    const relay = await StreamRelay.start(this.reply.raw, this.salt, this.request, begin);
+    const mostKept = this.proven.isDisclosed ? MOST_BODIES_BYTES : 0;
+    const relay = await StreamRelay.start(this.reply.raw, this.salt, this.request, begin, mostKept);
     this.relay = relay;
     try {
       await relay.run(answer.body, signal);
-      await this.close(await this.meteredEnding(this.deliveredBy(relay), relay.responseHash));
+      const ending = await this.meteredEnding(this.deliveredBy(relay), relay.responseHash);
+      await this.close(await this.disclosed(ending, relay.passed));
     } catch (cause) {
       if (!relay.hasBegun) throw cause;
       await this.fail(cause);
@@ -409,6 +414,14 @@ export class Exchange {
       responseHash,
       ttftMs: delivered.ttftMs,
     };
+  }
+
+  /** Keeps the bodies of a whole answer, where the licensee lets attestors see them, and has the receipt say so. */
+  private async disclosed(ending: Ending, response: Uint8Array | null): Promise<Ending> {
+    if (!this.proven.isDisclosed || response === null) return ending;
+    const { kind, bytes: request } = this.request;
+    const isKept = await this.deps.disclosures.keep({ requestId: this.requestId, kind, request, response });
+    return isKept ? { ...ending, flags: ending.flags | ReceiptFlag.disclosed } : ending;
   }
 
   private async brokenEnding(relay: StreamRelay): Promise<Ending> {

@@ -9,6 +9,7 @@ import { receiptToSign, type DigestSigner } from "../keys/digestSigner";
 import { listen, receivingWithin, type Place } from "../listen";
 import type { Log } from "../log";
 import { Problem, shown } from "../problem";
+import { DISCLOSE_HEADER, disclosedToJson, DISCLOSURE_HEADER, DISCLOSURES_PATH } from "../protocol/disclosure";
 import { saltedHash, signedReceiptToJson } from "../protocol/messages";
 import { REQUEST_SIGNATURE_HEADER } from "../protocol/requestSignature";
 import {
@@ -27,6 +28,7 @@ import type { ModelConfig } from "./models";
 import type { GatewayFigures, GatewayObserver } from "./observer";
 import { revokedToShow, Revocations } from "./revocation";
 import { isForNow, Presence } from "./presence";
+import { Disclosures, DISCLOSURES_DEFAULTS, type DisclosuresConfig, isDisclosed } from "./disclosures";
 import { Replicas, type Replica } from "./replicas";
 import { provenRequest } from "./signedRequest";
 import { Upstream } from "./upstream";
@@ -56,6 +58,8 @@ export interface GatewayConfig extends AdmissionConfig, RequestLimits, Place {
   stopTimeoutMs: number;
   /** What a license may owe without having signed a voucher for it, in units of the currency; 0 if none are taken. */
   voucherCredit: bigint;
+  /** Of bodies that licensees let attestors see. */
+  disclosures: DisclosuresConfig;
 }
 
 /** What fits most operators. */
@@ -76,6 +80,7 @@ export const GATEWAY_DEFAULTS = {
   healthIntervalMs: 10_000,
   stopTimeoutMs: 60_000,
   voucherCredit: 0n,
+  disclosures: DISCLOSURES_DEFAULTS,
   limits: {
     perGrant: { requestsPerMinute: 3_000, concurrent: 128 },
     perLicense: { requestsPerMinute: 12_000, concurrent: 512 },
@@ -152,7 +157,9 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   const admission = new Admission(config, chain, store, address, log, onTermOver, desk);
   const running = new Running();
   const { requestTimeoutMs, firstByteTimeoutMs, takeTimeoutMs } = config;
+  const disclosures = new Disclosures(config.disclosures, config.operatorId, { chain, store, now, log });
   const exchangeDeps = {
+    disclosures,
     domain: chain.domain,
     admission,
     store,
@@ -340,6 +347,9 @@ function createServer(
   server.get<{ Params: { requestId: string } }>("/v1/receipts/:requestId", { onRequest: admit }, (request) =>
     ownReceipt(deps, request),
   );
+  server.get<{ Params: { requestId: string } }>(`${DISCLOSURES_PATH}/:requestId`, async ({ params, headers }) =>
+    disclosedToJson(await deps.disclosures.give(params.requestId, headers[DISCLOSURE_HEADER])),
+  );
   server.get("/v1/vouchers", { onRequest: admit }, (request) => voucherAccount(deps, request));
   server.post("/v1/vouchers", { onRequest: admit }, (request) => takeVoucher(deps, request));
   if (counter !== undefined) {
@@ -378,12 +388,13 @@ async function serveModel(
   const requestHash = saltedHash(caller.signed.grant.salt, asked.bytes);
   const signature = request.headers[REQUEST_SIGNATURE_HEADER];
   const proven = provenRequest(deps.domain, caller, requestHash, signature, await deps.now());
+  const disclosed = isDisclosed(request.headers[DISCLOSE_HEADER]);
   const voucher = request.headers[VOUCHER_HEADER];
   if (typeof voucher === "string") await deps.admission.takeVoucher(caller, voucher, await deps.now());
   const model = modelNamed(config.models, asked.model);
   const admitted = await deps.admission.admit(caller, model, boundOf(config, asked, model), await deps.now());
   const ended = deps.observer?.began(asked);
-  await new Exchange(deps, asked, admitted, proven, reply).run().finally(ended);
+  await new Exchange(deps, asked, admitted, { ...proven, isDisclosed: disclosed }, reply).run().finally(ended);
 }
 
 function modelNamed(models: ModelConfig[], id: string): ModelConfig {

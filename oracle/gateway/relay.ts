@@ -34,16 +34,21 @@ export class StreamRelay {
   private isAnswer = false;
   private readonly events = new EventSplitter();
   private end: Buffer = Buffer.alloc(0);
+  /** What was passed on, while it isn't too much to keep. */
+  private kept: Buffer[] | null = [];
+  private keptBytes = 0;
 
   private constructor(
     private readonly client: ServerResponse,
     private readonly hasher: SaltedHasher,
     private readonly request: Pick<ModelRequest, "kind" | "includeUsage">,
     private readonly begin: () => void,
+    private readonly mostKept: number,
   ) {}
 
   /**
    * @param request what is answered: unless its client asked for the usage chunk, that is kept from it
+   * @param mostKept how many bytes of it are kept, for `passed`
    * @param begin called before the first byte goes to the client: until then, another answer may take this one's place
    */
   static async start(
@@ -51,8 +56,14 @@ export class StreamRelay {
     salt: string,
     request: Pick<ModelRequest, "kind" | "includeUsage">,
     begin: () => void,
+    mostKept = 0,
   ): Promise<StreamRelay> {
-    return new StreamRelay(client, await SaltedHasher.start(salt), request, begin);
+    return new StreamRelay(client, await SaltedHasher.start(salt), request, begin, mostKept);
+  }
+
+  /** All that was passed on and what is kept back for the end; null if that is more than `mostKept` bytes. */
+  get passed(): Buffer | null {
+    return this.kept === null ? null : Buffer.concat(this.kept);
   }
 
   /** Keyed with the grant's salt, over what was passed on and what is kept back for the end. */
@@ -88,7 +99,7 @@ export class StreamRelay {
 
   /** What the answer will end with. It counts as sent, so that a receipt can cover it before the client has it. */
   keepForEnd(bytes: Buffer): void {
-    this.hasher.update(bytes);
+    this.cover(bytes);
     this.end = bytes;
   }
 
@@ -118,11 +129,18 @@ export class StreamRelay {
     return this.request.includeUsage || !isUsageChunk(chunk);
   }
 
+  private cover(bytes: Buffer): void {
+    this.hasher.update(bytes);
+    this.keptBytes += bytes.length;
+    if (this.keptBytes > this.mostKept) this.kept = null;
+    else this.kept?.push(Buffer.from(bytes));
+  }
+
   private async send(bytes: Buffer, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     if (!this.hasBegun) this.begin();
     this.hasBegun = true;
-    this.hasher.update(bytes);
+    this.cover(bytes);
     if (!this.client.write(bytes)) await drained(this.client, signal);
   }
 }

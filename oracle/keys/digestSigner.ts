@@ -1,6 +1,8 @@
 import { computeAddress, type TypedDataDomain } from "ethers";
 import {
   batchDigest,
+  disclosureDigest,
+  disclosureToJson,
   findingDigest,
   findingToJson,
   headerToJson,
@@ -15,7 +17,16 @@ import {
   seedRequestToJson,
   signDigest,
 } from "../protocol/messages";
-import type { BatchHeader, Finding, Measurement, Proposal, Receipt, Retrieval, SeedRequest } from "../protocol/types";
+import type {
+  BatchHeader,
+  Disclosure,
+  Finding,
+  Measurement,
+  Proposal,
+  Receipt,
+  Retrieval,
+  SeedRequest,
+} from "../protocol/types";
 
 /** What a key of an operator or an attestor signs. */
 export const PURPOSES = [
@@ -26,6 +37,7 @@ export const PURPOSES = [
   "seed request",
   "finding",
   "retrieval",
+  "disclosure",
   "transaction",
 ] as const;
 export type Purpose = (typeof PURPOSES)[number];
@@ -78,6 +90,7 @@ export const proposalToSign: OfMessage<Proposal> = ofMessage("proposal", proposa
   batchId,
 }));
 export const retrievalToSign: OfMessage<Retrieval> = ofMessage("retrieval", retrievalDigest, retrievalToJson);
+export const disclosureToSign: OfMessage<Disclosure> = ofMessage("disclosure", disclosureDigest, disclosureToJson);
 export const measurementToSign: OfMessage<Measurement> = ofMessage("measurement", measurementDigest, measurementToJson);
 export const seedRequestToSign: OfMessage<SeedRequest> = ofMessage(
   "seed request",

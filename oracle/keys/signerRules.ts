@@ -3,6 +3,8 @@ import { Transaction, type TypedDataDomain } from "ethers";
 import { shown } from "../problem";
 import {
   batchDigest,
+  disclosureDigest,
+  disclosureFromJson,
   findingDigest,
   findingFromJson,
   headerFromJson,
@@ -95,6 +97,8 @@ function messageDigest(purpose: OfMessage, message: unknown, domain: TypedDataDo
       return seedRequestDigest(domain, seedRequestFromJson(message));
     case "finding":
       return findingDigest(domain, findingFromJson(message));
+    case "disclosure":
+      return disclosureDigest(domain, disclosureFromJson(message));
     case "retrieval":
       return retrievalDigest(domain, retrievalFromJson(message));
   }

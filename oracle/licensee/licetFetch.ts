@@ -8,6 +8,7 @@ import { isHexString, Wallet, ZeroAddress, type Signer } from "ethers";
 import { connectChain, type Clock, type RpcProvider } from "../chain/ethersChain";
 import { connectVoucherChain } from "../chain/voucherChain";
 import { Problem, reasonOf } from "../problem";
+import { DISCLOSE_HEADER, DISCLOSE_TO } from "../protocol/disclosure";
 import { decodeBearer } from "../protocol/messages";
 import { REQUEST_SIGNATURE_HEADER } from "../protocol/requestSignature";
 import { RequestSigner } from "./requestSigner";
@@ -22,6 +23,8 @@ export interface LicetFetchConfig extends LicenseeChain {
   /** The key that was registered for the license with a cap, in the same forms; without it, no vouchers are signed. */
   voucherKey?: Signer | string;
   limits?: VoucherLimits;
+  /** Whether attestors may see the requests and their answers, to hold them against the receipts; they may not if left out. */
+  disclose?: boolean;
   /** Where what was verified and signed is kept; in memory if left out: then it is read again after a restart. */
   file?: string;
   /** What requests are sent by; the platform's if left out. */
@@ -71,6 +74,7 @@ export function licetFetch(config: LicetFetchConfig): LicetFetch {
   async function attempt({ request, init, body }: Prepared, voucher: string | null): Promise<Response> {
     const headers = new Headers(request.headers);
     headers.set("authorization", `Bearer ${apiKey}`);
+    if (config.disclose === true) headers.set(DISCLOSE_HEADER, DISCLOSE_TO);
     if (voucher !== null) headers.set(VOUCHER_HEADER, voucher);
     if (requests !== null && body.length > 0) headers.set(REQUEST_SIGNATURE_HEADER, await requests.sign(body));
     const { url, method, signal, redirect } = request;

@@ -14,6 +14,7 @@ import { keccak, RunningKeccak } from "./keccak";
 import {
   METERS,
   type BatchHeader,
+  type Disclosure,
   type Finding,
   type Grant,
   type Measurement,
@@ -204,6 +205,7 @@ const measurements = new MessageType<Measurement>(
     "uint16 availabilityBps,uint32 p95TtftMs,uint32 samples)",
 );
 const proposals = new MessageType<Proposal>("Proposal(bytes32 batchId)");
+const disclosures = new MessageType<Disclosure>("Disclosure(uint24 operatorId,bytes32 requestId,uint40 at)");
 const retrievals = new MessageType<Retrieval>("Retrieval(uint24 operatorId,address attestor,uint40 at)");
 const requests = new MessageType<RequestStatement>("Request(bytes32 grantHash,bytes32 requestHash,uint40 at)");
 const revocations = new MessageType<Revocation>(
@@ -220,6 +222,7 @@ export const RECEIPT_TYPES = receipts.types;
 export const BATCH_TYPES = batches.types;
 export const MEASUREMENT_TYPES = measurements.types;
 export const PROPOSAL_TYPES = proposals.types;
+export const DISCLOSURE_TYPES = disclosures.types;
 export const RETRIEVAL_TYPES = retrievals.types;
 export const REQUEST_TYPES = requests.types;
 export const REVOCATION_TYPES = revocations.types;
@@ -240,6 +243,10 @@ export const seedRequestDigest = (domain: TypedDataDomain, request: SeedRequest)
 export const findingDigest = (domain: TypedDataDomain, finding: Finding): string => findings.digest(domain, finding);
 export const proposalDigest = (domain: TypedDataDomain, proposal: Proposal): string =>
   proposals.digest(domain, proposal);
+
+/** What an attestor's key signs to be shown the bodies of a disclosed request. */
+export const disclosureDigest = (domain: TypedDataDomain, disclosure: Disclosure): string =>
+  disclosures.digest(domain, disclosure);
 
 /** What an operator's key signs to have its receipts back from an attestor. */
 export const retrievalDigest = (domain: TypedDataDomain, retrieval: Retrieval): string =>
@@ -412,6 +419,8 @@ export const headerToJson = (header: BatchHeader): JsonObject => batches.toJson(
 export const headerFromJson = (json: unknown): BatchHeader => batches.fromJson(json);
 export const retrievalToJson = (retrieval: Retrieval): JsonObject => retrievals.toJson(retrieval);
 export const retrievalFromJson = (json: unknown): Retrieval => retrievals.fromJson(json);
+export const disclosureToJson = (disclosure: Disclosure): JsonObject => disclosures.toJson(disclosure);
+export const disclosureFromJson = (json: unknown): Disclosure => disclosures.fromJson(json);
 export const measurementToJson = (measurement: Measurement): JsonObject => measurements.toJson(measurement);
 export const measurementFromJson = (json: unknown): Measurement => measurements.fromJson(json);
 

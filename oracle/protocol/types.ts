@@ -60,6 +60,8 @@ export const ReceiptFlag = {
   recovered: 8,
   /** The upstream broke off in the middle of a stream: what it wrote until then is charged, and nothing else. */
   broken: 16,
+  /** Its bodies are kept for attestors, as the licensee agreed to with the request. */
+  disclosed: 32,
 } as const;
 
 /** An operator's signed statement of one served request. */
@@ -179,6 +181,14 @@ export interface Retrieval {
   operatorId: number;
   /** The member's address: no other gives anything for it. */
   attestor: string;
+  /** Unix seconds. */
+  at: number;
+}
+
+/** An attestor's request to an operator for the bodies of a disclosed request. */
+export interface Disclosure {
+  operatorId: number;
+  requestId: string;
   /** Unix seconds. */
   at: number;
 }

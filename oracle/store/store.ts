@@ -4,6 +4,7 @@ import type { Attestation } from "../attestor/attestorApi";
 import type { Database, Queries, Row, SqlValue } from "./database";
 import type { CanaryAnswer } from "../attestor/recount";
 import type { EvidenceBooks } from "../evidence/books";
+import { DisclosureBooks } from "./disclosureBooks";
 import { StoredBooks } from "./evidenceBooks";
 import {
   type AttestedReceipt,
@@ -328,6 +329,8 @@ export class Store {
   readonly operatorCopies: OperatorCopies;
   /** An operator's: how the store becomes whole again. */
   readonly recovery: Recovery;
+  /** Of requests that licensees disclosed: an operator's copies of the bodies, an attestor's verdicts. */
+  readonly disclosures: DisclosureBooks;
   /** Is told how many milliseconds each commit of requests and receipts took. */
   onCommit: (ms: number) => void = () => {};
 
@@ -343,6 +346,7 @@ export class Store {
       insertBatch,
       voidReceipts,
     });
+    this.disclosures = new DisclosureBooks(db);
   }
 
   /** When what is being written is written. */

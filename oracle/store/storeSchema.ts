@@ -387,4 +387,29 @@ export const MIGRATIONS = [
   `
   CREATE INDEX open_requests_by_voucher ON open_requests (license_id) WHERE on_voucher_road = 1;
   `,
+  `
+  CREATE TABLE disclosures (
+    request_id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    request BLOB NOT NULL,
+    response BLOB NOT NULL,
+    bytes INTEGER NOT NULL,
+    kept_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX disclosures_by_time ON disclosures (kept_at, bytes);
+
+  CREATE TABLE audits (
+    receipt_hash TEXT PRIMARY KEY,
+    operator_id INTEGER NOT NULL,
+    plan_id INTEGER NOT NULL,
+    manifest_hash TEXT NOT NULL,
+    finished_at INTEGER NOT NULL,
+    record BLOB NOT NULL,
+    tries INTEGER NOT NULL,
+    verdict TEXT NOT NULL CHECK (verdict IN ('due', 'agree', 'disagree', 'unknown')),
+    reason TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX audits_due ON audits (tries, finished_at) WHERE verdict = 'due';
+  CREATE INDEX audits_by_lane ON audits (operator_id, plan_id, manifest_hash, finished_at);
+  `,
 ];

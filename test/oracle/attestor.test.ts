@@ -736,7 +736,7 @@ describeOnEach("attestor", (placeOf) => {
       only(
         "one whose flags nobody knows",
         () => requestOf(withLast({ flags: 2 ** 31 + ReceiptFlag.cancelled })),
-        "has flags (2147483649) that mean nothing; 31 are all",
+        "has flags (2147483649) that mean nothing; 63 are all",
       );
 
       it("takes one that failed and charges nothing", async () => {

@@ -261,6 +261,13 @@ describe("parseConfig", () => {
     expect(() => sellingBy({ keyVariable: undefined })).to.throw(ConfigError, "gateway.x402.keyVariable is missing");
   });
 
+  it("reads what is kept of disclosed requests, and keeps some if that is left out", () => {
+    const parsed = (disclosed?: object) => parse({ gateway: { ...gateway(), disclosed } }).gateway?.disclosures;
+    expect(parsed()).to.deep.equal(GATEWAY_DEFAULTS.disclosures);
+    expect(parsed({ mebibytes: 64, keepHours: 72 })).to.deep.equal(GATEWAY_DEFAULTS.disclosures);
+    expect(parsed({ mebibytes: 0, keepHours: 1 })).to.deep.equal({ mostBytes: 0, keepSeconds: 3_600 });
+  });
+
   it("reads the limits, each of which may be left out", () => {
     const limits = { perGrant: { requestsPerMinute: 60 }, concurrent: 10, bodyMebibytes: 8 };
     expect(parse({ gateway: { ...gateway(), limits } }).gateway?.limits).to.deep.equal({

@@ -5,6 +5,8 @@ import {
   BATCH_TYPES,
   batchDigest,
   decodeBearer,
+  DISCLOSURE_TYPES,
+  disclosureDigest,
   encodeBearer,
   FINDING_TYPES,
   findingDigest,
@@ -88,6 +90,11 @@ describe("messages", () => {
       fc.assert(
         fc.property(anyMeasurement, (m) => measurementDigest(DOMAIN, m) === ethersDigest(MEASUREMENT_TYPES, m)),
       );
+    });
+
+    it("is that of ethers for a question for disclosed bodies", () => {
+      const disclosure = { operatorId: 7, requestId: DIGEST, at: 2 ** 40 - 1 };
+      expect(disclosureDigest(DOMAIN, disclosure)).to.equal(ethersDigest(DISCLOSURE_TYPES, disclosure));
     });
 
     it("is that of ethers for a proposal, and for a revocation", () => {
