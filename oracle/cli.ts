@@ -18,6 +18,7 @@ import { Problem, reasonOf } from "./problem";
 import { aborted, untilAskedToEnd } from "./signals";
 import { describeRebuilt, rebuildStore } from "./recovery/command";
 import { backUp } from "./store/backup";
+import { restore } from "./store/restore";
 
 const HELP = `Runs the parts of a Licet oracle that a configuration file has sections for: docs/oracle.md describes it.
 
@@ -28,6 +29,7 @@ const HELP = `Runs the parts of a Licet oracle that a configuration file has sec
   npx licet-oracle check   --config FILE   reads the file, says what would run, and ends
   npx licet-oracle evidence --config FILE  shows attestors evidence of an operator's hardware, names it on chain, and ends
   npx licet-oracle backup  --config FILE --to FOLDER   copies the stores as they are now, whoever writes to them
+  npx licet-oracle restore --config FILE --from FOLDER   puts an operator's store back from a backup; rebuild it then
   npx licet-oracle rebuild --config FILE   makes an operator's store whole again that was lost, from chain and attestors
   npx licet-oracle signer  --config FILE   has keys sign for the others, who then never have them
   npx licet-oracle key --keystore FILE --password-file FILE   makes a key, in an encrypted keystore
@@ -76,6 +78,7 @@ async function run(words: string[], { out, environment }: Surroundings): Promise
   const config = readConfig(file, (text) => parseConfig(text, environment));
   if (command === "check") return out(await planOf(config));
   if (command === "backup") return out(backUpStores(config, folder));
+  if (command === "restore") return out(await restoredFrom(config, folder));
   if (command === "rebuild") return out(await rebuiltBy(config, file));
   if (command === "evidence") return out(await evidenceOf(config, file));
   const wanted = command === "all" ? config : onlyPart(config, PARTS[command], file);
@@ -100,6 +103,21 @@ function backUpStores({ database, dataFolder }: OracleConfig, folder: string): s
     .join("");
 }
 
+async function restoredFrom({ database, dataFolder }: OracleConfig, folder: string): Promise<string> {
+  if (database !== undefined) {
+    throw new Problem(
+      `The stores are in PostgreSQL: psql puts ${database.schema}_operator back from what pg_dump wrote. Rebuild it then, before anybody ` +
+        `serves from it: npx licet-oracle rebuild.`,
+    );
+  }
+  const { file, schema, figures, lastReceiptAt } = await restore(folder, dataFolder!, Math.floor(Date.now() / 1_000));
+  const last = lastReceiptAt === null ? "none" : `the last of ${new Date(lastReceiptAt * 1_000).toISOString()}`;
+  return (
+    `${file} is the copy of ${folder}, of schema ${schema}: receipts, ${last}; ${figures.unbatched + figures.batched} weren't settled then.\n` +
+    "What was served and signed since isn't in it, and nobody is served from it yet: npx licet-oracle rebuild makes it whole.\n"
+  );
+}
+
 async function rebuiltBy(config: OracleConfig, file: string): Promise<string> {
   const deployment = await openDeploymentOf(chainIn(config, file));
   return describeRebuilt(await rebuildStore(config, deployment, createLog(config.logLevel).with({ part: "rebuild" })));
@@ -116,6 +134,7 @@ const COMMANDS = [
   "all",
   "check",
   "backup",
+  "restore",
   "rebuild",
   "evidence",
   "signer",
@@ -127,13 +146,14 @@ interface Command {
   /** The configuration's, or the keystore's. */
   file: string;
   passwordFile: string;
-  /** The backup's. */
+  /** A backup's. */
   folder: string;
 }
 
 const NEEDS: Partial<Record<Command["command"], readonly (keyof ReturnType<typeof parsed>["values"])[]>> = {
   key: ["keystore", "password-file"],
   backup: ["config", "to"],
+  restore: ["config", "from"],
 };
 
 function commandOf(words: string[]): Command {
@@ -148,9 +168,12 @@ function commandOf(words: string[]): Command {
   const needs = NEEDS[command] ?? ["config"];
   const missing = needs.find((option) => values[option] === undefined);
   if (missing !== undefined) {
-    throw new UsageError(`${command} needs --${missing} ${missing === "to" ? "FOLDER" : "FILE"}.`);
+    throw new UsageError(
+      `${command} needs --${missing} ${missing === "to" || missing === "from" ? "FOLDER" : "FILE"}.`,
+    );
   }
-  const { config = "", keystore = "", "password-file": passwordFile = "", to: folder = "" } = values;
+  const { config = "", keystore = "", "password-file": passwordFile = "", to, from } = values;
+  const folder = to ?? from ?? "";
   return { command, file: command === "key" ? keystore : config, passwordFile, folder };
 }
 
@@ -161,6 +184,7 @@ function parsed(words: string[]) {
       keystore: { type: "string" },
       "password-file": { type: "string" },
       to: { type: "string" },
+      from: { type: "string" },
       help: { type: "boolean", short: "h" },
     } as const;
     return parseArgs({ args: words, options, allowPositionals: true });

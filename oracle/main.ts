@@ -150,7 +150,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
   const store = await openStore(context, { role: "operator", ...whose });
   context.figures.watchOperatorStore(store, () => context.chain.now());
   try {
-    await requireWhole(store, context.deployment, gateway?.operatorId);
+    await requireWhole(store, context.deployment, context.chain, gateway?.operatorId);
     const settling = section === undefined ? undefined : await createSettler(context, section, store);
     const jobs: Promise<void>[] = [];
     const running =

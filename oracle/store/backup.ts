@@ -32,7 +32,7 @@ export function backUp(dataFolder: string, folder: string): string[] {
   }
 }
 
-function removeAll(files: string[]): void {
+export function removeAll(files: string[]): void {
   files.filter((file) => existsSync(file)).forEach((file) => rmSync(file));
 }
 
@@ -46,7 +46,7 @@ function storesIn(dataFolder: string): string[] {
   throw new Problem(`dataFolder ${dataFolder} has no store: nothing to back up.`);
 }
 
-function copyStore(store: string, copy: string): void {
+export function copyStore(store: string, copy: string): void {
   const source = new DatabaseSync(store, { readOnly: true, timeout: 5_000 });
   try {
     source.prepare("VACUUM INTO ?").run(copy);
@@ -63,7 +63,7 @@ function copyStore(store: string, copy: string): void {
   sync(copy);
 }
 
-function sync(file: string): void {
+export function sync(file: string): void {
   const descriptor = openSync(file, "r");
   try {
     fsyncSync(descriptor);

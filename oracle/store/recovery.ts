@@ -94,6 +94,21 @@ export class Recovery {
     return row === null;
   }
 
+  /** The lanes that had batches, and the highest number that it knows of each. */
+  async lanes(): Promise<{ lane: Lane; lastSequence: bigint }[]> {
+    const rows = await this.db.all(
+      "SELECT operator_id, plan_id, version_id, max(sequence) AS last FROM batches GROUP BY operator_id, plan_id, version_id",
+    );
+    return rows.map((row) => ({
+      lane: {
+        operatorId: Number(row.operator_id),
+        planId: Number(row.plan_id),
+        versionId: row.version_id as bigint,
+      },
+      lastSequence: row.last as bigint,
+    }));
+  }
+
   /** From now on the store is incomplete. @param at Unix seconds */
   async begin(at: number): Promise<void> {
     await this.db.run("INSERT INTO recovery VALUES ('incomplete since', ?) ON CONFLICT DO NOTHING", [at]);

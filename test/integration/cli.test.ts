@@ -102,6 +102,13 @@ describe("licet-oracle", function () {
         1,
         /^dataFolder .* can't be read \(ENOENT/,
       ],
+      ["a restoring from nowhere", () => ["restore", "--config", "x"], 2, /^restore needs --from FOLDER/],
+      [
+        "a restoring of what isn't there",
+        () => ["restore", "--config", write({ gateway: gateway() }), "--from", "copy"],
+        1,
+        /operator\.sqlite isn't there: name a folder of a backup/,
+      ],
       [
         "a rebuild without a chain",
         () => ["rebuild", "--config", write({ gateway: gateway() })],
@@ -154,6 +161,13 @@ describe("licet-oracle", function () {
       const copied = await call(["backup", "--config", file, "--to", to]);
       await store.close();
       expect(copied).to.deep.equal({ code: 0, stdout: `${path.join(to, "operator.sqlite")}\n`, stderr: "" });
+      rmSync(path.join(folder, "data"), { recursive: true });
+      const restored = await call(["restore", "--config", file, "--from", to]);
+      expect([restored.code, restored.stderr]).to.deep.equal([0, ""]);
+      expect(restored.stdout).to.match(
+        /operator\.sqlite is the copy of .*, of schema \d+: receipts, none; 0 weren't settled/,
+      );
+      expect(restored.stdout).to.contain("npx licet-oracle rebuild makes it whole");
 
       const shared = write({ gateway: gateway(), databaseUrlVariable: "URL", databaseSchema: "mine" });
       const { code, stderr } = await call(["backup", "--config", shared, "--to", to], { URL: "postgresql://a@b/c" });
@@ -161,6 +175,8 @@ describe("licet-oracle", function () {
         1,
         "The stores are in PostgreSQL: pg_dump --schema=mine_operator (or _attestor) copies them.\n",
       ]);
+      const back = await call(["restore", "--config", shared, "--from", to], { URL: "postgresql://a@b/c" });
+      expect(back.stderr).to.match(/psql puts mine_operator back .* Rebuild it then, before anybody serves from it/);
     });
 
     it("explains itself, and what a configuration would run, without secrets", async () => {

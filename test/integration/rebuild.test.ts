@@ -6,7 +6,7 @@ import { expect } from "chai";
 import { setBalance, time } from "@nomicfoundation/hardhat-network-helpers";
 import { HDNodeWallet, id, Wallet } from "ethers";
 import hre from "hardhat";
-import { mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -30,6 +30,8 @@ import {
 } from "../../oracle/protocol/messages";
 import { sumUsage } from "../../oracle/protocol/meters";
 import { describeRebuilt, rebuildStore } from "../../oracle/recovery/command";
+import { backUp } from "../../oracle/store/backup";
+import { restore } from "../../oracle/store/restore";
 import { bearerOf, grantWith } from "../support/fakeMessages";
 import { FakeUpstream, whole } from "../support/fakeUpstream";
 import { ATTESTORS, buyLicense, DAY, freshMarket, type Market, usd } from "../support/market";
@@ -347,6 +349,57 @@ describe("an operator that loses its store", function () {
     expect(batchIds[0]).to.equal(result.resumed[0]);
     await expectSettledOnce(await listed());
   });
+
+  it("goes on from a backup that is older than what was signed and settled since", async function () {
+    // In PostgreSQL a backup is another program's.
+    if (TEST_DATABASE_URL !== undefined) this.skip();
+    const [one, other] = customers;
+    const before = await startOperator();
+    await serve(one, 2);
+    await serve(other, 1);
+    const [data, copy] = [join(folder, "operator"), join(folder, "backup")];
+    backUp(data, copy);
+    await serve(one, 1);
+    await untilFed(4);
+    await time.increase(DAY);
+    await untilSettled();
+    await serve(other, 2);
+    await untilFed(6);
+    const all = await listed();
+    await before.stop();
+
+    await loseStore();
+    const { figures } = await restore(copy, data, Math.floor(Date.now() / 1_000));
+    expect(figures.unbatched).to.equal(3);
+    expect(await problemOf()).to.match(/store has waited to be rebuilt since 20\S+: npx licet-oracle rebuild/);
+
+    const result = await rebuilt();
+    expect(result).to.deep.include({ added: 3, unsettled: 2, settledBatches: 1, conflicts: [] });
+    await startOperator();
+    expect((await listed()).map(numberOf)).to.have.members(all.map(numberOf));
+    await serve(one);
+    await time.increase(DAY);
+    await untilSettled();
+    const settled = await listed();
+    expect(new Set(settled.map(numberOf)).size).to.equal(7);
+    await expectSettledOnce(settled);
+
+    // A copy that somebody puts in place by hand.
+    backUp(data, join(folder, "later"));
+    await serve(one);
+    await time.increase(DAY);
+    await untilSettled();
+    await running.get("operator")!.stop();
+    await loseStore();
+    cpSync(join(folder, "later"), data, { recursive: true });
+    expect(await problemOf()).to.match(
+      /is older than the chain: of operator 1, plan 1, version \d+ it has batches up to/,
+    );
+  });
+
+  const problemOf = async () =>
+    ((await runOracle(operatorSettings(), deployment, new AbortController().signal).catch((e: Error) => e)) as Error)
+      .message;
 
   /** The ids of what attestor 0 signed and hasn't settled. */
   async function signedBatches(): Promise<string[]> {
