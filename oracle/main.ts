@@ -301,7 +301,7 @@ interface Settling {
 
 async function createSettler(context: Context, section: SettlerSection, store: Store): Promise<Settling> {
   const { config, deployment, chain, signal, figures } = context;
-  const { provider, escrow, committee } = deployment;
+  const { provider, committee } = deployment;
   const log = context.log.with({ part: "settler" });
   const proposer = await openKey(section.signingKey);
   await requireUsable({ ...section, proposer, committee }, context, config.gateway?.operatorId);
@@ -329,7 +329,7 @@ async function createSettler(context: Context, section: SettlerSection, store: S
       signal,
     },
   );
-  const deps = { chain, store, escrow: connectEscrow(provider, witness, { escrow, finality }), sender, log };
+  const deps = { chain, store, escrow: connectEscrow(provider, witness, { ...deployment, finality }), sender, log };
   const settler: Settler = new Settler(deps, {
     ...section,
     proposer,

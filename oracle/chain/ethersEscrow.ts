@@ -13,11 +13,11 @@ import { isAnswer } from "./smartAccount";
 import { AS_OF_NOW, statusName } from "./statuses";
 import { finalHeight, tagOf, type Finality, type Witness } from "./witness";
 
-/** The escrow at an address, through ethers. */
+/** The escrow at an address, through ethers. @param fromBlock The deployment's first: events before it are not looked for */
 export function connectEscrow(
   provider: RpcProvider,
   witness: Witness,
-  { escrow: address, finality }: { escrow: string; finality: Finality },
+  { escrow: address, fromBlock, finality }: { escrow: string; fromBlock: number; finality: Finality },
 ): SettlementEscrow {
   const escrow = UsageEscrow__factory.connect(address, { provider });
 
@@ -60,6 +60,11 @@ export function connectEscrow(
 
     renewal: (licenseId) => escrow.renew.populateTransaction(licenseId),
 
+    async chargesOf(batchId) {
+      const frozen = await escrow.queryFilter(escrow.filters.ChargeFrozen(undefined, batchId), fromBlock);
+      return [...new Set(frozen.map(({ args }) => args.chargeId))];
+    },
+
     async holdOf(batchId) {
       const finalBlock = await finalHeight(witness, finality);
       const [final, { releasableAt }, now, { operator, bonus }] = await Promise.all([
@@ -68,7 +73,7 @@ export function connectEscrow(
         escrow.batchStatusOf(batchId, AS_OF_NOW),
         escrow.splitOf(batchId),
       ]);
-      const isReleased = ["Released", "Collected"].includes(statusName("BatchStatus", final.status));
+      const isReleased = ["Released", "Collected", "Refunded"].includes(statusName("BatchStatus", final.status));
       const isReleasable = statusName("BatchStatus", now) === "Releasable";
       return {
         status: isReleased ? "Released" : isReleasable ? "Releasable" : "Held",

@@ -1,4 +1,4 @@
-/** Releases the batches whose hold is over, and brings an operator's pool what is its: nobody else need do it. */
+/** Releases the batches whose hold is over, and what was split off them to be disputed and was let go; and brings an operator's pool what is its: nobody else need do it. */
 import type { Chain } from "../chain/chain";
 import type { Log } from "../log";
 import type { Store } from "../store/store";
@@ -18,7 +18,7 @@ const MOST_BATCHES = 100;
 const DAY = 86_400;
 
 export class Releaser {
-  /** When batches may be released, Unix seconds, as far as that is known. */
+  /** When the next of a batch may be released, Unix seconds, as far as that is known. */
   private readonly releasableAt = new Map<string, number>();
   /** Of what waits for cheaper gas, so that it is told once. */
   private readonly told = new Set<string>();
@@ -41,16 +41,22 @@ export class Releaser {
     for (const operatorId of operators) await this.guarded({ operatorId }, () => this.payPool(operatorId, now));
   }
 
+  /** A batch is released once nothing of it is in dispute, either. */
   private async release(batchId: string): Promise<void> {
     const { escrow, store, log } = this.deps;
-    const { status, releasableAt, income } = await escrow.holdOf(batchId);
-    if (status === "Released") {
+    const parts = [batchId, ...(await escrow.chargesOf(batchId))];
+    const holds = await Promise.all(parts.map(async (id) => ({ id, ...(await escrow.holdOf(id)) })));
+    const waiting = holds.filter(({ status }) => status !== "Released");
+    if (waiting.length === 0) {
       await store.markReleased(batchId);
       this.releasableAt.delete(batchId);
       return log.info("Batch is released", { batchId });
     }
-    this.releasableAt.set(batchId, releasableAt);
-    if (status === "Releasable") await this.send(`release of batch ${batchId}`, income, () => escrow.release(batchId));
+    this.releasableAt.set(batchId, Math.min(...waiting.map(({ releasableAt }) => releasableAt)));
+    for (const { id, income } of waiting.filter(({ status }) => status === "Releasable")) {
+      const what = id === batchId ? "batch" : "charge";
+      await this.send(`release of ${what} ${id}`, income, () => escrow.release(id));
+    }
   }
 
   /** At most once a day: what comes in meanwhile goes along. */

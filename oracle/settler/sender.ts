@@ -38,9 +38,9 @@ export interface PricedSender extends Sender {
   costOf(call: Call): Promise<bigint>;
 }
 
-/** How far a settled batch is from being divided. */
+/** How far a settled batch, or a charge that was split off one, is from being divided. */
 export interface Hold {
-  /** Released once that is final. */
+  /** Held while it is in dispute, too. Released once that is final, or once it is final that nothing of it is divided. */
   status: "Held" | "Releasable" | "Released";
   /** Unix seconds. */
   releasableAt: number;
@@ -58,7 +58,9 @@ export interface SettlementEscrow {
   isSettled(batchId: string, by: "latest" | "final"): Promise<boolean>;
   settlement(header: BatchHeader, entries: string, proof: string): Promise<Call>;
   renewal(licenseId: bigint): Promise<Call>;
-  /** Of a batch that settled. */
+  /** What was split off a batch to be disputed: the charges' ids. */
+  chargesOf(batchId: string): Promise<string[]>;
+  /** Of a batch that settled, or of a charge. */
   holdOf(batchId: string): Promise<Hold>;
   release(batchId: string): Promise<Call>;
   /** What waits for an operator's pool, in units of the currency. */

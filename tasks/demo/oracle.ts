@@ -91,8 +91,9 @@ export async function startOracle(
     { provider, witness, signer: cast.settlerKey, store, log },
     { finality: 1, pollMs: 50, timeoutMs: 20_000 },
   );
+  const settlement = connectEscrow(provider, witness, { escrow, fromBlock: cast.book.block, finality: 1 });
   const settler = new Settler(
-    { chain, store, escrow: connectEscrow(provider, witness, { escrow, finality: 1 }), sender, log },
+    { chain, store, escrow: settlement, sender, log },
     { proposer: receiptKey, committee, attestors, attestorTimeoutMs: 20_000 },
   );
 

@@ -6,7 +6,7 @@ import type { Chain } from "../../oracle/chain/chain";
 import { connectChain } from "../../oracle/chain/ethersChain";
 import { connectEscrow } from "../../oracle/chain/ethersEscrow";
 import { isAnswer } from "../../oracle/chain/smartAccount";
-import { unpackOutcomes } from "../../oracle/protocol/entries";
+import { chargeIdOf, unpackOutcomes } from "../../oracle/protocol/entries";
 import { committeeProof } from "../../oracle/settler/attestorPool";
 import { onlyWitness } from "../../oracle/chain/witness";
 import { type Call, ChainRefusal, type SettlementEscrow } from "../../oracle/settler/sender";
@@ -413,6 +413,7 @@ describe("connectEscrow", () => {
     market = await freshMarket();
     escrow = connectEscrow(provider, onlyWitness(provider), {
       escrow: await market.licet.escrow.getAddress(),
+      fromBlock: 0,
       finality: 3,
     });
   });
@@ -440,6 +441,32 @@ describe("connectEscrow", () => {
     expect(await states()).to.deep.equal([true, false]);
     await hre.network.provider.send("hardhat_mine", ["0x1"]);
     expect(await states()).to.deep.equal([true, true]);
+  });
+
+  it("tells what was split off a batch to be disputed, and when all of it is final: released, or refunded", async () => {
+    const [one, two] = [await buyLicense(market, usd(50)), await buyLicense(market, usd(50))];
+    await time.increase(HOUR);
+    const { header, entries } = await batchOf(market, [entryOf(one), entryOf(two)]);
+    const batchId = await market.licet.escrow.batchIdOf(header);
+    await send(await escrow.settlement(header, entries, proofBy(batchId)));
+    expect(await escrow.chargesOf(batchId)).to.deep.equal([]);
+
+    const court = market.licet.escrow.connect(market.court);
+    const charges = [one, two].map((license) => chargeIdOf(batchId, license));
+    for (const license of [one, two]) await court.freezeCharge(header, entries, "0x", license);
+    await court.releaseCharge(charges[0], 2n ** 40n - 1n);
+    await court.freezeCharge(header, entries, "0x", one);
+    expect(await escrow.chargesOf(batchId)).to.deep.equal(charges);
+    const states = async () => Promise.all(charges.map(async (charge) => (await escrow.holdOf(charge)).status));
+    expect(await states()).to.deep.equal(["Held", "Held"]);
+
+    await court.releaseCharge(charges[0], 0);
+    await court.refundCharge(charges[1]);
+    expect(await states()).to.deep.equal(["Releasable", "Held"]);
+    expect((await escrow.holdOf(charges[0])).releasableAt).to.equal(0);
+    await send(await escrow.release(charges[0]));
+    await hre.network.provider.send("hardhat_mine", ["0x2"]);
+    expect(await states()).to.deep.equal(["Released", "Released"]);
   });
 
   it("says why the escrow would refuse, with the error's values", async () => {

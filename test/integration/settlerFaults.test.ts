@@ -159,7 +159,7 @@ describe("settling through faults", function () {
     const deps = {
       chain: clocked,
       store: used,
-      escrow: connectEscrow(provider, witness, { escrow, finality: FINALITY }),
+      escrow: connectEscrow(provider, witness, { escrow, fromBlock: 0, finality: FINALITY }),
       sender,
       log,
     };

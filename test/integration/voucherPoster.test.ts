@@ -51,6 +51,7 @@ describeOnEach("VoucherPoster", function (placeOf) {
     const { chain, vouchers, store, market } = world;
     const escrow = connectEscrow(provider, onlyWitness(provider), {
       escrow: await market.licet.escrow.getAddress(),
+      fromBlock: 0,
       finality: 1,
     });
     return new VoucherPoster({ chain, vouchers, store, escrow, sender, log: log() }, { poster: by.address, ...config });

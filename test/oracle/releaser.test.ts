@@ -87,6 +87,29 @@ describeOnEach("Releaser", (placeOf) => {
     expect(purposes()).to.have.length(1);
   });
 
+  it("releases what was disputed once it was let go, and follows a batch until nothing of it is in dispute", async () => {
+    const [batchId] = BATCHES;
+    const charges = [3n, 4n].map((n) => `0x${"0".repeat(63)}${n}`);
+    escrow.charges.set(batchId, charges);
+    hold(batchId, { status: "Releasable", releasableAt: chain.time });
+    for (const charge of charges) hold(charge, { status: "Held", releasableAt: chain.time });
+    const own = releaser();
+    await own.releaseDue();
+    expect(purposes()).to.deep.equal([`release of batch ${batchId}`]);
+
+    hold(batchId, { status: "Released" });
+    hold(charges[0], { status: "Releasable" });
+    await own.releaseDue();
+    expect(purposes().slice(1)).to.deep.equal([`release of charge ${charges[0]}`]);
+    hold(charges[0], { status: "Released" });
+    await own.releaseDue();
+    expect((await store.unreleased(9)).map((one) => one.batchId)).to.include(batchId);
+    hold(charges[1], { status: "Released" });
+    await own.releaseDue();
+    expect((await store.unreleased(9)).map((one) => one.batchId)).not.to.include(batchId);
+    expect(purposes()).to.have.length(2);
+  });
+
   it("isn't kept from one by what is wrong with another", async () => {
     escrow.holds.delete(BATCHES[0]);
     hold(BATCHES[1], { status: "Releasable", releasableAt: 0 });

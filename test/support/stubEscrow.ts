@@ -129,6 +129,8 @@ export class StubEscrow implements SettlementEscrow, Sender {
   gasPriceWei = 1n;
   /** Batches' holds, for those that aren't over. */
   readonly holds = new Map<string, Hold>();
+  /** What was split off batches to be disputed. */
+  readonly charges = new Map<string, string[]>();
   poolIncome = 0n;
 
   async costOf(): Promise<bigint> {
@@ -147,8 +149,14 @@ export class StubEscrow implements SettlementEscrow, Sender {
     return 6_700;
   }
 
+  async chargesOf(batchId: string): Promise<string[]> {
+    return this.charges.get(batchId) ?? [];
+  }
+
   async holdOf(batchId: string): Promise<Hold> {
-    return this.holds.get(batchId)!;
+    const hold = this.holds.get(batchId);
+    if (hold === undefined) throw new Error(`the stub has no hold of ${batchId}`);
+    return hold;
   }
 
   async release(batchId: string): Promise<Call> {
