@@ -161,7 +161,10 @@ async function readLicenses(chain: Chain, { header, receipts }: JudgedBatch): Pr
 async function checkReceipts(chain: Chain, { header, receipts }: JudgedBatch, rates: Usage): Promise<CheckedReceipt[]> {
   const isByKey = await keysOf(chain, header.operatorId, receipts);
   return receipts
-    .map((copied) => ({ ...copied, cost: costOf(copied.receipt, rates), signerIsKey: isByKey(copied) }))
+    .map((copied) => {
+      const { receipt, hash, leaf, signer, arrivedAt } = copied;
+      return { receipt, hash, leaf, signer, arrivedAt, cost: costOf(receipt, rates), signerIsKey: isByKey(copied) };
+    })
     .sort(byLicenseAndSequence);
 }
 

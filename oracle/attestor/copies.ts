@@ -22,7 +22,7 @@ import {
 } from "../protocol/receiptBytes";
 import { requestSignatureHash } from "../protocol/requestSignature";
 import type { SignedGrant } from "../protocol/types";
-import type { Copy, Store } from "../store/store";
+import type { Copy, JudgedCopy, Store } from "../store/store";
 
 /** What became of receipts that were brought. */
 export interface Kept {
@@ -328,7 +328,7 @@ function refusedReceipt({ hash, record }: Pick<Copy, "hash" | "record">, problem
   return { hash: hexOf(hash), reason: `Receipt ${sequence} of license ${licenseId} ${problem}` };
 }
 
-function copiedReceipt(hash: string, { record, leaf, signer, arrivedAt }: Copy): CopiedReceipt {
+function copiedReceipt(hash: string, { record, leaf, signer, arrivedAt }: JudgedCopy): CopiedReceipt {
   return { receipt: decodeReceipt(record).receipt, leaf, hash, signer, arrivedAt };
 }
 

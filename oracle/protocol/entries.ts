@@ -1,5 +1,5 @@
 import { AbiCoder, getBytes, hexlify, keccak256 } from "ethers";
-import { addUsage, metersOverUint32, sumUsage, usageBy, usageOf, zeroUsage } from "./meters";
+import { metersOverUint32, sumUsage, usageBy, usageOf } from "./meters";
 import { METERS, type Entry, type Receipt, type Usage } from "./types";
 
 /** The most entries that the escrow takes in a batch. */
@@ -40,7 +40,9 @@ export interface Outcome {
 export function entriesOf(receipts: Iterable<Usage & Pick<Receipt, "licenseId">>): Entry[] {
   const totals = new Map<bigint, Usage>();
   for (const receipt of receipts) {
-    totals.set(receipt.licenseId, addUsage(totals.get(receipt.licenseId) ?? zeroUsage(), receipt));
+    const total = totals.get(receipt.licenseId);
+    if (total === undefined) totals.set(receipt.licenseId, usageOf(receipt));
+    else for (const meter of METERS) total[meter] += receipt[meter];
   }
   const entries = [...totals].map(([licenseId, usage]) => ({ licenseId, ...usage }));
   entries.forEach(refuseOverUint32);

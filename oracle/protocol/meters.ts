@@ -51,7 +51,9 @@ export function metersOverUint32(usage: Usage): string[] {
 }
 
 function millionths(usage: Usage, rates: Usage): bigint {
-  return METERS.reduce((sum, meter) => sum + usage[meter] * rates[meter], 0n);
+  let sum = 0n;
+  for (const meter of METERS) sum += usage[meter] * rates[meter];
+  return sum;
 }
 
 /** What the contract asks for an entry, in units of the currency: divided once, rounded down in the payer's favour. */

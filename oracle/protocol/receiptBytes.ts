@@ -44,6 +44,9 @@ for (const { name, type } of RECEIPT_TYPES.Receipt) {
   length += bytes;
 }
 
+/** Where each begins in a record. */
+const AT = Object.fromEntries(FIELDS.map(({ name, at }) => [name, at])) as Record<keyof Receipt, number>;
+
 /** Where the signature begins: what comes before it is the receipt. */
 const SIGNATURE_AT = length;
 
@@ -77,13 +80,33 @@ export function encodeReceipt({ receipt, signature }: SignedReceipt): Buffer {
 export function decodeReceipt(record: Uint8Array): SignedReceipt {
   const bytes = bufferOf(record);
   requireCanonical(bytes);
-  const receipt: Partial<Record<keyof Receipt, unknown>> = {};
-  for (const { name, at, bytes: width, kind } of FIELDS) {
-    if (kind === "bytes") receipt[name] = "0x" + bytes.toString("hex", at, at + width);
-    else if (width === 8) receipt[name] = bytes.readBigUInt64BE(at);
-    else receipt[name] = kind === "bigint" ? BigInt(bytes.readUIntBE(at, width)) : bytes.readUIntBE(at, width);
-  }
-  return { receipt: receipt as unknown as Receipt, signature: "0x" + bytes.toString("hex", SIGNATURE_AT) };
+  const bytes32 = (at: number) => "0x" + bytes.toString("hex", at, at + 32);
+  const uint32 = (at: number) => BigInt(bytes.readUInt32BE(at));
+  // Written out: a loop over the fields takes half as long again, and attestors decode all receipts of a batch.
+  const receipt: Receipt = {
+    licenseId: bytes.readBigUInt64BE(AT.licenseId),
+    operatorId: bytes.readUIntBE(AT.operatorId, 3),
+    planId: bytes.readUInt32BE(AT.planId),
+    manifestHash: bytes32(AT.manifestHash),
+    generation: bytes.readUInt16BE(AT.generation),
+    grantHash: bytes32(AT.grantHash),
+    sequence: bytes.readBigUInt64BE(AT.sequence),
+    previousHash: bytes32(AT.previousHash),
+    requestId: bytes32(AT.requestId),
+    requestHash: bytes32(AT.requestHash),
+    responseHash: bytes32(AT.responseHash),
+    requestSignatureHash: bytes32(AT.requestSignatureHash),
+    finishedAt: bytes.readUIntBE(AT.finishedAt, 5),
+    durationMs: bytes.readUInt32BE(AT.durationMs),
+    ttftMs: bytes.readUInt32BE(AT.ttftMs),
+    requests: uint32(AT.requests),
+    inputTokens: uint32(AT.inputTokens),
+    cachedInputTokens: uint32(AT.cachedInputTokens),
+    outputTokens: uint32(AT.outputTokens),
+    computeMs: uint32(AT.computeMs),
+    flags: bytes.readUInt32BE(AT.flags),
+  };
+  return { receipt, signature: "0x" + bytes.toString("hex", SIGNATURE_AT, RECORD_BYTES) };
 }
 
 /** @throws MalformedMessage unless it is a record that some receipt has; who signed it isn't looked at */

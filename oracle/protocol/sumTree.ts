@@ -36,6 +36,7 @@ const HASH_BYTES = 32;
 const SUM_BYTES = 8;
 const NODE_BYTES = HASH_BYTES + SUM_BYTES * METERS.length;
 const HALF_SUM_RANGE = 2 ** 32;
+const HALF_RANGE = BigInt(HALF_SUM_RANGE);
 
 const LEAF_TAG = 0;
 const NODE_TAG = 1;
@@ -139,7 +140,14 @@ function nodeOf(hash: Uint8Array, sums: Usage): Buffer {
 function writeNode(level: Buffer, at: number, hash: Uint8Array, sums: Usage): void {
   if (hash.length !== HASH_BYTES) throw new RangeError(`a node's hash has ${HASH_BYTES} bytes, not ${hash.length}`);
   level.set(hash, at);
-  for (let m = 0; m < METERS.length; m++) level.writeBigUInt64BE(sums[METERS[m]], at + sumOffset(m));
+  for (let m = 0; m < METERS.length; m++) writeUint64(level, sums[METERS[m]], at + sumOffset(m));
+}
+
+/** Most are below 2^32: those are written without more bigints. */
+function writeUint64(bytes: Buffer, value: bigint, at: number): void {
+  if (value < 0n || value >= HALF_RANGE) return void bytes.writeBigUInt64BE(value, at);
+  bytes.writeUInt32BE(0, at);
+  bytes.writeUInt32BE(Number(value), at + 4);
 }
 
 const leafPreimage = Buffer.alloc(1 + HASH_BYTES + 8 + SUM_BYTES * METERS.length, LEAF_TAG);

@@ -6,6 +6,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { MOST_RECEIPTS_SENT, sendReceipts } from "../attestor/attestorApi";
 import { GrantsRefused, MOST_GRANTS_SENT, sendGrants, signRetrieval } from "../attestor/retrievalApi";
 import type { Chain } from "../chain/chain";
+import { readEach } from "../chain/parallel";
 import type { DigestSigner } from "../keys/digestSigner";
 import type { Log } from "../log";
 import { reasonOf } from "../problem";
@@ -15,6 +16,8 @@ import type { AttestorEndpoint, AttestorsConfig } from "./attestorPool";
 
 /** How many requests are under way to one attestor: while it writes one down, it checks the next. */
 const REQUESTS_AT_ONCE = 4;
+/** How many follow one another before it is written down what the attestor has. */
+const REQUESTS_IN_A_ROW = 12;
 
 const POLL_MS = 1_000;
 /** The longest that an attestor which doesn't answer is left alone. */
@@ -52,7 +55,7 @@ export class ReceiptFeed {
    */
   async feed({ address, url }: AttestorEndpoint, signal?: AbortSignal): Promise<number> {
     const { store, log } = this.deps;
-    const placed = await store.receiptsAfter(await store.fedUpTo(address), REQUESTS_AT_ONCE * MOST_RECEIPTS_SENT);
+    const placed = await store.receiptsAfter(await store.fedUpTo(address), REQUESTS_IN_A_ROW * MOST_RECEIPTS_SENT);
     if (placed.length === 0) return 0;
     const frames: Uint8Array[][] = [];
     for (let from = 0; from < placed.length; from += MOST_RECEIPTS_SENT) {
@@ -63,8 +66,10 @@ export class ReceiptFeed {
       placed.map(({ record }) => record),
       signal,
     );
-    const answers = await Promise.all(
-      frames.map((records) => sendReceipts(url, records, this.config.attestorTimeoutMs, signal)),
+    const answers = await readEach(
+      frames,
+      (records) => sendReceipts(url, records, this.config.attestorTimeoutMs, signal),
+      REQUESTS_AT_ONCE,
     );
     const refused = answers.flatMap((answer) => answer.refused);
     if (refused.length > 0) {

@@ -248,6 +248,9 @@ export interface Copy {
   requestSignature?: Uint8Array;
 }
 
+/** What of a copy a batch is judged by. */
+export type JudgedCopy = Pick<Copy, "hash" | "arrivedAt" | "signer" | "record" | "leaf">;
+
 /** What a lane's licenses have in no batch. */
 export interface UnbatchedTotals {
   /** Of all, Unix seconds. */
@@ -539,14 +542,14 @@ export class Store {
   }
 
   async receipt(requestId: string): Promise<StoredReceipt | null> {
-    const row = await this.db.row("SELECT * FROM receipts WHERE request_id = ?", [requestId]);
+    const row = await this.db.row(`${WITH_BATCH_STATE} WHERE request_id = ?`, [requestId]);
     return row && receiptOf(row);
   }
 
   /** A license's receipts by an operator from a number on, in their order, and at most so many. */
   async receiptsFrom(operatorId: number, licenseId: bigint, sequence: bigint, most: number): Promise<StoredReceipt[]> {
     const rows = await this.db.all(
-      "SELECT * FROM receipts WHERE operator_id = ? AND license_id = ? AND sequence >= ? ORDER BY sequence LIMIT ?",
+      `${WITH_BATCH_STATE} WHERE operator_id = ? AND license_id = ? AND sequence >= ? ORDER BY sequence LIMIT ?`,
       [operatorId, licenseId, sequence, most],
     );
     return rows.map(receiptOf);
@@ -584,7 +587,7 @@ export class Store {
 
   /** A lane's receipts of an epoch that are in no batch, by license and sequence: the order of the sum tree. */
   async unbatched(lane: Lane, { epochStart, epochEnd }: Epoch): Promise<StoredReceipt[]> {
-    const rows = await this.db.all(`SELECT * FROM receipts WHERE ${UNBATCHED_IN_SPAN} ORDER BY license_id, sequence`, [
+    const rows = await this.db.all(`${WITH_BATCH_STATE} WHERE ${UNBATCHED_IN_SPAN} ORDER BY license_id, sequence`, [
       ...laneValues(lane),
       epochStart,
       epochEnd,
@@ -630,11 +633,12 @@ export class Store {
   ): Promise<CountedReceipt[]> {
     const found: CountedReceipt[] = [];
     for (const some of chunks(licenses, LICENSES_AT_ONCE)) {
-      const rows = await this.db.all(
-        `SELECT receipt_hash, leaf, record, body, signature FROM receipts
-           WHERE ${UNBATCHED_IN_SPAN} AND license_id IN (${marks(some)}) ORDER BY license_id, sequence`,
-        [...laneValues(lane), epochStart, epochEnd, ...some],
-      );
+      const condition = `${UNBATCHED_IN_SPAN} AND license_id IN (${marks(some)}) ORDER BY license_id, sequence`;
+      const values = [...laneValues(lane), epochStart, epochEnd, ...some];
+      let rows = await this.db.all(`SELECT leaf, record FROM receipts WHERE ${condition}`, values);
+      if (rows.some(({ leaf }) => leaf === null)) {
+        rows = await this.db.all(`SELECT * FROM receipts WHERE ${condition}`, values);
+      }
       for (const row of rows) found.push(countedReceiptOf(row));
       await breathe();
     }
@@ -722,9 +726,7 @@ export class Store {
 
   /** The receipts of a batch in the order of its sum tree. */
   async receiptsOf(batchId: string): Promise<StoredReceipt[]> {
-    const rows = await this.db.all("SELECT * FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence", [
-      batchId,
-    ]);
+    const rows = await this.db.all(`${WITH_BATCH_STATE} WHERE batch_id = ? ORDER BY license_id, sequence`, [batchId]);
     return rows.map(receiptOf);
   }
 
@@ -767,7 +769,7 @@ export class Store {
   async receiptsAfter(position: bigint, most: number): Promise<PlacedRecord[]> {
     const rows = await this.db.all(
       `SELECT position, record, body, signature FROM receipts
-       WHERE position > ? AND state IN ('unbatched', 'batched') ORDER BY position LIMIT ?`,
+       WHERE position > ? AND ${MAY_SETTLE} ORDER BY position LIMIT ?`,
       [position, most],
     );
     const records = await withRequestSignatures(this.db, rows.map(recordOf));
@@ -783,9 +785,7 @@ export class Store {
   async fedUpTo(attestor: string): Promise<bigint> {
     const row = await this.db.row("SELECT position FROM feeds WHERE attestor = ?", [attestor]);
     if (row !== null) return row.position as bigint;
-    const first = await this.db.row(
-      "SELECT min(position) AS first FROM receipts WHERE state IN ('unbatched', 'batched')",
-    );
+    const first = await this.db.row(`SELECT min(position) AS first FROM receipts WHERE ${MAY_SETTLE}`);
     return ((first!.first as bigint | null) ?? 1n) - 1n;
   }
 
@@ -834,17 +834,16 @@ export class Store {
   async markUndone(batchId: string): Promise<void> {
     await this.db.transaction(async (queries) => {
       await mark(queries, batchId, "submitted", {}, ["settled"]);
-      await freeCost(queries, "batch_id = ? AND state = 'settled'", [batchId], -1);
+      await freeCost(queries, "batch_id = ? AND state IN ('batched', 'settled')", [batchId], -1);
       await queries.run("UPDATE receipts SET state = 'batched' WHERE batch_id = ? AND state = 'settled'", [batchId]);
     });
   }
 
-  /** Once the settlement is final: its receipts no longer count against their licenses. */
+  /** Once the settlement is final: its receipts no longer count against their licenses. That they are settled, the batch says. */
   async markSettled(batchId: string): Promise<void> {
     await this.db.transaction(async (queries) => {
       await mark(queries, batchId, "settled", {});
       await freeCost(queries, "batch_id = ? AND state = 'batched'", [batchId], 1);
-      await queries.run("UPDATE receipts SET state = 'settled' WHERE batch_id = ?", [batchId]);
     });
   }
 
@@ -1123,10 +1122,13 @@ export class Store {
   }
 
   /** The copies of these receipts, in whatever order; those that aren't there are left out. */
-  async copiesOf(hashes: readonly Uint8Array[]): Promise<Copy[]> {
-    return (await this.db.all(`SELECT * FROM copies WHERE receipt_hash IN (${marks(hashes)})`, [...hashes])).map(
-      copyOf,
-    );
+  async copiesOf(hashes: readonly Uint8Array[]): Promise<JudgedCopy[]> {
+    return (
+      await this.db.all(
+        `SELECT receipt_hash, arrived_at, signer, record, leaf FROM copies WHERE receipt_hash IN (${marks(hashes)})`,
+        [...hashes],
+      )
+    ).map(copyOf);
   }
 
   /**
@@ -1372,6 +1374,14 @@ export class Store {
 /** A lane's receipts that finished within a span and are in no batch: operator, plan, version, start, end. */
 const UNBATCHED_IN_SPAN =
   "state = 'unbatched' AND operator_id = ? AND plan_id = ? AND version_id = ? AND finished_at >= ? AND finished_at < ?";
+
+/** Receipts with their batches' states: one in a batch is settled when that is, and nothing is written of it then. */
+const WITH_BATCH_STATE =
+  "SELECT receipts.*, (SELECT state FROM batches WHERE batches.batch_id = receipts.batch_id) AS batch_state FROM receipts";
+
+/** Of receipts: that a batch may still charge them. */
+const MAY_SETTLE = `state IN ('unbatched', 'batched')
+  AND NOT EXISTS (SELECT 1 FROM batches WHERE batches.batch_id = receipts.batch_id AND batches.state = 'settled')`;
 
 const METER_COLUMNS = ["requests", "input_tokens", "cached_input_tokens", "output_tokens", "compute_ms"] as const;
 
@@ -1649,7 +1659,7 @@ function receiptOf(row: Row): StoredReceipt {
     ...signedReceiptOf(row),
     hash: row.receipt_hash as string,
     versionId: row.version_id as bigint,
-    state: row.term === null ? (row.state as ReceiptState) : "voucher",
+    state: row.term !== null ? "voucher" : row.batch_state === "settled" ? "settled" : (row.state as ReceiptState),
     batchId: row.batch_id as string | null,
   };
 }
@@ -1683,11 +1693,9 @@ function recordOf(row: Row): Uint8Array {
   return row.record === null ? encodeReceipt(signedReceiptOf(row)) : (row.record as Uint8Array);
 }
 
-function copyOf(row: Row): Copy {
+function copyOf(row: Row): JudgedCopy {
   return {
     hash: row.receipt_hash as Uint8Array,
-    operatorId: Number(row.operator_id),
-    finishedAt: Number(row.finished_at),
     arrivedAt: Number(row.arrived_at),
     signer: row.signer as string,
     record: row.record as Uint8Array,
