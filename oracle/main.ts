@@ -143,7 +143,7 @@ async function openStore(context: Context, whose: StoreUser): Promise<Store> {
   }
 }
 
-/** Gateway and settler share the operator's store, and the settler renews whom the gateway can't serve without. */
+/** Gateway and settler share the operator's store, and the settler renews whom a gateway can't serve without. */
 async function startOperator(context: Context): Promise<() => Promise<void>> {
   const { gateway, settler: section } = context.config;
   const whose = gateway === undefined ? {} : { operator: String(gateway.operatorId) };
@@ -153,10 +153,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
     await requireWhole(store, context.deployment, context.chain, gateway?.operatorId);
     const settling = section === undefined ? undefined : await createSettler(context, section, store);
     const jobs: Promise<void>[] = [];
-    const running =
-      gateway === undefined
-        ? undefined
-        : await serve(context, gateway, store, (licenseId) => settling?.settler.askToRenew(licenseId), jobs);
+    const running = gateway === undefined ? undefined : await serve(context, gateway, store, jobs);
     if (settling !== undefined) {
       await settling.duty.begin();
       jobs.push(
@@ -182,7 +179,6 @@ async function serve(
   context: Context,
   section: GatewaySection,
   store: Store,
-  onTermOver: (licenseId: bigint) => void,
   jobs: Promise<void>[],
 ): ReturnType<typeof startGateway> {
   const { config, deployment, chain, log, figures, readiness } = context;
@@ -207,7 +203,7 @@ async function serve(
       epochSeconds: config.settler?.epochSeconds,
     },
     {
-      ...{ chain, store, log: log.with({ part: "gateway" }), onTermOver, observer: figures.ofGateway },
+      ...{ chain, store, log: log.with({ part: "gateway" }), observer: figures.ofGateway },
       vouchers: await connectVoucherChain(deployment.provider, deployment),
       prepayments: selling?.prepayments,
     },

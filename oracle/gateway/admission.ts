@@ -56,6 +56,7 @@ const MOST_STRANGERS = 64;
 const HEADROOM_AGES = 5;
 /** Stake is added, and batches are released, by somebody's hand. */
 const STAKE_RETRY_SECONDS = 60;
+const RENEWAL_RETRY_MS = 10_000;
 
 /** Decides who may use a model while its receipts would count, and keeps the books of what running and unsettled requests may cost. */
 export class Admission {
@@ -72,6 +73,8 @@ export class Admission {
   private readonly lastSettled: Cached<string, bigint>;
   /** Callers by API key, good as long as their license's state is the one that they were checked against. */
   private readonly verified = new Map<string, Caller>();
+  /** When a settler was asked last to renew a license, by `performance.now()`. */
+  private readonly renewalAskedAt = new Map<bigint, number>();
   /** When the log was told last that there is too little stake. */
   private complainedAt = -Infinity;
   /** Grants that are looked at for the first time, by API key: once, however many requests come under one. */
@@ -79,7 +82,6 @@ export class Admission {
 
   /**
    * @param signer the address whose key signs receipts
-   * @param onTermOver is told whose use was refused since nobody has renewed it
    * @param desk takes vouchers; without it licenses that settle by them aren't served
    */
   constructor(
@@ -88,7 +90,6 @@ export class Admission {
     private readonly store: Store,
     private readonly signer: string,
     private readonly log: Log,
-    private readonly onTermOver: (licenseId: bigint) => void = () => {},
     readonly desk?: VoucherDesk,
   ) {
     const { licenseCacheMs, chainTimeoutMs: deadlineMs } = config;
@@ -162,7 +163,7 @@ export class Admission {
   /** Lets a caller's request through to a model and sets its worst cost aside. Throws ApiError 402, 403, 429 or 503. */
   async admit(caller: Caller, model: ModelConfig, worst: Usage, now: number): Promise<Admitted> {
     await this.requireSigningKey();
-    this.requireServable(caller.license, now);
+    await this.requireServable(caller.license, now);
     this.requireSigned(caller, now);
     const plan = await this.planOf(caller.license, model);
     await this.requireUsable(model, now);
@@ -389,7 +390,7 @@ export class Admission {
     );
   }
 
-  private requireServable(license: LicenseState, now: number): void {
+  private async requireServable(license: LicenseState, now: number): Promise<void> {
     const { operatorId, epochSeconds = this.chain.epochPeriod } = this.config;
     const { windowPeriod } = this.chain;
     const until = this.latestEnd(now);
@@ -398,8 +399,19 @@ export class Admission {
       takesVouchers: this.desk !== undefined,
     });
     if (reason === null) return;
-    if (reason.code === "term_over" && now >= license.expiresAt) this.onTermOver(license.licenseId);
+    if (reason.code === "term_over" && now >= license.expiresAt) await this.askToRenew(license.licenseId);
     throw new ApiError(reason.status, reason.code, reason.message);
+  }
+
+  /** Of whoever settles for this store, in whatever process; clients ask again and again. */
+  private async askToRenew(licenseId: bigint): Promise<void> {
+    const now = performance.now();
+    if (now - (this.renewalAskedAt.get(licenseId) ?? -Infinity) < RENEWAL_RETRY_MS) return;
+    this.renewalAskedAt.set(licenseId, now);
+    await this.store.askToRenew(licenseId).catch((cause) => {
+      this.renewalAskedAt.delete(licenseId);
+      this.log.warn("renewal can't be asked for", { licenseId, cause });
+    });
   }
 
   /** The receipt may come into any epoch from now on. */

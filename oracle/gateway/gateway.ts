@@ -106,8 +106,6 @@ export interface GatewayDeps {
   /** This gateway's alone while it runs: it takes requests found open for left over by a crash. */
   store: Store;
   log: Log;
-  /** Told whose use was refused since its term is over and nobody has renewed it. */
-  onTermOver?: (licenseId: bigint) => void;
   /** Sells licenses to whoever pays by x402; without it, who has no grant is refused. */
   prepayments?: Prepayments;
   observer?: GatewayObserver;
@@ -134,7 +132,7 @@ export interface Gateway {
  * the port is taken
  */
 export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Promise<Gateway> {
-  const { chain, store, log, onTermOver, observer, vouchers } = deps;
+  const { chain, store, log, observer, vouchers } = deps;
   const now = steadyClock(chain, config.chainTimeoutMs, (cause) =>
     log.warn("chain unreadable, counting time from its last", { cause }),
   );
@@ -154,7 +152,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   );
   const takesVouchers = vouchers !== undefined && config.voucherCredit > 0n;
   const desk = takesVouchers ? new VoucherDesk(config, chain, vouchers, store, log) : undefined;
-  const admission = new Admission(config, chain, store, address, log, onTermOver, desk);
+  const admission = new Admission(config, chain, store, address, log, desk);
   const running = new Running();
   const { requestTimeoutMs, firstByteTimeoutMs, takeTimeoutMs } = config;
   const disclosures = new Disclosures(config.disclosures, config.operatorId, { chain, store, now, log });

@@ -137,7 +137,6 @@ export class Settler {
   /** What waits for cheaper gas, by lane and epoch, and what was given up for it. */
   private readonly dear = new Map<string, bigint>();
   private givenUp = 0n;
-  private readonly toRenew = new Set<bigint>();
   /** How often drafts couldn't get enough signatures, by batch id. */
   private readonly tries = new Map<string, number>();
   /** By hash. */
@@ -156,11 +155,6 @@ export class Settler {
 
   figures(): DearFigures {
     return { waiting: [...this.dear.values()].reduce((sum, value) => sum + value, 0n), givenUp: this.givenUp };
-  }
-
-  /** Has a license renewed with the next `settleDue`: its term is over, and somebody wants to use it. */
-  askToRenew(licenseId: bigint): void {
-    this.toRenew.add(licenseId);
   }
 
   /** Takes up every batch that isn't finished, wherever it was left. */
@@ -234,9 +228,8 @@ export class Settler {
 
   /** Without waiting for it: who asked looks at the license again. */
   private async renewAsked(): Promise<void> {
-    const { chain, escrow, sender, log } = this.deps;
-    for (const licenseId of this.toRenew) {
-      this.toRenew.delete(licenseId);
+    const { chain, escrow, sender, store, log } = this.deps;
+    for (const licenseId of await store.takeWantedRenewals()) {
       try {
         const license = await chain.license(licenseId);
         if (license === null) continue;

@@ -876,6 +876,19 @@ export class Store {
     );
   }
 
+  // Renewals
+
+  /** Notes that somebody wants to use a license whose term is over: whoever settles has it renewed. */
+  async askToRenew(licenseId: bigint): Promise<void> {
+    await this.db.run("INSERT INTO wanted_renewals VALUES (?) ON CONFLICT DO NOTHING", [licenseId]);
+  }
+
+  /** The licenses that were asked for since this was called last. */
+  async takeWantedRenewals(): Promise<bigint[]> {
+    const rows = await this.db.all("DELETE FROM wanted_renewals RETURNING license_id");
+    return rows.map((row) => row.license_id as bigint);
+  }
+
   // Transactions
 
   /**

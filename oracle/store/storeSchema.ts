@@ -412,4 +412,9 @@ export const MIGRATIONS = [
   CREATE INDEX audits_due ON audits (tries, finished_at) WHERE verdict = 'due';
   CREATE INDEX audits_by_lane ON audits (operator_id, plan_id, manifest_hash, finished_at);
   `,
+  `
+  CREATE TABLE wanted_renewals (
+    license_id INTEGER PRIMARY KEY
+  ) STRICT;
+  `,
 ];

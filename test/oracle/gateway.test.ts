@@ -58,8 +58,6 @@ describeOnEach("gateway", (placeOf) => {
   let upstream: FakeUpstream;
   let gateway: Gateway;
   let logged: string[];
-  /** Licenses that the gateway would have renewed. */
-  let overdue: bigint[];
   const gateways: Gateway[] = [];
 
   const writer = (...urls: string[]): ModelConfig => ({
@@ -97,7 +95,6 @@ describeOnEach("gateway", (placeOf) => {
     store = new Store(await place.open());
     upstream = await FakeUpstream.start();
     logged = [];
-    overdue = [];
     chain = new FakeChain();
     chain.signingKeys.set(OPERATOR_ID, [OPERATOR_KEY.address]);
     chain.plans.set(PLAN_ID, {
@@ -123,8 +120,7 @@ describeOnEach("gateway", (placeOf) => {
 
   async function start(changes: Partial<GatewayConfig> = {}): Promise<Gateway> {
     const log = createLog("debug", (line) => logged.push(line));
-    const onTermOver = (licenseId: bigint) => void overdue.push(licenseId);
-    const started = await startGateway({ ...config(), ...changes }, { chain, store, log, onTermOver });
+    const started = await startGateway({ ...config(), ...changes }, { chain, store, log });
     gateways.push(started);
     return started;
   }
@@ -383,11 +379,11 @@ describeOnEach("gateway", (placeOf) => {
       const longest = 32;
       setLicense({ expiresAt: chain.time + longest, renewal: "called" });
       await refusalOf(chat());
-      expect(overdue).to.deep.equal([]);
+      expect(await store.takeWantedRenewals()).to.deep.equal([]);
       setLicense({ expiresAt: chain.time });
       await gateway.refresh(1n);
       await refusalOf(chat());
-      expect(overdue).to.deep.equal([1n]);
+      expect(await store.takeWantedRenewals()).to.deep.equal([1n]);
     });
 
     it("serves a license that renews by itself beyond its term", async () => {

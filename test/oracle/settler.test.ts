@@ -908,13 +908,13 @@ describeOnEach("settler", function (placeOf) {
     });
   });
 
-  describe("askToRenew", () => {
+  describe("renewals that gateways ask for", () => {
     it("has a license renewed with the next round, once", async () => {
       const settler = world.settler();
-      settler.askToRenew(7n);
-      settler.askToRenew(7n);
+      await world.store.askToRenew(7n);
+      await world.store.askToRenew(7n);
       await settler.settleDue();
-      settler.askToRenew(7n);
+      await world.store.askToRenew(7n);
       await settler.settleDue();
       expect(new Set(world.escrow.sent).size).to.equal(1);
       expect(world.messages()).to.include("License's renewal is sent");
@@ -923,7 +923,7 @@ describeOnEach("settler", function (placeOf) {
     it("says why the chain doesn't renew one, and goes on", async () => {
       const settler = world.settler();
       world.escrow.refusal = "MinimumNotCovered(available 3, minimumSpend 9)";
-      settler.askToRenew(7n);
+      await world.store.askToRenew(7n);
       expect(await settler.settleDue()).to.deep.equal([]);
       expect(world.lines.join()).to.contain("License isn't renewed").and.to.contain("MinimumNotCovered(available 3");
       expect(world.escrow.sent).to.deep.equal([]);
@@ -935,7 +935,7 @@ describeOnEach("settler", function (placeOf) {
       await settle();
       world.escrow.isLossy = false;
       const settler = world.settler();
-      settler.askToRenew(7n);
+      await world.store.askToRenew(7n);
       await settler.settleDue();
       expect(world.escrow.paid).to.have.length(1);
       await settler.settleDue();
