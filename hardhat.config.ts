@@ -1,3 +1,5 @@
+import { readdirSync } from "node:fs";
+import path from "node:path";
 import { HardhatUserConfig, subtask } from "hardhat/config";
 import {
   TASK_COMPILE_SOLIDITY_GET_SOLC_BUILD,
@@ -43,15 +45,24 @@ subtask(
 /** Of the network `custom`: where it is, and the key that acts there. */
 const { LICET_RPC_URL, LICET_PRIVATE_KEY } = process.env;
 
+const compiler = (viaIR: boolean) => ({
+  version: SOLC_VERSION,
+  settings: {
+    optimizer: { enabled: true, runs: 1000 },
+    viaIR,
+    evmVersion: "prague",
+    metadata: { bytecodeHash: "none" },
+  },
+});
+
+/** The compiler breaks at verifiers of proofs by way of its intermediate language. */
+const GENERATED = "contracts/zk/generated";
+const generated = readdirSync(path.join(__dirname, GENERATED)).map((file) => `${GENERATED}/${file}`);
+
 const config: HardhatUserConfig = {
   solidity: {
-    version: SOLC_VERSION,
-    settings: {
-      optimizer: { enabled: true, runs: 1000 },
-      viaIR: true,
-      evmVersion: "prague",
-      metadata: { bytecodeHash: "none" },
-    },
+    compilers: [compiler(true)],
+    overrides: Object.fromEntries(generated.map((file) => [file, compiler(false)])),
   },
   networks: {
     hardhat: { hardfork: "prague" },

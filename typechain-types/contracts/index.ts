@@ -7,6 +7,8 @@ import type * as libraries from "./libraries";
 export type { libraries };
 import type * as mocks from "./mocks";
 export type { mocks };
+import type * as zk from "./zk";
+export type { zk };
 export type { AssetRegistry } from "./AssetRegistry";
 export type { Authority } from "./Authority";
 export type { CommitteeAttestor } from "./CommitteeAttestor";

@@ -4,6 +4,7 @@
 export * as interfaces from "./interfaces";
 export * as libraries from "./libraries";
 export * as mocks from "./mocks";
+export * as zk from "./zk";
 export { AssetRegistry__factory } from "./AssetRegistry__factory";
 export { Authority__factory } from "./Authority__factory";
 export { CommitteeAttestor__factory } from "./CommitteeAttestor__factory";
