@@ -24,3 +24,4 @@ import "./roles";
 import "./stake";
 import "./status";
 import "./voucher";
+import "./zk";

@@ -36,6 +36,8 @@ import { committeeProof } from "../../oracle/settler/attestorPool";
 import { waitOnChain } from "../../tasks/chain";
 import { EXAMPLES } from "../../tasks/support";
 import { AssetRegistry__factory } from "../../typechain-types";
+import { weightsCommitment } from "../../zk/commitments";
+import { digits, digitsModel } from "../support/digits";
 import { grantWith, receiptWith } from "../support/fakeMessages";
 import { entryOf, HOUR } from "../support/market";
 import { NETWORK, TaskBench } from "../support/taskBench";
@@ -63,8 +65,8 @@ const wallets = Array.from({ length: 10 }, (_, i) =>
 const addressOf = (account: number) => wallets[account].address;
 const attestors = ATTESTORS.map(addressOf).join(",");
 
-/** Tasks that scripts of package.json run: `demo`, `bench:gas`, `bench:oracle` and `mutate`. */
-const RUN_ELSEWHERE = ["demo", "bench:gas", "bench:oracle", "mutate"];
+/** Tasks that scripts of package.json run. */
+const RUN_ELSEWHERE = ["demo", "bench:gas", "bench:oracle", "bench:zk", "mutate"];
 /** Tasks that run until they are stopped: what they do is tested elsewhere, and here only what they refuse. */
 const ENDLESS = ["engine:run", "oracle:run"];
 
@@ -1486,6 +1488,79 @@ describe("tasks", function () {
     bad("key:new --keystore $folder/new.json --password-file $folder/gone", /gone can't be read \(ENOENT/);
 
     bad("engine:run --port many", /Invalid value many for argument port of type int/);
+  });
+
+  describe("proofs of inference", () => {
+    const word = (digit: string) => `0x${digit.repeat(64)}`;
+    const prove = (input: string) =>
+      `zk:prove --model models/digits/model.json --input $folder/${input}.json --salt ${word("a")} --receipt ${word("b")}`;
+
+    it("there are inputs", () => {
+      file("zero.json", digits().heldOut.find((example) => example.class === 0)!.input);
+      file("short.json", [1, 2, 3]);
+      file("words.json", "one, two");
+      file("forged.json", "{}");
+    });
+
+    good("zk:train --out $folder/model.json --epochs 2", {
+      architecture: "64-32-10-s4",
+      "trained on": 1_438,
+      "held out": 359,
+      "accuracy in floating point": /^\d\d\.\d\d %$/,
+      "accuracy in integers": /^\d\d\.\d\d %$/,
+      weightsCommitment: /^0x[0-3]\w{63}$/,
+    });
+    bad("zk:train --out $folder/model.json", /model\.json is there already, with its salt: name another file/);
+    bad("zk:train --out $folder/other.json --data LICENSE", /LICENSE can't be read as a compressed CSV file/);
+    bad("zk:train --out $folder/other.json --hidden 0", /--hidden must be a whole number from 1 to 65535; it is "0"/);
+
+    good("zk:commit --model models/digits/model.json", {
+      architecture: "64-32-10-s4",
+      weightsCommitment: weightsCommitment(digitsModel()),
+    });
+    bad("zk:commit --model LICENSE", /The model isn't JSON/);
+    bad("zk:commit --model $folder/gone.json", /--model .*gone\.json can't be read: ENOENT/);
+
+    good(
+      "zk:setup --folder $folder/setup --points 64 --parties 2",
+      { points: 64, parties: ["party 1", "party 2"], made: true, "for development only": true },
+      ({ setup }) => (facts.setup = setup as string),
+    );
+    good("zk:setup --folder $folder/setup", { points: 64, verified: true });
+    it("… a byte of it is changed", () => {
+      const name = path.join(facts.folder, "setup/bn254_g1.dat");
+      const powers = readFileSync(name);
+      powers[64 * 9] ^= 1;
+      writeFileSync(name, powers);
+    });
+    bad("zk:setup --folder $folder/setup", /Power 9 of the setup is no point of the curve/);
+    bad("zk:setup --folder $folder/other --points 1", /--points must be a whole number from 2 to 4194304; it is "1"/);
+
+    good("zk:verifier --architecture 64-32-10-s4 --out $folder", { gates: 13_077, verifier: /Honk64x32x10s4Verifier/ });
+    bad("zk:verifier --architecture 64-32-10 --out $folder", /inputs-hidden-outputs-sSHIFT, such as 64-32-10-s4; not/);
+
+    good(`${prove("zero")} --out $folder/proof.json`, { class: 0, receipt: word("b") });
+    bad(`${prove("short")} --out $folder/no.json`, /The input must be 64 numbers; it is 3 numbers/);
+    bad(`${prove("words")} --out $folder/no.json`, /--input .*words\.json isn't JSON: write the numbers as/);
+    bad(`${prove("zero")} --setup $folder --out $folder/no.json`, /has no bn254_g1\.dat: make a setup by zk:setup/);
+
+    good("zk:deploy", { architecture: "64-32-10-s4", "for development only": true }, ({ verifier }) => {
+      facts.verifier = verifier as string;
+    });
+    bad("zk:deploy --account 99", /--account 99 isn't there: node has 20 accounts/);
+
+    good("zk:verify --proof $folder/proof.json --verifier $verifier", { proven: true, gas: /^8\d{5}$/ });
+    good("zk:verify --proof $folder/proof.json", { proven: true });
+    it("… the proof is said to be another receipt's", () => {
+      const proof = JSON.parse(readFileSync(path.join(facts.folder, "proof.json"), "utf8")) as object;
+      file("others.json", { ...proof, receiptHash: word("c") });
+    });
+    finds("zk:verify --proof $folder/others.json --verifier $verifier", { proven: false, gas: "none" });
+    bad("zk:verify --proof $folder/forged.json", /A proof's file says "licet": "proof\/1", as zk:prove writes it/);
+    bad(
+      `zk:verify --proof $folder/proof.json --verifier 0x${"12".repeat(20)}`,
+      /There is no contract at 0x12.* on node/,
+    );
   });
 
   describe("every task of ours", () => {
