@@ -18,14 +18,15 @@ abstract contract Forgers is Governors {
     function replay(uint256 seed) external attack(seed) {
         if (batches.length == 0) return;
         Batch memory batch = batches[_draw(batches.length)];
-        bytes memory refusal = abi.encodeWithSelector(IUsageEscrow.BatchSettledBefore.selector, batch.id);
+        bytes32 id = escrow.batchIdOf(batch.header);
+        bytes memory refusal = abi.encodeWithSelector(IUsageEscrow.BatchSettledBefore.selector, id);
         _mustRefuseBatch(batch.header, batch.entries, batch.proof, refusal, "3: a batch settled twice");
     }
 
     /// @dev The last batch of a lane with the next number, signed again.
     function replayRenumbered(uint256 seed) external attack(seed) {
         if (batches.length == 0) return;
-        Batch memory batch = batches[batches.length - 1];
+        Batch memory batch = _lastBatch();
         Draft memory draft;
         draft.header = batch.header;
         draft.header.sequence += 1;
@@ -373,9 +374,5 @@ abstract contract Forgers is Governors {
     function _laneOf(BatchHeader memory header) private view returns (Lane memory) {
         uint256 version = uint32(VersionId.unwrap(header.versionId));
         return lanes[_laneKey(OperatorId.unwrap(header.operatorId), PlanId.unwrap(header.planId), version)];
-    }
-
-    function _idAt(bytes memory entries, uint256 offset) private pure returns (uint256 id) {
-        for (uint256 i; i < 8; ++i) id = (id << 8) | uint8(entries[offset + i]);
     }
 }

@@ -23,6 +23,8 @@ enum Count {
     Claims,
     Releases,
     Collections,
+    Freezes,
+    Refunds,
     Distributions,
     Withdrawals,
     Renewals,
@@ -41,18 +43,23 @@ abstract contract Ledger is Functions {
     /// @dev That an operator may have had.
     uint256 internal constant SIGNING_KEYS = 16;
 
+    /// @dev Or what a batch has charged to one license, once that was split off it.
     struct Batch {
         bytes32 id;
+        /// The license, of a charge; else 0.
+        uint256 licenseId;
         BatchHeader header;
         bytes entries;
+        bytes outcomes;
         bytes proof;
+        /// Less what was split off.
         uint256 charged;
         uint256 discountBps;
         uint256 feeBps;
         uint256 releasableAt;
         uint48 signers;
         bool earnsBonus;
-        /// None, Held, Released or Collected.
+        /// Any but Releasable.
         BatchStatus status;
     }
 
@@ -147,6 +154,8 @@ abstract contract Ledger is Functions {
     uint256[] internal live;
     Batch[] internal batches;
     mapping(bytes32 batchId => bool) internal settled;
+    /// @dev Where a batch, or a charge that was split off one, stands among them, from 1 on; else 0.
+    mapping(bytes32 batchId => uint256) internal placeOf;
     mapping(bytes32 key => Lane) internal lanes;
     mapping(uint256 operator => Pool) internal pools;
     mapping(uint256 operator => mapping(address backer => Position)) internal positions;
@@ -176,7 +185,7 @@ abstract contract Ledger is Functions {
     uint256 internal trapPlan;
 
     /// @dev What waits in the escrow, besides what waits for operators and their pools: balances; upfront prices; charges that
-    /// are held; attestors' shares not collected; assets' income; fees.
+    /// are held or frozen; attestors' shares not collected; assets' income; fees.
     uint256 internal balances;
     uint256 internal upfronts;
     uint256 internal held;
@@ -369,6 +378,11 @@ abstract contract Ledger is Functions {
 
     function _versionId(uint256 asset, uint256 version) internal pure returns (VersionId) {
         return VersionId.wrap(uint64((asset << 32) | version));
+    }
+
+    /// @dev Whose entry begins at `offset` of packed ones.
+    function _idAt(bytes memory entries, uint256 offset) internal pure returns (uint256 id) {
+        for (uint256 i; i < 8; ++i) id = (id << 8) | uint8(entries[offset + i]);
     }
 
     function _min(uint256 a, uint256 b) internal pure returns (uint256) {

@@ -38,6 +38,7 @@ abstract contract Market {
     uint64 internal constant GOVERNOR_ROLE = 2;
     uint64 internal constant ESCROW_ROLE = 3;
     uint64 internal constant SLASHER_ROLE = 4;
+    uint64 internal constant COURT_ROLE = 5;
 
     uint256 internal constant EPOCH = Model.EPOCH;
     uint256 internal constant WINDOW = Model.WINDOW;
@@ -71,6 +72,7 @@ abstract contract Market {
     address internal constant DEPUTY = address(0xA008);
     address internal constant THIEF = address(0xA009);
     address internal constant BROKER = address(0xA00A);
+    address internal constant COURT = address(0xA00B);
 
     struct Deployment {
         address authority;
@@ -229,6 +231,8 @@ abstract contract Market {
     function _seal() private {
         _restrict(address(escrow), GOVERNOR_ROLE, escrow.setFee.selector, escrow.raiseDepositCeiling.selector);
         _restrict(address(escrow), GUARDIAN_ROLE, escrow.pause.selector, escrow.unpause.selector);
+        _restrict(address(escrow), COURT_ROLE, escrow.freezeCharge.selector, escrow.refundCharge.selector);
+        _restrict(address(escrow), COURT_ROLE, escrow.releaseCharge.selector, escrow.releaseCharge.selector);
         _restrict(address(licenses), ESCROW_ROLE, licenses.mint.selector, licenses.setMovable.selector);
         _restrict(address(licenses), ESCROW_ROLE, licenses.changePlan.selector, licenses.changePlan.selector);
         _restrict(address(staking), ESCROW_ROLE, staking.charge.selector, staking.release.selector);
@@ -238,6 +242,7 @@ abstract contract Market {
         _restrict(address(waterfall), ESCROW_ROLE, waterfall.credit.selector, waterfall.credit.selector);
         authority.grantRole(ESCROW_ROLE, address(escrow), 0);
         authority.grantRole(SLASHER_ROLE, SLASHER, 0);
+        authority.grantRole(COURT_ROLE, COURT, 0);
         authority.grantRole(GUARDIAN_ROLE, GUARDIAN, 0);
         authority.grantRole(GOVERNOR_ROLE, address(timelock), 0);
         authority.setRoleAdmin(GUARDIAN_ROLE, GOVERNOR_ROLE);

@@ -320,6 +320,54 @@ library Model {
         if (givesUp && !demand.isByOperator) return (term, VoucherStatus.TermNotRunning);
     }
 
+    /// @dev The license after a charge was given back, and what of that is the asset's. It is taken off the term in which it was
+    /// counted, if that is known and no vouchers are signed for it; a term that is closed owes what it lacks then.
+    /// @param recalls When versions of the model were recalled
+    function giveBack(
+        License memory license,
+        PlanTerms memory terms,
+        Claim memory claim,
+        uint256 amount,
+        uint256[] storage recalls
+    ) internal view returns (License memory, uint256 toAsset) {
+        (Term memory term, bool isKnown) = _countedIn(license, claim);
+        if (isKnown) toAsset = _uncount(term, terms.minimumSpend, amount, recalls);
+        else toAsset = amount < terms.minimumSpend ? amount : terms.minimumSpend;
+        license.balance += amount - toAsset;
+        return (license, toAsset);
+    }
+
+    /// @dev The term in which use was charged, if its counter is still there and may go back.
+    function _countedIn(
+        License memory license,
+        Claim memory claim
+    ) private pure returns (Term memory term, bool isKnown) {
+        bool isEarlier = license.earlier.open && claim.epochStart < license.earlier.endsAt;
+        bool isFirst = isEarlier && license.earlierPlan != 0 && license.plan == claim.plan;
+        isEarlier = isEarlier && !isFirst;
+        term = isEarlier ? license.earlier : license.term;
+        uint256 plan = isEarlier && license.earlierPlan != 0 ? license.earlierPlan : license.plan;
+        isFirst = isFirst || license.term.number == (isEarlier ? 1 : 0);
+        bool began = isFirst ? claim.epochEnd > term.startedAt : claim.epochStart >= term.startedAt;
+        isKnown = plan == claim.plan && began && claim.epochStart < term.endsAt && !license.onVoucherRoad;
+    }
+
+    /// @dev Takes `amount` off what was spent in a term.
+    function _uncount(
+        Term memory term,
+        uint256 minimum,
+        uint256 amount,
+        uint256[] storage recalls
+    ) private view returns (uint256 lacks) {
+        bool wasOpen = term.open;
+        // What it lacked when it was closed, and what it would have lacked.
+        term.open = true;
+        uint256 lacked = missing(term, minimum, recalls);
+        term.spent = term.spent < amount ? 0 : term.spent - amount;
+        if (!wasOpen) lacks = missing(term, minimum, recalls) - lacked;
+        term.open = wasOpen;
+    }
+
     /// @dev What is missing to the minimum of a term: nothing once a recall is announced in it that takes effect in it.
     /// @param recalls When versions of the model were recalled
     function missing(Term memory term, uint256 minimum, uint256[] storage recalls) internal view returns (uint256) {

@@ -7,6 +7,7 @@ import {BatchStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscro
 import {Attestors} from "./Attestors.sol";
 import {Brokers} from "./Brokers.sol";
 import {Buyers} from "./Buyers.sol";
+import {Courts} from "./Courts.sol";
 import {Forgers} from "./Forgers.sol";
 import {Trespassers} from "./Trespassers.sol";
 import {Usurpers} from "./Usurpers.sol";
@@ -153,7 +154,7 @@ contract Campaign is Sybils {
             " % landed and the others were refused as foreseen; "
         );
         say(string.concat(line, VM.toString(attacks), " attacks, all of them refused"));
-        string[17] memory names = _names();
+        string[19] memory names = _names();
         line = "";
         for (uint256 i; i < names.length; ++i) {
             uint256 sum = sums[uint256(Count.Settlements) + i];
@@ -163,7 +164,7 @@ contract Campaign is Sybils {
     }
 
     /// @dev Of what is counted, but for what came of the calls.
-    function _names() private pure returns (string[17] memory) {
+    function _names() private pure returns (string[19] memory) {
         return
             [
                 "settlements",
@@ -172,6 +173,8 @@ contract Campaign is Sybils {
                 "that charged",
                 "releases",
                 "collections",
+                "freezes of charges",
+                "refunds",
                 "distributions",
                 "withdrawals",
                 "renewals",
@@ -193,6 +196,9 @@ contract Campaign is Sybils {
         }
         _pass(last - clock);
         for (uint256 i; i < batches.length; ++i) {
+            // What is in dispute goes to either side.
+            if (batches[i].status == BatchStatus.Frozen && i % 2 == 0) _refundCharge(i);
+            if (batches[i].status == BatchStatus.Frozen) _releaseCharge(i, clock);
             if (batches[i].status == BatchStatus.Held) _release(i);
             if (batches[i].status == BatchStatus.Released) _collect(i);
         }
@@ -276,7 +282,7 @@ contract Campaign is Sybils {
             _requireStatus(Machine.License, i);
         }
         for (uint256 i; i < batches.length; ++i) {
-            require(_batchStatus(i) == BatchStatus.Collected, "9: a batch can't be collected");
+            require(_isPast(_batchStatus(i)), "9: a batch can't be collected");
             _requireStatus(Machine.Batch, i);
         }
         for (uint256 i = 1; i <= OPERATORS; ++i) {
@@ -301,7 +307,7 @@ contract Campaign is Sybils {
 
 /// @title The market under random calls from everybody
 contract MoneyTest {
-    uint256 internal constant COUNT = 116;
+    uint256 internal constant COUNT = 120;
 
     Campaign private _campaign;
 
@@ -362,7 +368,11 @@ contract MoneyTest {
             Licensees.renew.selector,
             Licensees.closeTerm.selector
         ];
-        bytes4[17] memory settlers = [
+        bytes4[21] memory settlers = [
+            Courts.freezeCharge.selector,
+            Courts.freezeCharge.selector,
+            Courts.refundCharge.selector,
+            Courts.releaseCharge.selector,
             Settlers.settle.selector,
             Settlers.settle.selector,
             Settlers.settle.selector,
@@ -463,10 +473,10 @@ contract MoneyTest {
         ];
         selectors = new bytes4[](COUNT);
         for (uint256 i; i < 25; ++i) selectors[_place(i)] = licensees[i];
-        for (uint256 i; i < 17; ++i) selectors[_place(25 + i)] = settlers[i];
-        for (uint256 i; i < 26; ++i) selectors[_place(42 + i)] = others[i];
-        for (uint256 i; i < 29; ++i) selectors[_place(68 + i)] = attackers[i];
-        for (uint256 i; i < 19; ++i) selectors[_place(97 + i)] = more[i];
+        for (uint256 i; i < 21; ++i) selectors[_place(25 + i)] = settlers[i];
+        for (uint256 i; i < 26; ++i) selectors[_place(46 + i)] = others[i];
+        for (uint256 i; i < 29; ++i) selectors[_place(72 + i)] = attackers[i];
+        for (uint256 i; i < 19; ++i) selectors[_place(101 + i)] = more[i];
     }
 
     /// @dev Where one of them stands: forge draws places.

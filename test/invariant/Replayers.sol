@@ -170,7 +170,7 @@ abstract contract Replayers is Usurpers {
             return _mustRefuse(OUTSIDER, address(licenses_), call, refusal, "10: an offer counted elsewhere");
         }
         if (batches.length == 0) return;
-        Batch memory batch = batches[batches.length - 1];
+        Batch memory batch = _lastBatch();
         BatchHeader memory header = batch.header;
         // What another market can't know of, or is late everywhere, would be refused for that.
         bool isKnown = PlanId.unwrap(header.planId) <= FIRST_PLANS && uint32(VersionId.unwrap(header.versionId)) == 1;

@@ -184,8 +184,10 @@ abstract contract Settlers is Attestors {
         batches.push(
             Batch({
                 id: draft.id,
+                licenseId: 0,
                 header: header,
                 entries: draft.entries,
+                outcomes: _outcomesOf(draft, forecast),
                 proof: draft.proof,
                 charged: forecast.charged,
                 discountBps: forecast.discountBps,
@@ -196,6 +198,7 @@ abstract contract Settlers is Attestors {
                 status: BatchStatus.Held
             })
         );
+        placeOf[draft.id] = batches.length;
         uint256 version = uint32(VersionId.unwrap(header.versionId));
         lanes[_laneKey(operator, plan, version)] = Lane(
             header.sequence,
@@ -261,12 +264,15 @@ abstract contract Settlers is Attestors {
         (uint256 charged, uint256 discountBps, bytes memory outcomes) = abi.decode(result, (uint256, uint256, bytes));
         require(charged == forecast.charged, "2: a batch charges more or less than its entries' prices");
         require(discountBps == forecast.discountBps, "2: a batch's discount isn't what its service earned");
-        bytes memory due;
+        bytes memory due = _outcomesOf(draft, forecast);
+        require(keccak256(outcomes) == keccak256(due), "2: an entry's charge or status isn't what became of it");
+    }
+
+    function _outcomesOf(Draft memory draft, Forecast memory forecast) private pure returns (bytes memory outcomes) {
         for (uint256 i; i < forecast.amounts.length; ++i) {
             uint64 id = uint64(draft.usages[i].licenseId);
-            due = abi.encodePacked(due, id, uint56(forecast.amounts[i]), uint8(forecast.statuses[i]));
+            outcomes = abi.encodePacked(outcomes, id, uint56(forecast.amounts[i]), uint8(forecast.statuses[i]));
         }
-        require(keccak256(outcomes) == keccak256(due), "2: an entry's charge or status isn't what became of it");
     }
 
     /// @dev A day of bad service; the third of seven costs a hundredth of the pool and seven days in jail, and each jail
@@ -598,6 +604,14 @@ abstract contract Settlers is Attestors {
             if (_batchStatus((start + i) % count) == status) return (start + i) % count;
         }
         return count;
+    }
+
+    /// @dev The last that settled, if any did.
+    function _lastBatch() internal view returns (Batch storage batch) {
+        uint256 i = batches.length - 1;
+        // A charge comes after its batch.
+        while (batches[i].licenseId != 0) --i;
+        return batches[i];
     }
 
     /// @dev Until when use of a version may be charged.

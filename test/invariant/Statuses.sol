@@ -44,6 +44,9 @@ enum Verb {
     Settle,
     Release,
     ShareIncome,
+    FreezeCharge,
+    RefundCharge,
+    ReleaseCharge,
     AddStake,
     Withdraw,
     Slash,
@@ -100,7 +103,7 @@ abstract contract Statuses is Checks {
         for (uint256 i = 1; i <= plans.length; ++i) _requireStatus(Machine.Plan, i);
         for (uint256 i; i < live.length; ++i) _requireStatus(Machine.License, live[i]);
         for (uint256 i; i < batches.length; ++i) {
-            if (batches[i].status != BatchStatus.Collected) _requireStatus(Machine.Batch, i);
+            if (!_isPast(batches[i].status)) _requireStatus(Machine.Batch, i);
         }
         for (uint256 i; i <= rotations.length; ++i) _requireStatus(Machine.Rotation, i);
         for (uint256 i; i < 2 * ATTESTORS; ++i) _requireStatus(Machine.Bond, i);
@@ -156,6 +159,11 @@ abstract contract Statuses is Checks {
         Batch storage batch = batches[i];
         bool isReleasable = batch.status == BatchStatus.Held && clock >= batch.releasableAt;
         return isReleasable ? BatchStatus.Releasable : batch.status;
+    }
+
+    /// @dev Whether nothing can become of a batch or a charge any more.
+    function _isPast(BatchStatus status) internal pure returns (bool) {
+        return status == BatchStatus.Collected || status == BatchStatus.Refunded;
     }
 
     function _operatorStatus(uint256 operator) internal view returns (OperatorStatus) {
@@ -239,6 +247,13 @@ abstract contract Statuses is Checks {
         if (verb == Verb.Time) return from == BatchStatus.Held && to == BatchStatus.Releasable;
         if (verb == Verb.Release) return from == BatchStatus.Releasable && to == BatchStatus.Released;
         if (verb == Verb.ShareIncome) return from == BatchStatus.Released && to == BatchStatus.Collected;
+        if (verb == Verb.RefundCharge) return from == BatchStatus.Frozen && to == BatchStatus.Refunded;
+        if (verb == Verb.FreezeCharge) {
+            return to == BatchStatus.Frozen && (from == BatchStatus.None || from == BatchStatus.Held);
+        }
+        if (verb == Verb.ReleaseCharge) {
+            return from == BatchStatus.Frozen && (to == BatchStatus.Held || to == BatchStatus.Releasable);
+        }
         return false;
     }
 

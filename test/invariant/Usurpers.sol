@@ -270,15 +270,19 @@ abstract contract Usurpers is Trespassers {
     function _restrictedCall(address usurper) private returns (address, bytes memory) {
         uint256 kind = _draw(4);
         if (kind == 0) {
-            bytes[5] memory calls = [
+            BatchHeader memory header;
+            bytes[8] memory calls = [
                 abi.encodeCall(escrow.setFee, (0)),
                 abi.encodeCall(escrow.raiseDepositCeiling, (type(uint64).max)),
+                abi.encodeCall(escrow.freezeCharge, (header, "", "", _id(_anyLicense()))),
+                abi.encodeCall(escrow.refundCharge, (0)),
+                abi.encodeCall(escrow.releaseCharge, (0, 0)),
+                abi.encodeCall(IAccessManaged.setAuthority, (usurper)),
+                // Guardians may pause.
                 abi.encodeCall(escrow.pause, ()),
-                abi.encodeCall(escrow.unpause, ()),
-                abi.encodeCall(IAccessManaged.setAuthority, (usurper))
+                abi.encodeCall(escrow.unpause, ())
             ];
-            // Guardians may pause.
-            return (address(escrow), calls[usurper == GUARDIAN ? 4 * _draw(2) : _draw(5)]);
+            return (address(escrow), calls[_draw(usurper == GUARDIAN ? 6 : 8)]);
         }
         if (kind == 1) {
             bytes[4] memory calls = [
