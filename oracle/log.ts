@@ -34,10 +34,11 @@ export function createLog(
   };
 }
 
-/** What can't be written down must not stop what it tells about. */
+/** What can't be written down must not stop what it tells about. A field that is called like what each line has gets another name. */
 function lineOf(event: Fields, fields: Fields): string {
+  const others = Object.entries(fields).map(([name, value]) => [name in event ? `${name}_` : name, value]);
   try {
-    return JSON.stringify({ ...event, ...fields }, plain);
+    return JSON.stringify({ ...event, ...Object.fromEntries(others) }, plain);
   } catch (cause) {
     return JSON.stringify({ ...event, unwritable: reasonOf(cause) });
   }

@@ -19,9 +19,11 @@ import { Duty, type Post, SETTLING } from "./duty";
 import { createLog, type Log } from "./log";
 import { Figures } from "./operations/figures";
 import { startOperations, type Operations } from "./operations/operations";
-import { chainCheck, membershipCheck, Readiness, storeCheck, upstreamsCheck } from "./operations/readiness";
+import { chainCheck, gasCheck, membershipCheck, Readiness, storeCheck, upstreamsCheck } from "./operations/readiness";
 import { Problem, reasonOf } from "./problem";
 import type { Lane } from "./protocol/types";
+import { BATCH_LIMITS } from "./settler/batches";
+import { settlementGas } from "./settler/economy";
 import { ReceiptFeed } from "./settler/receiptFeed";
 import { requireUsable } from "./settler/requirements";
 import { Releaser } from "./settler/releaser";
@@ -37,6 +39,8 @@ import { Store, type StoreOwner } from "./store/store";
 const SETTLEMENT_POLL_MS = 2_000;
 /** A payer waits for it. */
 const X402_POLL_MS = 500;
+/** Of a payment, of the license that it buys, and of an allowance. */
+const SALE_GAS = 400_000n;
 const SETTLEMENT_TIMEOUT_MS = 120_000;
 const ATTESTOR_TIMEOUT_MS = 60_000;
 /** How often transactions are looked after that nobody waits for. */
@@ -224,7 +228,7 @@ interface Selling {
 
 /** By an account of its own, or of several gateways of the operator's. */
 async function sellByX402(
-  { config, deployment, chain, log: all, signal }: Context,
+  { config, deployment, chain, log: all, signal, readiness }: Context,
   { operatorId }: GatewaySection,
   section: X402Section,
   store: Store,
@@ -262,6 +266,10 @@ async function sellByX402(
   if ((await sender.balance()) === 0n) {
     log.error("The account that sells licenses has nothing to pay gas with: send it some", { account: key.address });
   }
+  readiness.add(
+    "x402",
+    gasCheck(sender, async () => SALE_GAS),
+  );
   return { prepayments, sender, duty };
 }
 
@@ -296,7 +304,7 @@ interface Settling {
 }
 
 async function createSettler(context: Context, section: SettlerSection, store: Store): Promise<Settling> {
-  const { config, deployment, chain, signal, figures } = context;
+  const { config, deployment, chain, signal, figures, readiness } = context;
   const { provider, committee } = deployment;
   const log = context.log.with({ part: "settler" });
   const proposer = await openKey(section.signingKey);
@@ -344,6 +352,11 @@ async function createSettler(context: Context, section: SettlerSection, store: S
   );
   const releaser = section.release ? new Releaser(deps, section.economy) : null;
   figures.watchSettler(settler, sender);
+  const licenses = async () => Math.min(Math.max(1, await store.owingLicenses()), BATCH_LIMITS.licenses);
+  readiness.add(
+    "settler",
+    gasCheck(sender, async () => settlementGas(await licenses())),
+  );
   return { settler, poster, releaser, sender, feed, duty };
 }
 

@@ -13,6 +13,7 @@
 import { isError, Transaction, type Signer } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Log } from "../log";
+import { oneAtATime } from "../oneAtATime";
 import { reasonOf } from "../problem";
 import { type Call, ChainRefusal, type PricedSender, type Served, type TransactionFate } from "../settler/sender";
 import type { Lease, Turn } from "../store/leases";
@@ -96,7 +97,8 @@ interface Fees {
 
 export class AccountSender implements PricedSender {
   private readonly patience: { blocks: number; ms: number };
-  private last: Promise<unknown> = Promise.resolve();
+  /** Two at once would take the same nonce. */
+  private readonly inTurn = oneAtATime();
   private tending: Promise<void> | null = null;
   private doubts = new Map<string, number>();
   /** When a transaction was sent first and last by this process, by hash: performance.now() and a block. */
@@ -194,6 +196,11 @@ export class AccountSender implements PricedSender {
   async costOf(call: Call): Promise<bigint> {
     const [gas, price] = await Promise.all([this.estimate(call), gasPriceOf(this.deps.provider)]);
     return gas * price;
+  }
+
+  /** What so much gas may cost by now, in wei: nodes take no transaction of an account that has less. */
+  async mostFor(gas: bigint): Promise<bigint> {
+    return gasLimitFor(gas) * (await this.fees()).maxFeePerGas;
   }
 
   /** What the account has to pay gas with, in wei. */
@@ -459,13 +466,6 @@ export class AccountSender implements PricedSender {
 
   private event(event: SenderEvent): void {
     this.deps.onEvent?.(event);
-  }
-
-  /** Two at once would take the same nonce. */
-  private inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const next = this.last.then(work, work);
-    this.last = next.catch(() => undefined);
-    return next;
   }
 }
 

@@ -300,7 +300,7 @@ export class Exchange {
     if (this.relay?.hasBegun) this.relay.keepForEnd(Buffer.from(`data: ${error.toBytes()}\n\n`));
     if (error.status >= 500) {
       const { code, message, cause } = error;
-      this.deps.log.warn("request failed", { requestId: this.requestId, code, message, cause });
+      this.deps.log.warn("request failed", { requestId: this.requestId, code, said: message, cause });
     }
     if (this.isClosed) return error;
     if (this.sent === 0) await this.drop();

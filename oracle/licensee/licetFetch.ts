@@ -4,6 +4,7 @@
  *
  *   new OpenAI({ baseURL, apiKey, fetch: licetFetch({ apiKey, voucherKey, ...(await connectLicensee(provider, deployment)) }) })
  */
+import { KeyObject } from "node:crypto";
 import { isHexString, Wallet, ZeroAddress, type Signer } from "ethers";
 import { connectChain, type Clock, type RpcProvider } from "../chain/ethersChain";
 import { connectVoucherChain } from "../chain/voucherChain";
@@ -20,8 +21,11 @@ export interface LicetFetchConfig extends LicenseeChain {
   apiKey: string;
   /** The key that the grant names, if it names one: its private key in hex, or a signer that has it. */
   requestKey?: Signer | string;
-  /** The key that was registered for the license with a cap, in the same forms; without it, no vouchers are signed. */
-  voucherKey?: Signer | string;
+  /**
+   * The key that was registered for the license with a cap, in the same forms, or a private key of the curve P-256 as `node:crypto`
+   * has it; without it, no vouchers are signed.
+   */
+  voucherKey?: Signer | string | KeyObject;
   limits?: VoucherLimits;
   /** Whether attestors may see the requests and their answers, to hold them against the receipts; they may not if left out. */
   disclose?: boolean;
@@ -123,7 +127,15 @@ function voucherSignerOf(config: LicetFetchConfig): VoucherSigner | null {
   const { voucherKey, file } = config;
   if (voucherKey === undefined) return null;
   const shelf = file === undefined ? inMemory() : inFile(file);
-  return new VoucherSigner({ ...config, voucherKey: signerOf("voucherKey", voucherKey), shelf });
+  const key = voucherKey instanceof KeyObject ? p256KeyOf(voucherKey) : signerOf("voucherKey", voucherKey);
+  return new VoucherSigner({ ...config, voucherKey: key, shelf });
+}
+
+function p256KeyOf(key: KeyObject): KeyObject {
+  const curve = key.asymmetricKeyDetails?.namedCurve;
+  if (key.type === "private" && curve === "prime256v1") return key;
+  const kind = [key.type, key.asymmetricKeyType, curve].filter((one) => one !== undefined).join(", ");
+  throw new Problem(`voucherKey must be a private key of the curve P-256 (prime256v1), and this is another: ${kind}.`);
 }
 
 function requestSignerOf({ apiKey, chain, requestKey }: LicetFetchConfig): RequestSigner | null {

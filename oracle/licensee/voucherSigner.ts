@@ -2,14 +2,16 @@
  * Signs vouchers for what a license has spent, and for nothing else: for no more than receipts say that its operator has signed,
  * that follow each other without a gap, that fit the chain, and that are of requests sent from here; within limits of its own.
  */
+import { KeyObject } from "node:crypto";
 import type { Signer } from "ethers";
 import type { Chain } from "../chain/chain";
 import type { VoucherAccount, VoucherChain, VoucherTerm } from "../chain/voucherChain";
+import { oneAtATime } from "../oneAtATime";
 import { Problem } from "../problem";
 import { decodeBearer, grantDigest, receiptDigest, saltedHash } from "../protocol/messages";
 import { costOf } from "../protocol/meters";
 import type { Receipt, Usage } from "../protocol/types";
-import { packVouchers, signVoucher } from "../protocol/vouchers";
+import { packVouchers, signVoucher, signVoucherByP256 } from "../protocol/vouchers";
 import { checkReceipts, requestKeysOf } from "./receiptCheck";
 import { listReceipts, type ListedReceipt } from "./receiptList";
 import type { Books, Shelf, SignedFor, TermCost } from "./voucherBooks";
@@ -30,8 +32,8 @@ export interface VoucherLimits {
 
 export interface VoucherSignerConfig extends LicenseeChain {
   apiKey: string;
-  /** A key that was registered for the license (`license:key`), as an ethers signer. */
-  voucherKey: Signer;
+  /** A key that was registered for the license (`license:key`), as an ethers signer or a private key of the curve P-256. */
+  voucherKey: Signer | KeyObject;
   limits?: VoucherLimits;
   shelf: Shelf;
 }
@@ -62,7 +64,7 @@ export class VoucherSigner {
   private readonly sent = new Map<string, number>();
   /** From when on each request under the grant is one that was noted, by the chain's time. */
   private beganAt: number | null = null;
-  private last: Promise<unknown> = Promise.resolve();
+  private readonly inTurn = oneAtATime();
 
   /** @throws Problem if the books can't be read, or are another license's */
   constructor(private readonly config: VoucherSignerConfig) {
@@ -164,7 +166,11 @@ export class VoucherSigner {
     const today = before + spent - (held?.spent ?? 0n);
     requireWithin(spent, limits.perTerm, `term ${term}`);
     requireWithin(today, limits.perDay, "today");
-    const signed = await signVoucher(chain.domain, { licenseId, operatorId, generation, term, spent }, voucherKey);
+    const message = { licenseId, operatorId, generation, term, spent };
+    const signed =
+      voucherKey instanceof KeyObject
+        ? signVoucherByP256(chain.domain, message, voucherKey)
+        : await signVoucher(chain.domain, message, voucherKey);
     const voucher = packVouchers([signed]);
     books.day = { number, signed: today };
     books.signed = [...books.signed.filter((one) => one !== held), { operatorId, term, spent, voucher }];
@@ -252,12 +258,6 @@ export class VoucherSigner {
     const fresh = { operatorId, term, since, cost: 0n };
     this.books.terms = [...terms.filter((one) => one !== known), fresh];
     return fresh;
-  }
-
-  private inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const next = this.last.then(work, work);
-    this.last = next.catch(() => undefined);
-    return next;
   }
 }
 

@@ -1,3 +1,4 @@
+import { formatEther } from "ethers";
 import type { Committees } from "../chain/chain";
 import type { Clock, RpcProvider } from "../chain/ethersChain";
 import { withDeadline } from "../chain/deadline";
@@ -82,6 +83,24 @@ export function upstreamsCheck(figures: () => Pick<GatewayFigures, "upstreams">)
   return () => {
     const down = figures().upstreams.filter(({ up }) => up === 0);
     return down.length === 0 ? null : `none is up of ${down.map(({ model }) => model).join(", ")}`;
+  };
+}
+
+/** An account that pays for gas, as AccountSender is one. */
+export interface GasAccount {
+  address: string;
+  /** In wei. */
+  balance(): Promise<bigint>;
+  /** In wei. */
+  mostFor(gas: bigint): Promise<bigint>;
+}
+
+/** @param gas of what the account has to send next */
+export function gasCheck(account: GasAccount, gas: () => Promise<bigint>): Check {
+  return async () => {
+    const [has, needs] = await Promise.all([account.balance(), gas().then((units) => account.mostFor(units))]);
+    if (has >= needs) return null;
+    return `gas account ${account.address} has ${formatEther(has)} coins, and needs ${formatEther(needs)}: send it some`;
   };
 }
 

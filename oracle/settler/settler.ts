@@ -29,6 +29,7 @@ import type { Chain, Committee, LaneState } from "../chain/chain";
 import { weightOf } from "../chain/committee";
 import { type DigestSigner, proposalToSign } from "../keys/digestSigner";
 import type { Log } from "../log";
+import { oneAtATime } from "../oneAtATime";
 import { medianOf } from "../attestor/measure";
 import type { Outcome } from "../protocol/entries";
 import { costOf, sumUsage } from "../protocol/meters";
@@ -131,9 +132,9 @@ export interface DearFigures {
 export class Settler {
   private readonly attestors: AttestorPool;
   private readonly limits: BatchLimits;
-  private readonly rounds = new Turns();
+  private readonly rounds = oneAtATime();
   /** A batch at a time is drafted and attested: its receipts are held in memory. */
-  private readonly building = new Turns();
+  private readonly building = oneAtATime();
   /** What waits for cheaper gas, by lane and epoch, and what was given up for it. */
   private readonly dear = new Map<string, bigint>();
   private givenUp = 0n;
@@ -159,7 +160,7 @@ export class Settler {
 
   /** Takes up every batch that isn't finished, wherever it was left. */
   resume(): Promise<SettlementOutcome[]> {
-    return this.rounds.take(() => this.resumeOpen());
+    return this.rounds(() => this.resumeOpen());
   }
 
   /** Takes up a batch whose settlement was final, and which the chain has undone all the same. */
@@ -172,7 +173,7 @@ export class Settler {
 
   /** Settles a lane's epoch, in as many batches as it takes. Stops at the first that has to wait. */
   settle(lane: Lane, epoch: Epoch): Promise<SettlementOutcome[]> {
-    return this.rounds.take(async () => {
+    return this.rounds(async () => {
       const resumed = (await this.resumeOpen()).filter((outcome) => isSameLane(outcome.lane, lane));
       if (resumed.some(isOpen)) return resumed;
       await this.voidRevoked();
@@ -186,7 +187,7 @@ export class Settler {
    * @throws if not even the time can be read
    */
   settleDue(): Promise<SettlementOutcome[]> {
-    return this.rounds.take(async () => {
+    return this.rounds(async () => {
       const resumed = await this.resumeOpen();
       await this.renewAsked();
       await this.voidRevoked();
@@ -280,7 +281,7 @@ export class Settler {
     }
     const tooDear = await this.abandonDear(lane, part, now);
     if (tooDear !== null) return tooDear;
-    const batchId = await this.building.take(() => this.draft(lane, last, part));
+    const batchId = await this.building(() => this.draft(lane, last, part));
     return this.classed(lane, batchId, () => this.advance(batchId));
   }
 
@@ -464,7 +465,7 @@ export class Settler {
     const { state, header } = await this.load(batchId);
     if (state === "drafted") {
       if (await this.isTooLate(header)) return this.abandon(batchId);
-      await this.building.take(() => this.attest(batchId));
+      await this.building(() => this.attest(batchId));
     }
     return this.submit(batchId);
   }
@@ -650,17 +651,6 @@ export class Settler {
     const batch = await this.deps.store.batch(batchId);
     if (batch === null) throw new Error(`The store lacks batch ${batchId}`);
     return batch;
-  }
-}
-
-/** One after the other: each begins when those before it have ended. */
-class Turns {
-  private last: Promise<unknown> = Promise.resolve();
-
-  take<T>(work: () => Promise<T>): Promise<T> {
-    const next = this.last.then(work, work);
-    this.last = next.catch(() => undefined);
-    return next;
   }
 }
 

@@ -575,6 +575,12 @@ export class Store {
     return tallyOf(this.db, "all", 0n);
   }
 
+  /** How many licenses owe something for receipts that may still be charged by a batch. */
+  async owingLicenses(): Promise<number> {
+    const row = await this.db.row("SELECT count(*) AS count FROM tallies WHERE what = 'license' AND cost > freed");
+    return Number(row!.count);
+  }
+
   // Batches
 
   /** The lanes that have receipts in no batch, and when the oldest of these finished; the oldest first. */

@@ -1,5 +1,6 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
+import { generateKeyPairSync } from "node:crypto";
 import hre from "hardhat";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +11,7 @@ import { connectLicensee, licetFetch, mintGrant, type LicetFetch, type LicetFetc
 import { checkReceipts, requestKeysOf } from "../../oracle/licensee/receiptCheck";
 import { listReceipts } from "../../oracle/licensee/receiptList";
 import { decodeBearer, grantDigest } from "../../oracle/protocol/messages";
-import { ecdsaKeyBytes } from "../../oracle/protocol/vouchers";
+import { ecdsaKeyBytes, p256KeyBytes } from "../../oracle/protocol/vouchers";
 import { streaming, whole } from "../support/fakeUpstream";
 import { HOUR, usd, WAIT } from "../support/market";
 import {
@@ -85,6 +86,30 @@ describe("licetFetch", function () {
     expect(owed > CREDIT).to.equal(true);
     expect(signed <= owed && signed > owed - CREDIT).to.equal(true);
   });
+
+  it("does so by a key of the curve P-256, as secure enclaves have them", async () => {
+    const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const { licet, licensee } = world.market;
+    await licet.escrow.connect(licensee).addVoucherKey(LICENSE, p256KeyBytes(privateKey), usd(2));
+    const openai = clientOf(await helper({ voucherKey: privateKey }));
+    for (let i = 0; i < 40; i++) expect(await chat(openai)).to.equal("You may copy this.");
+    const [{ owed, signed }] = await terms();
+    expect(owed > CREDIT).to.equal(true);
+    expect(signed <= owed && signed > owed - CREDIT).to.equal(true);
+  });
+
+  for (const [what, key] of [
+    ["another curve", generateKeyPairSync("ec", { namedCurve: "P-384" }).privateKey],
+    ["a public half", generateKeyPairSync("ec", { namedCurve: "P-256" }).publicKey],
+    ["another kind", generateKeyPairSync("ed25519").privateKey],
+  ] as const) {
+    it(`refuses a voucher key of ${what}`, async () => {
+      const problem = await helper({ voucherKey: key }).catch((cause: Error) => cause);
+      expect((problem as Error).message).to.match(
+        /^voucherKey must be a private key of the curve P-256 \(prime256v1\), and this is another: (private|public), /,
+      );
+    });
+  }
 
   it("does so for streams", async () => {
     world.upstream.script = streaming();

@@ -31,6 +31,7 @@ import { splitRecord } from "../../oracle/protocol/receiptBytes";
 import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
 import { counted } from "../../oracle/settler/batches";
 import { spansOf } from "../../oracle/store/attestedReceipts";
+import type { Database } from "../../oracle/store/database";
 import { Store } from "../../oracle/store/store";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN } from "../support/fakeMessages";
@@ -60,6 +61,7 @@ const PROPOSER = computeAddress(KEYS.proposer);
 
 describeOnEach("attestor", (placeOf) => {
   let place: Place;
+  let database: Database;
   let chain: StubChain;
   let store: Store;
   let attestor: Attestor;
@@ -70,7 +72,8 @@ describeOnEach("attestor", (placeOf) => {
   let plausible: Plausible;
 
   const start = async () => {
-    store = new Store(await place.open());
+    database = await place.open();
+    store = new Store(database);
     judged = [];
     plausible = PLAUSIBLE;
     attestor = await startAttestor(
@@ -1279,6 +1282,23 @@ describeOnEach("attestor", (placeOf) => {
       it("never signs another digest for the same sequence, although the first never settled", async () => {
         await signatureFor(requestOf(parts()));
         expect((await refusalOf(another())).refusals[0]).to.contain("is equivocation");
+      });
+
+      it("never signs two for one sequence where two processes share its store, whichever is asked", async () => {
+        const other = new Store(place.isShared ? await place.open() : database);
+        const config = { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address };
+        const beside = await startAttestor(config, { chain, store: other, log: createLog("error", () => {}) });
+        const answers = await Promise.all([ask(requestOf(parts())), offer(beside.url, another())]);
+        const refused = answers.flatMap((answer) => ("refusals" in answer ? answer.refusals : []));
+        expect(refused).to.have.length(1);
+        expect(refused[0]).to.match(/sequence 1 .*signed/);
+        // And each says the same again.
+        const again = await Promise.all([offer(beside.url, requestOf(parts())), ask(another())]);
+        expect(again.map((answer) => "refusals" in answer)).to.deep.equal(
+          answers.map((answer) => "refusals" in answer),
+        );
+        await beside.close();
+        if (place.isShared) await other.close();
       });
 
       only(

@@ -50,6 +50,20 @@ describe("createLog", () => {
     expect(written()[0].unwritable).to.contain("circular");
   });
 
+  it("lets no field take the place of the time, the level or the message", () => {
+    createLog("info", (line) => lines.push(line))
+      .with({ level: "shrill" })
+      .warn("it broke", { message: "values", time: 5 });
+    expect(written()[0]).to.include({
+      level: "warn",
+      message: "it broke",
+      message_: "values",
+      level_: "shrill",
+      time_: 5,
+    });
+    expect(written()[0].time).to.match(/^\d{4}-/);
+  });
+
   it("adds common fields to each line", () => {
     createLog("info", (line) => lines.push(line))
       .with({ part: "gateway" })

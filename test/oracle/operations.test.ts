@@ -7,7 +7,14 @@ import { createLog } from "../../oracle/log";
 import { Figures } from "../../oracle/operations/figures";
 import { Counter, Gauge, Histogram, Registry } from "../../oracle/operations/metrics";
 import { startOperations, type Operations } from "../../oracle/operations/operations";
-import { chainCheck, membershipCheck, Readiness, storeCheck, upstreamsCheck } from "../../oracle/operations/readiness";
+import {
+  chainCheck,
+  gasCheck,
+  membershipCheck,
+  Readiness,
+  storeCheck,
+  upstreamsCheck,
+} from "../../oracle/operations/readiness";
 import type { Committee } from "../../oracle/chain/chain";
 import { ReceiptFlag } from "../../oracle/protocol/types";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
@@ -383,6 +390,15 @@ describe("Readiness", () => {
     ];
     expect(await upstreamsCheck(() => ({ upstreams }))()).to.equal("none is up of b");
     expect(await upstreamsCheck(() => ({ upstreams: upstreams.slice(0, 1) }))()).to.equal(null);
+  });
+
+  it("wants an account to have what the gas of its next transaction may cost, and says how much that is", async () => {
+    let balance = 10n ** 16n;
+    const account = { address: "0xA1", balance: async () => balance, mostFor: async (gas: bigint) => gas * 10n ** 11n };
+    const check = gasCheck(account, async () => 100_000n);
+    expect(await check()).to.equal(null);
+    balance -= 1n;
+    expect(await check()).to.equal("gas account 0xA1 has 0.009999999999999999 coins, and needs 0.01: send it some");
   });
 
   it("wants an attestor to be a bonded member of the committee in force, or of the one before", async () => {

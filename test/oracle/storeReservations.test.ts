@@ -139,6 +139,20 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
     });
   });
 
+  it("is of as many licenses as owe something", async () => {
+    for (const [n, licenseId] of [
+      [1, 1n],
+      [2, 1n],
+      [3, 8n],
+    ] as const) {
+      await store.openRequest(request(n, licenseId), claim());
+      await store.finishRequest(id(n), OUTCOME, 7n, sign);
+    }
+    expect(await store.owingLicenses()).to.equal(2);
+    await store.voidUnbatched(LANE, EPOCH);
+    expect(await store.owingLicenses()).to.equal(0);
+  });
+
   it("lets nobody spend twice what settled after the chain was read", async () => {
     const { freed } = await store.tally(1n);
     const old = claim({ balance: freed + 10n });
