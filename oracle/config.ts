@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { Clock } from "./chain/ethersChain";
+import type { AuditedLane } from "./attestor/audits";
 import { COPIES_PER_OPERATOR } from "./attestor/copies";
 import { PLAUSIBLE, type Plausible } from "./attestor/plausibility";
 import type { TokenizerConfig } from "./attestor/recount";
@@ -139,11 +140,16 @@ export interface OperationsSection {
   chainStaleSeconds: number;
 }
 
+/** How an attestor looks at requests of a lane that licensees disclosed. */
+export type AuditSection = Pick<AuditedLane, "percent" | "leastSamples" | "mostDisagreeing" | "reexecute">;
+
 export interface CanarySection {
   operatorId: number;
   planId: number;
   versionId: bigint;
   gatewayUrl: string;
+  /** Without it, no disclosed request is looked at. */
+  disclosed?: AuditSection;
   apiKey: string;
   modelId: string;
   meanIntervalMs: number;
@@ -344,6 +350,7 @@ function attestorOf(section: Section): AttestorSection {
       timeoutMs: canary.seconds("timeoutSeconds", AN_HOUR, 30_000),
       maxTokens: canary.count("maxTokens", [1, 4_096], 16),
       tokenizer: canary.optional("tokenizer", tokenizerIn),
+      disclosed: canary.optional("disclosed", auditOf),
       plausible: canary.optional("plausible", (limits) => plausibleOf(limits, plausible)) ?? plausible,
     })),
   };
@@ -386,6 +393,18 @@ function evidenceOf(section: Section): EvidenceSection {
     collectCommand: section.texts("collectCommand"),
     collectTimeoutMs: section.seconds("collectTimeoutSeconds", AN_HOUR, 120_000),
     ownerKey: hasOwner ? keySettingOf(section, "ownerKey") : undefined,
+  };
+}
+
+function auditOf(section: Section): AuditSection {
+  return {
+    percent: section.count("percent", [1, 100], 5),
+    leastSamples: section.count("leastSamples", [1, 1_000], 10),
+    mostDisagreeing: section.count("mostDisagreeingPercent", [0, 99], 20),
+    reexecute: section.optional("reexecute", (server) => ({
+      ...tokenizerIn(server),
+      exact: server.has("exact") ? server.flag("exact") : false,
+    })),
   };
 }
 

@@ -1,11 +1,12 @@
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { startAttestor } from "./attestor/attestor";
+import { Audits, type AuditedLane } from "./attestor/audits";
 import { runCanaries } from "./attestor/canary";
 import { onlineCheck } from "./attestor/online";
 import { tokenizerOf } from "./attestor/recount";
-import type { GatewaySection, OracleConfig, SettlerSection, X402Section } from "./config";
+import type { AttestorSection, GatewaySection, OracleConfig, SettlerSection, X402Section } from "./config";
 import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
 import { connectVoucherChain } from "./chain/voucherChain";
@@ -407,10 +408,12 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
   try {
     const plausible = (lane: Lane) => (section.canaries.find((one) => isSameLane(one, lane)) ?? section).plausible;
     const policy = section.evidencePolicy;
+    const secret = randomBytes(32);
+    const audits = new Audits(auditedLanes(section, own), { chain, store, signer, log: own, secret });
     const attestor = await startAttestor(
       { ...section, signer, committee: deployment.committee },
       {
-        ...{ chain, store, log: own, onJudged: (reasons) => figures.judged(reasons), plausible },
+        ...{ chain, store, log: own, onJudged: (reasons) => figures.judged(reasons), plausible, audits },
         evidence: policy && { policy, books: store.evidence, onAssessed: (tier) => figures.assessed(tier) },
       },
     );
@@ -434,15 +437,25 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
         signal,
       ),
     );
+    const looking = audits.run(signal);
     return async () => {
       await attestor.close();
-      await Promise.all(canaries);
+      await Promise.all([...canaries, looking]);
       await store.close();
     };
   } catch (cause) {
     await store.close();
     throw cause;
   }
+}
+
+/** Of lanes with several canaries, the first that says so. */
+function auditedLanes({ canaries }: AttestorSection, log: Log): AuditedLane[] {
+  return canaries.flatMap(({ operatorId, planId, versionId, gatewayUrl, tokenizer, disclosed }) => {
+    if (disclosed === undefined) return [];
+    const lane = { operatorId, planId, versionId };
+    return [{ lane, gatewayUrl, tokenizer: tokenizer && tokenizerOf(tokenizer, log), ...disclosed }];
+  });
 }
 
 function isSameLane(one: Lane, other: Lane): boolean {

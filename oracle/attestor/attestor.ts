@@ -17,6 +17,7 @@ import {
   proposedBatchFromText,
 } from "./attestorApi";
 import { type AttestationRequest, type BatchFacts, gatherFacts, type JudgedBatch, proposalProblem } from "./batchFacts";
+import type { Audits } from "./audits";
 import { Copies } from "./copies";
 import { serveCopies } from "./copiesApi";
 import type { Chain, Committee, Committees } from "../chain/chain";
@@ -67,6 +68,8 @@ export interface AttestorDeps {
   onJudged?: (reasons: string[]) => void;
   /** Where evidence is taken. Without it, plans that demand evidence get no signature. */
   evidence?: { books: EvidenceBooks; policy: EvidencePolicy; onAssessed?: (tier: Tier) => void };
+  /** Its looks at disclosed requests. Without them, it asks for none. */
+  audits?: Pick<Audits, "note" | "refusals">;
   /** What is believed of a lane's operator; `PLAUSIBLE` if left out. */
   plausible?: (lane: Lane) => Plausible;
 }
@@ -229,7 +232,7 @@ async function signMeasurement(
 
 /** What the operator proposed, if nothing speaks against it. */
 async function attest(
-  { chain, store, log, onJudged, plausible, evidence }: AttestorDeps,
+  { chain, store, log, onJudged, plausible, evidence, audits }: AttestorDeps,
   committees: Committees,
   signer: DigestSigner,
   batch: JudgedBatch,
@@ -238,7 +241,11 @@ async function attest(
   const { batchId, header } = facts;
   const { address } = signer;
   const committee = committeeFor(committees, facts.measurements, address);
-  const lacking = [...(await requestRefusals(chain, store, facts)), ...(await lackingEvidence(evidence, facts, store))];
+  const lacking = [
+    ...(await requestRefusals(chain, store, facts)),
+    ...(await lackingEvidence(evidence, facts, store)),
+    ...((await audits?.refusals(facts)) ?? []),
+  ];
   const refusals =
     committee === null
       ? [notInForce(address)]

@@ -5,6 +5,7 @@
  * A receipt proves whose it is, so anybody may bring it. What an operator can make an attestor keep is bounded.
  */
 import { breathe } from "../breathe";
+import type { Audits } from "./audits";
 import { MOST_RECEIPTS_SENT } from "./attestorApi";
 import { type BatchFacts, type CopiedReceipt, planProblem } from "./batchFacts";
 import { type ReceiptVerifier, signatureProblem } from "./receiptVerifier";
@@ -89,7 +90,7 @@ export class Copies {
   private readonly facts = new Map<string, { value: Promise<unknown>; until: number }>();
 
   constructor(
-    private readonly deps: { chain: Chain; store: Store },
+    private readonly deps: { chain: Chain; store: Store; audits?: Pick<Audits, "note"> },
     private readonly config: CopiesConfig,
     private readonly verifier: ReceiptVerifier,
   ) {}
@@ -293,6 +294,7 @@ export class Copies {
 
   private async insert(copies: Copy[]): Promise<number> {
     const kept = await this.deps.store.keepCopies(copies);
+    void this.deps.audits?.note(kept);
     const counts = await this.counted();
     for (const { operatorId } of kept) counts.set(operatorId, (counts.get(operatorId) ?? 0) + 1);
     return kept.length;

@@ -82,7 +82,8 @@ export async function answerOf(
   };
 }
 
-function mostOf(counted: number): number {
+/** The most tokens that a receipt may say where so many were counted. */
+export function mostOf(counted: number): number {
   return Math.ceil(counted / AGREEING) + UNSEEN_TOKENS;
 }
 
@@ -109,7 +110,8 @@ export function recount({ receipts }: BatchFacts, answers: readonly CanaryAnswer
 
 type Counts = Record<"inputTokens" | "cachedInputTokens" | "outputTokens", bigint>;
 
-function excessOf(
+/** Why a receipt counts more than there can be; null if it doesn't. */
+export function excessOf(
   { inputTokens, cachedInputTokens, outputTokens }: Counts,
   { mostInput, mostOutput, isCounted }: CanaryAnswer,
 ): string | null {

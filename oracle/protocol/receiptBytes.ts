@@ -196,6 +196,13 @@ export function requestSignatureHashIn(record: Uint8Array): string | null {
   return hash.equals(NO_HASH) ? null : `0x${hash.toString("hex")}`;
 }
 
+const FLAGS_AT = fieldOf("flags").at;
+
+/** Of a record, its flags. */
+export function flagsIn(record: Uint8Array): number {
+  return bufferOf(record).readUInt32BE(FLAGS_AT);
+}
+
 export interface SplitRecord {
   record: Buffer;
   /** Packed; null where none came along. */

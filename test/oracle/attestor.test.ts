@@ -32,7 +32,7 @@ import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
 import { counted } from "../../oracle/settler/batches";
 import { spansOf } from "../../oracle/store/attestedReceipts";
 import type { Database } from "../../oracle/store/database";
-import { Store } from "../../oracle/store/store";
+import { type Copy, Store } from "../../oracle/store/store";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
@@ -68,13 +68,17 @@ describeOnEach("attestor", (placeOf) => {
   /** What the attestor told of the batches that it judged. */
   let judged: string[][];
 
+  /** What was offered for a look at disclosed requests, and what was found. */
+  let noted: Copy[];
+  let audited: string[];
+
   /** What the attestor believes of the operator. */
   let plausible: Plausible;
 
   const start = async () => {
     database = await place.open();
     store = new Store(database);
-    judged = [];
+    [judged, noted, audited] = [[], [], []];
     plausible = PLAUSIBLE;
     attestor = await startAttestor(
       { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address },
@@ -84,6 +88,10 @@ describeOnEach("attestor", (placeOf) => {
         log: createLog("error", () => {}),
         onJudged: (reasons) => judged.push(reasons),
         plausible: () => plausible,
+        audits: {
+          note: async (copies) => void noted.push(...copies),
+          refusals: async () => audited.map((reason) => ({ reason, receiptHash: null })),
+        },
       },
     );
   };
@@ -994,6 +1002,16 @@ describeOnEach("attestor", (placeOf) => {
         await signatureFor(requestOf({ grants, receipts: grants.map((grant) => receiptUnder(grant, 1n)) }));
         expect(most).to.deep.equal({ licenses: 32, grants: 32 });
       });
+    });
+
+    it("refuses what its looks at disclosed requests speak against, and has each new copy looked at", async () => {
+      audited = ["Of 10 disclosed requests that were looked at, 9 aren't as their receipts say"];
+      const request = requestOf(parts());
+      expect((await refusalOf(request)).refusals).to.deep.equal(audited);
+      expect(noted).to.have.length(request.receipts.length);
+      audited = [];
+      await signatureFor(request);
+      expect(noted).to.have.length(request.receipts.length);
     });
 
     describe("a receipt's grant", () => {

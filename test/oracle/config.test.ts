@@ -78,6 +78,20 @@ describe("parseConfig", () => {
     });
   });
 
+  it("reads how disclosed requests are looked at, and looks at none if that is left out", () => {
+    const [canary] = attestor().canaries;
+    const parsed = (disclosed?: object) =>
+      parse({ attestor: { ...attestor(), canaries: [{ ...canary, disclosed }] } }).attestor?.canaries[0].disclosed;
+    expect(parsed()).to.equal(undefined);
+    const defaults = { percent: 5, leastSamples: 10, mostDisagreeing: 20 };
+    expect(parsed({})).to.deep.equal({ ...defaults, reexecute: undefined });
+    const reexecute = { url: "http://127.0.0.1:8000", model: "twin", exact: true };
+    expect(parsed({ percent: 50, leastSamples: 3, mostDisagreeingPercent: 0, reexecute })).to.deep.equal({
+      ...{ percent: 50, leastSamples: 3, mostDisagreeing: 0 },
+      reexecute: { ...reexecute, apiKey: undefined },
+    });
+  });
+
   it("believes of each operator what its canaries say, else what the attestor says, else what any hardware can do", () => {
     const [canary] = attestor().canaries;
     const own = { outputTokensPerSecond: 9_000, slots: 64 };
