@@ -1,8 +1,7 @@
 /** Licenses that are prepaid by x402's stock client, with a gateway in front of this process's chain. */
 import { expect } from "chai";
 import { setBalance, time } from "@nomicfoundation/hardhat-network-helpers";
-import { ExactEvmScheme } from "@x402/evm/exact/client";
-import { decodePaymentResponseHeader, wrapFetchWithPayment, x402Client } from "@x402/fetch";
+import { decodePaymentResponseHeader } from "@x402/fetch";
 import { id, parseEther, Signature, Wallet, type TypedDataDomain } from "ethers";
 import hre from "hardhat";
 import { setTimeout as wait } from "node:timers/promises";
@@ -25,6 +24,7 @@ import { Prepayments, type PayingSender, type PrepaymentConfig } from "../../ora
 import { describeOnEach, type Place } from "../support/databases";
 import { FakeUpstream } from "../support/fakeUpstream";
 import { addPlan, DAY, freshMarket, type Market, usd } from "../support/market";
+import { payingBy } from "../support/x402Payer";
 
 const OPERATOR_KEY = new Wallet(id("operator's key"));
 const SELLER = new Wallet(id("seller"));
@@ -129,23 +129,7 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
 
   // The payer
 
-  /** The stock client, with an ethers wallet. */
-  function paying(wallet = PAYER, fetching: typeof fetch = fetch): typeof fetch {
-    const signer = {
-      address: wallet.address as `0x${string}`,
-      signTypedData: async ({ domain, types, message }: SignTyped) =>
-        (await wallet.signTypedData(domain, types, message)) as `0x${string}`,
-    };
-    // By itself it pays only currencies that it knows, and a dollar at the most.
-    const schemes = [{ network: "eip155:*" as const, client: new ExactEvmScheme(signer as never) }];
-    const client = x402Client.fromConfig({ schemes, spendControls: false });
-    return wrapFetchWithPayment(fetching, client) as typeof fetch;
-  }
-  type SignTyped = {
-    domain: object;
-    types: Record<string, { name: string; type: string }[]>;
-    message: Record<string, unknown>;
-  };
+  const paying = (wallet = PAYER, fetching: typeof fetch = fetch) => payingBy(wallet, fetching);
 
   const licenses = () => `${gateway.url}/v1/licenses`;
 
