@@ -1,5 +1,6 @@
 /** What an attestor finds out before it judges a batch: who signed what, and what the chain says of everybody named. */
 import { getAddress, type TypedDataDomain } from "ethers";
+import { breathe } from "../breathe";
 import { byLicenseAndSequence, type CountedReceipt } from "../settler/batches";
 import type { Chain, LaneState, LicenseState, OperatorState, PlanState, VersionState } from "../chain/chain";
 import {
@@ -160,13 +161,18 @@ async function readLicenses(chain: Chain, { header, receipts }: JudgedBatch): Pr
 
 async function checkReceipts(chain: Chain, { header, receipts }: JudgedBatch, rates: Usage): Promise<CheckedReceipt[]> {
   const isByKey = await keysOf(chain, header.operatorId, receipts);
-  return receipts
-    .map((copied) => {
-      const { receipt, hash, leaf, signer, arrivedAt } = copied;
-      return { receipt, hash, leaf, signer, arrivedAt, cost: costOf(receipt, rates), signerIsKey: isByKey(copied) };
-    })
-    .sort(byLicenseAndSequence);
+  const checked: CheckedReceipt[] = [];
+  for (const [i, copied] of receipts.entries()) {
+    if (i % RECEIPTS_AT_ONCE === 0) await breathe();
+    const { receipt, hash, leaf, signer, arrivedAt } = copied;
+    const cost = costOf(receipt, rates);
+    checked.push({ receipt, hash, leaf, signer, arrivedAt, cost, signerIsKey: isByKey(copied) });
+  }
+  return checked.sort(byLicenseAndSequence);
 }
+
+/** After so many receipts, others are answered. */
+const RECEIPTS_AT_ONCE = 5_000;
 
 /** Tells of each receipt whether its signer was a key of the operator when it finished. */
 async function keysOf(

@@ -1116,25 +1116,15 @@ export class Store {
   keepCopies(copies: readonly Copy[]): Promise<Copy[]> {
     return this.group.run(async (queries) => {
       const last = await queries.row("SELECT max(position) AS last FROM copies");
-      let position = (last!.last as bigint | null) ?? 0n;
+      let position = Number((last!.last as bigint | null) ?? 0n);
       const added: Copy[] = [];
-      for (const copy of copies) {
-        const { hash, operatorId, finishedAt, arrivedAt, signer, record, leaf } = copy;
-        const changes = await queries.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", [
-          position + 1n,
-          hash,
-          operatorId,
-          finishedAt,
-          arrivedAt,
-          signer,
-          record,
-          leaf,
-        ]);
-        position += BigInt(changes);
-        if (changes === 0) continue;
-        added.push(copy);
-        if (copy.requestSignature === undefined) continue;
-        await useRequestSignature(queries, operatorId, copy.requestSignature, `0x${Buffer.from(hash).toString("hex")}`);
+      for (const some of chunks(copies, COPIES_AT_ONCE)) {
+        added.push(...(await insertCopies(queries, position, some)));
+        position += some.length;
+      }
+      for (const { operatorId, hash, requestSignature } of added) {
+        if (requestSignature === undefined) continue;
+        await useRequestSignature(queries, operatorId, requestSignature, `0x${Buffer.from(hash).toString("hex")}`);
       }
       return added;
     });
@@ -1409,6 +1399,30 @@ const LICENSES_AT_ONCE = 50;
 
 /** Of how many licenses attested spans are looked for at once. */
 const SPANS_AT_ONCE = 100;
+
+/** How many copies one statement writes. */
+const COPIES_AT_ONCE = 100;
+
+/** In the places after one, of which those of copies that are there already stay empty. @returns those that weren't there */
+async function insertCopies(queries: Queries, after: number, copies: readonly Copy[]): Promise<readonly Copy[]> {
+  const inserted = await queries.run(
+    `INSERT INTO copies VALUES ${copies.map(() => "(?, ?, ?, ?, ?, ?, ?, ?)").join(", ")} ON CONFLICT DO NOTHING`,
+    copies.flatMap(({ hash, operatorId, finishedAt, arrivedAt, signer, record, leaf }, i) => [
+      after + i + 1,
+      hash,
+      operatorId,
+      finishedAt,
+      arrivedAt,
+      signer,
+      record,
+      leaf,
+    ]),
+  );
+  if (inserted === copies.length) return copies;
+  const rows = await queries.all("SELECT position FROM copies WHERE position > ?", [after]);
+  const places = new Set(rows.map((row) => Number(row.position)));
+  return copies.filter((_, i) => places.has(after + i + 1));
+}
 
 /** Gives back what it set aside, and counts what it cost in its place. Null if it isn't open. */
 async function removeOpenRequest(queries: Queries, requestId: string, cost: bigint): Promise<OpenRequest | null> {

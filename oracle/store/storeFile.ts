@@ -14,7 +14,7 @@ const BUSY_TIMEOUT_MS = 5_000;
 /** Hashes come in no order: what of their indexes isn't in memory is read, and written at each checkpoint, page by page. */
 const CACHE_KIBIBYTES = 65_536;
 /** Of 4 KiB. */
-const CHECKPOINT_PAGES = 16_384;
+const CHECKPOINT_PAGES = 32_768;
 
 /**
  * Opens or creates a store's file for this process alone, and brings an older one up to date.

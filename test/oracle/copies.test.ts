@@ -3,7 +3,7 @@ import { computeAddress, hexlify, id } from "ethers";
 import { Copies, type CopiesConfig, COPIES_WITHOUT_STAKE } from "../../oracle/attestor/copies";
 import { ReceiptVerifier } from "../../oracle/attestor/receiptVerifier";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
-import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
+import { encodeReceipt, subjectOf } from "../../oracle/protocol/receiptBytes";
 import type { Receipt } from "../../oracle/protocol/types";
 import { counted } from "../../oracle/settler/batches";
 import { Store } from "../../oracle/store/store";
@@ -78,6 +78,20 @@ describeOnEach("Copies", (placeOf) => {
       });
       expect(found.map(({ leaf, ...rest }) => ({ ...rest, leaf: hexlify(leaf) }))).to.deep.equal(
         expected.map(({ leaf, ...rest }) => ({ ...rest, leaf: hexlify(leaf) })),
+      );
+    });
+
+    it("keeps those of many that aren't there yet, each once, in the order in which they came", async () => {
+      const receipts = some(250);
+      const kept = copies();
+      await kept.keep(recordsOf(receipts.filter((_, i) => i % 3 === 0)));
+      const again = [...receipts.slice(0, 230), ...receipts.slice(200)];
+      expect(await kept.keep(recordsOf(again))).to.deep.equal({ kept: 166, known: 114, refused: [] });
+      expect((await kept.find(receipts.map(hashOf))).lacking).to.deep.equal([]);
+      const inOrder = await store.copiesAfter(LANE.operatorId, 0n, 300);
+      const expected = [...receipts.filter((_, i) => i % 3 === 0), ...receipts.filter((_, i) => i % 3 !== 0)];
+      expect(inOrder.map(({ record }) => subjectOf(record).sequence)).to.deep.equal(
+        expected.map(({ sequence }) => sequence),
       );
     });
 
