@@ -12,7 +12,7 @@ const IN_MEMORY = ":memory:";
 const BUSY_TIMEOUT_MS = 5_000;
 
 /** Hashes come in no order: what of their indexes isn't in memory is read, and written at each checkpoint, page by page. */
-const CACHE_KIBIBYTES = 65_536;
+const CACHE_KIBIBYTES = 196_608;
 /** Of 4 KiB. */
 const CHECKPOINT_PAGES = 32_768;
 
