@@ -17,7 +17,10 @@ import { runOracle } from "./main";
 import { Problem, reasonOf } from "./problem";
 import { aborted, untilAskedToEnd } from "./signals";
 import { describeRebuilt, rebuildStore } from "./recovery/command";
+import { archiveProblem } from "./store/archive";
+import { type ArchiveFacts, ArchiveRows } from "./store/archiveRows";
 import { backUp } from "./store/backup";
+import { openDatabase, readOnlyStore } from "./store/openDatabase";
 import { restore } from "./store/restore";
 
 const HELP = `Runs the parts of a Licet oracle that a configuration file has sections for: docs/oracle.md describes it.
@@ -31,6 +34,7 @@ const HELP = `Runs the parts of a Licet oracle that a configuration file has sec
   npx licet-oracle backup  --config FILE --to FOLDER   copies the stores as they are now, whoever writes to them
   npx licet-oracle restore --config FILE --from FOLDER   puts an operator's store back from a backup; rebuild it then
   npx licet-oracle rebuild --config FILE   makes an operator's store whole again that was lost, from chain and attestors
+  npx licet-oracle archive --config FILE   lists the archives of old receipts, and says which aren't what was written
   npx licet-oracle signer  --config FILE   has keys sign for the others, who then never have them
   npx licet-oracle key --keystore FILE --password-file FILE   makes a key, in an encrypted keystore
 
@@ -78,6 +82,7 @@ async function run(words: string[], { out, environment }: Surroundings): Promise
   const config = readConfig(file, (text) => parseConfig(text, environment));
   if (command === "check") return out(await planOf(config));
   if (command === "backup") return out(backUpStores(config, folder));
+  if (command === "archive") return out(await archivesOf(config));
   if (command === "restore") return out(await restoredFrom(config, folder));
   if (command === "rebuild") return out(await rebuiltBy(config, file));
   if (command === "evidence") return out(await evidenceOf(config, file));
@@ -101,6 +106,34 @@ function backUpStores({ database, dataFolder }: OracleConfig, folder: string): s
   return backUp(dataFolder!, folder)
     .map((copy) => `${copy}\n`)
     .join("");
+}
+
+/** @throws Problem if one isn't whole */
+async function archivesOf(config: OracleConfig): Promise<string> {
+  const { dataFolder } = config;
+  if (dataFolder === undefined) throw new Problem("Archives are in dataFolder, which isn't set: nothing is archived.");
+  const archives = await listArchives(config);
+  const problems: string[] = [];
+  const lines = archives.map((archive) => {
+    const problem = archiveProblem(dataFolder, archive);
+    if (problem !== null) problems.push(problem);
+    const { name, receipts, bytes, archivedAt } = archive;
+    const when = new Date(archivedAt * 1_000).toISOString();
+    return `${name}  ${receipts} receipts, ${bytes} bytes, of ${when}: ${problem === null ? "whole" : "NOT WHOLE"}\n`;
+  });
+  if (problems.length > 0) throw new Problem(`${lines.join("")}${problems.map((one) => `${one}.`).join("\n")}`);
+  return lines.length === 0 ? "There are no archives: nothing is old enough.\n" : lines.join("");
+}
+
+/** Of a file without opening it as a store, so that a gateway may use it meanwhile. */
+async function listArchives(config: OracleConfig): Promise<ArchiveFacts[]> {
+  const database =
+    config.database === undefined ? readOnlyStore(config.dataFolder!) : await openDatabase(config, "operator");
+  try {
+    return await new ArchiveRows(database).list();
+  } finally {
+    await database.close();
+  }
 }
 
 async function restoredFrom({ database, dataFolder }: OracleConfig, folder: string): Promise<string> {
@@ -136,6 +169,7 @@ const COMMANDS = [
   "backup",
   "restore",
   "rebuild",
+  "archive",
   "evidence",
   "signer",
   "key",

@@ -24,6 +24,8 @@ export interface OracleConfig {
   dataFolder?: string;
   /** Where stores are kept, if not in that folder. */
   database?: DatabaseSetting;
+  /** How long an operator's store keeps receipts that are settled, or never will be. */
+  retentionSeconds: number;
   gateway?: GatewaySection;
   settler?: SettlerSection;
   attestor?: AttestorSection;
@@ -174,6 +176,7 @@ export function parseConfig(text: string, environment: Environment): OracleConfi
     logLevel: root.choice("logLevel", LOG_LEVELS, "info"),
     dataFolder: needsFolder ? root.text("dataFolder") : undefined,
     database,
+    retentionSeconds: (root.optional("retention", retentionOf) ?? RETENTION_DAYS) * 86_400,
     gateway: root.optional("gateway", gatewayOf),
     settler: root.optional("settler", settlerOf),
     attestor: root.optional("attestor", attestorOf),
@@ -186,6 +189,14 @@ export function parseConfig(text: string, environment: Environment): OracleConfi
     throw new ConfigError("The configuration starts nothing: it needs a section gateway, settler or attestor.");
   }
   return config;
+}
+
+/** The longest epoch, window and hold that contracts allow have 51 days together. */
+const LEAST_RETENTION_DAYS = 60;
+const RETENTION_DAYS = 90;
+
+function retentionOf(section: Section): number {
+  return section.count("days", [LEAST_RETENTION_DAYS, 36_500], RETENTION_DAYS);
 }
 
 const DATABASE_URL = /^postgres(ql)?:\/\//;

@@ -35,6 +35,7 @@ import { Prepayments } from "./x402/prepayments";
 import { aborted } from "./signals";
 import { requireWhole } from "./recovery/whole";
 import { openDatabase } from "./store/openDatabase";
+import { Archive } from "./store/archive";
 import { Store, type StoreOwner } from "./store/store";
 
 const SETTLEMENT_POLL_MS = 2_000;
@@ -44,6 +45,8 @@ const X402_POLL_MS = 500;
 const SALE_GAS = 400_000n;
 const SETTLEMENT_TIMEOUT_MS = 120_000;
 const ATTESTOR_TIMEOUT_MS = 60_000;
+/** How often it is looked what is old enough to be archived. */
+const ARCHIVE_MS = 3_600_000;
 /** How often transactions are looked after that nobody waits for. */
 const TEND_MS = 15_000;
 
@@ -165,6 +168,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
         inTurn(context, settling, section!.intervalMs, () => settleRound(context, settling)),
         inTurn(context, settling, section!.intervalMs, () => postRound(context, settling)),
         inTurn(context, settling, TEND_MS, () => tendRound(context, settling)),
+        inTurn(context, settling, ARCHIVE_MS, () => archiveRound(context, store)),
         settling.feed.run(context.signal),
       );
     }
@@ -211,6 +215,7 @@ async function serve(
       ...{ chain, store, log: log.with({ part: "gateway" }), observer: figures.ofGateway },
       vouchers: await connectVoucherChain(deployment.provider, deployment),
       prepayments: selling?.prepayments,
+      archive: archiveOf(config, store),
     },
   );
   if (selling !== undefined) jobs.push(sellOnAndOn(context, selling));
@@ -393,6 +398,21 @@ async function settleRound({ log, figures }: Context, { settler, releaser }: Set
 
 async function postRound({ log }: Context, { poster }: Settling): Promise<void> {
   await poster.postDue().catch((cause) => log.error("Vouchers can't be looked after", { cause }));
+}
+
+/** Where there is no folder, receipts stay in the database. */
+function archiveOf({ dataFolder }: OracleConfig, store: Store): Archive | undefined {
+  return dataFolder === undefined ? undefined : new Archive(store, dataFolder);
+}
+
+async function archiveRound({ config, chain, log }: Context, store: Store): Promise<void> {
+  try {
+    const now = await chain.now();
+    const made = (await archiveOf(config, store)?.archiveDue(now - config.retentionSeconds, now)) ?? [];
+    for (const archive of made) log.info("Receipts are in an archive", { ...archive });
+  } catch (cause) {
+    log.error("Receipts can't be archived: they stay in the store", { cause });
+  }
 }
 
 async function tendRound({ log }: Context, { sender }: Pick<Settling, "sender">): Promise<void> {

@@ -213,7 +213,7 @@ export class Copies {
     }
     await store.dropRequestSignatures(before - OLDEST_SIGNATURE);
     if (dropped > 0) this.counts = undefined;
-    await store.operatorCopies.dropGrants(before);
+    await store.operatorCopies.prune(before, chain.epochPeriod);
     return dropped;
   }
 

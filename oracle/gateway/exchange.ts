@@ -26,6 +26,7 @@ import type { GatewayObserver } from "./observer";
 import { type Ended, isForNow, type Presence } from "./presence";
 import type { Replica, Replicas } from "./replicas";
 import { signatureUsed, type ProvenRequest } from "./signedRequest";
+import type { Archive } from "../store/archive";
 import type { ReceiptSigner, Store } from "../store/store";
 import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
 
@@ -36,6 +37,8 @@ export interface ExchangeDeps {
   admission: Admission;
   disclosures: Disclosures;
   store: Store;
+  /** Where receipts are that the store has no more. */
+  archive?: Archive;
   upstream: Upstream;
   replicas: Replicas;
   now: () => Promise<number>;

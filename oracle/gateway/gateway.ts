@@ -23,6 +23,7 @@ import {
 import { Doorkeeper, type Limits } from "./limits";
 import { Receipt, type Usage } from "../protocol/types";
 import { steadyClock } from "../chain/steadyClock";
+import type { Archive } from "../store/archive";
 import type { Store, StoredReceipt } from "../store/store";
 import type { ModelConfig } from "./models";
 import type { GatewayFigures, GatewayObserver } from "./observer";
@@ -111,6 +112,8 @@ export interface GatewayDeps {
   observer?: GatewayObserver;
   /** Without it no vouchers are taken. */
   vouchers?: VoucherChain;
+  /** Where old receipts are; without it, only those of the store are shown. */
+  archive?: Archive;
 }
 
 export interface Gateway {
@@ -171,6 +174,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
     firstByteTimeoutMs,
     takeTimeoutMs,
     observer,
+    archive: deps.archive,
     cutOff: running.cutOff.signal,
   };
   const counter = deps.prepayments === undefined ? undefined : new Counter(deps.prepayments, chain);
@@ -443,7 +447,7 @@ function upstreamsOf(replicas: Replicas, id: string): { count: number; up: numbe
 async function ownReceipt(deps: ExchangeDeps, request: FastifyRequest<{ Params: { requestId: string } }>) {
   const { license } = await callerOf(deps, request);
   const { requestId } = request.params;
-  const stored = await deps.store.receipt(requestId);
+  const stored = await (deps.archive ?? deps.store).receipt(requestId);
   if (stored?.receipt.licenseId !== license.licenseId) {
     throw new ApiError(404, "unknown_receipt", `license ${license.licenseId} has no receipt of request ${requestId}`);
   }
@@ -462,6 +466,10 @@ async function ownReceipts(
   const { license } = await callerOf(deps, request);
   const from = wholeNumberIn(request.query, "from", 1n, 2n ** 63n - 1n);
   const limit = Number(wholeNumberIn(request.query, "limit", BigInt(RECEIPTS_A_PAGE), BigInt(MOST_RECEIPTS_A_PAGE)));
+  if (deps.archive !== undefined) {
+    const { receipts, hasMore } = await deps.archive.receiptsFrom(operatorId, license.licenseId, from, limit);
+    return { object: "list", data: await receiptsToShow(deps, receipts), has_more: hasMore };
+  }
   const found = await deps.store.receiptsFrom(operatorId, license.licenseId, from, limit + 1);
   const data = await receiptsToShow(deps, found.slice(0, limit));
   return { object: "list", data, has_more: found.length > limit };
@@ -481,9 +489,9 @@ async function receiptsToShow({ store }: ExchangeDeps, receipts: StoredReceipt[]
   const found = signed.length === 0 ? undefined : await store.requestSignatures(signed[0].receipt.operatorId, hashes);
   return receipts.map((stored) => {
     const { hash, state, batchId, receipt } = stored;
-    const signature = found?.get(receipt.requestSignatureHash);
+    const packed = stored.requestSignature ?? found?.get(receipt.requestSignatureHash)?.packed;
     const shown = { ...signedReceiptToJson(stored), hash, state, batch_id: batchId };
-    return signature === undefined ? shown : { ...shown, request_signature: hexlify(signature.packed) };
+    return packed === undefined ? shown : { ...shown, request_signature: hexlify(packed) };
   });
 }
 

@@ -2,7 +2,7 @@ import path from "node:path";
 import type { OracleConfig } from "../config";
 import type { Database } from "./database";
 import { postgresDatabase } from "./postgresDatabase";
-import { sqliteDatabase } from "./sqliteDatabase";
+import { readOnlySqlite, sqliteDatabase } from "./sqliteDatabase";
 import type { StoreOwner } from "./store";
 
 /** A schema of the configuration's database or, without one, a file of its folder, named after who it is of. */
@@ -13,4 +13,9 @@ export async function openDatabase(
   return database === undefined
     ? sqliteDatabase(path.join(dataFolder!, `${role}.sqlite`))
     : postgresDatabase(database.url, `${database.schema}_${role}`);
+}
+
+/** An operator's store in a folder, to look at while another process may use it. @throws Problem if it can't be read */
+export function readOnlyStore(dataFolder: string): Database {
+  return readOnlySqlite(path.join(dataFolder, "operator.sqlite"));
 }

@@ -18,6 +18,9 @@ export interface SignedOff {
   proposal: string;
 }
 
+/** How far clocks of canaries and receipts may be apart, in seconds. */
+const AN_HOUR = 3_600;
+
 /** A license's last receipt. */
 export interface LastReceipt {
   licenseId: bigint;
@@ -74,6 +77,20 @@ export class OperatorCopies {
   /** Drops grants that ended before a time, Unix seconds. @returns how many */
   dropGrants(endedBefore: number): Promise<number> {
     return this.db.run("DELETE FROM grant_copies WHERE expires_at < ?", [endedBefore]);
+  }
+
+  /**
+   * Forgets what an attestor needs no more once nothing that ended before a time, Unix seconds, can settle: what else the batches of
+   * then rest on, and what canaries saw and evidence showed before the epochs that end with them.
+   * @param longestEpoch in seconds
+   */
+  async prune(before: number, longestEpoch: number): Promise<void> {
+    const measuredFrom = before - longestEpoch;
+    await this.db.run("UPDATE attested_batches SET body = NULL WHERE epoch_end < ? AND body IS NOT NULL", [before]);
+    await this.db.run("DELETE FROM canaries WHERE at < ?", [measuredFrom]);
+    await this.db.run("DELETE FROM canary_answers WHERE at < ?", [measuredFrom - AN_HOUR]);
+    await this.db.run("DELETE FROM evidence_findings WHERE until_time < ?", [measuredFrom]);
+    await this.dropGrants(before);
   }
 
   /** The last receipts of an operator's licenses above one, by license, as far as no copy is kept of them otherwise; at most so many. */

@@ -1,4 +1,5 @@
-import type { DatabaseSyncInstance, StatementSyncInstance } from "@photostructure/sqlite";
+import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from "@photostructure/sqlite";
+import { Problem, reasonOf } from "../problem";
 import type { Database, Queries, Row, SqlValue } from "./database";
 import { openStoreFile, type StoreFile } from "./storeFile";
 
@@ -9,6 +10,16 @@ import { openStoreFile, type StoreFile } from "./storeFile";
  */
 export function sqliteDatabase(path: string): Database {
   return new SqliteDatabase(path, openStoreFile(path));
+}
+
+/** To look at a store that another process may have open. @throws Problem if there is none */
+export function readOnlySqlite(path: string): Database {
+  try {
+    const db = new DatabaseSync(path, { readOnly: true, readBigInts: true, timeout: 5_000 });
+    return new SqliteDatabase(path, { db, close: () => db.close() });
+  } catch (cause) {
+    throw new Problem(`${path} can't be read (${reasonOf(cause)}).`, { cause });
+  }
 }
 
 class SqliteDatabase implements Database {

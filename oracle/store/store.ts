@@ -5,6 +5,7 @@ import type { Database, Queries, Row, SqlValue } from "./database";
 import type { CanaryAnswer } from "../attestor/recount";
 import type { EvidenceBooks } from "../evidence/books";
 import { DisclosureBooks } from "./disclosureBooks";
+import { ArchiveRows } from "./archiveRows";
 import { StoredBooks } from "./evidenceBooks";
 import {
   type AttestedReceipt,
@@ -124,6 +125,8 @@ export interface StoredReceipt extends SignedReceipt {
   state: ReceiptState;
   /** The batch that it is in, if it is in one. */
   batchId: string | null;
+  /** Its request's, where that isn't kept apart: 70 bytes. */
+  requestSignature?: Uint8Array;
 }
 
 /** What licenses on the voucher road owe, in units of the currency. */
@@ -332,6 +335,8 @@ export class Store {
   readonly operatorCopies: OperatorCopies;
   /** An operator's: how the store becomes whole again. */
   readonly recovery: Recovery;
+  /** An operator's: what of it is in files (`archive.ts`). */
+  readonly archive: ArchiveRows;
   /** Of requests that licensees disclosed: an operator's copies of the bodies, an attestor's verdicts. */
   readonly disclosures: DisclosureBooks;
   /** Is told how many milliseconds each commit of requests and receipts took. */
@@ -343,9 +348,16 @@ export class Store {
     this.group = new GroupCommit(db, (ms) => this.onCommit(ms));
     this.evidence = new StoredBooks(db);
     this.operatorCopies = new OperatorCopies(db);
+    this.archive = new ArchiveRows(db);
     this.recovery = new Recovery(db, {
-      insertReceipt: (queries, { signer, cost, ...receipt }) =>
-        insertReceipt(queries, { ...receipt, state: "unbatched", batchId: null }, signer, cost, null),
+      insertReceipt: (queries, { receipt, hash, signature, versionId, signer, cost }) =>
+        insertReceipt(
+          queries,
+          { receipt, hash, signature, versionId, state: "unbatched", batchId: null },
+          signer,
+          cost,
+          null,
+        ),
       insertBatch,
       voidReceipts,
     });
@@ -544,6 +556,16 @@ export class Store {
   async receipt(requestId: string): Promise<StoredReceipt | null> {
     const row = await this.db.row(`${WITH_BATCH_STATE} WHERE request_id = ?`, [requestId]);
     return row && receiptOf(row);
+  }
+
+  /** The receipts of some requests, in their requests' order; those that aren't there are left out. */
+  async receiptsOfRequests(requestIds: readonly string[]): Promise<StoredReceipt[]> {
+    const found = new Map<string, StoredReceipt>();
+    for (const some of chunks(requestIds)) {
+      const rows = await this.db.all(`${WITH_BATCH_STATE} WHERE request_id IN (${marks(some)})`, some);
+      for (const row of rows) found.set(row.request_id as string, receiptOf(row));
+    }
+    return requestIds.flatMap((requestId) => found.get(requestId) ?? []);
   }
 
   /** A license's receipts by an operator from a number on, in their order, and at most so many. */

@@ -417,4 +417,36 @@ export const MIGRATIONS = [
     license_id INTEGER PRIMARY KEY
   ) STRICT;
   `,
+  `
+  CREATE TABLE archives (
+    name TEXT PRIMARY KEY,
+    sha256 TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    receipts INTEGER NOT NULL,
+    archived_at INTEGER NOT NULL,
+    is_moved INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE archived_spans (
+    name TEXT NOT NULL REFERENCES archives,
+    operator_id INTEGER NOT NULL,
+    license_id INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (operator_id, license_id, name)
+  ) STRICT;
+  CREATE INDEX archived_spans_by_last ON archived_spans (operator_id, license_id, last);
+  CREATE INDEX archived_spans_by_name ON archived_spans (name);
+
+  CREATE TABLE archived_requests (
+    request_id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    operator_id INTEGER NOT NULL,
+    license_id INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE INDEX receipts_unbatchable ON receipts (finished_at) WHERE (state = 'void' OR term IS NOT NULL);
+  `,
 ];

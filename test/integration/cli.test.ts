@@ -14,12 +14,14 @@ import { main } from "../../oracle/cli";
 import { receiptToSign } from "../../oracle/keys/digestSigner";
 import { remoteSigner } from "../../oracle/keys/remoteSigner";
 import { domainOf, grantDigest, recoverSigner, signDigest } from "../../oracle/protocol/messages";
+import { Archive } from "../../oracle/store/archive";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { bearerOf, DOMAIN, grantWith, receiptWith } from "../support/fakeMessages";
 import { FakeUpstream, streaming } from "../support/fakeUpstream";
 import { buyLicense, DAY, freshMarket, type Market, usd } from "../support/market";
 import { freePort, serveNode, shut, urlOf } from "../support/processes";
+import { EPOCH, LANE, serveReceipt } from "../support/stubMarket";
 
 const ROOT = path.join(__dirname, "../..");
 const KEY = new Wallet(id("operator's key"));
@@ -177,6 +179,28 @@ describe("licet-oracle", function () {
       ]);
       const back = await call(["restore", "--config", shared, "--from", to], { URL: "postgresql://a@b/c" });
       expect(back.stderr).to.match(/psql puts mine_operator back .* Rebuild it then, before anybody serves from it/);
+    });
+
+    it("lists archives while the store is in use, and says which isn't whole", async () => {
+      const file = write({ gateway: gateway() });
+      const data = path.join(folder, "data");
+      mkdirSync(data);
+      const store = new Store(sqliteDatabase(path.join(data, "operator.sqlite")));
+      expect((await call(["archive", "--config", file])).stdout).to.equal(
+        "There are no archives: nothing is old enough.\n",
+      );
+      await serveReceipt(store);
+      await store.voidUnbatched(LANE, { epochStart: 0, epochEnd: EPOCH.epochEnd });
+      await serveReceipt(store, { requestId: id("next"), finishedAt: EPOCH.epochEnd });
+      const [{ name }] = await new Archive(store, data).archiveDue(EPOCH.epochEnd + 2 * 86_400, EPOCH.epochEnd);
+      const listed = await call(["archive", "--config", file]);
+      expect([listed.code, listed.stderr]).to.deep.equal([0, ""]);
+      expect(listed.stdout).to.match(/^1970-01-02 {2}1 receipts, \d+ bytes, of 1970-01-02T04:46:40.000Z: whole\n$/);
+      writeFileSync(path.join(data, "archive", `${name}.ndjson.gz`), "something else");
+      const broken = await call(["archive", "--config", file]);
+      await store.close();
+      expect([broken.code, broken.stdout]).to.deep.equal([1, ""]);
+      expect(broken.stderr).to.match(/NOT WHOLE\n.*has the SHA-256 \w+, and was written with/s);
     });
 
     it("explains itself, and what a configuration would run, without secrets", async () => {

@@ -317,6 +317,11 @@ describe("parseConfig", () => {
       "databaseSchema is no setting",
     ],
     ["nothing to start", () => parse({}), "it needs a section gateway, settler or attestor"],
+    [
+      "a retention within which receipts may be disputed",
+      () => parse({ gateway: gateway(), retention: { days: 59 } }),
+      "retention.days must be a whole number from 60",
+    ],
     ["an unknown section", () => parse({ gateway: gateway(), getaway: {} }), "getaway is no setting; there are"],
     ["an unknown field", () => parse({ gateway: { ...gateway(), prot: 1 } }), "gateway.prot is no setting"],
     [
