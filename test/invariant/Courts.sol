@@ -229,12 +229,18 @@ abstract contract Courts is Settlers {
         return placeOf[escrow.batchIdOf(batches[i].header)] - 1;
     }
 
-    /// @dev Mostly one of a batch's licenses.
+    /// @dev Mostly a license that a batch has charged.
     function _anyEntry(uint256 i) private returns (uint256 id) {
-        bytes memory entries = batches[i].entries;
         if (batches[i].licenseId != 0 && _draw(2) == 0) return batches[i].licenseId;
         if (_draw(16) == 0) return _anyLicense();
-        return _idAt(entries, 28 * _draw(entries.length / 28));
+        bytes memory outcomes = batches[i].outcomes;
+        uint256 count = outcomes.length / OUTCOME;
+        uint256 start = _draw(count);
+        for (uint256 j; j < count; ++j) {
+            uint256 word = _outcomeAt(outcomes, (start + j) % count);
+            id = word >> 192;
+            if (uint56(word >> 136) > 0 || _draw(8) == 0) return id;
+        }
     }
 
     /// @dev A charge that is frozen, else one that is made to be; now and then another one, or a batch.
@@ -256,17 +262,22 @@ abstract contract Courts is Settlers {
         bytes memory outcomes = batches[i].outcomes;
         charged.id = keccak256(abi.encode(batches[i].id, uint64(id)));
         bool isPlain = true;
-        for (uint256 at; at < outcomes.length; at += OUTCOME) {
-            uint256 word;
-            assembly ("memory-safe") {
-                word := mload(add(add(outcomes, 32), at))
-            }
+        for (uint256 j; j < outcomes.length / OUTCOME; ++j) {
+            uint256 word = _outcomeAt(outcomes, j);
             if (uint8(word >> 128) != uint8(EntryStatus.Charged)) isPlain = false;
             if (word >> 192 == id) (charged.isThere, charged.amount) = (true, uint56(word >> 136));
         }
         charged.isLie = !isPlain && _draw(8) == 0;
         // Nobody reads them where each entry was charged its price.
         if (!isPlain && !charged.isLie) charged.shown = outcomes;
+    }
+
+    /// @dev The license, what was charged to it, and the status, from the highest bits down.
+    function _outcomeAt(bytes memory outcomes, uint256 j) private pure returns (uint256 word) {
+        uint256 at = 32 + OUTCOME * j;
+        assembly ("memory-safe") {
+            word := mload(add(outcomes, at))
+        }
     }
 
     function _claimOf(Batch storage charge) private view returns (Claim memory) {

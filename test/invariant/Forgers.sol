@@ -375,4 +375,8 @@ abstract contract Forgers is Governors {
         uint256 version = uint32(VersionId.unwrap(header.versionId));
         return lanes[_laneKey(OperatorId.unwrap(header.operatorId), PlanId.unwrap(header.planId), version)];
     }
+
+    function _idAt(bytes memory entries, uint256 offset) private pure returns (uint256 id) {
+        for (uint256 i; i < 8; ++i) id = (id << 8) | uint8(entries[offset + i]);
+    }
 }

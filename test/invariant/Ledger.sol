@@ -380,11 +380,6 @@ abstract contract Ledger is Functions {
         return VersionId.wrap(uint64((asset << 32) | version));
     }
 
-    /// @dev Whose entry begins at `offset` of packed ones.
-    function _idAt(bytes memory entries, uint256 offset) internal pure returns (uint256 id) {
-        for (uint256 i; i < 8; ++i) id = (id << 8) | uint8(entries[offset + i]);
-    }
-
     function _min(uint256 a, uint256 b) internal pure returns (uint256) {
         return a < b ? a : b;
     }
