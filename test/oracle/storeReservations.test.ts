@@ -11,6 +11,7 @@ import { GATEWAY_LEASE, Store, type OpenRequest } from "../../oracle/store/store
 import type { Claim, VoucherClaim } from "../../oracle/store/tallies";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
+import { until } from "../support/gatewayBench";
 
 const GRANT = toBeHex(0x47, 32);
 const KEY = toBeHex(0x42, 32);
@@ -300,11 +301,17 @@ describeOnEach("A gateway among those of a store", (placeOf) => {
     isAway = true;
     await leftBehind();
     await wait(1.5 * LEASE_MS);
+    let isBack = false;
+    const acquire = store.leases.acquire.bind(store.leases);
+    store.leases.acquire = async (...lease) => {
+      isBack = true;
+      return acquire(...lease);
+    };
     isAway = false;
-    await wait(0.6 * LEASE_MS);
+    await until(() => isBack);
+    await until(async () => (await store.leases.acquire(GATEWAY_LEASE + presence.id, "another", 1)) === null);
     expect(await isOpen(1)).to.equal(true);
-    await wait(1.5 * LEASE_MS);
-    expect(await isOpen(1)).to.equal(false);
+    await until(async () => !(await isOpen(1)));
   });
 });
 
