@@ -14,8 +14,6 @@ import { requestSignedAt, requestSigner } from "../protocol/requestSignature";
 import type { StoredRequestSignature } from "../store/requestSignatures";
 import type { Store } from "../store/store";
 
-/** How far apart the clocks of a licensee and an operator may be, in seconds. */
-const MOST_CLOCK_ERROR = 120;
 /** How long a signed request may have waited until it was served, and its receipt for its time, in seconds. */
 const MOST_WAIT = 3_600;
 /** After so many signatures, others are answered. */
@@ -74,9 +72,10 @@ function problemOf(
 
   const at = requestSignedAt(signature.packed);
   const { finishedAt, durationMs } = receipt;
-  if (at > finishedAt + MOST_CLOCK_ERROR) return `finished at ${finishedAt}, before its request was signed, at ${at}`;
-  const isFree = sameUsage(receipt, zeroUsage());
-  if (!isFree && at < finishedAt - Math.ceil(durationMs / 1_000) - MOST_WAIT) {
+  // What costs nothing is closed when it can be.
+  if (sameUsage(receipt, zeroUsage())) return null;
+  if (at > finishedAt) return `finished at ${finishedAt}, before its request was signed, at ${at}`;
+  if (at < finishedAt - Math.ceil(durationMs / 1_000) - MOST_WAIT) {
     return `is of a request that was signed at ${at}, over ${MOST_WAIT} s before it was served, up to ${finishedAt}`;
   }
   return null;

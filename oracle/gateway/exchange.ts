@@ -7,7 +7,7 @@ import { MOST_BODIES_BYTES, type Disclosures } from "./disclosures";
 import type { Log } from "../log";
 import { shown } from "../problem";
 import { saltedHash } from "../protocol/messages";
-import { requestSignatureHash } from "../protocol/requestSignature";
+import { requestSignatureHash, requestSignedAt } from "../protocol/requestSignature";
 import { clampUsage, costOf, zeroUsage } from "../protocol/meters";
 import { Generated } from "./generated";
 import {
@@ -384,7 +384,10 @@ export class Exchange {
     const cost = costOf(usage, plan.rates);
     let ended: Ended | null = null;
     try {
-      ended = { outcome: { ...usage, flags, responseHash, ttftMs, durationMs, finishedAt: await now() }, cost };
+      ended = {
+        outcome: { ...usage, flags, responseHash, ttftMs, durationMs, finishedAt: this.finishedAt(await now()) },
+        cost,
+      };
       const { receipt, owed } = await store.finishRequest(this.requestId, ended.outcome, cost, sign);
       this.deps.observer?.charged(receipt, cost);
       if (owed !== undefined && this.relay?.hasBegun !== true) this.reply.header(SPENT_HEADER, owed.toString());
@@ -486,6 +489,12 @@ export class Exchange {
       computeMs: BigInt(computeMs) * BigInt(this.replica?.gpus ?? 1),
     };
     return clampUsage(usage, { ...worst, cachedInputTokens: worst.inputTokens });
+  }
+
+  /** Not before it was signed, by whatever clock: else its epoch might be over before it was asked for. */
+  private finishedAt(now: number): number {
+    const { requestSignature } = this.proven;
+    return requestSignature === null ? now : Math.max(now, requestSignedAt(requestSignature));
   }
 
   private msSinceStart(until = performance.now()): number {

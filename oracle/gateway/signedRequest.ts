@@ -12,8 +12,10 @@ import {
 } from "../protocol/requestSignature";
 import { ApiError } from "./openai";
 
-/** How far the time of a request's signature may be from the gateway's, in seconds. */
-export const MOST_SIGNATURE_AGE = 120;
+/** How long ago a request may have been signed, in seconds. */
+const MOST_AGE = 120;
+/** How far ahead, in seconds: its receipt, which isn't of before, is then still of as early as was reckoned with. */
+const MOST_AHEAD = 30;
 
 /** What a request's receipt will say of it. */
 export interface ProvenRequest {
@@ -49,10 +51,10 @@ export function provenRequest(
     );
   }
   const at = requestSignedAt(packed);
-  if (Math.abs(now - at) > MOST_SIGNATURE_AGE) {
+  if (now - at > MOST_AGE || at - now > MOST_AHEAD) {
     throw unsigned(
       "request_signature_expired",
-      `the request was signed at ${at}, and it is ${now}: sign it within ${MOST_SIGNATURE_AGE} seconds, and set the clock`,
+      `the request was signed at ${at}, and it is ${now}: sign it within ${MOST_AGE} seconds, and set the clock`,
     );
   }
   return { requestHash, requestSignature: packed };

@@ -7,7 +7,7 @@ import { decodeBearer, grantDigest, REQUEST_TYPES, saltedHash } from "../protoco
 import { packRequestSignature } from "../protocol/requestSignature";
 import type { Grant } from "../protocol/types";
 
-/** How far from the present a time may be: gateways take two minutes, and clocks differ. */
+/** How old a time may be: gateways take two minutes, and clocks differ. */
 const MOST_SECONDS = 90;
 
 export class RequestSigner {
@@ -47,7 +47,7 @@ export class RequestSigner {
     );
   }
 
-  /** The nearest time at which no request alike was signed; waited for where there is none. */
+  /** The latest time at which no request alike was signed; waited for where there is none. */
   private async freeTime(requestHash: string): Promise<number> {
     for (;;) {
       const now = await this.chain.now();
@@ -56,8 +56,8 @@ export class RequestSigner {
         this.used.delete(one);
       }
       for (let off = 0; off <= MOST_SECONDS; off++) {
-        const at = [now - off, now + off].find((time) => !this.used.has(`${requestHash}/${time}`));
-        if (at === undefined) continue;
+        const at = now - off;
+        if (this.used.has(`${requestHash}/${at}`)) continue;
         this.used.set(`${requestHash}/${at}`, at);
         return at;
       }
