@@ -15,7 +15,8 @@ import type { Log } from "../log";
 import { type Lease, type Turn, TurnLost } from "../store/leases";
 import { Problem, reasonOf } from "../problem";
 import type { PaymentFate, PlanOnSale, PrepaymentChain } from "./prepaymentChain";
-import { identityIn, paymentIn, type Requirements, type SignedPayment } from "./exact";
+import type { Recovery } from "../store/recovery";
+import { identityIn, MOST_VALIDITY, paymentIn, type Requirements, type SignedPayment } from "./exact";
 
 export interface PrepaymentConfig {
   operatorId: number;
@@ -61,6 +62,8 @@ export interface PrepaymentStore {
   unfinishedPrepayments(): Promise<Prepayment[]>;
   /** How many were accepted since a Unix second. */
   prepaymentsSince(since: number): Promise<number>;
+  /** When what was accepted before may have been forgotten, Unix seconds. */
+  readonly recovery: Pick<Recovery, "rebuiltAt">;
 }
 
 export interface PrepaymentDeps {
@@ -218,6 +221,7 @@ export class Prepayments {
     const payment = paymentIn(header, this.requirements, at);
     const { state } = await chain.fateOf(payment);
     if (state === "void") throw new PaymentRefused(USED_OTHERWISE);
+    if (state !== "open") await this.requireUnforgotten(at);
     if (state === "open") await this.requirePayable(payment);
     await this.requireOnSale(at);
     const prepayment: Prepayment = {
@@ -234,6 +238,14 @@ export class Prepayments {
     };
     await store.savePrepayment(prepayment);
     return (await store.prepayment(payment.payer, payment.nonce))!;
+  }
+
+  /** A payment that was made may have brought a license that a rebuilt store knows nothing of. */
+  private async requireUnforgotten(at: number): Promise<void> {
+    if (at > (await this.deps.store.recovery.rebuiltAt()) + MOST_VALIDITY) return;
+    throw new PaymentRefused(
+      "the payment was made already, and this gateway has lost what became of those of a day: if it brought no license, ask the operator",
+    );
   }
 
   private async requireOnSale(at: number): Promise<void> {

@@ -303,6 +303,23 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
       expect(await held()).to.deep.equal({ payer: usd(100) - PRICE, seller: FEE });
     });
 
+    it("isn't bought by a rebuilt store, which may have forgotten that it was", async () => {
+      const header = await signed();
+      await bought(header);
+      await close();
+      place.remove();
+      place = placeOf();
+      const rebuilt = new Store(await place.open());
+      await rebuilt.recovery.end(await chain.now());
+      await rebuilt.close();
+      await open();
+      const [status, , message] = await refused(header);
+      expect(status).to.equal(402);
+      expect(message).to.contain("has lost what became of those of a day");
+      expect(await sold()).to.equal(1n);
+      expect((await bought(await signed())).owner, "by a new payment").to.equal(PAYER.address);
+    });
+
     it("is bought all the same, if that comes in between", async () => {
       const header = await signed();
       before = (step) => (step === "payment" ? madeByStranger(header) : undefined);
