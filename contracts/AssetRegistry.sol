@@ -205,6 +205,14 @@ contract AssetRegistry is IAssetRegistry, ERC721URIStorage, ERC2981, EIP712 {
     }
 
     /// @inheritdoc IAssetRegistry
+    function inferenceOf(
+        VersionId versionId
+    ) external view returns (bytes32 manifestHash, bytes32 weightsCommitment, address inferenceVerifier) {
+        Version storage version = _versions[versionId];
+        return (version.manifestHash, version.weightsCommitment, version.inferenceVerifier);
+    }
+
+    /// @inheritdoc IAssetRegistry
     function usableUntil(VersionId versionId) external view returns (uint40) {
         Version storage version = _versions[versionId];
         // Both times are in one word.

@@ -56,6 +56,7 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
     mapping(bytes32 offerHash => bool) public isOfferUsed;
     mapping(bytes32 offerHash => PlanId) public planOfOffer;
     mapping(LicenseId licenseId => uint40) public movableAt;
+    mapping(LicenseId licenseId => uint40) public ownedSince;
 
     constructor(
         address authority,
@@ -201,6 +202,11 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
     }
 
     /// @inheritdoc ILicenseRegistry
+    function arbitratorOf(PlanId planId) external view returns (address) {
+        return _terms[planId].arbitrator;
+    }
+
+    /// @inheritdoc ILicenseRegistry
     function sharesOf(PlanId planId) external view returns (PlanShares memory) {
         PlanTerms storage terms = _terms[planId];
         return PlanShares(terms.assetId, terms.attestor, terms.publisherBps, terms.attestorBps);
@@ -248,11 +254,16 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
         require(at != 0 && block.timestamp > at, LicenseNotMovable(licenseId, at));
 
         delete movableAt[licenseId];
+        // Timestamps stay far below 2^40.
+        ownedSince[licenseId] = uint40(block.timestamp);
     }
 
-    function _requireSupported(PlanTerms calldata terms) private pure {
+    function _requireSupported(PlanTerms calldata terms) private view {
         require(terms.minEvidenceTier == 0, TermUnsupported("minEvidenceTier"));
-        require(terms.arbitrator == address(0), TermUnsupported("arbitrator"));
+        require(
+            terms.arbitrator == address(0) || terms.arbitrator.code.length > 0,
+            ArbitratorNotContract(terms.arbitrator)
+        );
     }
 
     /// @dev The operator is left a share that covers the largest discount, whatever fee governance may set.

@@ -16,8 +16,9 @@ export interface AddressBook {
     OperatorRegistry: string;
     PerformanceStaking: string;
     RevenueWaterfall: string;
-    DisputeCourt?: string;
     UsageEscrow: string;
+    ReportCourt: string;
+    DisputeCourt: string;
     CommitteeAttestor: string;
   };
   /** The currency of the market: `TestCurrency`, or what was there before. */

@@ -10,9 +10,11 @@ import {
   AssetRegistry__factory,
   Authority__factory,
   CommitteeAttestor__factory,
+  DisputeCourt__factory,
   LicenseRegistry__factory,
   OperatorRegistry__factory,
   PerformanceStaking__factory,
+  ReportCourt__factory,
   RevenueWaterfall__factory,
   TestCurrency__factory,
   Timelock__factory,
@@ -34,13 +36,17 @@ export interface DeploymentParameters {
   /** Who schedules governance's acts, and may cancel them. */
   governor: string;
   guardian: string;
-  /** A contract that may slash stake; the zero address for none. */
-  slasher: string;
   /** Seconds that governance's acts wait. */
   governanceDelay: number;
   epochPeriod: number;
   windowPeriod: number;
   stakeThawPeriod: number;
+  /** Seconds that each side of a challenge has for its turn. */
+  turnPeriod: number;
+  /** The least bond of a challenge and the least reward of a report, in currency units. */
+  leastPenalty: bigint;
+  /** Where arbitrators read what disputes are about (ERC-1497). */
+  metaEvidence: string;
   feeBps: number;
   /** Currency units. */
   depositCeiling: bigint;
@@ -63,13 +69,31 @@ export interface CommitteeMember {
   payee: string;
 }
 
+/** What an arbitrator is asked, as ERC-1497 has it: in itself, so that nobody can change or lose it. */
+const META_EVIDENCE = `data:application/json,${encodeURIComponent(
+  JSON.stringify({
+    category: "AI inference",
+    title: "Is this charge for AI inference right?",
+    description:
+      "A licensee challenges what an operator charged it for use of an AI model. Evidence says which receipts, requests and " +
+      "answers the charge rests on, and what is wrong with them.",
+    question: "Who is right?",
+    rulingOptions: {
+      titles: ["The licensee", "The operator"],
+      descriptions: ["The charge is refunded, and the operator loses stake", "The charge stands"],
+    },
+  }),
+)}`;
+
 /** What a deployment gets where nobody says otherwise. */
 export const DEFAULT_PARAMETERS = {
-  slasher: "0x0000000000000000000000000000000000000000",
   governanceDelay: 2 * DAY,
   epochPeriod: DAY,
   windowPeriod: 2 * DAY,
   stakeThawPeriod: 32 * DAY,
+  turnPeriod: 2 * DAY,
+  leastPenalty: 5_000_000n,
+  metaEvidence: META_EVIDENCE,
   feeBps: 100,
   depositCeiling: 100_000_000_000n,
 } as const;
@@ -109,6 +133,8 @@ export async function deployLicet(
       PerformanceStaking: await licet.staking.getAddress(),
       RevenueWaterfall: await licet.waterfall.getAddress(),
       UsageEscrow: escrow,
+      ReportCourt: await licet.reports.getAddress(),
+      DisputeCourt: await licet.court.getAddress(),
       CommitteeAttestor: await attestor.committee.getAddress(),
     },
     currency,
@@ -142,6 +168,8 @@ export function connectLicet(book: AddressBook, runner: Signer) {
     staking: PerformanceStaking__factory.connect(contracts.PerformanceStaking, runner),
     waterfall: RevenueWaterfall__factory.connect(contracts.RevenueWaterfall, runner),
     escrow: UsageEscrow__factory.connect(contracts.UsageEscrow, runner),
+    reports: ReportCourt__factory.connect(contracts.ReportCourt, runner),
+    court: DisputeCourt__factory.connect(contracts.DisputeCourt, runner),
     committee: CommitteeAttestor__factory.connect(contracts.CommitteeAttestor, runner),
   };
 }

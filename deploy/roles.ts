@@ -13,9 +13,9 @@ export const ROLES = {
   GOVERNOR: 2n,
   /** UsageEscrow alone: mints licenses, moves operators' in-flight income and credits assets'. */
   ESCROW: 3n,
-  /** Contracts alone: slashes and freezes stake. No contract does so in this release. */
+  /** The two courts alone: slash and freeze stake. */
   SLASHER: 4n,
-  /** DisputeCourt alone: freezes, releases and refunds charges of batches that are held. */
+  /** The two courts alone: freeze, release and refund charges of batches that are held. */
   COURT: 5n,
 } as const;
 
@@ -100,6 +100,23 @@ export const OPEN: Record<string, string[]> = {
     "setApprovalForAll",
     "transferFrom",
     "safeTransferFrom",
+  ],
+  ReportCourt: ["reportContradiction", "reportOutsideGrant", "reportRepetition", "reportDeadKey", "reportWrongSum"],
+  DisputeCourt: [
+    "demandSigning",
+    "challenge",
+    "showRequests",
+    "answer",
+    "answerWithProof",
+    "escalate",
+    "payFee",
+    "payAppeal",
+    "rule",
+    "submitEvidence",
+    "close",
+    "proveCharge",
+    "withdrawBonds",
+    "withdrawFees",
   ],
   UsageEscrow: [
     "buy",

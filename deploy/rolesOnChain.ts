@@ -115,15 +115,18 @@ async function unknownRoles({ authority }: Licet, from: number): Promise<string[
 
 async function departuresOfHolders(licet: Licet, from: number): Promise<string[]> {
   const holders = await roleHolders(licet, from);
-  const [escrow, timelock] = await Promise.all([licet.escrow.getAddress(), licet.timelock.getAddress()]);
-  const onlyHeldBy = (role: RoleName, holder: string) =>
-    isOnly(holders[role], holder)
+  const addresses = [licet.escrow, licet.timelock, licet.reports, licet.court].map((contract) => contract.getAddress());
+  const [escrow, timelock, ...courts] = await Promise.all(addresses);
+  const onlyHeldBy = (role: RoleName, ...expected: string[]) =>
+    [...holders[role]].sort().join() === [...expected].sort().join()
       ? []
-      : [`${role} is held by ${holders[role].join(", ") || "nobody"}, and the table says ${holder}`];
+      : [`${role} is held by ${holders[role].join(", ") || "nobody"}, and the table says ${expected.join(", ")}`];
   return [
     ...holders.ADMIN.map((holder) => `${holder} is an ADMIN, and could rewire everything`),
     ...onlyHeldBy("ESCROW", escrow),
     ...onlyHeldBy("GOVERNOR", timelock),
+    ...onlyHeldBy("SLASHER", ...courts),
+    ...onlyHeldBy("COURT", ...courts),
   ];
 }
 

@@ -236,6 +236,11 @@ interface IAssetRegistry is IERC2981, IERC721 {
     /// @notice A version as it was published, and when its recall takes effect. Reverts for one that doesn't exist.
     function versionOf(VersionId versionId) external view returns (Version memory);
 
+    /// @notice What a proof of a version's inference is checked with; all zero for one that doesn't exist.
+    function inferenceOf(
+        VersionId versionId
+    ) external view returns (bytes32 manifestHash, bytes32 weightsCommitment, address inferenceVerifier);
+
     /// @notice The version that a manifest was published as, or zero.
     function versionOfManifest(AssetId assetId, bytes32 manifestHash) external view returns (VersionId);
 

@@ -58,7 +58,7 @@ struct PlanTerms {
     uint32 permittedUses;
     /// How many licenses may be sold; 0 is any number.
     uint32 supply;
-    /// Rules on challenges that a proof can't decide.
+    /// Rules on challenges that were answered and escalated (ERC-792); zero is nobody.
     address arbitrator;
     /// keccak256 of the license text that people read.
     bytes32 licenseTextHash;
@@ -126,6 +126,7 @@ interface ILicenseRegistry is IERC721 {
     event LicensePlanChanged(LicenseId indexed licenseId, PlanId indexed planId);
     event LicenseMovable(LicenseId indexed licenseId, uint256 movableAt);
 
+    error ArbitratorNotContract(address arbitrator);
     error AttestorNotContract(address attestor);
     error BuyerZero();
     error CallerNotPublisher(AssetId assetId, address caller);
@@ -195,6 +196,9 @@ interface ILicenseRegistry is IERC721 {
     /// @notice What charging vouchers reads of a plan's terms: as `chargeTermsOf`, and cheaper.
     function voucherTermsOf(PlanId planId) external view returns (VoucherTerms memory);
 
+    /// @notice Who rules on a plan's disputes; zero is nobody.
+    function arbitratorOf(PlanId planId) external view returns (address);
+
     /// @notice A plan's shares: a part of its terms that is cheap to read. All zero for a plan that doesn't exist.
     function sharesOf(PlanId planId) external view returns (PlanShares memory);
 
@@ -224,4 +228,7 @@ interface ILicenseRegistry is IERC721 {
 
     /// @notice The time after which a license may be transferred, in Unix seconds; 0 if it may not.
     function movableAt(LicenseId licenseId) external view returns (uint40);
+
+    /// @notice When a license was transferred last, in Unix seconds; 0 if it never was.
+    function ownedSince(LicenseId licenseId) external view returns (uint40);
 }

@@ -24,8 +24,8 @@ type OperatorId is uint24;
 using {assetsEqual as ==} for AssetId global;
 using {payeesEqual as ==} for PayeeId global;
 using {plansEqual as ==, plansDiffer as !=, isPlan} for PlanId global;
-using {licensesDiffer as !=, licenseIsAbove as >} for LicenseId global;
-using {operatorsDiffer as !=} for OperatorId global;
+using {licensesEqual as ==, licensesDiffer as !=, licenseIsAbove as >} for LicenseId global;
+using {operatorsEqual as ==, operatorsDiffer as !=} for OperatorId global;
 
 function assetsEqual(AssetId a, AssetId b) pure returns (bool) {
     return AssetId.unwrap(a) == AssetId.unwrap(b);
@@ -43,6 +43,10 @@ function plansDiffer(PlanId a, PlanId b) pure returns (bool) {
     return PlanId.unwrap(a) != PlanId.unwrap(b);
 }
 
+function licensesEqual(LicenseId a, LicenseId b) pure returns (bool) {
+    return LicenseId.unwrap(a) == LicenseId.unwrap(b);
+}
+
 function licensesDiffer(LicenseId a, LicenseId b) pure returns (bool) {
     return LicenseId.unwrap(a) != LicenseId.unwrap(b);
 }
@@ -54,6 +58,10 @@ function licenseIsAbove(LicenseId a, LicenseId b) pure returns (bool) {
 /// @dev Whether an id is a plan's, and not "none".
 function isPlan(PlanId planId) pure returns (bool) {
     return PlanId.unwrap(planId) != 0;
+}
+
+function operatorsEqual(OperatorId a, OperatorId b) pure returns (bool) {
+    return OperatorId.unwrap(a) == OperatorId.unwrap(b);
 }
 
 function operatorsDiffer(OperatorId a, OperatorId b) pure returns (bool) {

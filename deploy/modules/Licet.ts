@@ -53,6 +53,15 @@ export default buildModule("Licet", (m) => {
     { libraries },
   );
 
+  const leastPenalty = m.getParameter<bigint>("leastPenalty");
+  const reports = m.contract("ReportCourt", [escrow, leastPenalty]);
+  const court = m.contract("DisputeCourt", [
+    reports,
+    m.getParameter<number>("turnPeriod"),
+    leastPenalty,
+    m.getParameter<string>("metaEvidence"),
+  ]);
+
   const managed = {
     LicenseRegistry: licenses,
     PerformanceStaking: staking,
@@ -69,8 +78,10 @@ export default buildModule("Licet", (m) => {
   );
   const grants = [
     m.call(authority, "grantRole", [ROLES.ESCROW, escrow, 0], { id: "grant_ESCROW" }),
-    m.call(authority, "grantRole", [ROLES.SLASHER, m.getParameter<string>("slasher"), 0], { id: "grant_SLASHER" }),
-    m.call(authority, "grantRole", [ROLES.COURT, m.getParameter<string>("slasher"), 0], { id: "grant_COURT" }),
+    m.call(authority, "grantRole", [ROLES.SLASHER, reports, 0], { id: "grant_SLASHER_to_ReportCourt" }),
+    m.call(authority, "grantRole", [ROLES.SLASHER, court, 0], { id: "grant_SLASHER_to_DisputeCourt" }),
+    m.call(authority, "grantRole", [ROLES.COURT, reports, 0], { id: "grant_COURT_to_ReportCourt" }),
+    m.call(authority, "grantRole", [ROLES.COURT, court, 0], { id: "grant_COURT_to_DisputeCourt" }),
     m.call(authority, "grantRole", [ROLES.GUARDIAN, m.getParameter<string>("guardian"), 0], { id: "grant_GUARDIAN" }),
     m.call(authority, "grantRole", [ROLES.GOVERNOR, timelock, 0], { id: "grant_GOVERNOR" }),
   ];
@@ -81,5 +92,5 @@ export default buildModule("Licet", (m) => {
     after: [...restrictions, ...grants, ...appointments],
   });
 
-  return { authority, timelock, assets, licenses, operators, staking, waterfall, escrow };
+  return { authority, timelock, assets, licenses, operators, staking, waterfall, escrow, reports, court };
 });

@@ -55,6 +55,11 @@ export const WAYS: Record<string, (value: bigint, currency?: Currency) => string
   Version: (versionId) => versionOf(versionId).replace("v", "V"),
   batch: (status) =>
     (statusName("BatchStatus", status) === "None" ? "unknown" : statusName("BatchStatus", status)).toLowerCase(),
+  challenge: (status) =>
+    (statusName("ChallengeStatus", status) === "None"
+      ? "unknown"
+      : statusName("ChallengeStatus", status)
+    ).toLowerCase(),
   license: (status) => LICENSE_STATES[statusName("LicenseStatus", status)],
   kind: (kind) => `a ${LINEAGE.AssetKind[Number(kind)].toLowerCase()}`,
   relation: (relation) => LINEAGE.Relation[Number(relation)],

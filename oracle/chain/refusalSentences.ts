@@ -279,6 +279,56 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   TimelockUnexpectedOperationState:
     "The act {operationId} isn't in the state that this takes: `governance:show` says what waits, and what is ready",
 
+  // ReportCourt
+  BreachNone: "The report of charge {chargeId} shows no breach of that kind ({breach}): look at what it is made of",
+  ChargeReportedBefore: "A breach of charge {chargeId} was reported before: one is enough",
+  GrantNotOfReceipt: "The receipt came under the grant {wanted}, and not under {grantHash}: show that one",
+  LeafBeyondTree: "There is no leaf {index} among the batch's {count}",
+  LeavesNotAround:
+    "The leaves of the licenses {before} and {behind} don't enclose those of license {licenseId}: take one before it and one behind it",
+  PathLengthWrong: "The path has {length} bytes where {needed} are needed: take that of the batch's own tree",
+  PathNotOfBatch:
+    "The path leads to the root {root}, and the batch's is {attested}: it isn't of this batch, or was changed",
+  ReceiptNotOfLicense: "The receipt {receiptHash} isn't one of license {licenseId} by the batch's operator",
+  ReceiptNotSigned:
+    "The receipt {receiptHash} is signed by {signer}, which wasn't a key of its operator's then, or was revoked since",
+  RewardZero: "A report needs a reward: name the least",
+  SignatureMalformed: "The signature has {length} bytes: one has {needed}",
+
+  // DisputeCourt
+  AppealClosed: "Challenge {challengeId} can be appealed by that side from {start:time} to {end:time}",
+  AppealPaidBefore: "That side's appeal of challenge {challengeId} is paid for, or it is nobody's side ({side})",
+  ArbitratorNone: "The plan of challenge {challengeId} names no arbitrator: the operator's answer stands",
+  ArbitratorNotContract: "No contract is at {arbitrator}, so it can't rule: name an arbitrator's contract, or none",
+  BondZero: "Challenges need a bond: name the least",
+  CallerNotArbitrator: "{caller} has no dispute {disputeId} of the court's to rule on",
+  CallerNotChallenger: "Challenge {challengeId} isn't {caller}'s: act as who opened it",
+  CallerNotParty: "{caller} is neither side of challenge {challengeId}",
+  ChallengeStatusUnfit: "Challenge {challengeId} is {status:challenge}: this can't be done with it now",
+  ChargeProvenBefore: "Charge {chargeId} was proven before",
+  DisputeTaken:
+    "The arbitrator {arbitrator} gave the dispute's number {disputeId} twice: it can't be trusted with this one",
+  FeeTooSmall: "The fee is {cost} wei, and {paid} came along: send that much",
+  GrantNotSigned: "The grant {grantHash} isn't signed by the license's owner {owner}",
+  GrantWithoutKey: "The grant {grantHash} is a bearer's: it names no key that signs requests",
+  ProofInvalid: "The proof isn't one of receipt {receiptHash} by the version's weights: prove that receipt",
+  ProofNeeded:
+    "Challenge {challengeId} doubts the receipt {receiptHash}, which can be proven: answer it with its proof",
+  ProofsMismatch: "{proofs} proofs came for {receipts} receipts: send one for each",
+  ReceiptNotChallenged: "The receipt {receiptHash} isn't the one that is challenged, {challenged}",
+  ReceiptNotOfEntry: "The receipt {receiptHash} isn't one of the entry's license, operator, plan, version and epoch",
+  RequestNotSigned:
+    "The request of receipt {receiptHash} isn't signed by {key}, or the receipt names another signature",
+  RequestOutOfEpoch: "The request of receipt {receiptHash} was signed at {at:time}, out of the entry's epoch",
+  RequestsAboveEntry: "The receipts add up to {shown}, more than the entry's {entry}: leave out what isn't its own",
+  RequestsNotShown: "The license demands signed requests: those of {shown} are shown, and the entry has {entry}",
+  RequestsOutOfOrder:
+    "The request signature {requestSignatureHash} comes after {previous}: name each once, ascending by hash",
+  TurnOver: "The turn in challenge {challengeId} ended {deadline:time}: `dispute:close` decides it",
+  TurnRunning: "The turn in challenge {challengeId} runs until {deadline:time}: wait until then",
+  VerifierNone: "The version of receipt {receiptHash} names no verifier of proofs",
+  WithdrawalEmpty: "Nothing waits here for {holder}",
+
   // The currency
   AuthorizationExpired: "The authorization was valid until {validBefore:time}: sign a new one",
   AuthorizationNotYetValid: "The authorization is valid after {validAfter:time}: wait until then",

@@ -8,6 +8,7 @@ export const STATUSES = {
   KeyStatus: ["None", "Active", "Expired", "Revoked"],
   VoucherKeyStatus: ["None", "Active", "Ending", "Ended"],
   RotationStatus: ["None", "Announced", "Present", "Former", "Past"],
+  ChallengeStatus: ["None", "Open", "Answered", "Escalated", "Disputed", "Upheld", "Rejected", "Undecided"],
   BondStatus: ["None", "Posted", "Thawing", "Thawed", "Slashed"],
 } as const;
 

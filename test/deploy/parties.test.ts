@@ -3,6 +3,7 @@ import { expect } from "chai";
 import { id, toBeHex, ZeroAddress, ZeroHash, type Signer } from "ethers";
 import hre from "hardhat";
 import { OPEN, RESTRICTED, type RoleName } from "../../deploy/roles";
+import { ANSWERED, callerOf, COURT_CALLS, OPENED, setCourtStage, type CourtStage } from "../support/courtCalls";
 import {
   addPlan,
   ANY_SHARES,
@@ -329,6 +330,36 @@ const DESKS: Record<string, Desk> = {
   VoucherDesk: VOUCHER_DESK,
 };
 
+describe("parties of the courts", () => {
+  /** With which error a stranger is refused, and its arguments; whoever isn't here may be anybody. */
+  const refusals: Record<string, (stage: CourtStage, caller: string) => [error: string, args: unknown[]]> = {
+    demandSigning: ({ market }, by) => ["CallerNotOwner", [market.licenseId, by]],
+    challenge: ({ market }, by) => ["CallerNotOwner", [market.licenseId, by]],
+    escalate: ({ challenges }, by) => ["CallerNotChallenger", [challenges.get(ANSWERED), by]],
+    answer: (_, by) => ["CallerNotOperator", [1, by]],
+    submitEvidence: ({ challenges }, by) => ["CallerNotParty", [challenges.get(OPENED), by]],
+    withdrawBonds: (_, by) => ["WithdrawalEmpty", [by]],
+    withdrawFees: (_, by) => ["WithdrawalEmpty", [by]],
+    rule: (_, by) => ["CallerNotArbitrator", [1, by]],
+  };
+  for (const [contract, calls] of Object.entries(COURT_CALLS)) {
+    for (const [name, call] of Object.entries(calls)) {
+      const who = name in refusals ? "one party alone" : "anybody";
+      it(`${contract}.${name} is for ${who}`, async () => {
+        const stage = await loadFixture(setCourtStage);
+        const { outsider, licet } = stage.market;
+        if (name in refusals) {
+          const [error, args] = refusals[name](stage, outsider.address);
+          await expect(call(stage, outsider))
+            .to.be.revertedWithCustomError(licet.court, error)
+            .withArgs(...args);
+        }
+        await call(stage, await callerOf(name, stage.market));
+      });
+    }
+  }
+});
+
 describe("parties", () => {
   let ready: Ready;
 
@@ -337,10 +368,11 @@ describe("parties", () => {
   });
 
   it("are told for every open function, and for none that doesn't exist", () => {
+    const told: Record<string, object> = { ...PARTIES, ...COURT_CALLS };
     for (const [contract, names] of Object.entries(OPEN)) {
-      expect(Object.keys(PARTIES[contract] ?? {}).sort(), contract).to.deep.equal([...names].sort());
+      expect(Object.keys(told[contract] ?? {}).sort(), contract).to.deep.equal([...names].sort());
     }
-    expect(Object.keys(PARTIES).sort()).to.deep.equal(Object.keys(OPEN).sort());
+    expect(Object.keys(told).sort()).to.deep.equal(Object.keys(OPEN).sort());
   });
 
   for (const [contract, functions] of Object.entries(PARTIES)) {

@@ -61,6 +61,8 @@ function anyArgument({ type, components }: ParamType): unknown {
   return "0x";
 }
 
+const courtsOf = ({ licet }: Market) => Promise.all([licet.reports.getAddress(), licet.court.getAddress()]);
+
 describe("roles", () => {
   let market: Market;
   let authority: Market["licet"]["authority"];
@@ -208,8 +210,8 @@ describe("roles", () => {
         GUARDIAN: [market.guardian.address],
         GOVERNOR: [market.governor.address],
         ESCROW: [await market.licet.escrow.getAddress()],
-        SLASHER: [market.slasher.address],
-        COURT: [market.slasher.address],
+        SLASHER: await courtsOf(market),
+        COURT: await courtsOf(market),
       };
       expect(await roleHolders(market.licet, 0)).to.deep.equal(expected);
     });

@@ -175,9 +175,10 @@ describe("statuses", () => {
     });
   }
 
-  it("are all of the contracts', but for those of entries and vouchers, which are the protocol's", () => {
+  it("are all of the contracts', but for those of entries and vouchers, which are the protocol's, and of disputes, which are arbitrators'", () => {
     const declared = [...sources.matchAll(/enum (\w+Status) /g)].map(([, name]) => name);
-    expect(declared.filter((name) => name !== "EntryStatus" && name !== "VoucherStatus")).to.have.members(
+    const others = ["EntryStatus", "VoucherStatus", "DisputeStatus"];
+    expect(declared.filter((name) => !others.includes(name))).to.have.members(
       Object.keys(STATUSES),
     );
   });

@@ -6,6 +6,7 @@ import { SEALED } from "../../deploy/roles";
 import { changingFunctions } from "../../deploy/rolesOnChain";
 import { chargeIdOf } from "../../oracle/protocol/entries";
 import { packVouchers, signVoucher } from "../../oracle/protocol/vouchers";
+import { callerOf, COURT_CALLS, setCourtStage, type CourtStage } from "./courtCalls";
 import { START, usageOf, VOUCHER_KEY } from "./gas";
 import {
   addAsset,
@@ -287,22 +288,51 @@ const contractsOf = ({ licet }: Market): Record<string, BaseContract> => ({
   OperatorRegistry: licet.operators,
 });
 
-/** Calls every function of the table, each in the same state. @throws Error unless the table has every one that there is */
+/** Calls every function of the tables, each in the same state. @throws Error unless they have every one that there is */
 export async function measureEntryPoints(): Promise<EntryPoints> {
   const stage = await setStage();
+  const measured = await measure(stage, contractsOf(stage.market), CALLS, NOW);
+  await reset();
+  await time.setNextBlockTimestamp(START);
+  const courts = await setCourtStage();
+  const { reports, court } = courts.market.licet;
+  const now = (await time.latest()) + 60;
+  const calls = await courtCallsBy(courts);
+  return { ...measured, ...(await measure(courts, { ReportCourt: reports, DisputeCourt: court }, calls, now)) };
+}
+
+/** The courts' calls, each by who may call it. */
+async function courtCallsBy({
+  market,
+}: CourtStage): Promise<Record<string, Record<string, (stage: CourtStage) => Promise<TransactionResponse>>>> {
+  const byName = async ([name, call]: [string, (typeof COURT_CALLS)[string][string]]) => {
+    const by = await callerOf(name, market);
+    return [name, (stage: CourtStage) => call(stage, by)] as const;
+  };
+  const byContract = async ([contract, calls]: [string, (typeof COURT_CALLS)[string]]) =>
+    [contract, Object.fromEntries(await Promise.all(Object.entries(calls).map(byName)))] as const;
+  return Object.fromEntries(await Promise.all(Object.entries(COURT_CALLS).map(byContract)));
+}
+
+async function measure<S>(
+  stage: S,
+  contracts: Record<string, BaseContract>,
+  calls: Record<string, Record<string, (stage: S) => Promise<TransactionResponse>>>,
+  now: number,
+): Promise<EntryPoints> {
   const snapshot = await takeSnapshot();
   const measured: EntryPoints = {};
-  for (const [name, contract] of Object.entries(contractsOf(stage.market))) {
+  for (const [name, contract] of Object.entries(contracts)) {
     measured[name] = {};
     for (const entryPoint of entryPointsOf(contract)) {
-      const call = CALLS[name][entryPoint];
-      if (call === undefined) throw new Error(`test/support/entryPoints.ts has no call of ${name}.${entryPoint}`);
-      await time.setNextBlockTimestamp(NOW);
+      const call = calls[name][entryPoint];
+      if (call === undefined) throw new Error(`test/support has no call of ${name}.${entryPoint}`);
+      await time.setNextBlockTimestamp(now);
       const receipt = await (await call(stage)).wait();
       measured[name][entryPoint] = Number(receipt!.gasUsed);
       await snapshot.restore();
     }
-    const unknown = Object.keys(CALLS[name]).filter((entryPoint) => !(entryPoint in measured[name]));
+    const unknown = Object.keys(calls[name]).filter((entryPoint) => !(entryPoint in measured[name]));
     if (unknown.length > 0) throw new Error(`${name} has no ${unknown.join(", ")}, which can't be measured`);
   }
   return measured;

@@ -502,24 +502,20 @@ const ACTS: Record<string, [weight: number, Act]> = {
   ],
   slash: [
     3,
-    ({ chance, licet, market, payer, amount, as }) => {
-      const staking = licet.staking.connect(as(market.slasher.address));
+    ({ chance, licet, market, payer, amount }) => {
+      const staking = licet.staking.connect(market.slasher);
       // The second operator may lose everything.
       return chance.happens(0.3) ? staking.slash(2, usd(1_000), payer()) : staking.slash(1, amount(20), payer());
     },
   ],
   freeze: [
     2,
-    ({ chance, licet, market, now, amount, as }) => {
+    ({ chance, licet, market, now, amount }) => {
       const until = now + BigInt(chance.between(0, 95) * DAY);
-      return licet.staking.connect(as(market.slasher.address)).freeze(chance.pick(OPERATORS), amount(20), until);
+      return licet.staking.connect(market.slasher).freeze(chance.pick(OPERATORS), amount(20), until);
     },
   ],
-  unfreeze: [
-    2,
-    ({ chance, licet, market, as }) =>
-      licet.staking.connect(as(market.slasher.address)).unfreeze(chance.pick(OPERATORS)),
-  ],
+  unfreeze: [2, ({ chance, licet, market }) => licet.staking.connect(market.slasher).unfreeze(chance.pick(OPERATORS))],
   withdrawProceeds: [
     3,
     async (life) => {

@@ -231,7 +231,6 @@ export function deploymentParameters(
     treasury: actors.treasury.address,
     governor: actors.proposer.address,
     guardian: actors.guardian.address,
-    slasher: actors.slasher.address,
     committee: {
       members: ATTESTORS.map(({ address }, i) => ({ signer: address, weight: 1, payee: actors.payees[i].address })),
       threshold: 2,
@@ -251,7 +250,9 @@ export async function deployMarket(changes: Partial<DeploymentParameters> = {}):
   const licet = connectLicet(await deployLicet(hre, deploymentParameters(actors, changes)), deployer);
   const { currency, assets, licenses, operators, staking, escrow, committee, timelock } = licet;
   const governor = await hre.ethers.getImpersonatedSigner(await timelock.getAddress());
-  await setBalance(governor.address, parseEther("100"));
+  // What a court may do, tests do in the name of one.
+  const court = await hre.ethers.getImpersonatedSigner(await licet.reports.getAddress());
+  for (const { address } of [governor, court]) await setBalance(address, parseEther("100"));
 
   await assets.connect(publisher).register(registration({ uri: "ipfs://model" }), []);
   await assets.connect(publisher).publish(1, id("manifest"), id("weights"), ZeroAddress, "ipfs://version-1", "");
@@ -270,7 +271,7 @@ export async function deployMarket(changes: Partial<DeploymentParameters> = {}):
   for (const [i, { address }] of ATTESTORS.entries()) await postBond(licet, address, actors.payees[i]);
 
   const versionId = (1n << 32n) | 1n;
-  return { ...actors, governor, court: actors.slasher, licet, assetId: 1, versionId, planId: 1, operatorId: 1, stake };
+  return { ...actors, governor, court, slasher: court, licet, assetId: 1, versionId, planId: 1, operatorId: 1, stake };
 }
 
 /** Has `holder` post a bond for a signer, with money that is made for it. */

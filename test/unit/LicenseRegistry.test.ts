@@ -1,6 +1,6 @@
 import { impersonateAccount, loadFixture, setBalance, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import type { ParamType } from "ethers";
+import { ZeroAddress, type ParamType } from "ethers";
 import hre from "hardhat";
 import {
   addAsset,
@@ -61,10 +61,23 @@ describe("LicenseRegistry", () => {
       });
     });
 
-    const unsupported: Partial<PlanTerms>[] = [
-      { minEvidenceTier: 1 },
-      { arbitrator: "0x00000000000000000000000000000000000000A1" },
-    ];
+    describe("when its arbitrator isn't a contract", () => {
+      it("reverts with ArbitratorNotContract, and allows none", async () => {
+        const arbitrator = market.outsider.address;
+        await expect(create({ arbitrator }))
+          .to.be.revertedWithCustomError(licenses, "ArbitratorNotContract")
+          .withArgs(arbitrator);
+        await create({ arbitrator: ZeroAddress });
+      });
+
+      it("is kept, and told by arbitratorOf", async () => {
+        const arbitrator = await market.licet.currency.getAddress();
+        await create({ arbitrator });
+        expect(await licenses.arbitratorOf(await licenses.planCount())).to.equal(arbitrator);
+      });
+    });
+
+    const unsupported: Partial<PlanTerms>[] = [{ minEvidenceTier: 1 }];
     for (const term of unsupported) {
       const [name] = Object.keys(term);
       describe(`when it asks for ${name}, which nothing enforces yet`, () => {

@@ -15,11 +15,14 @@ const TESTS = FOLDERS.map((folder) => path.join(hre.config.paths.tests, folder))
 
 /** By which names tests call the contracts. */
 const CALLED: Record<string, string> = {
+  IArbitrator: "arbitrator",
   IAssetRegistry: "assets",
   ICommitteeAttestor: "committee",
+  IDisputeCourt: "court",
   ILicenseRegistry: "licenses",
   IOperatorRegistry: "operators",
   IPerformanceStaking: "staking",
+  IReportCourt: "reports",
   IRevenueWaterfall: "waterfall",
   IUsageEscrow: "escrow",
   TestCurrency: "currency",

@@ -166,6 +166,7 @@ export interface AssetRegistryInterface extends Interface {
       | "describe"
       | "eip712Domain"
       | "getApproved"
+      | "inferenceOf"
       | "isApprovedForAll"
       | "isController"
       | "isDerivationUsed"
@@ -256,6 +257,10 @@ export interface AssetRegistryInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "getApproved",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "inferenceOf",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
@@ -391,6 +396,10 @@ export interface AssetRegistryInterface extends Interface {
   ): Result;
   decodeFunctionResult(
     functionFragment: "getApproved",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "inferenceOf",
     data: BytesLike
   ): Result;
   decodeFunctionResult(
@@ -850,6 +859,18 @@ export interface AssetRegistry extends BaseContract {
 
   getApproved: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
+  inferenceOf: TypedContractMethod<
+    [versionId: BigNumberish],
+    [
+      [string, string, string] & {
+        manifestHash: string;
+        weightsCommitment: string;
+        inferenceVerifier: string;
+      }
+    ],
+    "view"
+  >;
+
   isApprovedForAll: TypedContractMethod<
     [owner: AddressLike, operator: AddressLike],
     [boolean],
@@ -1062,6 +1083,19 @@ export interface AssetRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "getApproved"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
+  getFunction(
+    nameOrSignature: "inferenceOf"
+  ): TypedContractMethod<
+    [versionId: BigNumberish],
+    [
+      [string, string, string] & {
+        manifestHash: string;
+        weightsCommitment: string;
+        inferenceVerifier: string;
+      }
+    ],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "isApprovedForAll"
   ): TypedContractMethod<

@@ -250,6 +250,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "SHORTEST_TERM"
       | "acceptOffer"
       | "approve"
+      | "arbitratorOf"
       | "authority"
       | "balanceOf"
       | "buyerOf"
@@ -267,6 +268,7 @@ export interface LicenseRegistryInterface extends Interface {
       | "movableAt"
       | "name"
       | "offerHash"
+      | "ownedSince"
       | "ownerOf"
       | "planCount"
       | "planOfOffer"
@@ -329,6 +331,10 @@ export interface LicenseRegistryInterface extends Interface {
     functionFragment: "approve",
     values: [AddressLike, BigNumberish]
   ): string;
+  encodeFunctionData(
+    functionFragment: "arbitratorOf",
+    values: [BigNumberish]
+  ): string;
   encodeFunctionData(functionFragment: "authority", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "balanceOf",
@@ -390,6 +396,10 @@ export interface LicenseRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "offerHash",
     values: [OfferStruct]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "ownedSince",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "ownerOf",
@@ -484,6 +494,10 @@ export interface LicenseRegistryInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "arbitratorOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "authority", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buyerOf", data: BytesLike): Result;
@@ -522,6 +536,7 @@ export interface LicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "movableAt", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "name", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "offerHash", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "ownedSince", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "planCount", data: BytesLike): Result;
   decodeFunctionResult(
@@ -827,6 +842,8 @@ export interface LicenseRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  arbitratorOf: TypedContractMethod<[planId: BigNumberish], [string], "view">;
+
   authority: TypedContractMethod<[], [string], "view">;
 
   balanceOf: TypedContractMethod<[owner: AddressLike], [bigint], "view">;
@@ -894,6 +911,8 @@ export interface LicenseRegistry extends BaseContract {
   name: TypedContractMethod<[], [string], "view">;
 
   offerHash: TypedContractMethod<[offer: OfferStruct], [string], "view">;
+
+  ownedSince: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
 
   ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
@@ -1024,6 +1043,9 @@ export interface LicenseRegistry extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "arbitratorOf"
+  ): TypedContractMethod<[planId: BigNumberish], [string], "view">;
+  getFunction(
     nameOrSignature: "authority"
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
@@ -1104,6 +1126,9 @@ export interface LicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "offerHash"
   ): TypedContractMethod<[offer: OfferStruct], [string], "view">;
+  getFunction(
+    nameOrSignature: "ownedSince"
+  ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "ownerOf"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;

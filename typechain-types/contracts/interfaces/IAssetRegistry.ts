@@ -165,6 +165,7 @@ export interface IAssetRegistryInterface extends Interface {
       | "derivationHash"
       | "describe"
       | "getApproved"
+      | "inferenceOf"
       | "isApprovedForAll"
       | "isController"
       | "isDerivationUsed"
@@ -245,6 +246,10 @@ export interface IAssetRegistryInterface extends Interface {
   ): string;
   encodeFunctionData(
     functionFragment: "getApproved",
+    values: [BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "inferenceOf",
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
@@ -370,6 +375,10 @@ export interface IAssetRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "describe", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "getApproved",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "inferenceOf",
     data: BytesLike
   ): Result;
   decodeFunctionResult(
@@ -772,6 +781,18 @@ export interface IAssetRegistry extends BaseContract {
 
   getApproved: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
+  inferenceOf: TypedContractMethod<
+    [versionId: BigNumberish],
+    [
+      [string, string, string] & {
+        manifestHash: string;
+        weightsCommitment: string;
+        inferenceVerifier: string;
+      }
+    ],
+    "view"
+  >;
+
   isApprovedForAll: TypedContractMethod<
     [owner: AddressLike, operator: AddressLike],
     [boolean],
@@ -961,6 +982,19 @@ export interface IAssetRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "getApproved"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
+  getFunction(
+    nameOrSignature: "inferenceOf"
+  ): TypedContractMethod<
+    [versionId: BigNumberish],
+    [
+      [string, string, string] & {
+        manifestHash: string;
+        weightsCommitment: string;
+        inferenceVerifier: string;
+      }
+    ],
+    "view"
+  >;
   getFunction(
     nameOrSignature: "isApprovedForAll"
   ): TypedContractMethod<

@@ -247,6 +247,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "LONGEST_HOLD"
       | "acceptOffer"
       | "approve"
+      | "arbitratorOf"
       | "balanceOf"
       | "buyerOf"
       | "changePlan"
@@ -260,6 +261,7 @@ export interface ILicenseRegistryInterface extends Interface {
       | "mint"
       | "movableAt"
       | "offerHash"
+      | "ownedSince"
       | "ownerOf"
       | "planCount"
       | "planOfOffer"
@@ -304,6 +306,10 @@ export interface ILicenseRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "approve",
     values: [AddressLike, BigNumberish]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "arbitratorOf",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "balanceOf",
@@ -356,6 +362,10 @@ export interface ILicenseRegistryInterface extends Interface {
   encodeFunctionData(
     functionFragment: "offerHash",
     values: [OfferStruct]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "ownedSince",
+    values: [BigNumberish]
   ): string;
   encodeFunctionData(
     functionFragment: "ownerOf",
@@ -429,6 +439,10 @@ export interface ILicenseRegistryInterface extends Interface {
     data: BytesLike
   ): Result;
   decodeFunctionResult(functionFragment: "approve", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "arbitratorOf",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "balanceOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "buyerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "changePlan", data: BytesLike): Result;
@@ -457,6 +471,7 @@ export interface ILicenseRegistryInterface extends Interface {
   decodeFunctionResult(functionFragment: "mint", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "movableAt", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "offerHash", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "ownedSince", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ownerOf", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "planCount", data: BytesLike): Result;
   decodeFunctionResult(
@@ -728,6 +743,8 @@ export interface ILicenseRegistry extends BaseContract {
     "nonpayable"
   >;
 
+  arbitratorOf: TypedContractMethod<[planId: BigNumberish], [string], "view">;
+
   balanceOf: TypedContractMethod<[owner: AddressLike], [bigint], "view">;
 
   buyerOf: TypedContractMethod<[planId: BigNumberish], [string], "view">;
@@ -773,6 +790,8 @@ export interface ILicenseRegistry extends BaseContract {
   movableAt: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
 
   offerHash: TypedContractMethod<[offer: OfferStruct], [string], "view">;
+
+  ownedSince: TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
 
   ownerOf: TypedContractMethod<[tokenId: BigNumberish], [string], "view">;
 
@@ -884,6 +903,9 @@ export interface ILicenseRegistry extends BaseContract {
     "nonpayable"
   >;
   getFunction(
+    nameOrSignature: "arbitratorOf"
+  ): TypedContractMethod<[planId: BigNumberish], [string], "view">;
+  getFunction(
     nameOrSignature: "balanceOf"
   ): TypedContractMethod<[owner: AddressLike], [bigint], "view">;
   getFunction(
@@ -938,6 +960,9 @@ export interface ILicenseRegistry extends BaseContract {
   getFunction(
     nameOrSignature: "offerHash"
   ): TypedContractMethod<[offer: OfferStruct], [string], "view">;
+  getFunction(
+    nameOrSignature: "ownedSince"
+  ): TypedContractMethod<[licenseId: BigNumberish], [bigint], "view">;
   getFunction(
     nameOrSignature: "ownerOf"
   ): TypedContractMethod<[tokenId: BigNumberish], [string], "view">;

@@ -4,4 +4,6 @@
 export type { BatchDesk } from "./BatchDesk";
 export type { ChargeDesk } from "./ChargeDesk";
 export type { LicenseDesk } from "./LicenseDesk";
+export type { ReceiptTree } from "./ReceiptTree";
+export type { SignedReceipts } from "./SignedReceipts";
 export type { VoucherDesk } from "./VoucherDesk";

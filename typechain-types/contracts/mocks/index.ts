@@ -4,6 +4,7 @@
 export type { AccountHarness } from "./AccountHarness";
 export type { AttestorThatAlwaysVouches } from "./AttestorThatAlwaysVouches";
 export type { BlocklistingCurrency } from "./BlocklistingCurrency";
+export type { CentralArbitrator } from "./CentralArbitrator";
 export type { CurrencyOfDecimals } from "./CurrencyOfDecimals";
 export type { CurrencyOfOldDomain } from "./CurrencyOfOldDomain";
 export type { CurrencyThatSaysNo } from "./CurrencyThatSaysNo";
@@ -18,4 +19,5 @@ export type { SmartWallet } from "./SmartWallet";
 export type { TestCurrency } from "./TestCurrency";
 export type { UsageChargeHarness } from "./UsageChargeHarness";
 export type { UsageEntryHarness } from "./UsageEntryHarness";
+export type { VerifierOfOneProof } from "./VerifierOfOneProof";
 export type { WalletThatAlwaysSigns } from "./WalletThatAlwaysSigns";

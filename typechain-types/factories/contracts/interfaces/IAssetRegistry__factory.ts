@@ -907,6 +907,35 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "VersionId",
+        name: "versionId",
+        type: "uint64",
+      },
+    ],
+    name: "inferenceOf",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "manifestHash",
+        type: "bytes32",
+      },
+      {
+        internalType: "bytes32",
+        name: "weightsCommitment",
+        type: "bytes32",
+      },
+      {
+        internalType: "address",
+        name: "inferenceVerifier",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "owner",
         type: "address",

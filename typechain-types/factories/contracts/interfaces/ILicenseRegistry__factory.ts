@@ -13,6 +13,17 @@ const _abi = [
     inputs: [
       {
         internalType: "address",
+        name: "arbitrator",
+        type: "address",
+      },
+    ],
+    name: "ArbitratorNotContract",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "address",
         name: "attestor",
         type: "address",
       },
@@ -969,6 +980,25 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "PlanId",
+        name: "planId",
+        type: "uint32",
+      },
+    ],
+    name: "arbitratorOf",
+    outputs: [
+      {
+        internalType: "address",
+        name: "",
+        type: "address",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
         internalType: "address",
         name: "owner",
         type: "address",
@@ -1675,6 +1705,25 @@ const _abi = [
         internalType: "bytes32",
         name: "",
         type: "bytes32",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+    ],
+    name: "ownedSince",
+    outputs: [
+      {
+        internalType: "uint40",
+        name: "",
+        type: "uint40",
       },
     ],
     stateMutability: "view",

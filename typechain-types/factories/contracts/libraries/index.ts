@@ -4,4 +4,6 @@
 export { BatchDesk__factory } from "./BatchDesk__factory";
 export { ChargeDesk__factory } from "./ChargeDesk__factory";
 export { LicenseDesk__factory } from "./LicenseDesk__factory";
+export { ReceiptTree__factory } from "./ReceiptTree__factory";
+export { SignedReceipts__factory } from "./SignedReceipts__factory";
 export { VoucherDesk__factory } from "./VoucherDesk__factory";

@@ -4,6 +4,7 @@
 export { AccountHarness__factory } from "./AccountHarness__factory";
 export { AttestorThatAlwaysVouches__factory } from "./AttestorThatAlwaysVouches__factory";
 export { BlocklistingCurrency__factory } from "./BlocklistingCurrency__factory";
+export { CentralArbitrator__factory } from "./CentralArbitrator__factory";
 export { CurrencyOfDecimals__factory } from "./CurrencyOfDecimals__factory";
 export { CurrencyOfOldDomain__factory } from "./CurrencyOfOldDomain__factory";
 export { CurrencyThatSaysNo__factory } from "./CurrencyThatSaysNo__factory";
@@ -18,4 +19,5 @@ export { SmartWallet__factory } from "./SmartWallet__factory";
 export { TestCurrency__factory } from "./TestCurrency__factory";
 export { UsageChargeHarness__factory } from "./UsageChargeHarness__factory";
 export { UsageEntryHarness__factory } from "./UsageEntryHarness__factory";
+export { VerifierOfOneProof__factory } from "./VerifierOfOneProof__factory";
 export { WalletThatAlwaysSigns__factory } from "./WalletThatAlwaysSigns__factory";
