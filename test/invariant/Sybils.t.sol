@@ -163,11 +163,11 @@ contract SybilsTest is Market {
     }
 
     /// @dev Nothing enforces what an arbitrator would say: no plan names one.
-    function test_APlanThatNamesAnArbitratorIsntOffered() external {
+    function test_APlanWhoseArbitratorIsNoContractIsntOffered() external {
         PlanTerms memory terms = plans[0];
         terms.arbitrator = publishers[0];
         bytes memory call = abi.encodeCall(licenses.createPlan, (terms));
-        bytes memory refusal = abi.encodeWithSelector(ILicenseRegistry.TermUnsupported.selector, "arbitrator");
+        bytes memory refusal = abi.encodeWithSelector(ILicenseRegistry.ArbitratorNotContract.selector, publishers[0]);
         _mustRefuse(publishers[0], address(licenses), call, refusal, RULE);
     }
 

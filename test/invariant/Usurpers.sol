@@ -75,16 +75,14 @@ abstract contract Usurpers is Trespassers {
         return calls[_draw(5)];
     }
 
-    /// @dev A publisher whose plan would leave to an arbitrator of its own what nobody could appeal: there are none yet.
+    /// @dev A publisher whose plan names an arbitrator that can't rule by ERC-792, or asks for evidence that nobody checks yet.
     function offerUnkeepable(uint256 seed) external attack(seed) {
         PlanTerms memory terms = plans[_anyPlan() - 1];
         bool names = _draw(2) == 0;
         if (names) terms.arbitrator = publishers[0];
         else terms.minEvidenceTier = uint8(1 + _draw(255));
-        bytes memory refusal = abi.encodeWithSelector(
-            ILicenseRegistry.TermUnsupported.selector,
-            names ? "arbitrator" : "minEvidenceTier"
-        );
+        bytes memory refusal = abi.encodeWithSelector(ILicenseRegistry.TermUnsupported.selector, "minEvidenceTier");
+        if (names) refusal = abi.encodeWithSelector(ILicenseRegistry.ArbitratorNotContract.selector, publishers[0]);
         address owner = assets.ownerOf(AssetId.unwrap(terms.assetId));
         bytes memory call = abi.encodeCall(licenses.createPlan, (terms));
         _mustRefuse(owner, address(licenses), call, refusal, "2: a plan promises what nothing enforces");
