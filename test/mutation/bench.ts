@@ -36,6 +36,7 @@ const PARTS = [
   "tasks",
   "test",
   "typechain-types",
+  "zk",
   "foundry.toml",
   "hardhat.config.ts",
   "package.json",

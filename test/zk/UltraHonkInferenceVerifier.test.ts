@@ -23,7 +23,6 @@ import {
   signerOnChain,
   statementOf,
 } from "../support/digits";
-import { underCoverage } from "../support/market";
 
 const CANONICAL = setupIdOf(CANONICAL_POWER_IN_G2);
 const DEVELOPMENT = setupIdOf(loadPowers(DEVELOPMENT_SETUP).powerInG2);
@@ -45,8 +44,7 @@ describe("UltraHonkInferenceVerifier", function () {
   let verifier: UltraHonkInferenceVerifier;
   let asked: Asked;
 
-  before(async function () {
-    if (underCoverage) this.skip();
+  before(async () => {
     const [deployer] = await hre.ethers.getSigners();
     ({ verifier } = await deployInferenceVerifier(hre.artifacts, deployer));
     asked = askedOf(await digitsProof());
