@@ -25,3 +25,4 @@ import "./stake";
 import "./status";
 import "./voucher";
 import "./zk";
+import "./zkBench";
