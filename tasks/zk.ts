@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import path from "node:path";
+import { task, types } from "hardhat/config";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { deployInferenceVerifier } from "../deploy/inferenceVerifier";
 import { isLocalChain } from "../deploy/deploy";
@@ -16,13 +17,16 @@ import { provingKit } from "../zk/provingKit";
 import { contribute, emptySetup, verifySetup, type Setup } from "../zk/setup/ceremony";
 import { CANONICAL_POWER_IN_G2, DEVELOPMENT_SETUP, loadSetup, saveSetup, setupIdOf } from "../zk/setup/files";
 import { G1_BYTES } from "../zk/setup/points";
+import { startClassifier } from "../zk/server";
 import { accuracy, integerAccuracy, predict, quantise, train } from "../zk/training";
 import { verifierName } from "../zk/verifierContract";
 import { asReceiptProof, parseReceiptProof, type ReceiptProof } from "../zk/receiptProof";
 import {
+  addExample,
   address,
   bytes32,
   defineTask,
+  explain,
   optional,
   Problem,
   progressBar,
@@ -343,6 +347,22 @@ defineTask(
     return found;
   },
 );
+
+task("zk:serve", "Serves a model whose answers can be proven: an upstream for a gateway's classifications")
+  .addOptionalParam("model", "The model's file", DIGITS_MODEL)
+  .addOptionalParam("port", "Where to listen on 127.0.0.1", 8001, types.int)
+  .setAction(async ({ model, port }: { model: string; port: number }) => explain(() => serve(model, port)));
+
+async function serve(model: string, port: number): Promise<void> {
+  const classifier = await startClassifier({ modelPath: model, port });
+  console.log(`${classifier.url}/v1 serves ${model} as ${classifier.modelId}. Ctrl-C stops it.`);
+  await new Promise((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, resolve);
+  });
+  await classifier.close();
+}
+
+addExample("zk:serve", "--port 8001");
 
 defineTask(
   "zk:deploy",

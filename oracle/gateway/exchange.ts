@@ -6,6 +6,7 @@ import type { Chain } from "../chain/chain";
 import { MOST_BODIES_BYTES, type Disclosures } from "./disclosures";
 import type { Log } from "../log";
 import { shown } from "../problem";
+import { responseHashOf } from "../protocol/classification";
 import { saltedHash } from "../protocol/messages";
 import { requestSignatureHash, requestSignedAt } from "../protocol/requestSignature";
 import { clampUsage, costOf, zeroUsage } from "../protocol/meters";
@@ -261,7 +262,8 @@ export class Exchange {
     for (const text of generatedTexts(json)) generated.add(text);
     const ttftMs = generated.isEmpty ? 0 : this.msSinceStart();
     const delivered = { ...reportedUsage(json), generated, ttftMs };
-    const ending = await this.meteredEnding(delivered, saltedHash(this.salt, bytes));
+    const hash = this.request.kind === "classification" ? responseHashOf : saltedHash;
+    const ending = await this.meteredEnding(delivered, hash(this.salt, bytes));
     await this.close(await this.disclosed(ending, bytes));
     this.reply.header("content-type", contentType(answer)).send(bytes);
     void taken(this.reply.raw, this.deps.takeTimeoutMs);

@@ -10,7 +10,8 @@ import { listen, receivingWithin, type Place } from "../listen";
 import type { Log } from "../log";
 import { Problem, shown } from "../problem";
 import { DISCLOSE_HEADER, disclosedToJson, DISCLOSURE_HEADER, DISCLOSURES_PATH } from "../protocol/disclosure";
-import { saltedHash, signedReceiptToJson } from "../protocol/messages";
+import { CLASSIFICATIONS_PATH, requestHashAt } from "../protocol/classification";
+import { signedReceiptToJson } from "../protocol/messages";
 import { REQUEST_SIGNATURE_HEADER } from "../protocol/requestSignature";
 import {
   ApiError,
@@ -338,6 +339,7 @@ function createServer(
   server.post("/v1/chat/completions", { onRequest: admit }, serve("chat"));
   server.post("/v1/completions", { onRequest: admit }, serve("text"));
   server.post("/v1/embeddings", { onRequest: admit }, serve("embeddings"));
+  server.post(CLASSIFICATIONS_PATH, { onRequest: admit }, serve("classification"));
   server.get("/v1/models", () => ({ object: "list", data: config.models.map(modelCard) }));
   // Names of models may have slashes in them.
   server.get<{ Params: { "*": string } }>("/v1/models/*", ({ params }) =>
@@ -387,7 +389,7 @@ async function serveModel(
 ): Promise<void> {
   const caller = await callerOf(deps, request);
   const asked = parseRequest(kind, (request.body as Buffer | undefined) ?? Buffer.alloc(0), config);
-  const requestHash = saltedHash(caller.signed.grant.salt, asked.bytes);
+  const requestHash = requestHashAt(request.url, caller.signed.grant.salt, asked.bytes);
   const signature = request.headers[REQUEST_SIGNATURE_HEADER];
   const proven = provenRequest(deps.domain, caller, requestHash, signature, await deps.now());
   const disclosed = isDisclosed(request.headers[DISCLOSE_HEADER]);

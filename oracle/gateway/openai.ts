@@ -1,4 +1,7 @@
 /** The OpenAI API's shapes, as far as a gateway must understand them: requests to bound, answers to meter, and errors. */
+import { reasonOf } from "../problem";
+import { answerOf, inputOf } from "../protocol/classification";
+import { MalformedMessage } from "../protocol/messages";
 
 type JsonObject = Record<string, unknown>;
 
@@ -46,7 +49,8 @@ function errorType(status: number): string {
   }
 }
 
-export type RequestKind = "chat" | "text" | "embeddings";
+/** Classifications aren't among OpenAI's: theirs is the one endpoint whose answers can be proven. */
+export type RequestKind = "chat" | "text" | "embeddings" | "classification";
 
 export interface RequestLimits {
   /** Most tokens of one answer where the client names none. */
@@ -76,6 +80,7 @@ const PARAMETERS: Record<RequestKind, ReadonlySet<string>> = {
   ]),
   text: new Set([...SHARED_PARAMETERS, "prompt", "suffix", "echo", "best_of"]),
   embeddings: new Set(["model", "input", "encoding_format", "dimensions", "user"]),
+  classification: new Set(["model", "input", "user"]),
 };
 
 /** A request to a model, understood as far as it must be bounded and metered. */
@@ -102,6 +107,10 @@ export function parseRequest(kind: RequestKind, bytes: Uint8Array, limits: Reque
   requireKnownParameters(kind, body);
   if (typeof body.model !== "string") throw invalid("model", "name a model, see /v1/models");
   const named = { kind, bytes, model: body.model };
+  if (kind === "classification") {
+    requireInput(body);
+    return { ...named, stream: false, includeUsage: false, maxTokens: 0, choices: 1 };
+  }
   if (kind === "embeddings") {
     const inputs = countPrompts("input", body.input);
     if (inputs > MOST_INPUTS) throw invalid("input", `send at most ${MOST_INPUTS} inputs in one request`);
@@ -129,7 +138,7 @@ export function upstreamBody(request: ModelRequest, upstreamModel: string): stri
   const { kind, stream, maxTokens } = request;
   const body = bodyOf(request);
   // Some servers know the newer name for it and some don't, and write on for ever then.
-  const isBounded = kind === "embeddings" || isNamed(body.max_tokens);
+  const isBounded = kind === "embeddings" || kind === "classification" || isNamed(body.max_tokens);
   const streamOptions = isObject(body.stream_options) ? body.stream_options : {};
   return JSON.stringify({
     ...body,
@@ -169,8 +178,19 @@ function contentText(content: unknown): string {
 /** Whether an answer, or a chunk of one, is part of what was asked for: an error or a remark at status 200 isn't. */
 export function isAnswerTo(kind: RequestKind, answer: unknown): boolean {
   if (!isObject(answer) || isNamed(answer.error)) return false;
+  if (kind === "classification") return isClassification(answer);
   const parts = kind === "embeddings" ? answer.data : answer.choices;
   return Array.isArray(parts) && parts.length > 0;
+}
+
+function isClassification(answer: JsonObject): boolean {
+  try {
+    answerOf(answer);
+    return true;
+  } catch (cause) {
+    if (cause instanceof MalformedMessage) return false;
+    throw cause;
+  }
 }
 
 /** What a chunk says of a failure; undefined if it says nothing of one. */
@@ -299,6 +319,15 @@ function isDeeperThan(levels: number, value: unknown): boolean {
 function requireKnownParameters(kind: RequestKind, body: JsonObject): void {
   const unknown = Object.keys(body).find((name) => !PARAMETERS[kind].has(name));
   if (unknown !== undefined) throw invalid(unknown, "isn't taken here, for it might get around a bound: leave it out");
+}
+
+function requireInput(body: JsonObject): void {
+  try {
+    inputOf(body);
+  } catch (cause) {
+    if (!(cause instanceof MalformedMessage)) throw cause;
+    throw new ApiError(400, "invalid_parameter", reasonOf(cause), { param: "input", cause });
+  }
 }
 
 function countChat(messages: unknown): number {

@@ -1,6 +1,7 @@
 import { createParser } from "eventsource-parser";
 import { Agent, request, type Dispatcher } from "undici";
 import { messagesOf, promptsOf, upstreamBody, type ModelRequest, type Prompt, type RequestKind } from "./openai";
+import { CLASSIFICATIONS_PATH } from "../protocol/classification";
 import type { Replica } from "./replicas";
 
 /** The request never reached the model: nothing was computed, and it may be sent again. */
@@ -24,6 +25,7 @@ const PATHS: Record<RequestKind, string> = {
   chat: "/v1/chat/completions",
   text: "/v1/completions",
   embeddings: "/v1/embeddings",
+  classification: CLASSIFICATIONS_PATH,
 };
 
 /** Servers that don't know of `/health` answer so. */

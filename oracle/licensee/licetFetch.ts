@@ -80,7 +80,8 @@ export function licetFetch(config: LicetFetchConfig): LicetFetch {
     headers.set("authorization", `Bearer ${apiKey}`);
     if (config.disclose === true) headers.set(DISCLOSE_HEADER, DISCLOSE_TO);
     if (voucher !== null) headers.set(VOUCHER_HEADER, voucher);
-    if (requests !== null && body.length > 0) headers.set(REQUEST_SIGNATURE_HEADER, await requests.sign(body));
+    if (requests !== null && body.length > 0)
+      headers.set(REQUEST_SIGNATURE_HEADER, await requests.sign(request.url, body));
     const { url, method, signal, redirect } = request;
     const sent = body.length > 0 ? body : undefined;
     const response = await send(url, { ...init, method, signal, redirect, headers, body: sent });
@@ -92,7 +93,7 @@ export function licetFetch(config: LicetFetchConfig): LicetFetch {
     const request = new Request(input, init);
     const body = new Uint8Array(await request.arrayBuffer());
     if (signer === null) return attempt({ request, init, body }, null);
-    if (body.length > 0) await signer.note(body);
+    if (body.length > 0) await signer.note(request.url, body);
     let voucher = signer.newest === delivered ? null : signer.newest;
     // Others' requests may use up what was signed for: as long as a demand leads to another voucher, it is answered.
     for (;;) {

@@ -3,7 +3,8 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Signer } from "ethers";
 import type { Chain } from "../chain/chain";
 import { Problem } from "../problem";
-import { decodeBearer, grantDigest, REQUEST_TYPES, saltedHash } from "../protocol/messages";
+import { requestHashAt } from "../protocol/classification";
+import { decodeBearer, grantDigest, REQUEST_TYPES } from "../protocol/messages";
 import { packRequestSignature } from "../protocol/requestSignature";
 import type { Grant } from "../protocol/types";
 
@@ -27,11 +28,11 @@ export class RequestSigner {
     this.grantHash = grantDigest(chain.domain, this.grant);
   }
 
-  /** The packed signature of a request with this body. @throws Problem if the key isn't the grant's */
-  async sign(body: Uint8Array): Promise<string> {
+  /** The packed signature of a request with this body to a URL. @throws Problem if the key isn't the grant's */
+  async sign(url: string, body: Uint8Array): Promise<string> {
     await (this.isOwn ??= this.requireOwn());
     const { grantHash } = this;
-    const requestHash = saltedHash(this.grant.salt, body);
+    const requestHash = requestHashAt(url, this.grant.salt, body);
     const at = await this.freeTime(requestHash);
     return packRequestSignature(
       at,

@@ -8,7 +8,8 @@ import type { Chain } from "../chain/chain";
 import type { VoucherAccount, VoucherChain, VoucherTerm } from "../chain/voucherChain";
 import { oneAtATime } from "../oneAtATime";
 import { Problem } from "../problem";
-import { decodeBearer, grantDigest, receiptDigest, saltedHash } from "../protocol/messages";
+import { requestHashAt } from "../protocol/classification";
+import { decodeBearer, grantDigest, receiptDigest } from "../protocol/messages";
 import { costOf } from "../protocol/meters";
 import type { Receipt, Usage } from "../protocol/types";
 import { packVouchers, signVoucher, signVoucherByP256 } from "../protocol/vouchers";
@@ -82,9 +83,9 @@ export class VoucherSigner {
   }
 
   /** Notes a request before it is sent: only for such is signed. */
-  async note(body: Uint8Array): Promise<void> {
+  async note(url: string, body: Uint8Array): Promise<void> {
     this.beganAt ??= await this.config.chain.now();
-    const hash = saltedHash(this.salt, body);
+    const hash = requestHashAt(url, this.salt, body);
     this.sent.set(hash, (this.sent.get(hash) ?? 0) + 1);
     if (this.sent.size > MOST_SENT) this.sent.delete(this.sent.keys().next().value as string);
   }

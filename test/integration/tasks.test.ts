@@ -29,6 +29,7 @@ import {
   signDigest,
   signedReceiptToJson,
 } from "../../oracle/protocol/messages";
+import { requestHashOf, responseHashOf } from "../../oracle/protocol/classification";
 import type { BatchHeader } from "../../oracle/protocol/types";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
@@ -44,6 +45,9 @@ import { NETWORK, TaskBench } from "../support/taskBench";
 import type { TaskResult } from "../support/taskRunner";
 
 const DAY = 24 * HOUR;
+/** A classification's bodies. */
+const CLASSIFIED = Buffer.from(JSON.stringify({ model: "digits", input: [1, 2, 3] }));
+const CLASS = Buffer.from(JSON.stringify({ architecture: "3-4-2-s0", class: 1, logits: [-5, 7] }));
 /** From an announcement to its effect, in a market with epochs and windows of an hour; a lock takes an hour more. */
 const WAIT = 3 * HOUR + 1;
 
@@ -68,7 +72,7 @@ const attestors = ATTESTORS.map(addressOf).join(",");
 /** Tasks that scripts of package.json run. */
 const RUN_ELSEWHERE = ["demo", "bench:gas", "bench:oracle", "bench:zk", "mutate"];
 /** Tasks that run until they are stopped: what they do is tested elsewhere, and here only what they refuse. */
-const ENDLESS = ["engine:run", "oracle:run"];
+const ENDLESS = ["engine:run", "oracle:run", "zk:serve"];
 
 type Record = { [key: string]: unknown };
 /** Fields of a record: a value, a pattern of its text, or what must hold of it. */
@@ -767,8 +771,8 @@ describe("tasks", function () {
             sequence: BigInt(i + 1),
             previousHash,
             requestId: id(`request ${i}`),
-            requestHash: saltedHash(SALT, Buffer.from("asked")),
-            responseHash: saltedHash(SALT, Buffer.from("answered")),
+            requestHash: i === 5 ? requestHashOf(SALT, CLASSIFIED) : saltedHash(SALT, Buffer.from("asked")),
+            responseHash: i === 5 ? responseHashOf(SALT, CLASS) : saltedHash(SALT, Buffer.from("answered")),
             finishedAt,
             inputTokens: 10_000n,
             cachedInputTokens: 0n,
@@ -789,6 +793,9 @@ describe("tasks", function () {
         await once(gateway, "listening");
         facts.gateway = `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`;
         facts.request = id("request 4");
+        facts.classified = id("request 5");
+        file("classified.json", CLASSIFIED.toString());
+        file("class.json", CLASS.toString());
         file("asked.txt", "asked");
         file("answered.txt", "answered");
       });
@@ -819,6 +826,13 @@ describe("tasks", function () {
       bad("grant:revoke --key $key", /127\.0\.0\.1:8080.* can't be asked .*is the gateway there\?/);
 
       const verify = "receipts:verify --url $gateway --key $key";
+      good(`${verify} --id $classified --request $folder/classified.json --response $folder/class.json`, {
+        problems: [],
+      });
+      finds(`${verify} --id $classified --request $folder/class.json --response $folder/asked.txt`, {
+        problems:
+          /^Receipt 6 says 0x\w+ of its request; .*,Receipt 6 says 0x\w+ of its response; .*asked\.txt has 0x\w+$/,
+      });
       good(verify, {
         license: "1",
         operator: "1",
@@ -840,7 +854,8 @@ describe("tasks", function () {
       it("… one of them left out", () => void shown.splice(4, 1));
       finds(verify, {
         receipts: 9,
-        problems: /Receipt 6 is where 5 should be.*Batch 0x\w+ charged 251000 units; its 9 receipts are worth 225900/s,
+        problems:
+          /Receipt 6 says that it follows 0x\w+; the one before it is 0x\w+.*Batch 0x\w+ charged 251000 units; its 9 receipts are worth 225900/s,
       });
       it("… none of them left", () => void shown.splice(0, 9));
       finds(verify, { receipts: 0, problems: /^Batch 0x\w+ charged 251000 units, and no receipt of it was shown$/ });
@@ -1548,6 +1563,9 @@ describe("tasks", function () {
       facts.verifier = verifier as string;
     });
     bad("zk:deploy --account 99", /--account 99 isn't there: node has 20 accounts/);
+
+    bad("zk:serve --model LICENSE", /LICENSE can't be served: The model isn't JSON/);
+    bad("zk:serve --port many", /Invalid value many for argument port of type int/);
 
     good("zk:verify --proof $folder/proof.json --verifier $verifier", { proven: true, gas: /^8\d{5}$/ });
     good("zk:verify --proof $folder/proof.json", { proven: true });
