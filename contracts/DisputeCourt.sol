@@ -182,13 +182,7 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
         Receipt calldata receipt,
         bytes calldata proof
     ) external nonReentrant {
-        Challenge storage opened = _challenges[challengeId];
-        ChallengeStatus status = opened.status;
-        require(
-            status == ChallengeStatus.Open || status == ChallengeStatus.Answered || status == ChallengeStatus.Escalated,
-            ChallengeStatusUnfit(challengeId, status)
-        );
-        require(block.timestamp <= opened.deadline, TurnOver(challengeId, opened.deadline));
+        Challenge storage opened = _requireTurn(challengeId, ChallengeStatus.Open);
         bytes32 receiptHash = ReceiptHash.ofReceipt(address(ESCROW), receipt);
         require(receiptHash == opened.receiptHash, ReceiptNotChallenged(receiptHash, opened.receiptHash));
         _requireProven(opened.versionId, receipt, receiptHash, proof);

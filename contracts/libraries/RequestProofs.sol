@@ -26,7 +26,7 @@ struct EntryScope {
 /// @dev Whether an entry rests on requests that its licensee's keys have signed.
 library RequestProofs {
     /// @dev Longer than any request takes: one that was asked before an epoch may end in it.
-    uint256 private constant LONGEST_REQUEST = 1 hours;
+    uint256 private constant LONGEST_REQUEST = 2 hours;
 
     /// @dev Adds what `proofs` show to `shown`. They come by ascending hash of their signatures, so that none counts twice.
     /// @param through The hash of the last one before

@@ -265,8 +265,9 @@ export interface CourtMarket extends Market {
 }
 
 /** A market whose plan names an arbitrator and whose version names a verifier, with a license of the licensee's and another's. */
-export async function deployCourtMarket(): Promise<CourtMarket> {
-  const market = await deployMarket();
+export const deployCourtMarket = async (): Promise<CourtMarket> => courtMarketOf(await deployMarket());
+
+export async function courtMarketOf(market: Market): Promise<CourtMarket> {
   const { licet, publisher, operator, licensee, outsider, payees } = market;
   const arbitrator = await new CentralArbitrator__factory(outsider).deploy();
   const verifier = await new VerifierOfOneProof__factory(outsider).deploy();

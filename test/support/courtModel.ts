@@ -81,12 +81,10 @@ export class CourtModel {
         if (!isTurn(ChallengeStatus.Open) || it.provable) return false;
         this.advance(it, ChallengeStatus.Answered, now + TURN);
         return true;
-      case "prove": {
-        const before: number[] = [ChallengeStatus.Open, ChallengeStatus.Answered, ChallengeStatus.Escalated];
-        if (!it.provable || !before.includes(it.status) || now > it.deadline) return false;
+      case "prove":
+        if (!it.provable || !isTurn(ChallengeStatus.Open)) return false;
         this.resolve(it, ChallengeStatus.Rejected);
         return true;
-      }
       case "escalate":
         if (!isTurn(ChallengeStatus.Answered)) return false;
         it.pool = 1;

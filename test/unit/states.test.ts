@@ -1,10 +1,25 @@
-import { loadFixture, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
+import { loadFixture, setBalance, takeSnapshot, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { id, Wallet, ZeroAddress } from "ethers";
+import { id, parseEther, Wallet, ZeroAddress } from "ethers";
 import hre from "hardhat";
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { chargeIdOf } from "../../oracle/protocol/entries";
+import { receiptDigest } from "../../oracle/protocol/messages";
+import {
+  courtMarketOf,
+  entryIn,
+  NO_RECEIPT,
+  placedIn,
+  proofOf,
+  receiptOf,
+  RULING,
+  settleReceipts,
+  Side,
+  signReceipt,
+  type CourtMarket,
+  type SettledBatch,
+} from "../support/court";
 import {
   addOperator,
   addPlan,
@@ -14,6 +29,7 @@ import {
   buyLicense,
   DAY,
   deployMarket,
+  domainOf,
   entryOf,
   HOUR,
   planTerms,
@@ -380,6 +396,37 @@ describe(DOCUMENT, () => {
     acts: { rotate: [rotate], time: [async ({ licet }) => time.increase(await licet.committee.ROTATION_PERIOD())] },
   });
 
+  walk<Challenged>({
+    heading: "Challenge",
+    enum: ["ChallengeStatus", "IDisputeCourt"],
+    origin: "None",
+    status: async ({ licet }, { challengeId }) => (await licet.court.challengeOf(challengeId)).status,
+    ways: {
+      None: charged,
+      Open: (market) => challengedBy(market, "challenge"),
+      "Open (about a receipt)": async (market) => challengedBy(market, "challengeReceipt"),
+      Answered: (market) => challengedBy(market, "challenge", "answer"),
+      "Answered (and reported)": (market) => challengedBy(market, "challenge", "answer", "report"),
+      Escalated: (market) => challengedBy(market, "challenge", "answer", "escalate"),
+      Disputed: (market) => challengedBy(market, "challenge", "answer", "escalate", "payFee"),
+      "Disputed (and reported)": (market) =>
+        challengedBy(market, "challenge", "answer", "escalate", "payFee", "report"),
+      Upheld: (market) => challengedBy(market, "challenge", "close"),
+      Rejected: (market) => challengedBy(market, "challenge", "answer", "close"),
+      Undecided: (market) => challengedBy(market, "challenge", "answer", "escalate", "payFee", "close"),
+    },
+    acts: {
+      challenge: [COURT_ACTS.challenge, COURT_ACTS.challengeReceipt],
+      answer: [COURT_ACTS.answer],
+      answerWithProof: [COURT_ACTS.prove],
+      escalate: [COURT_ACTS.escalate],
+      payFee: [COURT_ACTS.payFee],
+      rule: [Side.None, Side.Challenger, Side.Operator].map(ruleFor),
+      close: [COURT_ACTS.close, async (market, subject) => market.licet.court.close(subject.challengeId)],
+      time: [() => time.increase(RULING + 1)],
+    },
+  });
+
   walk<Wallet>({
     heading: "Bond of a committee's member",
     enum: ["BondStatus", "ICommitteeAttestor"],
@@ -404,6 +451,67 @@ describe(DOCUMENT, () => {
     },
   });
 });
+
+/** A charge of the licensee's, and what it is challenged by. */
+interface Challenged {
+  market: CourtMarket;
+  batch: SettledBatch;
+  challengeId: number;
+}
+
+const FEE = parseEther("0.1");
+
+async function charged(plain: Market): Promise<Challenged> {
+  const market = await courtMarketOf(plain);
+  await time.increase(HOUR);
+  const signed = signReceipt(await domainOf(market), await receiptOf(market, market.licenseId));
+  await time.increase(1);
+  return { market, batch: await settleReceipts(market, [signed]), challengeId: 1 };
+}
+
+const challengeOf = ({ market, batch }: Challenged, doubted: object) =>
+  market.licet.court
+    .connect(market.licensee)
+    .challenge(entryIn(batch, market.licenseId), doubted as SettledBatch["signed"][0], "");
+
+const COURT_ACTS = {
+  challenge: (_, subject) => challengeOf(subject, NO_RECEIPT),
+  challengeReceipt: (_, subject) => challengeOf(subject, subject.batch.signed[0]),
+  answer: ({ licet, operator }, { challengeId }) => licet.court.connect(operator).answer(challengeId, "ipfs://data"),
+  prove: async ({ licet, operator }, { market, batch, challengeId }) => {
+    const { receipt } = batch.signed[0];
+    const proof = proofOf(receipt, receiptDigest(await domainOf(market), receipt));
+    return licet.court.connect(operator).answerWithProof(challengeId, receipt, proof);
+  },
+  escalate: ({ licet, licensee }, { challengeId }) =>
+    licet.court.connect(licensee).escalate(challengeId, { value: FEE }),
+  payFee: ({ licet, operator }, { challengeId }) => licet.court.connect(operator).payFee(challengeId, { value: FEE }),
+  report: async ({ licet, outsider }, { market, batch }) => {
+    const other = { ...batch.signed[0].receipt, requestId: id("another request") };
+    const signed = signReceipt(await domainOf(market), other);
+    const entry = entryIn(batch, market.licenseId);
+    return licet.reports.connect(outsider).reportContradiction(entry, placedIn(batch, 0), signed);
+  },
+  /** Once every turn, and the arbitrator's, is over. */
+  close: async ({ licet }, { challengeId }) => {
+    await time.increase(RULING + 1);
+    return licet.court.close(challengeId);
+  },
+} satisfies Record<string, Act<Challenged>>;
+
+const ruleFor =
+  (side: number): Act<Challenged> =>
+  async ({ licet }, { market }) => {
+    const address = await market.arbitrator.getAddress();
+    await setBalance(address, FEE);
+    return licet.court.connect(await hre.ethers.getImpersonatedSigner(address)).rule(0, side);
+  };
+
+async function challengedBy(plain: Market, ...acts: (keyof typeof COURT_ACTS)[]): Promise<Challenged> {
+  const subject = await charged(plain);
+  for (const act of acts) await COURT_ACTS[act](subject.market, subject);
+  return subject;
+}
 
 /** Tries everything in every state, and compares what changed with what is drawn. */
 function walk<Case>(machine: Machine<Case>): void {
