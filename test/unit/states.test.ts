@@ -107,6 +107,67 @@ const changeOver: Step = async (market, licenseId) => {
 
 const pass = (seconds: number) => () => time.increase(seconds);
 
+/** A charge of the licensee's, and what it is challenged by. */
+interface Challenged {
+  market: CourtMarket;
+  batch: SettledBatch;
+  challengeId: number;
+}
+
+const FEE = parseEther("0.1");
+
+async function charged(plain: Market): Promise<Challenged> {
+  const market = await courtMarketOf(plain);
+  await time.increase(HOUR);
+  const signed = signReceipt(await domainOf(market), await receiptOf(market, market.licenseId));
+  await time.increase(1);
+  return { market, batch: await settleReceipts(market, [signed]), challengeId: 1 };
+}
+
+const challengeOf = ({ market, batch }: Challenged, doubted: object) =>
+  market.licet.court
+    .connect(market.licensee)
+    .challenge(entryIn(batch, market.licenseId), doubted as SettledBatch["signed"][0], "");
+
+const COURT_ACTS = {
+  challenge: (_, subject) => challengeOf(subject, NO_RECEIPT),
+  challengeReceipt: (_, subject) => challengeOf(subject, subject.batch.signed[0]),
+  answer: ({ licet, operator }, { challengeId }) => licet.court.connect(operator).answer(challengeId, "ipfs://data"),
+  prove: async ({ licet, operator }, { market, batch, challengeId }) => {
+    const { receipt } = batch.signed[0];
+    const proof = proofOf(receipt, receiptDigest(await domainOf(market), receipt));
+    return licet.court.connect(operator).answerWithProof(challengeId, receipt, proof);
+  },
+  escalate: ({ licet, licensee }, { challengeId }) =>
+    licet.court.connect(licensee).escalate(challengeId, { value: FEE }),
+  payFee: ({ licet, operator }, { challengeId }) => licet.court.connect(operator).payFee(challengeId, { value: FEE }),
+  report: async ({ licet, outsider }, { market, batch }) => {
+    const other = { ...batch.signed[0].receipt, requestId: id("another request") };
+    const signed = signReceipt(await domainOf(market), other);
+    const entry = entryIn(batch, market.licenseId);
+    return licet.reports.connect(outsider).reportContradiction(entry, placedIn(batch, 0), signed);
+  },
+  /** Once every turn, and the arbitrator's, is over. */
+  close: async ({ licet }, { challengeId }) => {
+    await time.increase(RULING + 1);
+    return licet.court.close(challengeId);
+  },
+} satisfies Record<string, Act<Challenged>>;
+
+const ruleFor =
+  (side: number): Act<Challenged> =>
+  async ({ licet }, { market }) => {
+    const address = await market.arbitrator.getAddress();
+    await setBalance(address, FEE);
+    return licet.court.connect(await hre.ethers.getImpersonatedSigner(address)).rule(0, side);
+  };
+
+async function challengedBy(plain: Market, ...acts: (keyof typeof COURT_ACTS)[]): Promise<Challenged> {
+  const subject = await charged(plain);
+  for (const act of acts) await COURT_ACTS[act](subject.market, subject);
+  return subject;
+}
+
 describe(DOCUMENT, () => {
   walk<number>({
     heading: "Version",
@@ -451,67 +512,6 @@ describe(DOCUMENT, () => {
     },
   });
 });
-
-/** A charge of the licensee's, and what it is challenged by. */
-interface Challenged {
-  market: CourtMarket;
-  batch: SettledBatch;
-  challengeId: number;
-}
-
-const FEE = parseEther("0.1");
-
-async function charged(plain: Market): Promise<Challenged> {
-  const market = await courtMarketOf(plain);
-  await time.increase(HOUR);
-  const signed = signReceipt(await domainOf(market), await receiptOf(market, market.licenseId));
-  await time.increase(1);
-  return { market, batch: await settleReceipts(market, [signed]), challengeId: 1 };
-}
-
-const challengeOf = ({ market, batch }: Challenged, doubted: object) =>
-  market.licet.court
-    .connect(market.licensee)
-    .challenge(entryIn(batch, market.licenseId), doubted as SettledBatch["signed"][0], "");
-
-const COURT_ACTS = {
-  challenge: (_, subject) => challengeOf(subject, NO_RECEIPT),
-  challengeReceipt: (_, subject) => challengeOf(subject, subject.batch.signed[0]),
-  answer: ({ licet, operator }, { challengeId }) => licet.court.connect(operator).answer(challengeId, "ipfs://data"),
-  prove: async ({ licet, operator }, { market, batch, challengeId }) => {
-    const { receipt } = batch.signed[0];
-    const proof = proofOf(receipt, receiptDigest(await domainOf(market), receipt));
-    return licet.court.connect(operator).answerWithProof(challengeId, receipt, proof);
-  },
-  escalate: ({ licet, licensee }, { challengeId }) =>
-    licet.court.connect(licensee).escalate(challengeId, { value: FEE }),
-  payFee: ({ licet, operator }, { challengeId }) => licet.court.connect(operator).payFee(challengeId, { value: FEE }),
-  report: async ({ licet, outsider }, { market, batch }) => {
-    const other = { ...batch.signed[0].receipt, requestId: id("another request") };
-    const signed = signReceipt(await domainOf(market), other);
-    const entry = entryIn(batch, market.licenseId);
-    return licet.reports.connect(outsider).reportContradiction(entry, placedIn(batch, 0), signed);
-  },
-  /** Once every turn, and the arbitrator's, is over. */
-  close: async ({ licet }, { challengeId }) => {
-    await time.increase(RULING + 1);
-    return licet.court.close(challengeId);
-  },
-} satisfies Record<string, Act<Challenged>>;
-
-const ruleFor =
-  (side: number): Act<Challenged> =>
-  async ({ licet }, { market }) => {
-    const address = await market.arbitrator.getAddress();
-    await setBalance(address, FEE);
-    return licet.court.connect(await hre.ethers.getImpersonatedSigner(address)).rule(0, side);
-  };
-
-async function challengedBy(plain: Market, ...acts: (keyof typeof COURT_ACTS)[]): Promise<Challenged> {
-  const subject = await charged(plain);
-  for (const act of acts) await COURT_ACTS[act](subject.market, subject);
-  return subject;
-}
 
 /** Tries everything in every state, and compares what changed with what is drawn. */
 function walk<Case>(machine: Machine<Case>): void {
