@@ -178,8 +178,6 @@ describe("statuses", () => {
   it("are all of the contracts', but for those of entries and vouchers, which are the protocol's, and of disputes, which are arbitrators'", () => {
     const declared = [...sources.matchAll(/enum (\w+Status) /g)].map(([, name]) => name);
     const others = ["EntryStatus", "VoucherStatus", "DisputeStatus"];
-    expect(declared.filter((name) => !others.includes(name))).to.have.members(
-      Object.keys(STATUSES),
-    );
+    expect(declared.filter((name) => !others.includes(name))).to.have.members(Object.keys(STATUSES));
   });
 });
