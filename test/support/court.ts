@@ -267,14 +267,18 @@ export interface CourtMarket extends Market {
 /** A market whose plan names an arbitrator and whose version names a verifier, with a license of the licensee's and another's. */
 export const deployCourtMarket = async (): Promise<CourtMarket> => courtMarketOf(await deployMarket());
 
-export async function courtMarketOf(market: Market): Promise<CourtMarket> {
+/** @param inference by what the version's proofs are checked; by default a stand-in that anybody can prove anything to */
+export async function courtMarketOf(
+  market: Market,
+  inference?: { verifier: string; weights: string },
+): Promise<CourtMarket> {
   const { licet, publisher, operator, licensee, outsider, payees } = market;
   const arbitrator = await new CentralArbitrator__factory(outsider).deploy();
-  const verifier = await new VerifierOfOneProof__factory(outsider).deploy();
+  const verifier =
+    inference?.verifier ?? (await (await new VerifierOfOneProof__factory(outsider).deploy()).getAddress());
+  const weights = inference?.weights ?? id("weights");
   const { assets, operators, currency, court } = licet;
-  await assets
-    .connect(publisher)
-    .publish(1, id("provable manifest"), id("weights"), await verifier.getAddress(), "ipfs://version-2", "");
+  await assets.connect(publisher).publish(1, id("provable manifest"), weights, verifier, "ipfs://version-2", "");
   const planId = await addPlan(market, { arbitrator: await arbitrator.getAddress(), transferable: true });
   await operators.connect(operator).addKey(1, RECEIPT_KEY.address, 2 ** 40 - 1);
   await currency.connect(licensee).approve(court, MaxUint256);
@@ -285,7 +289,7 @@ export async function courtMarketOf(market: Market): Promise<CourtMarket> {
     ...at,
     versionId: market.versionId + 1n,
     arbitrator,
-    verifier: await verifier.getAddress(),
+    verifier,
     licenseId,
     otherId,
   };
