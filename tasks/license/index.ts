@@ -5,6 +5,7 @@ export * from "./key";
 export * from "./operator";
 export * from "./plan";
 export * from "./show";
+export * from "./signing";
 export * from "./term";
 export * from "./transfer";
 export * from "./withdraw";

@@ -29,6 +29,7 @@ export function describeTerms(terms: PlanTermsStructOutput, money: Money): TaskR
   return {
     asset: Number(terms.assetId),
     attestor: terms.attestor,
+    arbitrator: terms.arbitrator === ZeroAddress ? "nobody" : terms.arbitrator,
     ...Object.fromEntries(METERS.map((meter) => [`rate of a million ${meter}`, money.of(terms.rates[meter])])),
     "publisher's share": percentOf(terms.publisherBps),
     "attestors' share": percentOf(terms.attestorBps),

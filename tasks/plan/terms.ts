@@ -3,7 +3,7 @@ import { ZeroAddress } from "ethers";
 import { usageBy } from "../../oracle/protocol/meters";
 import { METERS } from "../../oracle/protocol/types";
 import type { PlanTermsStruct } from "../../typechain-types/contracts/LicenseRegistry";
-import { parsePeriod, Problem, type Money } from "../support";
+import { parseAddress, parsePeriod, Problem, type Money } from "../support";
 
 /** All that a plan's file may say: money in whole units of the currency, times like 30d, shares in percent. */
 export const PLAN_FIELDS = [
@@ -33,6 +33,8 @@ export const PLAN_FIELDS = [
   "timeToFirstToken",
   /** A bit field, as the license text defines it. */
   "permittedUses",
+  /** The contract that rules on disputes (ERC-792); nobody if it isn't named. */
+  "arbitrator",
 ];
 
 const UINT32_MAX = 2 ** 32 - 1;
@@ -75,7 +77,7 @@ export function planTermsOf(
       severeTtftDiscountBps: bps(verySlow.discountPercent ?? 0, "timeToFirstToken[1].discountPercent"),
     },
     minEvidenceTier: 0,
-    arbitrator: ZeroAddress,
+    arbitrator: plan.arbitrator === undefined ? ZeroAddress : parseAddress(String(plan.arbitrator), "arbitrator"),
   };
 }
 

@@ -1,7 +1,7 @@
 /** `licet-oracle` in processes of its own, with a node in this one. */
 import { expect } from "chai";
-import { time } from "@nomicfoundation/hardhat-network-helpers";
-import { encryptKeystoreJsonSync, HDNodeWallet, id, Wallet } from "ethers";
+import { setBalance, time } from "@nomicfoundation/hardhat-network-helpers";
+import { computeAddress, encryptKeystoreJsonSync, HDNodeWallet, id, parseEther, Wallet } from "ethers";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -428,6 +428,8 @@ describe("licet-oracle", function () {
       file = write(sections({ signingKeyVariable: secrets.KEY, signingKey: undefined }));
       expect(await said(["check", "--config", file])).to.equal(1);
 
+      // It isn't ready while the account that sells can't pay for gas.
+      await setBalance(computeAddress(secrets.SELLER), parseEther("1"));
       file = write(sections());
       const { child, ended } = start(["gateway", "--config", file], secrets);
       await untilReady(ended);

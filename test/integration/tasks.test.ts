@@ -471,7 +471,10 @@ describe("tasks", function () {
       /No contract is at 0x/,
     );
 
-    good("plan:show --plan 1", { status: "Open", sold: "0", buyer: "anybody", term: "30 days" });
+    bad(plan("ruled-by-somebody", { arbitrator: addressOf(9) }), /No contract is at 0x\w+, so it can't rule/);
+    bad(plan("ruled-by-nonsense", { arbitrator: "0x12" }), /arbitrator must be an address/);
+
+    good("plan:show --plan 1", { arbitrator: "nobody", status: "Open", sold: "0", buyer: "anybody", term: "30 days" });
     bad("plan:show --plan 9", /There is no plan 9 \(PlanUnknown\)/);
 
     const offer = `plan:offer --asset 1 --terms $folder/dear.json ${text} --buyer ${addressOf(5)}`;
@@ -904,6 +907,10 @@ describe("tasks", function () {
   });
 
   describe("what waits", () => {
+    good(`license:signing --license 1 ${LICENSEE}`, { "signed requests only, in epochs from": /^20/ });
+    good(`license:signing --license 1 --withdraw ${LICENSEE}`, { "signed requests only, in epochs from": "never" });
+    bad(`license:signing --license 1 ${OUTSIDER}`, /License 1 is 0x\w+'s, and not 0x/);
+    bad(`license:signing --license 9 ${LICENSEE}`, /--license 9: no such license/);
     good(`license:cap --license 1 --cap 20 ${LICENSEE}`, { "own cap a term": usd("96"), "lower cap": usd("20") });
     good(`license:operator --license 1 --operator 2 --road vouchers ${LICENSEE}`, {
       operator: "1",
