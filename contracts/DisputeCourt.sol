@@ -10,13 +10,13 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IAssetRegistry} from "./interfaces/IAssetRegistry.sol";
 import {IArbitrable, IArbitrator} from "./interfaces/IArbitrator.sol";
 import {ChallengeStatus, IDisputeCourt, RequestProof, Side} from "./interfaces/IDisputeCourt.sol";
-import {IInferenceVerifier} from "./interfaces/IInferenceVerifier.sol";
 import {ILicenseRegistry} from "./interfaces/ILicenseRegistry.sol";
 import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking} from "./interfaces/IPerformanceStaking.sol";
 import {IReportCourt} from "./interfaces/IReportCourt.sol";
 import {BatchHeader, IUsageEscrow} from "./interfaces/IUsageEscrow.sol";
 import {Bps} from "./libraries/Bps.sol";
+import {InferenceProofs} from "./libraries/InferenceProofs.sol";
 import {ReceiptHash} from "./libraries/ReceiptHash.sol";
 import {ReceiptTree} from "./libraries/ReceiptTree.sol";
 import {EntryScope, RequestProofs} from "./libraries/RequestProofs.sol";
@@ -34,8 +34,8 @@ import {SettledEntry} from "./types/SettledEntry.sol";
 /// undecided, for ever. Every wait has an end, after which anybody may `close` it.
 /// WHO: anybody shows, proves, pays and closes; a license's owner alone challenges its own charges and escalates; an
 /// operator's owner or its keys answer with data; the plan's arbitrator alone rules.
-/// ALWAYS: a charge is challenged at most once. An operator that loses pays as much stake as the challenger's bond; a silent
-/// arbitrator, or a proof that fails, costs nobody any.
+/// ALWAYS: a charge is challenged at most once. An operator that loses pays as much stake as the challenger's bond, if it had
+/// signed the receipt or answered; a silent arbitrator, or a proof that fails, costs nobody any.
 /// ASSUMES that a plan's arbitrator is whom its licensees and operators accepted: it can cost either side what a challenge is about.
 /// UNITS AND ROUNDING: bonds in currency units, fees in wei, times in Unix seconds. Shares round down; what doesn't halve of a
 /// pool of fees is the operator's.
@@ -45,11 +45,11 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
 
     /// @dev Of a charge: what its challenger's bond is at least, and what a lost challenge costs the operator.
     uint256 public constant BOND_BPS = 1_000;
-    /// @dev What a proof ahead leaves of a hold.
-    uint256 public constant PROVEN_HOLD_BPS = 2_500;
     uint256 public constant RULING_PERIOD = 60 days;
     /// @dev Longer than any request takes: what has begun without a signature may still count.
     uint256 public constant SIGNING_NOTICE = 1 hours;
+    /// @dev So many requests can be shown in one transaction; a challenge must not cost its answer more than that.
+    uint256 private constant MOST_SHOWN = 200;
     uint256 private constant RULINGS = 2;
     uint256 private constant META_EVIDENCE = 0;
 
@@ -126,6 +126,7 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
         Challenge storage opened = _open(challengeId, entry, chargeId, charged);
         if (doubted.signature.length > 0) {
             RequestProofs.requireOf(_scopeOf(opened), doubted.receipt);
+            require(doubted.receipt.requests > 0, ReceiptEmpty());
             opened.receiptHash = ReceiptHash.ofReceipt(address(ESCROW), doubted.receipt);
             SignedReceipts.requireSigned(OPERATORS, doubted.receipt, opened.receiptHash, doubted.signature);
         }
@@ -149,6 +150,11 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
     function showRequests(uint256 challengeId, RequestProof[] calldata proofs) external {
         Challenge storage opened = _requireTurn(challengeId, ChallengeStatus.Open);
 
+        require(_isOperator(opened.operatorId, msg.sender), CallerNotOperator(opened.operatorId, msg.sender));
+        if (proofs.length > 0 && proofs[0].receipt.requestSignatureHash <= opened.shownThrough) {
+            delete opened.shown;
+            delete opened.shownThrough;
+        }
         (Usage memory shown, bytes32 through) = RequestProofs.sum(
             _scopeOf(opened),
             proofs,
@@ -185,7 +191,7 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
         Challenge storage opened = _requireTurn(challengeId, ChallengeStatus.Open);
         bytes32 receiptHash = ReceiptHash.ofReceipt(address(ESCROW), receipt);
         require(receiptHash == opened.receiptHash, ReceiptNotChallenged(receiptHash, opened.receiptHash));
-        _requireProven(opened.versionId, receipt, receiptHash, proof);
+        InferenceProofs.requireProven(ASSETS, opened.versionId, receipt, receiptHash, proof);
 
         isProven[opened.chargeId] = true;
 
@@ -291,36 +297,6 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
         else _resolve(challengeId, ChallengeStatus.Upheld);
     }
 
-    // Proofs ahead
-
-    /// @inheritdoc IDisputeCourt
-    function proveCharge(
-        SettledEntry calldata entry,
-        RequestProof[] calldata requests,
-        bytes[] calldata proofs
-    ) external nonReentrant returns (bytes32 chargeId) {
-        require(requests.length == proofs.length, ProofsMismatch(requests.length, proofs.length));
-        (chargeId, ) = ESCROW.freezeCharge(entry.header, entry.entries, entry.outcomes, entry.licenseId);
-        require(!isProven[chargeId], ChargeProvenBefore(chargeId));
-        EntryScope memory scope = _scopeOf(entry);
-        Usage memory none;
-        (Usage memory shown, ) = RequestProofs.sum(scope, requests, none, 0);
-        require(ReceiptTree.isWithin(scope.usage, shown), RequestsNotShown(shown, scope.usage));
-        for (uint256 i; i < proofs.length; ++i) {
-            Receipt calldata receipt = requests[i].receipt;
-            _requireProven(entry.header.versionId, receipt, ReceiptHash.ofReceipt(address(ESCROW), receipt), proofs[i]);
-        }
-
-        isProven[chargeId] = true;
-        uint256 left = ESCROW.batchOf(chargeId).releasableAt - block.timestamp;
-        // Timestamps stay far below 2^40.
-        uint40 releasableAt = uint40(block.timestamp + Bps.share(left, PROVEN_HOLD_BPS));
-
-        emit ChargeProven(chargeId, entry.licenseId, releasableAt);
-
-        ESCROW.releaseCharge(chargeId, releasableAt);
-    }
-
     // Money
 
     /// @inheritdoc IDisputeCourt
@@ -394,9 +370,9 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
         opened.planId = header.planId;
         opened.versionId = header.versionId;
         (opened.epochStart, opened.epochEnd) = (header.epochStart, header.epochEnd);
-        opened.signed = since != 0 && header.epochStart >= since;
-        opened.arbitrator = IArbitrator(LICENSES.arbitratorOf(header.planId));
         opened.usage = _usageOf(entry);
+        opened.signed = since != 0 && header.epochStart >= since && opened.usage.requests <= MOST_SHOWN;
+        opened.arbitrator = IArbitrator(LICENSES.arbitratorOf(header.planId));
         _advance(opened, ChallengeStatus.Open, TURN_PERIOD);
     }
 
@@ -409,6 +385,8 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
         address operator = OPERATORS.ownerOf(opened.operatorId);
         // Before a dispute begins, only the challenger has paid.
         bool isDisputed = opened.status == ChallengeStatus.Disputed;
+        // Attestors alone can have made up a batch: whoever neither signed anything of it nor stands by it owes no stake.
+        bool isGuilty = opened.status != ChallengeStatus.Open || opened.receiptHash != 0;
         opened.status = status;
         bondsOf[status == ChallengeStatus.Rejected ? operator : challenger] += bond;
         _settleFees(challengeId, isDisputed ? status : ChallengeStatus.Upheld, challenger, operator);
@@ -417,7 +395,7 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
 
         if (status == ChallengeStatus.Upheld) {
             ESCROW.refundCharge(opened.chargeId);
-            STAKING.slash(opened.operatorId, bond, challenger);
+            if (isGuilty) STAKING.slash(opened.operatorId, bond, challenger);
         } else {
             // Timestamps stay far below 2^40.
             ESCROW.releaseCharge(opened.chargeId, uint40(block.timestamp));
@@ -466,25 +444,6 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
         if (bytes(uri).length > 0) emit Evidence(arbitrator, challengeId, msg.sender, uri);
     }
 
-    /// @dev Reverts unless `proof` proves the inference of a receipt by the weights of its version.
-    function _requireProven(
-        VersionId versionId,
-        Receipt calldata receipt,
-        bytes32 receiptHash,
-        bytes calldata proof
-    ) private view {
-        (, bytes32 weightsCommitment, address verifier) = ASSETS.inferenceOf(versionId);
-        require(verifier != address(0), VerifierNone(receiptHash));
-        bool isValid = IInferenceVerifier(verifier).verify(
-            weightsCommitment,
-            receipt.requestHash,
-            receipt.responseHash,
-            receiptHash,
-            proof
-        );
-        require(isValid, ProofInvalid(receiptHash));
-    }
-
     /// @dev Either side can pay in the first half of the arbitrator's time, the side that isn't losing until its end.
     function _requireAppealable(
         uint256 challengeId,
@@ -495,7 +454,9 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
         (uint256 start, uint256 end) = arbitrator.appealPeriod(disputeId);
         uint256 ruling = arbitrator.currentRuling(disputeId);
         bool isLosing = ruling != uint256(Side.None) && ruling != uint256(side);
-        if (isLosing) end = Math.average(start, end);
+        // Where nobody is losing, who pays first must leave the other time to follow.
+        bool isFirst = ruling == uint256(Side.None) && _arbitrations[challengeId].appellant == Side.None;
+        if (isLosing || isFirst) end = Math.average(start, end);
         require(block.timestamp >= start && block.timestamp < end, AppealClosed(challengeId, start, end));
     }
 
@@ -528,7 +489,8 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
         return
             EntryScope({
                 escrow: address(ESCROW),
-                owner: _ownerOf(opened.licenseId),
+                operators: OPERATORS,
+                owner: opened.challenger,
                 licenseId: opened.licenseId,
                 operatorId: opened.operatorId,
                 planId: opened.planId,
@@ -536,22 +498,6 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
                 epochStart: opened.epochStart,
                 epochEnd: opened.epochEnd,
                 usage: opened.usage
-            });
-    }
-
-    function _scopeOf(SettledEntry calldata entry) private view returns (EntryScope memory) {
-        BatchHeader calldata header = entry.header;
-        return
-            EntryScope({
-                escrow: address(ESCROW),
-                owner: _ownerOf(entry.licenseId),
-                licenseId: entry.licenseId,
-                operatorId: header.operatorId,
-                planId: header.planId,
-                manifestHash: _manifestHashOf(header.versionId),
-                epochStart: header.epochStart,
-                epochEnd: header.epochEnd,
-                usage: _usageOf(entry)
             });
     }
 

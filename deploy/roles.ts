@@ -101,7 +101,14 @@ export const OPEN: Record<string, string[]> = {
     "transferFrom",
     "safeTransferFrom",
   ],
-  ReportCourt: ["reportContradiction", "reportOutsideGrant", "reportRepetition", "reportDeadKey", "reportWrongSum"],
+  ReportCourt: [
+    "reportContradiction",
+    "reportOutsideGrant",
+    "reportRepetition",
+    "reportDeadKey",
+    "reportWrongSum",
+    "proveCharge",
+  ],
   DisputeCourt: [
     "demandSigning",
     "challenge",
@@ -114,7 +121,6 @@ export const OPEN: Record<string, string[]> = {
     "rule",
     "submitEvidence",
     "close",
-    "proveCharge",
     "withdrawBonds",
     "withdrawFees",
   ],

@@ -142,6 +142,8 @@ export type { BatchDesk } from "./contracts/libraries/BatchDesk";
 export { BatchDesk__factory } from "./factories/contracts/libraries/BatchDesk__factory";
 export type { ChargeDesk } from "./contracts/libraries/ChargeDesk";
 export { ChargeDesk__factory } from "./factories/contracts/libraries/ChargeDesk__factory";
+export type { InferenceProofs } from "./contracts/libraries/InferenceProofs";
+export { InferenceProofs__factory } from "./factories/contracts/libraries/InferenceProofs__factory";
 export type { LicenseDesk } from "./contracts/libraries/LicenseDesk";
 export { LicenseDesk__factory } from "./factories/contracts/libraries/LicenseDesk__factory";
 export type { ReceiptTree } from "./contracts/libraries/ReceiptTree";

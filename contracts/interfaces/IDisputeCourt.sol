@@ -12,6 +12,8 @@ import {IUsageEscrow} from "./IUsageEscrow.sol";
 /// @dev A request as its licensee's key has signed it, with the receipt that it led to.
 struct RequestProof {
     Receipt receipt;
+    /// The operator's, of the receipt.
+    bytes signature;
     /// What the receipt's grant is; its key signed the request.
     Grant grant;
     /// The owner's, of the grant.
@@ -51,7 +53,7 @@ interface IDisputeCourt is IArbitrable, IEvidence {
     /// @param usage What the license's entry says
     /// @param shown The sum of the receipts whose requests' signatures were shown
     /// @param shownThrough The last one's `requestSignatureHash`
-    /// @param signed Whether its answer has to show all of them
+    /// @param signed Whether its answer has to show all of them: not of more than MOST_SHOWN requests
     struct Challenge {
         bytes32 chargeId;
         bytes32 receiptHash;
@@ -100,7 +102,6 @@ interface IDisputeCourt is IArbitrable, IEvidence {
     event ChallengeEscalated(uint256 indexed challengeId, uint256 fee, uint256 deadline);
     event AppealPaid(uint256 indexed challengeId, Side indexed side, uint256 cost);
     event ChallengeResolved(uint256 indexed challengeId, ChallengeStatus indexed status);
-    event ChargeProven(bytes32 indexed chargeId, LicenseId indexed licenseId, uint256 releasableAt);
     event BondsWithdrawn(address indexed holder, address indexed to, uint256 amount);
     event FeesWithdrawn(address indexed holder, address indexed to, uint256 amount);
 
@@ -114,7 +115,6 @@ interface IDisputeCourt is IArbitrable, IEvidence {
     error CallerNotOwner(LicenseId licenseId, address caller);
     error CallerNotParty(uint256 challengeId, address caller);
     error ChallengeStatusUnfit(uint256 challengeId, ChallengeStatus status);
-    error ChargeProvenBefore(bytes32 chargeId);
     error TurnRunning(uint256 challengeId, uint256 deadline);
     error TurnOver(uint256 challengeId, uint256 deadline);
     error DisputeTaken(address arbitrator, uint256 disputeId);
@@ -123,18 +123,17 @@ interface IDisputeCourt is IArbitrable, IEvidence {
     error GrantNotSigned(bytes32 grantHash, address owner);
     error GrantWithoutKey(bytes32 grantHash);
     error PeriodOutOfRange(uint256 period, uint256 shortest, uint256 longest);
-    error ProofInvalid(bytes32 receiptHash);
     error ProofNeeded(uint256 challengeId, bytes32 receiptHash);
-    error ProofsMismatch(uint256 receipts, uint256 proofs);
+    error ReceiptEmpty();
     error ReceiptNotChallenged(bytes32 receiptHash, bytes32 challenged);
     error ReceiptNotOfEntry(bytes32 receiptHash);
+    error ReceiptOfMany(uint256 requests);
     error RequestNotSigned(bytes32 receiptHash, address key);
     error RequestOutOfEpoch(bytes32 receiptHash, uint256 at);
     error RequestsAboveEntry(Usage shown, Usage entry);
     error RequestsNotShown(Usage shown, Usage entry);
     error RequestsOutOfOrder(bytes32 requestSignatureHash, bytes32 previous);
     error TransferIncomplete(uint256 expected, uint256 received);
-    error VerifierNone(bytes32 receiptHash);
     error WithdrawalEmpty(address holder);
 
     /// @notice Has only such use of a license counted as its keys have signed, from an hour ahead on, or no longer. Its owner alone
@@ -152,7 +151,8 @@ interface IDisputeCourt is IArbitrable, IEvidence {
         string calldata uri
     ) external returns (uint256 challengeId);
 
-    /// @notice Shows, in one call or several, the requests' signatures that an entry rests on, by ascending `requestSignatureHash`. Anybody may
+    /// @notice Shows, in one call or several, the requests' signatures that an entry rests on, by ascending
+    /// `requestSignatureHash`; a first one that doesn't come after the last begins anew. The operator's owner and its keys may
     /// call this.
     function showRequests(uint256 challengeId, RequestProof[] calldata proofs) external;
 
@@ -182,18 +182,6 @@ interface IDisputeCourt is IArbitrable, IEvidence {
     /// its fee, for the operator if an answer wasn't escalated, for nobody if the arbitrator is silent. At any time for the
     /// challenger, if a breach of the charge was reported. Anybody may call this.
     function close(uint256 challengeId) external;
-
-    // Proofs ahead
-
-    /// @notice Proves all receipts of an entry before anybody doubts them, and that its licensee's keys signed the requests: what is
-    /// left of its hold becomes a quarter of that. Anybody may call this.
-    /// @param requests By ascending `requestSignatureHash`
-    /// @param proofs Of inference, one for each receipt
-    function proveCharge(
-        SettledEntry calldata entry,
-        RequestProof[] calldata requests,
-        bytes[] calldata proofs
-    ) external returns (bytes32 chargeId);
 
     // Money
 
@@ -235,7 +223,7 @@ interface IDisputeCourt is IArbitrable, IEvidence {
     /// @notice The challenge of a charge; 0 if there is none.
     function challengeOfCharge(bytes32 chargeId) external view returns (uint256);
 
-    /// @notice Whether a charge rests on proofs of inference: all its receipts', or the one that was challenged.
+    /// @notice Whether a challenged receipt of a charge was proven.
     function isProven(bytes32 chargeId) external view returns (bool);
 
     /// @notice From when on a license counts only what its keys have signed: epochs that start then or later, in Unix seconds; 0 is

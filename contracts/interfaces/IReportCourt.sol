@@ -5,6 +5,7 @@ import {TreeLeaf} from "../libraries/ReceiptTree.sol";
 import {LicenseId} from "../types/Ids.sol";
 import {Grant, Receipt, SignedReceipt} from "../types/Receipt.sol";
 import {SettledEntry} from "../types/SettledEntry.sol";
+import {RequestProof} from "./IDisputeCourt.sol";
 import {BatchHeader, IUsageEscrow} from "./IUsageEscrow.sol";
 
 /// @dev A receipt where it stands in a batch's tree: see `TreeLeaf`.
@@ -42,12 +43,16 @@ interface IReportCourt {
         uint256 damages,
         uint256 reward
     );
+    event ChargeProven(bytes32 indexed chargeId, LicenseId indexed licenseId, uint256 releasableAt);
 
     error BreachNone(bytes32 chargeId, Breach breach);
+    error ChargeProvenBefore(bytes32 chargeId);
     error ChargeReportedBefore(bytes32 chargeId);
     error GrantNotOfReceipt(bytes32 grantHash, bytes32 wanted);
     error LeavesNotAround(LicenseId before, LicenseId behind, LicenseId licenseId);
+    error ProofsMismatch(uint256 receipts, uint256 proofs);
     error ReceiptNotOfLicense(bytes32 receiptHash, LicenseId licenseId);
+    error ReportTooLate(bytes32 chargeId, uint256 deadline);
     error RewardZero();
 
     /// @notice Reports that the operator signed two receipts for one sequence of a license, or for one request, of which `placed`
@@ -66,15 +71,18 @@ interface IReportCourt {
         Grant calldata grant
     ) external;
 
-    /// @notice Reports that a receipt stands in the batch and in another place, of this batch or of another that has settled.
+    /// @notice Reports that a receipt stands in the batch and in another place, of this batch or of another of its operator and plan
+    /// that has settled.
     /// @param proposal The operator's signature of the batch, as its settler sends it to attestors; empty if nobody has it
+    /// @param otherProposal The same of the other: the operator is guilty only of what it has proposed twice
     function reportRepetition(
         SettledEntry calldata entry,
         PlacedReceipt calldata placed,
         BatchHeader calldata other,
         uint64 otherIndex,
         bytes calldata otherSiblings,
-        bytes calldata proposal
+        bytes calldata proposal,
+        bytes calldata otherProposal
     ) external;
 
     /// @notice Reports a receipt in the batch that a key of the operator's signed when it had expired or was revoked.
@@ -97,12 +105,26 @@ interface IReportCourt {
         bytes calldata proposal
     ) external;
 
+    /// @notice Proves all receipts of an entry before anybody doubts them, and that its licensee's keys signed the requests: what is
+    /// left of its hold becomes a quarter of that. Anybody may call this.
+    /// @param requests By ascending `requestSignatureHash`
+    /// @param proofs Of inference, one for each receipt
+    function proveCharge(
+        SettledEntry calldata entry,
+        RequestProof[] calldata requests,
+        bytes[] calldata proofs
+    ) external returns (bytes32 chargeId);
+
     /// @notice Whose batches it judges.
     function ESCROW() external view returns (IUsageEscrow);
 
     /// @notice The least reward, in currency units.
     function MIN_REWARD() external view returns (uint64);
 
-    /// @notice Whether a breach of a charge was reported: none is reported again.
+    /// @notice Whether a breach of a charge was reported: none is reported again, but for one that shows the operator's guilt after
+    /// one that didn't.
     function isReported(bytes32 chargeId) external view returns (bool);
+
+    /// @notice Whether all receipts of a charge were proven ahead.
+    function isProven(bytes32 chargeId) external view returns (bool);
 }

@@ -4,15 +4,18 @@ pragma solidity 0.8.30;
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {IDisputeCourt, RequestProof} from "../interfaces/IDisputeCourt.sol";
+import {IOperatorRegistry} from "../interfaces/IOperatorRegistry.sol";
 import {LicenseId, OperatorId, PlanId} from "../types/Ids.sol";
 import {Grant, Receipt, Usage, UsageLib} from "../types/Receipt.sol";
 import {ReceiptHash} from "./ReceiptHash.sol";
 import {ReceiptTree} from "./ReceiptTree.sol";
+import {SignedReceipts} from "./SignedReceipts.sol";
 
 /// @dev Which receipts an entry sums up.
 struct EntryScope {
     address escrow;
-    /// Of the license.
+    IOperatorRegistry operators;
+    /// Of the license, who has signed its grants.
     address owner;
     LicenseId licenseId;
     OperatorId operatorId;
@@ -42,6 +45,7 @@ library RequestProofs {
             require(signatureHash > through, IDisputeCourt.RequestsOutOfOrder(signatureHash, through));
             through = signatureHash;
             requireOf(scope, receipt);
+            require(receipt.requests <= 1, IDisputeCourt.ReceiptOfMany(receipt.requests));
             _requireSigned(scope, proofs[i]);
             shown = ReceiptTree.add(shown, UsageLib.usageOf(receipt));
         }
@@ -70,8 +74,7 @@ library RequestProofs {
         require(grantHash == receipt.grantHash, IDisputeCourt.GrantNotOfReceipt(grantHash, receipt.grantHash));
         require(grant.key != address(0), IDisputeCourt.GrantWithoutKey(grantHash));
         require(
-            grant.licenseId == scope.licenseId &&
-                SignatureChecker.isValidSignatureNow(scope.owner, grantHash, proof.grantSignature),
+            grant.licenseId == scope.licenseId && _hasSigned(scope.owner, grantHash, proof.grantSignature),
             IDisputeCourt.GrantNotSigned(grantHash, scope.owner)
         );
         require(
@@ -85,5 +88,13 @@ library RequestProofs {
             error == ECDSA.RecoverError.NoError && signer == grant.key && signatureHash == receipt.requestSignatureHash,
             IDisputeCourt.RequestNotSigned(receiptHash, grant.key)
         );
+        SignedReceipts.requireSigned(scope.operators, receipt, receiptHash, proof.signature);
+    }
+
+    /// @dev A key's own signature counts whatever code its account has been given since (EIP-7702): it can't unsay it.
+    function _hasSigned(address owner, bytes32 digest, bytes calldata signature) private view returns (bool) {
+        (address signer, ECDSA.RecoverError error, ) = ECDSA.tryRecover(digest, signature);
+        if (error == ECDSA.RecoverError.NoError && signer == owner) return true;
+        return SignatureChecker.isValidSignatureNow(owner, digest, signature);
     }
 }

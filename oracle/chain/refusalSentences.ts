@@ -292,6 +292,7 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   ReceiptNotOfLicense: "The receipt {receiptHash} isn't one of license {licenseId} by the batch's operator",
   ReceiptNotSigned:
     "The receipt {receiptHash} is signed by {signer}, which wasn't a key of its operator's then, or was revoked since",
+  ReportTooLate: "Breaches of charge {chargeId} could be reported until {deadline:time}",
   RewardZero: "A report needs a reward: name the least",
   SignatureMalformed: "The signature has {length} bytes: one has {needed}",
 
@@ -317,6 +318,8 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   ProofsMismatch: "{proofs} proofs came for {receipts} receipts: send one for each",
   ReceiptNotChallenged: "The receipt {receiptHash} isn't the one that is challenged, {challenged}",
   ReceiptNotOfEntry: "The receipt {receiptHash} isn't one of the entry's license, operator, plan, version and epoch",
+  ReceiptEmpty: "A receipt of nothing can't be doubted: name one that was charged",
+  ReceiptOfMany: "A receipt that a signature stands for is of one request, and not of {requests}",
   RequestNotSigned:
     "The request of receipt {receiptHash} isn't signed by {key}, or the receipt names another signature",
   RequestOutOfEpoch: "The request of receipt {receiptHash} was signed at {at:time}, out of the entry's epoch",

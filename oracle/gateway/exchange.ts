@@ -353,7 +353,9 @@ export class Exchange {
   private async endingBy(error: ApiError): Promise<Ending> {
     const { reason } = this.interruption.signal;
     const { relay } = this;
-    if (reason === HUNG_UP) {
+    // A classification is there whole or not at all: a receipt of less couldn't be proven, so that nobody is charged for it.
+    const isProvable = this.request.kind === "classification";
+    if (reason === HUNG_UP && !isProvable) {
       const responseHash = relay?.responseHash ?? saltedHash(this.salt, Buffer.alloc(0));
       return this.meteredEnding(this.deliveredBy(relay), responseHash, ReceiptFlag.cancelled);
     }

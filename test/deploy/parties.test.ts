@@ -337,6 +337,7 @@ describe("parties of the courts", () => {
     challenge: ({ market }, by) => ["CallerNotOwner", [market.licenseId, by]],
     escalate: ({ challenges }, by) => ["CallerNotChallenger", [challenges.get(ANSWERED), by]],
     answer: (_, by) => ["CallerNotOperator", [1, by]],
+    showRequests: (_, by) => ["CallerNotOperator", [1, by]],
     submitEvidence: ({ challenges }, by) => ["CallerNotParty", [challenges.get(OPENED), by]],
     withdrawBonds: (_, by) => ["WithdrawalEmpty", [by]],
     withdrawFees: (_, by) => ["WithdrawalEmpty", [by]],

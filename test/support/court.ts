@@ -200,7 +200,8 @@ export async function signedRequest(
   const { requestHash } = receipt;
   const requestSignature = signDigest(key.privateKey, requestDigest(domain, { grantHash, requestHash, at: askedAt }));
   receipt.requestSignatureHash = keccak256(concat([toBeHex(askedAt, 5), requestSignature]));
-  return { receipt, grant, grantSignature, at: askedAt, requestSignature };
+  const { signature } = signReceipt(domain, receipt);
+  return { receipt, signature, grant, grantSignature, at: askedAt, requestSignature };
 }
 
 /** In the place of a receipt that nobody doubts. */

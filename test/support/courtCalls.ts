@@ -98,6 +98,7 @@ const CALLERS: Record<string, (market: CourtMarket) => Signer | Promise<Signer>>
   challenge: ({ licensee }) => licensee,
   escalate: ({ licensee }) => licensee,
   answer: ({ operator }) => operator,
+  showRequests: ({ operator }) => operator,
   submitEvidence: ({ operator }) => operator,
   withdrawBonds: ({ operator }) => operator,
   withdrawFees: ({ operator }) => operator,
@@ -141,14 +142,14 @@ export const COURT_CALLS: Record<string, Record<string, Call>> = {
       const { market, batch, repeated } = stage;
       const path = placedIn(batch, FREE);
       const entry = entryIn(repeated, market.licenseId);
-      const proposal = await proposalOf(market, repeated);
+      const proposals = [await proposalOf(market, repeated), await proposalOf(market, batch)] as const;
       return reportsOf(stage, by).reportRepetition(
         entry,
         placedIn(repeated, 0),
         batch.header,
         FREE,
         path.siblings,
-        proposal,
+        ...proposals,
       );
     },
     reportDeadKey: async (stage, by) => {
@@ -179,6 +180,10 @@ export const COURT_CALLS: Record<string, Record<string, Call>> = {
       const proposal = await proposalOf(market, batch);
       return reportsOf(stage, by).reportWrongSum(entryIn(batch, market.licenseId), NO_LEAF, leafIn(batch, 1), proposal);
     },
+    proveCharge: async (stage, by) => {
+      const { proof } = await inference(stage, FREE);
+      return reportsOf(stage, by).proveCharge(entryOf(stage, FREE), [stage.requests[FREE]], [proof]);
+    },
   },
   DisputeCourt: {
     demandSigning: (stage, by) => courtOf(stage, by).demandSigning(stage.market.licenseId, true),
@@ -198,10 +203,6 @@ export const COURT_CALLS: Record<string, Record<string, Call>> = {
     rule: (stage, by) => courtOf(stage, by).rule(1, Side.Challenger),
     submitEvidence: (stage, by) => courtOf(stage, by).submitEvidence(stage.challenges.get(OPENED)!, "ipfs://more"),
     close: (stage, by) => courtOf(stage, by).close(stage.challenges.get(SILENT)!),
-    proveCharge: async (stage, by) => {
-      const { proof } = await inference(stage, FREE);
-      return courtOf(stage, by).proveCharge(entryOf(stage, FREE), [stage.requests[FREE]], [proof]);
-    },
     withdrawBonds: (stage, by) => courtOf(stage, by).withdrawBonds(by),
     withdrawFees: (stage, by) => courtOf(stage, by).withdrawFees(by),
   },

@@ -20,6 +20,8 @@ interface Case {
   status: number;
   deadline: number;
   heldUntil: number;
+  /** Seconds: reports come no later. */
+  reportableUntil: number;
   provable: boolean;
   reported: boolean;
   /** In the arbitrator: whether it waits for a ruling, can be appealed, or is solved. */
@@ -45,11 +47,12 @@ export class CourtModel {
   refunds = 0;
   penalties = 0;
 
-  constructor(charges: { provable: boolean; heldUntil: number }[]) {
-    this.cases = charges.map(({ provable, heldUntil }) => ({
+  constructor(charges: Pick<Case, "provable" | "heldUntil" | "reportableUntil">[]) {
+    this.cases = charges.map(({ provable, heldUntil, reportableUntil }) => ({
       status: ChallengeStatus.None,
       deadline: 0,
       heldUntil,
+      reportableUntil,
       provable,
       reported: false,
       stage: "none",
@@ -114,7 +117,7 @@ export class CourtModel {
         }
         return true;
       case "report":
-        if (it.reported) return false;
+        if (it.reported || now > it.reportableUntil) return false;
         it.reported = true;
         if (it.status === ChallengeStatus.None && now < it.heldUntil) this.refunds++;
         return true;
@@ -144,7 +147,7 @@ export class CourtModel {
   private appeals(it: Case, side: number, now: number): boolean {
     const isOpen = it.status === ChallengeStatus.Disputed && now <= it.deadline && it.stage === "appealable";
     if (!isOpen || it.appellant === side) return false;
-    const isLosing = it.ruling !== Side.None && it.ruling !== side;
+    const isLosing = it.ruling === Side.None ? it.appellant === Side.None : it.ruling !== side;
     if (now >= it.ruledAt + (isLosing ? APPEAL / 2 : APPEAL)) return false;
     if (it.appellant === Side.None) {
       it.appellant = side;
@@ -162,6 +165,8 @@ export class CourtModel {
   private resolve(it: Case, asked: number): void {
     const status = it.reported ? ChallengeStatus.Upheld : asked;
     const wasDisputed = it.status === ChallengeStatus.Disputed;
+    // The operator had signed the receipt, or stood by the charge.
+    const isGuilty = it.provable || it.status !== ChallengeStatus.Open;
     if (status === ChallengeStatus.Rejected) this.bonds.operator++;
     else this.bonds.challenger++;
     if (!wasDisputed || status === ChallengeStatus.Upheld) {
@@ -176,7 +181,7 @@ export class CourtModel {
     it.appellant = Side.None;
     if (status === ChallengeStatus.Upheld) {
       this.refunds++;
-      this.penalties++;
+      if (isGuilty) this.penalties++;
     }
     it.status = status;
   }

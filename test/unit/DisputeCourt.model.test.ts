@@ -83,7 +83,8 @@ class Twins {
       const { chargeId } = await escrow.chargeOf(batch.header, batch.entries, batch.outcomes, licenseId);
       batches.push(batch);
       chargeIds.push(chargeId);
-      charges.push({ provable: i === 0, heldUntil: Number((await escrow.batchOf(batch.batchId)).releasableAt) });
+      const heldUntil = Number((await escrow.batchOf(batch.batchId)).releasableAt);
+      charges.push({ provable: i === 0, heldUntil, reportableUntil: batch.header.epochEnd + 60 * DAY });
     }
     return new Twins({ ...at, licenseId }, batches, chargeIds, new CourtModel(charges));
   }
@@ -185,6 +186,9 @@ class Twins {
     const pooled = model.cases.reduce((sum, { pool, appealPool }) => sum + pool + appealPool, 0);
     expect(await hre.ethers.provider.getBalance(court)).to.equal(
       fees.challenger + fees.operator + FEE * BigInt(pooled),
+    );
+    expect(await licet.staking.proceedsOf(licensee.address)).to.equal(
+      BOND * BigInt(model.penalties) + usd(0.2) * BigInt(model.cases.filter(({ reported }) => reported).length),
     );
     const { balance } = await licet.escrow.accountOf(this.market.licenseId);
     expect(balance).to.equal(usd(100) - usd(CHARGES - model.refunds));

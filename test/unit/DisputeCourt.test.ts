@@ -4,7 +4,12 @@ import { id, parseEther, Wallet, ZeroHash } from "ethers";
 import hre from "hardhat";
 import { receiptDigest } from "../../oracle/protocol/messages";
 import type { Receipt } from "../../oracle/protocol/types";
-import { DisputeCourt__factory, FeeOnTransferCurrency__factory, type DisputeCourt } from "../../typechain-types";
+import {
+  DisputeCourt__factory,
+  FeeOnTransferCurrency__factory,
+  type DisputeCourt,
+  type ReportCourt,
+} from "../../typechain-types";
 import {
   ChallengeStatus,
   deployCourtMarket,
@@ -29,6 +34,7 @@ const FEE = parseEther("0.1");
 describe("DisputeCourt", () => {
   let market: CourtMarket;
   let court: DisputeCourt;
+  let reports: ReportCourt;
   let asLicensee: DisputeCourt;
   let asOperator: DisputeCourt;
   let asOutsider: DisputeCourt;
@@ -37,6 +43,7 @@ describe("DisputeCourt", () => {
   beforeEach(async () => {
     market = await loadFixture(deployCourtMarket);
     ({ court } = market.licet);
+    reports = market.licet.reports.connect(market.outsider);
     ({ licenseId } = market);
     asLicensee = court.connect(market.licensee);
     asOperator = court.connect(market.operator);
@@ -188,7 +195,7 @@ describe("DisputeCourt", () => {
     it("refunds the charge, returns the bond and costs the operator as much stake", async () => {
       const before = await balanceOf();
       const batch = await settled();
-      const challengeId = await challenge(batch);
+      const challengeId = await challenge(batch, true);
       await expect(court.close(challengeId))
         .to.be.revertedWithCustomError(court, "TurnRunning")
         .withArgs(challengeId, (await court.challengeOf(challengeId)).deadline);
@@ -204,6 +211,28 @@ describe("DisputeCourt", () => {
       expect(await market.licet.staking.proceedsOf(market.licensee.address)).to.equal(usd(5));
       expect((await market.licet.staking.poolOf(1)).inFlight).to.equal(usd(1));
       await drained();
+    });
+
+    it("refunds a whole entry, and costs no stake: attestors alone could have made it up", async () => {
+      const before = await balanceOf();
+      const challengeId = await challenge(await settled());
+      const staked = await stake();
+      await time.increase(TURN + 1);
+      await court.close(challengeId);
+      expect(await balanceOf()).to.equal(before);
+      expect(await stake()).to.equal(staked);
+      expect(await market.licet.staking.proceedsOf(market.licensee.address)).to.equal(0);
+      await drained();
+    });
+
+    it("can't be about a receipt of nothing", async () => {
+      const batch = await settled();
+      const nothing = { ...batch.signed[0].receipt, requests: 0n, inputTokens: 0n };
+      const signed = signReceipt(await domainOf(market), nothing);
+      await expect(asLicensee.challenge(entryIn(batch, licenseId), signed, "")).to.be.revertedWithCustomError(
+        court,
+        "ReceiptEmpty",
+      );
     });
 
     it("can't be answered when its turn is over", async () => {
@@ -471,6 +500,15 @@ describe("DisputeCourt", () => {
       await drained();
     });
 
+    it("are anybody's in the first half of the time where nobody is losing, and then the other side's", async () => {
+      const challengeId = await appealable(Side.None);
+      await time.increase(DAY + 1);
+      await expect(asOperator.payAppeal(challengeId, Side.Operator, { value: FEE })).to.be.revertedWithCustomError(
+        court,
+        "AppealClosed",
+      );
+    });
+
     it("are the losing side's in the first half of the time only", async () => {
       const challengeId = await appealable(Side.Challenger);
       await expect(asOperator.payAppeal(challengeId, Side.None, { value: FEE })).to.be.revertedWithCustomError(
@@ -537,25 +575,51 @@ describe("DisputeCourt", () => {
       expect((await court.challengeOf(challengeId)).signed).to.equal(true);
       const one = [1, 999_900, 0, 0, 0];
       const both = [2, 2 * 999_900, 0, 0, 0];
-      await asOutsider.showRequests(challengeId, proofs.slice(0, 1));
+      await asOperator.showRequests(challengeId, proofs.slice(0, 1));
       await expect(asOperator.answer(challengeId, "ipfs://data"))
         .to.be.revertedWithCustomError(court, "RequestsNotShown")
         .withArgs(one, both);
-      await expect(asOutsider.showRequests(challengeId, proofs.slice(1)))
+      await expect(asOperator.showRequests(challengeId, proofs.slice(1)))
         .to.emit(court, "RequestsShown")
         .withArgs(challengeId, both);
       await asOperator.answer(challengeId, "ipfs://data");
       expect(await statusOf(challengeId)).to.equal(ChallengeStatus.Answered);
     });
 
+    it("can be shown anew, so that nobody's order of them stands in the way", async () => {
+      const { challengeId, proofs } = await demanded();
+      await asOperator.showRequests(challengeId, proofs.slice(1));
+      await asOperator.showRequests(challengeId, proofs);
+      expect((await court.challengeOf(challengeId)).shown.requests).to.equal(2);
+      await asOperator.answer(challengeId, "ipfs://data");
+    });
+
+    it("are still shown when the license has another owner since, or its owner's account other code", async () => {
+      const { challengeId, proofs } = await demanded();
+      await setCode(market.licensee.address, "0x60006000fd");
+      await asOperator.showRequests(challengeId, proofs);
+      await setCode(market.licensee.address, "0x");
+    });
+
     it("count once, whatever receipts say that they led to", async () => {
       const { challengeId, proofs, batch } = await demanded();
       const [first] = proofs;
-      await asOutsider.showRequests(challengeId, [first]);
-      const again = { ...first, receipt: { ...first.receipt, sequence: 9n, requestId: id("again") } };
-      await expect(asOutsider.showRequests(challengeId, [again]))
+      await asOperator.showRequests(challengeId, [first]);
+      const receipt = { ...first.receipt, sequence: 9n, requestId: id("again") };
+      const again = { ...first, ...signReceipt(await domainOf(market), receipt) };
+      const { requestSignatureHash } = first.receipt;
+      await expect(asOperator.showRequests(challengeId, [first, again]))
         .to.be.revertedWithCustomError(court, "RequestsOutOfOrder")
-        .withArgs(first.receipt.requestSignatureHash, first.receipt.requestSignatureHash);
+        .withArgs(requestSignatureHash, requestSignatureHash);
+      const many = { ...first, ...signReceipt(await domainOf(market), { ...first.receipt, requests: 2n }) };
+      await expect(asOperator.showRequests(challengeId, [many]))
+        .to.be.revertedWithCustomError(court, "ReceiptOfMany")
+        .withArgs(2);
+      const unsigned = { ...first, receipt: { ...first.receipt, outputTokens: 7n } };
+      await expect(asOperator.showRequests(challengeId, [unsigned])).to.be.revertedWithCustomError(
+        court,
+        "ReceiptNotSigned",
+      );
       expect(batch.header.requests).to.equal(2n);
     });
 
@@ -565,7 +629,7 @@ describe("DisputeCourt", () => {
       const { receipt } = first;
       const domain = await domainOf(market);
       const receiptHash = receiptDigest(domain, receipt);
-      const show = (proof: typeof first) => asOutsider.showRequests(challengeId, [proof]);
+      const show = (proof: typeof first) => asOperator.showRequests(challengeId, [proof]);
 
       await expect(show({ ...first, at: first.at - 1 }))
         .to.be.revertedWithCustomError(court, "RequestNotSigned")
@@ -579,7 +643,7 @@ describe("DisputeCourt", () => {
       await expect(
         show({ ...first, receipt: { ...receipt, finishedAt: receipt.finishedAt - DAY } }),
       ).to.be.revertedWithCustomError(court, "ReceiptNotOfEntry");
-      const above = { ...first, receipt: { ...receipt, inputTokens: 2n ** 32n - 1n } };
+      const above = { ...first, ...signReceipt(domain, { ...receipt, inputTokens: 2n ** 32n - 1n }) };
       await expect(show(above))
         .to.be.revertedWithCustomError(court, "RequestsAboveEntry")
         .withArgs([1, 2n ** 32n - 1n, 0, 0, 0], [2, 2 * 999_900, 0, 0, 0]);
@@ -629,13 +693,13 @@ describe("DisputeCourt", () => {
         const at = (await time.latest()) + 100;
         const quarter = BigInt(at) + (releasableAt - BigInt(at)) / 4n;
         await time.setNextBlockTimestamp(at);
-        await expect(asOutsider.proveCharge(entryIn(batch, licenseId), proofs, await proofsFor(proofs)))
-          .to.emit(court, "ChargeProven")
+        await expect(reports.proveCharge(entryIn(batch, licenseId), proofs, await proofsFor(proofs)))
+          .to.emit(reports, "ChargeProven")
           .withArgs(chargeId, licenseId, quarter);
         expect((await market.licet.escrow.batchOf(chargeId)).releasableAt).to.equal(quarter);
-        expect(await court.isProven(chargeId)).to.equal(true);
-        await expect(asOutsider.proveCharge(entryIn(batch, licenseId), proofs, await proofsFor(proofs)))
-          .to.be.revertedWithCustomError(court, "ChargeProvenBefore")
+        expect(await reports.isProven(chargeId)).to.equal(true);
+        await expect(reports.proveCharge(entryIn(batch, licenseId), proofs, await proofsFor(proofs)))
+          .to.be.revertedWithCustomError(reports, "ChargeProvenBefore")
           .withArgs(chargeId);
         // What is left of the hold, its licensee can still use.
         await challenge(batch);
@@ -644,12 +708,12 @@ describe("DisputeCourt", () => {
       it("need a proof for each receipt, and all receipts", async () => {
         const { batch, proofs } = await unchallenged();
         const entry = entryIn(batch, licenseId);
-        await expect(asOutsider.proveCharge(entry, proofs, []))
-          .to.be.revertedWithCustomError(court, "ProofsMismatch")
+        await expect(reports.proveCharge(entry, proofs, []))
+          .to.be.revertedWithCustomError(reports, "ProofsMismatch")
           .withArgs(1, 0);
-        await expect(asOutsider.proveCharge(entry, [], [])).to.be.revertedWithCustomError(court, "RequestsNotShown");
-        await expect(asOutsider.proveCharge(entry, proofs, [ZeroHash])).to.be.revertedWithCustomError(
-          court,
+        await expect(reports.proveCharge(entry, [], [])).to.be.revertedWithCustomError(court, "RequestsNotShown");
+        await expect(reports.proveCharge(entry, proofs, [ZeroHash])).to.be.revertedWithCustomError(
+          reports,
           "ProofInvalid",
         );
       });

@@ -4,7 +4,7 @@ import { id, Wallet, ZeroHash } from "ethers";
 import { entriesOf } from "../../oracle/protocol/entries";
 import { receiptDigest } from "../../oracle/protocol/messages";
 import type { Entry, Receipt } from "../../oracle/protocol/types";
-import { ReportCourt__factory, type ReportCourt } from "../../typechain-types";
+import { AttestorThatAlwaysVouches__factory, ReportCourt__factory, type ReportCourt } from "../../typechain-types";
 import fc from "../support/fastCheck";
 import {
   Breach,
@@ -25,7 +25,7 @@ import {
   type SettledBatch,
   type SignedOne,
 } from "../support/court";
-import { BatchStatus, DAY, domainOf, HOUR, usd } from "../support/market";
+import { BatchStatus, DAY, domainOf, HOUR, planTerms, usd } from "../support/market";
 
 describe("ReportCourt", () => {
   let market: CourtMarket;
@@ -119,6 +119,25 @@ describe("ReportCourt", () => {
       await expect(report(bySomebody)).to.be.revertedWithCustomError(reports, "ReceiptNotSigned");
       await operators.connect(market.operator).revokeKey(1, RECEIPT_KEY.address);
       await expect(report(await sign(forged))).to.be.revertedWithCustomError(reports, "ReceiptNotSigned");
+    });
+
+    it("comes too late after sixty days", async () => {
+      const batch = await settled();
+      const other = await sign({ ...batch.signed[0].receipt, requestId: id("another request") });
+      await time.increase(61 * DAY);
+      await expect(reports.reportContradiction(entryIn(batch, licenseId), placedIn(batch, 0), other))
+        .to.be.revertedWithCustomError(reports, "ReportTooLate")
+        .withArgs(await chargeIdOf(batch), batch.header.epochEnd + 60 * DAY);
+    });
+
+    it("counts one signature of a request that two receipts name", async () => {
+      const batch = await settled([{ requestSignatureHash: id("signed") }]);
+      const twice = { sequence: 9n, requestId: id("another request") };
+      const other = await sign({ ...batch.signed[0].receipt, ...twice });
+      await expect(reports.reportContradiction(entryIn(batch, licenseId), placedIn(batch, 0), other)).to.emit(
+        reports,
+        "BreachReported",
+      );
     });
 
     it("counts one breach of a charge, and what was released stays released", async () => {
@@ -222,6 +241,14 @@ describe("ReportCourt", () => {
       ).to.be.revertedWithCustomError(reports, "BreachNone");
     });
 
+    it("can't be escaped by revoking the key once it has settled", async () => {
+      const { report, batch } = await under({ licenseId: 77n });
+      await time.increase(1);
+      await market.licet.operators.connect(market.operator).revokeKey(1, RECEIPT_KEY.address);
+      await expect(report()).to.emit(reports, "BreachReported");
+      expect(await reports.isReported(await chargeIdOf(batch))).to.equal(true);
+    });
+
     it("refuses another grant than the receipt's", async () => {
       const { batch, grant } = await under({});
       const { grantHash } = await keyedGrant(market, licenseId, { ...grant, salt: id("other salt") });
@@ -241,22 +268,32 @@ describe("ReportCourt", () => {
       const second = await settleReceipts(market, first.signed);
       return { first, second };
     };
-    const report = (batch: SettledBatch, other: SettledBatch, proposal: string, index = 0, otherIndex = 0) =>
+    const report = (
+      batch: SettledBatch,
+      other: SettledBatch,
+      [proposal, otherProposal]: [string, string] = ["0x", "0x"],
+      otherIndex = 0,
+    ) =>
       reports.reportRepetition(
         entryIn(batch, licenseId),
-        placedIn(batch, index),
+        placedIn(batch, 0),
         other.header,
         otherIndex,
         placedIn(other, otherIndex).siblings,
         proposal,
+        otherProposal,
       );
+    const bothProposals = async (...batches: [SettledBatch, SettledBatch]): Promise<[string, string]> => [
+      await proposalOf(market, batches[0]),
+      await proposalOf(market, batches[1]),
+    ];
 
     it("refunds one of two charges, and takes stake from an operator that proposed it", async () => {
       const { first, second } = await twice();
-      await expect(report(second, first, await proposalOf(market, second)))
+      await expect(report(second, first, await bothProposals(second, first)))
         .to.emit(reports, "BreachReported")
         .withArgs(await chargeIdOf(second), Breach.Repetition, market.outsider.address, usd(1), usd(0.2), usd(5));
-      await expect(report(first, second, "0x"))
+      await expect(report(first, second))
         .to.be.revertedWithCustomError(reports, "ChargeReportedBefore")
         .withArgs(await chargeIdOf(second));
     });
@@ -264,11 +301,35 @@ describe("ReportCourt", () => {
     it("takes no stake where nobody shows that the operator proposed it: attestors alone could have made it", async () => {
       const { first, second } = await twice();
       const staked = await stake();
+      const [, other] = await bothProposals(second, first);
       const forged = await proposalOf(market, second, new Wallet(id("forger")));
-      await expect(report(second, first, forged))
+      await expect(report(second, first, [forged, other]))
         .to.emit(reports, "BreachReported")
         .withArgs(await chargeIdOf(second), Breach.Repetition, market.outsider.address, usd(1), 0, 0);
       expect(await stake()).to.equal(staked);
+
+      // Who shows the operator's guilt later isn't too late; nobody is punished twice.
+      await expect(report(second, first, await bothProposals(second, first)))
+        .to.emit(reports, "BreachReported")
+        .withArgs(await chargeIdOf(second), Breach.Repetition, market.outsider.address, 0, usd(0.2), usd(5));
+      await expect(report(second, first, await bothProposals(second, first))).to.be.revertedWithCustomError(
+        reports,
+        "ChargeReportedBefore",
+      );
+    });
+
+    it("finds nothing in a batch of another plan, which anybody can make up with attestors of its own", async () => {
+      const honest = await settled();
+      const { licet, publisher, outsider } = market;
+      const attestor = await new AttestorThatAlwaysVouches__factory(outsider).deploy();
+      const terms = planTerms(market.assetId, await attestor.getAddress());
+      await licet.licenses.connect(publisher).createPlan(terms);
+      const planId = Number(await licet.licenses.planCount());
+      await time.increase(HOUR);
+      const madeUp = await settleReceipts({ ...market, planId }, honest.signed);
+      expect((await licet.escrow.batchOf(madeUp.batchId)).charged).to.equal(0);
+      const proposals = await bothProposals(honest, madeUp);
+      await expect(report(honest, madeUp, proposals)).to.be.revertedWithCustomError(reports, "BreachNone");
     });
 
     it("finds a receipt that stands twice in one batch, and none in its only place or in what never settled", async () => {
@@ -276,7 +337,7 @@ describe("ReportCourt", () => {
       const one = await sign(await receiptOf(market, licenseId));
       await time.increase(1);
       const batch = await settleReceipts(market, [one, one]);
-      await expect(report(batch, batch, "0x"))
+      await expect(report(batch, batch))
         .to.be.revertedWithCustomError(reports, "BreachNone")
         .withArgs(await chargeIdOf(batch), Breach.Repetition);
       await expect(
@@ -287,9 +348,10 @@ describe("ReportCourt", () => {
           1,
           "0x",
           "0x",
+          "0x",
         ),
       ).to.be.revertedWithCustomError(reports, "BreachNone");
-      await expect(report(batch, batch, "0x", 0, 1)).to.emit(reports, "BreachReported");
+      await expect(report(batch, batch, ["0x", "0x"], 1)).to.emit(reports, "BreachReported");
     });
   });
 
@@ -310,7 +372,7 @@ describe("ReportCourt", () => {
 
     it("refunds what a key signed that had expired", async () => {
       const now = await time.latest();
-      await market.licet.operators.connect(market.operator).addKey(1, OLD_KEY.address, now + 60);
+      await market.licet.operators.connect(market.operator).addKey(1, OLD_KEY.address, now + HOUR / 2);
       const { report, batch } = await signedBy(OLD_KEY);
       await expect(report())
         .to.emit(reports, "BreachReported")

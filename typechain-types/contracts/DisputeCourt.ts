@@ -235,6 +235,7 @@ export type GrantStructOutput = [
 
 export type RequestProofStruct = {
   receipt: ReceiptStruct;
+  signature: BytesLike;
   grant: GrantStruct;
   grantSignature: BytesLike;
   at: BigNumberish;
@@ -243,12 +244,14 @@ export type RequestProofStruct = {
 
 export type RequestProofStructOutput = [
   receipt: ReceiptStructOutput,
+  signature: string,
   grant: GrantStructOutput,
   grantSignature: string,
   at: bigint,
   requestSignature: string
 ] & {
   receipt: ReceiptStructOutput;
+  signature: string;
   grant: GrantStructOutput;
   grantSignature: string;
   at: bigint;
@@ -341,7 +344,6 @@ export interface DisputeCourtInterface extends Interface {
       | "CURRENCY"
       | "ESCROW"
       | "MIN_BOND"
-      | "PROVEN_HOLD_BPS"
       | "REPORTS"
       | "RULING_PERIOD"
       | "SIGNING_NOTICE"
@@ -362,7 +364,6 @@ export interface DisputeCourtInterface extends Interface {
       | "isProven"
       | "payAppeal"
       | "payFee"
-      | "proveCharge"
       | "rule"
       | "showRequests"
       | "signedSince"
@@ -380,7 +381,6 @@ export interface DisputeCourtInterface extends Interface {
       | "ChallengeOpened"
       | "ChallengeProven"
       | "ChallengeResolved"
-      | "ChargeProven"
       | "Dispute"
       | "Evidence"
       | "FeesWithdrawn"
@@ -394,10 +394,6 @@ export interface DisputeCourtInterface extends Interface {
   encodeFunctionData(functionFragment: "CURRENCY", values?: undefined): string;
   encodeFunctionData(functionFragment: "ESCROW", values?: undefined): string;
   encodeFunctionData(functionFragment: "MIN_BOND", values?: undefined): string;
-  encodeFunctionData(
-    functionFragment: "PROVEN_HOLD_BPS",
-    values?: undefined
-  ): string;
   encodeFunctionData(functionFragment: "REPORTS", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "RULING_PERIOD",
@@ -467,10 +463,6 @@ export interface DisputeCourtInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
-    functionFragment: "proveCharge",
-    values: [SettledEntryStruct, RequestProofStruct[], BytesLike[]]
-  ): string;
-  encodeFunctionData(
     functionFragment: "rule",
     values: [BigNumberish, BigNumberish]
   ): string;
@@ -499,10 +491,6 @@ export interface DisputeCourtInterface extends Interface {
   decodeFunctionResult(functionFragment: "CURRENCY", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "ESCROW", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "MIN_BOND", data: BytesLike): Result;
-  decodeFunctionResult(
-    functionFragment: "PROVEN_HOLD_BPS",
-    data: BytesLike
-  ): Result;
   decodeFunctionResult(functionFragment: "REPORTS", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "RULING_PERIOD",
@@ -550,10 +538,6 @@ export interface DisputeCourtInterface extends Interface {
   decodeFunctionResult(functionFragment: "isProven", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "payAppeal", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "payFee", data: BytesLike): Result;
-  decodeFunctionResult(
-    functionFragment: "proveCharge",
-    data: BytesLike
-  ): Result;
   decodeFunctionResult(functionFragment: "rule", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "showRequests",
@@ -713,28 +697,6 @@ export namespace ChallengeResolvedEvent {
   export interface OutputObject {
     challengeId: bigint;
     status: bigint;
-  }
-  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
-  export type Filter = TypedDeferredTopicFilter<Event>;
-  export type Log = TypedEventLog<Event>;
-  export type LogDescription = TypedLogDescription<Event>;
-}
-
-export namespace ChargeProvenEvent {
-  export type InputTuple = [
-    chargeId: BytesLike,
-    licenseId: BigNumberish,
-    releasableAt: BigNumberish
-  ];
-  export type OutputTuple = [
-    chargeId: string,
-    licenseId: bigint,
-    releasableAt: bigint
-  ];
-  export interface OutputObject {
-    chargeId: string;
-    licenseId: bigint;
-    releasableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -922,8 +884,6 @@ export interface DisputeCourt extends BaseContract {
 
   MIN_BOND: TypedContractMethod<[], [bigint], "view">;
 
-  PROVEN_HOLD_BPS: TypedContractMethod<[], [bigint], "view">;
-
   REPORTS: TypedContractMethod<[], [string], "view">;
 
   RULING_PERIOD: TypedContractMethod<[], [bigint], "view">;
@@ -996,16 +956,6 @@ export interface DisputeCourt extends BaseContract {
 
   payFee: TypedContractMethod<[challengeId: BigNumberish], [void], "payable">;
 
-  proveCharge: TypedContractMethod<
-    [
-      entry: SettledEntryStruct,
-      requests: RequestProofStruct[],
-      proofs: BytesLike[]
-    ],
-    [string],
-    "nonpayable"
-  >;
-
   rule: TypedContractMethod<
     [disputeId: BigNumberish, ruling: BigNumberish],
     [void],
@@ -1045,9 +995,6 @@ export interface DisputeCourt extends BaseContract {
   ): TypedContractMethod<[], [string], "view">;
   getFunction(
     nameOrSignature: "MIN_BOND"
-  ): TypedContractMethod<[], [bigint], "view">;
-  getFunction(
-    nameOrSignature: "PROVEN_HOLD_BPS"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
     nameOrSignature: "REPORTS"
@@ -1138,17 +1085,6 @@ export interface DisputeCourt extends BaseContract {
     nameOrSignature: "payFee"
   ): TypedContractMethod<[challengeId: BigNumberish], [void], "payable">;
   getFunction(
-    nameOrSignature: "proveCharge"
-  ): TypedContractMethod<
-    [
-      entry: SettledEntryStruct,
-      requests: RequestProofStruct[],
-      proofs: BytesLike[]
-    ],
-    [string],
-    "nonpayable"
-  >;
-  getFunction(
     nameOrSignature: "rule"
   ): TypedContractMethod<
     [disputeId: BigNumberish, ruling: BigNumberish],
@@ -1227,13 +1163,6 @@ export interface DisputeCourt extends BaseContract {
     ChallengeResolvedEvent.InputTuple,
     ChallengeResolvedEvent.OutputTuple,
     ChallengeResolvedEvent.OutputObject
-  >;
-  getEvent(
-    key: "ChargeProven"
-  ): TypedContractEvent<
-    ChargeProvenEvent.InputTuple,
-    ChargeProvenEvent.OutputTuple,
-    ChargeProvenEvent.OutputObject
   >;
   getEvent(
     key: "Dispute"
@@ -1361,17 +1290,6 @@ export interface DisputeCourt extends BaseContract {
       ChallengeResolvedEvent.InputTuple,
       ChallengeResolvedEvent.OutputTuple,
       ChallengeResolvedEvent.OutputObject
-    >;
-
-    "ChargeProven(bytes32,uint64,uint256)": TypedContractEvent<
-      ChargeProvenEvent.InputTuple,
-      ChargeProvenEvent.OutputTuple,
-      ChargeProvenEvent.OutputObject
-    >;
-    ChargeProven: TypedContractEvent<
-      ChargeProvenEvent.InputTuple,
-      ChargeProvenEvent.OutputTuple,
-      ChargeProvenEvent.OutputObject
     >;
 
     "Dispute(address,uint256,uint256,uint256)": TypedContractEvent<

@@ -173,6 +173,59 @@ export type ReceiptStructOutput = [
   flags: bigint;
 };
 
+export type GrantStruct = {
+  licenseId: BigNumberish;
+  key: AddressLike;
+  cap: BigNumberish;
+  notBefore: BigNumberish;
+  expiresAt: BigNumberish;
+  generation: BigNumberish;
+  salt: BytesLike;
+};
+
+export type GrantStructOutput = [
+  licenseId: bigint,
+  key: string,
+  cap: bigint,
+  notBefore: bigint,
+  expiresAt: bigint,
+  generation: bigint,
+  salt: string
+] & {
+  licenseId: bigint;
+  key: string;
+  cap: bigint;
+  notBefore: bigint;
+  expiresAt: bigint;
+  generation: bigint;
+  salt: string;
+};
+
+export type RequestProofStruct = {
+  receipt: ReceiptStruct;
+  signature: BytesLike;
+  grant: GrantStruct;
+  grantSignature: BytesLike;
+  at: BigNumberish;
+  requestSignature: BytesLike;
+};
+
+export type RequestProofStructOutput = [
+  receipt: ReceiptStructOutput,
+  signature: string,
+  grant: GrantStructOutput,
+  grantSignature: string,
+  at: bigint,
+  requestSignature: string
+] & {
+  receipt: ReceiptStructOutput;
+  signature: string;
+  grant: GrantStructOutput;
+  grantSignature: string;
+  at: bigint;
+  requestSignature: string;
+};
+
 export type PlacedReceiptStruct = {
   receipt: ReceiptStruct;
   signature: BytesLike;
@@ -201,34 +254,6 @@ export type SignedReceiptStructOutput = [
   receipt: ReceiptStructOutput,
   signature: string
 ] & { receipt: ReceiptStructOutput; signature: string };
-
-export type GrantStruct = {
-  licenseId: BigNumberish;
-  key: AddressLike;
-  cap: BigNumberish;
-  notBefore: BigNumberish;
-  expiresAt: BigNumberish;
-  generation: BigNumberish;
-  salt: BytesLike;
-};
-
-export type GrantStructOutput = [
-  licenseId: bigint,
-  key: string,
-  cap: bigint,
-  notBefore: bigint,
-  expiresAt: bigint,
-  generation: bigint,
-  salt: string
-] & {
-  licenseId: bigint;
-  key: string;
-  cap: bigint;
-  notBefore: bigint;
-  expiresAt: bigint;
-  generation: bigint;
-  salt: string;
-};
 
 export type UsageStruct = {
   requests: BigNumberish;
@@ -280,8 +305,12 @@ export interface ReportCourtInterface extends Interface {
       | "DAMAGES_BPS"
       | "ESCROW"
       | "MIN_REWARD"
+      | "PROVEN_HOLD_BPS"
+      | "REPORT_PERIOD"
       | "REWARD_BPS"
+      | "isProven"
       | "isReported"
+      | "proveCharge"
       | "reportContradiction"
       | "reportDeadKey"
       | "reportOutsideGrant"
@@ -289,7 +318,9 @@ export interface ReportCourtInterface extends Interface {
       | "reportWrongSum"
   ): FunctionFragment;
 
-  getEvent(nameOrSignatureOrTopic: "BreachReported"): EventFragment;
+  getEvent(
+    nameOrSignatureOrTopic: "BreachReported" | "ChargeProven"
+  ): EventFragment;
 
   encodeFunctionData(
     functionFragment: "DAMAGES_BPS",
@@ -301,12 +332,25 @@ export interface ReportCourtInterface extends Interface {
     values?: undefined
   ): string;
   encodeFunctionData(
-    functionFragment: "REWARD_BPS",
+    functionFragment: "PROVEN_HOLD_BPS",
     values?: undefined
   ): string;
   encodeFunctionData(
+    functionFragment: "REPORT_PERIOD",
+    values?: undefined
+  ): string;
+  encodeFunctionData(
+    functionFragment: "REWARD_BPS",
+    values?: undefined
+  ): string;
+  encodeFunctionData(functionFragment: "isProven", values: [BytesLike]): string;
+  encodeFunctionData(
     functionFragment: "isReported",
     values: [BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "proveCharge",
+    values: [SettledEntryStruct, RequestProofStruct[], BytesLike[]]
   ): string;
   encodeFunctionData(
     functionFragment: "reportContradiction",
@@ -328,6 +372,7 @@ export interface ReportCourtInterface extends Interface {
       BatchHeaderStruct,
       BigNumberish,
       BytesLike,
+      BytesLike,
       BytesLike
     ]
   ): string;
@@ -342,8 +387,21 @@ export interface ReportCourtInterface extends Interface {
   ): Result;
   decodeFunctionResult(functionFragment: "ESCROW", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "MIN_REWARD", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "PROVEN_HOLD_BPS",
+    data: BytesLike
+  ): Result;
+  decodeFunctionResult(
+    functionFragment: "REPORT_PERIOD",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(functionFragment: "REWARD_BPS", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "isProven", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "isReported", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "proveCharge",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "reportContradiction",
     data: BytesLike
@@ -390,6 +448,28 @@ export namespace BreachReportedEvent {
     refunded: bigint;
     damages: bigint;
     reward: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ChargeProvenEvent {
+  export type InputTuple = [
+    chargeId: BytesLike,
+    licenseId: BigNumberish,
+    releasableAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    chargeId: string,
+    licenseId: bigint,
+    releasableAt: bigint
+  ];
+  export interface OutputObject {
+    chargeId: string;
+    licenseId: bigint;
+    releasableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -446,9 +526,25 @@ export interface ReportCourt extends BaseContract {
 
   MIN_REWARD: TypedContractMethod<[], [bigint], "view">;
 
+  PROVEN_HOLD_BPS: TypedContractMethod<[], [bigint], "view">;
+
+  REPORT_PERIOD: TypedContractMethod<[], [bigint], "view">;
+
   REWARD_BPS: TypedContractMethod<[], [bigint], "view">;
 
+  isProven: TypedContractMethod<[chargeId: BytesLike], [boolean], "view">;
+
   isReported: TypedContractMethod<[chargeId: BytesLike], [boolean], "view">;
+
+  proveCharge: TypedContractMethod<
+    [
+      entry: SettledEntryStruct,
+      requests: RequestProofStruct[],
+      proofs: BytesLike[]
+    ],
+    [string],
+    "nonpayable"
+  >;
 
   reportContradiction: TypedContractMethod<
     [
@@ -487,7 +583,8 @@ export interface ReportCourt extends BaseContract {
       other: BatchHeaderStruct,
       otherIndex: BigNumberish,
       otherSiblings: BytesLike,
-      proposal: BytesLike
+      proposal: BytesLike,
+      otherProposal: BytesLike
     ],
     [void],
     "nonpayable"
@@ -518,11 +615,31 @@ export interface ReportCourt extends BaseContract {
     nameOrSignature: "MIN_REWARD"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "PROVEN_HOLD_BPS"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
+    nameOrSignature: "REPORT_PERIOD"
+  ): TypedContractMethod<[], [bigint], "view">;
+  getFunction(
     nameOrSignature: "REWARD_BPS"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "isProven"
+  ): TypedContractMethod<[chargeId: BytesLike], [boolean], "view">;
+  getFunction(
     nameOrSignature: "isReported"
   ): TypedContractMethod<[chargeId: BytesLike], [boolean], "view">;
+  getFunction(
+    nameOrSignature: "proveCharge"
+  ): TypedContractMethod<
+    [
+      entry: SettledEntryStruct,
+      requests: RequestProofStruct[],
+      proofs: BytesLike[]
+    ],
+    [string],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "reportContradiction"
   ): TypedContractMethod<
@@ -565,7 +682,8 @@ export interface ReportCourt extends BaseContract {
       other: BatchHeaderStruct,
       otherIndex: BigNumberish,
       otherSiblings: BytesLike,
-      proposal: BytesLike
+      proposal: BytesLike,
+      otherProposal: BytesLike
     ],
     [void],
     "nonpayable"
@@ -590,6 +708,13 @@ export interface ReportCourt extends BaseContract {
     BreachReportedEvent.OutputTuple,
     BreachReportedEvent.OutputObject
   >;
+  getEvent(
+    key: "ChargeProven"
+  ): TypedContractEvent<
+    ChargeProvenEvent.InputTuple,
+    ChargeProvenEvent.OutputTuple,
+    ChargeProvenEvent.OutputObject
+  >;
 
   filters: {
     "BreachReported(bytes32,uint8,address,uint256,uint256,uint256)": TypedContractEvent<
@@ -601,6 +726,17 @@ export interface ReportCourt extends BaseContract {
       BreachReportedEvent.InputTuple,
       BreachReportedEvent.OutputTuple,
       BreachReportedEvent.OutputObject
+    >;
+
+    "ChargeProven(bytes32,uint64,uint256)": TypedContractEvent<
+      ChargeProvenEvent.InputTuple,
+      ChargeProvenEvent.OutputTuple,
+      ChargeProvenEvent.OutputObject
+    >;
+    ChargeProven: TypedContractEvent<
+      ChargeProvenEvent.InputTuple,
+      ChargeProvenEvent.OutputTuple,
+      ChargeProvenEvent.OutputObject
     >;
   };
 }

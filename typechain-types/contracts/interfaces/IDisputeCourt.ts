@@ -235,6 +235,7 @@ export type GrantStructOutput = [
 
 export type RequestProofStruct = {
   receipt: ReceiptStruct;
+  signature: BytesLike;
   grant: GrantStruct;
   grantSignature: BytesLike;
   at: BigNumberish;
@@ -243,12 +244,14 @@ export type RequestProofStruct = {
 
 export type RequestProofStructOutput = [
   receipt: ReceiptStructOutput,
+  signature: string,
   grant: GrantStructOutput,
   grantSignature: string,
   at: bigint,
   requestSignature: string
 ] & {
   receipt: ReceiptStructOutput;
+  signature: string;
   grant: GrantStructOutput;
   grantSignature: string;
   at: bigint;
@@ -359,7 +362,6 @@ export interface IDisputeCourtInterface extends Interface {
       | "isProven"
       | "payAppeal"
       | "payFee"
-      | "proveCharge"
       | "rule"
       | "showRequests"
       | "signedSince"
@@ -377,7 +379,6 @@ export interface IDisputeCourtInterface extends Interface {
       | "ChallengeOpened"
       | "ChallengeProven"
       | "ChallengeResolved"
-      | "ChargeProven"
       | "Dispute"
       | "Evidence"
       | "FeesWithdrawn"
@@ -455,10 +456,6 @@ export interface IDisputeCourtInterface extends Interface {
     values: [BigNumberish]
   ): string;
   encodeFunctionData(
-    functionFragment: "proveCharge",
-    values: [SettledEntryStruct, RequestProofStruct[], BytesLike[]]
-  ): string;
-  encodeFunctionData(
     functionFragment: "rule",
     values: [BigNumberish, BigNumberish]
   ): string;
@@ -529,10 +526,6 @@ export interface IDisputeCourtInterface extends Interface {
   decodeFunctionResult(functionFragment: "isProven", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "payAppeal", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "payFee", data: BytesLike): Result;
-  decodeFunctionResult(
-    functionFragment: "proveCharge",
-    data: BytesLike
-  ): Result;
   decodeFunctionResult(functionFragment: "rule", data: BytesLike): Result;
   decodeFunctionResult(
     functionFragment: "showRequests",
@@ -692,28 +685,6 @@ export namespace ChallengeResolvedEvent {
   export interface OutputObject {
     challengeId: bigint;
     status: bigint;
-  }
-  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
-  export type Filter = TypedDeferredTopicFilter<Event>;
-  export type Log = TypedEventLog<Event>;
-  export type LogDescription = TypedLogDescription<Event>;
-}
-
-export namespace ChargeProvenEvent {
-  export type InputTuple = [
-    chargeId: BytesLike,
-    licenseId: BigNumberish,
-    releasableAt: BigNumberish
-  ];
-  export type OutputTuple = [
-    chargeId: string,
-    licenseId: bigint,
-    releasableAt: bigint
-  ];
-  export interface OutputObject {
-    chargeId: string;
-    licenseId: bigint;
-    releasableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -969,16 +940,6 @@ export interface IDisputeCourt extends BaseContract {
 
   payFee: TypedContractMethod<[challengeId: BigNumberish], [void], "payable">;
 
-  proveCharge: TypedContractMethod<
-    [
-      entry: SettledEntryStruct,
-      requests: RequestProofStruct[],
-      proofs: BytesLike[]
-    ],
-    [string],
-    "nonpayable"
-  >;
-
   rule: TypedContractMethod<
     [_disputeID: BigNumberish, _ruling: BigNumberish],
     [void],
@@ -1102,17 +1063,6 @@ export interface IDisputeCourt extends BaseContract {
     nameOrSignature: "payFee"
   ): TypedContractMethod<[challengeId: BigNumberish], [void], "payable">;
   getFunction(
-    nameOrSignature: "proveCharge"
-  ): TypedContractMethod<
-    [
-      entry: SettledEntryStruct,
-      requests: RequestProofStruct[],
-      proofs: BytesLike[]
-    ],
-    [string],
-    "nonpayable"
-  >;
-  getFunction(
     nameOrSignature: "rule"
   ): TypedContractMethod<
     [_disputeID: BigNumberish, _ruling: BigNumberish],
@@ -1191,13 +1141,6 @@ export interface IDisputeCourt extends BaseContract {
     ChallengeResolvedEvent.InputTuple,
     ChallengeResolvedEvent.OutputTuple,
     ChallengeResolvedEvent.OutputObject
-  >;
-  getEvent(
-    key: "ChargeProven"
-  ): TypedContractEvent<
-    ChargeProvenEvent.InputTuple,
-    ChargeProvenEvent.OutputTuple,
-    ChargeProvenEvent.OutputObject
   >;
   getEvent(
     key: "Dispute"
@@ -1325,17 +1268,6 @@ export interface IDisputeCourt extends BaseContract {
       ChallengeResolvedEvent.InputTuple,
       ChallengeResolvedEvent.OutputTuple,
       ChallengeResolvedEvent.OutputObject
-    >;
-
-    "ChargeProven(bytes32,uint64,uint256)": TypedContractEvent<
-      ChargeProvenEvent.InputTuple,
-      ChargeProvenEvent.OutputTuple,
-      ChargeProvenEvent.OutputObject
-    >;
-    ChargeProven: TypedContractEvent<
-      ChargeProvenEvent.InputTuple,
-      ChargeProvenEvent.OutputTuple,
-      ChargeProvenEvent.OutputObject
     >;
 
     "Dispute(address,uint256,uint256,uint256)": TypedContractEvent<

@@ -173,6 +173,59 @@ export type ReceiptStructOutput = [
   flags: bigint;
 };
 
+export type GrantStruct = {
+  licenseId: BigNumberish;
+  key: AddressLike;
+  cap: BigNumberish;
+  notBefore: BigNumberish;
+  expiresAt: BigNumberish;
+  generation: BigNumberish;
+  salt: BytesLike;
+};
+
+export type GrantStructOutput = [
+  licenseId: bigint,
+  key: string,
+  cap: bigint,
+  notBefore: bigint,
+  expiresAt: bigint,
+  generation: bigint,
+  salt: string
+] & {
+  licenseId: bigint;
+  key: string;
+  cap: bigint;
+  notBefore: bigint;
+  expiresAt: bigint;
+  generation: bigint;
+  salt: string;
+};
+
+export type RequestProofStruct = {
+  receipt: ReceiptStruct;
+  signature: BytesLike;
+  grant: GrantStruct;
+  grantSignature: BytesLike;
+  at: BigNumberish;
+  requestSignature: BytesLike;
+};
+
+export type RequestProofStructOutput = [
+  receipt: ReceiptStructOutput,
+  signature: string,
+  grant: GrantStructOutput,
+  grantSignature: string,
+  at: bigint,
+  requestSignature: string
+] & {
+  receipt: ReceiptStructOutput;
+  signature: string;
+  grant: GrantStructOutput;
+  grantSignature: string;
+  at: bigint;
+  requestSignature: string;
+};
+
 export type PlacedReceiptStruct = {
   receipt: ReceiptStruct;
   signature: BytesLike;
@@ -201,34 +254,6 @@ export type SignedReceiptStructOutput = [
   receipt: ReceiptStructOutput,
   signature: string
 ] & { receipt: ReceiptStructOutput; signature: string };
-
-export type GrantStruct = {
-  licenseId: BigNumberish;
-  key: AddressLike;
-  cap: BigNumberish;
-  notBefore: BigNumberish;
-  expiresAt: BigNumberish;
-  generation: BigNumberish;
-  salt: BytesLike;
-};
-
-export type GrantStructOutput = [
-  licenseId: bigint,
-  key: string,
-  cap: bigint,
-  notBefore: bigint,
-  expiresAt: bigint,
-  generation: bigint,
-  salt: string
-] & {
-  licenseId: bigint;
-  key: string;
-  cap: bigint;
-  notBefore: bigint;
-  expiresAt: bigint;
-  generation: bigint;
-  salt: string;
-};
 
 export type UsageStruct = {
   requests: BigNumberish;
@@ -279,7 +304,9 @@ export interface IReportCourtInterface extends Interface {
     nameOrSignature:
       | "ESCROW"
       | "MIN_REWARD"
+      | "isProven"
       | "isReported"
+      | "proveCharge"
       | "reportContradiction"
       | "reportDeadKey"
       | "reportOutsideGrant"
@@ -287,16 +314,23 @@ export interface IReportCourtInterface extends Interface {
       | "reportWrongSum"
   ): FunctionFragment;
 
-  getEvent(nameOrSignatureOrTopic: "BreachReported"): EventFragment;
+  getEvent(
+    nameOrSignatureOrTopic: "BreachReported" | "ChargeProven"
+  ): EventFragment;
 
   encodeFunctionData(functionFragment: "ESCROW", values?: undefined): string;
   encodeFunctionData(
     functionFragment: "MIN_REWARD",
     values?: undefined
   ): string;
+  encodeFunctionData(functionFragment: "isProven", values: [BytesLike]): string;
   encodeFunctionData(
     functionFragment: "isReported",
     values: [BytesLike]
+  ): string;
+  encodeFunctionData(
+    functionFragment: "proveCharge",
+    values: [SettledEntryStruct, RequestProofStruct[], BytesLike[]]
   ): string;
   encodeFunctionData(
     functionFragment: "reportContradiction",
@@ -318,6 +352,7 @@ export interface IReportCourtInterface extends Interface {
       BatchHeaderStruct,
       BigNumberish,
       BytesLike,
+      BytesLike,
       BytesLike
     ]
   ): string;
@@ -328,7 +363,12 @@ export interface IReportCourtInterface extends Interface {
 
   decodeFunctionResult(functionFragment: "ESCROW", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "MIN_REWARD", data: BytesLike): Result;
+  decodeFunctionResult(functionFragment: "isProven", data: BytesLike): Result;
   decodeFunctionResult(functionFragment: "isReported", data: BytesLike): Result;
+  decodeFunctionResult(
+    functionFragment: "proveCharge",
+    data: BytesLike
+  ): Result;
   decodeFunctionResult(
     functionFragment: "reportContradiction",
     data: BytesLike
@@ -375,6 +415,28 @@ export namespace BreachReportedEvent {
     refunded: bigint;
     damages: bigint;
     reward: bigint;
+  }
+  export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
+  export type Filter = TypedDeferredTopicFilter<Event>;
+  export type Log = TypedEventLog<Event>;
+  export type LogDescription = TypedLogDescription<Event>;
+}
+
+export namespace ChargeProvenEvent {
+  export type InputTuple = [
+    chargeId: BytesLike,
+    licenseId: BigNumberish,
+    releasableAt: BigNumberish
+  ];
+  export type OutputTuple = [
+    chargeId: string,
+    licenseId: bigint,
+    releasableAt: bigint
+  ];
+  export interface OutputObject {
+    chargeId: string;
+    licenseId: bigint;
+    releasableAt: bigint;
   }
   export type Event = TypedContractEvent<InputTuple, OutputTuple, OutputObject>;
   export type Filter = TypedDeferredTopicFilter<Event>;
@@ -429,7 +491,19 @@ export interface IReportCourt extends BaseContract {
 
   MIN_REWARD: TypedContractMethod<[], [bigint], "view">;
 
+  isProven: TypedContractMethod<[chargeId: BytesLike], [boolean], "view">;
+
   isReported: TypedContractMethod<[chargeId: BytesLike], [boolean], "view">;
+
+  proveCharge: TypedContractMethod<
+    [
+      entry: SettledEntryStruct,
+      requests: RequestProofStruct[],
+      proofs: BytesLike[]
+    ],
+    [string],
+    "nonpayable"
+  >;
 
   reportContradiction: TypedContractMethod<
     [
@@ -468,7 +542,8 @@ export interface IReportCourt extends BaseContract {
       other: BatchHeaderStruct,
       otherIndex: BigNumberish,
       otherSiblings: BytesLike,
-      proposal: BytesLike
+      proposal: BytesLike,
+      otherProposal: BytesLike
     ],
     [void],
     "nonpayable"
@@ -496,8 +571,22 @@ export interface IReportCourt extends BaseContract {
     nameOrSignature: "MIN_REWARD"
   ): TypedContractMethod<[], [bigint], "view">;
   getFunction(
+    nameOrSignature: "isProven"
+  ): TypedContractMethod<[chargeId: BytesLike], [boolean], "view">;
+  getFunction(
     nameOrSignature: "isReported"
   ): TypedContractMethod<[chargeId: BytesLike], [boolean], "view">;
+  getFunction(
+    nameOrSignature: "proveCharge"
+  ): TypedContractMethod<
+    [
+      entry: SettledEntryStruct,
+      requests: RequestProofStruct[],
+      proofs: BytesLike[]
+    ],
+    [string],
+    "nonpayable"
+  >;
   getFunction(
     nameOrSignature: "reportContradiction"
   ): TypedContractMethod<
@@ -540,7 +629,8 @@ export interface IReportCourt extends BaseContract {
       other: BatchHeaderStruct,
       otherIndex: BigNumberish,
       otherSiblings: BytesLike,
-      proposal: BytesLike
+      proposal: BytesLike,
+      otherProposal: BytesLike
     ],
     [void],
     "nonpayable"
@@ -565,6 +655,13 @@ export interface IReportCourt extends BaseContract {
     BreachReportedEvent.OutputTuple,
     BreachReportedEvent.OutputObject
   >;
+  getEvent(
+    key: "ChargeProven"
+  ): TypedContractEvent<
+    ChargeProvenEvent.InputTuple,
+    ChargeProvenEvent.OutputTuple,
+    ChargeProvenEvent.OutputObject
+  >;
 
   filters: {
     "BreachReported(bytes32,uint8,address,uint256,uint256,uint256)": TypedContractEvent<
@@ -576,6 +673,17 @@ export interface IReportCourt extends BaseContract {
       BreachReportedEvent.InputTuple,
       BreachReportedEvent.OutputTuple,
       BreachReportedEvent.OutputObject
+    >;
+
+    "ChargeProven(bytes32,uint64,uint256)": TypedContractEvent<
+      ChargeProvenEvent.InputTuple,
+      ChargeProvenEvent.OutputTuple,
+      ChargeProvenEvent.OutputObject
+    >;
+    ChargeProven: TypedContractEvent<
+      ChargeProvenEvent.InputTuple,
+      ChargeProvenEvent.OutputTuple,
+      ChargeProvenEvent.OutputObject
     >;
   };
 }

@@ -3,6 +3,7 @@
 /* eslint-disable */
 export type { BatchDesk } from "./BatchDesk";
 export type { ChargeDesk } from "./ChargeDesk";
+export type { InferenceProofs } from "./InferenceProofs";
 export type { LicenseDesk } from "./LicenseDesk";
 export type { ReceiptTree } from "./ReceiptTree";
 export type { SignedReceipts } from "./SignedReceipts";

@@ -161,17 +161,6 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "bytes32",
-        name: "chargeId",
-        type: "bytes32",
-      },
-    ],
-    name: "ChargeProvenBefore",
-    type: "error",
-  },
-  {
-    inputs: [
-      {
         internalType: "address",
         name: "arbitrator",
         type: "address",
@@ -268,17 +257,6 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "bytes32",
-        name: "receiptHash",
-        type: "bytes32",
-      },
-    ],
-    name: "ProofInvalid",
-    type: "error",
-  },
-  {
-    inputs: [
-      {
         internalType: "uint256",
         name: "challengeId",
         type: "uint256",
@@ -293,19 +271,8 @@ const _abi = [
     type: "error",
   },
   {
-    inputs: [
-      {
-        internalType: "uint256",
-        name: "receipts",
-        type: "uint256",
-      },
-      {
-        internalType: "uint256",
-        name: "proofs",
-        type: "uint256",
-      },
-    ],
-    name: "ProofsMismatch",
+    inputs: [],
+    name: "ReceiptEmpty",
     type: "error",
   },
   {
@@ -333,6 +300,17 @@ const _abi = [
       },
     ],
     name: "ReceiptNotOfEntry",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
+        name: "requests",
+        type: "uint256",
+      },
+    ],
+    name: "ReceiptOfMany",
     type: "error",
   },
   {
@@ -574,17 +552,6 @@ const _abi = [
   {
     inputs: [
       {
-        internalType: "bytes32",
-        name: "receiptHash",
-        type: "bytes32",
-      },
-    ],
-    name: "VerifierNone",
-    type: "error",
-  },
-  {
-    inputs: [
-      {
         internalType: "address",
         name: "holder",
         type: "address",
@@ -784,31 +751,6 @@ const _abi = [
       },
     ],
     name: "ChallengeResolved",
-    type: "event",
-  },
-  {
-    anonymous: false,
-    inputs: [
-      {
-        indexed: true,
-        internalType: "bytes32",
-        name: "chargeId",
-        type: "bytes32",
-      },
-      {
-        indexed: true,
-        internalType: "LicenseId",
-        name: "licenseId",
-        type: "uint64",
-      },
-      {
-        indexed: false,
-        internalType: "uint256",
-        name: "releasableAt",
-        type: "uint256",
-      },
-    ],
-    name: "ChargeProven",
     type: "event",
   },
   {
@@ -1882,320 +1824,6 @@ const _abi = [
   {
     inputs: [
       {
-        components: [
-          {
-            components: [
-              {
-                internalType: "OperatorId",
-                name: "operatorId",
-                type: "uint24",
-              },
-              {
-                internalType: "PlanId",
-                name: "planId",
-                type: "uint32",
-              },
-              {
-                internalType: "VersionId",
-                name: "versionId",
-                type: "uint64",
-              },
-              {
-                internalType: "uint64",
-                name: "sequence",
-                type: "uint64",
-              },
-              {
-                internalType: "uint40",
-                name: "epochStart",
-                type: "uint40",
-              },
-              {
-                internalType: "uint40",
-                name: "epochEnd",
-                type: "uint40",
-              },
-              {
-                internalType: "bytes32",
-                name: "root",
-                type: "bytes32",
-              },
-              {
-                internalType: "uint64",
-                name: "count",
-                type: "uint64",
-              },
-              {
-                internalType: "uint64",
-                name: "requests",
-                type: "uint64",
-              },
-              {
-                internalType: "uint64",
-                name: "inputTokens",
-                type: "uint64",
-              },
-              {
-                internalType: "uint64",
-                name: "cachedInputTokens",
-                type: "uint64",
-              },
-              {
-                internalType: "uint64",
-                name: "outputTokens",
-                type: "uint64",
-              },
-              {
-                internalType: "uint64",
-                name: "computeMs",
-                type: "uint64",
-              },
-              {
-                internalType: "uint16",
-                name: "availabilityBps",
-                type: "uint16",
-              },
-              {
-                internalType: "uint32",
-                name: "p95TtftMs",
-                type: "uint32",
-              },
-              {
-                internalType: "uint32",
-                name: "samples",
-                type: "uint32",
-              },
-              {
-                internalType: "bytes32",
-                name: "entriesHash",
-                type: "bytes32",
-              },
-              {
-                internalType: "bytes32",
-                name: "evidenceHash",
-                type: "bytes32",
-              },
-            ],
-            internalType: "struct BatchHeader",
-            name: "header",
-            type: "tuple",
-          },
-          {
-            internalType: "bytes",
-            name: "entries",
-            type: "bytes",
-          },
-          {
-            internalType: "bytes",
-            name: "outcomes",
-            type: "bytes",
-          },
-          {
-            internalType: "LicenseId",
-            name: "licenseId",
-            type: "uint64",
-          },
-        ],
-        internalType: "struct SettledEntry",
-        name: "entry",
-        type: "tuple",
-      },
-      {
-        components: [
-          {
-            components: [
-              {
-                internalType: "LicenseId",
-                name: "licenseId",
-                type: "uint64",
-              },
-              {
-                internalType: "OperatorId",
-                name: "operatorId",
-                type: "uint24",
-              },
-              {
-                internalType: "PlanId",
-                name: "planId",
-                type: "uint32",
-              },
-              {
-                internalType: "bytes32",
-                name: "manifestHash",
-                type: "bytes32",
-              },
-              {
-                internalType: "uint16",
-                name: "generation",
-                type: "uint16",
-              },
-              {
-                internalType: "bytes32",
-                name: "grantHash",
-                type: "bytes32",
-              },
-              {
-                internalType: "uint64",
-                name: "sequence",
-                type: "uint64",
-              },
-              {
-                internalType: "bytes32",
-                name: "previousHash",
-                type: "bytes32",
-              },
-              {
-                internalType: "bytes32",
-                name: "requestId",
-                type: "bytes32",
-              },
-              {
-                internalType: "bytes32",
-                name: "requestHash",
-                type: "bytes32",
-              },
-              {
-                internalType: "bytes32",
-                name: "responseHash",
-                type: "bytes32",
-              },
-              {
-                internalType: "bytes32",
-                name: "requestSignatureHash",
-                type: "bytes32",
-              },
-              {
-                internalType: "uint40",
-                name: "finishedAt",
-                type: "uint40",
-              },
-              {
-                internalType: "uint32",
-                name: "durationMs",
-                type: "uint32",
-              },
-              {
-                internalType: "uint32",
-                name: "ttftMs",
-                type: "uint32",
-              },
-              {
-                internalType: "uint32",
-                name: "requests",
-                type: "uint32",
-              },
-              {
-                internalType: "uint32",
-                name: "inputTokens",
-                type: "uint32",
-              },
-              {
-                internalType: "uint32",
-                name: "cachedInputTokens",
-                type: "uint32",
-              },
-              {
-                internalType: "uint32",
-                name: "outputTokens",
-                type: "uint32",
-              },
-              {
-                internalType: "uint32",
-                name: "computeMs",
-                type: "uint32",
-              },
-              {
-                internalType: "uint32",
-                name: "flags",
-                type: "uint32",
-              },
-            ],
-            internalType: "struct Receipt",
-            name: "receipt",
-            type: "tuple",
-          },
-          {
-            components: [
-              {
-                internalType: "LicenseId",
-                name: "licenseId",
-                type: "uint64",
-              },
-              {
-                internalType: "address",
-                name: "key",
-                type: "address",
-              },
-              {
-                internalType: "uint64",
-                name: "cap",
-                type: "uint64",
-              },
-              {
-                internalType: "uint40",
-                name: "notBefore",
-                type: "uint40",
-              },
-              {
-                internalType: "uint40",
-                name: "expiresAt",
-                type: "uint40",
-              },
-              {
-                internalType: "uint16",
-                name: "generation",
-                type: "uint16",
-              },
-              {
-                internalType: "bytes32",
-                name: "salt",
-                type: "bytes32",
-              },
-            ],
-            internalType: "struct Grant",
-            name: "grant",
-            type: "tuple",
-          },
-          {
-            internalType: "bytes",
-            name: "grantSignature",
-            type: "bytes",
-          },
-          {
-            internalType: "uint40",
-            name: "at",
-            type: "uint40",
-          },
-          {
-            internalType: "bytes",
-            name: "requestSignature",
-            type: "bytes",
-          },
-        ],
-        internalType: "struct RequestProof[]",
-        name: "requests",
-        type: "tuple[]",
-      },
-      {
-        internalType: "bytes[]",
-        name: "proofs",
-        type: "bytes[]",
-      },
-    ],
-    name: "proveCharge",
-    outputs: [
-      {
-        internalType: "bytes32",
-        name: "chargeId",
-        type: "bytes32",
-      },
-    ],
-    stateMutability: "nonpayable",
-    type: "function",
-  },
-  {
-    inputs: [
-      {
         internalType: "uint256",
         name: "_disputeID",
         type: "uint256",
@@ -2331,6 +1959,11 @@ const _abi = [
             internalType: "struct Receipt",
             name: "receipt",
             type: "tuple",
+          },
+          {
+            internalType: "bytes",
+            name: "signature",
+            type: "bytes",
           },
           {
             components: [

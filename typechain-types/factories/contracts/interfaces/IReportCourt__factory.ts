@@ -33,6 +33,17 @@ const _abi = [
         type: "bytes32",
       },
     ],
+    name: "ChargeProvenBefore",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+    ],
     name: "ChargeReportedBefore",
     type: "error",
   },
@@ -76,6 +87,22 @@ const _abi = [
   {
     inputs: [
       {
+        internalType: "uint256",
+        name: "receipts",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "proofs",
+        type: "uint256",
+      },
+    ],
+    name: "ProofsMismatch",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
         internalType: "bytes32",
         name: "receiptHash",
         type: "bytes32",
@@ -87,6 +114,22 @@ const _abi = [
       },
     ],
     name: "ReceiptNotOfLicense",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+      {
+        internalType: "uint256",
+        name: "deadline",
+        type: "uint256",
+      },
+    ],
+    name: "ReportTooLate",
     type: "error",
   },
   {
@@ -138,6 +181,31 @@ const _abi = [
     type: "event",
   },
   {
+    anonymous: false,
+    inputs: [
+      {
+        indexed: true,
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+      {
+        indexed: true,
+        internalType: "LicenseId",
+        name: "licenseId",
+        type: "uint64",
+      },
+      {
+        indexed: false,
+        internalType: "uint256",
+        name: "releasableAt",
+        type: "uint256",
+      },
+    ],
+    name: "ChargeProven",
+    type: "event",
+  },
+  {
     inputs: [],
     name: "ESCROW",
     outputs: [
@@ -171,6 +239,25 @@ const _abi = [
         type: "bytes32",
       },
     ],
+    name: "isProven",
+    outputs: [
+      {
+        internalType: "bool",
+        name: "",
+        type: "bool",
+      },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+    ],
     name: "isReported",
     outputs: [
       {
@@ -180,6 +267,325 @@ const _abi = [
       },
     ],
     stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          {
+            components: [
+              {
+                internalType: "OperatorId",
+                name: "operatorId",
+                type: "uint24",
+              },
+              {
+                internalType: "PlanId",
+                name: "planId",
+                type: "uint32",
+              },
+              {
+                internalType: "VersionId",
+                name: "versionId",
+                type: "uint64",
+              },
+              {
+                internalType: "uint64",
+                name: "sequence",
+                type: "uint64",
+              },
+              {
+                internalType: "uint40",
+                name: "epochStart",
+                type: "uint40",
+              },
+              {
+                internalType: "uint40",
+                name: "epochEnd",
+                type: "uint40",
+              },
+              {
+                internalType: "bytes32",
+                name: "root",
+                type: "bytes32",
+              },
+              {
+                internalType: "uint64",
+                name: "count",
+                type: "uint64",
+              },
+              {
+                internalType: "uint64",
+                name: "requests",
+                type: "uint64",
+              },
+              {
+                internalType: "uint64",
+                name: "inputTokens",
+                type: "uint64",
+              },
+              {
+                internalType: "uint64",
+                name: "cachedInputTokens",
+                type: "uint64",
+              },
+              {
+                internalType: "uint64",
+                name: "outputTokens",
+                type: "uint64",
+              },
+              {
+                internalType: "uint64",
+                name: "computeMs",
+                type: "uint64",
+              },
+              {
+                internalType: "uint16",
+                name: "availabilityBps",
+                type: "uint16",
+              },
+              {
+                internalType: "uint32",
+                name: "p95TtftMs",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "samples",
+                type: "uint32",
+              },
+              {
+                internalType: "bytes32",
+                name: "entriesHash",
+                type: "bytes32",
+              },
+              {
+                internalType: "bytes32",
+                name: "evidenceHash",
+                type: "bytes32",
+              },
+            ],
+            internalType: "struct BatchHeader",
+            name: "header",
+            type: "tuple",
+          },
+          {
+            internalType: "bytes",
+            name: "entries",
+            type: "bytes",
+          },
+          {
+            internalType: "bytes",
+            name: "outcomes",
+            type: "bytes",
+          },
+          {
+            internalType: "LicenseId",
+            name: "licenseId",
+            type: "uint64",
+          },
+        ],
+        internalType: "struct SettledEntry",
+        name: "entry",
+        type: "tuple",
+      },
+      {
+        components: [
+          {
+            components: [
+              {
+                internalType: "LicenseId",
+                name: "licenseId",
+                type: "uint64",
+              },
+              {
+                internalType: "OperatorId",
+                name: "operatorId",
+                type: "uint24",
+              },
+              {
+                internalType: "PlanId",
+                name: "planId",
+                type: "uint32",
+              },
+              {
+                internalType: "bytes32",
+                name: "manifestHash",
+                type: "bytes32",
+              },
+              {
+                internalType: "uint16",
+                name: "generation",
+                type: "uint16",
+              },
+              {
+                internalType: "bytes32",
+                name: "grantHash",
+                type: "bytes32",
+              },
+              {
+                internalType: "uint64",
+                name: "sequence",
+                type: "uint64",
+              },
+              {
+                internalType: "bytes32",
+                name: "previousHash",
+                type: "bytes32",
+              },
+              {
+                internalType: "bytes32",
+                name: "requestId",
+                type: "bytes32",
+              },
+              {
+                internalType: "bytes32",
+                name: "requestHash",
+                type: "bytes32",
+              },
+              {
+                internalType: "bytes32",
+                name: "responseHash",
+                type: "bytes32",
+              },
+              {
+                internalType: "bytes32",
+                name: "requestSignatureHash",
+                type: "bytes32",
+              },
+              {
+                internalType: "uint40",
+                name: "finishedAt",
+                type: "uint40",
+              },
+              {
+                internalType: "uint32",
+                name: "durationMs",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "ttftMs",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "requests",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "inputTokens",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "cachedInputTokens",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "outputTokens",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "computeMs",
+                type: "uint32",
+              },
+              {
+                internalType: "uint32",
+                name: "flags",
+                type: "uint32",
+              },
+            ],
+            internalType: "struct Receipt",
+            name: "receipt",
+            type: "tuple",
+          },
+          {
+            internalType: "bytes",
+            name: "signature",
+            type: "bytes",
+          },
+          {
+            components: [
+              {
+                internalType: "LicenseId",
+                name: "licenseId",
+                type: "uint64",
+              },
+              {
+                internalType: "address",
+                name: "key",
+                type: "address",
+              },
+              {
+                internalType: "uint64",
+                name: "cap",
+                type: "uint64",
+              },
+              {
+                internalType: "uint40",
+                name: "notBefore",
+                type: "uint40",
+              },
+              {
+                internalType: "uint40",
+                name: "expiresAt",
+                type: "uint40",
+              },
+              {
+                internalType: "uint16",
+                name: "generation",
+                type: "uint16",
+              },
+              {
+                internalType: "bytes32",
+                name: "salt",
+                type: "bytes32",
+              },
+            ],
+            internalType: "struct Grant",
+            name: "grant",
+            type: "tuple",
+          },
+          {
+            internalType: "bytes",
+            name: "grantSignature",
+            type: "bytes",
+          },
+          {
+            internalType: "uint40",
+            name: "at",
+            type: "uint40",
+          },
+          {
+            internalType: "bytes",
+            name: "requestSignature",
+            type: "bytes",
+          },
+        ],
+        internalType: "struct RequestProof[]",
+        name: "requests",
+        type: "tuple[]",
+      },
+      {
+        internalType: "bytes[]",
+        name: "proofs",
+        type: "bytes[]",
+      },
+    ],
+    name: "proveCharge",
+    outputs: [
+      {
+        internalType: "bytes32",
+        name: "chargeId",
+        type: "bytes32",
+      },
+    ],
+    stateMutability: "nonpayable",
     type: "function",
   },
   {
@@ -1501,6 +1907,11 @@ const _abi = [
       {
         internalType: "bytes",
         name: "proposal",
+        type: "bytes",
+      },
+      {
+        internalType: "bytes",
+        name: "otherProposal",
         type: "bytes",
       },
     ],

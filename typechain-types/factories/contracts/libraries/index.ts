@@ -3,6 +3,7 @@
 /* eslint-disable */
 export { BatchDesk__factory } from "./BatchDesk__factory";
 export { ChargeDesk__factory } from "./ChargeDesk__factory";
+export { InferenceProofs__factory } from "./InferenceProofs__factory";
 export { LicenseDesk__factory } from "./LicenseDesk__factory";
 export { ReceiptTree__factory } from "./ReceiptTree__factory";
 export { SignedReceipts__factory } from "./SignedReceipts__factory";
