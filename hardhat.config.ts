@@ -4,6 +4,7 @@ import { HardhatUserConfig, subtask } from "hardhat/config";
 import {
   TASK_COMPILE_SOLIDITY_GET_SOLC_BUILD,
   TASK_COMPILE_SOLIDITY_LOG_COMPILATION_ERRORS,
+  TASK_TEST_GET_TEST_FILES,
 } from "hardhat/builtin-tasks/task-names";
 import "@nomicfoundation/hardhat-toolbox";
 import "./tasks";
@@ -41,6 +42,12 @@ subtask(
     }
   },
 );
+
+/** Tests are what is named so: what supports them is loaded by those that need it. */
+subtask(TASK_TEST_GET_TEST_FILES, async (args: { testFiles: string[] }, _hre, runSuper) => {
+  const files = (await runSuper(args)) as string[];
+  return args.testFiles.length > 0 ? files : files.filter((file) => file.endsWith(".test.ts"));
+});
 
 /** Of the network `custom`: where it is, and the key that acts there. */
 const { LICET_RPC_URL, LICET_PRIVATE_KEY } = process.env;
