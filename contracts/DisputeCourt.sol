@@ -32,8 +32,8 @@ import {SettledEntry} from "./types/SettledEntry.sol";
 /// of them, and of no other money there than charges that are held.
 /// STATES of a challenge, drawn in docs/states.md: open → answered → escalated → disputed, and from each to upheld, rejected or
 /// undecided, for ever. Every wait has an end, after which anybody may `close` it.
-/// WHO: anybody shows, proves, pays and closes; a license's owner alone challenges its own charges and escalates; an
-/// operator's owner or its keys answer with data; the plan's arbitrator alone rules.
+/// WHO: anybody proves, pays and closes; a license's owner alone challenges its own charges and escalates; an operator's
+/// owner or its keys show requests and answer with data; the plan's arbitrator alone rules.
 /// ALWAYS: a charge is challenged at most once. An operator that loses pays as much stake as the challenger's bond, if it had
 /// signed the receipt or answered; a silent arbitrator, or a proof that fails, costs nobody any.
 /// ASSUMES that a plan's arbitrator is whom its licensees and operators accepted: it can cost either side what a challenge is about.
