@@ -19,6 +19,19 @@ const errors = new Interface(
     .filter((fragment, i, all) => all.findIndex((other) => sameError(fragment, other)) === i),
 );
 
+/** Generated verifiers revert by hand-written code, of which their ABI says nothing. */
+const proofErrors = new Interface([
+  "error ValueGeLimbMax()",
+  "error ValueGeGroupOrder()",
+  "error ValueGeFieldOrder()",
+  "error SumcheckFailed()",
+  "error ShpleminiFailed()",
+  "error ConsistencyCheckFailed()",
+  "error GeminiChallengeInSubgroup()",
+  "error PublicInputsLengthWrong()",
+  "error ProofLengthWrongWithLogN(uint256 logN, uint256 length, uint256 expected)",
+]);
+
 function sameError(a: { name?: string; inputs?: readonly unknown[] }, b: typeof a): boolean {
   return a.name === b.name && JSON.stringify(a.inputs) === JSON.stringify(b.inputs);
 }
@@ -31,7 +44,7 @@ export function refusalOf(error: unknown, currency?: Currency): string | undefin
   const data = revertDataOf(error);
   if (data === undefined) return undefined;
   const parsed = errors.parseError(data);
-  if (parsed === null) return `${data}, which is no error of this release`;
+  if (parsed === null) return disproofIn(data) ?? `${data}, which is no error of this release`;
   // Solidity's own two.
   if (parsed.name === "Error") return String(parsed.args[0]);
   if (parsed.name === "Panic")
@@ -39,6 +52,14 @@ export function refusalOf(error: unknown, currency?: Currency): string | undefin
   const template = sentenceFor(parsed.name, parsed.signature);
   if (template === undefined) return `${parsed.name}(${parsed.args.map(String).join(", ")})`;
   return `${fill(template, parsed.args, currency)} (${parsed.name})`;
+}
+
+const DISPROVEN =
+  "The verifier takes it for no proof that the version's weights answer what that receipt says: prove that receipt, by them";
+
+function disproofIn(data: string): string | undefined {
+  const parsed = proofErrors.parseError(data);
+  return parsed === null ? undefined : `${DISPROVEN} (${parsed.name})`;
 }
 
 /** The template for an error; nothing if there is none yet. */

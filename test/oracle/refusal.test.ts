@@ -87,6 +87,19 @@ describe("refusals", () => {
     expect(Object.keys(REFUSAL_SENTENCES).filter((name) => !known.has(name))).to.deep.equal([]);
   });
 
+  it("of a verifier, which no ABI names, say that a proof is none", () => {
+    const verifier = readFileSync(path.join(root, "contracts/zk/generated/Honk64x32x10s4Verifier.sol"), "utf8");
+    const selectors = [...verifier.matchAll(/ (\w+)_SELECTOR = (0x[0-9a-f]{8});/g)];
+    expect(selectors.length).to.be.greaterThan(8);
+    for (const [, name, selector] of selectors) {
+      // The precompile that it is about fails at no input that comes there.
+      if (name === "MODEXP_FAILED") continue;
+      const data = name.startsWith("PROOF_LENGTH") ? selector + "00".repeat(96) : selector;
+      const sentence = refusalOf(Object.assign(new Error("execution reverted"), { data }));
+      expect(sentence, name).to.match(/^The verifier takes it for no proof .*: prove that receipt, by them \(\w+\)$/);
+    }
+  });
+
   describe("values", () => {
     const say = (declaration: string, ...values: unknown[]) =>
       refusalOf(reverted(ErrorFragment.from(declaration), values), { symbol: "TUSD", decimals: 6 });
