@@ -19,6 +19,7 @@ const ACCOUNTS = {
   tuner: 13,
   integrator: 14,
   backer: 15,
+  cheat: 16,
 };
 const ATTESTOR_ACCOUNTS = [7, 8, 9];
 

@@ -6,7 +6,7 @@ import { withdrawEarnings } from "../earnings";
 import { payPool } from "../operator";
 import { thawStake, withdrawStake } from "../stake";
 import { textOf, type Session } from "../support";
-import { HOUR, type Cast } from "./cast";
+import type { Cast } from "./cast";
 import type { Settled } from "./epochs";
 import type { Narrator } from "./narrator";
 import type { Holding, Market } from "./opening";
@@ -22,7 +22,9 @@ export async function tryEarlyRelease(narrator: Narrator, { cast }: Market, { ba
 export async function releaseAll(narrator: Narrator, { cast }: Market, settled: Settled[]): Promise<void> {
   const { escrow } = cast.outsider.licet;
   const { money } = cast.outsider;
-  await time.increase(HOUR);
+  const releasable = await Promise.all(settled.map(async ({ batch }) => escrow.batchOf(batch.batchId)));
+  const latest = releasable.map(({ releasableAt }) => Number(releasableAt)).reduce((a, b) => Math.max(a, b));
+  if ((await time.latest()) < latest) await time.increaseTo(latest);
   for (const { batch, charged, discountBps } of settled) {
     await releaseBatch(cast.outsider, { batch: batch.batchId });
     const { operator, publisher, attestor, fee, bonus } = await escrow.splitOf(batch.batchId);
@@ -79,13 +81,20 @@ export async function punishEquivocation(narrator: Narrator, { cast }: Market, {
   for (const receiver of [cast.outsider, cast.treasury]) await withdrawEarnings(receiver, {});
 }
 
+/** Who leaves besides those that the opening brought. */
+export interface Left {
+  holdings: Holding[];
+  /** The id of the operator that cheated. */
+  cheat: number;
+}
+
 /** What was neither spent nor staked away comes back, after the waits that protect who served. */
 export async function leave(
   narrator: Narrator,
   { cast, customers, canaries, operator }: Market,
-  others: Holding[],
+  { holdings, cheat }: Left,
 ): Promise<void> {
-  const leaving: Holding[] = [...customers, ...others];
+  const leaving: Holding[] = [...customers, ...holdings];
   const everyone = [...leaving, ...canaries];
   const { staking } = cast.operator.licet;
   for (const { session, license } of everyone) {
@@ -97,6 +106,7 @@ export async function leave(
   const { shares } = await staking.positionOf(operator, cast.operator.signer.address);
   await (await staking.thaw(operator, shares)).wait();
   await thawStake(cast.backer, { operator });
+  await thawStake(cast.cheat, { operator: cheat });
 
   const [{ session, license }] = customers;
   await narrator.checkRefused("a withdrawal before the thaw is over", /ThawRunning/, () =>
@@ -119,6 +129,8 @@ export async function leave(
   narrator.check(`the operator's stake of ${textOf(session.money.of(stake))} comes back`, stake > 0n);
   const delegated = await gainOf(cast.backer, () => withdrawStake(cast.backer, { operator }));
   narrator.check(`its backer leaves with ${textOf(session.money.of(delegated))}`, delegated > 0n);
+  const kept = await gainOf(cast.cheat, () => withdrawStake(cast.cheat, { operator: cheat }));
+  narrator.check(`who cheated with what was left of its stake: ${textOf(session.money.of(kept))}`, kept > 0n);
   const bond = await cast.operator.licet.committee.BOND();
   for (const [i, attestor] of bonded.entries()) {
     const back = await gainOf(attestor.session, () =>
@@ -143,7 +155,8 @@ export async function gainOf(session: Session, act: () => Promise<unknown>): Pro
 export async function accountForAll(narrator: Narrator, { cast }: Market): Promise<void> {
   const { currency } = cast.outsider.licet;
   const { UsageEscrow, PerformanceStaking, RevenueWaterfall, CommitteeAttestor } = cast.book.contracts;
-  const holders = { UsageEscrow, PerformanceStaking, RevenueWaterfall, CommitteeAttestor };
+  const { DisputeCourt, ReportCourt } = cast.book.contracts;
+  const holders = { UsageEscrow, PerformanceStaking, RevenueWaterfall, CommitteeAttestor, DisputeCourt, ReportCourt };
   for (const [name, address] of Object.entries(holders)) {
     narrator.checkEqual(`units left in ${name}`, await currency.balanceOf(address), 0n);
   }
@@ -151,7 +164,7 @@ export async function accountForAll(narrator: Narrator, { cast }: Market): Promi
   for (const [name, session] of peopleOf(cast)) {
     const balance = await currency.balanceOf(session.signer.address);
     held += balance;
-    narrator.say(`${name.padEnd(16)} ${textOf(session.money.of(balance))}`);
+    narrator.say(`${name.padEnd(17)} ${textOf(session.money.of(balance))}`);
   }
   narrator.checkEqual(
     "every unit of currency that was made is accounted for: units held by people",
@@ -172,6 +185,7 @@ function peopleOf(cast: Cast): [string, Session][] {
     ["adapter's owner", cast.tuner],
     ["operator", cast.operator],
     ["its backer", cast.backer],
+    ["cheating operator", cast.cheat],
     ...cast.attestors.map(({ session }, i): [string, Session] => [`attestor ${i + 1}`, session]),
     ["reporter", cast.outsider],
     ["treasury", cast.treasury],

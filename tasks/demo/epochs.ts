@@ -16,16 +16,18 @@ const CANARIES_EACH = 20;
 /** A settled batch, with what the escrow made of it. */
 export interface Settled {
   batch: StoredBatch;
+  /** As the event has them. */
+  outcomes: string;
   charged: bigint;
   discountBps: bigint;
 }
 
 /** What a licensee's own client counted. */
-type Counted = Pick<Usage, "requests" | "inputTokens" | "cachedInputTokens" | "outputTokens">;
+export type Counted = Pick<Usage, "requests" | "inputTokens" | "cachedInputTokens" | "outputTokens">;
 
 /** An epoch that begins now. */
-export async function epochFromNow(oracle: Oracle): Promise<Epoch> {
-  const epochStart = await oracle.chain.now();
+export async function epochFromNow({ chain }: Pick<Oracle, "chain">): Promise<Epoch> {
+  const epochStart = await chain.now();
   return { epochStart, epochEnd: epochStart + EPOCH_SECONDS };
 }
 
@@ -104,7 +106,7 @@ async function streamedAnswer(client: OpenAI, prompt: string) {
   return { text, usage: usage! };
 }
 
-function countedOf(usage: OpenAI.CompletionUsage): Usage {
+export function countedOf(usage: OpenAI.CompletionUsage): Usage {
   const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
   return {
     requests: 1n,
@@ -116,33 +118,38 @@ function countedOf(usage: OpenAI.CompletionUsage): Usage {
 }
 
 /** Moves the chain's clock to the epoch's end and has the settler settle it. */
-export async function settleEpoch(oracle: Oracle, epoch: Epoch): Promise<SettlementOutcome> {
+export async function settleEpoch(
+  { settler, lane }: Pick<Oracle, "settler" | "lane">,
+  epoch: Epoch,
+): Promise<SettlementOutcome> {
   if ((await time.latest()) < epoch.epochEnd) await time.increaseTo(epoch.epochEnd);
-  const outcomes = await oracle.settler.settle(oracle.lane, epoch);
+  const outcomes = await settler.settle(lane, epoch);
   return outcomes[outcomes.length - 1];
 }
 
 /** Shows a settled batch and compares what the contract charged with the receipts, and with what the clients counted. */
 export async function checkSettled(
   narrator: Narrator,
-  oracle: Oracle,
-  market: Market,
+  { store }: Pick<Oracle, "store">,
+  market: Pick<Market, "cast" | "plan">,
   outcome: SettlementOutcome,
   counted: Map<bigint, Counted>,
 ): Promise<Settled> {
   narrator.checkEqual("the batch is", outcome.status, "settled");
-  const batch = (await oracle.store.batch(outcome.batchId!))!;
+  const batch = (await store.batch(outcome.batchId!))!;
   const { header } = batch;
   narrator.say(`batch ${batch.batchId}`);
   narrator.say(`root  ${header.root}, over ${header.count} receipts; sequence ${header.sequence}`);
-  narrator.say(
-    `service, as the attestors measured it: ${header.availabilityBps / 100} % available, ` +
-      `p95 to first token ${header.p95TtftMs} ms, ${header.samples} canaries each`,
-  );
+  if (header.samples > 0) {
+    narrator.say(
+      `service, as the attestors measured it: ${header.availabilityBps / 100} % available, ` +
+        `p95 to first token ${header.p95TtftMs} ms, ${header.samples} canaries each`,
+    );
+  }
   const { event, gasUsed } = await settledEvent(market, batch);
   narrator.say(`settled in ${gasUsed} gas, by ${signersOf(event.signers)} of 3 signatures`);
 
-  const receipts = (await oracle.store.receiptsOf(batch.batchId)).map(({ receipt }) => receipt);
+  const receipts = (await store.receiptsOf(batch.batchId)).map(({ receipt }) => receipt);
   narrator.checkEqual("receipts in the operator's store", BigInt(receipts.length), header.count);
   const entries = unpackEntries(batch.entries);
   const summed = sumUsage(receipts);
@@ -155,7 +162,7 @@ export async function checkSettled(
   );
   checkClients(narrator, entries, counted);
   await checkCharges(narrator, market, entries, event);
-  return { batch, charged: event.charged, discountBps: event.discountBps };
+  return { batch, outcomes: event.outcomes, charged: event.charged, discountBps: event.discountBps };
 }
 
 function checkClients(narrator: Narrator, entries: Entry[], counted: Map<bigint, Counted>): void {
@@ -171,7 +178,7 @@ function checkClients(narrator: Narrator, entries: Entry[], counted: Map<bigint,
 
 async function checkCharges(
   narrator: Narrator,
-  { cast, plan }: Market,
+  { cast, plan }: Pick<Market, "cast" | "plan">,
   entries: Entry[],
   { charged, discountBps, outcomes }: SettledEvent,
 ): Promise<void> {
@@ -196,7 +203,10 @@ interface SettledEvent {
   signers: bigint;
 }
 
-async function settledEvent({ cast }: Market, batch: StoredBatch): Promise<{ event: SettledEvent; gasUsed: bigint }> {
+async function settledEvent(
+  { cast }: Pick<Market, "cast">,
+  batch: StoredBatch,
+): Promise<{ event: SettledEvent; gasUsed: bigint }> {
   const { escrow } = cast.licensee.licet;
   const [log] = await escrow.queryFilter(escrow.filters.BatchSettled(batch.batchId));
   const { charged, discountBps, outcomes } = log.args;

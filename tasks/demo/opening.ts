@@ -154,7 +154,13 @@ async function bondAttestors(narrator: Narrator, { attestors, outsider }: Cast):
 }
 
 /** Makes the buyer's money and buys; a buyer who funds later has it by then. */
-async function buy(session: Session, plan: number, operator: number, fund: string, cap?: string): Promise<bigint> {
+export async function buy(
+  session: Session,
+  plan: number,
+  operator: number,
+  fund: string,
+  cap?: string,
+): Promise<bigint> {
   await mintCurrency(session, { amount: fund === "0" ? FIRST_DEPOSIT : fund });
   const { license } = await buyLicense(session, { plan, operator, fund, cap });
   return license;

@@ -6,115 +6,94 @@ import type { Chain } from "../../oracle/chain/chain";
 import { startAttestor, type Attestor } from "../../oracle/attestor/attestor";
 import { startEngine, type Engine } from "../../oracle/engine";
 import { connectChain } from "../../oracle/chain/ethersChain";
-import { AccountSender } from "../../oracle/chain/accountSender";
-import { connectEscrow } from "../../oracle/chain/ethersEscrow";
-import { onlyWitness } from "../../oracle/chain/witness";
-import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway/gateway";
-import { localSigner, type DigestSigner } from "../../oracle/keys/digestSigner";
+import type { ModelConfig } from "../../oracle/gateway/models";
+import { localSigner } from "../../oracle/keys/digestSigner";
 import type { Log } from "../../oracle/log";
 import type { Lane } from "../../oracle/protocol/types";
-import { Settler } from "../../oracle/settler/settler";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
+import { startClassifier } from "../../zk/server";
 import type { RegisteredModel } from "../model";
 import type { Cast } from "./cast";
+import { startOperation, type Operation } from "./operation";
 
-/** What the gateway's clients call the model. */
+/** What the gateways' clients call the models. */
 export const MODEL_ID = "lic380k";
+export const DIGITS_ID = "digits";
 
-/** An operator's gateway and settler and three attestors, each with a store of its own, in front of a real engine. */
-export interface Oracle {
+/** An operator's gateway and settler, in front of real inference servers, and three attestors, each with a store of its own. */
+export interface Oracle extends Operation {
   chain: Chain;
   lane: Lane;
   log: Log;
   engine: Engine;
-  gateway: Gateway;
-  /** The operator's. */
-  store: Store;
-  settler: Settler;
-  /** The operator's, for its proposals to the attestors. */
-  proposer: DigestSigner;
   attestors: RunningAttestor[];
-  close(): Promise<void>;
+  /** Where stores are kept while the demo plays. */
+  folder: string;
 }
 
 export interface RunningAttestor extends Attestor {
   store: Store;
 }
 
-export async function startOracle(
-  cast: Cast,
-  model: RegisteredModel,
-  lane: Lane,
-  weights: string,
-  log: Log,
-): Promise<Oracle> {
+/** What the operator serves: each model by the file of its weights. */
+export interface ServedModels {
+  model: RegisteredModel;
+  weights: string;
+  /** Whose answers can be proven. */
+  digits: RegisteredModel;
+  digitsWeights: string;
+}
+
+export async function startOracle(cast: Cast, served: ServedModels, lane: Lane, log: Log): Promise<Oracle> {
+  const { UsageEscrow: escrow } = cast.book.contracts;
   const { provider } = cast.operator.hre.ethers;
-  const { UsageEscrow: escrow, CommitteeAttestor: committee } = cast.book.contracts;
   const chain = await connectChain(provider, { escrow, fromBlock: cast.book.block, clock: "chain" });
   const folder = mkdtempSync(path.join(tmpdir(), "licet-demo-"));
 
-  const engine = await startEngine({ modelPath: weights, modelId: MODEL_ID });
-  const store = new Store(sqliteDatabase(path.join(folder, "operator.sqlite")));
-  const receiptKey = localSigner(cast.receiptKey.privateKey);
-  const gateway = await startGateway(
-    {
-      ...GATEWAY_DEFAULTS,
-      port: 0,
-      licenseCacheMs: 200,
-      operatorId: lane.operatorId,
-      signer: receiptKey,
-      defaultMaxTokens: 64,
-      requestTimeoutMs: 20_000,
-      models: [
-        {
-          id: MODEL_ID,
-          upstreams: [{ url: engine.url }],
-          assetId: model.asset,
-          versionId: model.version,
-          manifestHash: model.manifest,
-        },
-      ],
-    },
-    { chain, store, log },
-  );
-
-  const attestors = await Promise.all(
-    cast.attestors.map(async ({ wallet }, i) => {
-      const own = new Store(sqliteDatabase(path.join(folder, `attestor-${i + 1}.sqlite`)));
-      const config = { signer: localSigner(wallet.privateKey), committee };
-      return { ...(await startAttestor(config, { chain, store: own, log })), store: own };
-    }),
-  );
-  const witness = onlyWitness(provider);
-  const sender = await AccountSender.open(
-    { provider, witness, signer: cast.settlerKey, store, log },
-    { finality: 1, pollMs: 50, timeoutMs: 20_000 },
-  );
-  const settlement = connectEscrow(provider, witness, { escrow, fromBlock: cast.book.block, finality: 1 });
-  const settler = new Settler(
-    { chain, store, escrow: settlement, sender, log },
-    { proposer: receiptKey, committee, attestors, attestorTimeoutMs: 20_000 },
-  );
-
+  const engine = await startEngine({ modelPath: served.weights, modelId: MODEL_ID });
+  const classifier = await startClassifier({ modelPath: served.digitsWeights, modelId: DIGITS_ID });
+  const attestors = await startAttestors(cast, chain, folder, log);
+  const { receiptKey, settlerKey } = cast;
+  const models = [modelAt(MODEL_ID, served.model, engine.url), modelAt(DIGITS_ID, served.digits, classifier.url)];
+  const config = { operatorId: lane.operatorId, receiptKey, settlerKey, models, attestors, folder };
+  const operation = await startOperation(cast, chain, config, log);
   return {
+    ...operation,
     chain,
     lane,
     log,
     engine,
-    gateway,
-    store,
-    settler,
-    proposer: receiptKey,
     attestors,
+    folder,
     close: async () => {
-      await gateway.close();
+      await operation.close();
       await Promise.all(attestors.map((attestor) => attestor.close()));
-      await engine.close();
-      for (const each of [store, ...attestors.map((attestor) => attestor.store)]) await each.close();
+      await Promise.all([engine.close(), classifier.close()]);
+      for (const { store } of attestors) await store.close();
       rmSync(folder, { recursive: true });
     },
   };
+}
+
+/** A registered model as a gateway serves it from one server. */
+export const modelAt = (id: string, { asset, version, manifest }: RegisteredModel, url: string): ModelConfig => ({
+  id,
+  upstreams: [{ url }],
+  assetId: asset,
+  versionId: version,
+  manifestHash: manifest,
+});
+
+async function startAttestors(cast: Cast, chain: Chain, folder: string, log: Log): Promise<RunningAttestor[]> {
+  const committee = cast.book.contracts.CommitteeAttestor;
+  return Promise.all(
+    cast.attestors.map(async ({ wallet }, i) => {
+      const store = new Store(sqliteDatabase(path.join(folder, `attestor-${i + 1}.sqlite`)));
+      const config = { signer: localSigner(wallet.privateKey), committee };
+      return { ...(await startAttestor(config, { chain, store, log })), store };
+    }),
+  );
 }
 
 /** Has every attestor send as many canaries, one after the other, with a license of its own. */

@@ -2,9 +2,13 @@ import { time } from "@nomicfoundation/hardhat-network-helpers";
 import path from "node:path";
 import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { createLog } from "../../oracle/log";
+import { DIGITS } from "../../zk/architecture";
+import { provingKit, type ProvingKit } from "../../zk/provingKit";
 import { castOf } from "./cast";
 import { backOperator, watchVesting } from "./delegation";
-import { accountForAll, leave, payOut, punishEquivocation, releaseAll, tryEarlyRelease } from "./ending";
+import { publishDigits, weightsOf, type Digits } from "./digits";
+import { catchCheat, proveDoubted } from "./disputes";
+import { accountForAll, leave, payOut, punishEquivocation, releaseAll, tryEarlyRelease, type Left } from "./ending";
 import { checkSettled, epochFromNow, settleEpoch, useModel, type Settled } from "./epochs";
 import { deriveAdapter, shareAlongLineage } from "./lineage";
 import { Narrator } from "./narrator";
@@ -20,20 +24,35 @@ export async function play(hre: HardhatRuntimeEnvironment): Promise<boolean> {
   const { root } = hre.config.paths;
   const market = await openMarket(narrator, await castOf(hre), root);
 
-  narrator.title("Gateway, attestors and settler start, in front of llama.cpp with the model that was registered");
+  narrator.title(
+    "The publisher registers another: a network that reads digits, by a commitment to its weights, so that answers can be proven",
+  );
+  const digits = await publishDigits(narrator, market, root);
+
+  narrator.title("Gateway, attestors and settler start, in front of servers with the models that were registered");
   const lane = { operatorId: market.operator, planId: market.plan, versionId: market.model.version };
-  const weights = path.join(root, "models/lic380k/lic380k.q8.gguf");
+  const served = {
+    model: market.model,
+    weights: path.join(root, "models/lic380k/lic380k.q8.gguf"),
+    digits: digits.registered,
+    digitsWeights: weightsOf(root),
+  };
   const logged: string[] = [];
   const log = createLog("warn", (line) => logged.push(line));
-  const oracle = await startOracle(market.cast, market.model, lane, weights, log);
+  const oracle = await startOracle(market.cast, served, lane, log);
   narrator.say(`gateway ${oracle.gateway.url}, attestors ${oracle.attestors.map(({ url }) => url).join(", ")}`);
   try {
     const settled = [await goodEpoch(narrator, oracle, market), await badEpoch(narrator, oracle, market)];
     await lateEpoch(narrator, oracle, market);
+    // It takes half a minute the first time, beside these acts.
+    const kit = provingKit(DIGITS);
+    kit.catch(() => undefined);
     await delegation(narrator, market);
     const holding = await derivation(narrator, market, root);
     await subscription(narrator, market, root);
-    await end(narrator, market, settled, [holding]);
+    const disputed = await disputes(narrator, oracle, market, digits, await kit);
+    const holdings = [holding, ...disputed.holdings];
+    await end(narrator, market, [...settled, disputed.settled], { ...disputed, holdings });
   } finally {
     await oracle.close();
   }
@@ -118,7 +137,27 @@ async function subscription(narrator: Narrator, market: Market, root: string): P
   await recallAndLeave(narrator, market, license);
 }
 
-async function end(narrator: Narrator, market: Market, settled: Settled[], others: Holding[]): Promise<void> {
+/** What the acts of disputes leave. */
+interface Disputed extends Left {
+  /** What was charged to whom didn't doubt it. */
+  settled: Settled;
+}
+
+async function disputes(
+  narrator: Narrator,
+  oracle: Oracle,
+  market: Market,
+  digits: Digits,
+  kit: ProvingKit,
+): Promise<Disputed> {
+  narrator.title("A licensee doubts an answer: the operator proves it, and earns the bond");
+  const honest = await proveDoubted(narrator, oracle, market, digits, kit);
+  narrator.title("An operator that serves other weights than it promised can't, and pays");
+  const cheated = await catchCheat(narrator, oracle, market, digits, kit);
+  return { settled: honest.settled, cheat: cheated.operator, holdings: [...honest.holdings, ...cheated.holdings] };
+}
+
+async function end(narrator: Narrator, market: Market, settled: Settled[], left: Left): Promise<void> {
   narrator.title("The holds end: charges are released and divided");
   await releaseAll(narrator, market, settled);
   narrator.title("Everybody fetches what they earned");
@@ -130,7 +169,7 @@ async function end(narrator: Narrator, market: Market, settled: Settled[], other
   narrator.title(
     "The licensees leave with what they didn't spend, the operator and its backer with their stakes, the attestors with their bonds",
   );
-  await leave(narrator, market, others);
+  await leave(narrator, market, left);
   narrator.title("The books close");
   await accountForAll(narrator, market);
 }
