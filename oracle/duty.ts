@@ -9,15 +9,18 @@ export interface Post {
   /** Of its lease. */
   name: string;
   /** Who has it, as the log says. */
-  who: "Settler" | "Seller";
+  who: "Settler" | "Seller" | "Attestor";
 }
 
 /** To settle for a store. */
 export const SETTLING: Post = { name: "settler", who: "Settler" };
 
+/** To attest by a key, and to measure. */
+export const ATTESTING: Post = { name: "attestor", who: "Attestor" };
+
 /**
  * The right to do what one of the processes that share a store does at a time. The others wait until it ends, or hasn't said for a
- * while that it lives. One that comes too late can't sign a transaction any more.
+ * while that it lives. One that comes too late can't sign a transaction, a batch or a measurement any more.
  */
 export class Duty implements Turn {
   private held: Lease | null = null;

@@ -16,11 +16,19 @@ import { NodesProvider, witnessOf } from "./chain/nodes";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
 import { KeyAccount } from "./keys/account";
 import { openKey } from "./keys/openKey";
-import { Duty, type Post, SETTLING } from "./duty";
+import { ATTESTING, Duty, type Post, SETTLING } from "./duty";
 import { createLog, type Log } from "./log";
 import { Figures } from "./operations/figures";
 import { startOperations, type Operations } from "./operations/operations";
-import { chainCheck, gasCheck, membershipCheck, Readiness, storeCheck, upstreamsCheck } from "./operations/readiness";
+import {
+  chainCheck,
+  gasCheck,
+  membershipCheck,
+  Readiness,
+  storeCheck,
+  turnCheck,
+  upstreamsCheck,
+} from "./operations/readiness";
 import { Problem, reasonOf } from "./problem";
 import type { Lane } from "./protocol/types";
 import { BATCH_LIMITS } from "./settler/batches";
@@ -425,18 +433,21 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
   const own = log.with({ part: "attestor" });
   const signer = await openKey(section.key);
   const store = await openStore(context, { role: "attestor", attestor: signer.address });
+  const turn = dutyOf(ATTESTING, config, store, own);
   try {
     const plausible = (lane: Lane) => (section.canaries.find((one) => isSameLane(one, lane)) ?? section).plausible;
     const policy = section.evidencePolicy;
     const secret = randomBytes(32);
-    const audits = new Audits(auditedLanes(section, own), { chain, store, signer, log: own, secret });
+    const audits = new Audits(auditedLanes(section, own), { chain, store, signer, log: own, turn, secret });
     const attestor = await startAttestor(
       { ...section, signer, committee: deployment.committee },
       {
-        ...{ chain, store, log: own, onJudged: (reasons) => figures.judged(reasons), plausible, audits },
+        ...{ chain, store, log: own, turn, onJudged: (reasons) => figures.judged(reasons), plausible, audits },
         evidence: policy && { policy, books: store.evidence, onAssessed: (tier) => figures.assessed(tier) },
       },
     );
+    await turn.begin();
+    readiness.add("attestor's turn", turnCheck(turn));
     readiness.add(
       "committee",
       membershipCheck(signer.address, () => chain.committees(deployment.committee)),
@@ -451,7 +462,7 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
           ...canary,
         },
         {
-          ...{ chain, store, log: own, random: Math.random, isOnline, onSampled: figures.canarySampled },
+          ...{ chain, store, log: own, turn, random: Math.random, isOnline, onSampled: figures.canarySampled },
           wait: (ms, until) => wait(ms, undefined, { signal: until }),
         },
         signal,
@@ -461,6 +472,7 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
     return async () => {
       await attestor.close();
       await Promise.all([...canaries, looking]);
+      await turn.end();
       await store.close();
     };
   } catch (cause) {

@@ -42,6 +42,7 @@ import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { ReceiptVerifier } from "./receiptVerifier";
 import { requestRefusals } from "./requestReasons";
 import { BATCH_LIMITS } from "../settler/batches";
+import { type Lease, type Turn, TurnLost } from "../store/leases";
 import { type Store, StoreConflict } from "../store/store";
 
 export interface AttestorConfig {
@@ -64,6 +65,8 @@ export interface AttestorDeps {
   chain: Chain;
   store: Store;
   log: Log;
+  /** Where several processes share the store: while it is another's turn, nobody is answered here, and nothing is signed. */
+  turn?: Turn;
   /** Is told why a batch was refused; without a reason, it was attested. */
   onJudged?: (reasons: string[]) => void;
   /** Where evidence is taken. Without it, plans that demand evidence get no signature. */
@@ -84,6 +87,7 @@ export interface Attestor {
 const DEFAULT_BODY_LIMIT = 32 * 2 ** 20;
 const DEFAULT_RECEIVE_TIMEOUT_MS = 60_000;
 const MEASUREMENT_BODY_LIMIT = 4_096;
+const HEALTH_PATH = "/healthz";
 /** How often copies that are too old are dropped. */
 const DROPPING_MS = 600_000;
 
@@ -94,6 +98,15 @@ class BatchTooLarge extends Error {
 
 /** Anybody may register as an operator, and send batches: more than this is read of those only who have a stake to lose. */
 const SMALL_BODY = 2 ** 20;
+
+/** Another process has the key's turn: whoever asks does so again, there. */
+class StandsBy extends Error {
+  readonly statusCode = 503;
+
+  constructor() {
+    super("Another process attests for this key at the moment, or none: try again");
+  }
+}
 
 /** The attestor won't say what it was asked for: it answers 422 with the reason. */
 class MeasurementRefused extends Error {}
@@ -109,7 +122,7 @@ export async function startAttestor(config: AttestorConfig, deps: AttestorDeps):
   const copies = new Copies(deps, config, verifier);
   const server = createServer(config, deps, copies);
   const url = await listen(server, { host: config.host ?? "127.0.0.1", port: config.port ?? 0 });
-  const dropping = setInterval(() => void dropOld(copies, deps.log), DROPPING_MS);
+  const dropping = setInterval(() => void (isMine(deps) && dropOld(copies, deps.log)), DROPPING_MS);
   deps.log.info("Attestor started", { address, url });
   const close = async () => {
     clearInterval(dropping);
@@ -117,6 +130,10 @@ export async function startAttestor(config: AttestorConfig, deps: AttestorDeps):
     await verifier.close();
   };
   return { url, address, close };
+}
+
+function isMine({ turn }: AttestorDeps): boolean {
+  return turn === undefined || turn.isMine;
 }
 
 async function dropOld(copies: Copies, log: Log): Promise<void> {
@@ -158,14 +175,21 @@ function createServer(
   server.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
     if (error instanceof MalformedMessage) return reply.code(400).send({ error: error.message });
     if (error instanceof MeasurementRefused) return reply.code(422).send({ refusals: [error.message] });
-    if (error.statusCode !== undefined && error.statusCode < 500) {
-      return reply.code(error.statusCode).send({ error: error.message });
+    if (error instanceof TurnLost) {
+      deps.log.warn("Attestor signs nothing: it isn't its turn any more", { cause: error });
+      return reply.code(503).send({ error: error.message });
+    }
+    if (error instanceof StandsBy || (error.statusCode !== undefined && error.statusCode < 500)) {
+      return reply.code(error.statusCode!).send({ error: error.message });
     }
     deps.log.error("Attestor failed", { cause: error });
     return reply.code(503).send({ error: "The chain or the store can't be read; try again" });
   });
 
-  server.get("/healthz", async () => ({ status: "ok", address: signer.address }));
+  server.addHook("onRequest", async ({ routeOptions }) => {
+    if (!isMine(deps) && routeOptions.url !== HEALTH_PATH) throw new StandsBy();
+  });
+  server.get(HEALTH_PATH, async () => ({ status: "ok", address: signer.address }));
 
   server.post(MEASUREMENTS_PATH, { bodyLimit: MEASUREMENT_BODY_LIMIT }, async ({ body }) => {
     const { lane, epoch } = measurementRequestFromJson(body);
@@ -211,7 +235,7 @@ function requireWithinLimits({ receipts }: AttestationRequest): void {
 
 /** Only for epochs that a batch can have, and that have ended: what is measured then doesn't change any more. */
 async function signMeasurement(
-  { chain, store }: AttestorDeps,
+  { chain, store, turn }: AttestorDeps,
   signer: DigestSigner,
   lane: Lane,
   epoch: Epoch,
@@ -224,7 +248,7 @@ async function signMeasurement(
   }
   const now = await chain.now();
   if (now < epoch.epochEnd) throw new MeasurementRefused(`The epoch ends at ${epoch.epochEnd}; it is ${now}`);
-  await store.noteMeasured(epochEnd);
+  await store.noteMeasured(epochEnd, turn?.lease);
   const samples = await store.canarySamples(lane, sampledTime(epoch, chain.epochPeriod));
   const measurement = measure(lane, epoch, samples, chain.epochPeriod);
   return { measurement, signature: await signer.sign(measurementToSign(chain.domain, measurement)) };
@@ -232,7 +256,7 @@ async function signMeasurement(
 
 /** What the operator proposed, if nothing speaks against it. */
 async function attest(
-  { chain, store, log, onJudged, plausible, evidence, audits }: AttestorDeps,
+  { chain, store, log, turn, onJudged, plausible, evidence, audits }: AttestorDeps,
   committees: Committees,
   signer: DigestSigner,
   batch: JudgedBatch,
@@ -249,7 +273,9 @@ async function attest(
   const refusals =
     committee === null
       ? [notInForce(address)]
-      : await inTurn(store, () => judge(store, facts, batch, committee, address, lacking, plausible?.(header)));
+      : await inTurn(store, () =>
+          judge({ store, lease: turn?.lease }, facts, batch, committee, address, lacking, plausible?.(header)),
+        );
   onJudged?.(refusals.map(({ reason }) => reason));
   if (refusals.length > 0) {
     const refusal = refusalOf(refusals);
@@ -282,7 +308,7 @@ async function requireStake(chain: Chain, operatorId: number): Promise<void> {
 
 /** Looks at a batch and, if nothing speaks against it, notes that it is vouched for. */
 async function judge(
-  store: Store,
+  books: Books,
   facts: BatchFacts,
   batch: JudgedBatch,
   committee: Committee,
@@ -291,10 +317,16 @@ async function judge(
   plausible?: Plausible,
 ): Promise<Refusal[]> {
   const refusals = [
-    ...(await refusalsOf(facts, await recall(store, facts), committee, address, plausible)),
+    ...(await refusalsOf(facts, await recall(books.store, facts), committee, address, plausible)),
     ...lacking,
   ];
-  return refusals.length === 0 ? remember(store, facts, batch) : refusals;
+  return refusals.length === 0 ? remember(books, facts, batch) : refusals;
+}
+
+/** What is remembered, and the lease under which a batch is signed, where several processes remember it. */
+interface Books {
+  store: Store;
+  lease?: Lease;
 }
 
 const turns = new WeakMap<Store, Promise<unknown>>();
@@ -315,12 +347,12 @@ function notInForce(address: string): Refusal {
 
 /** Another process with this key's store may have got in between the inspection and this: then nothing is signed. */
 async function remember(
-  store: Store,
+  { store, lease }: Books,
   { batchId, header, receipts }: BatchFacts,
   { measurements, proposal }: JudgedBatch,
 ): Promise<Refusal[]> {
   try {
-    await store.recordAttestation(batchId, header, receipts, { measurements, proposal });
+    await store.recordAttestation(batchId, header, receipts, { measurements, proposal }, lease);
     return [];
   } catch (error) {
     if (error instanceof StoreConflict) return [{ reason: error.message, receiptHash: null }];

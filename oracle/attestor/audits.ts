@@ -12,6 +12,7 @@ import { disclosedFromText, DISCLOSURE_HEADER, DISCLOSURES_PATH, disclosureToTex
 import { decodeReceipt, flagsIn, subjectOf } from "../protocol/receiptBytes";
 import { ReceiptFlag, type Lane, type Receipt } from "../protocol/types";
 import type { DueAudit } from "../store/disclosureBooks";
+import type { Turn } from "../store/leases";
 import type { Copy, Store } from "../store/store";
 import { auditOf, type Finding, type Means } from "./audit";
 import type { BatchFacts } from "./batchFacts";
@@ -35,6 +36,8 @@ export interface AuditsDeps {
   store: Pick<Store, "disclosures">;
   signer: DigestSigner;
   log: Log;
+  /** Where several processes attest for one key: only who has it looks. */
+  turn?: Turn;
   /** 32 random bytes that nobody else knows. */
   secret: Uint8Array;
 }
@@ -72,8 +75,10 @@ export class Audits {
 
   /** Looks until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
+    const { turn } = this.deps;
     while (!signal.aborted && this.lanes.length > 0) {
-      const looked = await this.lookRound().catch((cause) => {
+      const round = turn === undefined || turn.isMine ? this.lookRound() : Promise.resolve(0);
+      const looked = await round.catch((cause) => {
         this.deps.log.warn("Disclosed requests can't be looked at", { cause });
         return 0;
       });

@@ -10,6 +10,7 @@ import { worstCost, worstUsage } from "../gateway/worstCase";
 import type { Log } from "../log";
 import { decodeBearer, grantDigest } from "../protocol/messages";
 import type { Lane, SignedGrant } from "../protocol/types";
+import { type Turn, TurnLost } from "../store/leases";
 import type { CanarySample, Store } from "../store/store";
 import { canaryBody } from "./canaryBody";
 import { piecesOf, textOf } from "./reading";
@@ -45,6 +46,8 @@ export interface CanaryDeps {
   >;
   store: Pick<Store, "recordCanary" | "recordAnswer">;
   log: Log;
+  /** Where several processes measure for one key: only who has it sends canaries. */
+  turn?: Turn;
   /** Uniform over [0, 1). */
   random(): number;
   /** Whether the attestor's own network works: asked when a gateway can't be reached. */
@@ -70,21 +73,23 @@ export async function runCanaries(config: CanaryConfig, deps: CanaryDeps, signal
   while (!signal.aborted) {
     try {
       await deps.wait(nextInterval(config.meanIntervalMs, deps.random), signal);
-      await sendCanary(config, deps, signal);
+      if (deps.turn === undefined || deps.turn.isMine) await sendCanary(config, deps, signal);
     } catch (cause) {
       if (signal.aborted) return;
       deps.onSampled?.(config.lane, "uncounted", null);
-      deps.log.error("Canary wasn't sampled", { lane: config.lane, cause });
+      const level = cause instanceof TurnLost ? "warn" : "error";
+      deps.log[level]("Canary wasn't sampled", { lane: config.lane, cause });
     }
   }
 }
 
 /**
  * Sends one canary and records its sample, which counts in the epoch in which it ended.
- * @throws CanaryRefused if the refusal is the canary's own fault, CanaryCutOff if the attestor's network is down: then
- * there is no sample
+ * @throws CanaryRefused if the refusal is the canary's own fault, CanaryCutOff if the attestor's network is down, TurnLost if
+ * another process has gone on with canaries: then there is no sample
  */
 export async function sendCanary(config: CanaryConfig, deps: CanaryDeps, signal: AbortSignal): Promise<CanarySample> {
+  const lease = deps.turn?.lease;
   const { body, isStreamed } = canaryBody(config, deps.random);
   const answer = await ask(config, body, isStreamed, signal);
   signal.throwIfAborted();
@@ -99,7 +104,7 @@ export async function sendCanary(config: CanaryConfig, deps: CanaryDeps, signal:
     ...{ at: await deps.chain.now(), ok, ttftMs },
     ...(tokensPerSecond === undefined ? {} : { tokensPerSecond }),
   };
-  await deps.store.recordCanary(config.lane, sample);
+  await deps.store.recordCanary(config.lane, sample, lease);
   deps.onSampled?.(config.lane, ok ? "answered" : "failed", sample);
   deps.log.info("Canary sampled", { lane: config.lane, ...sample });
   return sample;

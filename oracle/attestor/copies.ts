@@ -23,6 +23,7 @@ import {
 } from "../protocol/receiptBytes";
 import { requestSignatureHash } from "../protocol/requestSignature";
 import type { SignedGrant } from "../protocol/types";
+import type { Turn } from "../store/leases";
 import type { Copy, JudgedCopy, Store } from "../store/store";
 
 /** What became of receipts that were brought. */
@@ -84,13 +85,14 @@ export class RetrievalRefused extends Error {
 }
 
 export class Copies {
-  /** Of each operator: counted once, and kept up. */
+  /** Of each operator: counted once in a turn, since others keep copies in theirs, and kept up. */
   private counts: Promise<Map<number, number>> | undefined;
+  private countedUnder: bigint | undefined;
   /** By what was asked. */
   private readonly facts = new Map<string, { value: Promise<unknown>; until: number }>();
 
   constructor(
-    private readonly deps: { chain: Chain; store: Store; audits?: Pick<Audits, "note"> },
+    private readonly deps: { chain: Chain; store: Store; turn?: Turn; audits?: Pick<Audits, "note"> },
     private readonly config: CopiesConfig,
     private readonly verifier: ReceiptVerifier,
   ) {}
@@ -301,6 +303,9 @@ export class Copies {
   }
 
   private counted(): Promise<Map<number, number>> {
+    const token = this.deps.turn?.lease.token;
+    if (token !== this.countedUnder) this.counts = undefined;
+    this.countedUnder = token;
     this.counts ??= this.deps.store.countCopies();
     return this.counts;
   }

@@ -7,6 +7,7 @@ import { type DigestSigner, findingToSign } from "../keys/digestSigner";
 import type { Log } from "../log";
 import { MalformedMessage, recoverSigner, seedRequestDigest, signedSeedRequestFromJson } from "../protocol/messages";
 import type { Finding, SeedRequest, SignedFinding } from "../protocol/types";
+import type { Turn } from "../store/leases";
 import { assess, Tier } from "./assess";
 import type { EvidenceBooks } from "./books";
 import { bundleOf, evidenceHashOf, LONGEST_BUNDLE } from "./bundle";
@@ -21,6 +22,8 @@ export interface DeskDeps {
   /** The attestor's. */
   signer: DigestSigner;
   log: Log;
+  /** Where several processes share the books: no finding is signed while it is another's. */
+  turn?: Turn;
   /** Is told which tier each bundle reached. */
   onAssessed?: (tier: Tier) => void;
 }
@@ -70,7 +73,7 @@ async function issueSeed({ chain, books, policy }: DeskDeps, request: SeedReques
 }
 
 async function judge(
-  { chain, books, policy, signer, log, onAssessed }: DeskDeps,
+  { chain, books, policy, signer, log, turn, onAssessed }: DeskDeps,
   text: string,
 ): Promise<EvidenceAnswer> {
   const bundle = readBundle(text);
@@ -93,7 +96,7 @@ async function judge(
   // It stands for what is served from the seed on: hardware can't have signed it earlier.
   const evidenceHash = evidenceHashOf(text);
   const finding: Finding = { operatorId, receiptSigner, tier, from: seed.issuedAt, until: validUntil, evidenceHash };
-  await books.recordFinding(finding);
+  await books.recordFinding(finding, turn?.lease);
   log.info("Evidence holds", { ...said, until: validUntil });
   return { gpu, cpu, finding: await signed(chain, signer, finding) };
 }

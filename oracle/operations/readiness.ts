@@ -4,6 +4,7 @@ import type { Clock, RpcProvider } from "../chain/ethersChain";
 import { withDeadline } from "../chain/deadline";
 import type { GatewayFigures } from "../gateway/observer";
 import { reasonOf } from "../problem";
+import type { Turn } from "../store/leases";
 
 /** Why something can't do its work at the moment; null if it can. */
 export type Check = () => Promise<string | null> | string | null;
@@ -102,6 +103,11 @@ export function gasCheck(account: GasAccount, gas: () => Promise<bigint>): Check
     if (has >= needs) return null;
     return `gas account ${account.address} has ${formatEther(has)} coins, and needs ${formatEther(needs)}: send it some`;
   };
+}
+
+/** Of processes with one attestor's key one works: the others needn't be sent anything. */
+export function turnCheck(turn: Pick<Turn, "isMine">): Check {
+  return () => (turn.isMine ? null : "it isn't this process's turn: another attests, or will in a moment");
 }
 
 /** An attestor whose signatures don't count is of no use, however well it runs. */

@@ -3,10 +3,15 @@ import type { HeldDevice } from "../evidence/devices";
 import type { Seed } from "../evidence/seeds";
 import type { Epoch, Finding } from "../protocol/types";
 import type { Database, Row } from "./database";
+import { type Lease, Leases } from "./leases";
 
 /** An attestor's books of evidence, in its store: what it has promised to remember survives a power cut. */
 export class StoredBooks implements EvidenceBooks {
-  constructor(private readonly db: Database) {}
+  private readonly leases: Leases;
+
+  constructor(private readonly db: Database) {
+    this.leases = new Leases(db);
+  }
 
   issue({ value, operatorId, receiptSigner, issuedAt }: Seed, forgetBefore: number, most: number): Promise<boolean> {
     return this.db.transaction(async (queries) => {
@@ -65,15 +70,19 @@ export class StoredBooks implements EvidenceBooks {
     });
   }
 
-  async recordFinding({ operatorId, receiptSigner, tier, from, until, evidenceHash }: Finding): Promise<void> {
-    await this.db.run("INSERT INTO evidence_findings VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", [
-      evidenceHash,
-      operatorId,
-      receiptSigner,
-      tier,
-      from,
-      until,
-    ]);
+  async recordFinding(finding: Finding, lease?: Lease): Promise<void> {
+    const { operatorId, receiptSigner, tier, from, until, evidenceHash } = finding;
+    await this.db.transaction(async (queries) => {
+      if (lease !== undefined) await this.leases.require(lease, queries);
+      await queries.run("INSERT INTO evidence_findings VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", [
+        evidenceHash,
+        operatorId,
+        receiptSigner,
+        tier,
+        from,
+        until,
+      ]);
+    });
   }
 
   async findings(operatorId: number, { epochStart, epochEnd }: Epoch): Promise<Finding[]> {

@@ -1233,14 +1233,17 @@ export class Store {
    * Throws Equivocation if another batch was signed for the lane's sequence, and StoreConflict if one of the receipts,
    * its request or its number was in another batch. Then nothing may be signed.
    * @param rest what else the batch rests on: an operator that lost it gets it back
+   * @param lease under which it is signed: throws TurnLost if another has that
    */
   async recordAttestation(
     batchId: string,
     header: BatchHeader,
     receipts: AttestedReceipt[],
     rest?: Omit<SignedOff, "header">,
+    lease?: Lease,
   ): Promise<void> {
     await this.db.transaction(async (queries) => {
+      if (lease !== undefined) await this.leases.require(lease, queries);
       const signed = await attestedBatch(queries, header, header.sequence);
       if (signed === batchId) return;
       if (signed !== null)
@@ -1284,9 +1287,14 @@ export class Store {
     return attestedCost(this.db, grantHash, exceptBatchId);
   }
 
-  /** Not earlier than what was measured already, whatever the clock says: an epoch that was measured doesn't change. */
-  async recordCanary(lane: Lane, { at, ok, ttftMs, tokensPerSecond }: CanarySample): Promise<void> {
+  /**
+   * Not earlier than what was measured already, whatever the clock says: an epoch that was measured doesn't change.
+   * @param lease under which it was sent: throws TurnLost if another has that
+   */
+  async recordCanary(lane: Lane, sample: CanarySample, lease?: Lease): Promise<void> {
+    const { at, ok, ttftMs, tokensPerSecond } = sample;
     await this.db.transaction(async (queries) => {
+      if (lease !== undefined) await this.leases.require(lease, queries);
       const measuredUntil = Number((await queries.row("SELECT until FROM measured"))?.until ?? 0);
       await queries.run("INSERT INTO canaries VALUES (?, ?, ?, ?, ?, ?, ?)", [
         ...laneValues(lane),
@@ -1330,13 +1338,19 @@ export class Store {
     }));
   }
 
-  /** Notes, before it is signed, that the time until `until` (Unix seconds) is measured: no sample is put into it any more. */
-  async noteMeasured(until: number): Promise<void> {
-    await this.db.run(
-      `INSERT INTO measured VALUES ('canaries', ?)
-         ON CONFLICT (what) DO UPDATE SET until = excluded.until WHERE excluded.until > measured.until`,
-      [until],
-    );
+  /**
+   * Notes, before it is signed, that the time until `until` (Unix seconds) is measured: no sample is put into it any more.
+   * @param lease under which it is signed: throws TurnLost if another has that
+   */
+  async noteMeasured(until: number, lease?: Lease): Promise<void> {
+    await this.db.transaction(async (queries) => {
+      if (lease !== undefined) await this.leases.require(lease, queries);
+      await queries.run(
+        `INSERT INTO measured VALUES ('canaries', ?)
+           ON CONFLICT (what) DO UPDATE SET until = excluded.until WHERE excluded.until > measured.until`,
+        [until],
+      );
+    });
   }
 
   /** A lane's samples within an epoch, oldest first. */

@@ -18,6 +18,7 @@ import { onlineCheck } from "../../oracle/attestor/online";
 import type { CanaryAnswer } from "../../oracle/attestor/recount";
 import { saltedHash } from "../../oracle/protocol/messages";
 import { createLog } from "../../oracle/log";
+import { type Turn, TurnLost } from "../../oracle/store/leases";
 import type { CanarySample } from "../../oracle/store/store";
 import type { StubChain } from "../support/stubChain";
 import { AFTER_EPOCH, KEYS, LANE, signGrant, stubMarket } from "../support/stubMarket";
@@ -388,14 +389,14 @@ describe("canary", () => {
 
   describe("runCanaries", () => {
     /** Runs until as many waits have begun, and gives their lengths. */
-    const run = async (count: number, random: () => number): Promise<number[]> => {
+    const run = async (count: number, random: () => number, fields: Partial<CanaryDeps> = {}): Promise<number[]> => {
       const stop = new AbortController();
       const waits: number[] = [];
       const wait = async (ms: number) => {
         waits.push(ms);
         if (waits.length === count) stop.abort();
       };
-      await runCanaries(config(), deps({ wait, random }), stop.signal);
+      await runCanaries(config(), deps({ wait, random, ...fields }), stop.signal);
       return waits;
     };
 
@@ -403,6 +404,39 @@ describe("canary", () => {
       const [half] = await run(1, () => 0.5);
       expect(half).to.be.closeTo(60_000 * Math.LN2, 1);
       expect(await run(1, () => 0)).to.deep.equal([0]);
+    });
+
+    it("sends none while it is another process's turn, and goes on when it is its own", async () => {
+      const lease = { name: "attestor", holder: "a", token: 7n };
+      const rounds = [false, false, true];
+      const turn: Turn = {
+        get isMine() {
+          return rounds.shift() ?? false;
+        },
+        lease,
+      };
+      const leases: unknown[] = [];
+      const store = {
+        recordAnswer: async () => undefined,
+        recordCanary: async (_lane: unknown, sample: CanarySample, under?: unknown) => {
+          samples.push(sample);
+          leases.push(under);
+        },
+      };
+      await run(6, () => 0.5, { turn, store });
+      expect(bodies).to.have.length(1);
+      expect(leases).to.deep.equal([lease]);
+    });
+
+    it("warns of one that came back when the turn was lost, and counts it for nothing", async () => {
+      const turn: Turn = { isMine: true, lease: { name: "attestor", holder: "a", token: 7n } };
+      const recordCanary = () => Promise.reject(new TurnLost("attestor"));
+      const results: string[] = [];
+      const onSampled = (_lane: unknown, result: string) => void results.push(result);
+      await run(2, () => 0.5, { turn, store: { recordAnswer: async () => undefined, recordCanary }, onSampled });
+      expect(results).to.deep.equal(["uncounted"]);
+      const [{ level, message }] = lines.map((line) => JSON.parse(line) as { level: string; message: string });
+      expect({ level, message }).to.deep.equal({ level: "warn", message: "Canary wasn't sampled" });
     });
 
     it("goes on after a refusal, and logs it", async () => {

@@ -171,6 +171,24 @@ describeOnEach("evidence before attestors", function (placeOf) {
       expect(finding).to.equal(null);
     });
 
+    it("is given no finding by a process whose turn another has taken", async () => {
+      const { leases, evidence: books } = stores[0];
+      const lease = (await leases.acquire("attestor", "frozen", 60_000))!;
+      await leases.release(lease);
+      await leases.acquire("attestor", "next", 60_000);
+      const { url, close } = await startAttestor(
+        { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address },
+        {
+          ...{ chain, store: stores[0], log: createLog("error", () => {}) },
+          ...{ turn: { isMine: true, lease }, evidence: { books, policy: policyOf() } },
+        },
+      );
+      const bundle = bundleUnder(await seedFor());
+      expect(await problemOf(submitEvidence(url, bundle, TIMEOUT_MS))).to.contain("turn any more");
+      expect(await books.findings(LANE.operatorId, SPAN)).to.deep.equal([]);
+      await close();
+    });
+
     it("under a seed of nobody's, or of a key that was revoked meanwhile, isn't looked at", async () => {
       expect(await problemOf(submit(bundleUnder(id("nobody's"))))).to.contain("isn't one that this attestor issued");
       const bundle = bundleUnder(await seedFor());
