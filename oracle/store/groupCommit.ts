@@ -1,4 +1,4 @@
-import type { Database, Queries } from "./database";
+import { type Database, type Queries, StoreUnavailable } from "./database";
 
 interface Job {
   work: (queries: Queries) => Promise<unknown>;
@@ -19,7 +19,7 @@ export class GroupCommit {
 
   /**
    * Resolves with the work's result once it is on disk. Work that throws is undone alone; the others' isn't, but they are done
-   * a second time then.
+   * a second time then. What a database that is away fails, fails together.
    */
   run<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return new Promise<T>((succeed, fail) => {
@@ -57,8 +57,9 @@ export class GroupCommit {
       jobs.forEach(({ succeed }, i) => succeed(results[i]));
       return true;
     } catch (cause) {
-      if (jobs.length === 1) jobs[0].fail(cause);
-      return jobs.length === 1;
+      const isForAll = jobs.length === 1 || cause instanceof StoreUnavailable;
+      if (isForAll) jobs.forEach(({ fail }) => fail(cause));
+      return isForAll;
     }
   }
 }

@@ -5,6 +5,10 @@ import { MIGRATIONS } from "./storeSchema";
 
 const CONNECTIONS = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
+/** How long a statement may take, its wait for other clients included, and a transaction be left alone by its client. */
+const STATEMENT_TIMEOUT_MS = 15_000;
+/** How long is waited for a server that says nothing at all. */
+const SILENCE_TIMEOUT_MS = 20_000;
 /** How often a transaction that PostgreSQL gave up in favour of another is done anew. */
 const MOST_ATTEMPTS = 5;
 /** Plans of statements are kept on both sides: of those that come again, not of lists, which have many lengths. */
@@ -15,16 +19,34 @@ const SCHEMA_NAME = /^[a-z][a-z0-9_]{0,47}$/;
  * A store in one schema of a PostgreSQL database, for as many processes as there are. Creates it, and brings an older one up
  * to date.
  * @param url such as postgresql://licet:secret@host/database; isn't shown
+ * @param patience beyond which it can't be reached, for whoever asks
  * @throws Problem if that can't be done
  */
-export async function postgresDatabase(url: string, schema: string): Promise<Database> {
+export async function postgresDatabase(url: string, schema: string, patience = PATIENCE): Promise<Database> {
   if (!SCHEMA_NAME.test(schema)) {
     throw new Problem(`databaseSchema makes ${schema}: take lowercase letters, digits and _, at most 48 in all.`);
   }
+  await bringUpToDate(url, schema);
+  return new PostgresDatabase(poolOf(url, schema, patience), schema);
+}
+
+/** How long is waited, in milliseconds; 0 is for ever. */
+interface Patience {
+  statementMs: number;
+  silenceMs: number;
+}
+
+const PATIENCE: Patience = { statementMs: STATEMENT_TIMEOUT_MS, silenceMs: SILENCE_TIMEOUT_MS };
+
+function poolOf(url: string, schema: string, { statementMs, silenceMs }: Patience): Pool {
   const pool = new Pool({
     connectionString: url,
     max: CONNECTIONS,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    statement_timeout: statementMs,
+    // A process that stands still keeps others from writing no longer than that.
+    idle_in_transaction_session_timeout: statementMs,
+    query_timeout: silenceMs,
     application_name: schema,
     // What was answered is on disk, whatever the server's setting.
     options: `-c search_path=${schema} -c synchronous_commit=on -c client_min_messages=warning`,
@@ -34,18 +56,23 @@ export async function postgresDatabase(url: string, schema: string): Promise<Dat
   pool.on("error", () => undefined);
   // Those that break in use fail what is asked of them: that is told there.
   pool.on("connect", (client) => client.on("error", () => undefined));
-  const database = new PostgresDatabase(pool, schema);
+  return pool;
+}
+
+/** However long that takes. @throws Problem */
+async function bringUpToDate(url: string, schema: string): Promise<void> {
+  const database = new PostgresDatabase(poolOf(url, schema, { statementMs: 0, silenceMs: 0 }), schema);
   try {
     await database.transaction((queries) => migrate(queries, schema));
-    return database;
   } catch (cause) {
-    await database.close();
     if (cause instanceof Problem) throw cause;
     throw new Problem(
       `The database ${database.name} can't be used (${reasonOf(cause)}): its server must run and let this user create a ` +
         `schema; the URL stands in the variable that databaseUrlVariable names.`,
       { cause },
     );
+  } finally {
+    await database.close();
   }
 }
 
@@ -55,6 +82,8 @@ class PostgresDatabase implements Database {
   private readonly names = new Map<string, string>();
   /** This process's writers wait for each other here, and not with a connection each. */
   private last: Promise<unknown> = Promise.resolve();
+  /** When a writer last gave up waiting: who had begun to wait before that has waited long enough, too. */
+  private gaveUpAt = -Infinity;
 
   constructor(
     private readonly pool: Pool,
@@ -76,7 +105,11 @@ class PostgresDatabase implements Database {
   }
 
   transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
-    const next = this.last.then(() => this.untilDone(work));
+    const askedAt = performance.now();
+    const next = this.last.then(() => {
+      if (askedAt > this.gaveUpAt) return this.untilDone(work);
+      throw new StoreUnavailable("the database can't be reached (writers before this one waited in vain)");
+    });
     this.last = next.catch(() => undefined);
     return next;
   }
@@ -106,7 +139,9 @@ class PostgresDatabase implements Database {
       if (command !== "COMMIT") throw new Error("the database undid a transaction instead of committing it");
       return result;
     } catch (cause) {
-      await client.query("ROLLBACK").catch(() => (isBroken = true));
+      if (hasTakenTooLong(cause)) this.gaveUpAt = performance.now();
+      if (isSilence(cause)) isBroken = true;
+      else await client.query("ROLLBACK").catch(() => (isBroken = true));
       throw cause;
     } finally {
       client.release(isBroken);
@@ -189,9 +224,19 @@ async function told<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
+/** The server has said nothing for so long that its connection is of no use any more. */
+function isSilence(cause: unknown): boolean {
+  return (cause as Error | null)?.message === "Query read timeout";
+}
+
+/** So, or the server has ended a statement, or a transaction, as its time was over. */
+function hasTakenTooLong(cause: unknown): boolean {
+  return isSilence(cause) || ["57014", "25P03"].includes(codeOf(cause));
+}
+
 /** By PostgreSQL's classes 08 (connections) and 57P (its server's stops and starts), the system's codes, or the driver's words. */
 function isUnreachable(cause: unknown): boolean {
-  if (/^(08...|57P..|53300|E[A-Z]+)$/.test(codeOf(cause))) return true;
+  if (hasTakenTooLong(cause) || /^(08...|57P..|53300|E[A-Z]+)$/.test(codeOf(cause))) return true;
   return /Connection terminated|connection timeout|not queryable|timeout exceeded when trying to connect/i.test(
     (cause as Error | null)?.message ?? "",
   );

@@ -498,10 +498,8 @@ export class Store {
         amount,
         gateway,
       ]);
-      await Promise.all([
-        addToGrant(queries, grantHash, 0n, amount),
-        onVoucherRoad ? undefined : addToTallies(queries, licenseId, 0n, amount),
-      ]);
+      await addToGrant(queries, grantHash, 0n, amount);
+      if (!onVoucherRoad) await addToTallies(queries, licenseId, 0n, amount);
       return null;
     });
   }
@@ -1467,10 +1465,8 @@ async function removeOpenRequest(queries: Queries, requestId: string, cost: bigi
   const open = openRequestOf(row);
   const { licenseId, grantHash } = open.facts;
   const amount = row.reserved as bigint;
-  await Promise.all([
-    addToGrant(queries, grantHash, cost, -amount),
-    open.onVoucherRoad ? undefined : addToTallies(queries, licenseId, cost, -amount),
-  ]);
+  await addToGrant(queries, grantHash, cost, -amount);
+  if (!open.onVoucherRoad) await addToTallies(queries, licenseId, cost, -amount);
   return open;
 }
 
@@ -1485,17 +1481,15 @@ async function numbered(
   { facts, versionId }: OpenRequest,
   outcome: RequestOutcome,
 ): Promise<Receipt> {
-  const [previous, drafted, rebuilt] = await Promise.all([
-    queries.row(
-      "SELECT sequence, receipt_hash, finished_at FROM receipts WHERE operator_id = ? AND license_id = ? ORDER BY sequence DESC LIMIT 1",
-      [facts.operatorId, facts.licenseId],
-    ),
-    queries.row(
-      "SELECT epoch_end FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? ORDER BY epoch_end DESC LIMIT 1",
-      [facts.operatorId, facts.planId, versionId],
-    ),
-    rebuiltAt(queries),
-  ]);
+  const previous = await queries.row(
+    "SELECT sequence, receipt_hash, finished_at FROM receipts WHERE operator_id = ? AND license_id = ? ORDER BY sequence DESC LIMIT 1",
+    [facts.operatorId, facts.licenseId],
+  );
+  const drafted = await queries.row(
+    "SELECT epoch_end FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? ORDER BY epoch_end DESC LIMIT 1",
+    [facts.operatorId, facts.planId, versionId],
+  );
+  const rebuilt = await rebuiltAt(queries);
   const last = (previous?.sequence as bigint | undefined) ?? 0n;
   return {
     ...facts,

@@ -76,11 +76,9 @@ export async function limitAgainst(
 ): Promise<Refusal | null> {
   const refusal = voucher && (await voucherLimitAgainst(queries, operatorId, licenseId, amount, voucher));
   if (refusal) return refusal;
-  const [license, all, grant] = await Promise.all([
-    tallyOf(queries, "license", licenseId),
-    tallyOf(queries, "all", 0n),
-    queries.row("SELECT used, reserved FROM grants WHERE grant_hash = ?", [grantHash]),
-  ]);
+  const license = await tallyOf(queries, "license", licenseId);
+  const all = await tallyOf(queries, "all", 0n);
+  const grant = await queries.row("SELECT used, reserved FROM grants WHERE grant_hash = ?", [grantHash]);
   const against = (limit: Refusal["limit"], most: bigint | undefined, used: bigint, reserved: bigint) =>
     most === undefined ? null : refusalBy(limit, most, { used, reserved }, amount);
   return (
@@ -139,7 +137,8 @@ export async function addToTallies(queries: Queries, licenseId: bigint, cost: bi
          DO UPDATE SET cost = tallies.cost + excluded.cost, reserved = tallies.reserved + excluded.reserved`,
       [what, id, cost, reserved],
     );
-  await Promise.all([add("license", licenseId), add("all", 0n)]);
+  await add("license", licenseId);
+  await add("all", 0n);
 }
 
 export async function addToGrant(queries: Queries, grantHash: string, cost: bigint, reserved: bigint): Promise<void> {

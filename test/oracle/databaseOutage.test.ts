@@ -1,4 +1,4 @@
-/** A gateway whose database's server is killed under it, and comes back. */
+/** A gateway whose database's server is killed under it, or stands still, and comes back. */
 import { expect } from "chai";
 import { existsSync } from "node:fs";
 import { Readiness, storeCheck } from "../../oracle/operations/readiness";
@@ -10,12 +10,15 @@ import { streaming, whole } from "../support/fakeUpstream";
 import { GatewayBench, MESSAGES, refusalOf, until } from "../support/gatewayBench";
 import { freshSchema, type Postgres, POSTGRES_BINARIES, startPostgres } from "../support/postgres";
 
-describe("a gateway whose PostgreSQL server is killed and started again", function () {
+describe("a gateway whose PostgreSQL server fails it", function () {
   this.timeout(120_000);
   let server: Postgres;
   let bench: GatewayBench;
   let operations: Operations;
   let isUp = true;
+  let schema: string;
+  /** As an operator has it, unless a test can't wait so long. */
+  let patience: Parameters<typeof postgresDatabase>[2];
 
   const stop = () => {
     server.stop();
@@ -34,8 +37,8 @@ describe("a gateway whose PostgreSQL server is killed and started again", functi
   after(() => server?.remove());
 
   beforeEach(async () => {
-    const schema = freshSchema();
-    const open = () => postgresDatabase(server.url, schema);
+    schema = freshSchema();
+    const open = () => postgresDatabase(server.url, schema, patience);
     bench = await GatewayBench.start(1, { isShared: true, open, remove: () => undefined });
     // To stop a server and start it takes seconds.
     await bench.serve({ requestTimeoutMs: 20_000 });
@@ -69,6 +72,54 @@ describe("a gateway whose PostgreSQL server is killed and started again", functi
     const { cost, reserved } = await bench.store.tally(1n);
     return { cost, reserved };
   };
+
+  describe("as it stands still", () => {
+    const WAITED_MS = 15_000;
+    let isFrozen = false;
+    before(() => void (patience = { statementMs: 1_000, silenceMs: 1_500 }));
+    after(() => void (patience = undefined));
+
+    afterEach(() => {
+      if (isFrozen) server.thaw();
+      isFrozen = false;
+    });
+
+    const expectRefusals = async () => {
+      const asked = bench.upstreams[0].received.length;
+      const startedAt = performance.now();
+      const errors = await Promise.all(Array.from({ length: 12 }, () => refusalOf(bench.chat())));
+      expect(performance.now() - startedAt).to.be.lessThan(WAITED_MS);
+      for (const error of errors) expect(error).to.include({ status: 503, code: "store_unavailable" });
+      expect(bench.upstreams[0].received).to.have.length(asked);
+    };
+
+    it("answers 503 in bounded time while its processes are frozen, says so at /readyz, and goes on by itself", async () => {
+      await bench.chat();
+      const { cost } = await costs();
+      server.freeze();
+      isFrozen = true;
+      await expectRefusals();
+      expect((await ready()).status).to.equal(503);
+      server.thaw();
+      isFrozen = false;
+      await untilServed();
+      await until(async () => (await costs()).reserved === 0n, 20_000);
+      expect((await costs()).cost).to.equal(cost * BigInt(bench.upstreams[0].received.length));
+    });
+
+    it("answers 503 in bounded time while another client keeps it from writing", async () => {
+      const other = await postgresDatabase(server.url, schema);
+      let free = () => {};
+      const begun = new Promise<void>((resolve) => {
+        void other.transaction(() => (resolve(), new Promise<void>((end) => (free = end))));
+      });
+      await begun;
+      await expectRefusals();
+      free();
+      await untilServed();
+      await other.close();
+    });
+  });
 
   it("answers 503 that says what to do while it is away, asks no model, and charges nothing", async () => {
     await bench.chat();

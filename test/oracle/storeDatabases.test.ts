@@ -219,6 +219,41 @@ describePostgres("A database in PostgreSQL, which LICET_TEST_DATABASE_URL names"
     await database.close();
   });
 
+  it("takes the turn from a process that stands still in the midst of its transaction, and undoes that", async () => {
+    const schema = freshSchema();
+    const frozen = await postgresDatabase(url, schema, { statementMs: 300, silenceMs: 60_000 });
+    const other = await postgresDatabase(url, schema);
+    let wake = () => {};
+    let attempt: Promise<unknown> = Promise.resolve();
+    await new Promise<void>((stands) => {
+      attempt = frozen.transaction(async (queries) => {
+        await queries.run("INSERT INTO owner VALUES ('a', '1')");
+        stands();
+        await new Promise<void>((resolve) => (wake = resolve));
+        await queries.run("INSERT INTO owner VALUES ('b', '1')");
+      });
+    });
+    attempt.catch(() => undefined);
+    await other.transaction((queries) => queries.run("INSERT INTO owner VALUES ('c', '1')"));
+    wake();
+    await expect(attempt).to.be.rejectedWith(StoreUnavailable, /can't be reached/);
+    expect(await frozen.all("SELECT what FROM owner")).to.deep.equal([{ what: "c" }]);
+    await Promise.all([frozen.close(), other.close()]);
+  });
+
+  it("gives up a statement that takes too long, fails who waited behind it, and goes on", async () => {
+    const database = await postgresDatabase(url, freshSchema(), { statementMs: 300, silenceMs: 60_000 });
+    const slow = database.transaction((queries) => queries.row("SELECT pg_sleep(600)"));
+    const behind = database.transaction((queries) => queries.run("INSERT INTO owner VALUES ('a', '1')"));
+    const read = database.row("SELECT pg_sleep(600)");
+    for (const attempt of [slow, behind, read]) {
+      await expect(attempt).to.be.rejectedWith(StoreUnavailable, /can't be reached \(.*(statement timeout|in vain)/);
+    }
+    await database.transaction((queries) => queries.run("INSERT INTO owner VALUES ('b', '1')"));
+    expect(await database.all("SELECT what FROM owner")).to.deep.equal([{ what: "b" }]);
+    await database.close();
+  });
+
   it("says that it can't be reached where its connections are cut, and goes on by itself", async () => {
     const schema = freshSchema();
     const database = await postgresDatabase(url, schema);

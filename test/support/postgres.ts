@@ -4,7 +4,7 @@
  *   npx ts-node test/support/postgres.ts COMMAND…   runs the command with LICET_TEST_DATABASE_URL set, then stops the server
  */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { chmodSync, chownSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { postgresDatabase } from "../../oracle/store/postgresDatabase";
@@ -18,6 +18,9 @@ export interface Postgres {
   /** As an administrator would, without waiting for its clients. */
   stop(): void;
   start(): void;
+  /** Has all of its processes stand still, their connections open; and go on. */
+  freeze(): void;
+  thaw(): void;
   /** Stops it, and removes the folder. */
   remove(): void;
 }
@@ -42,6 +45,11 @@ export function startPostgres(): Postgres {
     ]);
   const stop = () => runs(`${bin}/pg_ctl`, ["-D", data, "-w", "-m", "immediate", "stop"]);
   start();
+  const send = (signal: NodeJS.Signals) => {
+    const first = Number(readFileSync(join(data, "postmaster.pid"), "utf8").split("\n")[0]);
+    for (const pid of [first, ...childrenOf(first)]) process.kill(pid, signal);
+  };
+  const [freeze, thaw] = [() => send("SIGSTOP"), () => send("SIGCONT")];
   const remove = () => {
     try {
       stop();
@@ -49,7 +57,20 @@ export function startPostgres(): Postgres {
       rmSync(folder, { recursive: true });
     }
   };
-  return { url: `postgresql://licet@/postgres?host=${encodeURIComponent(folder)}`, start, stop, remove };
+  return { url: `postgresql://licet@/postgres?host=${encodeURIComponent(folder)}`, start, stop, freeze, thaw, remove };
+}
+
+function childrenOf(parent: number): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return new RegExp(`^PPid:\\s+${parent}$`, "m").test(readFileSync(`/proc/${pid}/status`, "utf8"));
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
 }
 
 function binaries(): string {
