@@ -144,7 +144,7 @@ export async function startGateway(config: GatewayConfig, deps: GatewayDeps): Pr
   const sign = signerOf(config.signer, chain);
   await requireSigningKey(address, config.operatorId, chain, await now());
   await requireVersions(config.models, chain);
-  const presence = new Presence(store, sign, now, log);
+  const presence = new Presence(store, sign, now, log, observer);
   await presence.begin();
 
   const upstream = new Upstream();

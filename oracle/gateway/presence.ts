@@ -6,6 +6,7 @@ import { ReceiptFlag } from "../protocol/types";
 import { StoreUnavailable } from "../store/database";
 import type { Lease } from "../store/leases";
 import { GATEWAY_LEASE, type ReceiptSigner, type RequestOutcome, type Store, StoreConflict } from "../store/store";
+import type { GatewayObserver } from "./observer";
 
 /** How long a gateway that says nothing counts as running: then others of its store end its requests. */
 const LEASE_MS = 15_000;
@@ -39,6 +40,7 @@ export class Presence {
     private readonly sign: ReceiptSigner,
     private readonly now: () => Promise<number>,
     private readonly log: Log,
+    private readonly observer?: Pick<GatewayObserver, "charged">,
     private readonly leaseMs = LEASE_MS,
   ) {}
 
@@ -126,7 +128,8 @@ export class Presence {
   /** @returns false if another gateway was first, or it was stored after all */
   private async finish(requestId: string, { outcome, cost }: Ended): Promise<boolean> {
     try {
-      await this.store.finishRequest(requestId, outcome, cost, this.sign);
+      const { receipt } = await this.store.finishRequest(requestId, outcome, cost, this.sign);
+      this.observer?.charged(receipt, cost);
       return true;
     } catch (cause) {
       if (cause instanceof StoreConflict) return false;

@@ -17,11 +17,12 @@ import {
 } from "../../oracle/operations/readiness";
 import type { Committee } from "../../oracle/chain/chain";
 import { ReceiptFlag } from "../../oracle/protocol/types";
+import { StoreUnavailable } from "../../oracle/store/database";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { receiptWith } from "../support/fakeMessages";
 import { hangingUp, silent, streaming } from "../support/fakeUpstream";
-import { GatewayBench } from "../support/gatewayBench";
+import { GatewayBench, until } from "../support/gatewayBench";
 import { COMMITTEE, evenly, serveReceipt } from "../support/stubMarket";
 
 describe("Registry", () => {
@@ -250,6 +251,21 @@ describe("a gateway that is watched", () => {
       "licet_gateway_request_seconds_count 1",
       `licet_stake_headroom_units ${bench.chain.stakeHeadroom - (await bench.store.unsettledCostOfAll())}`,
     ]);
+  });
+
+  it("counts a receipt that came late, as the store was away when its request ended", async () => {
+    const finish = bench.store.finishRequest.bind(bench.store);
+    let isAway = true;
+    bench.store.finishRequest = (...ended) =>
+      isAway ? Promise.reject(new StoreUnavailable("away")) : finish(...ended);
+    bench.upstreams[0].script = streaming();
+    await bench.chatStream();
+    expect((await lines()).some((line) => line.startsWith("licet_gateway_receipts_total{"))).to.equal(false);
+    isAway = false;
+    await until(async () => (await lines()).includes('licet_gateway_receipts_total{ending="complete"} 1'));
+    expect(await lines()).to.include(
+      `licet_gateway_tokens_total{kind="output"} ${(await bench.onlyReceipt()).outputTokens}`,
+    );
   });
 
   it("counts errors by code, and what nobody knows as one route", async () => {

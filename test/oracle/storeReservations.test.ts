@@ -5,7 +5,7 @@ import { Presence } from "../../oracle/gateway/presence";
 import { createLog } from "../../oracle/log";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { decodeReceipt, splitRecord } from "../../oracle/protocol/receiptBytes";
-import type { Receipt } from "../../oracle/protocol/types";
+import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
 import type { Database } from "../../oracle/store/database";
 import { GATEWAY_LEASE, Store, type OpenRequest } from "../../oracle/store/store";
 import type { Claim, VoucherClaim } from "../../oracle/store/tallies";
@@ -263,9 +263,12 @@ describeOnEach("A gateway among those of a store", (placeOf) => {
   let store: Store;
   let presence: Presence;
   let isAway: boolean;
+  /** Flags and costs of receipts that whoever counts was told of. */
+  let counted: [number, bigint][];
 
   beforeEach(async () => {
     isAway = false;
+    counted = [];
     place = placeOf();
     store = new Store(await place.open());
     await store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
@@ -277,6 +280,7 @@ describeOnEach("A gateway among those of a store", (placeOf) => {
       sign,
       async () => 1_500,
       createLog("error", () => {}),
+      { charged: ({ flags }, cost) => void counted.push([flags, cost]) },
       LEASE_MS,
     );
   });
@@ -294,6 +298,7 @@ describeOnEach("A gateway among those of a store", (placeOf) => {
     await leftBehind();
     await presence.begin();
     expect(await isOpen(1)).to.equal(false);
+    expect(counted).to.deep.equal([[ReceiptFlag.recovered, 0n]]);
   });
 
   it("gives the others time to say that they run when the store comes back, and then ends what they left behind", async () => {
