@@ -302,8 +302,9 @@ export class AccountSender implements PricedSender {
     if (newest.nonce === view.count && (await this.isStuck(newest, view))) {
       const fees = await this.raised(newest);
       if (fees !== null) {
-        const { to, data, gasLimit } = Transaction.from(newest.raw);
-        const signed = await this.sign({ ...newest, attempt: newest.attempt + 1 }, { to: to!, data, gasLimit }, fees);
+        const { to, data, value, gasLimit } = Transaction.from(newest.raw);
+        const call = { to: to!, data, value, gasLimit };
+        const signed = await this.sign({ ...newest, attempt: newest.attempt + 1 }, call, fees);
         this.event("raised");
         return this.broadcast(signed, view.height);
       }
@@ -379,7 +380,8 @@ export class AccountSender implements PricedSender {
   ): Promise<NewTransaction> {
     const { signer, store, turn } = this.deps;
     const lease = turn?.lease;
-    const raw = await signer.signTransaction({ ...call, ...fees, type: 2, chainId: this.chainId, nonce, value: 0n });
+    const { value = 0n } = call;
+    const raw = await signer.signTransaction({ ...call, ...fees, type: 2, chainId: this.chainId, nonce, value });
     const signed = { account: this.address, nonce, attempt, purpose, raw, hash: Transaction.from(raw).hash! };
     await store.saveTransaction(signed, lease);
     this.event("signed");

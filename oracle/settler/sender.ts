@@ -14,6 +14,8 @@ export type TransactionFate = "confirmed" | "reverted" | "replaced";
 export interface Call {
   to: string;
   data: string;
+  /** In wei; none if left out. */
+  value?: bigint;
 }
 
 /** How a purpose's transaction ended, and which it was. */

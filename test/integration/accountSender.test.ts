@@ -353,6 +353,19 @@ describe("AccountSender", () => {
       expect(events).to.include("raised");
     });
 
+    it("sends along what the call pays, also when it is signed again for more", async () => {
+      const sender = await open();
+      await sender.submit("a purpose", async () => ({ ...(await nothing()), value: 7n }));
+      await baseFee(500);
+      const to = (await nothing()).to;
+      const had = await provider.getBalance(to);
+      await mining(sender.follow("a purpose", 0));
+      const values = (await rowsOf(0)).map(({ raw }) => Transaction.from(raw).value);
+      expect(values.length).to.be.greaterThan(1);
+      expect(new Set(values)).to.deep.equal(new Set([7n]));
+      expect((await provider.getBalance(to)) - had).to.equal(7n);
+    });
+
     it("pays more, too, where it has only waited for long", async () => {
       const sender = await open({ patience: { blocks: 2, ms: 0 } });
       node.swallows = true;
