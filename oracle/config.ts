@@ -14,7 +14,9 @@ import { LEAST_VALIDITY, MOST_VALIDITY } from "./x402/exact";
 import { keySettingOf, type KeySetting } from "./keys/keySetting";
 import { reasonOf, shown } from "./problem";
 import { ConfigError, parseJson, Section, type Environment, type Range } from "./configSection";
+import type { ProverConfig } from "./disputes/receiptProver";
 import type { EconomyConfig } from "./settler/economy";
+import { parseModel } from "../zk/network";
 
 /** What a configuration file says, with its secrets read from where it says that they are. */
 export interface OracleConfig {
@@ -30,6 +32,7 @@ export interface OracleConfig {
   settler?: SettlerSection;
   attestor?: AttestorSection;
   evidence?: EvidenceSection;
+  disputes: DisputesSection;
   operations?: OperationsSection;
   /** For `licet-oracle`; the task `oracle:run` goes by its network where this is left out. */
   chain?: ChainSection;
@@ -50,7 +53,7 @@ export interface GatewaySection {
   port: number;
   operatorId: number;
   signingKey: KeySetting;
-  models: { id: string; upstreams: UpstreamConfig[]; versionId: bigint }[];
+  models: { id: string; upstreams: UpstreamConfig[]; versionId: bigint; keepInputs?: boolean }[];
   defaultMaxTokens: number;
   maxTokensCeiling: number;
   requestTimeoutMs: number;
@@ -117,6 +120,14 @@ export interface AttestorSection {
   canaries: CanarySection[];
 }
 
+/** How whoever settles answers challenges of its charges. */
+export interface DisputesSection {
+  /** The most that one dispute or appeal may cost, in wei. */
+  maxFee: bigint;
+  /** By what receipts of versions that name a verifier are proven. */
+  provers: ({ versionId: bigint } & ProverConfig)[];
+}
+
 /** How an operator shows evidence of its hardware. */
 export interface EvidenceSection {
   collectCommand: string[];
@@ -181,14 +192,33 @@ export function parseConfig(text: string, environment: Environment): OracleConfi
     settler: root.optional("settler", settlerOf),
     attestor: root.optional("attestor", attestorOf),
     evidence: root.optional("evidence", evidenceOf),
+    disputes: root.optional("disputes", disputesOf) ?? { maxFee: 0n, provers: [] },
     operations: root.optional("operations", operationsOf),
     chain: root.optional("chain", chainOf),
   };
   root.end();
+  if (root.has("disputes") && config.settler === undefined) {
+    throw new ConfigError("disputes says how the settler answers challenges: it needs a section settler.");
+  }
   if (config.gateway === undefined && config.settler === undefined && config.attestor === undefined) {
     throw new ConfigError("The configuration starts nothing: it needs a section gateway, settler or attestor.");
   }
   return config;
+}
+
+function disputesOf(section: Section): DisputesSection {
+  const proverOf = (prover: Section) => {
+    const modelFile = prover.text("modelFile");
+    readIn(prover, "modelFile", parseModel);
+    return {
+      ...{ versionId: prover.id("versionId"), modelFile },
+      ...(prover.has("setup") ? { setup: prover.text("setup") } : {}),
+    };
+  };
+  return {
+    maxFee: section.has("maxFee") ? section.decimal("maxFee", 18) : 0n,
+    provers: section.has("provers") ? section.listOf("provers", "versionId", proverOf) : [],
+  };
 }
 
 /** The longest epoch, window and hold that contracts allow have 51 days together. */
@@ -229,6 +259,7 @@ function gatewayOf(section: Section): GatewaySection {
       id: model.text("id"),
       versionId: model.id("versionId"),
       upstreams: upstreamsOf(model),
+      ...(model.has("keepInputs") ? { keepInputs: model.flag("keepInputs") } : {}),
     })),
     defaultMaxTokens: section.count("defaultMaxTokens", [1, maxTokensCeiling], defaultMaxTokens),
     maxTokensCeiling,

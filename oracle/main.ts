@@ -11,12 +11,16 @@ import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
 import { connectVoucherChain } from "./chain/voucherChain";
 import { AccountSender } from "./chain/accountSender";
+import { connectCourt } from "./chain/ethersCourt";
 import { connectEscrow } from "./chain/ethersEscrow";
 import { NodesProvider, witnessOf } from "./chain/nodes";
+import type { Witness } from "./chain/witness";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
 import { KeyAccount } from "./keys/account";
 import { openKey } from "./keys/openKey";
 import { ATTESTING, Duty, type Post, SETTLING } from "./duty";
+import { Answerer } from "./disputes/answerer";
+import { receiptProver } from "./disputes/receiptProver";
 import { createLog, type Log } from "./log";
 import { Figures } from "./operations/figures";
 import { startOperations, type Operations } from "./operations/operations";
@@ -175,6 +179,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
       jobs.push(
         inTurn(context, settling, section!.intervalMs, () => settleRound(context, settling)),
         inTurn(context, settling, section!.intervalMs, () => postRound(context, settling)),
+        inTurn(context, settling, section!.intervalMs, () => answerRound(context, settling)),
         inTurn(context, settling, TEND_MS, () => tendRound(context, settling)),
         inTurn(context, settling, ARCHIVE_MS, () => archiveRound(context, store)),
         settling.feed.run(context.signal),
@@ -312,6 +317,8 @@ interface Settling {
   poster: VoucherPoster;
   /** Null if others release. */
   releaser: Releaser | null;
+  /** Null where the deployment has no court. */
+  answerer: Answerer | null;
   sender: AccountSender;
   feed: ReceiptFeed;
   duty: Duty;
@@ -365,13 +372,51 @@ async function createSettler(context: Context, section: SettlerSection, store: S
     { poster: sender.address, intervalSeconds: section.voucherIntervalSeconds, economy: section.economy },
   );
   const releaser = section.release ? new Releaser(deps, section.economy) : null;
+  const answerer = await createAnswerer(context, deps, witness, section, proposer.address);
   figures.watchSettler(settler, sender);
+  if (answerer !== null) figures.watchDisputes(answerer, () => chain.now());
   const licenses = async () => Math.min(Math.max(1, await store.owingLicenses()), BATCH_LIMITS.licenses);
   readiness.add(
     "settler",
     gasCheck(sender, async () => settlementGas(await licenses())),
   );
-  return { settler, poster, releaser, sender, feed, duty };
+  return { settler, poster, releaser, answerer, sender, feed, duty };
+}
+
+interface AnsweringDeps {
+  store: Store;
+  sender: AccountSender;
+  log: Log;
+}
+
+/** Who answers challenges of what is settled here. */
+async function createAnswerer(
+  { config, deployment, chain }: Context,
+  { store, sender, log }: AnsweringDeps,
+  witness: Witness,
+  { confirmations: finality }: SettlerSection,
+  signingKey: string,
+): Promise<Answerer | null> {
+  const { provider, court: at } = deployment;
+  if (at === undefined) return null;
+  const { maxFee, provers } = config.disputes;
+  const court = await connectCourt(provider, witness, { court: at, finality });
+  const operatorId = config.gateway?.operatorId;
+  if (operatorId !== undefined && !(await court.mayAnswer(operatorId, sender.address, await chain.now()))) {
+    log.warn(
+      "Settler's account may not answer challenges with data: make it one of the operator's keys (operator:key)",
+      {
+        ...{ account: sender.address, operatorId },
+      },
+    );
+  }
+  return new Answerer(
+    { chain, court, store, sender, log: log.with({ part: "disputes" }) },
+    {
+      ...{ account: sender.address, operatorId, signingKey, maxFee },
+      provers: new Map(provers.map(({ versionId, ...prover }) => [versionId, receiptProver(prover)])),
+    },
+  );
 }
 
 /** A file has one process at a time: what the one before it held is its own. */
@@ -408,6 +453,10 @@ async function postRound({ log }: Context, { poster }: Settling): Promise<void> 
   await poster.postDue().catch((cause) => log.error("Vouchers can't be looked after", { cause }));
 }
 
+async function answerRound({ log }: Context, { answerer }: Settling): Promise<void> {
+  await answerer?.answerDue().catch((cause) => log.error("Challenges can't be looked after", { cause }));
+}
+
 /** Where there is no folder, receipts stay in the database. */
 function archiveOf({ dataFolder }: OracleConfig, store: Store): Archive | undefined {
   return dataFolder === undefined ? undefined : new Archive(store, dataFolder);
@@ -415,6 +464,7 @@ function archiveOf({ dataFolder }: OracleConfig, store: Store): Archive | undefi
 
 async function archiveRound({ config, chain, log }: Context, store: Store): Promise<void> {
   try {
+    await store.disputes.dropInputs();
     const now = await chain.now();
     const made = (await archiveOf(config, store)?.archiveDue(now - config.retentionSeconds, now)) ?? [];
     for (const archive of made) log.info("Receipts are in an archive", { ...archive });

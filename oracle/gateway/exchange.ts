@@ -6,7 +6,7 @@ import type { Chain } from "../chain/chain";
 import { MOST_BODIES_BYTES, type Disclosures } from "./disclosures";
 import type { Log } from "../log";
 import { shown } from "../problem";
-import { responseHashOf } from "../protocol/classification";
+import { inputOf, responseHashOf } from "../protocol/classification";
 import { saltedHash } from "../protocol/messages";
 import { requestSignatureHash, requestSignedAt } from "../protocol/requestSignature";
 import { clampUsage, costOf, zeroUsage } from "../protocol/meters";
@@ -167,12 +167,21 @@ export class Exchange {
         openedAt: await now(),
         onVoucherRoad: this.admitted.claim.voucher !== undefined,
         requestSignature: requestSignature ?? undefined,
+        input: this.inputToKeep(),
       },
       { gateway: presence.id, ...this.admitted.claim },
     );
     if (refusal === "replayed") throw signatureUsed();
     // Other requests have been promised meanwhile what this one took for free.
     if (refusal !== null) throw await admission.refusedLate(refusal, this.admitted, await now());
+  }
+
+  /** What vouchers pay isn't challenged. */
+  private inputToKeep(): Uint8Array | undefined {
+    const { model, claim } = this.admitted;
+    if (model.keepInputs !== true || this.request.kind !== "classification" || claim.voucher !== undefined)
+      return undefined;
+    return Uint8Array.from(inputOf(JSON.parse(Buffer.from(this.request.bytes).toString("utf8"))));
   }
 
   /** Has another of the model's servers try where one fails, as long as the client has nothing of an answer. */

@@ -18,4 +18,6 @@ export interface ModelConfig {
   assetId: number;
   versionId: bigint;
   manifestHash: string;
+  /** Whether what classifications ask is kept until their charges are released: proofs of their answers are made of it. */
+  keepInputs?: boolean;
 }

@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { CanaryDeps } from "../attestor/canary";
 import type { AccountSender, SenderEvent } from "../chain/accountSender";
+import type { Answerer } from "../disputes/answerer";
 import type { GatewayFigures, GatewayObserver } from "../gateway/observer";
 import type { Log } from "../log";
 import { ReceiptFlag, type Receipt } from "../protocol/types";
@@ -50,6 +51,15 @@ export class Figures {
     "What isn't settled as gas costs too much, in currency units.",
   );
   private readonly gas = this.gauge("settler_gas_balance", "What the settler's account pays gas with, in whole coins.");
+  private readonly disputes = this.gauge("disputes_open", "Challenges of own charges that aren't decided, by state.");
+  private readonly failingDisputes = this.gauge(
+    "disputes_failing",
+    "Those of them that can't be answered at the moment.",
+  );
+  private readonly disputeDeadline = this.gauge(
+    "disputes_deadline_seconds",
+    "How long until the first of them is lost unless it is answered, or its fee paid.",
+  );
   private readonly nodes = this.gauge("chain_nodes", "1 for each node of the chain, by how it is.");
   private readonly rounds = this.counter("settler_rounds_total", "The settler's rounds by result.");
   private readonly roundAt = this.gauge("settler_round_timestamp_seconds", "When the settler's last round ended.");
@@ -169,6 +179,17 @@ export class Figures {
       this.dear.set(givenUp, { state: "given up" });
       this.gas.clear();
       this.gas.set(Number(await account.balance()) / 1e18);
+    });
+  }
+
+  /** @param now Unix seconds, by the chain's clock */
+  watchDisputes(answerer: Pick<Answerer, "figures">, now: () => Promise<number>): void {
+    this.registry.collect(async () => {
+      const { open, failing, deadline } = answerer.figures();
+      for (const [state, count] of Object.entries(open)) this.disputes.set(count, { state: state.toLowerCase() });
+      this.failingDisputes.set(failing);
+      this.disputeDeadline.clear();
+      if (deadline !== null) this.disputeDeadline.set(Math.max(0, deadline - (await now())));
     });
   }
 

@@ -5,6 +5,7 @@ import type { Database, Queries, Row, SqlValue } from "./database";
 import type { CanaryAnswer } from "../attestor/recount";
 import type { EvidenceBooks } from "../evidence/books";
 import { DisclosureBooks } from "./disclosureBooks";
+import { DisputeBooks, dropInput, keepInput } from "./disputeBooks";
 import { ArchiveRows } from "./archiveRows";
 import { StoredBooks } from "./evidenceBooks";
 import {
@@ -99,6 +100,8 @@ export interface OpenRequest {
   onVoucherRoad?: boolean;
   /** The packed signature of the grant's key, where it has one. */
   requestSignature?: Uint8Array;
+  /** What it asks, a byte each number, where its answer may have to be proven. */
+  input?: Uint8Array;
 }
 
 /** How a request ended. */
@@ -339,6 +342,8 @@ export class Store {
   readonly archive: ArchiveRows;
   /** Of requests that licensees disclosed: an operator's copies of the bodies, an attestor's verdicts. */
   readonly disclosures: DisclosureBooks;
+  /** An operator's: what challenges of its charges want. */
+  readonly disputes: DisputeBooks;
   /** Is told how many milliseconds each commit of requests and receipts took. */
   onCommit: (ms: number) => void = () => {};
 
@@ -362,6 +367,7 @@ export class Store {
       voidReceipts,
     });
     this.disclosures = new DisclosureBooks(db);
+    this.disputes = new DisputeBooks(db);
   }
 
   /** When what is being written is written. */
@@ -470,7 +476,7 @@ export class Store {
    * @returns which limit stands against it, or that its signature was used by another: then nothing is noted
    */
   openRequest(
-    { facts, versionId, openedAt, onVoucherRoad = false, requestSignature }: OpenRequest,
+    { facts, versionId, openedAt, onVoucherRoad = false, requestSignature, input }: OpenRequest,
     claim: Claim = { gateway: "", amount: 0n, grantCap: 0n },
   ): Promise<Refusal | "replayed" | null> {
     const { licenseId, grantHash } = facts;
@@ -498,6 +504,7 @@ export class Store {
         amount,
         gateway,
       ]);
+      if (input !== undefined) await keepInput(queries, facts.requestId, input);
       await addToGrant(queries, grantHash, 0n, amount);
       if (!onVoucherRoad) await addToTallies(queries, licenseId, 0n, amount);
       return null;
@@ -509,6 +516,7 @@ export class Store {
     await this.group.run(async (queries) => {
       await removeOpenRequest(queries, requestId, 0n);
       await freeRequestSignature(queries, requestId);
+      await dropInput(queries, requestId);
     });
   }
 
@@ -754,6 +762,26 @@ export class Store {
   async receiptsOf(batchId: string): Promise<StoredReceipt[]> {
     const rows = await this.db.all(`${WITH_BATCH_STATE} WHERE batch_id = ? ORDER BY license_id, sequence`, [batchId]);
     return rows.map(receiptOf);
+  }
+
+  /** Those of one license, by their numbers. */
+  async receiptsOfLicense(batchId: string, licenseId: bigint): Promise<StoredReceipt[]> {
+    const rows = await this.db.all(`${WITH_BATCH_STATE} WHERE batch_id = ? AND license_id = ? ORDER BY sequence`, [
+      batchId,
+      licenseId,
+    ]);
+    return rows.map(receiptOf);
+  }
+
+  /** By its EIP-712 digest; null if it isn't here. */
+  async receiptWith(hash: string): Promise<StoredReceipt | null> {
+    const row = await this.db.row(`${WITH_BATCH_STATE} WHERE receipt_hash = ?`, [hash]);
+    return row && receiptOf(row);
+  }
+
+  /** Whether a batch of the operator's was ever drafted here. */
+  async hasBatchesOf(operatorId: number): Promise<boolean> {
+    return (await this.db.row("SELECT 1 FROM batches WHERE operator_id = ? LIMIT 1", [operatorId])) !== null;
   }
 
   /** The hashes of a batch's receipts, in the order of its sum tree. */

@@ -449,4 +449,15 @@ export const MIGRATIONS = [
 
   CREATE INDEX receipts_unbatchable ON receipts (finished_at) WHERE (state = 'void' OR term IS NOT NULL);
   `,
+  `
+  CREATE TABLE challenges_over (
+    what TEXT PRIMARY KEY,
+    up_to INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE provable_inputs (
+    request_id TEXT PRIMARY KEY,
+    input BLOB NOT NULL
+  ) STRICT;
+  `,
 ];

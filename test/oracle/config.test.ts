@@ -216,6 +216,21 @@ describe("parseConfig", () => {
     );
   });
 
+  it("reads how challenges are answered, and pays no fees and has no prover where that is left out", () => {
+    const disputes = {
+      maxFee: "0.25",
+      provers: [{ versionId: "4294967297", modelFile: "models/digits/model.json", setup: "zk/development-setup" }],
+    };
+    expect(parse({ settler: settler() }).disputes).to.deep.equal({ maxFee: 0n, provers: [] });
+    expect(parse({ settler: settler(), disputes }).disputes).to.deep.equal({
+      maxFee: 25n * 10n ** 16n,
+      provers: [{ ...disputes.provers[0], versionId: 4294967297n }],
+    });
+    const [model] = gateway().models;
+    const models = [{ ...model, keepInputs: true }];
+    expect(parse({ gateway: { ...gateway(), models } }).gateway?.models[0].keepInputs).to.equal(true);
+  });
+
   it("takes vouchers on the credit that it is told, and none if it isn't", () => {
     expect(parse({ gateway: gateway() }).gateway?.voucherCredit).to.equal(0n);
     expect(parse({ gateway: { ...gateway(), voucherCredit: 1_000_000 } }).gateway?.voucherCredit).to.equal(1_000_000n);
@@ -369,6 +384,21 @@ describe("parseConfig", () => {
       "an address that is none",
       () => parse({ settler: { ...settler(), attestors: [{ address: "0x1", url: "http://a" }] } }),
       'settler.attestors[0].address must be an address; it is "0x1"',
+    ],
+    [
+      "answers to challenges without a settler",
+      () => parse({ gateway: gateway(), disputes: {} }),
+      "disputes says how the settler answers challenges: it needs a section settler.",
+    ],
+    [
+      "a prover without its model",
+      () => parse({ settler: settler(), disputes: { provers: [{ versionId: "5", modelFile: "LICENSE" }] } }),
+      "disputes.provers[0].modelFile: LICENSE can't be used: The model isn't JSON",
+    ],
+    [
+      "a fee that is none",
+      () => parse({ settler: settler(), disputes: { maxFee: "much" } }),
+      'disputes.maxFee must be an amount above 0 with at most 18 decimals, such as 0.5; it is "much"',
     ],
     [
       "a canary without a key",

@@ -129,6 +129,20 @@ describe("the dashboard", () => {
     expect(shown("errors")).to.deep.equal([]);
   });
 
+  it("shows challenges, and marks those that fail or are lost soon", async () => {
+    await open();
+    expect([figure("Challenges open").value, figure("Challenge is lost in").value]).to.deep.equal(["–", "–"]);
+    const state = { open: { Open: 2, Answered: 1, Escalated: 0, Disputed: 0 }, failing: 0, deadline: 101_000 };
+    figures.watchDisputes({ figures: () => state }, async () => 1_000);
+    await refresh();
+    expect(figure("Challenges open")).to.deep.equal({ value: "3", isBad: false });
+    expect(figure("Challenge is lost in")).to.deep.equal({ value: "28 h", isBad: false });
+    Object.assign(state, { failing: 1, deadline: 4_600 });
+    await refresh();
+    expect(figure("Challenges open")).to.deep.equal({ value: "3, 1 failing", isBad: true });
+    expect(figure("Challenge is lost in")).to.deep.equal({ value: "60 min", isBad: true });
+  });
+
   it("says why the oracle isn't ready, that stake is used up, and that nothing answers", async () => {
     figures.watchGateway(
       () => ({ running: 0, reserved: 9n, upstreams: [] }),

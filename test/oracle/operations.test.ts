@@ -173,6 +173,21 @@ describe("Figures", () => {
     ]);
   });
 
+  it("tells how many challenges are open, how many fail, and when the next is lost, if one may be", async () => {
+    const open = { Open: 2, Answered: 1, Escalated: 0, Disputed: 0 };
+    let deadline: number | null = 1_900;
+    figures.watchDisputes({ figures: () => ({ open, failing: 1, deadline }) }, async () => 1_000);
+    expect(await lines()).to.include.members([
+      'licet_disputes_open{state="open"} 2',
+      'licet_disputes_open{state="answered"} 1',
+      'licet_disputes_open{state="disputed"} 0',
+      "licet_disputes_failing 1",
+      "licet_disputes_deadline_seconds 900",
+    ]);
+    deadline = null;
+    expect((await lines()).filter((line) => line.startsWith("licet_disputes_deadline_seconds"))).to.deep.equal([]);
+  });
+
   it("counts what happens to transactions", async () => {
     for (const state of ["signed", "sent", "confirmed", "signed"] as const) figures.transaction(state);
     expect(await lines()).to.include.members([

@@ -175,12 +175,14 @@ export interface ServedRequest {
   meters?: Partial<Usage>;
   /** Packed; none if left out. */
   requestSignature?: Buffer;
+  /** What is kept for a proof; nothing if left out. */
+  input?: Uint8Array;
 }
 
 /** Writes the receipt of a request down, as a gateway does, and gives the request's id. */
 export async function serveReceipt(store: Store, request: ServedRequest = {}): Promise<string> {
   const { requestId = id("request"), licenseId = 7n, finishedAt = EPOCH.epochStart + 10 } = request;
-  const { key = KEYS.operator, meters = { requests: 1n, outputTokens: 5n }, requestSignature } = request;
+  const { key = KEYS.operator, meters = { requests: 1n, outputTokens: 5n }, requestSignature, input } = request;
   const signed = signGrant({ licenseId });
   const grantHash = grantDigest(DOMAIN, signed.grant);
   await store.saveGrant(grantHash, signed);
@@ -199,6 +201,7 @@ export async function serveReceipt(store: Store, request: ServedRequest = {}): P
     versionId: LANE.versionId,
     openedAt: finishedAt,
     requestSignature,
+    input,
   });
   const ended = { responseHash: id("response"), finishedAt, durationMs: 90, ttftMs: 30, flags: 0 };
   const sign = (receipt: Receipt) => {

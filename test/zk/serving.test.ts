@@ -91,6 +91,19 @@ describe("classifications", function () {
     expect(await isProven(first, receiptDigest(DOMAIN, { ...first, licenseId: 2n }))).to.equal(false);
   });
 
+  it("leave what they asked in the store where their model's receipts may have to be proven, and not otherwise", async () => {
+    await post();
+    const model = { ...modelAt({ url: classifier.url }), id: "digits", keepInputs: true };
+    await bench.serve({ models: [model] });
+    await post();
+    const [other, kept] = await bench.receipts();
+    expect(await bench.store.disputes.input(other.requestId)).to.equal(null);
+    expect([...(await bench.store.disputes.input(kept.requestId))!]).to.deep.equal([...example.input]);
+    await post({ model: "digits", input: [1, 2, 3] });
+    await bench.store.disputes.dropInputs();
+    expect(await bench.store.disputes.input(kept.requestId)).not.to.equal(null);
+  });
+
   it("are signed, where a grant's key must sign requests, by what their receipt will say of them", async () => {
     const apiKey = keyFor({ key: KEY.address });
     const signer = new RequestSigner({ domain: DOMAIN, now: async () => bench.chain.time }, apiKey, KEY);

@@ -1,0 +1,345 @@
+/**
+ * Answers challenges of an operator's charges, so that none is lost while nobody looks. What is to be done stands on the chain, and
+ * each step is a purpose of the account's sender, which serves it once: it can die anywhere, and go on from there.
+ *
+ *   open ── a receipt is doubted whose version names a verifier ──> proven: it is decided
+ *      └─── else, if its own records have what was charged ──> requests shown, where that is demanded ──> answered
+ *   answered ── nobody escalates in time ──> closed           escalated ── if the fee isn't too much ──> paid: disputed
+ *   disputed ── the challenger appeals ──> its part is paid, too      └── the arbitrator is silent ──> closed
+ *
+ * What its records don't support, it doesn't answer: who does stands by the charge, with stake.
+ */
+import type { Chain } from "../chain/chain";
+import { readEach } from "../chain/parallel";
+import type { Log } from "../log";
+import { dateOf, reasonOf } from "../problem";
+import { sameUsage, sumUsage, zeroUsage } from "../protocol/meters";
+import type { Call, Sender } from "../settler/sender";
+import type { Store, StoredReceipt } from "../store/store";
+import type { Challenge, Court, Inference, ShownRequest } from "./court";
+import { referenceTo } from "./reference";
+import type { ReceiptProver } from "./receiptProver";
+import { isDecided, isOperatorsTurn, turnOf } from "./turn";
+
+export interface AnswererConfig {
+  /** The account that sends. */
+  account: string;
+  /** The operator whose charges it answers for; others, too, whose batches the store has, or whose key this is. */
+  operatorId?: number;
+  signingKey: string;
+  /** The most that is paid for one dispute or appeal, in wei. */
+  maxFee: bigint;
+  /** By version. */
+  provers: ReadonlyMap<bigint, ReceiptProver>;
+}
+
+export interface AnswererDeps {
+  chain: Pick<Chain, "now">;
+  court: Court;
+  store: Store;
+  sender: Pick<Sender, "submit">;
+  log: Log;
+}
+
+const OPEN_STATES = ["Open", "Answered", "Escalated", "Disputed"] as const;
+
+/** What challenges there are of own charges. */
+export interface DisputeFigures {
+  open: Record<(typeof OPEN_STATES)[number], number>;
+  /** Those that it can't answer at the moment. */
+  failing: number;
+  /** The first by which the operator must do something, Unix seconds; null if there is none. */
+  deadline: number | null;
+}
+
+/** So many requests have room in a transaction, whatever they have signed them with. */
+const REQUESTS_AT_ONCE = 50;
+/** When what failed is tried again, in seconds. */
+const RETRY_SECONDS = 300;
+/** So long before its deadline a challenge that isn't answered is told as one that is about to be lost, in seconds. */
+const NEAR_SECONDS = 6 * 3_600;
+
+/** What a line of the log says, and by what it is told from others. */
+interface Told {
+  challengeId: bigint;
+  step?: string;
+  cause?: unknown;
+  [field: string]: unknown;
+}
+
+/** It won't become better by itself: the message says what an engineer must do. */
+class Indefensible extends Error {}
+
+export class Answerer {
+  /** Of those above what the store calls over, which are. */
+  private readonly over = new Set<bigint>();
+  private live: Challenge[] = [];
+  /** Which challenges failed, and when they are tried again, Unix seconds. */
+  private readonly later = new Map<bigint, number>();
+  /** What was told, so that it is told once. */
+  private readonly told = new Set<string>();
+  /** By the challenges that they are for. */
+  private readonly proofs = new Map<bigint, string>();
+
+  constructor(
+    private readonly deps: AnswererDeps,
+    private readonly config: AnswererConfig,
+  ) {}
+
+  figures(): DisputeFigures {
+    const open = OPEN_STATES.map((state) => [state, this.live.filter(({ status }) => status === state).length]);
+    const deadlines = this.live.filter(isOperatorsTurn).map(({ deadline }) => deadline);
+    return {
+      open: Object.fromEntries(open) as DisputeFigures["open"],
+      failing: this.live.filter(({ challengeId }) => this.later.has(challengeId)).length,
+      deadline: deadlines.length === 0 ? null : Math.min(...deadlines),
+    };
+  }
+
+  /** Does what is due for each challenge. Made to be called again and again. @throws if not even the challenges can be read */
+  async answerDue(): Promise<void> {
+    const now = await this.deps.chain.now();
+    this.live = await this.look(now);
+    for (const challenge of this.live.filter((one) => !isDecided(one))) {
+      if ((this.later.get(challenge.challengeId) ?? 0) <= now) await this.attempt(challenge, now);
+    }
+  }
+
+  /** The challenges of own charges that aren't over, the most urgent first. */
+  private async look(now: number): Promise<Challenge[]> {
+    const { court, store } = this.deps;
+    let upTo = await store.disputes.overUpTo();
+    const before = upTo;
+    const ids: bigint[] = [];
+    for (let id = upTo + 1n, count = await court.count(); id <= count; id++) if (!this.over.has(id)) ids.push(id);
+    const found = await readEach(ids, (id) => court.challenge(id, "latest"));
+    const live: Challenge[] = [];
+    for (const challenge of found) {
+      const isOver = !(await this.isOwn(challenge.operatorId, now)) || (await this.isOver(challenge));
+      if (isOver) this.over.add(challenge.challengeId);
+      else live.push(challenge);
+    }
+    while (this.over.delete(upTo + 1n)) upTo++;
+    if (upTo > before) await store.disputes.noteOver(upTo);
+    return live.sort((a, b) => a.deadline - b.deadline);
+  }
+
+  private async isOwn(operatorId: number, now: number): Promise<boolean> {
+    const { court, store } = this.deps;
+    const { operatorId: own, signingKey } = this.config;
+    if (operatorId === own || (await store.hasBatchesOf(operatorId))) return true;
+    return court.mayAnswer(operatorId, signingKey, now);
+  }
+
+  /** Whether it is decided, and stays so. */
+  private async isOver(challenge: Challenge): Promise<boolean> {
+    if (!isDecided(challenge)) return false;
+    const { challengeId, licenseId, chargeId, status, bond } = challenge;
+    const what = { challengeId, licenseId, chargeId, bond };
+    this.later.delete(challengeId);
+    this.proofs.delete(challengeId);
+    if (status === "Upheld") this.tell("error", "Challenge is lost: the charge went back", what);
+    else this.tell("info", "Challenge is over: the charge is let go", { ...what, status });
+    return isDecided(await this.deps.court.challenge(challengeId, "final"));
+  }
+
+  /** One that fails stops no other. */
+  private async attempt(challenge: Challenge, now: number): Promise<void> {
+    const { challengeId, licenseId, deadline } = challenge;
+    try {
+      await this.takeTurn(challenge, now);
+      this.later.delete(challengeId);
+    } catch (cause) {
+      const what = { challengeId, licenseId, until: dateOf(deadline), cause };
+      this.later.set(challengeId, now + RETRY_SECONDS);
+      if (cause instanceof Indefensible) this.tell("error", "Charge can't be defended", what);
+      else this.tell("warn", "Challenge has to wait", what);
+      if (isOperatorsTurn(challenge) && deadline - now <= NEAR_SECONDS)
+        this.tell("error", "Challenge is about to be lost", what);
+    }
+  }
+
+  private async takeTurn(challenge: Challenge, now: number): Promise<void> {
+    const { court } = this.deps;
+    const { challengeId, versionId, chargeId } = challenge;
+    const [inference, isReported] = await Promise.all([court.inferenceOf(versionId), court.isReported(chargeId)]);
+    switch (turnOf(challenge, { now, isProvable: inference !== null, isReported })) {
+      case "prove":
+        return this.prove(challenge, inference!);
+      case "answer":
+        return this.answer(challenge, now);
+      case "payFee":
+        return this.payFee(challenge);
+      case "follow":
+        return this.follow(challenge, now);
+      case "close":
+        return this.submit(challenge, "end", () => court.closing(challengeId));
+      case "lost":
+        return this.tell("error", "Challenge can't be won any more", { challengeId, chargeId, isReported });
+      case "wait":
+    }
+  }
+
+  // Proofs
+
+  private async prove(challenge: Challenge, inference: Inference): Promise<void> {
+    const { challengeId } = challenge;
+    const stored = await this.deps.store.receiptWith(challenge.receiptHash!);
+    if (stored === null) {
+      throw new Indefensible(
+        `The store lacks receipt ${challenge.receiptHash}, which one of the operator's keys signed: rebuild it ` +
+          `(npx licet-oracle rebuild), or prove the receipt by hand (npx hardhat dispute:prove)`,
+      );
+    }
+    const proof = this.proofs.get(challengeId) ?? (await this.proofOf(challenge, stored, inference));
+    this.proofs.set(challengeId, proof);
+    await this.submit(challenge, "proof", () => this.deps.court.proof(challengeId, stored.receipt, proof));
+  }
+
+  private async proofOf({ versionId }: Challenge, stored: StoredReceipt, inference: Inference): Promise<string> {
+    const { store, log } = this.deps;
+    const { receipt, hash } = stored;
+    const prover = this.config.provers.get(versionId);
+    if (prover === undefined) {
+      throw new Indefensible(
+        `No prover is set for version ${versionId}, whose receipts only a proof defends: name its model's file in ` +
+          `disputes.provers, or prove receipt ${hash} by hand (npx hardhat dispute:prove)`,
+      );
+    }
+    const [input, grant] = await Promise.all([store.disputes.input(receipt.requestId), store.grant(receipt.grantHash)]);
+    if (input === null || grant === null) {
+      throw new Indefensible(
+        `The store lacks ${input === null ? "the input" : "the grant"} of receipt ${hash}, which its proof is made of: ` +
+          (input === null
+            ? `the gateway keeps inputs of models whose section says "keepInputs": true`
+            : "whoever has the API key can prove it"),
+      );
+    }
+    log.info("Receipt is being proven", { receipt: hash, versionId });
+    return prover.prove({ receipt, receiptHash: hash, input: [...input], grantSalt: grant.grant.salt, ...inference });
+  }
+
+  // Data
+
+  private async answer(challenge: Challenge, now: number): Promise<void> {
+    const { court } = this.deps;
+    const { challengeId, operatorId } = challenge;
+    const batchId = await court.batchOf(challenge.chargeId);
+    const receipts = await this.recordsOf(challenge, batchId);
+    const { account } = this.config;
+    if (!(await court.mayAnswer(operatorId, account, now))) {
+      throw new Indefensible(
+        `The settler's account ${account} is neither the owner nor a signing key of operator ${operatorId}, and may not ` +
+          `answer: add it (npx hardhat operator:key), or answer by hand (npx hardhat dispute:answer)`,
+      );
+    }
+    if (challenge.isSigned && !sameUsage(challenge.shown, challenge.usage)) return this.show(challenge, receipts);
+    await this.submit(challenge, "answer", () => court.answer(challengeId, referenceTo(batchId, receipts)));
+  }
+
+  /** The receipts that an entry sums up. @throws Indefensible unless they are what was charged */
+  private async recordsOf({ licenseId, usage }: Challenge, batchId: string): Promise<StoredReceipt[]> {
+    const { store } = this.deps;
+    const receipts = await store.receiptsOfLicense(batchId, licenseId);
+    const sum = sumUsage(receipts.map(({ receipt }) => receipt));
+    if (sameUsage(sum, usage)) return receipts;
+    throw new Indefensible(
+      `The store has ${receipts.length} receipts of license ${licenseId} in batch ${batchId}, which sum up to ` +
+        `${JSON.stringify(sum, asText)}; charged were ${JSON.stringify(usage, asText)}: if receipts were lost, rebuild the ` +
+        `store (npx licet-oracle rebuild); if not, leave the challenge unanswered, since who answers pays stake for a wrong charge`,
+    );
+  }
+
+  /** Shows the next of an entry's requests; the first ones again, if what was shown isn't what they sum up to. */
+  private async show(challenge: Challenge, receipts: readonly StoredReceipt[]): Promise<void> {
+    const { challengeId, shown, shownThrough } = challenge;
+    const requests = await this.requestsOf(challenge, receipts);
+    const before = requests.filter(({ receipt }) => receipt.requestSignatureHash <= shownThrough);
+    const isBegun = before.length > 0 && sameUsage(sumUsage(before.map(({ receipt }) => receipt)), shown);
+    const some = requests.slice(isBegun ? before.length : 0).slice(0, REQUESTS_AT_ONCE);
+    const from = `${some.length} requests from ${some[0].receipt.requestSignatureHash} after ${shownThrough}`;
+    await this.submit(challenge, from, () => this.deps.court.showing(challengeId, some));
+  }
+
+  /** What was charged of an entry, as its licensee's keys have asked for it, in the court's order. */
+  private async requestsOf(
+    { operatorId, usage, licenseId }: Challenge,
+    receipts: readonly StoredReceipt[],
+  ): Promise<ShownRequest[]> {
+    const { store } = this.deps;
+    const charged = receipts.filter(({ receipt }) => !sameUsage(receipt, zeroUsage()));
+    const hashes = charged.map(({ receipt }) => receipt.requestSignatureHash);
+    const signatures = await store.requestSignatures(operatorId, hashes);
+    const requests: ShownRequest[] = [];
+    for (const { receipt, signature } of charged) {
+      const requestSignature = signatures.get(receipt.requestSignatureHash)?.packed;
+      const grant = await store.grant(receipt.grantHash);
+      if (requestSignature !== undefined && grant !== null)
+        requests.push({ receipt, signature, grant, requestSignature });
+    }
+    if (sameUsage(sumUsage(requests.map(({ receipt }) => receipt)), usage)) return requests.sort(bySignature);
+    throw new Indefensible(
+      `License ${licenseId} demands signed requests, and the store has signatures and grants of ${requests.length} of ` +
+        `${charged.length} that were charged: the others don't count in court. Rebuild the store if it was lost ` +
+        `(npx licet-oracle rebuild); if not, nobody may have asked for them`,
+    );
+  }
+
+  // Arbitration
+
+  private async payFee(challenge: Challenge): Promise<void> {
+    const { court } = this.deps;
+    const { challengeId, arbitrator } = challenge;
+    const wei = await court.feeOf(arbitrator!);
+    this.requireAffordable(wei, `Arbitrator ${arbitrator}'s fee`, "npx hardhat dispute:pay-fee");
+    await this.submit(challenge, "fee", () => court.feePayment(challengeId, wei));
+  }
+
+  /** Who alone pays for an appeal wins. */
+  private async follow(challenge: Challenge, now: number): Promise<void> {
+    const { court } = this.deps;
+    const { challengeId } = challenge;
+    const appeal = await court.appealOf(challenge, now);
+    if (appeal === null) return;
+    const { cost, end, appellant, ruling } = appeal;
+    if (appellant === "Challenger") {
+      this.requireAffordable(cost, "The operator's part of an appeal", "npx hardhat dispute:appeal");
+      await this.submit(challenge, `appeal until ${end}`, () => court.appealPayment(challengeId, cost));
+    } else if (appellant === "None" && ruling === "Challenger") {
+      this.tell("warn", "Arbitrator rules for the challenger: npx hardhat dispute:appeal, if that is wrong", {
+        ...{ challengeId, until: dateOf(end), cost },
+      });
+    }
+  }
+
+  private requireAffordable(wei: bigint, what: string, task: string): void {
+    const { maxFee } = this.config;
+    if (wei <= maxFee) return;
+    throw new Indefensible(
+      `${what} is ${wei} wei, and disputes.maxFee allows ${maxFee}: raise that, or pay by hand (${task})`,
+    );
+  }
+
+  /** Once, whoever asks how often. A charge is challenged once, whatever numbers the chain gives again. */
+  private async submit(challenge: Challenge, step: string, callOf: () => Promise<Call>): Promise<void> {
+    const { challengeId, chargeId } = challenge;
+    await this.deps.sender.submit(`challenge ${challengeId} of charge ${chargeId}: ${step}`, callOf);
+    this.tell("info", "Challenge's next step is sent", { challengeId, step });
+  }
+
+  private tell(level: "info" | "warn" | "error", message: string, what: Told): void {
+    const cause = what.cause === undefined ? "" : reasonOf(what.cause);
+    const key = `${message} ${what.challengeId} ${what.step ?? ""} ${cause}`;
+    if (this.told.has(key)) return;
+    this.told.add(key);
+    this.deps.log[level](message, what);
+  }
+}
+
+function bySignature({ receipt: a }: ShownRequest, { receipt: b }: ShownRequest): number {
+  return a.requestSignatureHash < b.requestSignatureHash ? -1 : 1;
+}
+
+function asText(_name: string, value: unknown): unknown {
+  return typeof value === "bigint" ? String(value) : value;
+}

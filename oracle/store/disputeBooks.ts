@@ -1,0 +1,46 @@
+/** What an operator's store keeps for challenges: how far they are over, and inputs whose answers may have to be proven. */
+import type { Database, Queries } from "./database";
+
+export class DisputeBooks {
+  constructor(private readonly db: Database) {}
+
+  /** All challenges up to this number are decided, for good, or others'. */
+  async overUpTo(): Promise<bigint> {
+    const row = await this.db.row("SELECT up_to FROM challenges_over WHERE what = 'all'");
+    return (row?.up_to as bigint | undefined) ?? 0n;
+  }
+
+  /** Never less than before. */
+  async noteOver(upTo: bigint): Promise<void> {
+    await this.db.run(
+      `INSERT INTO challenges_over VALUES ('all', ?) ON CONFLICT (what)
+         DO UPDATE SET up_to = excluded.up_to WHERE challenges_over.up_to < excluded.up_to`,
+      [upTo],
+    );
+  }
+
+  /** What a request asked, a byte each number; null if that isn't kept. */
+  async input(requestId: string): Promise<Uint8Array | null> {
+    const row = await this.db.row("SELECT input FROM provable_inputs WHERE request_id = ?", [requestId]);
+    return row && (row.input as Uint8Array);
+  }
+
+  /** Forgets the inputs of requests whose charges can't be challenged any more, and have no challenge. @returns how many */
+  dropInputs(): Promise<number> {
+    return this.db.run(
+      `DELETE FROM provable_inputs WHERE NOT EXISTS (SELECT 1 FROM open_requests
+           WHERE open_requests.request_id = provable_inputs.request_id)
+         AND NOT EXISTS (SELECT 1 FROM receipts LEFT JOIN batches ON batches.batch_id = receipts.batch_id
+           WHERE receipts.request_id = provable_inputs.request_id AND receipts.state <> 'void' AND receipts.term IS NULL
+             AND coalesce(batches.released, 0) = 0)`,
+    );
+  }
+}
+
+export async function keepInput(queries: Queries, requestId: string, input: Uint8Array): Promise<void> {
+  await queries.run("INSERT INTO provable_inputs VALUES (?, ?)", [requestId, input]);
+}
+
+export async function dropInput(queries: Queries, requestId: string): Promise<void> {
+  await queries.run("DELETE FROM provable_inputs WHERE request_id = ?", [requestId]);
+}
