@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { Clock } from "./chain/ethersChain";
 import type { AuditedLane } from "./attestor/audits";
+import type { ClassificationCanary } from "./attestor/classificationCanary";
 import { COPIES_PER_OPERATOR } from "./attestor/copies";
 import { PLAUSIBLE, type Plausible } from "./attestor/plausibility";
 import type { TokenizerConfig } from "./attestor/recount";
@@ -16,7 +17,7 @@ import { reasonOf, shown } from "./problem";
 import { ConfigError, parseJson, Section, type Environment, type Range } from "./configSection";
 import type { ProverConfig } from "./disputes/receiptProver";
 import type { EconomyConfig } from "./settler/economy";
-import { parseModel } from "../zk/network";
+import { parseModel, requireInput } from "../zk/network";
 
 /** What a configuration file says, with its secrets read from where it says that they are. */
 export interface OracleConfig {
@@ -170,6 +171,8 @@ export interface CanarySection {
   maxTokens: number;
   /** A server of the same model that the attestor trusts to count tokens. */
   tokenizer?: TokenizerConfig;
+  /** Of a model that classifies. */
+  classification?: ClassificationCanary;
   /** What is believed of the operator's servers of this model. */
   plausible: Plausible;
 }
@@ -392,6 +395,7 @@ function attestorOf(section: Section): AttestorSection {
       timeoutMs: canary.seconds("timeoutSeconds", AN_HOUR, 30_000),
       maxTokens: canary.count("maxTokens", [1, 4_096], 16),
       tokenizer: canary.optional("tokenizer", tokenizerIn),
+      classification: canary.optional("classification", classificationOf),
       disclosed: canary.optional("disclosed", auditOf),
       plausible: canary.optional("plausible", (limits) => plausibleOf(limits, plausible)) ?? plausible,
     })),
@@ -407,6 +411,26 @@ function promptsIn(section: Section, name: string): string[] {
   if (new Set(prompts).size >= LEAST_PROMPTS) return prompts;
   throw new ConfigError(
     `${section.at(name)}: ${file} has ${new Set(prompts).size} prompts; ${LEAST_PROMPTS} are the least.`,
+  );
+}
+
+function classificationOf(section: Section): ClassificationCanary {
+  const network = section.has("modelFile")
+    ? readIn(section, "modelFile", (text) => parseModel(text).network)
+    : undefined;
+  const inputs = network?.inputs ?? section.count("inputs", [1, 65_535]);
+  const examples = section.has("inputsFile") ? examplesIn(section, "inputsFile", inputs) : undefined;
+  return { inputs, network, examples };
+}
+
+function examplesIn(section: Section, name: string, inputs: number): number[][] {
+  const examples = readIn(section, name, (text) => {
+    const lines = text.split(/\r?\n/).filter((line) => line.trim() !== "");
+    return lines.map((line) => requireInput({ inputs }, JSON.parse(line)));
+  });
+  if (examples.length >= LEAST_PROMPTS) return examples;
+  throw new ConfigError(
+    `${section.at(name)}: ${section.text(name)} has ${examples.length} inputs; ${LEAST_PROMPTS} are the least.`,
   );
 }
 

@@ -43,7 +43,7 @@ export function classify(network: Network, input: readonly number[]): Classifica
 }
 
 /** @throws Problem unless it is as many bytes as the network takes */
-export function requireInput({ inputs }: Architecture, input: unknown): number[] {
+export function requireInput({ inputs }: Pick<Architecture, "inputs">, input: unknown): number[] {
   if (!Array.isArray(input) || input.length !== inputs) {
     const found = Array.isArray(input) ? `${input.length} numbers` : typeof input;
     throw new Problem(`The input must be ${inputs} numbers; it is ${found}.`);

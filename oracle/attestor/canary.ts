@@ -8,11 +8,13 @@ import type { Chain, LicenseState } from "../chain/chain";
 import { unservable } from "../gateway/unservable";
 import { worstCost, worstUsage } from "../gateway/worstCase";
 import type { Log } from "../log";
+import { CLASSIFICATIONS_PATH } from "../protocol/classification";
 import { decodeBearer, grantDigest } from "../protocol/messages";
 import type { Lane, SignedGrant } from "../protocol/types";
 import { type Turn, TurnLost } from "../store/leases";
 import type { CanarySample, Store } from "../store/store";
 import { canaryBody } from "./canaryBody";
+import { classifiedAnswer, isClassified, type ClassificationCanary } from "./classificationCanary";
 import { piecesOf, textOf } from "./reading";
 import { answerOf, type Tokenizer } from "./recount";
 
@@ -28,8 +30,10 @@ export interface CanaryConfig {
   meanIntervalMs: number;
   /** An answer that isn't whole after as many milliseconds counts as none. */
   timeoutMs: number;
-  /** The longest answer that is asked for. */
+  /** The longest answer that is asked for; a classification has none. */
   maxTokens: number;
+  /** For a model that classifies; without it, the model is one that writes. */
+  classification?: ClassificationCanary;
   /** What the attestor asks, if it has questions of its own: those that come with the program are known to operators, too. */
   prompts?: readonly string[];
   /** Whose count of the answers is believed; without one, receipts are only held to what there can be at all. */
@@ -112,7 +116,7 @@ export async function sendCanary(config: CanaryConfig, deps: CanaryDeps, signal:
 
 /** What a receipt for it will be held against, in a batch. */
 async function keepAnswer(
-  { lane, apiKey, maxTokens, tokenizer }: CanaryConfig,
+  { lane, apiKey, maxTokens, tokenizer, classification }: CanaryConfig,
   deps: CanaryDeps,
   body: string,
   heard: Heard,
@@ -120,7 +124,14 @@ async function keepAnswer(
   const salt = grantIn(apiKey)?.grant.salt;
   if (salt === undefined) return;
   const asked = { operatorId: lane.operatorId, salt, body, maxTokens };
-  await deps.store.recordAnswer(await answerOf(asked, heard, tokenizer, await deps.chain.now()));
+  const at = await deps.chain.now();
+  const answer =
+    classification === undefined
+      ? await answerOf(asked, heard, tokenizer, at)
+      : classifiedAnswer(asked, heard.bytes, classification.network, at);
+  if (answer.difference !== null)
+    deps.log.warn("Canary isn't answered by the model", { lane, reason: answer.difference });
+  await deps.store.recordAnswer(answer);
 }
 
 /** Exponential: however long the last canary is ago, the next is as likely to come now. */
@@ -159,13 +170,13 @@ async function ask(config: CanaryConfig, body: string, isStreamed: boolean, sign
   signal.addEventListener("abort", end, { once: true });
   const sentAt = performance.now();
   try {
-    const response = await requestChat(config, body, ending.signal);
+    const response = await request(config, body, ending.signal);
     if (isRefusal(response.status)) {
       const said = (await textOf(response, MOST_BYTES).catch(String)).slice(0, MOST_SAID);
       return { kind: "refused", said: `${config.gatewayUrl} answered ${response.status}: ${said}` };
     }
     if (!response.ok) return { kind: "failed" };
-    const speed = isStreamed ? await speedOf(response, sentAt) : await wholeIn(response);
+    const speed = isStreamed ? await speedOf(response, sentAt) : await wholeIn(response, config);
     return speed === null ? { kind: "failed" } : { ...speed, kind: "whole" };
   } catch (cause) {
     return cause instanceof NoAnswer ? { kind: "failed" } : { kind: "unreached", cause };
@@ -180,8 +191,9 @@ const MOST_SAID = 500;
 /** How much of an answer is read: many times what as many tokens take. */
 const MOST_BYTES = 8 * 2 ** 20;
 
-function requestChat(config: CanaryConfig, body: string, signal: AbortSignal): Promise<Response> {
-  return fetch(`${config.gatewayUrl}/v1/chat/completions`, {
+function request(config: CanaryConfig, body: string, signal: AbortSignal): Promise<Response> {
+  const path = config.classification === undefined ? "/v1/chat/completions" : CLASSIFICATIONS_PATH;
+  return fetch(config.gatewayUrl + path, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${config.apiKey}` },
     body,
@@ -234,14 +246,17 @@ async function speedOf(response: Response, sentAt: number): Promise<(Speed & { h
 
 const LEAST_SPAN_MS = 10;
 
-/** Null if there is no text in it. */
-async function wholeIn(response: Response): Promise<{ heard: Heard } | null> {
+/** Null if there is no text in it, or no class. */
+async function wholeIn(
+  response: Response,
+  { classification }: Pick<CanaryConfig, "classification">,
+): Promise<{ heard: Heard } | null> {
   const text = await textOf(response, MOST_BYTES);
   const whole = parsed(text);
   const message = whole.choices?.[0]?.message;
-  return message?.content || message?.reasoning_content
-    ? { heard: { bytes: Buffer.from(text), events: [whole] } }
-    : null;
+  const isAnswer =
+    classification === undefined ? Boolean(message?.content || message?.reasoning_content) : isClassified(whole);
+  return isAnswer ? { heard: { bytes: Buffer.from(text), events: [whole] } } : null;
 }
 
 interface Chunk {

@@ -1,14 +1,23 @@
 /** What canaries ask: as many kinds of requests as clients make, so that none is known by its form. */
 import type { CanaryConfig } from "./canary";
+import { classificationBody } from "./classificationCanary";
 
 /** How often an answer is streamed: whole ones count for availability only. */
 const STREAMED = 0.75;
 
 /** A request, and whether its answer will be a stream. */
 export function canaryBody(
-  { modelId, maxTokens, prompts }: Pick<CanaryConfig, "modelId" | "maxTokens" | "prompts">,
+  {
+    modelId,
+    maxTokens,
+    prompts,
+    classification,
+  }: Pick<CanaryConfig, "modelId" | "maxTokens" | "prompts" | "classification">,
   random: () => number,
 ): { body: string; isStreamed: boolean } {
+  if (classification !== undefined) {
+    return { body: classificationBody(modelId, classification, random), isStreamed: false };
+  }
   const isStreamed = random() < STREAMED;
   const prompt = prompts === undefined ? randomPrompt(random) : oneOf(prompts, random);
   const system = random() < 0.3 ? [{ role: "system", content: oneOf(SYSTEMS, random) }] : [];

@@ -22,6 +22,8 @@ export interface CanaryAnswer {
   mostOutput: number;
   /** Whether the attestor counted, by a tokenizer of its own. */
   isCounted: boolean;
+  /** Why it isn't the model's answer, going on from "Receipt … of license …"; null if it is, or nobody can tell. */
+  difference: string | null;
   /** Unix seconds. */
   at: number;
 }
@@ -78,6 +80,7 @@ export async function answerOf(
     mostInput: input === null ? request.length + TEMPLATE_TOKENS : mostOf(input),
     mostOutput: output === null ? maxTokens : mostOf(output),
     isCounted: input !== null && output !== null,
+    difference: null,
     at,
   };
 }
@@ -100,7 +103,10 @@ export function recount({ receipts }: BatchFacts, answers: readonly CanaryAnswer
     const own = byRequest.get(receipt.requestHash);
     if (own === undefined) return [];
     const answer = own.find(({ responseHash }) => responseHash === receipt.responseHash);
-    const reason = answer === undefined ? "says another answer than the attestor got" : excessOf(receipt, answer);
+    const reason =
+      answer === undefined
+        ? "says another answer than the attestor got"
+        : (answer.difference ?? excessOf(receipt, answer));
     const name = `Receipt ${receipt.sequence} of license ${receipt.licenseId}`;
     return [{ isCounted: answer?.isCounted === true, reason: reason && `${name} ${reason}`, receiptHash: hash }];
   });

@@ -1334,8 +1334,8 @@ export class Store {
 
   /** Notes what a canary got, before its receipt can be in a batch. */
   async recordAnswer(answer: CanaryAnswer): Promise<void> {
-    const { operatorId, requestHash, responseHash, mostInput, mostOutput, isCounted, at } = answer;
-    await this.db.run("INSERT INTO canary_answers VALUES (?, ?, ?, ?, ?, ?, ?)", [
+    const { operatorId, requestHash, responseHash, mostInput, mostOutput, isCounted, difference, at } = answer;
+    await this.db.run("INSERT INTO canary_answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [
       operatorId,
       at,
       requestHash,
@@ -1343,6 +1343,7 @@ export class Store {
       mostInput,
       mostOutput,
       isCounted ? 1 : 0,
+      difference,
     ]);
   }
 
@@ -1360,6 +1361,7 @@ export class Store {
       mostInput: Number(row.most_input),
       mostOutput: Number(row.most_output),
       isCounted: Number(row.is_counted) === 1,
+      difference: row.difference as string | null,
       at: Number(row.at),
     }));
   }

@@ -460,4 +460,7 @@ export const MIGRATIONS = [
     input BLOB NOT NULL
   ) STRICT;
   `,
+  `
+  ALTER TABLE canary_answers ADD COLUMN difference TEXT;
+  `,
 ];

@@ -826,7 +826,14 @@ describeOnEach("attestor", (placeOf) => {
       const got = (fields: Partial<CanaryAnswer> = {}) => {
         const { requestHash, responseHash } = requestOf(parts()).signed[2].receipt;
         const known = { operatorId: LANE.operatorId, requestHash, responseHash, at: EPOCH.epochStart + 10 };
-        return store.recordAnswer({ ...known, mostInput: 40, mostOutput: 50, isCounted: true, ...fields });
+        return store.recordAnswer({
+          ...known,
+          mostInput: 40,
+          mostOutput: 50,
+          isCounted: true,
+          difference: null,
+          ...fields,
+        });
       };
       /** Only its third receipt is of the canary. */
       const batch = (fields: Partial<Receipt> = {}) =>
@@ -861,6 +868,13 @@ describeOnEach("attestor", (placeOf) => {
       it("is refused where it is of another answer than came", async () => {
         await got({ responseHash: id("what came") });
         await refused(batch(), "says another answer than the attestor got");
+      });
+
+      it("is refused where the attestor's own copy of the model answers otherwise, though that is what came", async () => {
+        await got({
+          difference: "is answered otherwise by the attestor's own copy of the model: class 3, and there 5",
+        });
+        await refused(batch(), "is answered otherwise by the attestor's own copy of the model: class 3, and there 5");
       });
 
       it("is any of those that came to the same question", async () => {

@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { parseConfig } from "../../oracle/config";
 import { ConfigError } from "../../oracle/configSection";
 import { GATEWAY_DEFAULTS } from "../../oracle/gateway/gateway";
+import { DIGITS_FOLDER, digitsModel } from "../support/digits";
 import { bearerOf, grantWith } from "../support/fakeMessages";
 
 const ENVIRONMENT = {
@@ -122,6 +123,39 @@ describe("parseConfig", () => {
       const few = [...lines.slice(1), lines[1]].join("\n");
       expect(withFile("promptsFile", few)).to.throw(ConfigError, "has 19 prompts; 20 are the least");
       expect(parse({ attestor: attestor() }).attestor!.prompts).to.equal(undefined);
+    });
+
+    const classifying = (classification: object) => () => {
+      const [canary] = attestor().canaries;
+      const canaries = [{ ...canary, classification }];
+      return parse({ attestor: { ...attestor(), canaries } }).attestor!.canaries[0].classification;
+    };
+    const linesOf = (count: number, input: unknown = [1, 2, 255]) =>
+      fileOf(Array.from({ length: count }, () => JSON.stringify(input)).join("\n"));
+
+    it("has canaries of a model that classifies send as many numbers as it takes", () => {
+      expect(classifying({ inputs: 784 })()).to.deep.equal({ inputs: 784, network: undefined, examples: undefined });
+      expect(parse({ attestor: attestor() }).attestor!.canaries[0].classification).to.equal(undefined);
+      expect(classifying({})).to.throw(ConfigError, "classification.inputs is missing");
+    });
+
+    it("has them compare with the model of a file, whose inputs it knows", () => {
+      const modelFile = join(DIGITS_FOLDER, "model.json");
+      expect(classifying({ modelFile })()).to.deep.equal({
+        inputs: 64,
+        network: digitsModel().network,
+        examples: undefined,
+      });
+      expect(classifying({ modelFile: fileOf("{}") })).to.throw(ConfigError, /modelFile: .* can't be used: A model's file says/); // prettier-ignore
+    });
+
+    it("has them made of a file's inputs, a line each, if there are enough of them, each of as many numbers", () => {
+      const read = classifying({ inputs: 3, inputsFile: linesOf(20) })()!;
+      expect(read.examples).to.have.length(20);
+      expect(read.examples![7]).to.deep.equal([1, 2, 255]);
+      expect(classifying({ inputs: 3, inputsFile: linesOf(19) })).to.throw(ConfigError, "has 19 inputs; 20 are the least"); // prettier-ignore
+      expect(classifying({ inputs: 4, inputsFile: linesOf(20) })).to.throw(ConfigError, "The input must be 4 numbers; it is 3 numbers"); // prettier-ignore
+      expect(classifying({ inputs: 1, inputsFile: linesOf(20, [256]) })).to.throw(ConfigError, "the one at 0 is 256");
     });
 
     it("takes evidence by a file's policy", () => {
