@@ -1,11 +1,15 @@
 import { readFileSync } from "node:fs";
 import { connectChain } from "../oracle/chain/ethersChain";
+import { connectVoucherChain } from "../oracle/chain/voucherChain";
 import { checkReceipts, requestKeysOf, type Charge } from "../oracle/licensee/receiptCheck";
 import { listReceipts, type ListedReceipt } from "../oracle/licensee/receiptList";
+import { inFile } from "../oracle/licensee/voucherBooks";
+import { checkVouchers, claimedTerms, type VoucherPayment } from "../oracle/licensee/voucherCheck";
 import { unpackOutcomes } from "../oracle/protocol/entries";
 import { requestHashOf, responseHashOf } from "../oracle/protocol/classification";
 import { decodeBearer, grantDigest, MalformedMessage, saltedHash } from "../oracle/protocol/messages";
 import type { SignedGrant } from "../oracle/protocol/types";
+import { unpackVoucherOutcomes } from "../oracle/protocol/vouchers";
 import { accountOf } from "./license/show";
 import { bytes32, optional, Problem, readingTask, text, type Session, type TaskRecord } from "./support";
 
@@ -19,9 +23,11 @@ export interface VerifyReceipts {
   /** Files with what was sent for that request, and with what came back. */
   request?: string;
   response?: string;
+  /** The file of the books that licetFetch keeps of its vouchers. */
+  books?: string;
 }
 
-/** Holds a license's receipts against each other, against the chain, and against what was charged. */
+/** Holds a license's receipts against each other, against the chain, and against what was charged, by batches and by vouchers. */
 export async function verifyReceipts(session: Session, args: VerifyReceipts): Promise<TaskRecord> {
   const { licet, money, hre, book } = session;
   const signed = decodeBearer(args.key);
@@ -32,13 +38,23 @@ export async function verifyReceipts(session: Session, args: VerifyReceipts): Pr
   const operatorId = BigInt(receipts[0]?.receipt.operatorId ?? current);
 
   const escrow = await licet.escrow.getAddress();
-  const chain = await connectChain(hre.ethers.provider, { escrow, fromBlock: book.block, clock: "chain" });
+  const place = { escrow, fromBlock: book.block };
+  const chain = await connectChain(hre.ethers.provider, { ...place, clock: "chain" });
   const charges = await chargesOf(session, operatorId, licenseId);
   const own = grantDigest(chain.domain, signed.grant);
   const keys = requestKeysOf(own, signed.grant);
   const checked = await checkReceipts(chain, licenseId, receipts, charges, undefined, keys);
-  const { problems, usage, cost, unsettled, grants } = checked;
-  problems.push(...bodyProblems(args, receipts, signed, own));
+  const { problems, usage, cost, unsettled, byVoucher, grants } = checked;
+  const account = await (await connectVoucherChain(hre.ethers.provider, place)).account(licenseId, await chain.now());
+  const vouchers = checkVouchers({
+    ...{ licenseId, operatorId: Number(operatorId), receipts: byVoucher },
+    payments: await paymentsOf(session, operatorId, licenseId),
+    account: account?.operatorId === Number(operatorId) ? account : null,
+    claimed: account === null ? [] : await claimedTerms(url, args.key),
+    signed: args.books === undefined ? null : inFile(args.books).load(licenseId).signed,
+  });
+  const batched = charges.reduce((sum, { charged }) => sum + charged, 0n);
+  problems.push(...vouchers.problems, ...bodyProblems(args, receipts, signed, own));
   return {
     license: licenseId,
     operator: operatorId,
@@ -46,8 +62,9 @@ export async function verifyReceipts(session: Session, args: VerifyReceipts): Pr
     receipts: receipts.length,
     ...usage,
     "worth before discounts": money.of(cost),
-    "not settled yet": money.of(unsettled),
-    "charged so far": money.of(charges.reduce((sum, { charged }) => sum + charged, 0n)),
+    "not settled yet": money.of(unsettled + vouchers.unpaid),
+    "charged so far": money.of(batched + vouchers.paid),
+    "of it by vouchers": money.of(vouchers.paid),
     grants: [...grants].map(([grant, used]) => ({
       grant,
       receipts: used.receipts,
@@ -67,6 +84,15 @@ async function chargesOf({ licet, book }: Session, operatorId: bigint, licenseId
       .filter((outcome) => outcome.licenseId === licenseId)
       .map(({ charged }) => ({ batchId, charged, discountBps: Number(discountBps) })),
   );
+}
+
+/** What an operator's vouchers were charged of a license, by their logs. */
+async function paymentsOf({ licet, book }: Session, operatorId: bigint, licenseId: bigint): Promise<VoucherPayment[]> {
+  const { escrow } = licet;
+  const settled = await escrow.queryFilter(escrow.filters.VouchersSettled(operatorId), book.block);
+  return settled
+    .flatMap(({ args: { outcomes } }) => unpackVoucherOutcomes(outcomes))
+    .filter((outcome) => outcome.licenseId === licenseId);
 }
 
 /** The hashes of bodies are keyed with the grant's salt: only who has the grant can hold them against bodies. */
@@ -127,6 +153,7 @@ readingTask("receipts:verify", {
     id: optional(bytes32("A request whose bodies are checked, by what x-licet-receipt-id said")),
     request: optional(text("File with the body that was sent for it, to the byte")),
     response: optional(text("File with the body that came back, to the byte")),
+    books: optional(text("File with the books that licetFetch keeps of the vouchers that it signs")),
   },
   act: verifyReceipts,
   passes: ({ problems }) => (problems as string[]).length === 0,

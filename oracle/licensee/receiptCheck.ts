@@ -28,8 +28,17 @@ export interface CheckedReceipts {
   cost: bigint;
   /** Of that, what isn't settled yet. */
   unsettled: bigint;
+  /** Those that vouchers pay, by the gateway's word: no batch may have them then. */
+  byVoucher: VoucherReceipt[];
   /** What came under each grant, by its hash. */
   grants: Map<string, { receipts: number; cost: bigint }>;
+}
+
+export interface VoucherReceipt {
+  /** Unix seconds. */
+  finishedAt: number;
+  /** Units of the currency. */
+  cost: bigint;
 }
 
 /** A receipt that was checked before. */
@@ -63,7 +72,10 @@ export async function checkReceipts(
   const keyProblem = await keyProblems(chain, receipts);
   const requestReasons = requestReasonsFor(chain, requestKeys);
   const problems: string[] = [];
-  const checked: CheckedReceipts = { problems, usage: zeroUsage(), cost: 0n, unsettled: 0n, grants: new Map() };
+  const checked: CheckedReceipts = {
+    ...{ problems, usage: zeroUsage(), cost: 0n, unsettled: 0n },
+    ...{ byVoucher: [], grants: new Map() },
+  };
   const batches = new Map<string, Batched>();
 
   let previous = last;
@@ -93,10 +105,11 @@ export function requestKeysOf(grantHash: string, { key }: Grant): ReadonlyMap<st
   return new Map(key === ZeroAddress ? [] : [[grantHash, key]]);
 }
 
-function add(checked: CheckedReceipts, { receipt, state }: ListedReceipt, cost: bigint): void {
+function add(checked: CheckedReceipts, { receipt, state, batchId }: ListedReceipt, cost: bigint): void {
   checked.usage = addUsage(checked.usage, receipt);
   checked.cost += cost;
   if (state === "unbatched" || state === "batched") checked.unsettled += cost;
+  if (state === "voucher" && batchId === null) checked.byVoucher.push({ finishedAt: receipt.finishedAt, cost });
   const { receipts, cost: before } = checked.grants.get(receipt.grantHash) ?? { receipts: 0, cost: 0n };
   checked.grants.set(receipt.grantHash, { receipts: receipts + 1, cost: before + cost });
 }

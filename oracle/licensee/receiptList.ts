@@ -39,14 +39,25 @@ interface Page {
   hasMore: boolean;
 }
 
-async function readPage(gatewayUrl: string, apiKey: string, from: bigint): Promise<Page> {
-  const url = `${gatewayUrl.replace(/\/+$/, "")}/v1/receipts?from=${from}&limit=${PAGE}`;
+function readPage(gatewayUrl: string, apiKey: string, from: bigint): Promise<Page> {
+  return readJson(gatewayUrl, `/v1/receipts?from=${from}&limit=${PAGE}`, apiKey, "receipts", pageOf);
+}
+
+/** What a gateway answers to whoever has an API key. @param what it is called in a Problem, which is thrown if it isn't that */
+export async function readJson<T>(
+  gatewayUrl: string,
+  path: string,
+  apiKey: string,
+  what: string,
+  parse: (json: unknown) => T,
+): Promise<T> {
+  const url = gatewayUrl.replace(/\/+$/, "") + path;
   const { status, text } = await read(url, apiKey);
   try {
     if (status !== 200) throw new MalformedMessage(`it answered ${status}: ${shown(errorIn(text))}`);
-    return pageOf(JSON.parse(text));
+    return parse(JSON.parse(text));
   } catch (cause) {
-    throw new Problem(`${url} gives no receipts (${reasonOf(cause)}).`, { cause });
+    throw new Problem(`${url} gives no ${what} (${reasonOf(cause)}).`, { cause });
   }
 }
 

@@ -263,7 +263,7 @@ export class VoucherSigner {
 }
 
 /** The term in which a receipt counts; none if that can't be claimed any more, or the receipt is from before vouchers. */
-function termAt(terms: readonly VoucherTerm[], finishedAt: number): VoucherTerm | undefined {
+export function termAt(terms: readonly VoucherTerm[], finishedAt: number): VoucherTerm | undefined {
   return terms.filter(({ since }) => since <= finishedAt).at(-1);
 }
 
