@@ -247,7 +247,7 @@ interface Selling {
 
 /** By an account of its own, or of several gateways of the operator's. */
 async function sellByX402(
-  { config, deployment, chain, log: all, signal, readiness }: Context,
+  { config, deployment, chain, log: all, signal, figures, readiness }: Context,
   { operatorId }: GatewaySection,
   section: X402Section,
   store: Store,
@@ -273,11 +273,12 @@ async function sellByX402(
       timeoutMs: SETTLEMENT_TIMEOUT_MS,
     },
   );
+  const gas = gasCheck(sender, async () => SALE_GAS);
   const prepayments: Prepayments = await Prepayments.open(
     { ...section, operatorId },
     {
       chain: await connectPrepaymentChain(provider, { ...deployment, account: key.address, finality, witness }),
-      ...{ sender, store, log, turn: duty, signal },
+      ...{ sender, store, log, turn: duty, signal, gas },
       now: () => chain.now(),
     },
     assetIds,
@@ -285,10 +286,9 @@ async function sellByX402(
   if ((await sender.balance()) === 0n) {
     log.error("The account that sells licenses has nothing to pay gas with: send it some", { account: key.address });
   }
-  readiness.add(
-    "x402",
-    gasCheck(sender, async () => SALE_GAS),
-  );
+  figures.watchSeller(sender);
+  // Licenses that are sold already are served without it.
+  readiness.addWarning("x402", gas);
   return { prepayments, sender, duty };
 }
 

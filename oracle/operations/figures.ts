@@ -60,6 +60,10 @@ export class Figures {
     "disputes_deadline_seconds",
     "How long until the first of them is lost unless it is answered, or its fee paid.",
   );
+  private readonly sellerGas = this.gauge(
+    "x402_gas_balance",
+    "What the account that sells licenses pays gas with, in whole coins.",
+  );
   private readonly nodes = this.gauge("chain_nodes", "1 for each node of the chain, by how it is.");
   private readonly rounds = this.counter("settler_rounds_total", "The settler's rounds by result.");
   private readonly roundAt = this.gauge("settler_round_timestamp_seconds", "When the settler's last round ended.");
@@ -190,6 +194,13 @@ export class Figures {
       this.failingDisputes.set(failing);
       this.disputeDeadline.clear();
       if (deadline !== null) this.disputeDeadline.set(Math.max(0, deadline - (await now())));
+    });
+  }
+
+  watchSeller(account: Pick<AccountSender, "balance">): void {
+    this.registry.collect(async () => {
+      this.sellerGas.clear();
+      this.sellerGas.set(Number(await account.balance()) / 1e18);
     });
   }
 

@@ -15,8 +15,8 @@ const RECEIVE_TIMEOUT_MS = 10_000;
 const MOST_CONNECTIONS = 64;
 
 /**
- * Serves `/healthz` (the process lives), `/readyz` (it can work, or 503 with the reasons) and `/metrics` to whoever runs
- * the oracle, at a place of its own; and a page that shows them.
+ * Serves `/healthz` (the process lives), `/readyz` (it can work, or 503 with the reasons; with warnings of what it can't do
+ * beside) and `/metrics` to whoever runs the oracle, at a place of its own; and a page that shows them.
  * @throws Problem if the place can't be had
  */
 export async function startOperations(place: Place, registry: Registry, readiness: Readiness): Promise<Operations> {
@@ -25,8 +25,8 @@ export async function startOperations(place: Place, registry: Registry, readines
   server.addHook("onSend", async (_request, reply) => void reply.header("cache-control", "no-store"));
   server.get("/healthz", () => ({ status: "ok" }));
   server.get("/readyz", async (_request, reply) => {
-    const reasons = await readiness.reasons();
-    return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons });
+    const [reasons, warnings] = await Promise.all([readiness.reasons(), readiness.warnings()]);
+    return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons, warnings });
   });
   server.get("/metrics", async (_request, reply) =>
     reply.type("text/plain; version=0.0.4; charset=utf-8").send(await registry.text()),

@@ -16,12 +16,17 @@ const ANSWER_MS = 1_000;
 /** Whether the process should be sent work, and why not. */
 export class Readiness {
   private stage: "starts" | "runs" | "stops" = "starts";
-  private readonly checks = new Map<string, Check>();
-  private last: { at: number; reasons: Promise<string[]> } | null = null;
+  private readonly needs = new Checks();
+  private readonly others = new Checks();
 
   /** @param name what is checked, as a reason begins */
   add(name: string, check: Check): void {
-    this.checks.set(name, check);
+    this.needs.add(name, check);
+  }
+
+  /** The same of what only a part of its work needs: without it, it is ready all the same. */
+  addWarning(name: string, check: Check): void {
+    this.others.add(name, check);
   }
 
   started(): void {
@@ -35,7 +40,24 @@ export class Readiness {
 
   /** None if it is ready. */
   async reasons(): Promise<string[]> {
-    if (this.stage !== "runs") return [`the oracle ${this.stage}`];
+    return this.stage === "runs" ? this.needs.reasons() : [`the oracle ${this.stage}`];
+  }
+
+  /** What of its work it can't do, ready though it is. */
+  async warnings(): Promise<string[]> {
+    return this.stage === "runs" ? this.others.reasons() : [];
+  }
+}
+
+class Checks {
+  private readonly checks = new Map<string, Check>();
+  private last: { at: number; reasons: Promise<string[]> } | null = null;
+
+  add(name: string, check: Check): void {
+    this.checks.set(name, check);
+  }
+
+  reasons(): Promise<string[]> {
     const now = performance.now();
     if (this.last === null || now - this.last.at >= ANSWER_MS) this.last = { at: now, reasons: this.ask() };
     return this.last.reasons;

@@ -28,8 +28,11 @@ export class Counter {
   /** Answers a request that has no grant: sells a license if it comes with a payment, and asks for one if not. */
   async serve(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const header = request.headers[PAYMENT_HEADER];
-    if (typeof header !== "string") return this.ask(request, reply, NO_PAYMENT, "payment_required");
     try {
+      if (typeof header !== "string") {
+        await this.prepayments.requireGas();
+        return this.ask(request, reply, NO_PAYMENT, "payment_required");
+      }
       this.answer(await this.prepayments.take(header), reply);
     } catch (cause) {
       if (cause instanceof PaymentMalformed) return this.ask(request, reply, cause.message, "payment_malformed");

@@ -73,6 +73,8 @@ export interface PrepaymentDeps {
   log: Log;
   /** Where several gateways sell with one account and store: each accepts payments, and one brings licenses about. */
   turn?: Turn;
+  /** Why the account can't pay the gas of another sale; null if it can. */
+  gas?: () => Promise<string | null> | string | null;
   /** When it aborts, what another gateway does isn't waited for any longer. */
   signal?: AbortSignal;
   now(): Promise<number>;
@@ -109,7 +111,14 @@ const MOST_AT_ONCE = 16;
 const OTHERS_TIMEOUT_MS = 120_000;
 const OTHERS_POLL_MS = 200;
 
+/** Anybody may ask what a license costs, as often as it likes: the chain is asked no more often than that. */
+const GAS_MS = 2_000;
+
 export class Prepayments {
+  private gas: { until: number; problem: Promise<string | null> } = {
+    until: -Infinity,
+    problem: Promise.resolve(null),
+  };
   private readonly running = new Map<string, Promise<Prepayment>>();
   /** What isn't finished and was looked at here. */
   private looked = new Set<string>();
@@ -144,6 +153,23 @@ export class Prepayments {
       maxTimeoutSeconds: this.config.validSeconds,
       extra: chain.domain,
     };
+  }
+
+  /** @throws NotOnSale while the account can't pay the gas of a sale: nobody is asked for money then */
+  async requireGas(): Promise<void> {
+    const { gas, log } = this.deps;
+    if (gas === undefined) return;
+    if (performance.now() >= this.gas.until) {
+      const problem = (async () => gas())().catch((cause) => {
+        log.warn("Whether there is gas for sales can't be told", { cause });
+        return null;
+      });
+      this.gas = { until: performance.now() + GAS_MS, problem };
+    }
+    if ((await this.gas.problem) === null) return;
+    throw new NotOnSale(
+      "no licenses are sold at the moment, since the account that sells them can't pay its gas: try again later; API keys work as ever",
+    );
   }
 
   private get price(): bigint {
@@ -222,6 +248,8 @@ export class Prepayments {
     const { state } = await chain.fateOf(payment);
     if (state === "void") throw new PaymentRefused(USED_OTHERWISE);
     if (state !== "open") await this.requireUnforgotten(at);
+    // One that is made already waits for gas, and brings its license then.
+    if (state === "open") await this.requireGas();
     if (state === "open") await this.requirePayable(payment);
     await this.requireOnSale(at);
     const prepayment: Prepayment = {

@@ -2,6 +2,7 @@
 import { expect } from "chai";
 import { setBalance, time } from "@nomicfoundation/hardhat-network-helpers";
 import { decodePaymentResponseHeader } from "@x402/fetch";
+import { setTimeout as wait } from "node:timers/promises";
 import { id, parseEther, Signature, Wallet, type TypedDataDomain } from "ethers";
 import hre from "hardhat";
 import OpenAI from "openai";
@@ -15,6 +16,7 @@ import { localSigner } from "../../oracle/keys/digestSigner";
 import { mintGrant } from "../../oracle/licensee/mintGrant";
 import { Duty, type Post } from "../../oracle/duty";
 import { createLog } from "../../oracle/log";
+import { gasCheck } from "../../oracle/operations/readiness";
 import { Problem } from "../../oracle/problem";
 import type { Turn } from "../../oracle/store/leases";
 import { Store } from "../../oracle/store/store";
@@ -107,7 +109,8 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
       follow: (purpose, nonce) => own.follow(purpose, nonce),
     };
     const paying = await connectPrepaymentChain(provider, { escrow, account, ...final });
-    const deps = { chain: paying, sender, store, log, turn, now: () => chain.now() };
+    const gas = gasCheck(own, async () => 400_000n);
+    const deps = { chain: paying, sender, store, log, turn, gas, now: () => chain.now() };
     const prepayments = await Prepayments.open(config, deps, [1]);
     const { manifestHash, assetId } = (await chain.version(market.versionId))!;
     const models = [
@@ -454,6 +457,36 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
       await registry.connect(market.publisher).closePlan(1);
       expect(await refused(header)).to.deep.equal([503, "not_on_sale", "plan 1 sells no more licenses"]);
       expect(await sentBySeller()).to.equal(0);
+    });
+
+    it("a seller that can't pay its gas, who asks for no payment either, until it can", async () => {
+      const header = await signed();
+      const untilAsking = async (status: number) => {
+        const asked = async () => (await fetch(licenses(), { method: "POST" })).status;
+        for (const deadline = Date.now() + 30_000; (await asked()) !== status; await wait(50)) {
+          expect(Date.now()).to.be.lessThan(deadline);
+        }
+      };
+      await setBalance(SELLER.address, 0n);
+      await untilAsking(503);
+      const [status, code, message] = await refused(header);
+      expect([status, code]).to.deep.equal([503, "not_on_sale"]);
+      expect(message).to.contain(
+        "no licenses are sold at the moment, since the account that sells them can't pay its gas",
+      );
+      expect([await sentBySeller(), await store.unfinishedPrepayments()]).to.deep.equal([0, []]);
+      await setBalance(SELLER.address, parseEther("10"));
+      await untilAsking(402);
+      expect(await bought(header)).to.include({ licenseId: "1" });
+    });
+
+    it("takes a payment all the same that somebody else made, and brings its license when there is gas", async () => {
+      const header = await signed();
+      await madeByStranger(header);
+      await setBalance(SELLER.address, 0n);
+      expect((await refused(header)).slice(0, 2)).to.deep.equal([503, "payment_under_way"]);
+      await setBalance(SELLER.address, parseEther("10"));
+      expect(await bought(header)).to.include({ licenseId: "1" });
     });
 
     it("more payers than the hour allows", async () => {

@@ -2,10 +2,12 @@
 import { setBalance, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
 import { id, parseEther, Wallet, type TypedDataDomain } from "ethers";
+import hre from "hardhat";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import type { Server } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 import OpenAI from "openai";
 import { mintGrant } from "../../oracle/licensee/mintGrant";
 import { FakeUpstream } from "../support/fakeUpstream";
@@ -102,18 +104,25 @@ describe("a daemon that sells by x402", function () {
     expect(choices[0].message.content).to.equal("You may copy this.");
   }
 
-  it("isn't ready while the account that sells has nothing to pay gas with, and says how much it needs", async () => {
-    let reasons: string[] = [];
-    while (!reasons.some((reason) => reason.startsWith("x402: "))) {
-      const answer = await fetch(readyUrl).catch(() => null);
-      if (answer !== null) ({ reasons } = (await answer.json()) as { reasons: string[] });
-    }
-    expect(reasons).to.have.length(1);
-    expect(reasons[0]).to.match(
+  it("is ready while the account that sells has nothing to pay gas with, warns, and sells nothing", async () => {
+    await daemon.untilReady();
+    const { warnings } = (await (await fetch(readyUrl)).json()) as { warnings: string[] };
+    expect(warnings).to.have.length(1);
+    expect(warnings[0]).to.match(
       new RegExp(`^x402: gas account ${SELLER.address} has 0\\.0 coins, and needs 0\\.\\d+: send it some$`),
     );
+    const metrics = await (await fetch(readyUrl.replace("readyz", "metrics"))).text();
+    expect(metrics).to.match(/^licet_x402_gas_balance 0$/m);
+    const answer = await fetch(`${gatewayUrl}/v1/licenses`, { method: "POST" });
+    const { error } = (await answer.json()) as { error: { code: string; message: string } };
+    expect([answer.status, error.code]).to.deep.equal([503, "not_on_sale"]);
+    expect(error.message).to.contain("the account that sells them can't pay its gas: try again later");
+    expect(answer.headers.get("payment-required")).to.equal(null);
     await setBalance(SELLER.address, parseEther("1"));
-    await daemon.untilReady();
+    const isSold = async () => (await fetch(`${gatewayUrl}/v1/licenses`, { method: "POST" })).status === 402;
+    for (const deadline = Date.now() + 30_000; !(await isSold()); await wait(100)) {
+      expect(Date.now()).to.be.lessThan(deadline);
+    }
   });
 
   it("sells a license, which its owner uses", async () => {
@@ -124,12 +133,23 @@ describe("a daemon that sells by x402", function () {
     await use(license);
   });
 
+  it("serves licenses on when the account that sells has no gas any more", async () => {
+    const license = await buy();
+    const balance = await hre.ethers.provider.getBalance(SELLER.address);
+    await setBalance(SELLER.address, 0n);
+    while ((await fetch(`${gatewayUrl}/v1/licenses`, { method: "POST" })).status !== 503) await wait(100);
+    await use(license);
+    expect((await fetch(readyUrl)).status).to.equal(200);
+    await setBalance(SELLER.address, balance);
+    while ((await fetch(`${gatewayUrl}/v1/licenses`, { method: "POST" })).status !== 402) await wait(100);
+  });
+
   it("sells another after it was killed", async () => {
     daemon.kill();
     await daemon.start();
     await daemon.untilReady();
     const license = await buy();
-    expect(license.licenseId).to.equal("2");
+    expect(license.licenseId).to.equal("3");
     await use(license);
   });
 });

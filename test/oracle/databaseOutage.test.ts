@@ -139,7 +139,7 @@ describe("a gateway whose PostgreSQL server fails it", function () {
   });
 
   it("says at /readyz that it isn't ready, and why, and that it is again", async () => {
-    expect(await ready()).to.deep.equal({ status: 200, ready: true, reasons: [] });
+    expect(await ready()).to.deep.include({ status: 200, ready: true, reasons: [] });
     stop();
     await until(async () => (await ready()).status === 503);
     expect((await ready()).reasons[0]).to.match(/^operator: the database can't be reached/);

@@ -482,11 +482,22 @@ describe("startOperations", () => {
 
   it("says 503 with the reasons until it is ready", async () => {
     const before = await get("/readyz");
-    expect([before.status, await before.json()]).to.deep.equal([503, { ready: false, reasons: ["the oracle starts"] }]);
+    const starting = { ready: false, reasons: ["the oracle starts"], warnings: [] };
+    expect([before.status, await before.json()]).to.deep.equal([503, starting]);
     readiness.started();
     const after = await get("/readyz");
-    expect([after.status, await after.json()]).to.deep.equal([200, { ready: true, reasons: [] }]);
+    expect([after.status, await after.json()]).to.deep.equal([200, { ready: true, reasons: [], warnings: [] }]);
     expect(after.headers.get("cache-control")).to.equal("no-store");
+  });
+
+  it("says 200 with warnings of what it can't do beside its work", async () => {
+    readiness.addWarning("x402", () => "no gas");
+    readiness.started();
+    const answer = await get("/readyz");
+    expect([answer.status, await answer.json()]).to.deep.equal([
+      200,
+      { ready: true, reasons: [], warnings: ["x402: no gas"] },
+    ]);
   });
 
   it("gives the metrics in Prometheus's format", async () => {
