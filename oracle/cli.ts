@@ -4,6 +4,7 @@ import { inspect, parseArgs } from "node:util";
 import type { AddressBook } from "../deploy/addressBook";
 import { namesOf } from "./chain/node";
 import { openNodes } from "./chain/nodes";
+import { shownBatch } from "./attestor/shownBatch";
 import { parseConfig, type ChainSection, type OracleConfig } from "./config";
 import { ConfigError } from "./configSection";
 import { describeShown, showEvidence } from "./evidence/command";
@@ -20,7 +21,7 @@ import { describeRebuilt, rebuildStore } from "./recovery/command";
 import { archiveProblem } from "./store/archive";
 import { type ArchiveFacts, ArchiveRows } from "./store/archiveRows";
 import { backUp } from "./store/backup";
-import { openDatabase, readOnlyStore } from "./store/openDatabase";
+import { openToRead } from "./store/openDatabase";
 import { restore } from "./store/restore";
 
 const HELP = `Runs the parts of a Licet oracle that a configuration file has sections for: docs/oracle.md describes it.
@@ -35,6 +36,7 @@ const HELP = `Runs the parts of a Licet oracle that a configuration file has sec
   npx licet-oracle restore --config FILE --from FOLDER   puts an operator's store back from a backup; rebuild it then
   npx licet-oracle rebuild --config FILE   makes an operator's store whole again that was lost, from chain and attestors
   npx licet-oracle archive --config FILE   lists the archives of old receipts, and says which aren't what was written
+  npx licet-oracle batch   --config FILE --id BATCH   prints what an attestor has of a batch: for reports of breaches
   npx licet-oracle signer  --config FILE   has keys sign for the others, who then never have them
   npx licet-oracle key --keystore FILE --password-file FILE   makes a key, in an encrypted keystore
 
@@ -75,7 +77,7 @@ export async function main(words: string[], around = OF_PROCESS): Promise<number
 }
 
 async function run(words: string[], { out, environment }: Surroundings): Promise<void> {
-  const { command, file, passwordFile, folder } = commandOf(words);
+  const { command, file, passwordFile, folder, id } = commandOf(words);
   if (command === "help") return out(HELP);
   if (command === "key") return out(`${await newKeystore(file, readPassword(passwordFile))}\n`);
   if (command === "signer") return runSigner(readConfig(file, (text) => parseSignerConfig(text, environment)));
@@ -83,6 +85,7 @@ async function run(words: string[], { out, environment }: Surroundings): Promise
   if (command === "check") return out(await planOf(config));
   if (command === "backup") return out(backUpStores(config, folder));
   if (command === "archive") return out(await archivesOf(config));
+  if (command === "batch") return out(await batchOf(config, id));
   if (command === "restore") return out(await restoredFrom(config, folder));
   if (command === "rebuild") return out(await rebuiltBy(config, file));
   if (command === "evidence") return out(await evidenceOf(config, file));
@@ -127,10 +130,19 @@ async function archivesOf(config: OracleConfig): Promise<string> {
 
 /** Of a file without opening it as a store, so that a gateway may use it meanwhile. */
 async function listArchives(config: OracleConfig): Promise<ArchiveFacts[]> {
-  const database =
-    config.database === undefined ? readOnlyStore(config.dataFolder!) : await openDatabase(config, "operator");
+  const database = await openToRead(config, "operator");
   try {
     return await new ArchiveRows(database).list();
+  } finally {
+    await database.close();
+  }
+}
+
+/** @throws Problem unless the attestor signed it, and still keeps what it signed */
+async function batchOf(config: OracleConfig, id: string): Promise<string> {
+  const database = await openToRead(config, "attestor");
+  try {
+    return `${JSON.stringify(await shownBatch(database, id), null, 2)}\n`;
   } finally {
     await database.close();
   }
@@ -170,6 +182,7 @@ const COMMANDS = [
   "restore",
   "rebuild",
   "archive",
+  "batch",
   "evidence",
   "signer",
   "key",
@@ -182,18 +195,24 @@ interface Command {
   passwordFile: string;
   /** A backup's. */
   folder: string;
+  /** A batch's. */
+  id: string;
 }
 
 const NEEDS: Partial<Record<Command["command"], readonly (keyof ReturnType<typeof parsed>["values"])[]>> = {
   key: ["keystore", "password-file"],
   backup: ["config", "to"],
   restore: ["config", "from"],
+  batch: ["config", "id"],
 };
+
+/** What an option's value is. */
+const VALUES: Partial<Record<string, string>> = { to: "FOLDER", from: "FOLDER", id: "BATCH" };
 
 function commandOf(words: string[]): Command {
   const { values, positionals } = parsed(words);
   if (values.help === true || positionals[0] === "help") {
-    return { command: "help", file: "", passwordFile: "", folder: "" };
+    return { command: "help", file: "", passwordFile: "", folder: "", id: "" };
   }
   const [word, ...more] = positionals;
   const command = COMMANDS.find((one) => one === word);
@@ -202,13 +221,11 @@ function commandOf(words: string[]): Command {
   const needs = NEEDS[command] ?? ["config"];
   const missing = needs.find((option) => values[option] === undefined);
   if (missing !== undefined) {
-    throw new UsageError(
-      `${command} needs --${missing} ${missing === "to" || missing === "from" ? "FOLDER" : "FILE"}.`,
-    );
+    throw new UsageError(`${command} needs --${missing} ${VALUES[missing] ?? "FILE"}.`);
   }
-  const { config = "", keystore = "", "password-file": passwordFile = "", to, from } = values;
+  const { config = "", keystore = "", "password-file": passwordFile = "", to, from, id = "" } = values;
   const folder = to ?? from ?? "";
-  return { command, file: command === "key" ? keystore : config, passwordFile, folder };
+  return { command, file: command === "key" ? keystore : config, passwordFile, folder, id };
 }
 
 function parsed(words: string[]) {
@@ -219,6 +236,7 @@ function parsed(words: string[]) {
       "password-file": { type: "string" },
       to: { type: "string" },
       from: { type: "string" },
+      id: { type: "string" },
       help: { type: "boolean", short: "h" },
     } as const;
     return parseArgs({ args: words, options, allowPositionals: true });

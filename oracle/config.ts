@@ -110,6 +110,8 @@ export interface AttestorSection {
   receiveTimeoutMs: number;
   /** The most copies of receipts that are kept of one operator with stake. */
   copiesPerOperator: number;
+  /** Undefined where copies are kept only as long as a batch with them may settle. */
+  keepCopiesSeconds?: number;
   /** What is believed of operators of whom no canary says otherwise. */
   plausible: Plausible;
   /** What evidence is accepted; without it, none is taken. */
@@ -380,6 +382,7 @@ function attestorOf(section: Section): AttestorSection {
     key: keySettingOf(section, "key"),
     receiveTimeoutMs: section.seconds("receiveTimeoutSeconds", AN_HOUR, 60_000),
     copiesPerOperator: section.count("copiesPerOperator", [1_000, 1_000_000_000], COPIES_PER_OPERATOR),
+    keepCopiesSeconds: section.has("keepCopiesDays") ? section.count("keepCopiesDays", [1, 60]) * 86_400 : undefined,
     plausible,
     prompts: section.has("promptsFile") ? promptsIn(section, "promptsFile") : undefined,
     controls: section.texts("controls", []).map((url) => controlOf(section, url)),

@@ -57,6 +57,8 @@ export interface AttestorConfig {
   bodyLimit?: number;
   /** The most copies of receipts that are kept of one operator with stake, at about 600 bytes each. */
   copiesPerOperator?: number;
+  /** How long they are kept at least, in seconds; as long as a batch with them may settle if left out. */
+  keepCopiesSeconds?: number;
   /** How long a settler may take to send a request. */
   receiveTimeoutMs?: number;
 }

@@ -23,6 +23,7 @@ import {
 } from "../protocol/receiptBytes";
 import { requestSignatureHash } from "../protocol/requestSignature";
 import type { SignedGrant } from "../protocol/types";
+import type { RequestPlace } from "../store/attestedReceipts";
 import type { Turn } from "../store/leases";
 import type { Copy, JudgedCopy, Store } from "../store/store";
 
@@ -47,7 +48,12 @@ export interface CopiesConfig {
   committee: string;
   /** The most copies of an operator that has a stake to lose, at about 600 bytes each; 10,000,000 if left out. */
   copiesPerOperator?: number;
+  /** How long copies are kept at least, in seconds; as long as a batch with them may settle if left out. */
+  keepCopiesSeconds?: number;
 }
+
+/** How long after its epoch's end a batch can be reported, in seconds: what shows a breach is kept as long. */
+export const REPORT_SECONDS = 60 * 86_400;
 
 export const COPIES_PER_OPERATOR = 10_000_000;
 
@@ -64,6 +70,9 @@ const MOST_AHEAD = 3_600;
 
 /** How many copies are read or dropped at a time: others are answered in between. */
 const AT_ONCE = 1_000;
+
+/** How many requests are looked at in one go, whether they can be forgotten. */
+const REQUESTS_AT_ONCE = 50_000;
 
 /** Those of one operator's receipts under one plan that one key signed. */
 interface Group {
@@ -88,6 +97,8 @@ export class Copies {
   /** Of each operator: counted once in a turn, since others keep copies in theirs, and kept up. */
   private counts: Promise<Map<number, number>> | undefined;
   private countedUnder: bigint | undefined;
+  /** Up to where requests were looked at, whether they can be forgotten; null where the next look begins. */
+  private looked: RequestPlace | null = null;
   /** By what was asked. */
   private readonly facts = new Map<string, { value: Promise<unknown>; until: number }>();
 
@@ -205,17 +216,20 @@ export class Copies {
   /** Drops copies of receipts that no batch can settle any more, and gives how many these were. */
   async dropOld(): Promise<number> {
     const { chain, store } = this.deps;
-    const before = (await chain.now()) - chain.epochPeriod - chain.windowPeriod;
+    const now = await chain.now();
+    const before = now - chain.epochPeriod - chain.windowPeriod;
+    const copiedBefore = Math.min(before, now - (this.config.keepCopiesSeconds ?? 0));
     let dropped = 0;
     for (;;) {
-      const some = await store.dropCopies(before, AT_ONCE);
+      const some = await store.dropCopies(copiedBefore, AT_ONCE);
       dropped += some;
       if (some < AT_ONCE) break;
       await breathe();
     }
-    await store.dropRequestSignatures(before - OLDEST_SIGNATURE);
+    await store.dropRequestSignatures(copiedBefore - OLDEST_SIGNATURE);
     if (dropped > 0) this.counts = undefined;
-    await store.operatorCopies.prune(before, chain.epochPeriod);
+    await store.operatorCopies.prune(before, chain.epochPeriod, now - REPORT_SECONDS);
+    this.looked = await store.forgetRequests(now - REPORT_SECONDS, this.looked, REQUESTS_AT_ONCE);
     return dropped;
   }
 

@@ -12,18 +12,16 @@ import {
 import { piecesOf } from "./reading";
 import { type DigestSigner, retrievalToSign } from "../keys/digestSigner";
 import {
-  headerFromJson,
   MalformedMessage,
   retrievalFromJson,
   retrievalToJson,
   signedGrantFromJson,
   signedGrantToJson,
-  signedMeasurementFromJson,
 } from "../protocol/messages";
 import { recordsOf, requireCanonical, splitRecord } from "../protocol/receiptBytes";
 import type { Retrieval, SignedGrant } from "../protocol/types";
 import type { TypedDataDomain } from "ethers";
-import type { SignedOff, UsedGrant } from "../store/operatorCopies";
+import { type SignedOff, signedOffFromJson, type UsedGrant } from "../store/operatorCopies";
 
 /** Of each license the last receipt, where no copy is kept of it otherwise. */
 export const LAST_RECEIPTS_PATH = `${RECEIPTS_PATH}/last`;
@@ -182,13 +180,4 @@ function knownGrantFromJson(json: unknown): KnownGrant {
   if (typeof used !== "string" || !/^[0-9]{1,19}$/.test(used))
     throw new MalformedMessage("a grant lacks what was used");
   return { hash: stringOf("hash", hash), signed: signedGrantFromJson(signed), used: BigInt(used) };
-}
-
-function signedOffFromJson(json: unknown): SignedOff {
-  const { header, measurements, proposal } = objectOf(json);
-  return {
-    header: headerFromJson(header),
-    measurements: listOf("measurements", measurements).map(signedMeasurementFromJson),
-    proposal: stringOf("proposal", proposal),
-  };
 }

@@ -95,6 +95,43 @@ export async function seenRequests(
   return seen;
 }
 
+/** A request's place in the order in which they are looked through. */
+export interface RequestPlace {
+  operatorId: number;
+  requestId: Uint8Array;
+}
+
+/**
+ * Forgets the requests of batches whose epochs ended before a time, Unix seconds, among the next so many: an operator that gave one of
+ * their ids again could as well take a new one.
+ * @param after where the last look ended; null to begin
+ * @returns where this one ended; null at the end
+ */
+export async function forgetRequests(
+  queries: Queries,
+  endedBefore: number,
+  after: RequestPlace | null,
+  most: number,
+): Promise<RequestPlace | null> {
+  const from = after === null ? [-1, Buffer.alloc(0)] : [after.operatorId, after.requestId];
+  const last = await queries.row(
+    `SELECT operator_id, request_id FROM seen_requests WHERE (operator_id, request_id) > (?, ?)
+       ORDER BY operator_id, request_id LIMIT 1 OFFSET ${most - 1}`,
+    from,
+  );
+  const kept = await queries.row("SELECT min(number) AS first FROM attested_batches WHERE epoch_end >= ?", [
+    endedBefore,
+  ]);
+  const first = (kept!.first as bigint | null) ?? MOST_INTEGER;
+  const upTo = last === null ? "" : "AND (operator_id, request_id) <= (?, ?)";
+  await queries.run(`DELETE FROM seen_requests WHERE (operator_id, request_id) > (?, ?) ${upTo} AND number < ?`, [
+    ...from,
+    ...(last === null ? [] : [last.operator_id, last.request_id]),
+    first,
+  ]);
+  return last && { operatorId: Number(last.operator_id), requestId: last.request_id as Uint8Array };
+}
+
 /** What the attested receipts under a grant cost, those of one batch left out. */
 export async function attestedCost(queries: Queries, grantHash: string, exceptBatchId: string): Promise<bigint> {
   const row = await queries.row(

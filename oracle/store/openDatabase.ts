@@ -15,7 +15,12 @@ export async function openDatabase(
     : postgresDatabase(database.url, `${database.schema}_${role}`);
 }
 
-/** An operator's store in a folder, to look at while another process may use it. @throws Problem if it can't be read */
-export function readOnlyStore(dataFolder: string): Database {
-  return readOnlySqlite(path.join(dataFolder, "operator.sqlite"));
+/** The same, to look at while another process may use it. @throws Problem if it can't be read */
+export async function openToRead(
+  config: Pick<OracleConfig, "database" | "dataFolder">,
+  role: StoreOwner["role"],
+): Promise<Database> {
+  return config.database === undefined
+    ? readOnlySqlite(path.join(config.dataFolder!, `${role}.sqlite`))
+    : openDatabase(config, role);
 }

@@ -1,7 +1,16 @@
 import type { Database, Queries } from "./database";
-import { headerToJson, signedGrantFromJson, signedGrantToJson, signedMeasurementToJson } from "../protocol/messages";
-import type { BatchHeader, SignedGrant, SignedMeasurement } from "../protocol/types";
+import { listOf, objectOf, stringOf } from "../attestor/attestorApi";
+import {
+  headerFromJson,
+  headerToJson,
+  signedGrantFromJson,
+  signedGrantToJson,
+  signedMeasurementFromJson,
+  signedMeasurementToJson,
+} from "../protocol/messages";
+import type { BatchHeader, Receipt, SignedGrant, SignedMeasurement } from "../protocol/types";
 import { subjectOf } from "../protocol/receiptBytes";
+import { withRequestSignatures } from "./requestSignatures";
 
 /** A grant that an operator uses, and what it served under it. */
 export interface UsedGrant {
@@ -17,6 +26,16 @@ export interface SignedOff {
   /** The operator's signature over the batch's Proposal. */
   proposal: string;
 }
+
+/** A batch that an attestor signed. */
+export interface SignedBatch {
+  /** Null once no breach of it can be reported any more. */
+  signedOff: SignedOff | null;
+  /** Receipts' binary forms, each with its request's signature after it, if it has one. */
+  records: Uint8Array[];
+}
+
+const COPIES_AT_ONCE = 1_000;
 
 /** How far clocks of canaries and receipts may be apart, in seconds. */
 const AN_HOUR = 3_600;
@@ -83,10 +102,17 @@ export class OperatorCopies {
    * Forgets what an attestor needs no more once nothing that ended before a time, Unix seconds, can settle: what else the batches of
    * then rest on, and what canaries saw and evidence showed before the epochs that end with them.
    * @param longestEpoch in seconds
+   * @param reportedBefore of batches whose epochs ended before it, no breach can be reported any more
    */
-  async prune(before: number, longestEpoch: number): Promise<void> {
+  async prune(before: number, longestEpoch: number, reportedBefore: number): Promise<void> {
     const measuredFrom = before - longestEpoch;
-    await this.db.run("UPDATE attested_batches SET body = NULL WHERE epoch_end < ? AND body IS NOT NULL", [before]);
+    await this.db.run("UPDATE attested_batches SET body = NULL WHERE epoch_end < ? AND body IS NOT NULL", [
+      reportedBefore,
+    ]);
+    await this.db.run(
+      "DELETE FROM seen_costs WHERE grant_hash IN (SELECT grant_hash FROM grant_copies WHERE expires_at < ?)",
+      [before],
+    );
     await this.db.run("DELETE FROM canaries WHERE at < ?", [measuredFrom]);
     await this.db.run("DELETE FROM canary_answers WHERE at < ?", [measuredFrom - AN_HOUR]);
     await this.db.run("DELETE FROM evidence_findings WHERE until_time < ?", [measuredFrom]);
@@ -102,6 +128,39 @@ export class OperatorCopies {
     return rows.map((row) => ({ licenseId: row.license_id as bigint, record: row.record as Uint8Array }));
   }
 
+  /** What was signed as a batch, and what is left of its receipts, in the order of its sum tree; null if nothing was. */
+  async signedBatch(batchId: string): Promise<SignedBatch | null> {
+    const row = await this.db.row("SELECT operator_id, number, body FROM attested_batches WHERE batch_id = ?", [
+      batchId,
+    ]);
+    if (row === null) return null;
+    if (row.body === null) return { signedOff: null, records: [] };
+    const signedOff = signedOffFromJson(JSON.parse(row.body as string));
+    const spans = await this.db.all("SELECT license_id, first, last FROM seen_spans WHERE number = ?", [row.number]);
+    const isOf = ({ licenseId, sequence }: Pick<Receipt, "licenseId" | "sequence">) =>
+      (byLicense.get(licenseId) ?? []).some(
+        ({ first, last }) => (first as bigint) <= sequence && sequence <= (last as bigint),
+      );
+    const byLicense = new Map<bigint, typeof spans>();
+    for (const span of spans) {
+      const licenseId = span.license_id as bigint;
+      byLicense.set(licenseId, [...(byLicense.get(licenseId) ?? []), span]);
+    }
+    const records: Uint8Array[] = [];
+    for (let after = 0n; ;) {
+      const { epochStart, epochEnd } = signedOff.header;
+      const rows = await this.db.all(
+        `SELECT position, record FROM copies WHERE operator_id = ? AND position > ? AND finished_at >= ? AND finished_at < ?
+           ORDER BY position LIMIT ${COPIES_AT_ONCE}`,
+        [row.operator_id, after, epochStart, epochEnd],
+      );
+      for (const { record } of rows) if (isOf(subjectOf(record as Uint8Array))) records.push(record as Uint8Array);
+      if (rows.length < COPIES_AT_ONCE) break;
+      after = rows[rows.length - 1].position as bigint;
+    }
+    return { signedOff, records: await withRequestSignatures(this.db, records.sort(byNumber)) };
+  }
+
   /** What was signed of an operator's batches whose epochs ended at or after a time, Unix seconds: JSON of `SignedOff`. */
   async signedOff(operatorId: number, endedFrom: number): Promise<string[]> {
     const rows = await this.db.all(
@@ -110,6 +169,22 @@ export class OperatorCopies {
     );
     return rows.map((row) => row.body as string);
   }
+}
+
+function byNumber(a: Uint8Array, b: Uint8Array): number {
+  const [first, second] = [subjectOf(a), subjectOf(b)];
+  const difference = first.licenseId - second.licenseId || first.sequence - second.sequence;
+  return difference < 0n ? -1 : Number(difference > 0n);
+}
+
+/** @throws MalformedMessage */
+export function signedOffFromJson(json: unknown): SignedOff {
+  const { header, measurements, proposal } = objectOf(json);
+  return {
+    header: headerFromJson(header),
+    measurements: listOf("measurements", measurements).map(signedMeasurementFromJson),
+    proposal: stringOf("proposal", proposal),
+  };
 }
 
 export function signedOffToJson({ header, measurements, proposal }: SignedOff) {

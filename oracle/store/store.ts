@@ -11,8 +11,10 @@ import { StoredBooks } from "./evidenceBooks";
 import {
   type AttestedReceipt,
   attestedCost,
+  forgetRequests,
   type NumberSpan,
   rememberReceipts,
+  type RequestPlace,
   seenRequests,
   type SeenSpan,
   seenSpans,
@@ -1306,6 +1308,11 @@ export class Store {
   /** The batches that an operator's requests were in, by request id; those that were in none are left out. */
   seenRequests(operatorId: number, requestIds: readonly string[]): Promise<Map<string, string>> {
     return seenRequests(this.db, operatorId, requestIds);
+  }
+
+  /** See `attestedReceipts.ts`. */
+  forgetRequests(endedBefore: number, after: RequestPlace | null, most: number): Promise<RequestPlace | null> {
+    return this.db.transaction((queries) => forgetRequests(queries, endedBefore, after, most));
   }
 
   /** What the attested receipts under a grant cost, those of one batch left out. */

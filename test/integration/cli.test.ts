@@ -14,6 +14,7 @@ import { main } from "../../oracle/cli";
 import { receiptToSign } from "../../oracle/keys/digestSigner";
 import { remoteSigner } from "../../oracle/keys/remoteSigner";
 import { domainOf, grantDigest, recoverSigner, signDigest } from "../../oracle/protocol/messages";
+import { zeroUsage } from "../../oracle/protocol/meters";
 import { Archive } from "../../oracle/store/archive";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
@@ -104,6 +105,7 @@ describe("licet-oracle", function () {
         1,
         /^dataFolder .* can't be read \(ENOENT/,
       ],
+      ["a batch without a name", () => ["batch", "--config", "x"], 2, /^batch needs --id BATCH/],
       ["a restoring from nowhere", () => ["restore", "--config", "x"], 2, /^restore needs --from FOLDER/],
       [
         "a restoring of what isn't there",
@@ -201,6 +203,26 @@ describe("licet-oracle", function () {
       await store.close();
       expect([broken.code, broken.stdout]).to.deep.equal([1, ""]);
       expect(broken.stderr).to.match(/NOT WHOLE\n.*has the SHA-256 \w+, and was written with/s);
+    });
+
+    it("prints what an attestor has of a batch, while it runs", async () => {
+      const file = write({ gateway: gateway() });
+      const data = path.join(folder, "data");
+      mkdirSync(data);
+      const store = new Store(sqliteDatabase(path.join(data, "attestor.sqlite")));
+      const words = ["batch", "--config", file, "--id", id("a batch")];
+      const lacking = await call(words);
+      expect([lacking.code, lacking.stderr]).to.deep.equal([
+        ...[1, `This attestor never signed a batch ${id("a batch")}: ask another of the committee.\n`],
+      ]);
+      const service = { availabilityBps: 10_000, p95TtftMs: 1, samples: 20, count: 2n, sequence: 1n };
+      const hashes = { root: id("root"), entriesHash: id("entries"), evidenceHash: id("evidence") };
+      const header = { ...LANE, ...EPOCH, ...zeroUsage(), ...service, ...hashes };
+      await store.recordAttestation(id("a batch"), header, [], { measurements: [], proposal: "0xab" });
+      const { code, stdout } = await call(words);
+      await store.close();
+      expect(code).to.equal(0);
+      expect(JSON.parse(stdout)).to.deep.include({ batch: id("a batch"), proposal: "0xab", missing: 2, receipts: [] });
     });
 
     it("explains itself, and what a configuration would run, without secrets", async () => {

@@ -265,6 +265,13 @@ describe("parseConfig", () => {
     expect(parse({ gateway: { ...gateway(), models } }).gateway?.models[0].keepInputs).to.equal(true);
   });
 
+  it("has an attestor keep copies for as many days as it is told, sixty at the most", () => {
+    const kept = (keepCopiesDays?: number) =>
+      parse({ attestor: { ...attestor(), keepCopiesDays } }).attestor?.keepCopiesSeconds;
+    expect([kept(), kept(60)]).to.deep.equal([undefined, 60 * 86_400]);
+    expect(() => kept(61)).to.throw(ConfigError, "attestor.keepCopiesDays must be a whole number from 1 to 60");
+  });
+
   it("takes vouchers on the credit that it is told, and none if it isn't", () => {
     expect(parse({ gateway: gateway() }).gateway?.voucherCredit).to.equal(0n);
     expect(parse({ gateway: { ...gateway(), voucherCredit: 1_000_000 } }).gateway?.voucherCredit).to.equal(1_000_000n);

@@ -1,0 +1,194 @@
+import { expect } from "chai";
+import { id } from "ethers";
+import { Copies, REPORT_SECONDS, type CopiesConfig } from "../../oracle/attestor/copies";
+import { ReceiptVerifier } from "../../oracle/attestor/receiptVerifier";
+import { shownBatch } from "../../oracle/attestor/shownBatch";
+import {
+  batchDigest,
+  headerFromJson,
+  proposalDigest,
+  receiptDigest,
+  signDigest,
+  signedReceiptFromJson,
+} from "../../oracle/protocol/messages";
+import { zeroUsage } from "../../oracle/protocol/meters";
+import type { BatchHeader, Receipt } from "../../oracle/protocol/types";
+import { counted, summarize } from "../../oracle/settler/batches";
+import type { Database } from "../../oracle/store/database";
+import { Store } from "../../oracle/store/store";
+import { ReportCourt__factory } from "../../typechain-types";
+import { describeOnEach, type Place } from "../support/databases";
+import { DOMAIN } from "../support/fakeMessages";
+import { freshMarket } from "../support/market";
+import type { StubChain } from "../support/stubChain";
+import {
+  brought,
+  chained,
+  COMMITTEE,
+  EPOCH,
+  KEYS,
+  LANE,
+  receiptUnder,
+  requestSignedBy,
+  signGrant,
+  signMeasurement,
+  stubMarket,
+} from "../support/stubMarket";
+
+interface Shown {
+  header: unknown;
+  proposal: string;
+  missing: number;
+  receipts: { receipt: unknown; signature: string; request_signature: string | null }[];
+}
+
+describeOnEach("A batch that an attestor signed", (placeOf) => {
+  let place: Place;
+  let chain: StubChain;
+  let store: Store;
+  let database: Database;
+  let verifier: ReceiptVerifier;
+  let header: BatchHeader;
+  let batchId: string;
+
+  const signed = (receipt: Receipt) => ({
+    receipt,
+    signature: signDigest(KEYS.operator, receiptDigest(DOMAIN, receipt)),
+  });
+  const seven = signGrant();
+  const eight = signGrant({ licenseId: 8n });
+  const receipts = [
+    ...chained([receiptUnder(seven, 1n), requestSignedBy(receiptUnder(seven, 2n), KEYS.outsider)]),
+    receiptUnder(eight, 1n),
+  ].map(signed);
+  /** Of the same time, and of no batch. */
+  const other = signed(receiptUnder(seven, 9n, { finishedAt: EPOCH.epochStart + 50 }));
+
+  beforeEach(async () => {
+    place = placeOf();
+    chain = stubMarket();
+    database = await place.open();
+    store = new Store(database);
+    verifier = new ReceiptVerifier(DOMAIN, 1);
+    await copies().keep([receipts[2], other, ...receipts.slice(0, 2)].map(brought));
+    const withHash = receipts.map((one) => ({ ...one, hash: receiptDigest(DOMAIN, one.receipt) }));
+    const { summary } = summarize(withHash.map(counted));
+    const service = { availabilityBps: 10_000, p95TtftMs: 1, samples: 20 };
+    const hashes = { root: summary.root, entriesHash: id("entries"), evidenceHash: id("evidence") };
+    header = { ...LANE, ...EPOCH, ...zeroUsage(), ...service, ...hashes, sequence: 1n, count: 3n };
+    batchId = batchDigest(DOMAIN, header);
+    await store.recordAttestation(
+      batchId,
+      header,
+      withHash.map(({ receipt, hash }) => ({ receipt, hash, cost: 1n })),
+      { measurements: [signMeasurement(KEYS.attestors[0])], proposal: proposalOf(batchId) },
+    );
+  });
+
+  afterEach(async () => {
+    await verifier.close();
+    await store.close();
+    place.remove();
+  });
+
+  const proposalOf = (of: string) => signDigest(KEYS.proposer, proposalDigest(DOMAIN, { batchId: of }));
+  const copies = (config: Partial<CopiesConfig> = {}) =>
+    new Copies({ chain, store }, { committee: COMMITTEE.address, ...config }, verifier);
+  const parsed = ({ receipt, signature }: Shown["receipts"][number]) => signedReceiptFromJson({ receipt, signature });
+  const show = async () => (await shownBatch(database, batchId)) as unknown as Shown;
+  const settleable = () => chain.epochPeriod + chain.windowPeriod;
+
+  it("is shown with its operator's proposal, and its receipts in the order of its tree, as gateways show receipts", async () => {
+    const { header: shownHeader, proposal, missing, receipts: shown } = await show();
+    expect(headerFromJson(shownHeader)).to.deep.equal(header);
+    expect([proposal, missing]).to.deep.equal([proposalOf(batchId), 0]);
+    expect(shown.map(parsed)).to.deep.equal(receipts);
+    expect(shown.map(({ request_signature: packed }) => packed?.length)).to.deep.equal([undefined, 142, undefined]);
+    const made = shown.map(parsed).map((one) => ({ ...one, hash: receiptDigest(DOMAIN, one.receipt) }));
+    expect(summarize(made.map(counted)).summary.root).to.equal(header.root);
+  });
+
+  it("keeps its proposal as long as breaches can be reported, and its receipts until it can't settle", async () => {
+    chain.time = EPOCH.epochEnd + settleable() + 1;
+    await copies().dropOld();
+    const { proposal, missing, receipts: shown } = await show();
+    expect([proposal, missing, shown]).to.deep.equal([proposalOf(batchId), 3, []]);
+    chain.time = EPOCH.epochEnd + REPORT_SECONDS;
+    await copies().dropOld();
+    expect((await show()).proposal).to.equal(proposalOf(batchId));
+    chain.time += 1;
+    await copies().dropOld();
+    await expect(show()).to.be.rejectedWith("ended over sixty days ago: breaches of it can't be reported any more");
+  });
+
+  it("keeps its receipts longer where the attestor is told to", async () => {
+    const keepCopiesSeconds = 30 * 86_400;
+    chain.time = EPOCH.epochStart + keepCopiesSeconds;
+    await copies({ keepCopiesSeconds }).dropOld();
+    const { missing, receipts: shown } = await show();
+    expect([missing, shown[1].request_signature?.length]).to.deep.equal([0, 142]);
+    chain.time = EPOCH.epochEnd + keepCopiesSeconds + 1;
+    await copies({ keepCopiesSeconds }).dropOld();
+    expect((await show()).missing).to.equal(3);
+  });
+
+  it("is refused by a name that is none, or that nothing was signed under", async () => {
+    await expect(shownBatch(database, "7")).to.be.rejectedWith(
+      "--id must be a batch's, 0x and 64 lowercase hex digits",
+    );
+    await expect(shownBatch(database, id("another"))).to.be.rejectedWith(`never signed a batch ${id("another")}`);
+  });
+
+  it("is given to no operator that lost its store once it can't settle any more", async () => {
+    expect(await copies().openBatchesOf(LANE.operatorId)).to.have.length(1);
+    chain.time = EPOCH.epochEnd + chain.windowPeriod + 1;
+    expect(await copies().openBatchesOf(LANE.operatorId)).to.deep.equal([]);
+  });
+
+  it("has its requests remembered until no breach of it can be reported any more", async () => {
+    const ids = receipts.map(({ receipt }) => receipt.requestId);
+    const seen = async () => (await store.seenRequests(LANE.operatorId, ids)).size;
+    chain.time = EPOCH.epochEnd + REPORT_SECONDS;
+    await copies().dropOld();
+    expect(await seen()).to.equal(3);
+    chain.time += 1;
+    await copies().dropOld();
+    expect(await seen()).to.equal(0);
+  });
+
+  it("has requests forgotten some at a time, of old batches alone, over and over", async () => {
+    const young = signed(receiptUnder(seven, 3n));
+    const hash = receiptDigest(DOMAIN, young.receipt);
+    const later = { ...header, sequence: 2n, epochStart: EPOCH.epochEnd, epochEnd: EPOCH.epochEnd + 10 };
+    await store.recordAttestation(id("a younger batch"), later, [{ ...young, hash, cost: 1n }]);
+    const ids = [...receipts, young].map(({ receipt }) => receipt.requestId);
+    const left = async () => [...(await store.seenRequests(LANE.operatorId, ids)).values()];
+    let place = null;
+    const lefts = [];
+    for (let look = 0; look < 3; look++) {
+      place = await store.forgetRequests(EPOCH.epochEnd + 1, place, 2);
+      lefts.push((await left()).length);
+    }
+    expect(lefts[0]).to.be.within(2, 3);
+    expect(await left()).to.deep.equal([id("a younger batch")]);
+    expect(await store.forgetRequests(EPOCH.epochEnd + 1, null, 2)).to.equal(null);
+  });
+
+  it("has what its grants cost remembered until they have ended, and nothing may settle under them", async () => {
+    await store.operatorCopies.keepGrants(LANE.operatorId, [{ hash: hashOfGrant(), signed: seven }], 9);
+    chain.time = seven.grant.expiresAt + settleable();
+    await copies().dropOld();
+    expect(await store.attestedCost(hashOfGrant(), "")).to.equal(2n);
+    chain.time += 1;
+    await copies().dropOld();
+    expect(await store.attestedCost(hashOfGrant(), "")).to.equal(0n);
+  });
+
+  const hashOfGrant = () => receipts[0].receipt.grantHash;
+
+  it("can be reported as long as the court says", async () => {
+    const { licet } = await freshMarket();
+    const reports = ReportCourt__factory.connect(await licet.reports.getAddress(), licet.reports.runner);
+    expect(await reports.REPORT_PERIOD()).to.equal(BigInt(REPORT_SECONDS));
+  });
+});
