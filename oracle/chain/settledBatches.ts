@@ -1,4 +1,5 @@
 /** An operator's batches that settled, as the chain's log and the transactions tell. */
+import type { TypedDataDomain } from "ethers";
 import type { BatchSettledEvent } from "../../typechain-types/contracts/UsageEscrow";
 import { UsageEscrow__factory } from "../../typechain-types";
 import { unpackOutcomes } from "../protocol/entries";
@@ -37,16 +38,14 @@ export async function settledBatches(
   const hidden: string[] = [];
   const read = await readEach(events, async (event: BatchSettledEvent.Log) => {
     const { batchId, outcomes } = event.args;
-    const { data } = await event.getTransaction();
-    const call = escrow.interface.parseTransaction({ data });
-    const header = call?.name === "settle" ? headerOf(call.args[0] as object) : null;
-    if (call === null || header === null || batchDigest(domain, header) !== batchId) {
+    const shown = await batchShownBy(domain, event);
+    if (shown === null) {
       hidden.push(batchId);
       return [];
     }
     const status = statusName("BatchStatus", await escrow.batchStatusOf(batchId, AS_OF_NOW));
     const batch: SettledBatch = {
-      ...{ batchId, header, entries: call.args[1] as string, proof: call.args[2] as string },
+      ...{ batchId, ...shown },
       licenses: unpackOutcomes(outcomes).map(({ licenseId }) => licenseId),
       block: event.blockNumber,
       isReleased: status === "Released" || status === "Collected",
@@ -54,6 +53,18 @@ export async function settledBatches(
     return [batch];
   });
   return { batches: read.flat(), hidden };
+}
+
+/** What a batch's transaction shows of it; null if somebody else's contract sent it. */
+export async function batchShownBy(
+  domain: TypedDataDomain,
+  event: BatchSettledEvent.Log,
+): Promise<Pick<SettledBatch, "header" | "entries" | "proof"> | null> {
+  const { data } = await event.getTransaction();
+  const call = UsageEscrow__factory.createInterface().parseTransaction({ data });
+  const header = call?.name === "settle" ? headerOf(call.args[0] as object) : null;
+  if (call === null || header === null || batchDigest(domain, header) !== event.args.batchId) return null;
+  return { header, entries: call.args[1] as string, proof: call.args[2] as string };
 }
 
 const NUMBERS = ["operatorId", "planId", "epochStart", "epochEnd", "availabilityBps", "p95TtftMs", "samples"];
