@@ -1,16 +1,5 @@
 import { time } from "@nomicfoundation/hardhat-network-helpers";
-import {
-  AbiCoder,
-  concat,
-  hexlify,
-  id,
-  keccak256,
-  MaxUint256,
-  toBeHex,
-  Wallet,
-  ZeroHash,
-  type TypedDataDomain,
-} from "ethers";
+import { AbiCoder, concat, id, keccak256, MaxUint256, toBeHex, Wallet, ZeroHash, type TypedDataDomain } from "ethers";
 import { entriesOf } from "../../oracle/protocol/entries";
 import {
   grantDigest,
@@ -21,8 +10,8 @@ import {
   signedReceiptHash,
 } from "../../oracle/protocol/messages";
 import { usageOf } from "../../oracle/protocol/meters";
-import { SumTree, type Leaf, type SumProof } from "../../oracle/protocol/sumTree";
-import { METERS, type BatchHeader, type Entry, type Grant, type Receipt } from "../../oracle/protocol/types";
+import { packSiblings, SumTree, type Leaf } from "../../oracle/protocol/sumTree";
+import type { BatchHeader, Entry, Grant, Receipt } from "../../oracle/protocol/types";
 import { CentralArbitrator__factory, VerifierOfOneProof__factory, type CentralArbitrator } from "../../typechain-types";
 import { addPlan, batchOf, buyLicense, DAY, deployMarket, domainOf, HOUR, proofBy, usd, type Market } from "./market";
 
@@ -120,15 +109,11 @@ export const entryIn = ({ header, entries, outcomes }: SettledBatch, licenseId: 
   licenseId,
 });
 
-/** The bytes that courts take for a path. */
-export const packedSiblings = ({ siblings }: SumProof): string =>
-  hexlify(concat(siblings.flatMap(({ hash, sums }) => [hash, ...METERS.map((meter) => toBeHex(sums[meter], 8))])));
-
 /** A receipt where it stands in a batch. */
 export const placedIn = (batch: SettledBatch, index: number) => ({
   ...batch.signed[index],
   index,
-  siblings: packedSiblings(batch.tree.proofOf(index)),
+  siblings: packSiblings(batch.tree.proofOf(index)),
 });
 
 /** A leaf where it stands in a batch. */
@@ -137,7 +122,7 @@ export const leafIn = (batch: SettledBatch, index: number) => ({
   licenseId: batch.leaves[index].licenseId,
   usage: batch.leaves[index].usage,
   index,
-  siblings: packedSiblings(batch.tree.proofOf(index)),
+  siblings: packSiblings(batch.tree.proofOf(index)),
 });
 
 /** In the place of a leaf before the first, or behind the last. */
