@@ -136,17 +136,29 @@ export async function writeVerifierFile({ architecture, setup, out }: WriteVerif
   return { verifier: file, architecture, gates: kit.gates, setup: kit.setupId };
 }
 
-export interface ProveAnswer {
+/** What a proof is of, by files and hashes. */
+export interface ProvableAnswer {
   model: string;
   input: string;
   salt: string;
   receipt: string;
   setup: string;
+}
+
+export interface ProveAnswer extends ProvableAnswer {
   out: string;
 }
 
 /** Proves a receipt: that the model answered the request's input with the response's class and logits. */
-export async function proveAnswer({ model, input, salt, receipt, setup, out }: ProveAnswer): Promise<TaskRecord> {
+export async function proveAnswer({ out, ...asked }: ProveAnswer): Promise<TaskRecord> {
+  const { proof, answer } = await makeProof(asked);
+  write(out, `${JSON.stringify(proof, null, 2)}\n`);
+  const { weightsCommitment, requestHash, responseHash } = proof;
+  return { proof: out, class: answer, weightsCommitment, requestHash, responseHash, receipt: asked.receipt };
+}
+
+/** A receipt's proof as its file has it, and the class that the model answers. */
+export async function makeProof({ model, input, salt, receipt, setup }: ProvableAnswer) {
   const read = readModel(model);
   const values = requireInput(read.network, readNumbers(input));
   const kit = await provingKit(read.network, { setup, onStep: saySteps });
@@ -159,11 +171,11 @@ export async function proveAnswer({ model, input, salt, receipt, setup, out }: P
     context: contextOf(receipt),
   };
   const proof = asReceiptProof(await prove(kit, statement), receipt, kit);
-  write(out, `${JSON.stringify(proof, null, 2)}\n`);
-  const { class: answer } = classify(read.network, values);
-  const { weightsCommitment, requestHash, responseHash } = proof;
-  return { proof: out, class: answer, weightsCommitment, requestHash, responseHash, receipt };
+  return { proof, answer: classify(read.network, values).class };
 }
+
+/** A proof that `zk:prove` wrote to a file. */
+export const readProof = (file: string, flag: string): ReceiptProof => parseReceiptProof(readText(file, flag));
 
 export interface VerifyProof {
   proof: string;
@@ -175,7 +187,7 @@ export async function verifyProof(
   hre: HardhatRuntimeEnvironment,
   { proof, verifier }: VerifyProof,
 ): Promise<TaskRecord & { proven: boolean }> {
-  const read = parseReceiptProof(readText(proof, "--proof"));
+  const read = readProof(proof, "--proof");
   const at = verifier ?? (await verifierHere(hre, read));
   const contract = UltraHonkInferenceVerifier__factory.connect(at, hre.ethers.provider);
   if ((await hre.ethers.provider.getCode(at)) === "0x") {

@@ -7,8 +7,8 @@ import {
   ReportCourt__factory,
   UsageEscrow__factory,
 } from "../../typechain-types";
-import type { IDisputeCourt } from "../../typechain-types/contracts/DisputeCourt";
-import type { Appeal, Challenge, Court, SideName } from "../disputes/court";
+import type { IDisputeCourt, RequestProofStruct } from "../../typechain-types/contracts/DisputeCourt";
+import type { Appeal, Challenge, Court, ShownRequest, SideName } from "../disputes/court";
 import { usageBy } from "../protocol/meters";
 import { requestSignedAt } from "../protocol/requestSignature";
 import type { RpcProvider } from "./ethersChain";
@@ -93,17 +93,7 @@ export async function connectCourt(
     },
 
     showing: (challengeId, requests) =>
-      court.showRequests.populateTransaction(
-        challengeId,
-        requests.map(({ receipt, signature, grant, requestSignature }) => ({
-          receipt,
-          signature,
-          grant: grant.grant,
-          grantSignature: grant.signature,
-          at: requestSignedAt(requestSignature),
-          requestSignature: hexlify(requestSignature.subarray(-SIGNATURE_BYTES)),
-        })),
-      ),
+      court.showRequests.populateTransaction(challengeId, requests.map(requestProofOf)),
 
     answer: (challengeId, uri) => court.answer.populateTransaction(challengeId, uri),
 
@@ -118,6 +108,16 @@ export async function connectCourt(
 }
 
 const SIGNATURE_BYTES = 65;
+
+/** A request as the courts take it. */
+export const requestProofOf = ({ receipt, signature, grant, requestSignature }: ShownRequest): RequestProofStruct => ({
+  receipt,
+  signature,
+  grant: grant.grant,
+  grantSignature: grant.signature,
+  at: requestSignedAt(requestSignature),
+  requestSignature: hexlify(requestSignature.subarray(-SIGNATURE_BYTES)),
+});
 
 function challengeOf(challengeId: bigint, found: IDisputeCourt.ChallengeStructOutput): Challenge {
   return {

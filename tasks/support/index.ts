@@ -5,6 +5,7 @@ export * from "./licetTask";
 export * from "./money";
 export * from "./parameters";
 export * from "./progress";
+export * from "./receiptFile";
 export * from "./rehearsal";
 export * from "./report";
 export * from "./send";

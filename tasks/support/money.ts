@@ -48,6 +48,9 @@ export class Money implements Currency {
   }
 }
 
+/** An amount of the chain's own coin; its units are wei. */
+export const coinOf = (wei: bigint): Amount => ({ amount: formatUnits(wei, 18), symbol: "ether", units: wei });
+
 /** An amount for people: `12.5 USD (12500000 units)`. */
 export const textOf = ({ amount, symbol, units }: Amount): string => `${amount} ${symbol} (${units} units)`;
 

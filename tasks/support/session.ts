@@ -3,7 +3,7 @@ import type { HardhatRuntimeEnvironment } from "hardhat/types";
 import { readAddressBook, type AddressBook } from "../../deploy/addressBook";
 import { connectLicet, type Licet } from "../../deploy/deploy";
 import { pendingTime } from "../../oracle/chain/ethersChain";
-import { Money } from "./money";
+import { coinOf, Money, textOf } from "./money";
 import { send } from "./send";
 import { Problem } from "../../oracle/problem";
 
@@ -99,5 +99,14 @@ export async function requireFunds(session: Session, units: bigint): Promise<voi
   const { amount, symbol } = session.money.of(units);
   throw new Problem(
     `${session.signer.address} has ${session.money.of(held).amount} ${symbol} and needs ${amount}: send it the rest.`,
+  );
+}
+
+/** @throws Problem with what to do, if the signer has less than `wei` of native coin; gas comes on top */
+export async function requireCoin({ hre, signer }: Session, wei: bigint): Promise<void> {
+  const held = await hre.ethers.provider.getBalance(signer.address);
+  if (held >= wei) return;
+  throw new Problem(
+    `${signer.address} has ${textOf(coinOf(held))} and needs ${textOf(coinOf(wei))}: send it the rest.`,
   );
 }

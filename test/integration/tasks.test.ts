@@ -27,18 +27,29 @@ import {
   saltedHash,
   saltOf,
   signDigest,
+  signedGrantToJson,
   signedReceiptToJson,
 } from "../../oracle/protocol/messages";
 import { requestHashOf, responseHashOf } from "../../oracle/protocol/classification";
-import type { BatchHeader } from "../../oracle/protocol/types";
+import type { BatchHeader, Entry, Receipt, SignedReceipt } from "../../oracle/protocol/types";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { committeeProof } from "../../oracle/settler/attestorPool";
 import { waitOnChain } from "../../tasks/chain";
 import { EXAMPLES } from "../../tasks/support";
-import { AssetRegistry__factory } from "../../typechain-types";
+import { AssetRegistry__factory, CentralArbitrator__factory, type CentralArbitrator } from "../../typechain-types";
+import { publicInputsOf } from "../../zk/circuit";
 import { weightsCommitment } from "../../zk/commitments";
-import { digits, digitsModel } from "../support/digits";
+import { digits, digitsModel, statementOf } from "../support/digits";
+import {
+  dollarReceipt,
+  grantOf,
+  requestSignedBy,
+  signed,
+  type StoryFacts,
+  writeBatch,
+  writeStore,
+} from "../support/disputeStory";
 import { grantWith, receiptWith } from "../support/fakeMessages";
 import { entryOf, HOUR } from "../support/market";
 import { NETWORK, TaskBench } from "../support/taskBench";
@@ -1585,6 +1596,570 @@ describe("tasks", function () {
     bad(
       `zk:verify --proof $folder/proof.json --verifier 0x${"12".repeat(20)}`,
       /There is no contract at 0x12.* on node/,
+    );
+  });
+
+  describe("disputes", () => {
+    const OPERATOR_KEY = wallets[7];
+    const REQUEST_KEY = wallets[9];
+    const BATCH_HOLD = 3 * DAY;
+    const TURN = 2 * DAY;
+    /** Each has a charge of a dollar in the batch: what becomes of it. */
+    const NAMES = [
+      ...["proven", "silent", "ruled", "signed", "ahead"],
+      ...["contradicted", "outside", "repeated", "dead", "above", "below"],
+    ];
+    const licenseOf = (name: string) => BigInt(facts[name]);
+    let story: StoryFacts;
+    let epochEnd: number;
+    let arbitrator: CentralArbitrator;
+    let repeated: SignedReceipt;
+
+    before(async () => {
+      arbitrator = await new CentralArbitrator__factory(await bench.provider.getSigner(0)).deploy();
+      const terms = { publisherPercent: 30, attestorPercent: 2, hold: "3d", term: "365d" };
+      const rates = { inputTokens: "1" };
+      file("ruled-plan.json", { ...terms, rates, arbitrator: await arbitrator.getAddress() });
+      file("unruled-plan.json", { ...terms, rates });
+    });
+
+    // A model whose answers can be proven, a plan that names an arbitrator, and who acts under it.
+    const digitsFolder = "--folder models/digits --version-uri ipfs://digits";
+    const proofsOf = `--weights-commitment ${weightsCommitment(digitsModel())} --inference-verifier $verifier`;
+    good(`model:publish --asset 1 ${digitsFolder} ${proofsOf} ${PUBLISHER}`, {}, ({ manifest }) => {
+      facts.digitsManifest = String(manifest);
+    });
+    good(
+      `plan:create --asset 1 --terms $folder/ruled-plan.json --license-text models/lic380k/LICENSE ${PUBLISHER}`,
+      {},
+      ({ plan }) => {
+        facts.ruledPlan = String(plan);
+      },
+    );
+    good(`operator:serve --operator 1 --plans $ruledPlan ${OPERATOR}`, {});
+    good(`operator:key --operator 1 --add ${OPERATOR_KEY.address} ${OPERATOR}`, {});
+    good(`currency:mint --amount 1000 --to ${addressOf(8)}`, {});
+    good("committee:bond --account 8", { status: "Posted" });
+    good(`currency:mint --amount 500 --to ${addressOf(3)}`, {});
+    for (const name of NAMES) {
+      good(`license:buy --plan $ruledPlan --operator 1 --fund 10 ${LICENSEE}`, {}, ({ license }) => {
+        facts[name] = String(license);
+      });
+    }
+    good(`license:signing --license $signed ${LICENSEE}`, {});
+    later("an hour's notice, and an hour of use", 2 * HOUR + 60);
+
+    it("… a batch is attested, in which much is wrong", async () => {
+      const book = JSON.parse(readFileSync(addressBookPath(facts.folder, NETWORK), "utf8"));
+      const { chainId } = await bench.provider.getNetwork();
+      epochEnd = await bench.now();
+      story = {
+        domain: domainOf(chainId, book.contracts.UsageEscrow as string),
+        ...{ operatorId: 1, planId: Number(facts.ruledPlan), versionId: (1n << 32n) | 3n },
+        manifestHash: facts.digitsManifest,
+        ...{ operatorKey: OPERATOR_KEY, owner: wallets[3], attestors: [wallets[6], wallets[8]], folder: facts.folder },
+      };
+      const finishedAt = epochEnd - 30;
+      const plain = (name: string, changes: Partial<Receipt> = {}) =>
+        dollarReceipt(story, licenseOf(name), { finishedAt, ...changes });
+      const input = digits().heldOut.find((example) => example.class === 0)!.input;
+      const keyed = ["signed", "ahead"].map((name) => {
+        const grant = grantOf(story, licenseOf(name), { key: REQUEST_KEY.address });
+        const { salt } = grant.signed.grant;
+        const hashes = classified(input, salt);
+        const { packed, requestSignatureHash } = requestSignedBy(
+          story,
+          REQUEST_KEY,
+          grant.grantHash,
+          hashes.requestHash,
+          finishedAt,
+        );
+        facts[`${name}Salt`] = salt;
+        const receipt = plain(name, { grantHash: grant.grantHash, ...hashes, requestSignatureHash });
+        return { receipt, grant: grant.signed, packed };
+      });
+      const bearer = grantOf(story, licenseOf("proven"));
+      facts.provenSalt = bearer.signed.grant.salt;
+      const late = grantOf(story, licenseOf("outside"), { expiresAt: finishedAt - 1 });
+      facts.lateKey = encodeBearer(late.signed, id(`secret ${facts.outside}`));
+      facts.coveringKey = encodeBearer(grantOf(story, licenseOf("outside")).signed, id(`secret ${facts.outside}`));
+      file("late-grant.json", signedGrantToJson(late.signed));
+      repeated = signed(story, plain("repeated"));
+      const receipts = [
+        signed(story, plain("proven", { grantHash: bearer.grantHash, ...classified(input, facts.provenSalt) })),
+        ...["silent", "ruled"].map((name) => signed(story, plain(name))),
+        ...keyed.map(({ receipt }) => signed(story, receipt)),
+        signed(story, plain("contradicted")),
+        signed(story, plain("outside", { grantHash: late.grantHash })),
+        repeated,
+        signed(story, plain("dead"), wallets[8]),
+        ...["above", "below"].map((name) => signed(story, plain(name))),
+      ];
+      const more = (entry: Entry, name: string, by: bigint): Entry =>
+        entry.licenseId === licenseOf(name) ? { ...entry, inputTokens: entry.inputTokens + by } : entry;
+      const span = { sequence: 1n, epochStart: epochEnd - HOUR + 60, epochEnd };
+      const batch = writeBatch(story, "disputed", receipts, span, (entries) =>
+        entries.map((entry) => more(more(entry, "above", 250_000n), "below", -250_000n)),
+      );
+      facts.disputed = batch.batchId;
+      facts.proposal = batch.proposal;
+      facts.aheadHash = receiptDigest(story.domain, keyed[1].receipt);
+      facts.provenHash = receiptDigest(story.domain, receipts[0].receipt);
+      await writeStore(story, path.join(facts.folder, "disputed.sqlite"), batch, keyed);
+      const [{ receipt: kept, ...rest }] = keyed;
+      const lessened = { ...rest, receipt: { ...kept, inputTokens: 1n } };
+      await writeStore(story, path.join(facts.folder, "lessened.sqlite"), batch, [lessened]);
+
+      // As GET /v1/receipts/{id} shows them.
+      const asShown = (one: SignedReceipt) => ({
+        ...signedReceiptToJson(one),
+        state: "settled",
+        batch_id: facts.disputed,
+      });
+      file("receipt.json", asShown(receipts[0]));
+      file("unsigned-receipt.json", asShown({ ...receipts[0], signature: `0x${"00".repeat(65)}` }));
+      file("strangers.json", asShown(signed(story, receipts[0].receipt, wallets[5])));
+      file("others-receipt.json", asShown(receipts[1]));
+      file("unsettled.json", asShown(signed(story, { ...receipts[0].receipt, finishedAt: epochEnd })));
+      file("empty.json", asShown(signed(story, { ...receipts[0].receipt, requests: 0n })));
+      file("some.json", { object: "list", data: receipts.slice(0, 2).map(asShown), has_more: false });
+      file("contradicting.json", asShown(signed(story, plain("contradicted", { requestId: id("another") }))));
+      file("too-few.json", receipts.slice(1).map(signedReceiptToJson));
+      const changed = { ...receipts[1].receipt, ttftMs: 1 };
+      file(
+        "changed.json",
+        receipts.map((one, i) => signedReceiptToJson(i === 1 ? signed(story, changed) : one)),
+      );
+      file("bodiless.json", { receipts: [{ signature: "0x" }] });
+    });
+    good("batch:settle --file $folder/disputed.json", { charged: usd("11"), entries: { Charged: 11 } });
+
+    /** What a network answers to an input, as a receipt commits to it. */
+    const classified = (input: number[], grantSalt: string) => {
+      const { requestHash, responseHash } = publicInputsOf(statementOf({ input, grantSalt, receiptHash: ZeroHash }));
+      return { requestHash, responseHash };
+    };
+
+    // What can be challenged, and by whom
+
+    good("dispute:list --license $proven", { challenges: [] }, (record) => {
+      const [charge, ...others] = record["can be challenged"] as Record[];
+      expect(others).to.deep.equal([]);
+      expectFields(charge, { batch: facts.disputed, charged: usd("1"), bond: usd("5"), until: /^20/ });
+    });
+    good("dispute:list --license 1", { challenges: [], "can be challenged": [] });
+    good("dispute:list --operator 1", { owner: addressOf(2), challenges: [] });
+    bad("dispute:list", /Say one of --license, --operator/);
+    bad("dispute:list --license 99", /--license 99: no such license/);
+    bad("dispute:list --operator 99", /There is no operator 99/);
+    bad("dispute:show --challenge 1", /--challenge 1: no such challenge; `dispute:list` says which there are/);
+    bad("dispute:show --challenge first", /--challenge must be a whole number from 1 to \d+; it is "first"/);
+
+    const doubt = `dispute:challenge --license $proven ${LICENSEE} --receipt $folder`;
+    bad(`dispute:challenge --license $proven ${OUTSIDER}`, /License \d+ is 0x\w+'s, and not 0x\w+'s: act as its owner/);
+    bad(
+      `dispute:challenge --license 1 ${LICENSEE}`,
+      /charged license 1 could be challenged until 20\d\d-.*: its hold is over/,
+    );
+    bad(`dispute:challenge --license $childLicense ${LICENSEE}`, /No batch has charged license \d+ anything/);
+    bad(`dispute:challenge --license $proven --batch $batch ${LICENSEE}`, /Batch 0x\w+ has no entry of license \d+/);
+    bad(
+      `dispute:challenge --license $proven --batch ${id("none")} ${LICENSEE}`,
+      /--batch 0x\w+: no such batch has settled/,
+    );
+    bad(`${doubt}/unsigned-receipt.json`, /The receipt's signature is none \(.*\): challenge the whole entry instead/);
+    bad(`${doubt}/strangers.json`, /Receipt 1 is signed by 0x\w+, which wasn't a key of operator 1 then/);
+    bad(
+      `${doubt}/others-receipt.json`,
+      /Receipt 1 isn't one of batch 0x\w+: its licenseId is \d+, and the charge's \d+/,
+    );
+    bad(`${doubt}/unsettled.json`, /No batch of operator 1 has charged license \d+ for the epoch of receipt 1/);
+    bad(`${doubt}/unsettled.json --batch $disputed`, /isn't one of batch 0x\w+: it finished at \d+, out of \d+ to \d+/);
+    bad(`${doubt}/empty.json`, /Receipt 1 is of nothing that was charged/);
+    bad(`${doubt}/some.json`, /--receipt .*some\.json has 2 receipts: keep the one that is meant/);
+    bad(
+      `${doubt}/bodiless.json`,
+      /bodiless\.json must be receipts in JSON, .*: receipt 1: Receipt must be a JSON object/,
+    );
+    bad(`${doubt}/nowhere.json`, /--receipt .*nowhere\.json must be receipts in JSON, as a gateway gives them: ENOENT/);
+    bad(`${doubt}/half.json`, /half\.json must be receipts in JSON/);
+
+    // A receipt that is doubted, and proven
+
+    good(
+      `${doubt}/receipt.json --uri ipfs://why`,
+      {
+        challenge: "1",
+        status: "Open",
+        paid: usd("5"),
+        charged: usd("1"),
+        charge: "Frozen",
+        "the operator may":
+          /^dispute:prove --challenge 1 --proof …: the charge is released at once, and the bond of 5\.0 TUSD/,
+        otherwise: /^after 20.*, by dispute:close, the charge is refunded .*, with as much of the operator's stake/,
+      },
+      ({ about }) => expect(about).to.equal(`receipt ${facts.provenHash}`),
+    );
+    bad(`${doubt}/receipt.json`, /was challenged already: `dispute:show --challenge 1` says what became of it/);
+    good("dispute:show --challenge 1", { status: "Open", operator: "1", challenger: addressOf(3) });
+    const prove = `dispute:prove --challenge 1 --model models/digits/model.json --input $folder/zero.json`;
+    bad(
+      `dispute:answer --challenge 1 --data ipfs://data ${OPERATOR}`,
+      /Challenge 1 doubts the receipt 0x\w+, which can be proven/,
+    );
+    bad(`dispute:prove --challenge 1 ${OPERATOR}`, /Say one of --proof, --model, with --input and --salt/);
+    bad(`dispute:prove --challenge 1 --model a.json ${OPERATOR}`, /A proof takes --model, --input and --salt together/);
+    bad(
+      `dispute:prove --challenge 1 --proof $folder/proof.json ${OPERATOR}`,
+      /is of receipt 0xb{64}, and the challenge about 0x/,
+    );
+    bad(`dispute:prove --challenge 9 --proof $folder/proof.json ${OPERATOR}`, /--challenge 9: no such challenge/);
+    bad(
+      `${prove} --salt $aheadSalt ${OPERATOR}`,
+      /doesn't take that for a proof of receipt 0x\w+ by the weights of version/,
+    );
+    bad(
+      `${prove} --salt $provenSalt --receipt $folder/others-receipt.json ${OPERATOR}`,
+      /is 0x\w+, and challenge 1 is about 0x/,
+    );
+    good(`${prove} --salt $provenSalt ${OPERATOR}`, {
+      status: "Rejected",
+      "the charge can be released from": /^20/,
+      charge: "Releasable",
+      "anybody may": /^dispute:withdraw sends either side what it got$/,
+    });
+    bad(`${prove} --salt $provenSalt ${OPERATOR}`, /Challenge 1 is rejected: a proof answers one that is open/);
+
+    // A whole entry that nobody answers for; one that goes to the arbitrator; one whose requests must be shown
+
+    for (const name of ["silent", "ruled", "signed"]) {
+      good(
+        `dispute:challenge --license $${name} ${LICENSEE}`,
+        { status: "Open", about: "the whole entry" },
+        ({ challenge }) => {
+          facts[`${name}Challenge`] = String(challenge);
+        },
+      );
+    }
+    const [silent, rule, sign] = ["$silentChallenge", "$ruledChallenge", "$signedChallenge"].map(
+      (n) => `--challenge ${n}`,
+    );
+    bad(`dispute:challenge --license $silent ${LICENSEE}`, /was challenged already/);
+    bad(
+      `dispute:prove ${silent} --proof $folder/proof.json ${OPERATOR}`,
+      /is about the whole entry, .* see `dispute:answer`/,
+    );
+    bad(`dispute:close ${silent}`, /The turn in challenge 2 runs until 20\d\d-.*: wait until then \(TurnRunning\)/);
+    bad(`dispute:escalate ${rule} ${LICENSEE}`, /Challenge 3 is open: the operator has to answer it first/);
+    bad(`dispute:pay-fee ${rule} ${OPERATOR}`, /Challenge 3 is open: only one that was escalated takes a fee/);
+    bad(`dispute:appeal ${rule} --side operator ${OPERATOR}`, /Challenge 3 is open: there is no ruling to appeal/);
+    bad(`dispute:appeal ${rule} --side mine ${OPERATOR}`, /--side must be challenger or operator; it is "mine"/);
+    good(`dispute:evidence ${rule} --uri ipfs://photo ${LICENSEE}`, { evidence: "ipfs://photo" });
+    bad(
+      `dispute:evidence ${rule} --uri ipfs://photo ${HEIR}`,
+      /0x\w+ is neither side of challenge 3 \(CallerNotParty\)/,
+    );
+    bad(`dispute:evidence ${rule} --uri "" ${LICENSEE}`, /--uri must say where the evidence is; it is empty/);
+    bad(
+      `dispute:evidence --challenge 1 --uri ipfs://late ${LICENSEE}`,
+      /Challenge 1 is rejected: this can't be done with it now/,
+    );
+
+    bad(`dispute:answer ${rule} --data ipfs://data ${HEIR}`, /Operator 1 isn't 0x\w+'s: act as its owner/);
+    bad(`dispute:answer ${rule} --data "" ${OPERATOR}`, /--data must say where what was charged can be looked up/);
+    good(`dispute:answer ${rule} --data ipfs://data ${OPERATOR}`, {
+      status: "Answered",
+      answer: "ipfs://data",
+      "the challenger may": /^dispute:escalate --challenge 3, for a fee of 0\.1 ether \(100000000000000000 units\)/,
+      otherwise: /the charge is released, and the bond of 5\.0 TUSD \(5000000 units\) is the operator's$/,
+    });
+
+    bad(
+      `dispute:answer ${sign} --data ipfs://data ${OPERATOR}`,
+      /The license demands signed requests: .* \(RequestsNotShown\)/,
+    );
+    good(`dispute:show ${sign}`, {
+      "the operator may": /^dispute:show-requests --challenge 4 --store …, and then dispute:answer/,
+    });
+    const show = `dispute:show-requests ${sign} --store $folder`;
+    bad(
+      `${show}/operator.sqlite ${OPERATOR}`,
+      /operator\.sqlite has no receipts of license \d+ in batch 0x\w+: is it another's/,
+    );
+    bad(`${show}/nowhere.sqlite ${OPERATOR}`, /nowhere\.sqlite can't be read/);
+    bad(`${show}/disputed.sqlite ${HEIR}`, /Operator 1 isn't 0x\w+'s: act as its owner/);
+    good(`${show}/disputed.sqlite ${OPERATOR}`, {
+      "requests shown": 1,
+      "of the entry still lacking": [],
+      status: "Open",
+    });
+    good(`${show}/disputed.sqlite ${OPERATOR}`, { "requests shown": 1, "of the entry still lacking": [] });
+    bad(`dispute:answer ${sign} ${OPERATOR}`, /Say one of --data, --store/);
+    bad(
+      `dispute:answer ${sign} --store $folder/lessened.sqlite ${OPERATOR}`,
+      /has 1 receipts of license \d+ in the batch, which don't sum up to what was charged: inputTokens 1, and charged 1000000/,
+    );
+    bad(
+      `dispute:answer ${silent} --store $folder/disputed.sqlite ${OPERATOR}`,
+      /has no receipts of license \d+ in batch 0x/,
+    );
+    good(`dispute:answer ${sign} --store $folder/disputed.sqlite ${OPERATOR}`, {
+      status: "Answered",
+      answer: /^data:application\/json,.*1%20receipts,%20numbers%201%20to%201,/,
+    });
+    bad(`${show}/disputed.sqlite ${OPERATOR}`, /Challenge 4 is answered: requests are shown before it is answered/);
+
+    bad(
+      `dispute:escalate ${rule} ${OPERATOR}`,
+      /Challenge 3 is 0x\w+'s, who alone may escalate it: act as that account/,
+    );
+    good(`dispute:escalate ${rule} ${LICENSEE}`, {
+      status: "Escalated",
+      paid: { amount: "0.1", symbol: "ether", units: "100000000000000000" },
+      "the operator may": /^dispute:pay-fee --challenge 3, for a fee of 0\.1 ether/,
+    });
+    good(`dispute:pay-fee ${rule} ${OPERATOR}`, {
+      status: "Disputed",
+      otherwise: /^the arbitrator rules; if it never rules, after 20/,
+    });
+    bad(
+      `dispute:appeal ${rule} --side operator ${OPERATOR}`,
+      /The arbitrator of challenge 3 has given no ruling to appeal yet/,
+    );
+    it("… the arbitrator rules for the operator", async () => void (await (await arbitrator.giveRuling(0, 2)).wait()));
+    good(`dispute:show ${rule}`, {
+      "the challenger may":
+        /^dispute:appeal --challenge 3 --side challenger, for 0\.1 ether .*: it wins unless the other side pays as much/,
+      otherwise: /^the arbitrator's ruling for the operator stands unless it is appealed/,
+    });
+    good(`dispute:appeal ${rule} --side challenger ${LICENSEE}`, {
+      "the operator may":
+        /^dispute:appeal --challenge 3 --side operator, for 0\.1 ether .*: the arbitrator rules again/,
+    });
+    bad(`dispute:appeal ${rule} --side challenger ${LICENSEE}`, /That side's appeal of challenge 3 is paid for/);
+    good(`dispute:appeal ${rule} --side operator ${OPERATOR}`, { status: "Disputed" });
+    it("… and then for the licensee", async () => void (await (await arbitrator.giveRuling(0, 1)).wait()));
+
+    // Proven before anybody doubts
+
+    it("… the other one's receipt", () =>
+      void (facts.zkAhead = `--salt ${facts.aheadSalt} --receipt ${facts.aheadHash}`));
+    good("zk:prove --model models/digits/model.json --input $folder/zero.json $zkAhead --out $folder/ahead.json", {
+      class: 0,
+    });
+    const ahead = `report:prove-charge --license $ahead --store $folder/disputed.sqlite`;
+    bad(
+      `${ahead} --batch $disputed --proofs $folder/proof.json`,
+      /--proofs has none of receipt 1 \(0x\w+\): a charge is proven by all/,
+    );
+    bad(
+      `${ahead} --batch $batch --proofs $folder/ahead.json`,
+      /Batch 0x\w+ has no entry of license \d+: it charged that license/,
+    );
+    good(`${ahead} --batch $disputed --proofs $folder/ahead.json`, {
+      charged: usd("1"),
+      "receipts proven": 1,
+      "was held until": /^20/,
+      "can be released from": /^20/,
+    });
+    bad(
+      `${ahead} --batch $disputed --proofs $folder/ahead.json`,
+      /What batch 0x\w+ charged license \d+ was proven before/,
+    );
+
+    // What proves itself
+
+    const reportOf = (task: string, name: string, receipts = "disputed.ndjson.gz") =>
+      `report:${task} --license $${name} --batch $disputed --receipts $folder/${receipts} ${OUTSIDER}`;
+    const refunded = { charged: usd("1"), "back in the license's balance": usd("1") };
+    const punished = { ...refunded, "for the license's owner": usd("0.2"), "for you": usd("5") };
+    bad(
+      `${reportOf("contradiction", "contradicted")} --other $folder/receipt.json`,
+      /Nothing to report: of the 1 receipts .* sequence 1/,
+    );
+    bad(
+      `${reportOf("contradiction", "contradicted", "some.json")} --other $folder/receipt.json`,
+      /has 2 receipts, and the batch 11/,
+    );
+    bad(
+      `${reportOf("contradiction", "contradicted", "changed.json")} --other $folder/receipt.json`,
+      /don't make the tree of the batch/,
+    );
+    good(`${reportOf("contradiction", "contradicted")} --other $folder/contradicting.json`, punished);
+    bad(
+      `${reportOf("contradiction", "contradicted")} --other $folder/contradicting.json`,
+      /A breach of charge 0x\w+ was reported before/,
+    );
+
+    const outside = reportOf("outside-grant", "outside", "disputed-receipts.json");
+    bad(`${outside} --key $coveringKey`, /of the 1 receipts of license \d+ in batch 0x\w+, none came under this grant/);
+    bad(`${outside} --grant $folder/receipt.json`, /receipt\.json is no grant: Grant lacks licenseId/);
+    bad(outside, /Say one of --key, --grant/);
+    bad(`${reportOf("outside-grant", "proven")} --key $lateKey`, /none came under this grant/);
+    bad(`${outside.replace("$outside", "$below")} --grant $folder/late-grant.json`, /none came under this grant/);
+    good(`${outside} --key $lateKey`, punished);
+
+    bad(reportOf("dead-key", "silent"), /Nothing to report: .* each is signed by a key that could sign then/);
+    bad(
+      `${reportOf("dead-key", "dead")} --proposal 0x1234`,
+      /--proposal must be the operator's signature of the batch: signature must have 65/,
+    );
+    bad(
+      `${reportOf("dead-key", "dead")} --proposal $signedBy6`,
+      /--proposal is signed by 0x\w+, which isn't a key of operator 1/,
+    );
+    good(reportOf("dead-key", "dead"), { ...refunded, "for you": usd("0"), next: [] });
+    good(`${reportOf("dead-key", "dead")} --proposal $proposal`, {
+      "back in the license's balance": usd("0"),
+      "not refunded since it": "was refunded before",
+      "for you": usd("5"),
+      next: ["dispute:withdraw sends what was taken of stake"],
+    });
+
+    bad(reportOf("wrong-sum", "below"), /Nothing to report: .* all are counted: its entry isn't above their sum/);
+    good(reportOf("wrong-sum", "above", "disputed-receipts.json"), {
+      breach: /: inputTokens 1250000 against 1000000$/,
+      charged: usd("1.25"),
+      "back in the license's balance": usd("1.25"),
+      "for the license's owner": usd("0.25"),
+      "for you": usd("5"),
+    });
+
+    bad(reportOf("repetition", "repeated"), /Nothing to report: .* none stands in batch 0x\w+, too/);
+    bad(
+      `${reportOf("repetition", "repeated")} --other-batch $batch`,
+      /Say --other-batch and --other-receipts together/,
+    );
+    it("… an hour later, a batch has a receipt once more", async () => {
+      await bench.later(HOUR);
+      const span = { sequence: 2n, epochStart: epochEnd, epochEnd: epochEnd + HOUR };
+      const finishedAt = span.epochEnd - 1;
+      const more = dollarReceipt(story, licenseOf("below"), { sequence: 2n, finishedAt, requestId: id("more") });
+      facts.again = writeBatch(story, "again", [repeated, signed(story, more)], span).batchId;
+    });
+    good("batch:settle --file $folder/again.json", { charged: usd("2") });
+    bad(
+      `dispute:challenge --license $repeated ${LICENSEE}`,
+      /Several batches have charged license \d+ .*: say --batch, one of 0x\w+ \(1\.0 TUSD .*; 0x/,
+    );
+    good("dispute:list --license $below", {}, (record) => {
+      expect((record["can be challenged"] as Record[]).map(({ charged }) => charged)).to.deep.equal([
+        usd("0.75"),
+        usd("1"),
+      ]);
+    });
+    const other = "--other-batch $again --other-receipts $folder/again-receipts.json";
+    good(`${reportOf("repetition", "repeated")} ${other}`, { ...refunded, "for you": usd("0") });
+    good(`${reportOf("repetition", "repeated")} ${other} --proposal $proposal`, {
+      "for the license's owner": usd("0.2"),
+      "for you": usd("5"),
+    });
+
+    // A report decides a challenge, too
+
+    good(`dispute:challenge --license $below --batch $again ${LICENSEE}`, { status: "Open" }, ({ challenge }) => {
+      facts.belowChallenge = String(challenge);
+    });
+    it("… whose receipt is contradicted", () => {
+      const receipt = dollarReceipt(story, licenseOf("below"), { sequence: 2n, requestId: id("yet another") });
+      file("contradicting-below.json", signedReceiptToJson(signed(story, { ...receipt, finishedAt: epochEnd })));
+    });
+    good(
+      `report:contradiction --license $below --batch $again --receipts $folder/again-receipts.json --other $folder/contradicting-below.json ${OUTSIDER}`,
+      { "back in the license's balance": usd("0"), "for you": usd("5") },
+      ({ next }) => expect(next).to.include(`dispute:close --challenge ${facts.belowChallenge} refunds the charge`),
+    );
+    good("dispute:show --challenge $belowChallenge", {
+      "anybody may": /^dispute:close --challenge \d+: the charge is refunded/,
+    });
+    good("dispute:close --challenge $belowChallenge", { status: "Upheld", "back in the license's balance": usd("1") });
+
+    // What comes of silence, and whose the money is
+
+    later("every turn", TURN + HOUR);
+    good(`dispute:show ${silent}`, {
+      "anybody may": /^dispute:close --challenge 2: the charge is refunded and the bond goes back$/,
+    });
+    good("dispute:list --operator 1", {}, ({ challenges }) => {
+      expect((challenges as Record[]).map(({ status }) => status)).to.deep.equal([
+        "Rejected",
+        "Open",
+        "Disputed",
+        "Answered",
+        "Upheld",
+      ]);
+      expect((challenges as Record[])[1]["this turn ends"]).to.equal("is over: dispute:close");
+    });
+    bad(
+      `dispute:answer ${silent} --data ipfs://late ${OPERATOR}`,
+      /The turn in challenge 2 ended 20\d\d-.*: `dispute:close` decides it/,
+    );
+    good(`dispute:close ${silent} ${OUTSIDER}`, {
+      status: "Upheld",
+      "back in the license's balance": usd("1"),
+      charge: "Refunded",
+    });
+    bad(`dispute:close ${silent}`, /Challenge 2 is upheld: this can't be done with it now/);
+    bad("dispute:close --challenge 99", /--challenge 99: no such challenge/);
+    good(`dispute:close ${sign}`, { status: "Rejected", "the charge can be released from": /^20/ });
+    it("… the ruling is final", async () => void (await (await arbitrator.executeRuling(0)).wait()));
+    good(`dispute:show ${rule}`, { status: "Upheld", charge: "Refunded" });
+
+    good(`dispute:withdraw ${LICENSEE}`, {
+      to: addressOf(3),
+      "from bonds": usd("15"),
+      "from fees": { amount: "0.2", symbol: "ether", units: "200000000000000000" },
+      "from slashes": usd("6.25"),
+    });
+    good(`dispute:withdraw --to ${addressOf(2)} ${OPERATOR}`, {
+      to: addressOf(2),
+      "from bonds": usd("10"),
+      "from slashes": usd("0"),
+    });
+    good(`dispute:withdraw ${OUTSIDER}`, { "from slashes": usd("30") });
+    bad(`dispute:withdraw ${OUTSIDER}`, /has nothing to withdraw: disputes and reports that are decided bring it/);
+    bad(`dispute:withdraw --to me ${OPERATOR}`, /--to must be an address/);
+
+    // A plan that names no arbitrator
+
+    good(
+      `plan:create --asset 1 --terms $folder/unruled-plan.json --license-text models/lic380k/LICENSE ${PUBLISHER}`,
+      {},
+      ({ plan }) => {
+        facts.unruledPlan = String(plan);
+      },
+    );
+    good(`operator:serve --operator 1 --plans $unruledPlan ${OPERATOR}`, {});
+    good(`license:buy --plan $unruledPlan --operator 1 --fund 10 ${LICENSEE}`, {}, ({ license }) => {
+      facts.unruled = String(license);
+    });
+    it("… charges, an hour later", async () => {
+      await bench.later(HOUR + 60);
+      const end = await bench.now();
+      const unruled = { ...story, planId: Number(facts.unruledPlan) };
+      const receipt = dollarReceipt(unruled, BigInt(facts.unruled), { finishedAt: end - 2 });
+      writeBatch(unruled, "unruled", [signed(unruled, receipt)], {
+        sequence: 1n,
+        epochStart: end - HOUR,
+        epochEnd: end - 1,
+      });
+    });
+    good("batch:settle --file $folder/unruled.json", { charged: usd("1") });
+    good(`dispute:challenge --license $unruled ${LICENSEE}`, { arbitrator: "none" }, ({ challenge }) => {
+      facts.unruledChallenge = String(challenge);
+    });
+    good(`dispute:answer --challenge $unruledChallenge --data ipfs://data ${OPERATOR}`, {
+      status: "Answered",
+      "the challenger may": /^dispute:evidence/,
+    });
+    bad(
+      `dispute:escalate --challenge $unruledChallenge ${LICENSEE}`,
+      /names no arbitrator: the operator's answer stands/,
+    );
+    later("the hold", BATCH_HOLD);
+    bad(
+      `dispute:challenge --license $below --batch $disputed ${LICENSEE}`,
+      /could be challenged until 20\d\d-.*: its hold is over/,
     );
   });
 

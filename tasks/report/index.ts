@@ -1,0 +1,2 @@
+export * from "./prove";
+export * from "./report";
