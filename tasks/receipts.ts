@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
+import { chargesOf } from "../oracle/chain/charges";
 import { connectChain } from "../oracle/chain/ethersChain";
 import { connectVoucherChain } from "../oracle/chain/voucherChain";
-import { checkReceipts, requestKeysOf, type Charge } from "../oracle/licensee/receiptCheck";
+import { checkReceipts, requestKeysOf } from "../oracle/licensee/receiptCheck";
 import { listReceipts, type ListedReceipt } from "../oracle/licensee/receiptList";
 import { inFile } from "../oracle/licensee/voucherBooks";
 import { checkVouchers, claimedTerms, type VoucherPayment } from "../oracle/licensee/voucherCheck";
-import { unpackOutcomes } from "../oracle/protocol/entries";
 import { requestHashOf, responseHashOf } from "../oracle/protocol/classification";
 import { decodeBearer, grantDigest, MalformedMessage, saltedHash } from "../oracle/protocol/messages";
 import type { SignedGrant } from "../oracle/protocol/types";
@@ -40,7 +40,7 @@ export async function verifyReceipts(session: Session, args: VerifyReceipts): Pr
   const escrow = await licet.escrow.getAddress();
   const place = { escrow, fromBlock: book.block };
   const chain = await connectChain(hre.ethers.provider, { ...place, clock: "chain" });
-  const charges = await chargesOf(session, operatorId, licenseId);
+  const charges = await chargesOf(licet.escrow, book.block, licenseId, { operatorId });
   const own = grantDigest(chain.domain, signed.grant);
   const keys = requestKeysOf(own, signed.grant);
   const checked = await checkReceipts(chain, licenseId, receipts, charges, undefined, keys);
@@ -73,17 +73,6 @@ export async function verifyReceipts(session: Session, args: VerifyReceipts): Pr
     })),
     problems,
   };
-}
-
-/** What an operator's batches charged a license, by their logs. */
-async function chargesOf({ licet, book }: Session, operatorId: bigint, licenseId: bigint): Promise<Charge[]> {
-  const { escrow } = licet;
-  const settled = await escrow.queryFilter(escrow.filters.BatchSettled(undefined, operatorId), book.block);
-  return settled.flatMap(({ args: { batchId, discountBps, outcomes } }) =>
-    unpackOutcomes(outcomes)
-      .filter((outcome) => outcome.licenseId === licenseId)
-      .map(({ charged }) => ({ batchId, charged, discountBps: Number(discountBps) })),
-  );
 }
 
 /** What an operator's vouchers were charged of a license, by their logs. */
