@@ -19,11 +19,13 @@ import {
 } from "node:fs";
 import path from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
+import { hexlify } from "ethers";
 import { breathe } from "../breathe";
 import { reasonOf } from "../problem";
 import {
   headerFromJson,
   headerToJson,
+  signedGrantToJson,
   signedMeasurementToJson,
   signedReceiptFromJson,
   signedReceiptToJson,
@@ -221,19 +223,28 @@ interface ReceiptLine {
   versionId: string;
   state: ReceiptState;
   batchId: string | null;
+  /** In hex; without 0x where an older version wrote it. */
   requestSignature?: string;
+  /** Of the first of a license's receipts under it: what the request's signature is held against. */
+  grant?: object;
 }
 
 async function linesOf(store: Store, operatorId: number, receipts: readonly StoredReceipt[]): Promise<object[]> {
   const hashes = receipts.map(({ receipt }) => receipt.requestSignatureHash);
   const signatures = await store.requestSignatures(operatorId, hashes);
-  return receipts.map((stored) => {
-    const { hash, versionId, state, batchId } = stored;
-    const packed = signatures.get(stored.receipt.requestSignatureHash)?.packed;
+  const grants = new Set<string>();
+  const lines: object[] = [];
+  for (const stored of receipts) {
+    const { hash, versionId, state, batchId, receipt } = stored;
+    const packed = signatures.get(receipt.requestSignatureHash)?.packed;
     const line: ReceiptLine = { hash, versionId: String(versionId), state, batchId };
-    if (packed !== undefined) line.requestSignature = Buffer.from(packed).toString("hex");
-    return { ...signedReceiptToJson(stored), ...line };
-  });
+    if (packed !== undefined) line.requestSignature = hexlify(packed);
+    const grant = grants.has(receipt.grantHash) ? null : await store.grant(receipt.grantHash);
+    grants.add(receipt.grantHash);
+    if (grant !== null) line.grant = signedGrantToJson(grant);
+    lines.push({ ...signedReceiptToJson(stored), ...line });
+  }
+  return lines;
 }
 
 /** Of lines of which those that are no receipt's say so. */
@@ -253,7 +264,8 @@ function receiptsIn(text: string): StoredReceipt[] {
         ...signedReceiptFromJson({ receipt, signature }),
         ...{ hash, versionId: BigInt(versionId), state, batchId },
       };
-      if (requestSignature !== undefined) stored.requestSignature = Buffer.from(requestSignature, "hex");
+      if (requestSignature !== undefined)
+        stored.requestSignature = Buffer.from(requestSignature.replace(/^0x/, ""), "hex");
       return [stored];
     });
 }

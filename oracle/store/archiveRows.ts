@@ -1,3 +1,4 @@
+import { signedGrantFromJson } from "../protocol/messages";
 import type { Database, Queries, SqlValue } from "./database";
 
 /** What one archive is of: a settled batch, or what no batch will ever have of a day: receipts that are void, or paid by vouchers. */
@@ -175,8 +176,8 @@ export class ArchiveRows {
   }
 
   /**
-   * Forgets what nothing asks for any more: how nonces ended, but for the last NONCES_KEPT of each account, and sales by x402 that
-   * were over before a time, Unix seconds.
+   * Forgets what nothing asks for any more: how nonces ended, but for the last NONCES_KEPT of each account; sales by x402 that
+   * were over before a time, Unix seconds; and grants that had ended by then and have no receipt here, with their revocations.
    */
   async prune(before: number): Promise<void> {
     await this.db.run(
@@ -184,9 +185,52 @@ export class ArchiveRows {
          SELECT max(nonce) FROM transactions AS others WHERE others.account = transactions.account
        ) - ${NONCES_KEPT}`,
     );
+    await this.pruneGrants(before);
     await this.db.run("DELETE FROM prepayments WHERE state IN ('bought', 'refunded', 'failed') AND accepted_at < ?", [
       before,
     ]);
+  }
+
+  /** What had receipts under it is in archives, with them. */
+  private async pruneGrants(endedBefore: number): Promise<void> {
+    await this.noteEnds();
+    const operators = await this.operators();
+    const ended = await this.db.all("SELECT grant_hash, license_id FROM grants WHERE expires_at < ?", [endedBefore]);
+    for (const { grant_hash: hash, license_id: licenseId } of ended) {
+      await this.db.transaction(async (queries) => {
+        for (const operatorId of operators) {
+          const receipt = await queries.row(
+            "SELECT 1 FROM receipts WHERE operator_id = ? AND license_id = ? AND grant_hash = ? LIMIT 1",
+            [operatorId, licenseId, hash],
+          );
+          if (receipt !== null) return;
+        }
+        if ((await queries.row("SELECT 1 FROM open_requests WHERE grant_hash = ?", [hash])) !== null) return;
+        await queries.run("DELETE FROM revoked_grants WHERE license_id = ? AND grant_hash = ?", [licenseId, hash]);
+        await queries.run("DELETE FROM grants WHERE grant_hash = ?", [hash]);
+      });
+    }
+  }
+
+  /** Of grants that were stored before their ends were. */
+  private async noteEnds(): Promise<void> {
+    const rows = await this.db.all("SELECT grant_hash, body FROM grants WHERE expires_at IS NULL AND body <> ''");
+    for (const { grant_hash: hash, body } of rows) {
+      const { grant } = signedGrantFromJson(JSON.parse(body as string));
+      await this.db.run("UPDATE grants SET expires_at = ? WHERE grant_hash = ?", [grant.expiresAt, hash]);
+    }
+  }
+
+  /** Whose receipts are rows: found by as many looks at an index. */
+  private async operators(): Promise<bigint[]> {
+    const found: bigint[] = [];
+    for (;;) {
+      const next = await this.db.row("SELECT min(operator_id) AS next FROM receipts WHERE operator_id > ?", [
+        found.at(-1) ?? -1n,
+      ]);
+      if (next!.next === null) return found;
+      found.push(next!.next as bigint);
+    }
   }
 }
 

@@ -190,10 +190,11 @@ export class Recovery {
   /** Keeps a grant, and that at least so much was used of it, in units of the currency. */
   async returnGrant(hash: string, signed: SignedGrant, used: bigint): Promise<void> {
     await this.db.run(
-      `INSERT INTO grants (grant_hash, license_id, body, used) VALUES (?, ?, ?, ?) ON CONFLICT (grant_hash)
+      `INSERT INTO grants (grant_hash, license_id, body, used, expires_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (grant_hash)
          DO UPDATE SET body = CASE WHEN grants.body = '' THEN excluded.body ELSE grants.body END,
+           expires_at = excluded.expires_at,
            used = CASE WHEN grants.used < excluded.used THEN excluded.used ELSE grants.used END`,
-      [hash, signed.grant.licenseId, JSON.stringify(signedGrantToJson(signed)), used],
+      [hash, signed.grant.licenseId, JSON.stringify(signedGrantToJson(signed)), used, signed.grant.expiresAt],
     );
   }
 

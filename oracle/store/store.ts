@@ -429,9 +429,9 @@ export class Store {
   /** Remembers a grant when it is first used: receipts refer to it, and attestors ask for it. */
   async saveGrant(grantHash: string, signed: SignedGrant): Promise<void> {
     await this.db.run(
-      `INSERT INTO grants (grant_hash, license_id, body) VALUES (?, ?, ?) ON CONFLICT (grant_hash)
-         DO UPDATE SET body = excluded.body WHERE grants.body = ''`,
-      [grantHash, signed.grant.licenseId, JSON.stringify(signedGrantToJson(signed))],
+      `INSERT INTO grants (grant_hash, license_id, body, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT (grant_hash)
+         DO UPDATE SET body = excluded.body, expires_at = excluded.expires_at WHERE grants.body = ''`,
+      [grantHash, signed.grant.licenseId, JSON.stringify(signedGrantToJson(signed)), signed.grant.expiresAt],
     );
   }
 

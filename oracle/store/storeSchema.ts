@@ -463,4 +463,8 @@ export const MIGRATIONS = [
   `
   ALTER TABLE canary_answers ADD COLUMN difference TEXT;
   `,
+  `
+  ALTER TABLE grants ADD COLUMN expires_at INTEGER;
+  CREATE INDEX grants_by_end ON grants (expires_at);
+  `,
 ];

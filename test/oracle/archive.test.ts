@@ -1,11 +1,22 @@
 import { expect } from "chai";
-import { computeAddress, id, toBeHex } from "ethers";
+import { computeAddress, hexlify, id, toBeHex } from "ethers";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { gunzipSync } from "node:zlib";
-import { batchDigest, grantDigest, receiptDigest, signDigest } from "../../oracle/protocol/messages";
-import type { Epoch, Receipt } from "../../oracle/protocol/types";
+import { gunzipSync, gzipSync } from "node:zlib";
+import {
+  batchDigest,
+  grantDigest,
+  receiptDigest,
+  signDigest,
+  signedGrantFromJson,
+} from "../../oracle/protocol/messages";
+import {
+  packRequestSignature,
+  requestSignatureBytes,
+  requestSignatureHash,
+} from "../../oracle/protocol/requestSignature";
+import type { Epoch, Receipt, SignedGrant } from "../../oracle/protocol/types";
 import { counted, headerOf, summarize } from "../../oracle/settler/batches";
 import { Archive, archiveProblem } from "../../oracle/store/archive";
 import { NONCES_KEPT } from "../../oracle/store/archiveRows";
@@ -127,6 +138,49 @@ describeOnEach("Archive", (placeOf) => {
       expect(head).to.include({ batch: batchId, proof: "0x12" });
       expect(head.entries).to.match(/^0x0+7/);
       expect(receipts.map(({ batchId: of, state }) => [of, state])).to.deep.equal(Array(3).fill([batchId, "settled"]));
+    });
+
+    it("has what shows who asked: requests' signatures, and the grants that these are held against, once each", async () => {
+      const packed = requestSignatureBytes(packRequestSignature(EPOCH.epochStart, `0x${"1b".repeat(65)}`));
+      const [hash, finishedAt] = [requestSignatureHash(packed), NEXT.epochStart + 20];
+      const signed = await serveReceipt(store, { requestId: id("signed"), finishedAt, requestSignature: packed });
+      await settle(NEXT);
+      await serve(7n, LATER);
+      expect((await store.requestSignatures(LANE.operatorId, [hash])).size).to.equal(1);
+      const [, { name }] = await archive.archiveDue(NEXT.epochEnd + 1, LATER);
+      expect((await store.requestSignatures(LANE.operatorId, [hash])).size).to.equal(0);
+      expect(Buffer.from((await archive.receipt(signed))!.requestSignature!).equals(packed)).to.equal(true);
+
+      const lines = gunzipSync(readFileSync(fileOf(name))).toString().trim().split("\n").slice(1); // prettier-ignore
+      const [first, second] = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+      expect(signedGrantFromJson(first.grant)).to.deep.equal(signGrant({ licenseId: 7n }));
+      expect(second.grant, "it stands with the first").to.equal(undefined);
+      expect([first.requestSignature, second.requestSignature]).to.deep.equal([undefined, hexlify(packed)]);
+    });
+
+    it("keeps the signatures of requests whose receipts aren't in a file yet", async () => {
+      const packed = requestSignatureBytes(packRequestSignature(EPOCH.epochStart, `0x${"1b".repeat(65)}`));
+      await serveReceipt(store, { requestId: id("last"), finishedAt: LATER, requestSignature: packed });
+      await archive.archiveDue(LATER, LATER);
+      expect((await store.requestSignatures(LANE.operatorId, [requestSignatureHash(packed)])).size).to.equal(1);
+    });
+
+    it("is read as an older version wrote it, without grants, and its signatures without 0x", async () => {
+      const packed = "1b".repeat(70);
+      const [{ name }] = await archive.archiveDue(EPOCH.epochEnd + 1, LATER);
+      const [span] = (await store.archive.spansOf(name)).filter(({ licenseId }) => licenseId === 7n);
+      const bytes = readFileSync(fileOf(name));
+      const member = gunzipSync(bytes.subarray(span.at, span.at + span.bytes)).toString().trim().split("\n"); // prettier-ignore
+      const older = member.map((line) => {
+        const { grant, ...rest } = JSON.parse(line) as Record<string, unknown>;
+        expect(grant === undefined || typeof grant === "object").to.equal(true);
+        return JSON.stringify({ ...rest, requestSignature: packed });
+      });
+      const written = gzipSync(`${older.join("\n")}\n`);
+      writeFileSync(fileOf(name), Buffer.concat([bytes.subarray(0, span.at), written]));
+      Object.assign(store.archive, { spansFrom: async () => [{ ...span, bytes: written.length }] });
+      const [first] = await listed(7n, 9);
+      expect(Buffer.from(first.requestSignature!).toString("hex")).to.equal(packed);
     });
 
     it("owes, counts and numbers on as if nothing had gone", async () => {
@@ -276,6 +330,68 @@ describeOnEach("Archive", (placeOf) => {
     expect(left).to.deep.equal([0, 1, 1]);
     expect(await store.lastNonce(account)).to.equal(NONCES_KEPT + 2);
   });
+
+  it("forgets grants that had ended and their revocations, once no receipt under them is left", async () => {
+    const { grant } = signGrant({ licenseId: 7n });
+    const hash = grantHashFor(7n);
+    await serve(7n, EPOCH.epochStart + 10);
+    await settle(EPOCH);
+    await store.revokeGrant(7n, hash, EPOCH.epochStart + 20, 9);
+    await archive.archiveDue(grant.expiresAt + 1, LATER);
+    expect(await store.grant(hash), "the license's last receipt is here").not.to.equal(null);
+    // Of another grant, so that the first one's receipt is its license's last no more.
+    const younger = signGrant({ licenseId: 7n, expiresAt: grant.expiresAt + 10, salt: id("younger") });
+    const last = grantDigest(DOMAIN, younger.grant);
+    await serveUnder(younger, grant.expiresAt);
+    await archive.archiveDue(grant.expiresAt, LATER);
+    expect(await store.grant(hash), "it ended too late").not.to.equal(null);
+    await archive.archiveDue(grant.expiresAt + 1, LATER);
+    expect([await store.grant(hash), await store.isGrantRevoked(7n, hash)]).to.deep.equal([null, false]);
+    expect(await store.grant(last)).not.to.equal(null);
+    await archive.archiveDue(LATER, LATER);
+    expect(await store.grant(last), "the license's last receipt is under it").not.to.equal(null);
+  });
+
+  it("keeps a grant under which a request runs, and revocations of grants that it never saw", async () => {
+    const signed = signGrant({ licenseId: 9n });
+    const hash = grantHashFor(9n);
+    await store.saveGrant(hash, signed);
+    const facts = {
+      ...{ requestId: id("running"), licenseId: 9n, operatorId: LANE.operatorId, planId: LANE.planId, generation: 1 },
+      ...{ manifestHash: MANIFEST_HASH, grantHash: hash, requestHash: id("r"), requestSignatureHash: toBeHex(0, 32) },
+    };
+    await store.openRequest({ facts, versionId: LANE.versionId, openedAt: 1 });
+    await store.revokeGrant(9n, id("of nobody"), 1, 9);
+    await archive.archiveDue(LATER, LATER);
+    expect(await store.grant(hash)).not.to.equal(null);
+    expect(await store.isGrantRevoked(9n, id("of nobody"))).to.equal(true);
+    await store.dropRequest(id("running"));
+    await archive.archiveDue(LATER, LATER);
+    expect(await store.grant(hash)).to.equal(null);
+  });
+
+  it("forgets ended grants that were stored before it was noted when they end", async () => {
+    await store.close();
+    const database = await place.open();
+    store = new Store(database);
+    await store.saveGrant(grantHashFor(9n), signGrant({ licenseId: 9n }));
+    await database.run("UPDATE grants SET expires_at = NULL");
+    await new Archive(store, folder).archiveDue(LATER, LATER);
+    expect(await store.grant(grantHashFor(9n))).to.equal(null);
+  });
+
+  async function serveUnder(signed: SignedGrant, finishedAt: number): Promise<void> {
+    const grantHash = grantDigest(DOMAIN, signed.grant);
+    await store.saveGrant(grantHash, signed);
+    const requestId = toBeHex(++served, 32);
+    const facts = {
+      ...{ requestId, licenseId: 7n, operatorId: LANE.operatorId, planId: LANE.planId, manifestHash: MANIFEST_HASH },
+      ...{ generation: 1, grantHash, requestHash: id("request"), requestSignatureHash: toBeHex(0, 32) },
+    };
+    await store.openRequest({ facts, versionId: LANE.versionId, openedAt: finishedAt });
+    const ended = { responseHash: id("response"), finishedAt, durationMs: 9, ttftMs: 3, flags: 0 };
+    await store.finishRequest(requestId, { ...usage({ requests: 1n }), ...ended }, 11n, signReceipt);
+  }
 
   it("says what can't be written, and leaves the rows", async () => {
     await serve(7n, EPOCH.epochStart + 10);
