@@ -6,12 +6,12 @@ import {Authorization, IUsageEscrow, LicenseStatus, Purchase} from "../../contra
 import {TestCurrency} from "../../contracts/mocks/TestCurrency.sol";
 import {OperatorId, PlanId} from "../../contracts/types/Ids.sol";
 import {License, Model} from "./Model.sol";
-import {Courts} from "./Courts.sol";
+import {Reporters} from "./Reporters.sol";
 import {Machine, Verb} from "./Statuses.sol";
 import {VM} from "./Vm.sol";
 
 /// @title Licenses bought and funded: by an allowance, by a permit, and by a payment that its payer signed and anybody brings
-abstract contract Buyers is Courts {
+abstract contract Buyers is Reporters {
     uint256 internal constant MOST_LICENSES = 12;
     uint256 internal constant MOST_IN_USE = 8;
 

@@ -3,10 +3,11 @@ pragma solidity 0.8.30;
 
 import {IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
+import {IDisputeCourt} from "../../contracts/interfaces/IDisputeCourt.sol";
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchStatus, IUsageEscrow} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {Bps} from "../../contracts/libraries/Bps.sol";
-import {AssetId, OperatorId, PayeeId, PlanId} from "../../contracts/types/Ids.sol";
+import {AssetId, LicenseId, OperatorId, PayeeId, PlanId} from "../../contracts/types/Ids.sol";
 import {Ledger} from "./Ledger.sol";
 import {License} from "./Model.sol";
 import {Pool, Position, StakeModel} from "./StakeModel.sol";
@@ -36,6 +37,8 @@ abstract contract Checks is Ledger {
             _requireLane(1 + (turn % OPERATORS), 1 + (turn % plans.length), 1 + ((turn / 6) % recalledAt.length));
         }
         if (kind == 5 && batches.length > 0) _requireBatch(batches[turn % batches.length]);
+        if (kind == 5 && cases.length > 0) _requireCase(1 + (turn % cases.length));
+        if (kind == 3) _requireLitigant(litigants[turn % litigants.length]);
     }
 
     /// @dev Whether everything is as it should be that may still change.
@@ -51,6 +54,9 @@ abstract contract Checks is Ledger {
         for (uint256 i = 1; i <= OPERATORS; ++i) _requireBackers(i);
         _requirePayees();
         for (uint256 i; i <= rotations.length; ++i) _requireRotation(i);
+        for (uint256 i; i < pending.length; ++i) _requireCase(pending[i]);
+        for (uint256 i; i < litigants.length; ++i) _requireLitigant(litigants[i]);
+        _requireFrozen();
     }
 
     function _requireSolvency() internal view {
@@ -72,6 +78,18 @@ abstract contract Checks is Ledger {
             currency.balanceOf(address(committee)) == _owedBy(address(committee)) &&
                 currency.balanceOf(address(lone)) == _owedBy(address(lone)),
             "1: a committee holds more or less than it owes"
+        );
+        require(
+            currency.balanceOf(address(court)) == _atCourt() + donations[address(court)],
+            "1: the court holds more or less than bonds that are at stake or were won"
+        );
+        require(
+            address(court).balance == _feesAtCourt() && _feesAtCourt() + feesSpent + feesReturned == feesPaid,
+            "1: the court holds more or less than fees that are at stake or were won"
+        );
+        require(
+            currency.balanceOf(address(reports)) == donations[address(reports)] && address(reports).balance == 0,
+            "1: the court of reports holds money"
         );
     }
 
@@ -173,6 +191,52 @@ abstract contract Checks is Ledger {
                 actual.releasableAt == batch.releasableAt,
             "7: a batch's record isn't what was settled"
         );
+    }
+
+    /// @dev A challenge's record, and its charge's.
+    function _requireCase(uint256 n) internal view {
+        Case storage opened = cases[n - 1];
+        Batch storage charge = batches[opened.place];
+        IDisputeCourt.Challenge memory actual = court.challengeOf(n);
+        require(actual.status == opened.status, "9: a challenge's status is another one");
+        require(
+            actual.chargeId == charge.id &&
+                LicenseId.unwrap(actual.licenseId) == charge.licenseId &&
+                OperatorId.unwrap(actual.operatorId) == OperatorId.unwrap(charge.header.operatorId) &&
+                (actual.receiptHash != 0) == opened.names,
+            "9: a challenge is about something else"
+        );
+        require(
+            actual.challenger == opened.challenger &&
+                actual.bond == opened.bond &&
+                actual.deadline == opened.deadline &&
+                actual.signed == opened.isSigned,
+            "9: a challenge isn't what was opened"
+        );
+        IDisputeCourt.Arbitration memory arbitration = court.arbitrationOf(n);
+        require(
+            arbitration.pool == opened.pool && arbitration.appealPool == opened.appealPool,
+            "7: what both sides have paid went elsewhere"
+        );
+    }
+
+    function _requireLitigant(address who) private view {
+        require(
+            court.bondsOf(who) == bondsDue[who] && court.feesOf(who) == feesDue[who],
+            "7: somebody may take more or less from the court than was won there"
+        );
+        require(staking.proceedsOf(who) == proceeds[who], "6: somebody may take more or less than slashes left for it");
+    }
+
+    /// @dev Just the charges of open challenges are frozen, each of them once.
+    function _requireFrozen() private view {
+        uint256 sum;
+        for (uint256 i; i < pending.length; ++i) {
+            IUsageEscrow.Batch memory charge = escrow.batchOf(batches[cases[pending[i] - 1].place].id);
+            require(charge.status == BatchStatus.Frozen, "9: a challenge is open of a charge that isn't frozen");
+            sum += charge.charged;
+        }
+        require(sum == frozen, "7: more or less is frozen than is challenged");
     }
 
     function _requirePool(uint256 operator) internal view {
@@ -404,7 +468,10 @@ abstract contract Checks is Ledger {
                 IPerformanceStaking.Position memory position = staking.positionOf(operator, backers[j]);
                 digest = keccak256(abi.encode(digest, position.shares, position.thawingShares));
             }
-            digest = keccak256(abi.encode(digest, staking.proceedsOf(operatorOwners[i])));
+        }
+        for (uint256 i; i < litigants.length; ++i) {
+            address who = litigants[i];
+            digest = keccak256(abi.encode(digest, staking.proceedsOf(who), court.bondsOf(who), court.feesOf(who)));
         }
         for (uint256 i = 1; i <= assetCount; ++i) {
             AssetId asset = AssetId.wrap(uint32(i));

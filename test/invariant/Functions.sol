@@ -10,7 +10,7 @@ import {say, VM} from "./Vm.sol";
 /// @title Every function that changes anything, as the compiler lists them, and how often each was called
 /// @dev Counted from `_listFunctions` on: what sets a market up doesn't count.
 abstract contract Functions is Market {
-    uint256 private constant SUBJECTS = 9;
+    uint256 private constant SUBJECTS = 11;
     string private constant CHANGING =
         "$.abi[?(@.type == 'function' && @.stateMutability != 'view' && @.stateMutability != 'pure')].name";
 
@@ -37,6 +37,8 @@ abstract contract Functions is Market {
                 "PerformanceStaking",
                 "RevenueWaterfall",
                 "CommitteeAttestor",
+                "DisputeCourt",
+                "ReportCourt",
                 "Timelock",
                 "Authority"
             ];
@@ -52,6 +54,8 @@ abstract contract Functions is Market {
             address(staking),
             address(waterfall),
             address(committee),
+            address(court),
+            address(reports),
             address(timelock),
             address(authority)
         ];
@@ -73,7 +77,8 @@ abstract contract Functions is Market {
         if (target == address(committee)) _places[address(lone)][selector] = functions.length;
     }
 
-    /// @dev Functions of UsageEscrow's role, and whatever would rewire the market. Nobody has a role with a delay of its own.
+    /// @dev Functions of UsageEscrow's role and of the courts', and whatever would rewire the market. Nobody has a role with a delay
+    /// of its own.
     function _isSealed(address target, bytes4 selector) private view returns (bool) {
         if (target == address(authority)) {
             return
@@ -83,8 +88,8 @@ abstract contract Functions is Market {
                 selector != IAccessManager.execute.selector &&
                 selector != Multicall.multicall.selector;
         }
-        bool isEscrows = authority.getTargetFunctionRole(target, selector) == ESCROW_ROLE;
-        return isEscrows || selector == IAccessManaged.setAuthority.selector;
+        uint64 role = authority.getTargetFunctionRole(target, selector);
+        return role == ESCROW_ROLE || role == COURT_ROLE || selector == IAccessManaged.setAuthority.selector;
     }
 
     /// @inheritdoc Market

@@ -4,12 +4,15 @@ pragma solidity 0.8.30;
 import {IRevenueWaterfall} from "../../contracts/interfaces/IRevenueWaterfall.sol";
 import {AssetKind, DerivativePolicy, IAssetRegistry} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
+import {ChallengeStatus, Side} from "../../contracts/interfaces/IDisputeCourt.sol";
 import {KeyStatus} from "../../contracts/interfaces/IOperatorRegistry.sol";
 import {BatchHeader, BatchStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {AssetId, LicenseId, OperatorId, VersionId} from "../../contracts/types/Ids.sol";
+import {Grant, Receipt} from "../../contracts/types/Receipt.sol";
 import {Functions} from "./Functions.sol";
 import {License, Model, Term} from "./Model.sol";
 import {Pool, Position, StakeModel} from "./StakeModel.sol";
+import {VM} from "./Vm.sol";
 
 /// @dev What is counted: what came of the calls, and how often the rarer things happened.
 enum Count {
@@ -25,6 +28,11 @@ enum Count {
     Collections,
     Freezes,
     Refunds,
+    Challenges,
+    Escalations,
+    Rulings,
+    Reports,
+    ProofsAhead,
     Distributions,
     Withdrawals,
     Renewals,
@@ -102,10 +110,54 @@ abstract contract Ledger is Functions {
         uint256 since;
     }
 
-    /// @dev Of an operator's, which it never had without an end.
+    /// @dev Of an operator's, which it never had without an end. A key that never was has no times.
     struct SigningKey {
+        uint256 addedAt;
         uint256 expiresAt;
-        bool isRevoked;
+        uint256 revokedAt;
+    }
+
+    /// @dev A receipt that is one leaf of a batch's tree; what stands in the other leaves, nobody knows.
+    struct Told {
+        bool isThere;
+        Receipt receipt;
+        bytes signature;
+        Grant grant;
+        /// That signed it, by its number among the operator's.
+        uint256 key;
+        /// Of its license, among the batch's.
+        uint256 entry;
+        /// Input tokens of that entry which are in the leaf of another license.
+        uint256 moved;
+        /// Where it stood before, if it did.
+        bytes32 formerId;
+    }
+
+    /// @dev A challenge, and what its arbitration has come to in wei.
+    struct Case {
+        /// Of the charge, among the batches.
+        uint256 place;
+        address challenger;
+        uint256 bond;
+        uint256 deadline;
+        ChallengeStatus status;
+        /// Whether it names a receipt, and which.
+        bool names;
+        Receipt receipt;
+        /// Whether its answer has to show that the license's keys signed all requests, and whether that was shown.
+        bool isSigned;
+        bool isShown;
+        uint256 disputeId;
+        uint256 pool;
+        uint256 appealPool;
+        Side appellant;
+    }
+
+    /// @dev What was found of a charge.
+    enum Finding {
+        None,
+        Refunded,
+        Punished
     }
 
     /// @dev An asset, who shares in its income besides its parents and its owner, and what waits for all of them.
@@ -165,6 +217,27 @@ abstract contract Ledger is Functions {
     /// @dev Plans that an operator doesn't serve any more.
     mapping(uint256 operator => mapping(uint256 plan => bool)) internal refused;
     mapping(uint256 plan => Sales) internal sales;
+    /// @dev Of a batch.
+    mapping(bytes32 batchId => Told) internal tolds;
+    /// @dev The last batch of an operator, under a plan, of which a receipt is known.
+    mapping(uint256 operator => mapping(uint256 plan => bytes32)) internal lastTold;
+    /// @dev Challenge `i + 1`.
+    Case[] internal cases;
+    /// @dev Challenges that aren't decided, by their numbers.
+    uint256[] internal pending;
+    mapping(bytes32 chargeId => Finding) internal findings;
+    mapping(bytes32 chargeId => bool) internal provenAhead;
+    /// @dev When a license's owner asked for signed requests; 0 is never, or no longer.
+    mapping(uint256 licenseId => uint256) internal demandedAt;
+    mapping(uint256 licenseId => uint256) internal ownedSince;
+    /// @dev Who may win in court.
+    address[] internal litigants;
+    /// @dev What waits in the court: bonds of challenges that aren't decided, bonds that were won, and wei of either kind.
+    uint256 internal bondsAtStake;
+    mapping(address holder => uint256) internal bondsDue;
+    mapping(address holder => uint256) internal feesDue;
+    /// @dev Charges that are frozen, in currency units.
+    uint256 internal frozen;
     uint256 internal operatorCount = OPERATORS;
     mapping(uint256 operator => mapping(uint256 key => SigningKey)) internal signingKeys;
     /// @dev When version `i + 1` of the model was recalled; 0 is never. Other assets have one that never is.
@@ -208,8 +281,14 @@ abstract contract Ledger is Functions {
     mapping(address beneficiary => uint256) internal proceeds;
     mapping(address holder => uint256) internal donations;
 
+    /// @dev Wei that the court was paid, has passed on to arbitrators, and has paid back.
+    uint256 internal feesPaid;
+    uint256 internal feesSpent;
+    uint256 internal feesReturned;
+
     Flows internal flows;
     mapping(Count what => uint256) internal counts;
+    address[] private _signers;
 
     constructor() {
         for (uint256 i; i < FIRST_VERSIONS; ++i) recalledAt.push();
@@ -223,7 +302,13 @@ abstract contract Ledger is Functions {
         bonds[3][attestorPayees[3]].weight = 1;
         (bonded[address(committee)], bonded[address(lone)]) = (4 * BOND, BOND);
         for (uint256 i = 1; i <= assetCount; ++i) _enterAsset(i);
-        for (uint256 i = 1; i <= OPERATORS; ++i) signingKeys[i][0].expiresAt = type(uint40).max;
+        for (uint256 i = 1; i <= OPERATORS; ++i) {
+            signingKeys[i][0] = SigningKey(clock, type(uint40).max, 0);
+            for (uint256 j; j < SIGNING_KEYS; ++j) _signers.push(VM.addr(_receiptKey(i, j)));
+            litigants.push(operatorOwners[i - 1]);
+        }
+        for (uint256 i; i < licensees.length; ++i) litigants.push(licensees[i]);
+        litigants.push(OUTSIDER);
     }
 
     /// @dev One of the first.
@@ -281,8 +366,26 @@ abstract contract Ledger is Functions {
     }
 
     /// @dev What slashes, and income that found no stake, have left for those who may get it.
-    function _proceeds() internal view returns (uint256) {
-        return proceeds[BENEFICIARY] + proceeds[TREASURY] + proceeds[operatorOwners[0]] + proceeds[operatorOwners[1]];
+    function _proceeds() internal view returns (uint256 sum) {
+        sum = proceeds[BENEFICIARY] + proceeds[TREASURY];
+        for (uint256 i; i < litigants.length; ++i) sum += proceeds[litigants[i]];
+    }
+
+    /// @dev What the court owes, in currency units.
+    function _atCourt() internal view returns (uint256 owed) {
+        owed = bondsAtStake;
+        for (uint256 i; i < litigants.length; ++i) owed += bondsDue[litigants[i]];
+    }
+
+    /// @dev What the court owes, in wei.
+    function _feesAtCourt() internal view returns (uint256 owed) {
+        for (uint256 i; i < pending.length; ++i) owed += cases[pending[i] - 1].pool + cases[pending[i] - 1].appealPool;
+        for (uint256 i; i < litigants.length; ++i) owed += feesDue[litigants[i]];
+    }
+
+    /// @dev From when on a license counts only what its keys have signed; 0 is never.
+    function _signedSince(uint256 id) internal view returns (uint256) {
+        return demandedAt[id] == 0 || demandedAt[id] < ownedSince[id] ? 0 : demandedAt[id] + 1 hours;
     }
 
     /// @dev Whether a breach on `day` is the third on seven days, of which the latest breach's is the last: days that were
@@ -326,17 +429,24 @@ abstract contract Ledger is Functions {
     /// @dev Who was approved for a token isn't for its next owner.
     function _noteMove(address token, uint256 id) internal {
         delete approvedOf[token][id];
+        if (token == address(licenses)) ownedSince[id] = clock;
     }
 
     /// @dev An operator's key, by its number: the first one was there from the start.
     function _signerOf(uint256 operator, uint256 key) internal view returns (address) {
-        return key == 0 ? operatorSigners[operator - 1] : address(uint160(0xC10000 + operator * SIGNING_KEYS + key));
+        return _signers[(operator - 1) * SIGNING_KEYS + key];
+    }
+
+    /// @dev Whether what a key signed at a time counts.
+    function _couldSign(uint256 operator, uint256 key, uint256 time) internal view returns (bool) {
+        SigningKey storage record = signingKeys[operator][key];
+        return record.revokedAt == 0 && record.addedAt != 0 && record.addedAt <= time && time < record.expiresAt;
     }
 
     function _keyStatus(uint256 operator, uint256 key) internal view returns (KeyStatus) {
         SigningKey storage record = signingKeys[operator][key];
         if (record.expiresAt == 0) return KeyStatus.None;
-        if (record.isRevoked) return KeyStatus.Revoked;
+        if (record.revokedAt != 0) return KeyStatus.Revoked;
         return clock < record.expiresAt ? KeyStatus.Active : KeyStatus.Expired;
     }
 

@@ -9,11 +9,15 @@ import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {AssetKind, DerivativePolicy, IAssetRegistry, Relation} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {IAttestor} from "../../contracts/interfaces/IAttestor.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
+import {IDisputeCourt} from "../../contracts/interfaces/IDisputeCourt.sol";
 import {ILicenseRegistry, PlanTerms, Rates, ServiceLevels} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {IOperatorRegistry} from "../../contracts/interfaces/IOperatorRegistry.sol";
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
+import {IReportCourt} from "../../contracts/interfaces/IReportCourt.sol";
 import {IRevenueWaterfall} from "../../contracts/interfaces/IRevenueWaterfall.sol";
 import {BatchHeader, IUsageEscrow, Purchase} from "../../contracts/interfaces/IUsageEscrow.sol";
+import {CentralArbitrator} from "../../contracts/mocks/CentralArbitrator.sol";
+import {VerifierOfOneProof} from "../../contracts/mocks/VerifierOfOneProof.sol";
 import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
 import {HostileCurrency, Reenterer} from "./Hostile.sol";
 import {Model, Usage} from "./Model.sol";
@@ -27,11 +31,14 @@ struct Parts {
     IPerformanceStaking staking;
     IUsageEscrow escrow;
     ICommitteeAttestor committee;
+    IDisputeCourt court;
+    IReportCourt reports;
 }
 
 /// @title A whole market, wired as `deploy/modules/Licet.ts` wires one
 /// @dev A dataset, a base model trained on it, the market's model that came from both, in two versions, and an adapter of that.
-/// Five plans of the model and one of the adapter, two operators, two committees (by weight: two of three; one of one).
+/// Five plans of the model and one of the adapter, two operators, two committees (by weight: two of three; one of one), both courts
+/// and an arbitrator.
 abstract contract Market {
     uint64 internal constant ADMIN_ROLE = 0;
     uint64 internal constant GUARDIAN_ROLE = 1;
@@ -61,6 +68,10 @@ abstract contract Market {
     uint256 internal constant FIRST_VOUCHER_KEY = 0x5EC2E7;
     /// @dev For each unit of an attestor's weight.
     uint256 internal constant BOND = 10 * USD;
+    /// @dev How long each side of a challenge has for its turn.
+    uint256 internal constant TURN = 2 days;
+    /// @dev The least bond of a challenge, and the least reward of a report: what a charge of half a dollar takes.
+    uint256 internal constant LEAST_PENALTY = USD / 20;
 
     address internal constant PROPOSER = address(0xA001);
     address internal constant GUARDIAN = address(0xA002);
@@ -72,7 +83,6 @@ abstract contract Market {
     address internal constant DEPUTY = address(0xA008);
     address internal constant THIEF = address(0xA009);
     address internal constant BROKER = address(0xA00A);
-    address internal constant COURT = address(0xA00B);
 
     struct Deployment {
         address authority;
@@ -97,6 +107,12 @@ abstract contract Market {
     IPerformanceStaking internal staking;
     IRevenueWaterfall internal waterfall;
     IUsageEscrow internal escrow;
+    IReportCourt internal reports;
+    IDisputeCourt internal court;
+    /// @dev Rules under the plans that `committee` attests.
+    CentralArbitrator internal arbitrator;
+    /// @dev Of the model's versions with an even number.
+    VerifierOfOneProof internal verifier;
     /// @dev The attestor of plans 1, 2, 4 and 6. Its committee changes.
     ICommitteeAttestor internal committee;
     /// @dev The attestor of plans 3 and 5: one attestor for ever.
@@ -108,7 +124,7 @@ abstract contract Market {
     Reenterer internal immutable reenterer;
     /// @dev Owners of operators 1 and 2.
     address[] internal operatorOwners;
-    /// @dev Keys that sign for operators 1 and 2.
+    /// @dev The first keys that sign for operators 1 and 2.
     address[] internal operatorSigners;
     /// @dev Who may have stake: those, and those who delegate.
     address[] internal backers;
@@ -154,7 +170,7 @@ abstract contract Market {
         }
         for (uint256 i = 1; i <= 2; ++i) {
             operatorOwners.push(address(uint160(0xC000 + i)));
-            operatorSigners.push(address(uint160(0xC100 + i)));
+            operatorSigners.push(VM.addr(_receiptKey(i, 0)));
         }
         for (uint256 i; i < OPERATORS; ++i) backers.push(operatorOwners[i]);
         for (uint256 i = 1; i <= 3; ++i) backers.push(address(uint160(0xF000 + i)));
@@ -185,6 +201,7 @@ abstract contract Market {
             VM.deployCode("RevenueWaterfall.sol:RevenueWaterfall", abi.encode(authority, currency, assets))
         );
         escrow = IUsageEscrow(VM.deployCode("UsageEscrow.sol:UsageEscrow", abi.encode(_deployment())));
+        _deployCourts();
 
         ICommitteeAttestor.Member[] memory members = new ICommitteeAttestor.Member[](3);
         for (uint256 i; i < 3; ++i) members[i] = _member(i, i == 0 ? 2 : 1);
@@ -194,6 +211,14 @@ abstract contract Market {
         lone = _committee(members, 1);
         for (uint256 i; i < 3; ++i) _bond(committee, i, i == 0 ? 2 : 1);
         _bond(lone, 3, 1);
+    }
+
+    function _deployCourts() private {
+        reports = IReportCourt(VM.deployCode("ReportCourt.sol:ReportCourt", abi.encode(escrow, LEAST_PENALTY)));
+        bytes memory arguments = abi.encode(reports, TURN, LEAST_PENALTY, "ipfs://disputes");
+        court = IDisputeCourt(VM.deployCode("DisputeCourt.sol:DisputeCourt", arguments));
+        arbitrator = new CentralArbitrator();
+        verifier = new VerifierOfOneProof();
     }
 
     function _bond(ICommitteeAttestor attestor, uint256 i, uint256 weight) private {
@@ -241,8 +266,12 @@ abstract contract Market {
         _restrict(address(staking), SLASHER_ROLE, staking.freeze.selector, staking.unfreeze.selector);
         _restrict(address(waterfall), ESCROW_ROLE, waterfall.credit.selector, waterfall.credit.selector);
         authority.grantRole(ESCROW_ROLE, address(escrow), 0);
+        // Courts slash as much as a breach costs; whoever has their role may slash anything.
         authority.grantRole(SLASHER_ROLE, SLASHER, 0);
-        authority.grantRole(COURT_ROLE, COURT, 0);
+        authority.grantRole(SLASHER_ROLE, address(reports), 0);
+        authority.grantRole(SLASHER_ROLE, address(court), 0);
+        authority.grantRole(COURT_ROLE, address(reports), 0);
+        authority.grantRole(COURT_ROLE, address(court), 0);
         authority.grantRole(GUARDIAN_ROLE, GUARDIAN, 0);
         authority.grantRole(GOVERNOR_ROLE, address(timelock), 0);
         authority.setRoleAdmin(GUARDIAN_ROLE, GOVERNOR_ROLE);
@@ -316,9 +345,10 @@ abstract contract Market {
         uint32 termPeriod,
         bool renewable,
         uint56 cap
-    ) private pure returns (PlanTerms memory terms) {
+    ) private view returns (PlanTerms memory terms) {
         terms.assetId = AssetId.wrap(uint32(MODEL));
         terms.attestor = attestor;
+        if (address(attestor) == address(committee)) terms.arbitrator = address(arbitrator);
         terms.rates = Rates(100e6, 1e6, 250_000, 3e6, 50_000);
         terms.levels = ServiceLevels(9_900, 1_001, 9_000, 2_999, 800, 500, 3_000, 3_000);
         terms.termPeriod = termPeriod;
@@ -353,11 +383,20 @@ abstract contract Market {
         for (uint256 i; i < parents.length; ++i) parentsOf[assetCount].push(parents[i]);
     }
 
-    /// @dev An asset's owner publishes its next version.
+    /// @dev An asset's owner publishes its next version. Its number is the hash of its manifest, and of its weights where its
+    /// inference can be proven.
     function _publish(uint256 asset, uint256 version) internal {
+        bool isProvable = _isProvable(asset, version);
         bytes memory call = abi.encodeCall(
             assets.publish,
-            (AssetId.wrap(uint32(asset)), bytes32(version), 0, address(0), "ipfs://version", "")
+            (
+                AssetId.wrap(uint32(asset)),
+                bytes32(version),
+                isProvable ? bytes32(version) : bytes32(0),
+                isProvable ? address(verifier) : address(0),
+                "ipfs://version",
+                ""
+            )
         );
         _act(assets.ownerOf(asset), address(assets), call);
     }
@@ -373,6 +412,15 @@ abstract contract Market {
     /// @dev All operators serve a plan.
     function _serveAll(PlanId plan) internal {
         for (uint256 i = 1; i <= OPERATORS; ++i) _serve(i, plan, true);
+    }
+
+    function _isProvable(uint256 asset, uint256 version) internal pure returns (bool) {
+        return asset == MODEL && version % 2 == 0;
+    }
+
+    /// @dev What one of an operator's keys signs with, by its number.
+    function _receiptKey(uint256 operator, uint256 key) internal pure returns (uint256) {
+        return 0xC10000 + (operator << 8) + key;
     }
 
     function _operatorId(uint256 operator) internal pure returns (OperatorId) {

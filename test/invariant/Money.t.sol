@@ -8,6 +8,7 @@ import {Attestors} from "./Attestors.sol";
 import {Brokers} from "./Brokers.sol";
 import {Buyers} from "./Buyers.sol";
 import {Courts} from "./Courts.sol";
+import {Reporters} from "./Reporters.sol";
 import {Forgers} from "./Forgers.sol";
 import {Trespassers} from "./Trespassers.sol";
 import {Usurpers} from "./Usurpers.sol";
@@ -60,7 +61,7 @@ contract Campaign is Sybils {
     }
 
     function parts() external view returns (Parts memory) {
-        return Parts(IERC20(address(currency)), assets, licenses, staking, escrow, committee);
+        return Parts(IERC20(address(currency)), assets, licenses, staking, escrow, committee, court, reports);
     }
 
     /// @dev Everything, as often as time allows; in between, what every call may have changed.
@@ -69,10 +70,16 @@ contract Campaign is Sybils {
         else _requireSums();
     }
 
-    /// @dev Ends everything: unlocks, ends and closes all licenses, releases, collects, and lets everyone take what is theirs.
-    /// Nothing may stay but donations.
+    /// @dev Everything, now.
+    function requireEverything() external view {
+        _requireAll();
+    }
+
+    /// @dev Ends everything: lets all challenges' time run out, unlocks, ends and closes all licenses, releases, collects, and lets
+    /// everyone take what is theirs. Nothing may stay but donations.
     function windUp() external {
         VM.warp(clock);
+        _closeAll();
         _releaseAll();
         for (uint256 i; i < ATTESTORS; ++i) {
             _leaveCommittee(i, attestorPayees[i]);
@@ -154,7 +161,7 @@ contract Campaign is Sybils {
             " % landed and the others were refused as foreseen; "
         );
         say(string.concat(line, VM.toString(attacks), " attacks, all of them refused"));
-        string[19] memory names = _names();
+        string[24] memory names = _names();
         line = "";
         for (uint256 i; i < names.length; ++i) {
             uint256 sum = sums[uint256(Count.Settlements) + i];
@@ -164,7 +171,7 @@ contract Campaign is Sybils {
     }
 
     /// @dev Of what is counted, but for what came of the calls.
-    function _names() private pure returns (string[19] memory) {
+    function _names() private pure returns (string[24] memory) {
         return
             [
                 "settlements",
@@ -175,6 +182,11 @@ contract Campaign is Sybils {
                 "collections",
                 "freezes of charges",
                 "refunds",
+                "challenges",
+                "escalations",
+                "rulings",
+                "reports",
+                "proofs ahead",
                 "distributions",
                 "withdrawals",
                 "renewals",
@@ -189,6 +201,17 @@ contract Campaign is Sybils {
             ];
     }
 
+    /// @dev Whatever state a challenge is in, waiting alone ends it.
+    function _closeAll() private {
+        while (pending.length > 0) {
+            uint256 n = pending[0];
+            if (clock <= cases[n - 1].deadline) _pass(cases[n - 1].deadline + 1 - clock);
+            _close(n);
+            require(_isDecided(n), "9: a challenge doesn't end");
+        }
+        require(frozen == 0, "7: a charge stays frozen");
+    }
+
     function _releaseAll() private {
         uint256 last = clock;
         for (uint256 i; i < batches.length; ++i) {
@@ -196,9 +219,6 @@ contract Campaign is Sybils {
         }
         _pass(last - clock);
         for (uint256 i; i < batches.length; ++i) {
-            // What is in dispute goes to either side.
-            if (batches[i].status == BatchStatus.Frozen && i % 2 == 0) _refundCharge(i);
-            if (batches[i].status == BatchStatus.Frozen) _releaseCharge(i, clock);
             if (batches[i].status == BatchStatus.Held) _release(i);
             if (batches[i].status == BatchStatus.Released) _collect(i);
         }
@@ -267,10 +287,12 @@ contract Campaign is Sybils {
             if (incomeOf[address(lone)][_earner(i)] > 0) _withdrawIncome(address(lone), _earner(i));
         }
         if (fees > 0) _withdrawFees();
-        if (proceeds[BENEFICIARY] > 0) _withdrawProceeds(BENEFICIARY);
-        if (proceeds[TREASURY] > 0) _withdrawProceeds(TREASURY);
-        for (uint256 i; i < OPERATORS; ++i) {
-            if (proceeds[operatorOwners[i]] > 0) _withdrawProceeds(operatorOwners[i]);
+        for (uint256 i; i < _beneficiaryCount(); ++i) {
+            if (proceeds[_beneficiary(i)] > 0) _withdrawProceeds(_beneficiary(i));
+        }
+        for (uint256 i; i < litigants.length; ++i) {
+            if (bondsDue[litigants[i]] > 0) _withdrawBonds(litigants[i]);
+            if (feesDue[litigants[i]] > 0) _withdrawCourtFees(litigants[i]);
         }
     }
 
@@ -289,16 +311,10 @@ contract Campaign is Sybils {
             require(_operatorStatus(i) == OperatorStatus.Unstaked, "9: an operator can't leave");
             _requireStatus(Machine.Operator, i);
         }
-        address[5] memory holders = [
-            address(escrow),
-            address(staking),
-            address(waterfall),
-            address(committee),
-            address(lone)
-        ];
-        for (uint256 i; i < 5; ++i) {
+        address[7] memory holders = _holders();
+        for (uint256 i; i < holders.length; ++i) {
             require(
-                currency.balanceOf(holders[i]) == donations[holders[i]],
+                currency.balanceOf(holders[i]) == donations[holders[i]] && holders[i].balance == 0,
                 "7: the end left something that nobody can claim"
             );
         }
@@ -307,7 +323,7 @@ contract Campaign is Sybils {
 
 /// @title The market under random calls from everybody
 contract MoneyTest {
-    uint256 internal constant COUNT = 120;
+    uint256 internal constant COUNT = 131;
 
     Campaign private _campaign;
 
@@ -368,11 +384,23 @@ contract MoneyTest {
             Licensees.renew.selector,
             Licensees.closeTerm.selector
         ];
-        bytes4[21] memory settlers = [
-            Courts.freezeCharge.selector,
-            Courts.freezeCharge.selector,
-            Courts.refundCharge.selector,
-            Courts.releaseCharge.selector,
+        bytes4[14] memory litigants = [
+            Courts.challenge.selector,
+            Courts.challenge.selector,
+            Courts.challenge.selector,
+            Courts.litigate.selector,
+            Courts.litigate.selector,
+            Courts.litigate.selector,
+            Courts.litigate.selector,
+            Courts.closeChallenge.selector,
+            Courts.demandSigning.selector,
+            Courts.withdrawFromCourt.selector,
+            Reporters.report.selector,
+            Reporters.report.selector,
+            Reporters.proveAhead.selector,
+            Reporters.proveAhead.selector
+        ];
+        bytes4[17] memory settlers = [
             Settlers.settle.selector,
             Settlers.settle.selector,
             Settlers.settle.selector,
@@ -419,7 +447,7 @@ contract MoneyTest {
             Governors.govern.selector,
             Governors.pause.selector
         ];
-        bytes4[29] memory attackers = [
+        bytes4[30] memory attackers = [
             Forgers.replay.selector,
             Forgers.replayRenumbered.selector,
             Forgers.forge.selector,
@@ -436,6 +464,7 @@ contract MoneyTest {
             Trespassers.endWrongly.selector,
             Trespassers.trespass.selector,
             Trespassers.pilfer.selector,
+            Trespassers.meddle.selector,
             Usurpers.usurpCommittee.selector,
             Usurpers.impersonate.selector,
             Usurpers.offerUnkeepable.selector,
@@ -473,10 +502,11 @@ contract MoneyTest {
         ];
         selectors = new bytes4[](COUNT);
         for (uint256 i; i < 25; ++i) selectors[_place(i)] = licensees[i];
-        for (uint256 i; i < 21; ++i) selectors[_place(25 + i)] = settlers[i];
-        for (uint256 i; i < 26; ++i) selectors[_place(46 + i)] = others[i];
-        for (uint256 i; i < 29; ++i) selectors[_place(72 + i)] = attackers[i];
-        for (uint256 i; i < 19; ++i) selectors[_place(101 + i)] = more[i];
+        for (uint256 i; i < 17; ++i) selectors[_place(25 + i)] = settlers[i];
+        for (uint256 i; i < 26; ++i) selectors[_place(42 + i)] = others[i];
+        for (uint256 i; i < 30; ++i) selectors[_place(68 + i)] = attackers[i];
+        for (uint256 i; i < 19; ++i) selectors[_place(98 + i)] = more[i];
+        for (uint256 i; i < 14; ++i) selectors[_place(117 + i)] = litigants[i];
     }
 
     /// @dev Where one of them stands: forge draws places.

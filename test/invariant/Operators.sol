@@ -43,11 +43,13 @@ abstract contract Operators is Stage {
         require(keccak256(actual) == keccak256(abi.encode(due)), "9: an operator's record isn't what it said");
     }
 
-    /// @dev Mostly one that was never added, for some days.
+    /// @dev Mostly one that was never added, for some weeks.
     function addKey(uint256 seed) external attempt(seed) {
-        uint256 operator = _anyOperator();
+        _addKey(_anyOperator(), _draw(16) == 0 ? clock : clock + 1 + _draw(60 days));
+    }
+
+    function _addKey(uint256 operator, uint256 expiresAt) private {
         uint256 key = _keyThat(operator, KeyStatus.None);
-        uint256 expiresAt = _draw(16) == 0 ? clock : clock + 1 + _draw(30 days);
         address signer = _signerOf(operator, key);
         Refusals memory refusals;
         _unless(
@@ -63,7 +65,7 @@ abstract contract Operators is Stage {
         bytes memory call = abi.encodeCall(operators.addKey, (_operatorId(operator), signer, uint40(expiresAt)));
         _keyCall(operator, key, call, refusals);
         if (refusals.count > 0) return;
-        signingKeys[operator][key] = SigningKey(expiresAt, false);
+        signingKeys[operator][key] = SigningKey(clock, expiresAt, 0);
         _see(Machine.SigningKey, _keyId(operator, key), Verb.AddKey);
     }
 
@@ -82,8 +84,16 @@ abstract contract Operators is Stage {
         bytes memory call = abi.encodeCall(operators.revokeKey, (_operatorId(operator), signer));
         _keyCall(operator, key, call, refusals);
         if (refusals.count > 0) return;
-        signingKeys[operator][key].isRevoked = true;
+        signingKeys[operator][key].revokedAt = clock;
         _see(Machine.SigningKey, _keyId(operator, key), Verb.RevokeKey);
+    }
+
+    /// @dev An operator adds a key when none of its keys signs any more.
+    function _renewKeys(uint256 operator) internal {
+        for (uint256 key; key < SIGNING_KEYS; ++key) {
+            if (_couldSign(operator, key, clock)) return;
+        }
+        _addKey(operator, clock + 30 days);
     }
 
     /// @dev Of an operator's, from a random one on; any if none is.

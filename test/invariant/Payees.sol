@@ -75,24 +75,17 @@ abstract contract Payees is Publishers {
     }
 
     function withdrawProceeds(uint256 seed) external attempt(seed) {
-        address[4] memory all = [BENEFICIARY, TREASURY, operatorOwners[0], operatorOwners[1]];
-        uint256 start = _draw(4);
-        for (uint256 i; i < 4; ++i) {
-            address beneficiary = all[(start + i) % 4];
+        uint256 count = _beneficiaryCount();
+        uint256 start = _draw(count);
+        for (uint256 i; i < count; ++i) {
+            address beneficiary = _beneficiary((start + i) % count);
             if (proceeds[beneficiary] > 0) return _withdrawProceeds(beneficiary);
         }
         _settle(_draft(false));
     }
 
     function donate(uint256 seed) external attempt(seed) {
-        address[5] memory holders = [
-            address(escrow),
-            address(staking),
-            address(waterfall),
-            address(committee),
-            address(lone)
-        ];
-        address holder = holders[_draw(5)];
+        address holder = _holders()[_draw(7)];
         uint256 amount = _draw(USD) + 1;
         currency.mint(DONOR, amount);
         _mustLand(DONOR, address(currency), abi.encodeCall(currency.transfer, (holder, amount)), "1: a donation");
@@ -312,6 +305,30 @@ abstract contract Payees is Publishers {
         _requireReceived(abi.decode(result, (uint256)), TREASURY, fees);
         flows.treasuryPaid += fees;
         fees = 0;
+    }
+
+    /// @dev All contracts that money may come to.
+    function _holders() internal view returns (address[7] memory) {
+        return
+            [
+                address(escrow),
+                address(staking),
+                address(waterfall),
+                address(committee),
+                address(lone),
+                address(court),
+                address(reports)
+            ];
+    }
+
+    /// @dev Who may have something of slashes.
+    function _beneficiary(uint256 i) internal view returns (address) {
+        if (i == 0) return BENEFICIARY;
+        return i == 1 ? TREASURY : litigants[i - 2];
+    }
+
+    function _beneficiaryCount() internal view returns (uint256) {
+        return litigants.length + 2;
     }
 
     function _withdrawProceeds(address beneficiary) internal {

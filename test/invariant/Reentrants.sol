@@ -4,6 +4,7 @@ pragma solidity 0.8.30;
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
+import {Side} from "../../contracts/interfaces/IDisputeCourt.sol";
 import {BatchHeader, BatchStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {AssetId, OperatorId} from "../../contracts/types/Ids.sol";
 import {HostileCurrency, Reenterer} from "./Hostile.sol";
@@ -103,7 +104,7 @@ abstract contract Reentrants is Replayers {
 
     /// @dev A call that would move money; to nobody, if there is nothing to be moved.
     function _anyMove() private returns (address sender, address target, bytes memory call) {
-        uint256 kind = _draw(5);
+        uint256 kind = _draw(6);
         uint256 asset = _assetThat(_hasIncome);
         if (kind == 0 && _hasIncome(asset)) {
             return (OUTSIDER, address(escrow), abi.encodeCall(escrow.payAsset, (AssetId.wrap(uint32(asset)))));
@@ -115,6 +116,10 @@ abstract contract Reentrants is Replayers {
         }
         if (kind == 2 && proceeds[TREASURY] > 0) {
             return (TREASURY, address(staking), abi.encodeCall(staking.withdrawProceeds, (WALLET)));
+        }
+        address winner = litigants[_draw(litigants.length)];
+        if (kind == 5 && bondsDue[winner] > 0) {
+            return (winner, address(court), abi.encodeCall(court.withdrawBonds, (WALLET)));
         }
         address owner = _anyClaimant();
         if (kind == 3 && claimable[owner] > 0) {
@@ -141,6 +146,7 @@ abstract contract Reentrants is Replayers {
             ];
             return stakes[_draw(3)];
         }
+        if (target == address(court)) return _anyGuardedOfCourt();
         if (target != address(escrow)) return _anyGuardedOfCommittee();
         bytes[8] memory calls = [
             abi.encodeCall(escrow.deposit, (_id(1), 1)),
@@ -153,6 +159,19 @@ abstract contract Reentrants is Replayers {
             abi.encodeCall(escrow.withdrawFees, ())
         ];
         return calls[_draw(8)];
+    }
+
+    function _anyGuardedOfCourt() private returns (bytes memory) {
+        bytes[7] memory calls = [
+            abi.encodeCall(court.escalate, (1)),
+            abi.encodeCall(court.payFee, (1)),
+            abi.encodeCall(court.payAppeal, (1, Side.Operator)),
+            abi.encodeCall(court.rule, (0, 1)),
+            abi.encodeCall(court.close, (1)),
+            abi.encodeCall(court.withdrawBonds, (WALLET)),
+            abi.encodeCall(court.withdrawFees, (payable(WALLET)))
+        ];
+        return calls[_draw(7)];
     }
 
     function _anyGuardedOfCommittee() private returns (bytes memory) {

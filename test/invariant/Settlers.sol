@@ -13,14 +13,15 @@ import {
     LicenseStatus
 } from "../../contracts/interfaces/IUsageEscrow.sol";
 import {AssetId, OperatorId, PlanId, VersionId} from "../../contracts/types/Ids.sol";
-import {Attestors} from "./Attestors.sol";
 import {Count} from "./Ledger.sol";
 import {Claim, License, Model, Shares, Term, Usage} from "./Model.sol";
+import {Receipts} from "./Receipts.sol";
 import {Pool, StakeModel} from "./StakeModel.sol";
 import {Machine, Verb} from "./Statuses.sol";
+import {Trees} from "./Trees.sol";
 
 /// @title Batches: what attestors sign, and what anybody settles, releases and collects
-abstract contract Settlers is Attestors {
+abstract contract Settlers is Receipts {
     uint256 internal constant MOST_ENTRIES = 12;
 
     /// @dev The signers are attestors, a bit each by their numbers in `attestorKeys`.
@@ -31,6 +32,7 @@ abstract contract Settlers is Attestors {
         bytes proof;
         bytes32 id;
         uint256 signers;
+        Told told;
     }
 
     /// @dev What a batch should come to.
@@ -199,6 +201,7 @@ abstract contract Settlers is Attestors {
             })
         );
         placeOf[draft.id] = batches.length;
+        if (draft.told.isThere) (tolds[draft.id], lastTold[operator][plan]) = (draft.told, draft.id);
         uint256 version = uint32(VersionId.unwrap(header.versionId));
         lanes[_laneKey(operator, plan, version)] = Lane(
             header.sequence,
@@ -414,6 +417,7 @@ abstract contract Settlers is Attestors {
     }
 
     function _draftOf(uint256 operator, uint256 plan, bool part) internal returns (Draft memory draft) {
+        if (_draw(4) != 0) _renewKeys(operator);
         uint256 version = _anyVersion(plan);
         Lane memory lane = lanes[_laneKey(operator, plan, version)];
         BatchHeader memory header = draft.header;
@@ -430,10 +434,9 @@ abstract contract Settlers is Attestors {
         header.versionId = _versionId(_assetOf(plan), version);
         // Numbers that were signed for and never settled stay unused.
         header.sequence = lane.sequence + 1 + uint64(_draw(8) == 0 ? _draw(3) : 0);
-        header.root = bytes32(_draw(type(uint256).max));
-        header.count = 1;
         _measure(header);
         draft.usages = _usages(first, plan, operator);
+        draft.told = _tell(header, draft.usages);
         draft.signers = _quorum(plan);
         _seal(draft);
     }
@@ -461,9 +464,10 @@ abstract contract Settlers is Attestors {
         header.versionId = _versionId(_assetOf(plan), version);
         header.sequence = lane.sequence + 1;
         (header.epochStart, header.epochEnd) = (uint40(start), uint40(end));
-        (header.count, header.availabilityBps, header.samples) = (1, availabilityBps, 60);
+        (header.availabilityBps, header.samples) = (availabilityBps, 60);
         draft.usages = new Usage[](1);
         draft.usages[0] = Usage(id, 0, uint32(USD), 0, 0, 0);
+        draft.told = _tell(header, draft.usages);
         draft.signers = _quorum(plan);
         _seal(draft);
         _settle(draft);
@@ -530,19 +534,24 @@ abstract contract Settlers is Attestors {
         }
     }
 
-    /// @dev Up to about two USD worth; now and then nothing, or as much as an entry can hold.
+    /// @dev Up to about two USD worth, of a few requests mostly; now and then nothing, or as much as an entry can hold.
     function _usage(uint256 id) private returns (Usage memory) {
         uint256 kind = _draw(48);
         uint256 most = type(uint32).max;
         if (kind == 0) return Usage(id, most, most, most, most, most);
         if (kind == 1) return Usage(id, 0, 0, 0, 0, 0);
-        return Usage(id, _draw(100), _draw(600_000), _draw(400_000), _draw(300_000), _draw(5_000_000));
+        uint256 requests = _draw(_draw(4) == 0 ? 100 : 5);
+        return Usage(id, requests, _draw(600_000), _draw(400_000), _draw(300_000), _draw(5_000_000));
     }
 
-    /// @dev Packs the entries, sums them and has the signers sign.
+    /// @dev Packs the entries, sums them, plants a tree and has the signers sign.
     function _seal(Draft memory draft) internal view {
         BatchHeader memory header = draft.header;
         _total(draft);
+        if (!_isTold(draft.usages, draft.told)) delete draft.told;
+        header.count = uint64(draft.usages.length);
+        // Where nobody knows a receipt, nobody can show a leaf.
+        header.root = draft.told.isThere ? Trees.rootOf(_leavesOf(draft.usages, draft.told)) : keccak256(draft.entries);
         header.entriesHash = keccak256(draft.entries);
         draft.id = escrow.batchIdOf(header);
         draft.proof = _proof(draft.id, draft.signers);

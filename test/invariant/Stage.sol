@@ -60,9 +60,22 @@ abstract contract Stage is Statuses {
         Refusals memory refusals,
         string memory act
     ) internal returns (bytes memory result) {
+        return _doWith(0, sender, target, call, refusals, act);
+    }
+
+    /// @dev The same, with some wei.
+    function _doWith(
+        uint256 value,
+        address sender,
+        address target,
+        bytes memory call,
+        Refusals memory refusals,
+        string memory act
+    ) internal returns (bytes memory result) {
         bool landed;
+        if (value > 0) VM.deal(sender, value);
         VM.prank(sender);
-        (landed, result) = target.call(call);
+        (landed, result) = target.call{value: value}(call);
         _heed(target, call, landed);
         if (landed) {
             require(refusals.count == 0, string.concat(act, " landed that had to be refused"));

@@ -268,12 +268,21 @@ abstract contract Stakers is Operators {
         (uint256 toBeneficiary, uint256 toTreasury) = abi.decode(result, (uint256, uint256));
         require(toBeneficiary + toTreasury == slash_.due, "6: a slash took more or less than it could");
         require(toBeneficiary == slash_.own, "6: a beneficiary was paid more or less than what was the operator's own");
+        _bookSlash(operator, slash_, BENEFICIARY);
+        _requireSlashed(operator, BENEFICIARY);
+    }
+
+    /// @dev What a court has slashed.
+    function _bookSlash(uint256 operator, uint256 amount, address beneficiary) internal {
+        _bookSlash(operator, _forecastSlash(operator, amount), beneficiary);
+    }
+
+    function _bookSlash(uint256 operator, Slash memory slash_, address beneficiary) private {
         Pool memory pool = slash_.pool;
         pool.shortfall = pool.inFlight > StakeModel.held(pool) ? pool.inFlight - StakeModel.held(pool) : 0;
         pools[operator] = pool;
-        proceeds[BENEFICIARY] += toBeneficiary;
-        proceeds[TREASURY] += toTreasury;
-        _requireSlashed(operator);
+        proceeds[beneficiary] += slash_.own;
+        proceeds[TREASURY] += slash_.due - slash_.own;
     }
 
     function _forecastSlash(uint256 operator, uint256 amount) private view returns (Slash memory slash_) {
@@ -308,11 +317,11 @@ abstract contract Stakers is Operators {
     }
 
     /// @dev Everybody bore it alike, and those have it whose it is.
-    function _requireSlashed(uint256 operator) internal view {
+    function _requireSlashed(uint256 operator, address beneficiary) internal view {
         _requirePool(operator);
         for (uint256 i; i < backers.length; ++i) _requirePosition(operator, backers[i]);
         require(
-            staking.proceedsOf(BENEFICIARY) == proceeds[BENEFICIARY] &&
+            staking.proceedsOf(beneficiary) == proceeds[beneficiary] &&
                 staking.proceedsOf(TREASURY) == proceeds[TREASURY],
             "6: a slash's proceeds went elsewhere"
         );

@@ -5,6 +5,7 @@ import {VersionStatus} from "../../contracts/interfaces/IAssetRegistry.sol";
 import {BondStatus, RotationStatus} from "../../contracts/interfaces/ICommitteeAttestor.sol";
 import {PlanStatus} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {KeyStatus} from "../../contracts/interfaces/IOperatorRegistry.sol";
+import {ChallengeStatus} from "../../contracts/interfaces/IDisputeCourt.sol";
 import {OperatorStatus} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {BatchStatus, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {OperatorId, PlanId} from "../../contracts/types/Ids.sol";
@@ -20,10 +21,12 @@ enum Machine {
     Operator,
     Rotation,
     Bond,
-    SigningKey
+    SigningKey,
+    Challenge
 }
 
-/// @dev What moves statuses, by its name in docs/states.md. `Nothing` is every act that isn't drawn.
+/// @dev What moves statuses, by its name in docs/states.md. `Nothing` is every act that isn't drawn; a report of a breach freezes and
+/// refunds a charge at once, and a proof ahead freezes it and lets it go.
 enum Verb {
     Nothing,
     Time,
@@ -56,7 +59,16 @@ enum Verb {
     WithdrawBond,
     Report,
     AddKey,
-    RevokeKey
+    RevokeKey,
+    ReportBreach,
+    ProveCharge,
+    Challenge,
+    Answer,
+    AnswerWithProof,
+    Escalate,
+    PayFee,
+    Rule,
+    Close
 }
 
 /// @title Every status before and after every act
@@ -95,6 +107,7 @@ abstract contract Statuses is Checks {
         if (kind == 4) _requireStatus(Machine.Bond, turn % (2 * ATTESTORS));
         if (kind == 4) _requireStatus(Machine.Rotation, turn % (rotations.length + 1));
         if (kind == 5 && batches.length > 0) _requireStatus(Machine.Batch, turn % batches.length);
+        if (kind == 5 && cases.length > 0) _requireStatus(Machine.Challenge, 1 + (turn % cases.length));
     }
 
     function _requireAll() internal view virtual override {
@@ -103,8 +116,9 @@ abstract contract Statuses is Checks {
         for (uint256 i = 1; i <= plans.length; ++i) _requireStatus(Machine.Plan, i);
         for (uint256 i; i < live.length; ++i) _requireStatus(Machine.License, live[i]);
         for (uint256 i; i < batches.length; ++i) {
-            if (!_isPast(batches[i].status)) _requireStatus(Machine.Batch, i);
+            if (batches[i].status != BatchStatus.Collected) _requireStatus(Machine.Batch, i);
         }
+        for (uint256 i; i < pending.length; ++i) _requireStatus(Machine.Challenge, pending[i]);
         for (uint256 i; i <= rotations.length; ++i) _requireStatus(Machine.Rotation, i);
         for (uint256 i; i < 2 * ATTESTORS; ++i) _requireStatus(Machine.Bond, i);
         for (uint256 i = 1; i <= OPERATORS; ++i) _requireStatus(Machine.Operator, i);
@@ -117,6 +131,7 @@ abstract contract Statuses is Checks {
         if (machine == Machine.Batch) return uint8(escrow.batchStatusOf(batches[id].id));
         if (machine == Machine.Operator) return uint8(staking.statusOf(OperatorId.wrap(uint24(id))));
         if (machine == Machine.Rotation) return uint8(committee.statusOf(id));
+        if (machine == Machine.Challenge) return uint8(court.challengeOf(id).status);
         if (machine == Machine.SigningKey) {
             (uint256 operator, uint256 key) = (id / SIGNING_KEYS, id % SIGNING_KEYS);
             return uint8(operators.statusOf(_operatorId(operator), _signerOf(operator, key)));
@@ -132,6 +147,7 @@ abstract contract Statuses is Checks {
         if (machine == Machine.Operator) return uint8(_operatorStatus(id));
         if (machine == Machine.Rotation) return uint8(_rotationStatus(id));
         if (machine == Machine.SigningKey) return uint8(_keyStatus(id / SIGNING_KEYS, id % SIGNING_KEYS));
+        if (machine == Machine.Challenge) return uint8(_challengeStatus(id));
         return uint8(_bondStatus(id));
     }
 
@@ -172,6 +188,10 @@ abstract contract Statuses is Checks {
         return StakeModel.held(pool) == 0 ? OperatorStatus.Unstaked : OperatorStatus.Active;
     }
 
+    function _challengeStatus(uint256 number) internal view returns (ChallengeStatus) {
+        return number > cases.length ? ChallengeStatus.None : cases[number - 1].status;
+    }
+
     function _rotationStatus(uint256 number) internal view returns (RotationStatus) {
         if (number >= rotations.length) return RotationStatus.None;
         uint256 present = _presentRotation();
@@ -202,6 +222,9 @@ abstract contract Statuses is Checks {
         if (machine == Machine.Rotation) isDrawn = _isRotationEdge(RotationStatus(from), RotationStatus(to), verb);
         if (machine == Machine.Bond) isDrawn = _isBondEdge(BondStatus(from), BondStatus(to), verb);
         if (machine == Machine.SigningKey) isDrawn = _isKeyEdge(KeyStatus(from), KeyStatus(to), verb);
+        if (machine == Machine.Challenge) {
+            isDrawn = _isChallengeEdge(ChallengeStatus(from), ChallengeStatus(to), verb);
+        }
         require(isDrawn, "9: a status moved where docs/states.md has no arrow");
     }
 
@@ -248,13 +271,31 @@ abstract contract Statuses is Checks {
         if (verb == Verb.Release) return from == BatchStatus.Releasable && to == BatchStatus.Released;
         if (verb == Verb.ShareIncome) return from == BatchStatus.Released && to == BatchStatus.Collected;
         if (verb == Verb.RefundCharge) return from == BatchStatus.Frozen && to == BatchStatus.Refunded;
+        bool isFree = from == BatchStatus.None || from == BatchStatus.Held;
+        if (verb == Verb.ReportBreach) return isFree && to == BatchStatus.Refunded;
+        if (verb == Verb.ProveCharge) return isFree && (to == BatchStatus.Held || to == BatchStatus.Releasable);
         if (verb == Verb.FreezeCharge) {
-            return to == BatchStatus.Frozen && (from == BatchStatus.None || from == BatchStatus.Held);
+            return isFree && to == BatchStatus.Frozen;
         }
         if (verb == Verb.ReleaseCharge) {
             return from == BatchStatus.Frozen && (to == BatchStatus.Held || to == BatchStatus.Releasable);
         }
         return false;
+    }
+
+    function _isChallengeEdge(ChallengeStatus from, ChallengeStatus to, Verb verb) private pure returns (bool) {
+        if (verb == Verb.Challenge) return from == ChallengeStatus.None && to == ChallengeStatus.Open;
+        if (verb == Verb.Answer) return from == ChallengeStatus.Open && to == ChallengeStatus.Answered;
+        if (verb == Verb.AnswerWithProof) {
+            return from == ChallengeStatus.Open && (to == ChallengeStatus.Rejected || to == ChallengeStatus.Upheld);
+        }
+        if (verb == Verb.Escalate) return from == ChallengeStatus.Answered && to == ChallengeStatus.Escalated;
+        if (verb == Verb.PayFee) return from == ChallengeStatus.Escalated && to == ChallengeStatus.Disputed;
+        if (verb == Verb.Rule) return from == ChallengeStatus.Disputed && to >= ChallengeStatus.Upheld;
+        if (verb != Verb.Close || from == ChallengeStatus.None || from >= ChallengeStatus.Upheld) return false;
+        if (to == ChallengeStatus.Rejected) return from == ChallengeStatus.Answered;
+        if (to == ChallengeStatus.Undecided) return from == ChallengeStatus.Disputed;
+        return to == ChallengeStatus.Upheld;
     }
 
     function _isOperatorEdge(OperatorStatus from, OperatorStatus to, Verb verb) private pure returns (bool) {

@@ -2,16 +2,19 @@
 pragma solidity 0.8.30;
 
 import {ICommitteeAttestor} from "../../contracts/interfaces/ICommitteeAttestor.sol";
+import {ChallengeStatus, IDisputeCourt, RequestProof} from "../../contracts/interfaces/IDisputeCourt.sol";
 import {ILicenseRegistry} from "../../contracts/interfaces/ILicenseRegistry.sol";
 import {IPerformanceStaking} from "../../contracts/interfaces/IPerformanceStaking.sol";
 import {IRevenueWaterfall} from "../../contracts/interfaces/IRevenueWaterfall.sol";
 import {BatchStatus, IUsageEscrow, LicenseStatus} from "../../contracts/interfaces/IUsageEscrow.sol";
 import {AssetId, OperatorId, PayeeId, PlanId} from "../../contracts/types/Ids.sol";
+import {SignedReceipt} from "../../contracts/types/Receipt.sol";
+import {SettledEntry} from "../../contracts/types/SettledEntry.sol";
 import {Forgers} from "./Forgers.sol";
 import {License, Model} from "./Model.sol";
 import {VM} from "./Vm.sol";
 
-/// @title Strangers at what is others': licenses, income, stake, bonds
+/// @title Strangers at what is others': licenses, income, stake, bonds, challenges
 abstract contract Trespassers is Forgers {
     /// @dev A license that runs, renewed by somebody to take its money for another term.
     function renewOthers(uint256 seed) external attack(seed) {
@@ -131,6 +134,57 @@ abstract contract Trespassers is Forgers {
         bytes memory empty = abi.encodeWithSelector(IPerformanceStaking.ProceedsEmpty.selector, THIEF);
         bytes memory take = abi.encodeCall(staking.withdrawProceeds, (THIEF));
         _mustRefuse(THIEF, address(staking), take, empty, "6: a stranger took a slash's proceeds");
+    }
+
+    /// @dev A stranger in court: at others' challenges, in others' names, at what others won, or too early.
+    function meddle(uint256 seed) external attack(seed) {
+        string memory rule = "9: a stranger had a say in court";
+        uint256 id = _anyLicense();
+        bytes memory call;
+        bytes memory refusal;
+        uint256 kind = _draw(6);
+        if (kind < 2) {
+            SettledEntry memory entry;
+            SignedReceipt memory none;
+            entry.licenseId = _id(id);
+            call = abi.encodeCall(court.challenge, (entry, none, ""));
+            if (kind == 0) call = abi.encodeCall(court.demandSigning, (_id(id), true));
+            refusal = abi.encodeWithSelector(IDisputeCourt.CallerNotOwner.selector, id, THIEF);
+        } else if (kind < 4) {
+            call = abi.encodeCall(court.withdrawBonds, (THIEF));
+            if (kind == 2) call = abi.encodeCall(court.withdrawFees, (payable(THIEF)));
+            refusal = abi.encodeWithSelector(IDisputeCourt.WithdrawalEmpty.selector, THIEF);
+        } else if (pending.length > 0 && kind == 4) {
+            (call, refusal) = _stepOfOthers(pending[_draw(pending.length)]);
+        } else {
+            uint256 disputeId = _draw(4);
+            call = abi.encodeCall(court.rule, (disputeId, 1));
+            refusal = abi.encodeWithSelector(IDisputeCourt.CallerNotArbitrator.selector, disputeId, THIEF);
+        }
+        _mustRefuse(THIEF, address(court), call, refusal, rule);
+    }
+
+    /// @dev What a challenge waits for, by one who isn't its party; or its end before its time.
+    function _stepOfOthers(uint256 n) private returns (bytes memory call, bytes memory refusal) {
+        Case storage opened = cases[n - 1];
+        Batch storage charge = batches[opened.place];
+        bool isInTime = clock <= opened.deadline;
+        if (isInTime && opened.status == ChallengeStatus.Open) {
+            call = abi.encodeCall(court.answer, (n, "ipfs://thief"));
+            if (_draw(2) == 0) call = abi.encodeCall(court.showRequests, (n, new RequestProof[](0)));
+            bytes4 selector = IDisputeCourt.CallerNotOperator.selector;
+            return (call, abi.encodeWithSelector(selector, charge.header.operatorId, THIEF));
+        }
+        if (isInTime && opened.status == ChallengeStatus.Answered) {
+            call = abi.encodeCall(court.escalate, (n));
+            return (call, abi.encodeWithSelector(IDisputeCourt.CallerNotChallenger.selector, n, THIEF));
+        }
+        if (isInTime && findings[charge.id] == Finding.None) {
+            call = abi.encodeCall(court.close, (n));
+            return (call, abi.encodeWithSelector(IDisputeCourt.TurnRunning.selector, n, opened.deadline));
+        }
+        call = abi.encodeCall(court.submitEvidence, (n, "ipfs://thief"));
+        return (call, abi.encodeWithSelector(IDisputeCourt.CallerNotParty.selector, n, THIEF));
     }
 
     function _pilferPool() private {

@@ -12,10 +12,16 @@ interface Vm {
 
     function chainId(uint256 id) external;
 
+    /// @dev Gives an account so many wei, whatever it had.
+    function deal(address account, uint256 amount) external;
+
     function envOr(string calldata name, bytes calldata fallback_) external view returns (bytes memory);
 
     /// @dev Has a contract answer a call with something else.
     function mockCall(address contract_, bytes calldata call, bytes calldata answer) external;
+
+    /// @dev Has a contract refuse a call.
+    function mockCallRevert(address contract_, bytes calldata call, bytes calldata reason) external;
 
     /// @dev What a path leads to, encoded; of several strings, an array.
     function parseJson(string calldata json, string calldata path) external pure returns (bytes memory);
