@@ -466,6 +466,7 @@ describe(DOCUMENT, () => {
       None: charged,
       Open: (market) => challengedBy(market, "challenge"),
       "Open (about a receipt)": async (market) => challengedBy(market, "challengeReceipt"),
+      "Open (about a receipt, and reported)": (market) => challengedBy(market, "challengeReceipt", "report"),
       Answered: (market) => challengedBy(market, "challenge", "answer"),
       "Answered (and reported)": (market) => challengedBy(market, "challenge", "answer", "report"),
       Escalated: (market) => challengedBy(market, "challenge", "answer", "escalate"),
