@@ -31,7 +31,7 @@ export class BatchReceipts {
     const { receipts, proposal } = readReceipts(file, flag);
     if (BigInt(receipts.length) !== header.count) {
       throw new Problem(
-        `${flag} ${file} has ${receipts.length} receipts, and the batch ${header.count}: a path to one of them takes all.`,
+        `${flag} ${file} has ${receipts.length} receipts, and the batch ${header.count}: a path to one of them takes all. Have the others from another attestor, or of the operator.`,
       );
     }
     const leaves = receipts.map((one) => leafOf(domain, one));

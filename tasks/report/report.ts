@@ -31,7 +31,7 @@ import {
   type Session,
   type TaskRecord,
 } from "../support";
-import { contradictedBy, isDead, metersAbove, outsideOf, repeatedIn } from "./breaches";
+import { contradictedBy, isDead, type KeySpan, metersAbove, outsideOf, repeatedIn } from "./breaches";
 import { BatchReceipts, type PlacedReceipt } from "./placed";
 
 export interface ReportBreach {
@@ -219,14 +219,21 @@ export async function reportDeadKey(session: Session, args: ReportProposed): Pro
 }
 
 async function deadIn({ licet }: Session, { own, charge }: Case) {
+  const keys = new Map<string, KeySpan>();
   for (const placed of own) {
     const signer = recoverSigner(placed.hash, placed.signature);
-    const { addedAt, expiresAt, revokedAt } = await licet.operators.keyOf(charge.operatorId, signer);
-    const key = { addedAt: Number(addedAt), expiresAt: Number(expiresAt), revokedAt: Number(revokedAt) };
+    const key = keys.get(signer) ?? keySpanOf(await licet.operators.keyOf(charge.operatorId, signer));
+    keys.set(signer, key);
     if (isDead(key, placed.receipt.finishedAt)) return { placed, signer };
   }
   return undefined;
 }
+
+const keySpanOf = ({ addedAt, expiresAt, revokedAt }: Record<keyof KeySpan, bigint>): KeySpan => ({
+  addedAt: Number(addedAt),
+  expiresAt: Number(expiresAt),
+  revokedAt: Number(revokedAt),
+});
 
 // An entry above its receipts
 
