@@ -51,6 +51,7 @@ export async function showChallenge(session: Session, args: { challenge: bigint 
     challenger: found.challenger,
     operator: found.operatorId,
     batch: record.batchId,
+    "charge's id": found.chargeId,
     "epoch began": dateOf(found.epochStart),
     "epoch ended": dateOf(found.epochEnd),
     about: facts.isOfReceipt ? `receipt ${found.receiptHash}` : "the whole entry",

@@ -1801,7 +1801,9 @@ describe("tasks", function () {
       ({ about }) => expect(about).to.equal(`receipt ${facts.provenHash}`),
     );
     bad(`${doubt}/receipt.json`, /was challenged already: `dispute:show --challenge 1` says what became of it/);
-    good("dispute:show --challenge 1", { status: "Open", operator: "1", challenger: addressOf(3) });
+    good("dispute:show --challenge 1", { status: "Open", operator: "1", challenger: addressOf(3) }, (record) => {
+      facts.provenCharge = String(record["charge's id"]);
+    });
     const prove = `dispute:prove --challenge 1 --model models/digits/model.json --input $folder/zero.json`;
     bad(
       `dispute:answer --challenge 1 --data ipfs://data ${OPERATOR}`,
@@ -2157,6 +2159,7 @@ describe("tasks", function () {
       /names no arbitrator: the operator's answer stands/,
     );
     later("the hold", BATCH_HOLD);
+    good("batch:release --batch $provenCharge", { charged: usd("1"), publisher: usd("0.3"), attestors: usd("0.02") });
     bad(
       `dispute:challenge --license $below --batch $disputed ${LICENSEE}`,
       /could be challenged until 20\d\d-.*: its hold is over/,

@@ -120,10 +120,12 @@ export function writeBatch(
     writeFileSync(path.join(facts.folder, `${name}${suffix}`), content);
   write(".json", JSON.stringify({ header: headerToJson(header), entries: packed, proof }));
   const json = receipts.map(signedReceiptToJson);
-  // As an archive has them, and as attestors may give them.
+  // As an archive has them, and as `licet-oracle batch` prints them.
   const lines = [{ batch: batchId, header: headerToJson(header) }, ...json].map((line) => `${JSON.stringify(line)}\n`);
   write(".ndjson.gz", gzipSync(lines.join("")));
-  write("-receipts.json", JSON.stringify({ receipts: json, proposal }));
+  const shown = json.map((one) => ({ ...one, request_signature: null }));
+  const head = { batch: batchId, header: headerToJson(header), proposal, measurements: [], missing: 0 };
+  write("-receipts.json", JSON.stringify({ ...head, receipts: shown }));
   return { header, packed, batchId, proposal };
 }
 
