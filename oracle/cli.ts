@@ -20,6 +20,7 @@ import { aborted, untilAskedToEnd } from "./signals";
 import { describeRebuilt, rebuildStore } from "./recovery/command";
 import { archiveProblem } from "./store/archive";
 import { type ArchiveFacts, ArchiveRows } from "./store/archiveRows";
+import { copiesFolder } from "./store/copyArchive";
 import { backUp } from "./store/backup";
 import { openToRead } from "./store/openDatabase";
 import { restore } from "./store/restore";
@@ -115,22 +116,28 @@ function backUpStores({ database, dataFolder }: OracleConfig, folder: string): s
 async function archivesOf(config: OracleConfig): Promise<string> {
   const { dataFolder } = config;
   if (dataFolder === undefined) throw new Problem("Archives are in dataFolder, which isn't set: nothing is archived.");
-  const archives = await listArchives(config);
   const problems: string[] = [];
-  const lines = archives.map((archive) => {
-    const problem = archiveProblem(dataFolder, archive);
-    if (problem !== null) problems.push(problem);
-    const { name, receipts, bytes, archivedAt } = archive;
-    const when = new Date(archivedAt * 1_000).toISOString();
-    return `${name}  ${receipts} receipts, ${bytes} bytes, of ${when}: ${problem === null ? "whole" : "NOT WHOLE"}\n`;
-  });
+  const lines: string[] = [];
+  const look = (archives: readonly ArchiveFacts[], folder: string) => {
+    for (const archive of archives) {
+      const problem = archiveProblem(folder, archive);
+      if (problem !== null) problems.push(problem);
+      const { name, receipts, bytes, archivedAt } = archive;
+      const when = new Date(archivedAt * 1_000).toISOString();
+      const verdict = problem === null ? "whole" : "NOT WHOLE";
+      lines.push(`${name}  ${receipts} receipts, ${bytes} bytes, of ${when}: ${verdict}\n`);
+    }
+  };
+  const { gateway, settler, attestor } = config;
+  if (gateway !== undefined || settler !== undefined) look(await listArchives(config, "operator"), dataFolder);
+  if (attestor !== undefined) look(await listArchives(config, "attestor"), copiesFolder(dataFolder));
   if (problems.length > 0) throw new Problem(`${lines.join("")}${problems.map((one) => `${one}.`).join("\n")}`);
   return lines.length === 0 ? "There are no archives: nothing is old enough.\n" : lines.join("");
 }
 
 /** Of a file without opening it as a store, so that a gateway may use it meanwhile. */
-async function listArchives(config: OracleConfig): Promise<ArchiveFacts[]> {
-  const database = await openToRead(config, "operator");
+async function listArchives(config: OracleConfig, role: "operator" | "attestor"): Promise<ArchiveFacts[]> {
+  const database = await openToRead(config, role);
   try {
     return await new ArchiveRows(database).list();
   } finally {
@@ -142,7 +149,7 @@ async function listArchives(config: OracleConfig): Promise<ArchiveFacts[]> {
 async function batchOf(config: OracleConfig, id: string): Promise<string> {
   const database = await openToRead(config, "attestor");
   try {
-    return `${JSON.stringify(await shownBatch(database, id), null, 2)}\n`;
+    return `${JSON.stringify(await shownBatch(database, id, config.dataFolder), null, 2)}\n`;
   } finally {
     await database.close();
   }

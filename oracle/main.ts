@@ -48,6 +48,7 @@ import { aborted } from "./signals";
 import { requireWhole } from "./recovery/whole";
 import { openDatabase } from "./store/openDatabase";
 import { Archive } from "./store/archive";
+import { CopyArchive } from "./store/copyArchive";
 import { Store, type StoreOwner } from "./store/store";
 
 const SETTLEMENT_POLL_MS = 2_000;
@@ -494,6 +495,10 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
       {
         ...{ chain, store, log: own, turn, onJudged: (reasons) => figures.judged(reasons), plausible, audits },
         evidence: policy && { policy, books: store.evidence, onAssessed: (tier) => figures.assessed(tier) },
+        archive:
+          config.dataFolder === undefined
+            ? undefined
+            : new CopyArchive(store, config.dataFolder, config.retentionSeconds),
       },
     );
     await turn.begin();

@@ -42,6 +42,7 @@ import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { ReceiptVerifier } from "./receiptVerifier";
 import { requestRefusals } from "./requestReasons";
 import { BATCH_LIMITS } from "../settler/batches";
+import type { CopyArchive } from "../store/copyArchive";
 import { type Lease, type Turn, TurnLost } from "../store/leases";
 import { type Store, StoreConflict } from "../store/store";
 
@@ -73,6 +74,8 @@ export interface AttestorDeps {
   onJudged?: (reasons: string[]) => void;
   /** Where evidence is taken. Without it, plans that demand evidence get no signature. */
   evidence?: { books: EvidenceBooks; policy: EvidencePolicy; onAssessed?: (tier: Tier) => void };
+  /** Where copies go that are in batches which can't settle any more. Without it, they are dropped. */
+  archive?: Pick<CopyArchive, "archiveDue">;
   /** Its looks at disclosed requests. Without them, it asks for none. */
   audits?: Pick<Audits, "note" | "refusals">;
   /** What is believed of a lane's operator; `PLAUSIBLE` if left out. */

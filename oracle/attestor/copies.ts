@@ -25,6 +25,7 @@ import { requestSignatureHash } from "../protocol/requestSignature";
 import type { SignedGrant } from "../protocol/types";
 import type { RequestPlace } from "../store/attestedReceipts";
 import type { Turn } from "../store/leases";
+import type { CopyArchive } from "../store/copyArchive";
 import type { Copy, JudgedCopy, Store } from "../store/store";
 
 /** What became of receipts that were brought. */
@@ -103,7 +104,13 @@ export class Copies {
   private readonly facts = new Map<string, { value: Promise<unknown>; until: number }>();
 
   constructor(
-    private readonly deps: { chain: Chain; store: Store; turn?: Turn; audits?: Pick<Audits, "note"> },
+    private readonly deps: {
+      chain: Chain;
+      store: Store;
+      turn?: Turn;
+      audits?: Pick<Audits, "note">;
+      archive?: Pick<CopyArchive, "archiveDue">;
+    },
     private readonly config: CopiesConfig,
     private readonly verifier: ReceiptVerifier,
   ) {}
@@ -213,12 +220,19 @@ export class Copies {
     return bodies.filter((_, i) => isOpen[i]);
   }
 
-  /** Drops copies of receipts that no batch can settle any more, and gives how many these were. */
+  /**
+   * Drops copies of receipts that no batch can settle any more, and gives how many these were; those in batches that were signed go
+   * into archives first.
+   */
   async dropOld(): Promise<number> {
-    const { chain, store } = this.deps;
+    const { chain, store, archive } = this.deps;
     const now = await chain.now();
     const before = now - chain.epochPeriod - chain.windowPeriod;
-    const copiedBefore = Math.min(before, now - (this.config.keepCopiesSeconds ?? 0));
+    const endedBefore = now - Math.max(chain.windowPeriod, this.config.keepCopiesSeconds ?? 0);
+    if ((await archive?.archiveDue(endedBefore, now))?.length) this.counts = undefined;
+    await store.attested.forget(endedBefore);
+    // A batch that such a receipt is in has ended by then, however long its epoch.
+    const copiedBefore = endedBefore - chain.epochPeriod;
     let dropped = 0;
     for (;;) {
       const some = await store.dropCopies(copiedBefore, AT_ONCE);

@@ -15,6 +15,7 @@ import {
   readFileSync,
   readSync,
   renameSync,
+  rmSync,
   writeSync,
 } from "node:fs";
 import path from "node:path";
@@ -32,7 +33,7 @@ import {
 } from "../protocol/messages";
 import type { BatchHeader } from "../protocol/types";
 import { counted, summarize } from "../settler/batches";
-import type { ArchivedSpan, ArchiveFacts, ArchiveUnit } from "./archiveRows";
+import type { ArchivedSpan, ArchiveFacts, ArchiveRows, ArchiveUnit } from "./archiveRows";
 import { sync } from "./backup";
 import type { ReceiptState, Store, StoredReceipt } from "./store";
 
@@ -96,44 +97,17 @@ export class Archive {
   }
 
   private async write(unit: ArchiveUnit, archivedAt: number): Promise<ArchiveFacts> {
+    const { archive } = this.store;
+    const head = await this.headOf(unit);
+    return writeArchive(this.dataFolder, archive, { name: unit.name, archivedAt }, head, this.membersOf(unit));
+  }
+
+  private async *membersOf(unit: ArchiveUnit): AsyncGenerator<ArchiveMember> {
     const { store } = this;
-    const file = fileOf(this.dataFolder, unit.name);
-    mkdirSync(path.dirname(file), { recursive: true });
-    const part = openSync(`${file}.part`, "w");
-    const hash = createHash("sha256");
-    const spans: ArchivedSpan[] = [];
-    let [bytes, receipts] = [0, 0];
-    const append = (lines: object[]): number => {
-      const member = gzipSync(lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
-      hash.update(member);
-      for (let at = 0; at < member.length;) at += writeSync(part, member, at);
-      bytes += member.length;
-      return member.length;
-    };
-    try {
-      append([await this.headOf(unit)]);
-      for (const { operatorId, licenseId } of await store.archive.licensesOf(unit)) {
-        const own = await store.receiptsOfRequests(await store.archive.requestsOf(unit, operatorId, licenseId));
-        const at = bytes;
-        const length = append(await linesOf(store, operatorId, own));
-        const [first, last] = [own[0], own[own.length - 1]].map(({ receipt }) => receipt.sequence);
-        spans.push({ name: unit.name, operatorId, licenseId, first, last, at, bytes: length });
-        receipts += own.length;
-        await breathe();
-      }
-      fsyncSync(part);
-    } finally {
-      closeSync(part);
+    for (const { operatorId, licenseId } of await store.archive.licensesOf(unit)) {
+      const own = await store.receiptsOfRequests(await store.archive.requestsOf(unit, operatorId, licenseId));
+      yield { operatorId, licenseId, receipts: own, lines: await linesOf(store, operatorId, own) };
     }
-    // Of a store that was lost, and had more of it.
-    if (existsSync(file)) renameSync(file, `${file}.before-${archivedAt}`);
-    renameSync(`${file}.part`, file);
-    sync(path.dirname(file));
-    const facts = { name: unit.name, sha256: hash.digest("hex"), bytes, receipts, archivedAt };
-    const problem = archiveProblem(this.dataFolder, facts);
-    if (problem !== null) throw new Error(problem);
-    await store.archive.add(facts, spans);
-    return facts;
   }
 
   private async headOf({ name, day }: ArchiveUnit): Promise<object> {
@@ -161,26 +135,92 @@ export class Archive {
     await archive.markMoved(name);
   }
 
-  /** @throws Error that names the file, if it can't be read */
-  private read({ name, at, bytes }: ArchivedSpan): StoredReceipt[] {
-    const file = fileOf(this.dataFolder, name);
-    try {
-      const member = Buffer.alloc(bytes);
-      const descriptor = openSync(file, "r");
-      try {
-        for (let done = 0; done < bytes;) {
-          const read = readSync(descriptor, member, done, bytes - done, at + done);
-          if (read === 0) throw new Error("it is cut short");
-          done += read;
-        }
-      } finally {
-        closeSync(descriptor);
-      }
-      return receiptsIn(gunzipSync(member).toString("utf8"));
-    } catch (cause) {
-      throw new Error(`The archive ${file} can't be read (${reasonOf(cause)}): put it back from a backup`, { cause });
-    }
+  private read(span: ArchivedSpan): StoredReceipt[] {
+    return readArchived(this.dataFolder, span);
   }
+}
+
+/** A license's receipts in an archive. */
+export interface ArchiveMember {
+  operatorId: number;
+  licenseId: bigint;
+  receipts: readonly StoredReceipt[];
+  lines: object[];
+}
+
+/**
+ * Writes an archive, holds it against what was to be written, and notes it.
+ * @throws Error if the file can't be written, or isn't what was written; then nothing is noted
+ */
+export async function writeArchive(
+  dataFolder: string,
+  rows: ArchiveRows,
+  { name, archivedAt }: Pick<ArchiveFacts, "name" | "archivedAt">,
+  head: object,
+  members: AsyncIterable<ArchiveMember>,
+): Promise<ArchiveFacts> {
+  const file = fileOf(dataFolder, name);
+  mkdirSync(path.dirname(file), { recursive: true });
+  const part = openSync(`${file}.part`, "w");
+  const hash = createHash("sha256");
+  const spans: ArchivedSpan[] = [];
+  let [bytes, receipts] = [0, 0];
+  const append = (lines: object[]): number => {
+    const member = gzipSync(lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+    hash.update(member);
+    for (let at = 0; at < member.length;) at += writeSync(part, member, at);
+    bytes += member.length;
+    return member.length;
+  };
+  try {
+    append([head]);
+    for await (const { operatorId, licenseId, receipts: own, lines } of members) {
+      const at = bytes;
+      const length = append(lines);
+      const [first, last] = [own[0], own[own.length - 1]].map(({ receipt }) => receipt.sequence);
+      spans.push({ name, operatorId, licenseId, first, last, at, bytes: length });
+      receipts += own.length;
+      await breathe();
+    }
+    fsyncSync(part);
+  } finally {
+    closeSync(part);
+  }
+  // Of a store that was lost, and had more of it.
+  if (existsSync(file)) renameSync(file, `${file}.before-${archivedAt}`);
+  renameSync(`${file}.part`, file);
+  sync(path.dirname(file));
+  const facts = { name, sha256: hash.digest("hex"), bytes, receipts, archivedAt };
+  const problem = archiveProblem(dataFolder, facts);
+  if (problem !== null) throw new Error(problem);
+  await rows.add(facts, spans);
+  return facts;
+}
+
+/** A license's receipts. @throws Error that names the file, if it can't be read */
+export function readArchived(dataFolder: string, { name, at, bytes }: ArchivedSpan): StoredReceipt[] {
+  const file = fileOf(dataFolder, name);
+  try {
+    const member = Buffer.alloc(bytes);
+    const descriptor = openSync(file, "r");
+    try {
+      for (let done = 0; done < bytes;) {
+        const read = readSync(descriptor, member, done, bytes - done, at + done);
+        if (read === 0) throw new Error("it is cut short");
+        done += read;
+      }
+    } finally {
+      closeSync(descriptor);
+    }
+    return receiptsIn(gunzipSync(member).toString("utf8"));
+  } catch (cause) {
+    throw new Error(`The archive ${file} can't be read (${reasonOf(cause)}): put it back from a backup`, { cause });
+  }
+}
+
+/** Takes an archive's file away. */
+export function removeArchive(dataFolder: string, name: string): void {
+  rmSync(fileOf(dataFolder, name), { force: true });
 }
 
 /**
@@ -229,7 +269,12 @@ interface ReceiptLine {
   grant?: object;
 }
 
-async function linesOf(store: Store, operatorId: number, receipts: readonly StoredReceipt[]): Promise<object[]> {
+/** A line for each receipt, with its request's signature. */
+export async function linesOf(
+  store: Pick<Store, "requestSignatures" | "grant">,
+  operatorId: number,
+  receipts: readonly StoredReceipt[],
+): Promise<object[]> {
   const hashes = receipts.map(({ receipt }) => receipt.requestSignatureHash);
   const signatures = await store.requestSignatures(operatorId, hashes);
   const grants = new Set<string>();

@@ -164,6 +164,17 @@ export class ArchiveRows {
     return rows.map(spanOf);
   }
 
+  /** Forgets archives that were made before a time, Unix seconds, all of whose receipts are in them alone. @returns their names */
+  removeOlder(before: number): Promise<string[]> {
+    return this.db.transaction(async (queries) => {
+      const which = "SELECT name FROM archives WHERE is_moved = 1 AND archived_at < ?";
+      const rows = await queries.all(which, [before]);
+      await queries.run(`DELETE FROM archived_spans WHERE name IN (${which})`, [before]);
+      await queries.run("DELETE FROM archives WHERE is_moved = 1 AND archived_at < ?", [before]);
+      return rows.map(({ name }) => name as string);
+    });
+  }
+
   async list(): Promise<ArchiveFacts[]> {
     const rows = await this.db.all("SELECT * FROM archives ORDER BY archived_at, name");
     return rows.map((row) => ({

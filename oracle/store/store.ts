@@ -7,6 +7,7 @@ import type { EvidenceBooks } from "../evidence/books";
 import { DisclosureBooks } from "./disclosureBooks";
 import { DisputeBooks, dropInput, keepInput } from "./disputeBooks";
 import { ArchiveRows } from "./archiveRows";
+import { AttestedBatches, hashesToBytes } from "./attestedBatches";
 import { StoredBooks } from "./evidenceBooks";
 import {
   type AttestedReceipt,
@@ -336,11 +337,13 @@ export class Store {
   private readonly group: GroupCommit;
   /** An attestor's, of operators' evidence. */
   readonly evidence: EvidenceBooks;
+  /** An attestor's: what is in the batches that it signed, until that is in files (`copyArchive.ts`). */
+  readonly attested: AttestedBatches;
   /** An attestor's, for operators that lose their stores. */
   readonly operatorCopies: OperatorCopies;
   /** An operator's: how the store becomes whole again. */
   readonly recovery: Recovery;
-  /** An operator's: what of it is in files (`archive.ts`). */
+  /** What of it is in files: an operator's receipts (`archive.ts`), or an attestor's copies (`copyArchive.ts`). */
   readonly archive: ArchiveRows;
   /** Of requests that licensees disclosed: an operator's copies of the bodies, an attestor's verdicts. */
   readonly disclosures: DisclosureBooks;
@@ -355,6 +358,7 @@ export class Store {
     this.group = new GroupCommit(db, (ms) => this.onCommit(ms));
     this.evidence = new StoredBooks(db);
     this.operatorCopies = new OperatorCopies(db);
+    this.attested = new AttestedBatches(db);
     this.archive = new ArchiveRows(db);
     this.recovery = new Recovery(db, {
       insertReceipt: (queries, { receipt, hash, signature, versionId, signer, cost }) =>
@@ -1278,13 +1282,14 @@ export class Store {
         throw new Equivocation(`sequence ${header.sequence} was signed as ${signed}, not ${batchId}`);
       const last = await queries.row("SELECT max(number) AS last FROM attested_batches");
       const number = ((last!.last as bigint | null) ?? 0n) + 1n;
-      await queries.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [
+      await queries.run("INSERT INTO attested_batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [
         ...laneValues(header),
         header.sequence,
         header.epochEnd,
         batchId,
         number,
         rest === undefined ? null : JSON.stringify(signedOffToJson({ header, ...rest })),
+        hashesToBytes(receipts.map(({ hash }) => hash)),
       ]);
       const repetition = await rememberReceipts(queries, number, batchId, receipts);
       if (repetition === null) return;

@@ -467,4 +467,8 @@ export const MIGRATIONS = [
   ALTER TABLE grants ADD COLUMN expires_at INTEGER;
   CREATE INDEX grants_by_end ON grants (expires_at);
   `,
+  `
+  ALTER TABLE attested_batches ADD COLUMN receipts BLOB;
+  CREATE INDEX attested_batches_unarchived ON attested_batches (epoch_end) WHERE receipts IS NOT NULL;
+  `,
 ];

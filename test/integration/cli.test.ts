@@ -205,6 +205,27 @@ describe("licet-oracle", function () {
       expect(broken.stderr).to.match(/NOT WHOLE\n.*has the SHA-256 \w+, and was written with/s);
     });
 
+    it("lists an attestor's archives beside an operator's", async () => {
+      const lane = { operatorId: 1, planId: 1, versionId: "4294967297" };
+      const canary = { ...lane, gatewayUrl: "http://127.0.0.1:1", apiKeyVariable: "CANARY", modelId: "m" };
+      const file = write({ gateway: gateway(), attestor: { keyVariable: "KEY", canaries: [canary] } });
+      const data = path.join(folder, "data");
+      mkdirSync(data);
+      for (const role of ["operator", "attestor"]) {
+        const store = new Store(sqliteDatabase(path.join(data, `${role}.sqlite`)));
+        const facts = { name: id(role), sha256: "00", bytes: 1, receipts: 1, archivedAt: 1_700_000_000 };
+        await store.archive.add(facts, []);
+        await store.close();
+      }
+      const key = { CANARY: bearerOf({ grant: grantWith(), signature: `0x${"11".repeat(65)}` }) };
+      const { stderr } = await call(["archive", "--config", file], key);
+      expect(stderr)
+        .to.contain(`${id("operator")}  1 receipts`)
+        .and.contain(`${id("attestor")}  1 receipts`);
+      expect(stderr).to.contain(path.join("data", "archive", `${id("operator")}.ndjson.gz can't be read`));
+      expect(stderr).to.contain(path.join("data", "attestor", "archive", `${id("attestor")}.ndjson.gz can't be read`));
+    });
+
     it("prints what an attestor has of a batch, while it runs", async () => {
       const file = write({ gateway: gateway() });
       const data = path.join(folder, "data");

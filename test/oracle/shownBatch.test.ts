@@ -1,5 +1,9 @@
 import { expect } from "chai";
 import { id } from "ethers";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { gunzipSync } from "node:zlib";
 import { Copies, REPORT_SECONDS, type CopiesConfig } from "../../oracle/attestor/copies";
 import { ReceiptVerifier } from "../../oracle/attestor/receiptVerifier";
 import { shownBatch } from "../../oracle/attestor/shownBatch";
@@ -13,7 +17,10 @@ import {
 } from "../../oracle/protocol/messages";
 import { zeroUsage } from "../../oracle/protocol/meters";
 import type { BatchHeader, Receipt } from "../../oracle/protocol/types";
+import { subjectOf } from "../../oracle/protocol/receiptBytes";
 import { counted, summarize } from "../../oracle/settler/batches";
+import { archiveProblem } from "../../oracle/store/archive";
+import { copiesFolder, CopyArchive } from "../../oracle/store/copyArchive";
 import type { Database } from "../../oracle/store/database";
 import { Store } from "../../oracle/store/store";
 import { ReportCourt__factory } from "../../typechain-types";
@@ -127,9 +134,103 @@ describeOnEach("A batch that an attestor signed", (placeOf) => {
     await copies({ keepCopiesSeconds }).dropOld();
     const { missing, receipts: shown } = await show();
     expect([missing, shown[1].request_signature?.length]).to.deep.equal([0, 142]);
-    chain.time = EPOCH.epochEnd + keepCopiesSeconds + 1;
+    chain.time = EPOCH.epochEnd + keepCopiesSeconds + chain.epochPeriod + 1;
     await copies({ keepCopiesSeconds }).dropOld();
     expect((await show()).missing).to.equal(3);
+  });
+
+  describe("in an archive", () => {
+    const KEEP_SECONDS = 60 * 86_400;
+    let folder: string;
+    let archive: CopyArchive;
+
+    beforeEach(() => {
+      folder = mkdtempSync(path.join(tmpdir(), "licet-copies-"));
+      archive = new CopyArchive(store, folder, KEEP_SECONDS);
+      chain.time = EPOCH.epochEnd + chain.windowPeriod + 1;
+    });
+
+    afterEach(() => rmSync(folder, { recursive: true }));
+
+    const archiving = (config: Partial<CopiesConfig> = {}, into: Pick<CopyArchive, "archiveDue"> = archive) =>
+      new Copies({ chain, store, archive: into }, { committee: COMMITTEE.address, ...config }, verifier);
+    const file = () => path.join(folder, "attestor", "archive", `${batchId}.ndjson.gz`);
+    const rows = async () =>
+      (await store.copiesAfter(LANE.operatorId, 0n, 99)).map(({ record }) => subjectOf(record).sequence);
+    const facts = async () => (await store.archive.list())[0];
+
+    it("is shown as before, when its copies are no rows any more but for what no batch has", async () => {
+      const before = await show();
+      expect(await rows()).to.deep.equal([1n, 9n, 1n, 2n]);
+      await archiving().dropOld();
+      expect(await rows()).to.deep.equal([9n]);
+      expect(await shownBatch(database, batchId, folder)).to.deep.equal(before);
+      expect(archiveProblem(copiesFolder(folder), await facts())).to.equal(null);
+      const [head] = gunzipSync(readFileSync(file())).toString().split("\n");
+      expect(JSON.parse(head)).to.include({ batch: batchId, proposal: proposalOf(batchId) });
+      const last = await store.operatorCopies.lastReceiptsAfter(LANE.operatorId, 0n, 9);
+      expect(last.map(({ record }) => subjectOf(record).sequence)).to.deep.equal([2n, 1n]);
+    });
+
+    it("isn't while it may still settle, nor while its copies are to stay in the store", async () => {
+      chain.time -= 1;
+      await archiving().dropOld();
+      const keepCopiesSeconds = 30 * 86_400;
+      chain.time = EPOCH.epochEnd + keepCopiesSeconds;
+      await archiving({ keepCopiesSeconds }).dropOld();
+      expect([existsSync(file()), await rows()]).to.deep.equal([false, [1n, 9n, 1n, 2n]]);
+      chain.time += 1;
+      await archiving({ keepCopiesSeconds }).dropOld();
+      expect([existsSync(file()), await rows()]).to.deep.equal([true, [9n]]);
+    });
+
+    it("leaves room for others of the operator's", async () => {
+      const attestor = archiving({ copiesPerOperator: 4 });
+      const next = brought(signed(receiptUnder(eight, 2n, { finishedAt: chain.time })));
+      expect((await attestor.keep([next])).refused).to.have.length(1);
+      await attestor.dropOld();
+      expect((await attestor.keep([next])).kept).to.equal(1);
+    });
+
+    it("loses nothing where it dies between the file and the rows", async () => {
+      const { dropCopies } = store.attested;
+      store.attested.dropCopies = () => Promise.reject(new Error("killed"));
+      await expect(archiving().dropOld()).to.be.rejectedWith("killed");
+      const written = readFileSync(file());
+      expect(await rows()).to.have.length(4);
+      store.attested.dropCopies = dropCopies;
+      await archiving().dropOld();
+      expect(await rows()).to.deep.equal([9n]);
+      expect(readFileSync(file()).equals(written)).to.equal(true);
+      expect(await store.archive.unmoved()).to.deep.equal([]);
+      expect((await shownBatch(database, batchId, folder)) as object).to.include({ missing: 0 });
+    });
+
+    it("stays rows where no file can be written", async () => {
+      const blocked = path.join(folder, "file");
+      writeFileSync(blocked, "");
+      chain.time += settleable();
+      const attempt = archiving({}, new CopyArchive(store, blocked, KEEP_SECONDS)).dropOld();
+      await expect(attempt).to.be.rejectedWith(/ENOTDIR|EEXIST/);
+      expect(await rows()).to.have.length(4);
+    });
+
+    it("is told from what was written", async () => {
+      await archiving().dropOld();
+      writeFileSync(file(), "something else");
+      expect(archiveProblem(copiesFolder(folder), await facts())).to.match(/has the SHA-256 \w+, and was written with/);
+      await expect(shownBatch(database, batchId, folder)).to.be.rejectedWith(/can't be read .*: put it back from a/);
+    });
+
+    it("is removed when it was kept long enough", async () => {
+      await archiving().dropOld();
+      chain.time += KEEP_SECONDS;
+      await archiving().dropOld();
+      expect(existsSync(file())).to.equal(true);
+      chain.time += 1;
+      await archiving().dropOld();
+      expect([existsSync(file()), await facts()]).to.deep.equal([false, undefined]);
+    });
   });
 
   it("is refused by a name that is none, or that nothing was signed under", async () => {
