@@ -1,10 +1,13 @@
-/** What an operator runs: a gateway in front of its inference servers, and a settler. */
+/** What an operator runs: a gateway in front of its inference servers, a settler, and who answers challenges. */
 import path from "node:path";
 import type { HDNodeWallet } from "ethers";
 import { AccountSender } from "../../oracle/chain/accountSender";
 import type { Chain } from "../../oracle/chain/chain";
+import { connectCourt } from "../../oracle/chain/ethersCourt";
 import { connectEscrow } from "../../oracle/chain/ethersEscrow";
 import { onlyWitness } from "../../oracle/chain/witness";
+import { Answerer } from "../../oracle/disputes/answerer";
+import type { ReceiptProver } from "../../oracle/disputes/receiptProver";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway/gateway";
 import type { ModelConfig } from "../../oracle/gateway/models";
 import { localSigner, type DigestSigner } from "../../oracle/keys/digestSigner";
@@ -18,6 +21,7 @@ export interface Operation {
   gateway: Gateway;
   store: Store;
   settler: Settler;
+  answerer: Answerer;
   /** Signs its proposals to the attestors. */
   proposer: DigestSigner;
   close(): Promise<void>;
@@ -30,6 +34,8 @@ export interface OperationConfig {
   /** Sends its settlements. */
   settlerKey: HDNodeWallet;
   models: ModelConfig[];
+  /** Who proves doubted receipts, by version. */
+  provers: ReadonlyMap<bigint, ReceiptProver>;
   /** Where attestors listen. */
   attestors: { address: string; url: string }[];
   /** Where its store is. */
@@ -37,9 +43,9 @@ export interface OperationConfig {
 }
 
 export async function startOperation(cast: Cast, chain: Chain, config: OperationConfig, log: Log): Promise<Operation> {
-  const { operatorId, receiptKey, settlerKey, models, attestors, folder } = config;
+  const { operatorId, receiptKey, settlerKey, models, provers, attestors, folder } = config;
   const { provider } = cast.operator.hre.ethers;
-  const { UsageEscrow: escrow, CommitteeAttestor: committee } = cast.book.contracts;
+  const { UsageEscrow: escrow, CommitteeAttestor: committee, DisputeCourt } = cast.book.contracts;
   const store = new Store(sqliteDatabase(path.join(folder, `operator-${operatorId}.sqlite`)));
   const signer = localSigner(receiptKey.privateKey);
   const gateway = await startGateway(
@@ -66,10 +72,16 @@ export async function startOperation(cast: Cast, chain: Chain, config: Operation
     { chain, store, escrow: settlement, sender, log },
     { proposer: signer, committee, attestors, attestorTimeoutMs: 20_000 },
   );
+  const court = await connectCourt(provider, witness, { court: DisputeCourt, finality: 1 });
+  const answerer = new Answerer(
+    { chain, court, store, sender, log },
+    { account: sender.address, operatorId, signingKey: signer.address, maxFee: 0n, provers },
+  );
   return {
     gateway,
     store,
     settler,
+    answerer,
     proposer: signer,
     close: async () => {
       await gateway.close();

@@ -6,6 +6,7 @@ import type { Chain } from "../../oracle/chain/chain";
 import { startAttestor, type Attestor } from "../../oracle/attestor/attestor";
 import { startEngine, type Engine } from "../../oracle/engine";
 import { connectChain } from "../../oracle/chain/ethersChain";
+import { receiptProver } from "../../oracle/disputes/receiptProver";
 import type { ModelConfig } from "../../oracle/gateway/models";
 import { localSigner } from "../../oracle/keys/digestSigner";
 import type { Log } from "../../oracle/log";
@@ -55,8 +56,10 @@ export async function startOracle(cast: Cast, served: ServedModels, lane: Lane, 
   const classifier = await startClassifier({ modelPath: served.digitsWeights, modelId: DIGITS_ID });
   const attestors = await startAttestors(cast, chain, folder, log);
   const { receiptKey, settlerKey } = cast;
-  const models = [modelAt(MODEL_ID, served.model, engine.url), modelAt(DIGITS_ID, served.digits, classifier.url)];
-  const config = { operatorId: lane.operatorId, receiptKey, settlerKey, models, attestors, folder };
+  const digits = { ...modelAt(DIGITS_ID, served.digits, classifier.url), keepInputs: true };
+  const models = [modelAt(MODEL_ID, served.model, engine.url), digits];
+  const provers = new Map([[digits.versionId, receiptProver({ modelFile: served.digitsWeights })]]);
+  const config = { operatorId: lane.operatorId, receiptKey, settlerKey, models, provers, attestors, folder };
   const operation = await startOperation(cast, chain, config, log);
   return {
     ...operation,

@@ -151,7 +151,7 @@ async function disputes(
   kit: ProvingKit,
 ): Promise<Disputed> {
   narrator.title("A licensee doubts an answer: the operator proves it, and earns the bond");
-  const honest = await proveDoubted(narrator, oracle, market, digits, kit);
+  const honest = await proveDoubted(narrator, oracle, market, digits);
   narrator.title("An operator that serves other weights than it promised can't, and pays");
   const cheated = await catchCheat(narrator, oracle, market, digits, kit);
   return { settled: honest.settled, cheat: cheated.operator, holdings: [...honest.holdings, ...cheated.holdings] };
