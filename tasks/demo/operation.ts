@@ -22,6 +22,8 @@ export interface Operation {
   store: Store;
   settler: Settler;
   answerer: Answerer;
+  /** Where its store is. */
+  folder: string;
   /** Signs its proposals to the attestors. */
   proposer: DigestSigner;
   close(): Promise<void>;
@@ -82,6 +84,7 @@ export async function startOperation(cast: Cast, chain: Chain, config: Operation
     store,
     settler,
     answerer,
+    folder,
     proposer: signer,
     close: async () => {
       await gateway.close();

@@ -11,6 +11,7 @@ import type { ModelConfig } from "../../oracle/gateway/models";
 import { localSigner } from "../../oracle/keys/digestSigner";
 import type { Log } from "../../oracle/log";
 import type { Lane } from "../../oracle/protocol/types";
+import type { Database } from "../../oracle/store/database";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { startClassifier } from "../../zk/server";
@@ -29,12 +30,12 @@ export interface Oracle extends Operation {
   log: Log;
   engine: Engine;
   attestors: RunningAttestor[];
-  /** Where stores are kept while the demo plays. */
-  folder: string;
 }
 
 export interface RunningAttestor extends Attestor {
   store: Store;
+  /** Of the store. */
+  database: Database;
 }
 
 /** What the operator serves: each model by the file of its weights. */
@@ -68,7 +69,6 @@ export async function startOracle(cast: Cast, served: ServedModels, lane: Lane, 
     log,
     engine,
     attestors,
-    folder,
     close: async () => {
       await operation.close();
       await Promise.all(attestors.map((attestor) => attestor.close()));
@@ -92,9 +92,10 @@ async function startAttestors(cast: Cast, chain: Chain, folder: string, log: Log
   const committee = cast.book.contracts.CommitteeAttestor;
   return Promise.all(
     cast.attestors.map(async ({ wallet }, i) => {
-      const store = new Store(sqliteDatabase(path.join(folder, `attestor-${i + 1}.sqlite`)));
+      const database = sqliteDatabase(path.join(folder, `attestor-${i + 1}.sqlite`));
+      const store = new Store(database);
       const config = { signer: localSigner(wallet.privateKey), committee };
-      return { ...(await startAttestor(config, { chain, store, log })), store };
+      return { ...(await startAttestor(config, { chain, store, log })), store, database };
     }),
   );
 }
