@@ -197,6 +197,13 @@ export class ArchiveRows {
        ) - ${NONCES_KEPT}`,
     );
     await this.pruneGrants(before);
+    // Of requests that a rebuilt store knows nothing else of: others go with their receipts.
+    await this.db.run(
+      `DELETE FROM request_signatures WHERE signed_at < ?
+         AND NOT EXISTS (SELECT 1 FROM receipts WHERE receipts.request_id = request_signatures.used_by)
+         AND NOT EXISTS (SELECT 1 FROM open_requests WHERE open_requests.request_id = request_signatures.used_by)`,
+      [before],
+    );
     await this.db.run("DELETE FROM prepayments WHERE state IN ('bought', 'refunded', 'failed') AND accepted_at < ?", [
       before,
     ]);

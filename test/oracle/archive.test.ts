@@ -165,6 +165,26 @@ describeOnEach("Archive", (placeOf) => {
       expect((await store.requestSignatures(LANE.operatorId, [requestSignatureHash(packed)])).size).to.equal(1);
     });
 
+    it("forgets old signatures of requests that a rebuilt store knows nothing of, and of none that runs", async () => {
+      const packedAt = (n: number) =>
+        requestSignatureBytes(packRequestSignature(EPOCH.epochStart, `0x${toBeHex(n, 65).slice(2)}`));
+      const hashes = [1, 2].map((n) => requestSignatureHash(packedAt(n)));
+      const left = async () => [...(await store.requestSignatures(LANE.operatorId, hashes)).keys()];
+      const grantHash = grantHashFor(7n);
+      for (const n of [1, 2]) {
+        if (n === 2) await store.recovery.reopenReceipts();
+        const facts = { requestId: id(`running ${n}`), licenseId: 7n, ...LANE, manifestHash: MANIFEST_HASH, grantHash };
+        await store.openRequest({
+          facts: { ...facts, generation: 1, requestHash: id("r"), requestSignatureHash: hashes[n - 1] },
+          ...{ versionId: LANE.versionId, openedAt: 1, requestSignature: packedAt(n) },
+        });
+      }
+      await archive.archiveDue(EPOCH.epochStart, LATER);
+      expect(await left()).to.have.members(hashes);
+      await archive.archiveDue(EPOCH.epochStart + 1, LATER);
+      expect(await left()).to.deep.equal([hashes[1]]);
+    });
+
     it("is read as an older version wrote it, without grants, and its signatures without 0x", async () => {
       const packed = "1b".repeat(70);
       const [{ name }] = await archive.archiveDue(EPOCH.epochEnd + 1, LATER);
