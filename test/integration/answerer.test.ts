@@ -1,12 +1,15 @@
 /** An operator's answerer before the courts themselves. */
-import { loadFixture, time } from "@nomicfoundation/hardhat-network-helpers";
+import { loadFixture, mine, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { parseEther } from "ethers";
+import { id, parseEther, Wallet } from "ethers";
+import { ethers, network } from "hardhat";
 import { AnsweringBench } from "../support/answering";
 import { ChallengeStatus, deployCourtMarket, proofOf, RULING, Side, TURN } from "../support/court";
 import { BatchStatus, HOUR, usd } from "../support/market";
 
-describe("an operator that sleeps", () => {
+describe("an operator that sleeps", function () {
+  this.timeout(120_000);
+
   let bench: AnsweringBench;
   afterEach(() => bench.store.close());
 
@@ -116,6 +119,48 @@ describe("an operator that sleeps", () => {
     await bench.answerer.answerDue();
     expect(await bench.statusOf(challengeId)).to.equal(ChallengeStatus.Escalated);
     expect(errors()[0]).to.contain("100000000000000000 wei, and disputes.maxFee allows 99000000000000000");
+  });
+
+  it("has its answer sent again where the chain has undone it", async () => {
+    const { licenseId } = await start();
+    const batch = await bench.settle(licenseId, [{}]);
+    const challengeId = await bench.challenge(batch, licenseId);
+    const before: unknown = await network.provider.send("evm_snapshot");
+    await bench.answerer.answerDue();
+    await bench.sender.tend();
+    expect(await bench.statusOf(challengeId)).to.equal(ChallengeStatus.Answered);
+    await network.provider.send("evm_revert", [before]);
+    expect(await bench.statusOf(challengeId)).to.equal(ChallengeStatus.Open);
+    for (let i = 0; i < 6; i++) {
+      await mine();
+      await bench.answerer.answerDue();
+      await bench.sender.tend();
+    }
+    expect(await bench.statusOf(challengeId)).to.equal(ChallengeStatus.Answered);
+    expect(bench.lines.map(({ message }) => message)).to.include.members([
+      "The chain has undone a transaction that was final: it is sent again",
+    ]);
+  });
+
+  it("pays a fee once where two settlers of one store come at the same time, each with an account of its own", async () => {
+    const { licet, licenseId, licensee, arbitrator } = await start();
+    const other = await AnsweringBench.start(bench.market, {}, bench.store, new Wallet(id("another settler")));
+    const batch = await bench.settle(licenseId, [{}]);
+    const challengeId = await bench.challenge(batch, licenseId);
+    await bench.answerer.answerDue();
+    await licet.court.connect(licensee).escalate(challengeId, { value: parseEther("0.1") });
+    await network.provider.send("evm_setAutomine", [false]);
+    try {
+      await Promise.all([bench, other].map(({ answerer }) => answerer.answerDue()));
+      await mine();
+    } finally {
+      await network.provider.send("evm_setAutomine", [true]);
+    }
+    await Promise.all([bench, other].map(({ answerer }) => answerer.answerDue()));
+    expect(await bench.statusOf(challengeId)).to.equal(ChallengeStatus.Disputed);
+    const held = await Promise.all([arbitrator, licet.court].map((one) => ethers.provider.getBalance(one)));
+    expect(held).to.deep.equal([parseEther("0.1"), parseEther("0.1")]);
+    expect(errors()).to.deep.equal([]);
   });
 
   it("leaves others' challenges alone", async () => {

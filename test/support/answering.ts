@@ -21,7 +21,8 @@ import { keyedGrant, NO_RECEIPT, RECEIPT_KEY, REQUEST_KEY, settleReceipts, entry
 import type { CourtMarket, SettledBatch, SignedOne } from "./court";
 import { domainOf, HOUR } from "./market";
 
-const ACCOUNT = new Wallet(id("settler that answers"));
+/** The settler's, and a signing key of the operator's. */
+export const ACCOUNT = new Wallet(id("settler that answers"));
 
 export interface Served {
   isSigned?: boolean;
@@ -30,30 +31,34 @@ export interface Served {
 }
 
 export class AnsweringBench {
-  readonly lines: { level: string; message: string; cause?: { message: string } }[] = [];
-  readonly store = new Store(sqliteDatabase(":memory:"));
   private requests = 0;
 
   private constructor(
     readonly market: CourtMarket,
     readonly answerer: Answerer,
+    readonly sender: AccountSender,
+    readonly store: Store,
+    readonly lines: { level: string; message: string; cause?: { message: string } }[],
   ) {}
 
-  static async start(market: CourtMarket, changes: Partial<AnswererConfig> = {}): Promise<AnsweringBench> {
+  static async start(
+    market: CourtMarket,
+    changes: Partial<AnswererConfig> = {},
+    store = new Store(sqliteDatabase(":memory:")),
+    account = ACCOUNT,
+  ): Promise<AnsweringBench> {
     const provider = hre.ethers.provider as unknown as RpcProvider;
     const { escrow, court, operators } = market.licet;
-    if ((await operators.statusOf(market.operatorId, ACCOUNT.address)) === 0n) {
-      await operators.connect(market.operator).addKey(market.operatorId, ACCOUNT.address, 2 ** 40 - 1);
+    if ((await operators.statusOf(market.operatorId, account.address)) === 0n) {
+      await operators.connect(market.operator).addKey(market.operatorId, account.address, 2 ** 40 - 1);
     }
-    await setBalance(ACCOUNT.address, parseEther("10"));
+    await setBalance(account.address, parseEther("10"));
     const witness = onlyWitness(provider);
     const chain = await connectChain(provider, { escrow: await escrow.getAddress(), fromBlock: 0, clock: "chain" });
-    // What it is made of is the bench's own, which isn't there yet.
-    const parts = {} as { bench: AnsweringBench };
-    const log = createLog("info", (line) => parts.bench.lines.push(JSON.parse(line)));
-    const store = new Proxy({} as Store, { get: (_of, name) => memberOf(parts.bench.store, name) });
+    const lines: AnsweringBench["lines"] = [];
+    const log = createLog("info", (line) => lines.push(JSON.parse(line)));
     const sender = await AccountSender.open(
-      { provider, witness, signer: ACCOUNT, store, log },
+      { provider, witness, signer: account, store, log },
       { finality: 1, pollMs: 1, timeoutMs: 20_000 },
     );
     const answerer = new Answerer(
@@ -65,12 +70,12 @@ export class AnsweringBench {
         log,
       },
       {
-        ...{ account: ACCOUNT.address, operatorId: market.operatorId, signingKey: RECEIPT_KEY.address },
+        ...{ account: account.address, operatorId: market.operatorId, signingKey: RECEIPT_KEY.address },
         ...{ maxFee: parseEther("0.1"), provers: new Map() },
         ...changes,
       },
     );
-    return (parts.bench = new AnsweringBench(market, answerer));
+    return new AnsweringBench(market, answerer, sender, store, lines);
   }
 
   /** Serves requests of a license's, and settles them: the batch, as it is on the chain and in the store. */
@@ -148,8 +153,3 @@ export class AnsweringBench {
 }
 
 const signedOne = ({ receipt, signature }: StoredReceipt): SignedOne => ({ receipt, signature });
-
-function memberOf(of: object, name: string | symbol): unknown {
-  const member = Reflect.get(of, name) as unknown;
-  return typeof member === "function" ? member.bind(of) : member;
-}
