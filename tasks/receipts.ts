@@ -6,8 +6,8 @@ import { checkReceipts, requestKeysOf } from "../oracle/licensee/receiptCheck";
 import { listReceipts, type ListedReceipt } from "../oracle/licensee/receiptList";
 import { inFile } from "../oracle/licensee/voucherBooks";
 import { checkVouchers, claimedTerms, type VoucherPayment } from "../oracle/licensee/voucherCheck";
-import { requestHashOf, responseHashOf } from "../oracle/protocol/classification";
-import { decodeBearer, grantDigest, MalformedMessage, saltedHash } from "../oracle/protocol/messages";
+import { isCommittedTo, requestHashOf, responseHashOf } from "../oracle/protocol/classification";
+import { decodeBearer, grantDigest, saltedHash } from "../oracle/protocol/messages";
 import type { SignedGrant } from "../oracle/protocol/types";
 import { unpackVoucherOutcomes } from "../oracle/protocol/vouchers";
 import { accountOf } from "./license/show";
@@ -113,16 +113,6 @@ function bodyProblems(
       ? []
       : [`Receipt ${receipt.sequence} says ${hash} of its ${flag.slice(2)}; ${file} has ${found}`];
   });
-}
-
-/** Receipts of classifications have commitments to what bodies say. */
-function isCommittedTo(hash: string, hashOf: typeof requestHashOf, salt: string, bytes: Uint8Array): boolean {
-  try {
-    return hashOf(salt, bytes) === hash;
-  } catch (cause) {
-    if (cause instanceof MalformedMessage) return false;
-    throw cause;
-  }
 }
 
 function readBytes(file: string, flag: string): Buffer {

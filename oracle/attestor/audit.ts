@@ -2,6 +2,7 @@
 import type { TypedDataDomain } from "ethers";
 import { EventSplitter } from "../gateway/upstream";
 import type { DisclosedRequest } from "../protocol/disclosure";
+import { isCommittedTo, requestHashOf, responseHashOf } from "../protocol/classification";
 import { grantDigest, saltedHash } from "../protocol/messages";
 import { ReceiptFlag, type Receipt } from "../protocol/types";
 import type { Verdict } from "../store/disclosureBooks";
@@ -50,15 +51,21 @@ const unknown = (reason: string): Finding => ({ verdict: "unknown", reason });
 function forgeryIn(
   domain: TypedDataDomain,
   receipt: Receipt,
-  { grant, request, response }: DisclosedRequest,
+  { kind, grant, request, response }: DisclosedRequest,
 ): string | null {
   const grantHash = grantDigest(domain, grant.grant);
   if (grantHash !== receipt.grantHash) return `came under grant ${receipt.grantHash}; shown is ${grantHash}`;
   const { salt } = grant.grant;
-  const [asked, answered] = [saltedHash(salt, request), saltedHash(salt, response)];
-  if (asked !== receipt.requestHash) return `says ${receipt.requestHash} of its request; the one shown has ${asked}`;
-  if (answered !== receipt.responseHash)
-    return `says ${receipt.responseHash} of its answer; the one shown has ${answered}`;
+  const bodies = [
+    { what: "request", said: receipt.requestHash, body: request, hashOf: requestHashOf },
+    { what: "answer", said: receipt.responseHash, body: response, hashOf: responseHashOf },
+  ];
+  for (const { what, said, body, hashOf } of bodies) {
+    const found = saltedHash(salt, body);
+    // What a server refused has the hash of the refusal's bytes, there, too.
+    if (found === said || (kind === "classification" && isCommittedTo(said, hashOf, salt, body))) continue;
+    return `says ${said} of its ${what}; the one shown has ${found}`;
+  }
   return null;
 }
 

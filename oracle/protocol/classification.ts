@@ -54,6 +54,16 @@ export function responseHashOf(salt: string, body: Uint8Array): string {
   return outputCommitment(architecture, answer, saltUnder(salt, "output"));
 }
 
+/** Whether a receipt's hash is the commitment to a body, by one of the two functions above; not, if it is no classification's. */
+export function isCommittedTo(hash: string, hashOf: typeof requestHashOf, salt: string, body: Uint8Array): boolean {
+  try {
+    return hashOf(salt, body) === hash;
+  } catch (cause) {
+    if (cause instanceof MalformedMessage) return false;
+    throw cause;
+  }
+}
+
 /** What a receipt says of a request that is sent to a URL. A body that is no classification's gets no receipt there. */
 export function requestHashAt(url: string, salt: string, body: Uint8Array): string {
   if (!isOfClassifications(url)) return saltedHash(salt, body);

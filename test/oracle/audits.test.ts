@@ -9,6 +9,7 @@ import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { DISCLOSE_HEADER, type DisclosedRequest } from "../../oracle/protocol/disclosure";
 import { grantDigest, receiptDigest, saltedHash, signDigest } from "../../oracle/protocol/messages";
+import { requestHashOf, responseHashOf } from "../../oracle/protocol/classification";
 import { checkRecord, decodeReceipt, encodeReceipt } from "../../oracle/protocol/receiptBytes";
 import { ReceiptFlag, type Receipt } from "../../oracle/protocol/types";
 import type { DueAudit } from "../../oracle/store/disclosureBooks";
@@ -280,6 +281,31 @@ describe("auditOf", () => {
     const { verdict, reason } = await found({ grant: salted });
     expect(verdict).to.equal("disagree");
     expect(reason).to.match(/^came under grant 0x\w+; shown is 0x/);
+  });
+
+  it("holds a classification against the commitments on its receipt, and not its bytes", async () => {
+    const { salt } = grant.grant;
+    const bytesOf = (json: object) => Buffer.from(JSON.stringify(json));
+    const asked = bytesOf({ model: "digits", input: [1, 2, 3, 4] });
+    const answered = bytesOf({ class: 1, logits: [-5, 7], architecture: "4-2-2-s1" });
+    const [requestHash, responseHash] = [requestHashOf(salt, asked), responseHashOf(salt, answered)];
+    const shown = { kind: "classification", request: asked, response: answered };
+    const of = { ...receipt, requestHash, responseHash };
+    expect((await found(shown, of)).verdict).to.equal("unknown");
+    const spaced = { ...shown, request: Buffer.from(`${asked} `), response: Buffer.from(` ${answered}`) };
+    expect((await found(spaced, of)).verdict).to.equal("unknown");
+    const other = bytesOf({ model: "digits", input: [1, 2, 3, 5] });
+    expect((await found({ ...shown, request: other }, of)).reason).to.match(
+      /^says 0x\w+ of its request; the one shown/,
+    );
+    const forged = bytesOf({ class: 0, logits: [8, 7], architecture: "4-2-2-s1" });
+    expect((await found({ ...shown, response: forged }, of)).reason).to.match(
+      /^says 0x\w+ of its answer; the one shown/,
+    );
+    expect((await found({ ...shown, kind: "chat" }, of)).verdict).to.equal("disagree");
+    const refused = bytesOf({ error: { message: "no" } });
+    const free = { ...of, responseHash: saltedHash(salt, refused) };
+    expect((await found({ ...shown, response: refused }, free)).verdict).to.equal("unknown");
   });
 
   it("says that it doesn't know where there is nothing to look by", async () => {
