@@ -136,22 +136,27 @@ export async function writeVerifierFile({ architecture, setup, out }: WriteVerif
   return { verifier: file, architecture, gates: kit.gates, setup: kit.setupId };
 }
 
-/** What a proof is of, by files and hashes. */
+/** What a proof is of. */
 export interface ProvableAnswer {
+  /** File of the model. */
   model: string;
-  input: string;
+  /** The request's. */
+  input: unknown;
   salt: string;
   receipt: string;
+  /** Folder. */
   setup: string;
 }
 
 export interface ProveAnswer extends ProvableAnswer {
+  /** File of the request's input. */
+  input: string;
   out: string;
 }
 
 /** Proves a receipt: that the model answered the request's input with the response's class and logits. */
 export async function proveAnswer({ out, ...asked }: ProveAnswer): Promise<TaskRecord> {
-  const { proof, answer } = await makeProof(asked);
+  const { proof, answer } = await makeProof({ ...asked, input: readNumbers(asked.input) });
   write(out, `${JSON.stringify(proof, null, 2)}\n`);
   const { weightsCommitment, requestHash, responseHash } = proof;
   return { proof: out, class: answer, weightsCommitment, requestHash, responseHash, receipt: asked.receipt };
@@ -160,7 +165,7 @@ export async function proveAnswer({ out, ...asked }: ProveAnswer): Promise<TaskR
 /** A receipt's proof as its file has it, and the class that the model answers. */
 export async function makeProof({ model, input, salt, receipt, setup }: ProvableAnswer) {
   const read = readModel(model);
-  const values = requireInput(read.network, readNumbers(input));
+  const values = requireInput(read.network, input);
   const kit = await provingKit(read.network, { setup, onStep: saySteps });
   saySteps("proving");
   const statement = {
@@ -235,7 +240,8 @@ export async function deployVerifier(hre: HardhatRuntimeEnvironment, { account }
 
 const readModel = (file: string): Model => parseModel(readText(file, "--model"));
 
-function readNumbers(file: string): unknown {
+/** The input that a file has, which isn't looked at yet. */
+export function readNumbers(file: string): unknown {
   try {
     return JSON.parse(readText(file, "--input"));
   } catch (cause) {

@@ -1,5 +1,6 @@
 import { AS_OF_NOW } from "../../oracle/chain/statuses";
 import { chargesOf, stateOfCharge } from "../../oracle/chain/charges";
+import { isDecided } from "../../oracle/disputes/turn";
 import { accountOf } from "../license/show";
 import {
   dateOf,
@@ -47,7 +48,6 @@ async function challengesOf(session: Session, license?: bigint) {
 
 function showBriefly({ money }: Session, challenge: bigint, charged: bigint, found: Challenge, now: number) {
   const status = statusOf(found);
-  const isDecided = status === "Upheld" || status === "Rejected" || status === "Undecided";
   const turn = now > Number(found.deadline) ? "is over: dispute:close" : dateOf(found.deadline);
   return {
     challenge,
@@ -56,7 +56,7 @@ function showBriefly({ money }: Session, challenge: bigint, charged: bigint, fou
     operator: found.operatorId,
     charged: money.of(charged),
     bond: money.of(found.bond),
-    ...(isDecided ? {} : { "this turn ends": turn }),
+    ...(isDecided({ status }) ? {} : { "this turn ends": turn }),
   };
 }
 

@@ -109,7 +109,7 @@ function outcomeOf({ status, isOfReceipt, isReported }: ChallengeFacts, bond: st
       return `${slashed} and the challenger's fee`;
     case "Disputed":
       return isReported
-        ? `${slashed} and both sides' fees`
+        ? `${slashed} and what is left of the fees`
         : "nobody wins: the charge is released, the bond goes back, and the fees are halved";
     default:
       return null;

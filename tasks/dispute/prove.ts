@@ -16,20 +16,22 @@ import {
   type Session,
   type TaskRecord,
 } from "../support";
-import { makeProof, readProof } from "../zk";
+import { makeProof, readNumbers, readProof } from "../zk";
 import { escrowDomain } from "./charge";
 import { decisionIn } from "./decision";
+import { inputIn } from "./requests";
 import { challengeNumber, challengeOf, showChallenge, statusOf, type Challenge } from "./show";
 
 export interface ProveChallenge {
   challenge: bigint;
-  /** File of a proof that was made before; without it, the next three make one. */
+  /** File of a proof that was made before. */
   proof?: string;
-  /** File of the model. */
+  /** Or the file of the model, to make one. */
   model?: string;
-  /** File of the request's input. */
+  /** With that, the operator's store, if its gateway kept the request's input. */
+  store?: string;
+  /** Or the file of the input, and the salt of the grant that the request came under. */
   input?: string;
-  /** Of the grant that the request came under. */
   salt?: string;
   /** Folder of the setup. */
   setup: string;
@@ -49,7 +51,7 @@ export async function proveChallenge(session: Session, args: ProveChallenge): Pr
       `Challenge ${challenge} is about the whole entry, and a proof answers one about a receipt: see \`dispute:answer\`.`,
     );
   }
-  requireOne({ "--proof": args.proof, "--model, with --input and --salt": args.model ?? args.input ?? args.salt });
+  requireOne({ "--proof": args.proof, "--model": args.model });
   const receipt = await challengedReceipt(session, args, found);
   const proof = await proofOf(args, found.receiptHash);
   await requireProven(session, { versionId: found.versionId, receipt, receiptHash: found.receiptHash, proof });
@@ -84,18 +86,24 @@ async function namedReceipt({ licet, book }: Session, challenge: bigint): Promis
   return (call.args.doubted as { receipt: Result }).receipt.toObject() as unknown as Receipt;
 }
 
-async function proofOf({ proof, model, input, salt, setup }: ProveChallenge, receipt: string): Promise<string> {
-  if (proof === undefined) {
-    if (model === undefined || input === undefined || salt === undefined) {
-      throw new Problem("A proof takes --model, --input and --salt together, as zk:prove does; or say --proof.");
-    }
-    return (await makeProof({ model, input, salt, receipt, setup })).proof.proof;
-  }
-  const made = readProof(proof, "--proof");
+async function proofOf({ proof, model, setup, ...args }: ProveChallenge, receipt: string): Promise<string> {
+  if (model !== undefined)
+    return (await makeProof({ model, setup, receipt, ...(await askedFor(args, receipt)) })).proof.proof;
+  const made = readProof(proof!, "--proof");
   if (made.receiptHash === receipt) return made.proof;
   throw new Problem(
     `--proof ${proof} is of receipt ${made.receiptHash}, and the challenge about ${receipt}: prove that.`,
   );
+}
+
+/** What was asked, and under which grant: as it was said, or as the operator's store has kept it. */
+async function askedFor(
+  { input, salt, store }: Pick<ProveChallenge, "input" | "salt" | "store">,
+  receipt: string,
+): Promise<{ input: unknown; salt: string }> {
+  if (store !== undefined && input === undefined && salt === undefined) return inputIn(store, receipt);
+  if (input !== undefined && salt !== undefined && store === undefined) return { input: readNumbers(input), salt };
+  throw new Problem("A proof by --model takes --store, or --input and --salt as zk:prove does.");
 }
 
 export interface ProvenInference {
@@ -135,9 +143,10 @@ sendingTask("dispute:prove", {
   parameters: {
     challenge: challengeNumber(),
     proof: optional(text("File with the proof, as zk:prove wrote it")),
-    model: optional(text("Without --proof: the model's file")),
-    input: optional(text("Without --proof: file with the request's input, a list of numbers in JSON")),
-    salt: optional(bytes32("Without --proof: the salt of the grant that the request came under")),
+    model: optional(text("Or the model's file, to make it")),
+    store: optional(text("With --model: your store, operator.sqlite in its dataFolder, if the input was kept")),
+    input: optional(text("With --model: or a file with the request's input, a list of numbers in JSON")),
+    salt: optional(bytes32("With --input: the salt of the grant that the request came under")),
     setup: optional(text("Folder of the setup"), DEVELOPMENT_SETUP),
     receipt: optional(
       text("File with the receipt, where a contract sent the challenge (default: out of its transaction)"),

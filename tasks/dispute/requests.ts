@@ -1,4 +1,4 @@
-/** What an operator's store has of an entry: its receipts, and the requests as their licensees' keys have signed them. */
+/** What an operator's store has of an entry: its receipts, the requests as their licensees' keys have signed them, and what they asked. */
 import { requestProofOf } from "../../oracle/chain/ethersCourt";
 import type { ShownRequest } from "../../oracle/disputes/court";
 import { sameUsage, zeroUsage } from "../../oracle/protocol/meters";
@@ -42,6 +42,27 @@ export const requestProofsIn = (file: string, batchId: string, licenseId: bigint
     const bySignature = ({ receipt: a }: ShownRequest, { receipt: b }: ShownRequest) =>
       a.requestSignatureHash < b.requestSignatureHash ? -1 : 1;
     return requests.sort(bySignature).map(requestProofOf);
+  });
+
+/**
+ * What a request asked, and the salt of its grant.
+ * @param receiptHash its receipt's EIP-712 digest
+ * @throws Problem if the store lacks one of them
+ */
+export const inputIn = (file: string, receiptHash: string): Promise<{ input: number[]; salt: string }> =>
+  inStore(file, async (store) => {
+    const stored = await store.receiptWith(receiptHash);
+    if (stored === null) throw new Problem(`--store ${file} has no receipt ${receiptHash}: is it another's?`);
+    const { requestId, grantHash } = stored.receipt;
+    const [input, grant] = await Promise.all([store.disputes.input(requestId), store.grant(grantHash)]);
+    if (input === null) {
+      throw new Problem(
+        `--store ${file} hasn't kept what was asked for receipt ${receiptHash}: say --input and --salt. Gateways keep inputs of ` +
+          'models whose section says "keepInputs": true.',
+      );
+    }
+    if (grant !== null) return { input: [...input], salt: grant.grant.salt };
+    throw new Problem(`--store ${file} lacks grant ${grantHash} of receipt ${receiptHash}: say --input and --salt.`);
   });
 
 async function receiptsOf(store: Store, file: string, batchId: string, licenseId: bigint): Promise<StoredReceipt[]> {

@@ -1,6 +1,7 @@
 import { ZeroAddress, ZeroHash } from "ethers";
 import { isAnswer } from "../../oracle/chain/smartAccount";
 import { AS_OF_NOW, statusName } from "../../oracle/chain/statuses";
+import { isDecided } from "../../oracle/disputes/turn";
 import { METERS } from "../../oracle/protocol/types";
 import { IArbitrator__factory } from "../../typechain-types";
 import type { IDisputeCourt } from "../../typechain-types/contracts/DisputeCourt";
@@ -42,7 +43,6 @@ export async function showChallenge(session: Session, args: { challenge: bigint 
     factsOf(session, args.challenge, found),
   ]);
   const { challenger, operator, anybody, otherwise } = outlookOf(facts, money);
-  const isDecided = facts.status === "Upheld" || facts.status === "Rejected" || facts.status === "Undecided";
   const charge = statusName("BatchStatus", await licet.escrow.batchStatusOf(found.chargeId, AS_OF_NOW));
   return {
     challenge: args.challenge,
@@ -59,9 +59,9 @@ export async function showChallenge(session: Session, args: { challenge: bigint 
     charge: charge === "Held" ? `Held until ${dateOf(releasableAt).toISOString()}` : charge,
     bond: money.of(found.bond),
     arbitrator: facts.hasArbitrator ? found.arbitrator : "none",
-    ...(isDecided ? {} : { "this turn ends": dateOf(found.deadline) }),
-    ...(isDecided || challenger.length === 0 ? {} : { "the challenger may": challenger }),
-    ...(isDecided || operator.length === 0 ? {} : { "the operator may": operator }),
+    ...(isDecided(facts) ? {} : { "this turn ends": dateOf(found.deadline) }),
+    ...(challenger.length === 0 ? {} : { "the challenger may": challenger }),
+    ...(operator.length === 0 ? {} : { "the operator may": operator }),
     ...(anybody.length === 0 ? {} : { "anybody may": anybody }),
     otherwise,
   };

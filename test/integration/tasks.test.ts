@@ -1705,10 +1705,12 @@ describe("tasks", function () {
       facts.proposal = batch.proposal;
       facts.aheadHash = receiptDigest(story.domain, keyed[1].receipt);
       facts.provenHash = receiptDigest(story.domain, receipts[0].receipt);
-      await writeStore(story, path.join(facts.folder, "disputed.sqlite"), batch, keyed);
-      const [{ receipt: kept, ...rest }] = keyed;
-      const lessened = { ...rest, receipt: { ...kept, inputTokens: 1n } };
-      await writeStore(story, path.join(facts.folder, "lessened.sqlite"), batch, [lessened]);
+      const provable = { receipt: receipts[0].receipt, grant: bearer.signed };
+      const kept = [...keyed, { ...provable, input: Uint8Array.from(input) }];
+      await writeStore(story, path.join(facts.folder, "disputed.sqlite"), batch, kept);
+      const [{ receipt: whole, ...rest }] = keyed;
+      const lessened = { ...rest, receipt: { ...whole, inputTokens: 1n } };
+      await writeStore(story, path.join(facts.folder, "lessened.sqlite"), batch, [lessened, provable]);
 
       // As GET /v1/receipts/{id} shows them.
       const asShown = (one: SignedReceipt) => ({
@@ -1809,8 +1811,21 @@ describe("tasks", function () {
       `dispute:answer --challenge 1 --data ipfs://data ${OPERATOR}`,
       /Challenge 1 doubts the receipt 0x\w+, which can be proven/,
     );
-    bad(`dispute:prove --challenge 1 ${OPERATOR}`, /Say one of --proof, --model, with --input and --salt/);
-    bad(`dispute:prove --challenge 1 --model a.json ${OPERATOR}`, /A proof takes --model, --input and --salt together/);
+    bad(`dispute:prove --challenge 1 ${OPERATOR}`, /Say one of --proof, --model/);
+    const byModel = "dispute:prove --challenge 1 --model models/digits/model.json";
+    bad(`${byModel} ${OPERATOR}`, /A proof by --model takes --store, or --input and --salt as zk:prove does/);
+    bad(
+      `${byModel} --store $folder/disputed.sqlite --salt $provenSalt ${OPERATOR}`,
+      /A proof by --model takes --store, or/,
+    );
+    bad(
+      `${byModel} --store $folder/operator.sqlite ${OPERATOR}`,
+      /operator\.sqlite has no receipt 0x\w+: is it another's/,
+    );
+    bad(
+      `${byModel} --store $folder/lessened.sqlite ${OPERATOR}`,
+      /hasn't kept what was asked for receipt 0x\w+: say --input and/,
+    );
     bad(
       `dispute:prove --challenge 1 --proof $folder/proof.json ${OPERATOR}`,
       /is of receipt 0xb{64}, and the challenge about 0x/,
@@ -1824,7 +1839,7 @@ describe("tasks", function () {
       `${prove} --salt $provenSalt --receipt $folder/others-receipt.json ${OPERATOR}`,
       /is 0x\w+, and challenge 1 is about 0x/,
     );
-    good(`${prove} --salt $provenSalt ${OPERATOR}`, {
+    good(`${byModel} --store $folder/disputed.sqlite ${OPERATOR}`, {
       status: "Rejected",
       "the charge can be released from": /^20/,
       charge: "Releasable",

@@ -129,23 +129,24 @@ export function writeBatch(
   return { header, packed, batchId, proposal };
 }
 
-/** Writes an operator's store with the batch's requests that their licensees' keys have signed. */
+/** Writes an operator's store with some of the batch's requests: what their licensees' keys have signed, and what was asked. */
 export async function writeStore(
   facts: StoryFacts,
   file: string,
   { header, packed, batchId }: Pick<ReturnType<typeof writeBatch>, "header" | "packed" | "batchId">,
-  requests: { receipt: Receipt; grant: SignedGrant; packed: Uint8Array }[],
+  requests: { receipt: Receipt; grant: SignedGrant; packed?: Uint8Array; input?: Uint8Array }[],
 ): Promise<void> {
   const store = new Store(sqliteDatabase(file));
   try {
     const hashes: string[] = [];
-    for (const { receipt, grant, packed: requestSignature } of requests) {
+    for (const { receipt, grant, packed: requestSignature, input } of requests) {
       await store.saveGrant(receipt.grantHash, grant);
       await store.openRequest({
         facts: receipt,
         versionId: facts.versionId,
         openedAt: receipt.finishedAt,
         requestSignature,
+        input,
       });
       const written = await store.finishRequest(receipt.requestId, receipt, 1_000_000n, async (numbered) => ({
         hash: receiptDigest(facts.domain, numbered),
