@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { formatEther } from "ethers";
 import path from "node:path";
 import { inspect, parseArgs } from "node:util";
 import type { AddressBook } from "../deploy/addressBook";
@@ -311,7 +312,7 @@ function dataOf({ database, dataFolder }: OracleConfig): string {
 
 /** What would run, without its secrets. */
 async function planOf(config: OracleConfig): Promise<string> {
-  const { gateway, settler, attestor, operations, chain } = config;
+  const { gateway, settler, attestor, operations, chain, disputes } = config;
   const at = ({ host, port }: { host: string; port: number }) => `on ${host}, port ${port}`;
   const lines: [string, string][] = [["data", dataOf(config)]];
   if (chain !== undefined) lines.push(["chain", `${nodesOf(chain)}, address book ${chain.deployment}`]);
@@ -323,6 +324,11 @@ async function planOf(config: OracleConfig): Promise<string> {
   if (settler !== undefined) {
     lines.push(["settler", `every ${settler.intervalMs / 1_000} s, ${settler.attestors.length} attestors`]);
     lines.push(["", `pays gas as ${await keyOf(settler.key)}`], ["", `proposes as ${await keyOf(settler.signingKey)}`]);
+    const { maxFee, provers } = disputes;
+    lines.push([
+      "",
+      `answers challenges, for fees up to ${formatEther(maxFee)}, with provers of ${provers.length} versions`,
+    ]);
   }
   if (attestor !== undefined) {
     lines.push(["attestor", `${at(attestor)}, ${attestor.canaries.length} canaries`]);

@@ -20,6 +20,7 @@ import { KeyAccount } from "./keys/account";
 import { openKey } from "./keys/openKey";
 import { ATTESTING, Duty, type Post, SETTLING } from "./duty";
 import { Answerer } from "./disputes/answerer";
+import { provingProblems } from "./disputes/provable";
 import { receiptProver } from "./disputes/receiptProver";
 import { createLog, type Log } from "./log";
 import { Figures } from "./operations/figures";
@@ -410,6 +411,10 @@ async function createAnswerer(
         ...{ account: sender.address, operatorId },
       },
     );
+  }
+  const models = config.gateway?.models ?? [];
+  for (const problem of await provingProblems(court, models, new Set(provers.map(({ versionId }) => versionId)))) {
+    log.warn("Receipts of a model couldn't be defended", { problem });
   }
   return new Answerer(
     { chain, court, store, sender, log: log.with({ part: "disputes" }) },
