@@ -155,9 +155,10 @@ export function jsonIn(header: string, text: string): unknown {
 }
 
 /** What a batch rests on: a request's body. */
-export function evidenceToJson({ receipts, grants, measurements }: AttestationRequest) {
+export function evidenceToJson({ receipts, leaves, grants, measurements }: AttestationRequest) {
   return {
     receipts: hashesToText(receipts),
+    leaves: leaves && hashesToText(leaves),
     grants: grants.map(signedGrantToJson),
     measurements: measurements.map(signedMeasurementToJson),
   };
@@ -165,9 +166,15 @@ export function evidenceToJson({ receipts, grants, measurements }: AttestationRe
 
 /** @throws MalformedMessage */
 export function evidenceFromJson(json: unknown): Omit<AttestationRequest, keyof ProposedBatch> {
-  const { receipts, grants, measurements } = objectOf(json);
+  const { receipts, leaves, grants, measurements } = objectOf(json);
+  const hashes = hashesFromText("receipts", receipts);
+  const named = leaves === undefined ? undefined : hashesFromText("leaves", leaves);
+  if (named !== undefined && named.length !== hashes.length) {
+    throw new MalformedMessage(`there are ${named.length} leaves, and ${hashes.length} receipts`);
+  }
   return {
-    receipts: hashesFromText("receipts", receipts),
+    receipts: hashes,
+    leaves: named,
     grants: listOf("grants", grants).map(signedGrantFromJson),
     measurements: listOf("measurements", measurements).map(signedMeasurementFromJson),
   };

@@ -23,6 +23,8 @@ export interface AttestationRequest {
   header: BatchHeader;
   /** The hashes of its receipts, of which the attestor has copies. */
   receipts: string[];
+  /** The hashes of their leaves in its sum tree, which tell by which signatures; if left out, by any. */
+  leaves?: string[];
   /** Every grant that a receipt names. */
   grants: SignedGrant[];
   /** What the header's service level is the median of. */
@@ -43,7 +45,7 @@ export interface CopiedReceipt extends CountedReceipt {
 }
 
 /** A batch with the attestor's own copies of its receipts. */
-export interface JudgedBatch extends Omit<AttestationRequest, "receipts"> {
+export interface JudgedBatch extends Omit<AttestationRequest, "receipts" | "leaves"> {
   receipts: CopiedReceipt[];
 }
 

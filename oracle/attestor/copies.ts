@@ -72,6 +72,9 @@ const MOST_AHEAD = 3_600;
 /** How many copies are read or dropped at a time: others are answered in between. */
 const AT_ONCE = 1_000;
 
+/** Of receipts that are wanted by another signature, as many as a batch may have. */
+const MOST_WANTED = 100_000;
+
 /** How many requests are looked at in one go, whether they can be forgotten. */
 const REQUESTS_AT_ONCE = 50_000;
 
@@ -100,6 +103,8 @@ export class Copies {
   private countedUnder: bigint | undefined;
   /** Up to where requests were looked at, whether they can be forgotten; null where the next look begins. */
   private looked: RequestPlace | null = null;
+  /** By receipts' hashes, the leaves that proposed batches have of them, where the copies have others: by another signature. */
+  private readonly wanted = new Map<string, string>();
   /** By what was asked. */
   private readonly facts = new Map<string, { value: Promise<unknown>; until: number }>();
 
@@ -138,20 +143,30 @@ export class Copies {
     }
     const room = await this.withinQuota(fitting, refused);
     const kept = room.length === 0 ? 0 : await this.insert(room);
+    for (const copy of room) await this.heal(copy);
     return { kept, known: room.length - kept, refused };
   }
 
-  /** The receipts of these hashes, in their order, and the hashes of those that aren't there. */
-  async find(hashes: readonly string[]): Promise<{ found: CopiedReceipt[]; lacking: string[] }> {
+  /**
+   * The receipts of these hashes, in their order, and the hashes of those that aren't there.
+   * @param leaves that they have in a batch which their operator proposed: a copy with another is taken for none
+   */
+  async find(
+    hashes: readonly string[],
+    leaves?: readonly string[],
+  ): Promise<{ found: CopiedReceipt[]; lacking: string[] }> {
     const found: CopiedReceipt[] = [];
     const lacking: string[] = [];
     for (let from = 0; from < hashes.length; from += AT_ONCE) {
       const wanted = hashes.slice(from, from + AT_ONCE);
       const copies = await this.deps.store.copiesOf(wanted.map((hash) => Buffer.from(hash.slice(2), "hex")));
       const byHash = new Map(copies.map((copy) => [hexOf(copy.hash), copy]));
-      for (const hash of wanted) {
+      for (const [i, hash] of wanted.entries()) {
         const copy = byHash.get(hash);
-        if (copy === undefined) lacking.push(hash);
+        const leaf = leaves?.[from + i];
+        const isOther = copy !== undefined && leaf !== undefined && hexOf(copy.leaf) !== leaf;
+        if (isOther) this.want(hash, leaf);
+        if (copy === undefined || isOther) lacking.push(hash);
         else found.push(copiedReceipt(hash, copy));
       }
       await breathe();
@@ -328,6 +343,19 @@ export class Copies {
     const counts = await this.counted();
     for (const { operatorId } of kept) counts.set(operatorId, (counts.get(operatorId) ?? 0) + 1);
     return kept.length;
+  }
+
+  /** Only what a batch asks for takes a copy's place, so that nobody can change copies to and fro. */
+  private want(hash: string, leaf: string): void {
+    if (this.wanted.size >= MOST_WANTED) this.wanted.clear();
+    this.wanted.set(hash, leaf);
+  }
+
+  private async heal(copy: Copy): Promise<void> {
+    const hash = hexOf(copy.hash);
+    if (this.wanted.get(hash) !== hexOf(copy.leaf)) return;
+    await this.deps.store.resignCopy(copy);
+    this.wanted.delete(hash);
   }
 
   private counted(): Promise<Map<number, number>> {

@@ -534,9 +534,13 @@ export class Settler {
   private async attestationRequest(batchId: string): Promise<AttestationRequest> {
     const { chain, store } = this.deps;
     const { header, measurements } = await this.load(batchId);
-    const [receipts, grants] = await Promise.all([store.hashesOf(batchId), store.grantsOf(batchId)]);
+    const [receipts, leaves, grants] = await Promise.all([
+      store.hashesOf(batchId),
+      store.leavesOf(batchId),
+      store.grantsOf(batchId),
+    ]);
     const proposal = await this.config.proposer.sign(proposalToSign(chain.domain, { batchId }));
-    return { header, receipts, grants, measurements, proposal };
+    return { header, receipts, leaves: leaves ?? undefined, grants, measurements, proposal };
   }
 
   /**

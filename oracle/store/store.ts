@@ -797,6 +797,13 @@ export class Store {
     ).map((row) => row.receipt_hash as string);
   }
 
+  /** The hashes of their leaves, in the same order; null where one was written before leaves were kept. */
+  async leavesOf(batchId: string): Promise<string[] | null> {
+    const query = "SELECT leaf FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence";
+    const leaves = (await this.db.all(query, [batchId])).map(({ leaf }) => leaf as Uint8Array | null);
+    return leaves.includes(null) ? null : leaves.map((leaf) => `0x${Buffer.from(leaf!).toString("hex")}`);
+  }
+
   /** The grants that a batch's receipts came under. */
   async grantsOf(batchId: string): Promise<SignedGrant[]> {
     return (
@@ -1182,6 +1189,13 @@ export class Store {
       }
       return added;
     });
+  }
+
+  /** Keeps a receipt by another signature than it came with first. */
+  async resignCopy({ hash, signer, record, leaf }: Copy): Promise<void> {
+    await this.db.run("UPDATE copies SET signer = ?, record = ?, leaf = ? WHERE receipt_hash = ?", [
+      ...[signer, record, leaf, hash],
+    ]);
   }
 
   /** The copies of these receipts, in whatever order; those that aren't there are left out. */

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { computeAddress, getBytes, id, ZeroHash } from "ethers";
+import { computeAddress, getBytes, hexlify, id, ZeroHash } from "ethers";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
@@ -11,6 +11,7 @@ import {
   PROPOSAL_HEADER,
   proposedBatchToText,
   requestMeasurement,
+  sendReceipts,
 } from "../../oracle/attestor/attestorApi";
 import { type AttestationRequest, gatherFacts } from "../../oracle/attestor/batchFacts";
 import type { Committee, Committees } from "../../oracle/chain/chain";
@@ -651,6 +652,45 @@ describeOnEach("attestor", (placeOf) => {
         ]);
         among({ weights });
         await signatureFor(request);
+      });
+    });
+
+    describe("a receipt that came first by another of the operator's signatures", () => {
+      let request: Offer;
+      let leaves: string[];
+      const twin = (one: Offer["signed"][number]) => ({
+        ...one,
+        signature: signDigest(KEYS.proposer, receiptDigest(DOMAIN, one.receipt)),
+      });
+      const post = (records: Buffer[]) => sendReceipts(attestor.url, records, 10_000);
+      const copyOf = async () => (await store.copiesOf([getBytes(request.receipts[0])]))[0];
+
+      beforeEach(async () => {
+        request = requestOf(parts());
+        leaves = request.signed.map((one, i) => hexlify(counted({ ...one, hash: request.receipts[i] }).leaf));
+        expect(await post([brought(twin(request.signed[0]))])).to.deep.include({ kept: 1 });
+      });
+
+      it("is asked for once more by a batch that names the other, and signed", async () => {
+        await signatureFor({ ...request, leaves });
+        expect((await copyOf()).signer).to.equal(computeAddress(KEYS.operator));
+      });
+
+      it("stands in the way of a batch that doesn't name its leaves", async () => {
+        expect((await refusalOf(request)).refusals.join()).to.contain("root");
+      });
+
+      it("keeps its place from whatever no batch asks for", async () => {
+        expect(await post([brought(request.signed[0])])).to.deep.include({ kept: 0, known: 1 });
+        expect((await copyOf()).signer).to.equal(PROPOSER);
+        await signatureFor({ ...request, leaves });
+        await post([brought(twin(request.signed[0]))]);
+        expect((await copyOf()).signer).to.equal(computeAddress(KEYS.operator));
+      });
+
+      it("is refused where there are more leaves than receipts", async () => {
+        const answer = await ask({ ...request, leaves: leaves.slice(1) }).catch((error) => error);
+        expect(answer.message).to.contain("there are 2 leaves, and 3 receipts");
       });
     });
 
