@@ -23,12 +23,16 @@ import { resettle, tryAboveStake, tryForgedReceipt, tryOverCap, tryRevokedGrant 
 export async function play(hre: HardhatRuntimeEnvironment): Promise<boolean> {
   const narrator = new Narrator();
   const { root } = hre.config.paths;
+  // It takes half a minute the first time, and much memory, which the rest takes later.
+  const making = provingKit(DIGITS);
+  making.catch(() => undefined);
   const market = await openMarket(narrator, await castOf(hre), root);
 
   narrator.title(
     "The publisher registers another: a network that reads digits, by a commitment to its weights, so that answers can be proven",
   );
   const digits = await publishDigits(narrator, market, root);
+  const kit = await making;
 
   narrator.title("Gateway, attestors and settler start, in front of servers with the models that were registered");
   const lane = { operatorId: market.operator, planId: market.plan, versionId: market.model.version };
@@ -45,13 +49,10 @@ export async function play(hre: HardhatRuntimeEnvironment): Promise<boolean> {
   try {
     const settled = [await goodEpoch(narrator, oracle, market), await badEpoch(narrator, oracle, market)];
     await lateEpoch(narrator, oracle, market);
-    // It takes half a minute the first time, beside these acts.
-    const kit = provingKit(DIGITS);
-    kit.catch(() => undefined);
     await delegation(narrator, market);
     const holding = await derivation(narrator, market, root);
     await subscription(narrator, market, root);
-    const disputed = await disputes(narrator, oracle, market, digits, await kit);
+    const disputed = await disputes(narrator, oracle, market, digits, kit);
     const holdings = [holding, ...disputed.holdings];
     await end(narrator, market, [...settled, disputed.settled], { ...disputed, holdings });
   } finally {
