@@ -244,6 +244,8 @@ abstract contract Forgers is Governors {
             header.sequence = lane.sequence + 1;
             if (start < lane.epochEnd) continue;
             _act(owner, address(escrow), abi.encodeCall(escrow.settle, (header, entries, "")));
+            // What vested since is counted, where less than what is in flight was active.
+            _putInFlight(operator, 0);
         }
         require(_money() == before, "5: a plan that nobody serves moved money, took headroom or jailed an operator");
     }

@@ -224,7 +224,7 @@ abstract contract Settlers is Receipts {
     }
 
     /// @dev At most up to what is active: what vested since counts where it takes that.
-    function _putInFlight(uint256 operator, uint256 amount) private {
+    function _putInFlight(uint256 operator, uint256 amount) internal {
         Pool storage pool = pools[operator];
         pool.inFlight += amount;
         if (pool.inFlight > pool.active) pools[operator] = _vested(operator);
