@@ -42,10 +42,9 @@ export async function findCharge(session: Session, which: WhichCharge): Promise<
   if (open.length === 1) return open[0];
   if (open.length === 0) {
     if (all.length === 1) return all[0];
-    const last = Math.max(...all.map(({ state }) => state.releasableAt));
     throw new Problem(
-      `Nothing that license ${license} was charged can be challenged any more: the last hold was over ${dated(last)}, or what is ` +
-        "held was challenged already. `dispute:list` shows them all.",
+      `Nothing that license ${license} was charged can be challenged any more: each charge is held no longer, or was challenged before. ` +
+        "`dispute:list` shows its challenges.",
     );
   }
   const choices = open.map(

@@ -2176,6 +2176,10 @@ describe("tasks", function () {
     later("the hold", BATCH_HOLD);
     good("batch:release --batch $provenCharge", { charged: usd("1"), publisher: usd("0.3"), attestors: usd("0.02") });
     bad(
+      `dispute:challenge --license $below ${LICENSEE}`,
+      /Nothing that license \d+ was charged can be challenged any more/,
+    );
+    bad(
       `dispute:challenge --license $below --batch $disputed ${LICENSEE}`,
       /could be challenged until 20\d\d-.*: its hold is over/,
     );
