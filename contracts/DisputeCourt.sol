@@ -380,13 +380,15 @@ contract DisputeCourt is IDisputeCourt, ReentrancyGuardTransient {
     /// whatever else would.
     function _resolve(uint256 challengeId, ChallengeStatus status) private {
         Challenge storage opened = _challenges[challengeId];
-        if (REPORTS.isReported(opened.chargeId)) status = ChallengeStatus.Upheld;
+        bool isReported = REPORTS.isReported(opened.chargeId);
+        if (isReported) status = ChallengeStatus.Upheld;
         (address challenger, uint64 bond) = (opened.challenger, opened.bond);
         address operator = OPERATORS.ownerOf(opened.operatorId);
         // Before a dispute begins, only the challenger has paid.
         bool isDisputed = opened.status == ChallengeStatus.Disputed;
-        // Attestors alone can have made up a batch: whoever neither signed anything of it nor stands by it owes no stake.
-        bool isGuilty = opened.status != ChallengeStatus.Open || opened.receiptHash != 0;
+        // Attestors alone can have made up a batch: whoever neither signed anything of it nor stands by it owes no stake. A report
+        // takes its own, where it shows guilt.
+        bool isGuilty = !isReported && (opened.status != ChallengeStatus.Open || opened.receiptHash != 0);
         opened.status = status;
         bondsOf[status == ChallengeStatus.Rejected ? operator : challenger] += bond;
         _settleFees(challengeId, isDisputed ? status : ChallengeStatus.Upheld, challenger, operator);

@@ -384,14 +384,15 @@ abstract contract Courts is Charges {
         _requireCase(n);
     }
 
-    /// @dev What was found of the charge decides, whatever else would. The loser has paid as much as the other's bond, unless it
-    /// neither signed nor answered anything.
+    /// @dev What was found of the charge decides, whatever else would. The loser has paid as much as the other's bond, unless a
+    /// report decided, or it neither signed nor answered anything.
     function _decide(uint256 n, ChallengeStatus status, Verb verb) private {
         Case storage opened = cases[n - 1];
         Batch storage charge = batches[opened.place];
         uint256 operator = OperatorId.unwrap(charge.header.operatorId);
-        if (findings[charge.id] != Finding.None) status = ChallengeStatus.Upheld;
-        bool isGuilty = opened.names || opened.status != ChallengeStatus.Open;
+        bool isReported = findings[charge.id] != Finding.None;
+        if (isReported) status = ChallengeStatus.Upheld;
+        bool isGuilty = !isReported && (opened.names || opened.status != ChallengeStatus.Open);
         bool isRejected = status == ChallengeStatus.Rejected;
         bondsAtStake -= opened.bond;
         bondsDue[isRejected ? operatorOwners[operator - 1] : opened.challenger] += opened.bond;

@@ -165,8 +165,8 @@ export class CourtModel {
   private resolve(it: Case, asked: number): void {
     const status = it.reported ? ChallengeStatus.Upheld : asked;
     const wasDisputed = it.status === ChallengeStatus.Disputed;
-    // The operator had signed the receipt, or stood by the charge.
-    const isGuilty = it.provable || it.status !== ChallengeStatus.Open;
+    // The operator had signed the receipt, or stood by the charge; and no report, which takes its own, found it out.
+    const isGuilty = !it.reported && (it.provable || it.status !== ChallengeStatus.Open);
     if (status === ChallengeStatus.Rejected) this.bonds.operator++;
     else this.bonds.challenger++;
     if (!wasDisputed || status === ChallengeStatus.Upheld) {
