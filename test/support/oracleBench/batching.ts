@@ -7,11 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "@photostructure/sqlite";
 import { computeAddress, hexlify } from "ethers";
-import { startAttestor } from "../../../oracle/attestor/attestor";
 import { sendReceipts } from "../../../oracle/attestor/attestorApi";
-import { PLAUSIBLE } from "../../../oracle/attestor/plausibility";
+import type { LaneState } from "../../../oracle/chain/chain";
 import { localSigner } from "../../../oracle/keys/digestSigner";
-import { createLog } from "../../../oracle/log";
 import { grantDigest, signedGrantToJson } from "../../../oracle/protocol/messages";
 import {
   decodeReceipt,
@@ -26,7 +24,9 @@ import { ReceiptFeed } from "../../../oracle/settler/receiptFeed";
 import { Settler } from "../../../oracle/settler/settler";
 import { DOMAIN } from "../fakeMessages";
 import { StubEscrow } from "../stubEscrow";
-import { COMMITTEE, EPOCH, evenly, KEYS, LANE, signGrant, stubMarket } from "../stubMarket";
+import { COMMITTEE, EPOCH, KEYS, LANE, signGrant } from "../stubMarket";
+import type { StubChain } from "../stubChain";
+import { BENCH_LOG, marketOf } from "./market";
 import { type Figure, figureOf, rounded } from "./records";
 import { openBenchStore } from "./stores";
 import type { Threads } from "./threads";
@@ -36,6 +36,25 @@ const LICENSES_AT_ONCE = 50;
 const ATTESTOR_TIMEOUT_MS = 600_000;
 const SAMPLE_MS = 100;
 const WARMING = 20_000;
+
+/** The thread that it runs in. */
+const ATTESTOR = 0;
+
+/** Of whose settlements the attestor hears as soon as they are final. */
+class ToldEscrow extends StubEscrow {
+  constructor(
+    private readonly market: StubChain,
+    private readonly tell: (last: LaneState) => Promise<void>,
+  ) {
+    super(market);
+  }
+
+  override async follow(purpose: string, nonce: number) {
+    const served = await super.follow(purpose, nonce);
+    await this.tell(this.market.lastBatch);
+    return served;
+  }
+}
 
 /** @param sizes how many receipts; each license has a hundred */
 export async function measureBatches(threads: Threads, sizes: number[]): Promise<Figure[]> {
@@ -84,31 +103,27 @@ async function measureSize(threads: Threads, size: number): Promise<Run> {
   const operatorPath = join(folder, "operator.sqlite");
   const licenses = size / EACH;
   const sample = await writeReceipts(threads, operatorPath, licenses);
-  const [store, kept] = [openBenchStore(operatorPath), openBenchStore(join(folder, "attestor.sqlite"))];
+  const store = openBenchStore(operatorPath);
   const chain = marketOf(licenses);
-  const log = createLog("error", console.error);
-  const attestor = await startAttestor(
-    { signer: localSigner(KEYS.attestors[0]), committee: COMMITTEE.address },
-    { chain, store: kept, log, plausible: () => ({ ...PLAUSIBLE, gpus: 1_000_000, slots: 1_000_000 }) },
-  );
+  const url = await threads.on(ATTESTOR, "attest", { path: join(folder, "attestor.sqlite"), licenses });
   const config = {
-    attestors: [{ address: attestor.address, url: attestor.url }],
+    attestors: [{ address: computeAddress(KEYS.attestors[0]), url }],
     attestorTimeoutMs: ATTESTOR_TIMEOUT_MS,
   };
-  const escrow = new StubEscrow(chain);
+  const escrow = new ToldEscrow(chain, (last) => threads.on(ATTESTOR, "settled", last));
   const settler = new Settler(
-    { chain, store, escrow, sender: escrow, log },
+    { chain, store, escrow, sender: escrow, log: BENCH_LOG },
     { ...config, committee: COMMITTEE.address, proposer: localSigner(KEYS.proposer) },
   );
   // It has been running for a while: its threads are there.
   const warm = await threads.on(0, "make", { firstLicense: licenses + 1, licenses: 1, each: EACH });
-  await sendReceipts(attestor.url, recordsOf(frameOf([warm])), ATTESTOR_TIMEOUT_MS);
+  await sendReceipts(url, recordsOf(frameOf([warm])), ATTESTOR_TIMEOUT_MS);
   const recoverBefore = await recoverTime(threads, sample, size);
   const watch = watching();
   try {
     const startedAt = performance.now();
     const cpuBefore = process.cpuUsage();
-    const feed = new ReceiptFeed({ store, log }, config);
+    const feed = new ReceiptFeed({ store, log: BENCH_LOG }, config);
     while ((await feed.feed(config.attestors[0])) > 0);
     const feedMs = performance.now() - startedAt;
     const feedCpuMs = cpuMsSince(cpuBefore);
@@ -123,8 +138,7 @@ async function measureSize(threads: Threads, size: number): Promise<Run> {
     return { ms, feedMs, cpuMs, feedCpuMs, recoverMs, batches: outcomes.length, rssMb, blockedMs };
   } finally {
     watch.stop();
-    await attestor.close();
-    await Promise.all([store.close(), kept.close()]);
+    await Promise.all([threads.on(ATTESTOR, "close", undefined), store.close()]);
     rmSync(folder, { recursive: true });
   }
 }
@@ -139,18 +153,6 @@ async function recoverTime(threads: Threads, sample: Uint8Array, size: number): 
 function cpuMsSince(before: NodeJS.CpuUsage): number {
   const { user, system } = process.cpuUsage(before);
   return (user + system) / 1_000;
-}
-
-function marketOf(licenses: number) {
-  const chain = stubMarket();
-  const [like, generations] = [chain.licenses.get(7n)!, chain.generations.get(7n)!];
-  for (let licenseId = 1n; licenseId <= BigInt(licenses); licenseId++) {
-    chain.licenses.set(licenseId, { ...like, licenseId });
-    chain.generations.set(licenseId, generations);
-  }
-  const alone = { ...COMMITTEE, ...evenly([computeAddress(KEYS.attestors[0])]), threshold: 1 };
-  chain.committeesAt.set(COMMITTEE.address, { present: alone, former: null, announced: null });
-  return chain;
 }
 
 /** As a gateway has written them down, and gives some of them. */

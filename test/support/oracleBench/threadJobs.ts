@@ -14,8 +14,10 @@ import {
   recordsOf,
   frameOf,
 } from "../../../oracle/protocol/receiptBytes";
+import type { LaneState } from "../../../oracle/chain/chain";
 import { DOMAIN } from "../fakeMessages";
 import { EPOCH, KEYS, receiptUnder, signGrant } from "../stubMarket";
+import { type BenchAttestor, startBenchAttestor } from "./market";
 
 /** Each job's name, what it is given and what it gives; byte arrays are handed over. */
 export interface Jobs {
@@ -33,7 +35,13 @@ export interface Jobs {
     atOnce: number;
     form: "binary" | "ndjson";
   }) => Promise<number>;
+  /** Starts an attestor on a new store, and gives its URL. The thread then hears of each batch that settles, until it closes. */
+  attest: (given: { path: string; licenses: number }) => Promise<string>;
+  settled: (given: LaneState) => void;
+  close: () => Promise<void>;
 }
+
+let attestor: BenchAttestor | undefined;
 
 const SIGNATURE_AT = RECORD_BYTES - 65;
 
@@ -105,6 +113,13 @@ const jobs: Jobs = {
     await Promise.all(Array.from({ length: atOnce }, sendOn));
     return performance.now() - startedAt;
   },
+
+  async attest({ path, licenses }) {
+    attestor = await startBenchAttestor(path, licenses);
+    return attestor.url;
+  },
+  settled: (last) => attestor!.settled(last),
+  close: () => attestor!.close(),
 };
 
 function linesOf(records: Uint8Array[]): string {
