@@ -133,8 +133,9 @@ export class Settler {
   private readonly attestors: AttestorPool;
   private readonly limits: BatchLimits;
   private readonly rounds = oneAtATime();
-  /** A batch at a time is drafted and attested: its receipts are held in memory. */
-  private readonly building = oneAtATime();
+  /** A batch at a time: its receipts are held in memory, and then their hashes. */
+  private readonly drafting = oneAtATime();
+  private readonly attesting = oneAtATime();
   /** What waits for cheaper gas, by lane and epoch, and what was given up for it. */
   private readonly dear = new Map<string, bigint>();
   private givenUp = 0n;
@@ -215,8 +216,10 @@ export class Settler {
 
   private async resumeLane(batches: StoredBatch[]): Promise<SettlementOutcome[]> {
     const outcomes: SettlementOutcome[] = [];
-    for (const { batchId, header } of batches) {
+    for (const { batchId, header, state } of batches) {
       if (!(await this.isOfCommittee(header))) continue;
+      // Attestors sign no other while one may still settle.
+      if (state === "drafted" && outcomes.some(isOpen)) continue;
       outcomes.push(await this.classed(laneOf(header), batchId, () => this.advance(batchId)));
     }
     return outcomes;
@@ -255,16 +258,29 @@ export class Settler {
 
   private async settleEpoch(lane: Lane, wanted: Epoch): Promise<SettlementOutcome[]> {
     const outcomes: SettlementOutcome[] = [];
-    for (;;) {
-      const outcome = await this.classed(lane, null, () => this.settlePart(lane, wanted));
-      if (outcome === null) return outcomes;
-      outcomes.push(outcome);
-      if (isOpen(outcome)) return outcomes;
+    const draft = (work: () => Promise<string | SettlementOutcome | null>) =>
+      this.drafting(() => this.classed(lane, null, work));
+    const draftNext = () => draft(() => this.draftNext(lane, wanted));
+    let next = await draftNext();
+    while (next !== null) {
+      let ahead: Promise<string | SettlementOutcome | null> | undefined;
+      if (typeof next === "string") {
+        const batchId = next;
+        ahead = draft(() => this.draftAhead(lane, wanted, batchId));
+        outcomes.push(await this.classed(lane, batchId, () => this.advance(batchId)));
+      } else outcomes.push(next);
+      const drafted = await ahead;
+      if (isOpen(outcomes[outcomes.length - 1])) return outcomes;
+      next = typeof drafted === "string" ? drafted : await draftNext();
     }
+    return outcomes;
   }
 
-  /** Settles as much of the wanted epoch as one batch holds, or voids what none can hold; null if nothing is left of it. */
-  private async settlePart(lane: Lane, wanted: Epoch): Promise<SettlementOutcome | null> {
+  /**
+   * Drafts as much of the wanted epoch as one batch holds, and gives its id; or voids what none can hold; null if nothing is left
+   * of it.
+   */
+  private async draftNext(lane: Lane, wanted: Epoch): Promise<string | SettlementOutcome | null> {
     const { chain } = this.deps;
     const now = await chain.now();
     const last = await chain.lane(lane.operatorId, lane.planId, lane.versionId);
@@ -281,8 +297,22 @@ export class Settler {
     }
     const tooDear = await this.abandonDear(lane, part, now);
     if (tooDear !== null) return tooDear;
-    const batchId = await this.building(() => this.draft(lane, last, part));
-    return this.classed(lane, batchId, () => this.advance(batchId));
+    return this.draft(lane, last, part);
+  }
+
+  /**
+   * Drafts a further part of a batch's epoch while that batch is on its way; null if it is better waited for. Of another epoch
+   * nothing is drafted: should the batch fall through, its receipts could come into no later one.
+   */
+  private async draftAhead(lane: Lane, wanted: Epoch, batchId: string): Promise<string | null> {
+    const { header } = await this.load(batchId);
+    const usable = await this.usableSpan(lane, wanted);
+    const part = await this.nextPart(lane, usable, header);
+    if (part === null || part.receipts.length === 0 || !isSameEpoch(part.epoch, header)) return null;
+    const { economy } = this.config;
+    const now = await this.deps.chain.now();
+    if (economy !== undefined && (await this.judge(lane, part, now, economy)).verdict !== "now") return null;
+    return this.draft(lane, header, part);
   }
 
   /**
@@ -292,12 +322,9 @@ export class Settler {
   private async abandonDear(lane: Lane, part: Part, now: number): Promise<SettlementOutcome | null> {
     const { economy } = this.config;
     if (economy === undefined) return null;
-    const { chain, store, log } = this.deps;
+    const { log } = this.deps;
     const { epoch } = part;
-    const bargain = await this.bargainOf(lane, part, economy);
-    const newest = epochAt(now, this.config.epochSeconds ?? chain.epochPeriod).epochStart;
-    const isWaitedFor = (await store.countUnbatched(lane, { epochStart: epoch.epochEnd, epochEnd: newest })) > 0;
-    const verdict = verdictOf(bargain, economy, epoch, { now, windowPeriod: chain.windowPeriod, isWaitedFor });
+    const { bargain, verdict } = await this.judge(lane, part, now, economy);
     const key = JSON.stringify({ ...lane, ...epoch }, (_name, value) =>
       typeof value === "bigint" ? `${value}` : value,
     );
@@ -311,6 +338,17 @@ export class Settler {
     if (verdict === "now") return null;
     this.givenUp += bargain.value;
     return this.abandonReceipts(lane, upTo(epoch.epochEnd), reason);
+  }
+
+  /** What settling a part brings and costs, and whether it is worth it. */
+  private async judge(lane: Lane, part: Part, now: number, economy: EconomyConfig) {
+    const { chain, store } = this.deps;
+    const { epochEnd } = part.epoch;
+    const bargain = await this.bargainOf(lane, part, economy);
+    const newest = epochAt(now, this.config.epochSeconds ?? chain.epochPeriod).epochStart;
+    const isWaitedFor = (await store.countUnbatched(lane, { epochStart: epochEnd, epochEnd: newest })) > 0;
+    const times = { now, windowPeriod: chain.windowPeriod, isWaitedFor };
+    return { bargain, verdict: verdictOf(bargain, economy, part.epoch, times) };
   }
 
   private async bargainOf({ planId }: Lane, { receipts }: Part, economy: EconomyConfig): Promise<Bargain> {
@@ -465,7 +503,7 @@ export class Settler {
     const { state, header } = await this.load(batchId);
     if (state === "drafted") {
       if (await this.isTooLate(header)) return this.abandon(batchId);
-      await this.building(() => this.attest(batchId));
+      await this.attesting(() => this.attest(batchId));
     }
     return this.submit(batchId);
   }
@@ -701,6 +739,10 @@ async function nextSequence(last: LaneState, store: Store, lane: Lane): Promise<
 
 function isSameLane(a: Lane, b: Lane): boolean {
   return a.operatorId === b.operatorId && a.planId === b.planId && a.versionId === b.versionId;
+}
+
+function isSameEpoch(a: Epoch, b: Epoch): boolean {
+  return a.epochStart === b.epochStart && a.epochEnd === b.epochEnd;
 }
 
 function laneOf({ operatorId, planId, versionId }: Lane): Lane {
