@@ -217,7 +217,7 @@ function createServer(
     const asked: AttestationRequest = { ...proposed.get(request)!, ...evidenceFromJson(request.body) };
     requireWithinLimits(asked);
     return inTurn(async () => {
-      const { found, lacking } = await copies.find(asked.receipts, asked.leaves);
+      const { found, lacking } = await copies.find(asked.header.operatorId, asked.receipts, asked.leaves);
       if (lacking.length > 0) return reply.code(409).send({ lacking: hashesToText(lacking) });
       const batch = { ...asked, receipts: found };
       const answer = await attest(deps, await deps.chain.committees(committee), signer, batch);

@@ -1,6 +1,7 @@
 /** What settlers and attestors say to each other over HTTP: the form of both sides, and the settler's calls. */
 import type { AttestationRequest } from "./batchFacts";
 import type { Kept, RefusedReceipt } from "./copies";
+import { NAME_BYTES, type NamedReceipt, namesFromBytes, namesToBytes } from "../protocol/namedReceipts";
 import {
   headerFromJson,
   headerToJson,
@@ -157,7 +158,7 @@ export function jsonIn(header: string, text: string): unknown {
 /** What a batch rests on: a request's body. */
 export function evidenceToJson({ receipts, leaves, grants, measurements }: AttestationRequest) {
   return {
-    receipts: hashesToText(receipts),
+    receipts: namesToText(receipts),
     leaves: leaves && hashesToText(leaves),
     grants: grants.map(signedGrantToJson),
     measurements: measurements.map(signedMeasurementToJson),
@@ -167,22 +168,31 @@ export function evidenceToJson({ receipts, leaves, grants, measurements }: Attes
 /** @throws MalformedMessage */
 export function evidenceFromJson(json: unknown): Omit<AttestationRequest, keyof ProposedBatch> {
   const { receipts, leaves, grants, measurements } = objectOf(json);
-  const hashes = hashesFromText("receipts", receipts);
-  const named = leaves === undefined ? undefined : hashesFromText("leaves", leaves);
-  if (named !== undefined && named.length !== hashes.length) {
-    throw new MalformedMessage(`there are ${named.length} leaves, and ${hashes.length} receipts`);
+  const names = namesFromText(receipts);
+  const hashes = leaves === undefined ? undefined : hashesFromText("leaves", leaves);
+  if (hashes !== undefined && hashes.length !== names.length) {
+    throw new MalformedMessage(`there are ${hashes.length} leaves, and ${names.length} receipts`);
   }
   return {
-    receipts: hashes,
-    leaves: named,
+    receipts: names,
+    leaves: hashes,
     grants: listOf("grants", grants).map(signedGrantFromJson),
     measurements: listOf("measurements", measurements).map(signedMeasurementFromJson),
   };
 }
 
+/** Receipts are many: they travel as base64 of their names' bytes. */
+export function namesToText(names: readonly NamedReceipt[]): string {
+  return namesToBytes(names).toString("base64");
+}
+
+/** @throws MalformedMessage */
+function namesFromText(text: unknown): NamedReceipt[] {
+  return namesFromBytes(bytesFromText("receipts", text, NAME_BYTES, "a license's id, a number and a hash"));
+}
+
 const HASH_BYTES = 32;
 
-/** Hashes are many: they travel as base64 of their bytes, one after another. */
 export function hashesToText(hashes: readonly string[]): string {
   const bytes = Buffer.alloc(HASH_BYTES * hashes.length);
   hashes.forEach((hash, i) => bytes.write(hash.slice(2), HASH_BYTES * i, "hex"));
@@ -191,13 +201,19 @@ export function hashesToText(hashes: readonly string[]): string {
 
 /** @throws MalformedMessage */
 function hashesFromText(name: string, text: unknown): string[] {
-  const bytes = Buffer.from(stringOf(name, text), "base64");
-  if (bytes.length % HASH_BYTES !== 0 || bytes.toString("base64") !== text) {
-    throw new MalformedMessage(`${name} must be base64 of hashes of ${HASH_BYTES} bytes, not of ${bytes.length} bytes`);
-  }
+  const bytes = bytesFromText(name, text, HASH_BYTES, "a hash");
   const hex = bytes.toString("hex");
   const digits = 2 * HASH_BYTES;
   return Array.from({ length: bytes.length / HASH_BYTES }, (_, i) => "0x" + hex.slice(digits * i, digits * (i + 1)));
+}
+
+/** @throws MalformedMessage unless it is as many bytes as several of a thing have */
+function bytesFromText(name: string, text: unknown, each: number, thing: string): Buffer {
+  const bytes = Buffer.from(stringOf(name, text), "base64");
+  if (bytes.length % each === 0 && bytes.toString("base64") === text) return bytes;
+  throw new MalformedMessage(
+    `${name} must be base64 of ${each} bytes for each, ${thing}, not of ${bytes.length} bytes`,
+  );
 }
 
 /** @throws MalformedMessage */

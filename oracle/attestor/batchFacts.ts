@@ -12,6 +12,7 @@ import {
   recoverSigner,
 } from "../protocol/messages";
 import { costOf, zeroUsage } from "../protocol/meters";
+import type { NamedReceipt } from "../protocol/namedReceipts";
 import { readEach } from "../chain/parallel";
 import type { BatchHeader, Measurement, Receipt, SignedGrant, SignedMeasurement, Usage } from "../protocol/types";
 
@@ -21,8 +22,8 @@ const STOP_GRACE = 3_600;
 /** What a settler asks an attestor to sign, with all that the header rests on. */
 export interface AttestationRequest {
   header: BatchHeader;
-  /** The hashes of its receipts, of which the attestor has copies. */
-  receipts: string[];
+  /** Its receipts, of which the attestor has copies. */
+  receipts: NamedReceipt[];
   /** The hashes of their leaves in its sum tree, which tell by which signatures; if left out, by any. */
   leaves?: string[];
   /** Every grant that a receipt names. */

@@ -12,7 +12,7 @@ import { type ReceiptVerifier, signatureProblem } from "./receiptVerifier";
 import { type KnownGrant, MOST_GRANTS_SENT, type SignedRetrieval } from "./retrievalApi";
 import type { Chain } from "../chain/chain";
 import { readEach } from "../chain/parallel";
-import { grantDigest, headerFromJson, recoverSigner, retrievalDigest } from "../protocol/messages";
+import { grantDigest, headerFromJson, MalformedMessage, recoverSigner, retrievalDigest } from "../protocol/messages";
 import {
   decodeReceipt,
   requestSignatureHashIn,
@@ -21,12 +21,14 @@ import {
   type SplitRecord,
   subjectOf,
 } from "../protocol/receiptBytes";
+import type { NamedReceipt } from "../protocol/namedReceipts";
 import { requestSignatureHash } from "../protocol/requestSignature";
 import type { SignedGrant } from "../protocol/types";
 import type { RequestPlace } from "../store/attestedReceipts";
 import type { Turn } from "../store/leases";
 import type { CopyArchive } from "../store/copyArchive";
-import type { Copy, JudgedCopy, Store } from "../store/store";
+import type { PlacedCopy } from "../store/copyRows";
+import type { Copy, NumberedReceipt, Store } from "../store/store";
 
 /** What became of receipts that were brought. */
 export interface Kept {
@@ -148,21 +150,21 @@ export class Copies {
   }
 
   /**
-   * The receipts of these hashes, in their order, and the hashes of those that aren't there.
-   * @param leaves that they have in a batch which their operator proposed: a copy with another is taken for none
+   * These receipts of an operator's, in their order, and the hashes of those that aren't there.
+   * @param leaves that they have in a batch which the operator proposed: a copy with another is taken for none
    */
   async find(
-    hashes: readonly string[],
+    operatorId: number,
+    names: readonly NamedReceipt[],
     leaves?: readonly string[],
   ): Promise<{ found: CopiedReceipt[]; lacking: string[] }> {
     const found: CopiedReceipt[] = [];
     const lacking: string[] = [];
-    for (let from = 0; from < hashes.length; from += AT_ONCE) {
-      const wanted = hashes.slice(from, from + AT_ONCE);
-      const copies = await this.deps.store.copiesOf(wanted.map((hash) => Buffer.from(hash.slice(2), "hex")));
-      const byHash = new Map(copies.map((copy) => [hexOf(copy.hash), copy]));
-      for (const [i, hash] of wanted.entries()) {
-        const copy = byHash.get(hash);
+    for (let from = 0; from < names.length; from += AT_ONCE) {
+      const some = names.slice(from, from + AT_ONCE);
+      const copies = await this.deps.store.copiesOf(operatorId, some);
+      for (const [i, { hash }] of some.entries()) {
+        const copy = copies.get(hash);
         const leaf = leaves?.[from + i];
         const isOther = copy !== undefined && leaf !== undefined && hexOf(copy.leaf) !== leaf;
         if (isOther) this.want(hash, leaf);
@@ -192,10 +194,11 @@ export class Copies {
     throw new RetrievalRefused(`${signer} isn't a key of operator ${operatorId} at ${now}`);
   }
 
-  /** The copies of an operator's receipts after a place in the order in which they came, and the place of the last. */
+  /** The copies of an operator's receipts after a place in the order of licenses and numbers, and the place of the last. */
   async copiesAfter(operatorId: number, after: bigint) {
-    const placed = await this.deps.store.copiesAfter(operatorId, after, MOST_RECEIPTS_SENT);
-    return { records: placed.map(({ record }) => record), position: placed.at(-1)?.position ?? after };
+    const numbered = await this.deps.store.copiesAfter(operatorId, numberAt(after), MOST_RECEIPTS_SENT);
+    const last = numbered.at(-1);
+    return { records: numbered.map(({ record }) => record), position: last === undefined ? after : placeOf(last) };
   }
 
   /** The last receipts of an operator's licenses above one, and the last of these licenses. */
@@ -315,7 +318,7 @@ export class Copies {
       const own = copies.filter((copy) => copy.operatorId === operatorId);
       const most = await this.mostOf(operatorId);
       const count = (await this.counted()).get(operatorId) ?? 0;
-      const known = count + own.length > most ? await this.knownOf(own) : new Set<string>();
+      const known = count + own.length > most ? await this.knownOf(operatorId, own) : new Map<string, unknown>();
       let room = most - count;
       for (const copy of own) {
         const isKnown = known.has(hexOf(copy.hash));
@@ -327,9 +330,9 @@ export class Copies {
     return within;
   }
 
-  private async knownOf(copies: Copy[]): Promise<Set<string>> {
-    const known = await this.deps.store.copiesOf(copies.map(({ hash }) => hash));
-    return new Set(known.map(({ hash }) => hexOf(hash)));
+  private knownOf(operatorId: number, copies: Copy[]): Promise<Map<string, unknown>> {
+    const names = copies.map(({ hash, record }) => ({ ...subjectOf(record), hash: hexOf(hash) }));
+    return this.deps.store.copiesOf(operatorId, names);
   }
 
   private async mostOf(operatorId: number): Promise<number> {
@@ -386,12 +389,29 @@ function requestProblem({ record, requestSignature }: Copy): string | null {
   return `says ${said ?? "nothing"} of its request's signature; ${brought ?? "none"} came with it`;
 }
 
+const NUMBER_BITS = 64n;
+
+function placeOf({ licenseId, sequence }: NumberedReceipt): bigint {
+  return (licenseId << NUMBER_BITS) | sequence;
+}
+
+/** @throws MalformedMessage if it is no answer's */
+function numberAt(place: bigint): NumberedReceipt {
+  const licenseId = place >> NUMBER_BITS;
+  const sequence = BigInt.asUintN(Number(NUMBER_BITS), place);
+  if (sequence <= MOST_NUMBER) return { licenseId, sequence };
+  throw new MalformedMessage(`${place} isn't the position of an answer`);
+}
+
+/** A store's numbers end here. */
+const MOST_NUMBER = 2n ** 63n - 1n;
+
 function refusedReceipt({ hash, record }: Pick<Copy, "hash" | "record">, problem: string): RefusedReceipt {
   const { licenseId, sequence } = subjectOf(record);
   return { hash: hexOf(hash), reason: `Receipt ${sequence} of license ${licenseId} ${problem}` };
 }
 
-function copiedReceipt(hash: string, { record, leaf, signer, arrivedAt }: JudgedCopy): CopiedReceipt {
+function copiedReceipt(hash: string, { record, leaf, signer, arrivedAt }: PlacedCopy): CopiedReceipt {
   return { receipt: decodeReceipt(record).receipt, leaf, hash, signer, arrivedAt };
 }
 

@@ -9,6 +9,7 @@ import {
   knownGrantToJson,
   LAST_RECEIPTS_PATH,
   MOST_GRANTS_SENT,
+  POSITION,
   POSITION_HEADER,
   RETRIEVAL_HEADER,
   retrievalFromText,
@@ -51,11 +52,11 @@ export function serveCopies(server: FastifyInstance, copies: Copies, self: strin
   const giveRecords = (reply: FastifyReply, { records, position }: { records: Uint8Array[]; position: bigint }) =>
     reply.type(RECEIPTS_MEDIA_TYPE).header(POSITION_HEADER, String(position)).send(frameOf(records));
   server.get(RECEIPTS_PATH, async (request, reply) => {
-    const after = positionIn(request);
+    const after = positionIn(request, 127n);
     return giveRecords(reply, await copies.copiesAfter(await operatorOf(request), after));
   });
   server.get(LAST_RECEIPTS_PATH, async (request, reply) => {
-    const after = positionIn(request);
+    const after = positionIn(request, 63n);
     return giveRecords(reply, await copies.lastReceiptsAfter(await operatorOf(request), after));
   });
   server.get(GRANTS_PATH, async (request) => {
@@ -81,9 +82,10 @@ export function serveCopies(server: FastifyInstance, copies: Copies, self: strin
   });
 }
 
-function positionIn({ query }: FastifyRequest): bigint {
+/** @param bits that it may have */
+function positionIn({ query }: FastifyRequest, bits: bigint): bigint {
   const { after = "0" } = query as { after?: unknown };
-  if (typeof after === "string" && /^[0-9]{1,19}$/.test(after) && BigInt(after) < 2n ** 63n) return BigInt(after);
+  if (typeof after === "string" && POSITION.test(after) && BigInt(after) >> bits === 0n) return BigInt(after);
   throw new MalformedMessage(`after must be the position of an answer, not ${shown(after)}`);
 }
 

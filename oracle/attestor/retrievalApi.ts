@@ -31,8 +31,9 @@ export const BATCHES_PATH = "/v1/batches";
 export const MOST_GRANTS_SENT = 500;
 /** Says which operator asks: base64url of JSON. */
 export const RETRIEVAL_HEADER = "x-licet-retrieval";
-/** Up to where an answer goes: the order in which the attestor got receipts, or licenses' numbers. */
+/** Up to where an answer goes: a license's id, or that and a receipt's number in one. */
 export const POSITION_HEADER = "x-licet-position";
+export const POSITION = /^[0-9]{1,39}$/;
 
 export interface SignedRetrieval {
   retrieval: Retrieval;
@@ -156,7 +157,7 @@ async function retrieveRecords(
 
 function positionIn({ headers, url }: Response): bigint {
   const position = headers.get(POSITION_HEADER) ?? "";
-  if (/^[0-9]{1,19}$/.test(position)) return BigInt(position);
+  if (POSITION.test(position)) return BigInt(position);
   throw new MalformedMessage(`${url} doesn't say in ${POSITION_HEADER} up to where its answer goes`);
 }
 

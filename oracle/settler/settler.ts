@@ -7,7 +7,8 @@
  *      └───────────┴────────────┴────────> expired, once the window is over
  *
  * Its transactions are the account's sender's, which stores before it sends and serves each purpose once: a batch can't be
- * paid twice. What goes wrong is classed by what to do about it, in the outcome's status. Lanes don't wait for each other.
+ * paid twice. What goes wrong is classed by what to do about it, in the outcome's status. Lanes don't wait for each other; of one,
+ * a batch must settle before attestors sign the next, which is drafted meanwhile.
  */
 import { getAddress } from "ethers";
 import type { Attestation } from "../attestor/attestorApi";
@@ -572,13 +573,9 @@ export class Settler {
   private async attestationRequest(batchId: string): Promise<AttestationRequest> {
     const { chain, store } = this.deps;
     const { header, measurements } = await this.load(batchId);
-    const [receipts, leaves, grants] = await Promise.all([
-      store.hashesOf(batchId),
-      store.leavesOf(batchId),
-      store.grantsOf(batchId),
-    ]);
+    const [{ receipts, leaves }, grants] = await Promise.all([store.receiptsIn(batchId), store.grantsOf(batchId)]);
     const proposal = await this.config.proposer.sign(proposalToSign(chain.domain, { batchId }));
-    return { header, receipts, leaves: leaves ?? undefined, grants, measurements, proposal };
+    return { header, receipts, leaves, grants, measurements, proposal };
   }
 
   /**

@@ -1,3 +1,5 @@
+import { type NamedReceipt, namesFromBytes } from "../protocol/namedReceipts";
+import { copiesOf } from "./copyRows";
 import type { Database } from "./database";
 import { chunks, marks } from "./lists";
 import { keepLast } from "./operatorCopies";
@@ -9,11 +11,9 @@ export interface UnarchivedBatch {
   versionId: bigint;
   /** JSON of `SignedOff`; null where that isn't known. */
   signedOff: string | null;
-  /** Of its receipts, in the order of the sum tree. */
-  hashes: Buffer[];
+  /** In the order of the sum tree. */
+  receipts: NamedReceipt[];
 }
-
-const HASH_BYTES = 32;
 
 const AT_ONCE = 500;
 
@@ -28,30 +28,28 @@ export class AttestedBatches {
       [endedBefore],
     );
     if (row === null) return null;
-    const bytes = Buffer.from(row.receipts as Uint8Array);
     return {
       batchId: row.batch_id as string,
       operatorId: Number(row.operator_id),
       versionId: row.version_id as bigint,
       signedOff: row.body as string | null,
-      hashes: Array.from({ length: bytes.length / HASH_BYTES }, (_, i) =>
-        bytes.subarray(HASH_BYTES * i, HASH_BYTES * (i + 1)),
-      ),
+      receipts: namesFromBytes(Buffer.from(row.receipts as Uint8Array)),
     };
   }
 
   /** Takes a batch's copies away, but for licenses' last, which are kept apart. Done again, it goes on. @returns how many */
-  async dropCopies({ batchId, hashes }: UnarchivedBatch): Promise<number> {
+  async dropCopies({ batchId, operatorId, receipts }: UnarchivedBatch): Promise<number> {
     let dropped = 0;
-    for (const some of chunks(hashes, AT_ONCE)) {
+    for (const some of chunks(receipts, AT_ONCE)) {
       dropped += await this.db.transaction(async (queries) => {
-        const which = `receipt_hash IN (${marks(some)})`;
-        const rows = await queries.all(`SELECT record FROM copies WHERE ${which}`, some);
+        const copies = [...(await copiesOf(queries, operatorId, some)).values()];
+        if (copies.length === 0) return 0;
         await keepLast(
           queries,
-          rows.map(({ record }) => record as Uint8Array),
+          copies.map(({ record }) => record),
         );
-        return queries.run(`DELETE FROM copies WHERE ${which}`, some);
+        const positions = copies.map(({ position }) => position);
+        return queries.run(`DELETE FROM copies WHERE position IN (${marks(positions)})`, positions);
       });
     }
     await this.db.transaction(async (queries) => {
@@ -67,11 +65,4 @@ export class AttestedBatches {
       endedBefore,
     ]);
   }
-}
-
-/** What `UnarchivedBatch.hashes` are kept as. */
-export function hashesToBytes(hashes: readonly string[]): Buffer {
-  const bytes = Buffer.alloc(HASH_BYTES * hashes.length);
-  hashes.forEach((hash, i) => bytes.write(hash.slice(2), HASH_BYTES * i, "hex"));
-  return bytes;
 }

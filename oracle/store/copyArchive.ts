@@ -54,19 +54,23 @@ export class CopyArchive {
     return writeArchive(this.folder, this.store.archive, { name, archivedAt }, head, this.membersOf(batch));
   }
 
-  private async *membersOf({ batchId, operatorId, versionId, hashes }: UnarchivedBatch): AsyncGenerator<ArchiveMember> {
+  private async *membersOf({
+    batchId,
+    operatorId,
+    versionId,
+    receipts,
+  }: UnarchivedBatch): AsyncGenerator<ArchiveMember> {
     const member = async (receipts: StoredReceipt[]): Promise<ArchiveMember> => {
       const lines = await linesOf(this.store, operatorId, receipts);
       return { operatorId, licenseId: receipts[0].receipt.licenseId, receipts, lines };
     };
     let own: StoredReceipt[] = [];
-    for (const some of chunks(hashes)) {
-      const copies = await this.store.copiesOf(some);
-      const byHash = new Map(copies.map(({ hash, record }) => [hexOf(hash), record]));
-      for (const hash of some.map(hexOf)) {
-        const record = byHash.get(hash);
-        if (record === undefined) continue;
-        const stored = { ...decodeReceipt(record), hash, versionId, state: "batched" as const, batchId };
+    for (const some of chunks(receipts)) {
+      const copies = await this.store.copiesOf(operatorId, some);
+      for (const { hash } of some) {
+        const copy = copies.get(hash);
+        if (copy === undefined) continue;
+        const stored = { ...decodeReceipt(copy.record), hash, versionId, state: "batched" as const, batchId };
         if (own.length > 0 && own[0].receipt.licenseId !== stored.receipt.licenseId) {
           yield await member(own);
           own = [];
@@ -89,8 +93,4 @@ export async function archivedRecords(rows: ArchiveRows, dataFolder: string, bat
       Buffer.concat([encodeReceipt(stored), stored.requestSignature ?? Buffer.alloc(0)]),
     ),
   );
-}
-
-function hexOf(bytes: Uint8Array): string {
-  return `0x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex")}`;
 }

@@ -8,7 +8,7 @@ import {
   signedMeasurementFromJson,
   signedMeasurementToJson,
 } from "../protocol/messages";
-import type { BatchHeader, Receipt, SignedGrant, SignedMeasurement } from "../protocol/types";
+import type { BatchHeader, SignedGrant, SignedMeasurement } from "../protocol/types";
 import { subjectOf } from "../protocol/receiptBytes";
 import { withRequestSignatures } from "./requestSignatures";
 
@@ -34,8 +34,6 @@ export interface SignedBatch {
   /** Receipts' binary forms, each with its request's signature after it, if it has one. */
   records: Uint8Array[];
 }
-
-const COPIES_AT_ONCE = 1_000;
 
 /** How far clocks of canaries and receipts may be apart, in seconds. */
 const AN_HOUR = 3_600;
@@ -137,26 +135,15 @@ export class OperatorCopies {
     if (row.body === null) return { signedOff: null, records: [] };
     const signedOff = signedOffFromJson(JSON.parse(row.body as string));
     const spans = await this.db.all("SELECT license_id, first, last FROM seen_spans WHERE number = ?", [row.number]);
-    const isOf = ({ licenseId, sequence }: Pick<Receipt, "licenseId" | "sequence">) =>
-      (byLicense.get(licenseId) ?? []).some(
-        ({ first, last }) => (first as bigint) <= sequence && sequence <= (last as bigint),
-      );
-    const byLicense = new Map<bigint, typeof spans>();
-    for (const span of spans) {
-      const licenseId = span.license_id as bigint;
-      byLicense.set(licenseId, [...(byLicense.get(licenseId) ?? []), span]);
-    }
+    const { epochStart, epochEnd } = signedOff.header;
     const records: Uint8Array[] = [];
-    for (let after = 0n; ;) {
-      const { epochStart, epochEnd } = signedOff.header;
+    for (const { license_id, first, last } of spans) {
       const rows = await this.db.all(
-        `SELECT position, record FROM copies WHERE operator_id = ? AND position > ? AND finished_at >= ? AND finished_at < ?
-           ORDER BY position LIMIT ${COPIES_AT_ONCE}`,
-        [row.operator_id, after, epochStart, epochEnd],
+        `SELECT record FROM copies WHERE operator_id = ? AND license_id = ? AND sequence >= ? AND sequence <= ?
+           AND finished_at >= ? AND finished_at < ?`,
+        [row.operator_id, license_id, first, last, epochStart, epochEnd],
       );
-      for (const { record } of rows) if (isOf(subjectOf(record as Uint8Array))) records.push(record as Uint8Array);
-      if (rows.length < COPIES_AT_ONCE) break;
-      after = rows[rows.length - 1].position as bigint;
+      records.push(...rows.map(({ record }) => record as Uint8Array));
     }
     return { signedOff, records: await withRequestSignatures(this.db, records.sort(byNumber)) };
   }

@@ -199,6 +199,7 @@ function inPostgres(migration: string): string[] {
     .replace(/\bTEXT\b/g, 'TEXT COLLATE "C"')
     .replace(/\) STRICT\b(, WITHOUT ROWID)?/g, ")")
     .replace(/\bunhex\((substr\([^()]*\))\)/g, "decode($1, 'hex')")
+    .replace(/\binteger_of\((substr\([^()]*\))\)/g, "('x' || encode($1, 'hex'))::bit(64)::bigint")
     .split(";")
     .filter((statement) => statement.trim() !== "");
 }

@@ -2,12 +2,14 @@ import { ZeroHash } from "ethers";
 import { breathe } from "../breathe";
 import type { Attestation } from "../attestor/attestorApi";
 import type { Database, Queries, Row, SqlValue } from "./database";
+import { copiesOf, type PlacedCopy } from "./copyRows";
+import { type NamedReceipt, namesToBytes } from "../protocol/namedReceipts";
 import type { CanaryAnswer } from "../attestor/recount";
 import type { EvidenceBooks } from "../evidence/books";
 import { DisclosureBooks } from "./disclosureBooks";
 import { DisputeBooks, dropInput, keepInput } from "./disputeBooks";
 import { ArchiveRows } from "./archiveRows";
-import { AttestedBatches, hashesToBytes } from "./attestedBatches";
+import { AttestedBatches } from "./attestedBatches";
 import { StoredBooks } from "./evidenceBooks";
 import {
   type AttestedReceipt,
@@ -55,7 +57,7 @@ import type {
 import { usageBy } from "../protocol/meters";
 import { METERS } from "../protocol/types";
 import { counted, type CountedReceipt, type LicenseTotal } from "../settler/batches";
-import { countsOf, decodeReceipt, encodeReceipt, recordLeaf } from "../protocol/receiptBytes";
+import { countsOf, decodeReceipt, encodeReceipt, subjectOf } from "../protocol/receiptBytes";
 import { Problem } from "../problem";
 import type { SignedPayment } from "../x402/exact";
 import type { Prepayment, PrepaymentState } from "../x402/prepayments";
@@ -257,8 +259,12 @@ export interface Copy {
   requestSignature?: Uint8Array;
 }
 
-/** What of a copy a batch is judged by. */
-export type JudgedCopy = Pick<Copy, "hash" | "arrivedAt" | "signer" | "record" | "leaf">;
+/** A number of a license's, as a place among its receipts. */
+export type NumberedReceipt = Pick<NamedReceipt, "licenseId" | "sequence">;
+
+export interface NumberedRecord extends NumberedReceipt {
+  record: Uint8Array;
+}
 
 /** What a lane's licenses have in no batch. */
 export interface UnbatchedTotals {
@@ -790,18 +796,29 @@ export class Store {
     return (await this.db.row("SELECT 1 FROM batches WHERE operator_id = ? LIMIT 1", [operatorId])) !== null;
   }
 
+  /**
+   * A batch's receipts, in the order of its sum tree, and the hashes of their leaves; without these where a receipt was written
+   * before leaves were kept.
+   */
+  async receiptsIn(batchId: string): Promise<{ receipts: NamedReceipt[]; leaves?: string[] }> {
+    const rows = await this.db.all(
+      "SELECT license_id, sequence, receipt_hash, leaf FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence",
+      [batchId],
+    );
+    const receipts = rows.map((row) => ({
+      licenseId: row.license_id as bigint,
+      sequence: row.sequence as bigint,
+      hash: row.receipt_hash as string,
+    }));
+    if (rows.some(({ leaf }) => leaf === null)) return { receipts };
+    return { receipts, leaves: rows.map(({ leaf }) => `0x${Buffer.from(leaf as Uint8Array).toString("hex")}`) };
+  }
+
   /** The hashes of a batch's receipts, in the order of its sum tree. */
   async hashesOf(batchId: string): Promise<string[]> {
     return (
       await this.db.all("SELECT receipt_hash FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence", [batchId])
     ).map((row) => row.receipt_hash as string);
-  }
-
-  /** The hashes of their leaves, in the same order; null where one was written before leaves were kept. */
-  async leavesOf(batchId: string): Promise<string[] | null> {
-    const query = "SELECT leaf FROM receipts WHERE batch_id = ? ORDER BY license_id, sequence";
-    const leaves = (await this.db.all(query, [batchId])).map(({ leaf }) => leaf as Uint8Array | null);
-    return leaves.includes(null) ? null : leaves.map((leaf) => `0x${Buffer.from(leaf!).toString("hex")}`);
   }
 
   /** The grants that a batch's receipts came under. */
@@ -1192,36 +1209,48 @@ export class Store {
   }
 
   /** Keeps a receipt by another signature than it came with first. */
-  async resignCopy({ hash, signer, record, leaf }: Copy): Promise<void> {
-    await this.db.run("UPDATE copies SET signer = ?, record = ?, leaf = ? WHERE receipt_hash = ?", [
-      ...[signer, record, leaf, hash],
-    ]);
+  async resignCopy({ hash, operatorId, signer, record, leaf }: Copy): Promise<void> {
+    const { licenseId, sequence } = subjectOf(record);
+    await this.db.run(
+      `UPDATE copies SET signer = ?, record = ?, leaf = ?
+       WHERE operator_id = ? AND license_id = ? AND sequence = ? AND receipt_hash = ?`,
+      [signer, record, leaf, operatorId, licenseId, sequence, hash],
+    );
   }
 
-  /** The copies of these receipts, in whatever order; those that aren't there are left out. */
-  async copiesOf(hashes: readonly Uint8Array[]): Promise<JudgedCopy[]> {
-    return (
-      await this.db.all(
-        `SELECT receipt_hash, arrived_at, signer, record, leaf FROM copies WHERE receipt_hash IN (${marks(hashes)})`,
-        [...hashes],
-      )
-    ).map(copyOf);
+  /** An operator's copies of receipts, by their hashes; those that aren't there are left out. */
+  async copiesOf(operatorId: number, names: readonly NamedReceipt[]): Promise<Map<string, PlacedCopy>> {
+    return copiesOf(this.db, operatorId, names);
   }
 
   /**
-   * An operator's copies that came after a place in the order of all, in that order, with their requests' signatures; at most
-   * so many.
+   * An operator's copies after a license's number, by license and number, with their requests' signatures; at most so many, and
+   * all that have the last one's number.
    */
-  async copiesAfter(operatorId: number, position: bigint, most: number): Promise<PlacedRecord[]> {
-    const rows = await this.db.all(
-      "SELECT position, record FROM copies WHERE operator_id = ? AND position > ? ORDER BY position LIMIT ?",
-      [operatorId, position, most],
+  async copiesAfter(operatorId: number, after: NumberedReceipt, most: number): Promise<NumberedRecord[]> {
+    const columns = "SELECT license_id, sequence, record FROM copies WHERE operator_id = ?";
+    const some = await this.db.all(
+      `${columns} AND (license_id, sequence) > (?, ?) ORDER BY license_id, sequence LIMIT ?`,
+      [operatorId, after.licenseId, after.sequence, most],
     );
+    const last = some.at(-1);
+    if (last === undefined) return [];
+    const isBefore = (row: Row) => row.license_id !== last.license_id || row.sequence !== last.sequence;
+    const atEnd = await this.db.all(`${columns} AND license_id = ? AND sequence = ?`, [
+      operatorId,
+      last.license_id,
+      last.sequence,
+    ]);
+    const rows = [...some.filter(isBefore), ...atEnd];
     const records = await withRequestSignatures(
       this.db,
       rows.map(({ record }) => record as Uint8Array),
     );
-    return rows.map((row, i) => ({ position: row.position as bigint, record: records[i] }));
+    return rows.map((row, i) => ({
+      licenseId: row.license_id as bigint,
+      sequence: row.sequence as bigint,
+      record: records[i],
+    }));
   }
 
   /** How many copies there are of each operator. */
@@ -1303,7 +1332,7 @@ export class Store {
         batchId,
         number,
         rest === undefined ? null : JSON.stringify(signedOffToJson({ header, ...rest })),
-        hashesToBytes(receipts.map(({ hash }) => hash)),
+        namesToBytes(receipts.map(({ hash, receipt }) => ({ ...receipt, hash }))),
       ]);
       const repetition = await rememberReceipts(queries, number, batchId, receipts);
       if (repetition === null) return;
@@ -1496,17 +1525,11 @@ const COPIES_AT_ONCE = 100;
 /** In the places after one, of which those of copies that are there already stay empty. @returns those that weren't there */
 async function insertCopies(queries: Queries, after: number, copies: readonly Copy[]): Promise<readonly Copy[]> {
   const inserted = await queries.run(
-    `INSERT INTO copies VALUES ${copies.map(() => "(?, ?, ?, ?, ?, ?, ?, ?)").join(", ")} ON CONFLICT DO NOTHING`,
-    copies.flatMap(({ hash, operatorId, finishedAt, arrivedAt, signer, record, leaf }, i) => [
-      after + i + 1,
-      hash,
-      operatorId,
-      finishedAt,
-      arrivedAt,
-      signer,
-      record,
-      leaf,
-    ]),
+    `INSERT INTO copies VALUES ${copies.map(() => "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)").join(", ")} ON CONFLICT DO NOTHING`,
+    copies.flatMap(({ hash, operatorId, finishedAt, arrivedAt, signer, record, leaf }, i) => {
+      const { licenseId, sequence } = subjectOf(record);
+      return [after + i + 1, operatorId, licenseId, sequence, hash, finishedAt, arrivedAt, signer, record, leaf];
+    }),
   );
   if (inserted === copies.length) return copies;
   const rows = await queries.all("SELECT position FROM copies WHERE position > ?", [after]);
@@ -1810,16 +1833,6 @@ function countedReceiptOf(row: Row): CountedReceipt {
 
 function recordOf(row: Row): Uint8Array {
   return row.record === null ? encodeReceipt(signedReceiptOf(row)) : (row.record as Uint8Array);
-}
-
-function copyOf(row: Row): JudgedCopy {
-  return {
-    hash: row.receipt_hash as Uint8Array,
-    arrivedAt: Number(row.arrived_at),
-    signer: row.signer as string,
-    record: row.record as Uint8Array,
-    leaf: (row.leaf as Uint8Array | null) ?? recordLeaf(row.record as Uint8Array, row.receipt_hash as Uint8Array),
-  };
 }
 
 function batchOf(row: Row): StoredBatch {

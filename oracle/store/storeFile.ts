@@ -59,6 +59,8 @@ function openDatabase(path: string): DatabaseSyncInstance {
     const version = versionOf(db, path);
     db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
     db.exec(`PRAGMA cache_size = -${CACHE_KIBIBYTES}; PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
+    // Of eight bytes: migrations need it.
+    db.function("integer_of", (bytes: Uint8Array) => Buffer.from(bytes).readBigInt64BE());
     migrate(db, version);
     // The file is this process's: whoever held one is gone.
     db.exec("DELETE FROM leases");

@@ -471,4 +471,24 @@ export const MIGRATIONS = [
   ALTER TABLE attested_batches ADD COLUMN receipts BLOB;
   CREATE INDEX attested_batches_unarchived ON attested_batches (epoch_end) WHERE receipts IS NOT NULL;
   `,
+  `
+  CREATE TABLE copies_by_number (
+    position INTEGER PRIMARY KEY,
+    operator_id INTEGER NOT NULL,
+    license_id INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    receipt_hash BLOB NOT NULL,
+    finished_at INTEGER NOT NULL,
+    arrived_at INTEGER NOT NULL,
+    signer TEXT NOT NULL,
+    record BLOB NOT NULL,
+    leaf BLOB,
+    UNIQUE (operator_id, license_id, sequence, receipt_hash)
+  ) STRICT;
+  INSERT INTO copies_by_number SELECT position, operator_id, integer_of(substr(record, 1, 8)),
+    integer_of(substr(record, 82, 8)), receipt_hash, finished_at, arrived_at, signer, record, leaf FROM copies;
+  DROP TABLE copies;
+  ALTER TABLE copies_by_number RENAME TO copies;
+  CREATE INDEX copies_by_time ON copies (finished_at);
+  `,
 ];

@@ -79,7 +79,8 @@ export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch
   const proposal = await proposer.sign(proposalToSign(chain.domain, { batchId }));
   await narrator.checkRefused("a batch with a forged receipt", /Receipt .* sign/, async () => {
     const records = new Map(receipts.map((signed, i) => [hashed[i].hash, encodeReceipt(signed)]));
-    const request = { header, receipts: [...records.keys()], grants, measurements, proposal };
+    const names = hashed.map(({ receipt: { licenseId, sequence }, hash }) => ({ licenseId, sequence, hash }));
+    const request = { header, receipts: names, grants, measurements, proposal };
     const recordsOf = async (hashes: string[]) => hashes.map((hash) => records.get(hash)!);
     const answer = await askToAttest(attestors[0].url, request, recordsOf, ATTESTOR_TIMEOUT_MS);
     return "refusals" in answer ? answer.refusals[0] : undefined;

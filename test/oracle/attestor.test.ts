@@ -313,7 +313,7 @@ describeOnEach("attestor", (placeOf) => {
       const { status, said } = await post(proposedBatchToText(request), malformed);
       expect({ status, said: JSON.parse(said).error }).to.deep.equal({
         status: 400,
-        said: "receipts must be base64 of hashes of 32 bytes, not of 3 bytes",
+        said: "receipts must be base64 of 48 bytes for each, a license's id, a number and a hash, not of 3 bytes",
       });
     });
 
@@ -413,7 +413,7 @@ describeOnEach("attestor", (placeOf) => {
       const request = requestOf({ ...withLast({ requests: 2n, ttftMs: 901 }), header: { evidenceHash: id("none") } });
       const { refusals, receipts } = await refusalOf(request);
       expect(refusals).to.have.length(3);
-      expect(receipts).to.deep.equal([request.receipts[2]]);
+      expect(receipts).to.deep.equal([request.receipts[2].hash]);
     });
 
     it("remembers nothing of what it refuses", async () => {
@@ -663,11 +663,11 @@ describeOnEach("attestor", (placeOf) => {
         signature: signDigest(KEYS.proposer, receiptDigest(DOMAIN, one.receipt)),
       });
       const post = (records: Buffer[]) => sendReceipts(attestor.url, records, 10_000);
-      const copyOf = async () => (await store.copiesOf([getBytes(request.receipts[0])]))[0];
+      const copyOf = async () => [...(await store.copiesOf(LANE.operatorId, request.receipts.slice(0, 1))).values()][0];
 
       beforeEach(async () => {
         request = requestOf(parts());
-        leaves = request.signed.map((one, i) => hexlify(counted({ ...one, hash: request.receipts[i] }).leaf));
+        leaves = request.signed.map((one, i) => hexlify(counted({ ...one, ...request.receipts[i] }).leaf));
         expect(await post([brought(twin(request.signed[0]))])).to.deep.include({ kept: 1 });
       });
 
@@ -961,9 +961,9 @@ describeOnEach("attestor", (placeOf) => {
       const arriving = async (arrivedAt: number) => {
         const request = requestOf(parts());
         const receipts = request.signed.map(({ receipt, signature }, i) => ({
-          ...counted({ receipt, signature, hash: request.receipts[i] }),
+          ...counted({ receipt, signature, hash: request.receipts[i].hash }),
           receipt,
-          hash: request.receipts[i],
+          hash: request.receipts[i].hash,
           signer: computeAddress(KEYS.operator),
           arrivedAt: i === 2 ? arrivedAt : receipt.finishedAt,
         }));

@@ -27,7 +27,7 @@ describe("attestorPool", () => {
   const request = requestOf({ grants: [grant], receipts: chained([receiptUnder(grant, 1n)]) });
   const batchId = batchDigest(DOMAIN, request.header);
   const recordsOf = async (hashes: string[]) =>
-    hashes.map((hash) => encodeReceipt(request.signed[request.receipts.indexOf(hash)]));
+    hashes.map((hash) => encodeReceipt(request.signed[request.receipts.findIndex((named) => named.hash === hash)]));
   let server: Server;
   let pool: AttestorPool;
   let answer: { status: number; body: unknown };

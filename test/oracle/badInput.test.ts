@@ -18,7 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { request } from "undici";
 import { startAttestor, type Attestor } from "../../oracle/attestor/attestor";
-import { evidenceToJson, hashesToText, PROPOSAL_HEADER, proposedBatchToText } from "../../oracle/attestor/attestorApi";
+import { evidenceToJson, namesToText, PROPOSAL_HEADER, proposedBatchToText } from "../../oracle/attestor/attestorApi";
 import { parseConfig } from "../../oracle/config";
 import { startEngine } from "../../oracle/engine";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway } from "../../oracle/gateway/gateway";
@@ -893,19 +893,30 @@ describe("bad input", () => {
       ["with a list", proposed, [], 400, /expected a JSON object, not \[\]/],
       ["without receipts", proposed, { ...evidence, receipts: undefined }, 400, /receipts must be a string/],
       ["with receipts that are none", proposed, { ...evidence, receipts: [7] }, 400, /receipts must be a string/],
-      ["with half a hash", proposed, { ...evidence, receipts: "AAAA" }, 400, /hashes of 32 bytes, not of 3 bytes/],
+      [
+        "with half a hash",
+        proposed,
+        { ...evidence, receipts: "AAAA" },
+        400,
+        /48 bytes for each, a license's id, a number and a hash, not of 3 bytes/,
+      ],
       ["with no base64", proposed, { ...evidence, receipts: `~${evidence.receipts}` }, 400, /must be base64/],
       [
         "with a receipt that it was never sent",
         proposed,
-        { ...evidence, receipts: hashesToText([id("another")]) },
+        { ...evidence, receipts: namesToText([{ licenseId: 7n, sequence: 9n, hash: id("another") }]) },
         409,
         /^{"lacking":"[A-Za-z0-9+/=]{44}"}$/,
       ],
       [
         "with more receipts than it reads",
         proposed,
-        { ...evidence, receipts: hashesToText(Array.from({ length: 100_001 }, () => id("any"))) },
+        {
+          ...evidence,
+          receipts: namesToText(
+            Array.from({ length: 100_001 }, () => ({ licenseId: 7n, sequence: 1n, hash: id("any") })),
+          ),
+        },
         413,
         /has 100001 receipts; 100000 are the most: make batches smaller/,
       ],

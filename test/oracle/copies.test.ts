@@ -31,6 +31,11 @@ const signed = (receipt: Receipt, key = KEYS.operator) => ({
 });
 
 /** The binary forms of receipts, signed by one key. */
+const nameOf = (receipt: Receipt) => ({
+  licenseId: receipt.licenseId,
+  sequence: receipt.sequence,
+  hash: receiptDigest(DOMAIN, receipt),
+});
 const recordsOf = (receipts: Receipt[], key = KEYS.operator): Buffer[] =>
   receipts.map((receipt) => encodeReceipt(signed(receipt, key)));
 
@@ -70,7 +75,7 @@ describeOnEach("Copies", (placeOf) => {
       const arrivedAt = chain.time;
       chain.time += 60;
       expect(await kept.keep(recordsOf(receipts))).to.deep.equal({ kept: 0, known: 3, refused: [] });
-      const { found, lacking } = await kept.find(receipts.map(hashOf));
+      const { found, lacking } = await kept.find(LANE.operatorId, receipts.map(nameOf));
       expect(lacking).to.deep.equal([]);
       const expected = receipts.map((receipt) => {
         const hash = hashOf(receipt);
@@ -81,18 +86,33 @@ describeOnEach("Copies", (placeOf) => {
       );
     });
 
-    it("keeps those of many that aren't there yet, each once, in the order in which they came", async () => {
+    it("keeps those of many that aren't there yet, each once, and gives them by their numbers", async () => {
       const receipts = some(250);
       const kept = copies();
       await kept.keep(recordsOf(receipts.filter((_, i) => i % 3 === 0)));
       const again = [...receipts.slice(0, 230), ...receipts.slice(200)];
       expect(await kept.keep(recordsOf(again))).to.deep.equal({ kept: 166, known: 114, refused: [] });
-      expect((await kept.find(receipts.map(hashOf))).lacking).to.deep.equal([]);
-      const inOrder = await store.copiesAfter(LANE.operatorId, 0n, 300);
-      const expected = [...receipts.filter((_, i) => i % 3 === 0), ...receipts.filter((_, i) => i % 3 !== 0)];
-      expect(inOrder.map(({ record }) => subjectOf(record).sequence)).to.deep.equal(
-        expected.map(({ sequence }) => sequence),
-      );
+      expect((await kept.find(LANE.operatorId, receipts.map(nameOf))).lacking).to.deep.equal([]);
+      const numbersAfter = async (sequence: bigint, most: number) =>
+        (await store.copiesAfter(LANE.operatorId, { licenseId: 7n, sequence }, most)).map(
+          ({ record }) => subjectOf(record).sequence,
+        );
+      expect(await numbersAfter(0n, 300)).to.deep.equal(receipts.map(({ sequence }) => sequence));
+      expect(await numbersAfter(200n, 3)).to.deep.equal([201n, 202n, 203n]);
+      expect(await numbersAfter(250n, 3)).to.deep.equal([]);
+    });
+
+    it("keeps every receipt that an operator gave one number, and gives them together", async () => {
+      const [one, two] = some(2);
+      const other = { ...one, requestId: id("another request") };
+      const kept = copies();
+      expect(await kept.keep(recordsOf([one, other, two]))).to.deep.equal({ kept: 3, known: 0, refused: [] });
+      for (const receipt of [one, other]) {
+        const { found } = await kept.find(LANE.operatorId, [nameOf(receipt), nameOf(two)]);
+        expect(found.map(({ hash }) => hash)).to.deep.equal([hashOf(receipt), hashOf(two)]);
+      }
+      const first = await store.copiesAfter(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 1);
+      expect(first.map(({ sequence }) => sequence)).to.deep.equal([one.sequence, one.sequence]);
     });
 
     it("knows a receipt again by what it says, whatever its signature", async () => {
@@ -101,7 +121,7 @@ describeOnEach("Copies", (placeOf) => {
       const kept = copies();
       await kept.keep(recordsOf([receipt]));
       expect(await kept.keep(recordsOf([receipt], id("second key")))).to.deep.equal({ kept: 0, known: 1, refused: [] });
-      expect((await kept.find([hashOf(receipt)])).found[0].signer).to.equal(SIGNER);
+      expect((await kept.find(LANE.operatorId, [nameOf(receipt)])).found[0].signer).to.equal(SIGNER);
     });
 
     it("keeps the good ones of a frame with others in it, and says of each of those what is wrong", async () => {
@@ -207,7 +227,10 @@ describeOnEach("Copies", (placeOf) => {
       const receipts = some(4);
       const kept = copies();
       await kept.keep(recordsOf([receipts[0], receipts[3]]));
-      const { found, lacking } = await kept.find([3, 1, 0].map((i) => hashOf(receipts[i])));
+      const { found, lacking } = await kept.find(
+        LANE.operatorId,
+        [3, 1, 0].map((i) => nameOf(receipts[i])),
+      );
       expect(found.map(({ hash }) => hash)).to.deep.equal([hashOf(receipts[3]), hashOf(receipts[0])]);
       expect(lacking).to.deep.equal([hashOf(receipts[1])]);
     });
@@ -222,7 +245,7 @@ describeOnEach("Copies", (placeOf) => {
       expect(await kept.dropOld()).to.equal(0);
       chain.time += 1;
       expect(await kept.dropOld()).to.equal(1);
-      expect((await kept.find([...old, ...young].map(hashOf))).lacking).to.deep.equal(old.map(hashOf));
+      expect((await kept.find(LANE.operatorId, [...old, ...young].map(nameOf))).lacking).to.deep.equal(old.map(hashOf));
       expect(await store.countCopies()).to.deep.equal(new Map([[LANE.operatorId, 1]]));
       expect(await kept.keep(recordsOf([receiptUnder(grant, 8n, { finishedAt: EPOCH.epochEnd })]))).to.include({
         kept: 1,

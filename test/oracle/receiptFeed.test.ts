@@ -70,7 +70,7 @@ describeOnEach("ReceiptFeed", (placeOf) => {
     await serve(2);
     expect(await feed.feed(us())).to.equal(2);
     expect(await feed.feed(us())).to.equal(0);
-    expect(await records(kept.copiesAfter(LANE.operatorId, 0n, 10))).to.deep.equal(
+    expect(await records(kept.copiesAfter(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 10))).to.deep.equal(
       await records(store.receiptsAfter(0n, 10)),
     );
   });
@@ -82,7 +82,7 @@ describeOnEach("ReceiptFeed", (placeOf) => {
     expect(await feedTo(attestor.url).feed(us())).to.equal(2);
     const sent = await store.receiptsAfter(0n, 10);
     expect(sent.map(({ record }) => record.length)).to.deep.equal([351, 421]);
-    expect(await records(kept.copiesAfter(LANE.operatorId, 0n, 10))).to.deep.equal(
+    expect(await records(kept.copiesAfter(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 10))).to.deep.equal(
       await records(Promise.resolve(sent)),
     );
 

@@ -16,6 +16,7 @@ import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { type BatchState, Store } from "../../oracle/store/store";
 import { describeOnEach, type Place } from "../support/databases";
 import type { StubChain } from "../support/stubChain";
+import { until } from "../support/gatewayBench";
 import { type Life, lifeOf, mortal } from "../support/stubCrash";
 import { StubEscrow } from "../support/stubEscrow";
 import {
@@ -244,6 +245,37 @@ describeOnEach("settler", function (placeOf) {
         expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "settled"]);
         const parts = await Promise.all(outcomes.map(({ batchId }) => world.store.receiptsOf(batchId!)));
         expect(parts.map((part) => part.map(({ receipt }) => receipt.licenseId))).to.deep.equal([[7n, 7n], [8n]]);
+      });
+
+      it("drafts the next part while one is on its way", async () => {
+        for (const licenseId of [7n, 8n]) await world.serve(licenseId);
+        const follow = world.escrow.follow.bind(world.escrow);
+        const drafted: bigint[][] = [];
+        world.escrow.follow = async (purpose, nonce) => {
+          if (drafted.length === 0) await until(async () => (await world.batches("drafted")).length > 0);
+          drafted.push((await world.batches("drafted")).map(({ header }) => header.sequence));
+          return follow(purpose, nonce);
+        };
+        const outcomes = await settle({ licensesPerBatch: 1 });
+        expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "settled"]);
+        expect(drafted).to.deep.equal([[2n], []]);
+      });
+
+      it("has attestors sign it only once the one before has settled", async () => {
+        const served = [await world.serve(7n), await world.serve(8n)];
+        world.escrow.refusal = "no";
+        expect(only(await settle({ licensesPerBatch: 1 })).status).to.equal("refused");
+        expect((await world.batches("drafted")).map(({ header }) => header.sequence)).to.deep.equal([2n]);
+        expect(only(await world.settler().settle(LANE, EPOCH)).status).to.equal("refused");
+        for (const store of world.attestorStores) expect(await store.attestedBatch(LANE, 2n)).to.equal(null);
+
+        world.escrow.refusal = null;
+        expect((await settle({ licensesPerBatch: 1 })).map(({ status }) => status)).to.deep.equal([
+          "settled",
+          "settled",
+        ]);
+        expect(await world.statesOf(served)).to.deep.equal(["settled", "settled"]);
+        expect(world.escrow.paid).to.have.length(2);
       });
 
       it("settles once when it is asked twice at the same time", async () => {
@@ -634,6 +666,22 @@ describeOnEach("settler", function (placeOf) {
         for (let i = 0; i < times; i++) outcomes.push(...(await settler.settle(LANE, EPOCH)));
         return outcomes;
       };
+
+      it("settles a part that falls through after the one that was drafted meanwhile, in the same epoch", async () => {
+        const served = [await world.serve(7n), await world.serve(8n)];
+        const allow = [0, 1, 2].map((member) => refuseLicense(member, 7n));
+        const settler = world.settler({ licensesPerBatch: 1 });
+        expect(only(await settler.settle(LANE, EPOCH)).status).to.equal("retry");
+        expect((await world.batches("drafted")).map(({ header }) => header.sequence)).to.deep.equal([2n]);
+        allow.forEach((allowed) => allowed());
+        const outcomes = await settler.settle(LANE, EPOCH);
+        expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "settled"]);
+        expect(await world.statesOf(served)).to.deep.equal(["settled", "settled"]);
+        const headers = outcomes.map(async ({ batchId }) => (await world.store.batch(batchId!))!.header);
+        const [first, second] = await Promise.all(headers);
+        expect([first.sequence, second.sequence]).to.deep.equal([2n, 3n]);
+        for (const header of [first, second]) expect(header).to.include(EPOCH);
+      });
 
       it("leaves out a receipt that no committee lets through, and voids it only after an hour", async () => {
         const [good, bad] = [await world.serve(7n), await world.serve(8n, EPOCH.epochStart + 20, KEYS.outsider)];
@@ -1036,10 +1084,12 @@ describeOnEach("settler", function (placeOf) {
   });
 
   describe("resume", () => {
-    for (const lastCallHappens of [false, true]) {
+    const lives = [false, true].flatMap((lastCallHappens) => [1, 2].map((parts) => ({ lastCallHappens, parts })));
+    for (const { lastCallHappens, parts } of lives) {
       const moment = lastCallHappens ? "after the call's effect" : "before the call";
+      const config = { licensesPerBatch: 2 / parts };
 
-      it(`settles exactly once whatever call the settler died at, ${moment}`, async () => {
+      it(`settles exactly once whatever call the settler died at, ${moment}, in batches: ${parts}`, async () => {
         let steps = 0;
         for (let survived = false; !survived; steps++) {
           const own = await World.open(placeOf());
@@ -1047,17 +1097,17 @@ describeOnEach("settler", function (placeOf) {
             const requests = [await own.serve(7n), await own.serve(8n)];
             const life = lifeOf(steps + 1, lastCallHappens);
             await own
-              .settler({}, life)
+              .settler(config, life)
               .settle(LANE, EPOCH)
               .catch(() => undefined);
             survived = !life.isOver;
 
             await own.reopen();
-            await own.settler().resume();
-            await own.settler().settle(LANE, EPOCH);
-            expect(own.escrow.paid, `died at call ${steps + 1}`).to.have.length(1);
+            await own.settler(config).resume();
+            await own.settler(config).settle(LANE, EPOCH);
+            expect(own.escrow.paid, `died at call ${steps + 1}`).to.have.length(parts);
             expect(await own.statesOf(requests)).to.deep.equal(["settled", "settled"]);
-            expect(new Set(own.escrow.sent).size, `died at call ${steps + 1}`).to.equal(1);
+            expect(new Set(own.escrow.sent).size, `died at call ${steps + 1}`).to.equal(parts);
           } finally {
             await own.close();
           }

@@ -1,5 +1,6 @@
 import { DatabaseSync } from "@photostructure/sqlite";
 import { expect } from "chai";
+import { hexlify } from "ethers";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +11,10 @@ import { postgresDatabase } from "../../oracle/store/postgresDatabase";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
 import { MIGRATIONS } from "../../oracle/store/storeSchema";
+import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
+import { decodeReceipt, encodeReceipt } from "../../oracle/protocol/receiptBytes";
+import { DOMAIN } from "../support/fakeMessages";
+import { KEYS, LANE, receiptUnder, signGrant } from "../support/stubMarket";
 import { describeOnEach, type Place } from "../support/databases";
 import { freshSchema, TEST_DATABASE_URL } from "../support/postgres";
 
@@ -32,8 +37,8 @@ describeOnEach("A database", (placeOf) => {
 
   it("gives whole numbers as bigint, texts, bytes and null as they came, and counts changes", async () => {
     const bytes = Uint8Array.of(0, 255, 7);
-    const values = [2n ** 63n - 1n, bytes, 1, 2, 3, "0xAb", bytes, null];
-    await database.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values);
+    const values = [2n ** 63n - 1n, 1, 7, 8, bytes, 2, 3, "0xAb", bytes, null];
+    await database.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values);
     const row = (await database.row("SELECT * FROM copies"))!;
     expect([row.position, row.operator_id, row.signer]).to.deep.equal([2n ** 63n - 1n, 1n, "0xAb"]);
     expect(Uint8Array.from(row.record as Uint8Array)).to.deep.equal(bytes);
@@ -91,6 +96,35 @@ describeOnEach("A database", (placeOf) => {
     await Promise.allSettled([first, database.transaction(work("second")), noted().then((all) => (seen = all))]);
     expect(steps).to.deep.equal(["first begins", "first ends", "second begins", "second ends"]);
     expect(seen).to.deep.equal([]);
+  });
+});
+
+describeOnEach("A store that keeps copies by their hashes alone", (placeOf) => {
+  it("finds them by their numbers once it is brought up to date", async () => {
+    const place = placeOf();
+    const later = MIGRATIONS.splice(MIGRATIONS.findIndex((migration) => migration.includes("copies_by_number")));
+    const older = await place.open().finally(() => MIGRATIONS.push(...later));
+    const receipts = [3n, 2n ** 40n + 5n].map((sequence) => receiptUnder(signGrant(), sequence, { finishedAt: 100 }));
+    for (const [i, receipt] of receipts.entries()) {
+      const record = encodeReceipt({ receipt, signature: signDigest(KEYS.operator, receiptDigest(DOMAIN, receipt)) });
+      const values = [i + 1, Buffer.alloc(32, i), LANE.operatorId, receipt.finishedAt, 90, "0xab", record, null];
+      await older.run("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values);
+    }
+    await older.close();
+
+    const store = new Store(await place.open());
+    const names = receipts.map(({ licenseId, sequence }, i) => ({
+      licenseId,
+      sequence,
+      hash: hexlify(Buffer.alloc(32, i)),
+    }));
+    const found = await store.copiesOf(LANE.operatorId, names);
+    expect(names.map(({ hash }) => decodeReceipt(found.get(hash)!.record).receipt.sequence)).to.deep.equal(
+      receipts.map(({ sequence }) => sequence),
+    );
+    expect(await store.countCopies()).to.deep.equal(new Map([[LANE.operatorId, 2]]));
+    await store.close();
+    place.remove();
   });
 });
 

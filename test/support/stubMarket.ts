@@ -256,7 +256,7 @@ export function requestOf({
   const header = { ...headerOf(LANE, EPOCH, 1n, summary, level, EVIDENCE_HASH), ...fields };
   return {
     header,
-    receipts: hashed.map(({ hash }) => hash),
+    receipts: hashed.map(({ receipt: { licenseId, sequence }, hash }) => ({ licenseId, sequence, hash })),
     signed: hashed.map(({ receipt, signature }) => ({ receipt, signature })),
     grants,
     measurements: measured,
