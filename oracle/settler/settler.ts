@@ -267,8 +267,8 @@ export class Settler {
       let ahead: Promise<string | SettlementOutcome | null> | undefined;
       if (typeof next === "string") {
         const batchId = next;
-        ahead = draft(() => this.draftAhead(lane, wanted, batchId));
-        outcomes.push(await this.classed(lane, batchId, () => this.advance(batchId)));
+        const meanwhile = () => void (ahead ??= draft(() => this.draftAhead(lane, wanted, batchId)));
+        outcomes.push(await this.classed(lane, batchId, () => this.advance(batchId, meanwhile)));
       } else outcomes.push(next);
       const drafted = await ahead;
       if (isOpen(outcomes[outcomes.length - 1])) return outcomes;
@@ -499,18 +499,21 @@ export class Settler {
 
   // Advancing
 
-  /** Takes a batch as far as it gets. */
-  private async advance(batchId: string): Promise<SettlementOutcome> {
+  /**
+   * Takes a batch as far as it gets.
+   * @param meanwhile is called once attestors have been asked for it
+   */
+  private async advance(batchId: string, meanwhile?: () => void): Promise<SettlementOutcome> {
     const { state, header } = await this.load(batchId);
     if (state === "drafted") {
       if (await this.isTooLate(header)) return this.abandon(batchId);
-      await this.attesting(() => this.attest(batchId));
+      await this.attesting(() => this.attest(batchId, meanwhile));
     }
     return this.submit(batchId);
   }
 
   /** Gathers a committee's signatures. A draft that can't get enough any more is taken back. */
-  private async attest(batchId: string): Promise<void> {
+  private async attest(batchId: string, meanwhile?: () => void): Promise<void> {
     const { chain, store, log } = this.deps;
     const request = await this.attestationRequest(batchId);
     const committee = await this.committeeOf(request);
@@ -518,12 +521,10 @@ export class Settler {
       await store.discardDraft(batchId);
       throw new NotYet("The committee that measured for the draft isn't in force any more: it was taken back");
     }
-    const answer = await this.attestors.attest(
-      request,
-      committee,
-      (hashes) => store.recordsOf(hashes),
-      await store.signaturesOf(batchId),
-    );
+    const before = await store.signaturesOf(batchId);
+    const answering = this.attestors.attest(request, committee, (hashes) => store.recordsOf(hashes), before);
+    meanwhile?.();
+    const answer = await answering;
     const { signed, refused } = answer;
     await store.saveSignatures(batchId, signed);
     const weight = weightOf(
