@@ -374,7 +374,7 @@ async function createSettler(context: Context, section: SettlerSection, store: S
     { poster: sender.address, intervalSeconds: section.voucherIntervalSeconds, economy: section.economy },
   );
   const releaser = section.release ? new Releaser(deps, section.economy) : null;
-  const answerer = await createAnswerer(context, deps, witness, section, proposer.address);
+  const answerer = await createAnswerer(context, deps, witness, section);
   figures.watchSettler(settler, sender);
   if (answerer !== null) figures.watchDisputes(answerer, () => chain.now());
   const licenses = async () => Math.min(Math.max(1, await store.owingLicenses()), BATCH_LIMITS.licenses);
@@ -397,7 +397,6 @@ async function createAnswerer(
   { store, sender, log }: AnsweringDeps,
   witness: Witness,
   { confirmations: finality }: SettlerSection,
-  signingKey: string,
 ): Promise<Answerer | null> {
   const { provider, court: at } = deployment;
   if (at === undefined) return null;
@@ -419,7 +418,7 @@ async function createAnswerer(
   return new Answerer(
     { chain, court, store, sender, log: log.with({ part: "disputes" }) },
     {
-      ...{ account: sender.address, operatorId, signingKey, maxFee },
+      ...{ account: sender.address, operatorId, maxFee },
       provers: new Map(provers.map(({ versionId, ...prover }) => [versionId, receiptProver(prover)])),
     },
   );

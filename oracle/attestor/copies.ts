@@ -163,11 +163,12 @@ export class Copies {
     for (let from = 0; from < names.length; from += AT_ONCE) {
       const some = names.slice(from, from + AT_ONCE);
       const copies = await this.deps.store.copiesOf(operatorId, some);
-      for (const [i, { hash }] of some.entries()) {
+      for (const [i, name] of some.entries()) {
+        const { hash } = name;
         const copy = copies.get(hash);
         const leaf = leaves?.[from + i];
         const isOther = copy !== undefined && leaf !== undefined && hexOf(copy.leaf) !== leaf;
-        if (isOther) this.want(hash, leaf);
+        if (isOther && !(await this.isAttested(operatorId, name))) this.want(hash, leaf);
         if (copy === undefined || isOther) lacking.push(hash);
         else found.push(copiedReceipt(hash, copy));
       }
@@ -352,6 +353,12 @@ export class Copies {
   private want(hash: string, leaf: string): void {
     if (this.wanted.size >= MOST_WANTED) this.wanted.clear();
     this.wanted.set(hash, leaf);
+  }
+
+  /** Whether a batch that this attestor signed has a license's number: no other will, and its copy stays as it was signed. */
+  private async isAttested(operatorId: number, { licenseId, sequence }: NumberedReceipt): Promise<boolean> {
+    const spans = await this.deps.store.seenSpans([{ operatorId, licenseId, first: sequence, last: sequence }]);
+    return spans.some(({ first, last }) => first <= sequence && sequence <= last);
   }
 
   private async heal(copy: Copy): Promise<void> {

@@ -24,9 +24,8 @@ import { isDecided, isOperatorsTurn, turnOf } from "./turn";
 export interface AnswererConfig {
   /** The account that sends. */
   account: string;
-  /** The operator whose charges it answers for; others, too, whose batches the store has, or whose key this is. */
+  /** The operator whose charges it answers for; others, too, whose batches the store has. */
   operatorId?: number;
-  signingKey: string;
   /** The most that is paid for one dispute or appeal, in wei. */
   maxFee: bigint;
   /** By version. */
@@ -99,14 +98,14 @@ export class Answerer {
   /** Does what is due for each challenge. Made to be called again and again. @throws if not even the challenges can be read */
   async answerDue(): Promise<void> {
     const now = await this.deps.chain.now();
-    this.live = await this.look(now);
+    this.live = await this.look();
     for (const challenge of this.live.filter((one) => !isDecided(one))) {
       if ((this.later.get(challenge.challengeId) ?? 0) <= now) await this.attempt(challenge, now);
     }
   }
 
   /** The challenges of own charges that aren't over, the most urgent first. */
-  private async look(now: number): Promise<Challenge[]> {
+  private async look(): Promise<Challenge[]> {
     const { court, store } = this.deps;
     let upTo = await store.disputes.overUpTo();
     const before = upTo;
@@ -115,7 +114,7 @@ export class Answerer {
     const found = await readEach(ids, (id) => court.challenge(id, "latest"));
     const live: Challenge[] = [];
     for (const challenge of found) {
-      const isOver = !(await this.isOwn(challenge.operatorId, now)) || (await this.isOver(challenge));
+      const isOver = !(await this.isOwn(challenge.operatorId)) || (await this.isOver(challenge));
       if (isOver) this.over.add(challenge.challengeId);
       else live.push(challenge);
     }
@@ -124,11 +123,9 @@ export class Answerer {
     return live.sort((a, b) => a.deadline - b.deadline);
   }
 
-  private async isOwn(operatorId: number, now: number): Promise<boolean> {
-    const { court, store } = this.deps;
-    const { operatorId: own, signingKey } = this.config;
-    if (operatorId === own || (await store.hasBatchesOf(operatorId))) return true;
-    return court.mayAnswer(operatorId, signingKey, now);
+  /** Not whoever calls the account its key: anybody may, and would have it pay for disputes of its own. */
+  private async isOwn(operatorId: number): Promise<boolean> {
+    return operatorId === this.config.operatorId || this.deps.store.hasBatchesOf(operatorId);
   }
 
   /** Whether it is decided, and stays so. */
@@ -250,6 +247,11 @@ export class Answerer {
     );
   }
 
+  /** @throws Indefensible unless the store has what was charged: nothing else is paid for */
+  private async requireSupported(challenge: Challenge): Promise<void> {
+    await this.recordsOf(challenge, await this.deps.court.batchOf(challenge.chargeId));
+  }
+
   /** Shows the next of an entry's requests; the first ones again, if what was shown isn't what they sum up to. */
   private async show(challenge: Challenge, receipts: readonly StoredReceipt[]): Promise<void> {
     const { challengeId, shown, shownThrough } = challenge;
@@ -290,6 +292,7 @@ export class Answerer {
   private async payFee(challenge: Challenge): Promise<void> {
     const { court } = this.deps;
     const { challengeId, arbitrator } = challenge;
+    await this.requireSupported(challenge);
     const wei = await court.feeOf(arbitrator!);
     this.requireAffordable(wei, `Arbitrator ${arbitrator}'s fee`, "npx hardhat dispute:pay-fee");
     await this.submit(challenge, "fee", () => court.feePayment(challengeId, wei));
@@ -302,10 +305,11 @@ export class Answerer {
     const appeal = await court.appealOf(challenge, now);
     if (appeal === null) return;
     const { cost, end, appellant, ruling } = appeal;
-    if (appellant === "Challenger") {
+    if (appellant === "Challenger" && ruling !== "Challenger") {
+      await this.requireSupported(challenge);
       this.requireAffordable(cost, "The operator's part of an appeal", "npx hardhat dispute:appeal");
       await this.submit(challenge, `appeal until ${end}`, () => court.appealPayment(challengeId, cost));
-    } else if (appellant === "None" && ruling === "Challenger") {
+    } else if (ruling === "Challenger") {
       this.tell("warn", "Arbitrator rules for the challenger: npx hardhat dispute:appeal, if that is wrong", {
         ...{ challengeId, until: dateOf(end), cost },
       });

@@ -44,15 +44,30 @@ export interface NamedSpan {
   licenseId: bigint;
   first: bigint;
   last: bigint;
+  /** Without repetitions. */
+  hashes: string[];
 }
 
-/** Cuts names, in their order, where a license or its numbers break off. */
+/** Cuts names, in whatever order, where a license or its numbers break off. */
 export function namedSpans(names: readonly NamedReceipt[]): NamedSpan[] {
   const spans: NamedSpan[] = [];
-  for (const { licenseId, sequence } of names) {
+  let before: NamedReceipt | undefined;
+  for (const name of [...names].sort(byPlace)) {
+    const { licenseId, sequence, hash } = name;
+    if (before !== undefined && byPlace(before, name) === 0) continue;
     const span = spans.at(-1);
-    if (span !== undefined && span.licenseId === licenseId && span.last + 1n === sequence) span.last = sequence;
-    else spans.push({ licenseId, first: sequence, last: sequence });
+    if (span !== undefined && span.licenseId === licenseId && span.last + 1n >= sequence) {
+      span.last = sequence;
+      span.hashes.push(hash);
+    } else spans.push({ licenseId, first: sequence, last: sequence, hashes: [hash] });
+    before = name;
   }
   return spans;
+}
+
+/** By license, number and hash. */
+function byPlace(a: NamedReceipt, b: NamedReceipt): number {
+  if (a.licenseId !== b.licenseId) return a.licenseId < b.licenseId ? -1 : 1;
+  if (a.sequence !== b.sequence) return a.sequence < b.sequence ? -1 : 1;
+  return a.hash < b.hash ? -1 : Number(a.hash > b.hash);
 }

@@ -220,7 +220,11 @@ export class Settler {
     for (const { batchId, header, state } of batches) {
       if (!(await this.isOfCommittee(header))) continue;
       // Attestors sign no other while one may still settle.
-      if (state === "drafted" && outcomes.some(isOpen)) continue;
+      const open = outcomes.find(isOpen);
+      if (state === "drafted" && open !== undefined) {
+        if (open.batchId !== null) await this.discardAfter(open.batchId, batchId);
+        continue;
+      }
       outcomes.push(await this.classed(laneOf(header), batchId, () => this.advance(batchId)));
     }
     return outcomes;
@@ -271,7 +275,10 @@ export class Settler {
         outcomes.push(await this.classed(lane, batchId, () => this.advance(batchId, meanwhile)));
       } else outcomes.push(next);
       const drafted = await ahead;
-      if (isOpen(outcomes[outcomes.length - 1])) return outcomes;
+      if (isOpen(outcomes[outcomes.length - 1])) {
+        if (typeof next === "string" && typeof drafted === "string") await this.discardAfter(next, drafted);
+        return outcomes;
+      }
       next = typeof drafted === "string" ? drafted : await draftNext();
     }
     return outcomes;
@@ -314,6 +321,11 @@ export class Settler {
     const now = await this.deps.chain.now();
     if (economy !== undefined && (await this.judge(lane, part, now, economy)).verdict !== "now") return null;
     return this.draft(lane, header, part);
+  }
+
+  /** What was drafted after a draft that was taken back goes, too: else its epoch were the lane's last, which can't be cut. */
+  private async discardAfter(batchId: string, drafted: string): Promise<void> {
+    if ((await this.load(batchId)).state === "expired") await this.deps.store.discardDraft(drafted);
   }
 
   /**

@@ -1,6 +1,7 @@
 import { recordLeaf } from "../protocol/receiptBytes";
 import { type NamedReceipt, namedSpans } from "../protocol/namedReceipts";
 import type { Queries, Row } from "./database";
+import { marks } from "./lists";
 import type { Copy } from "./store";
 
 /** What of a copy a batch is judged by, and its place in the order in which copies came. */
@@ -14,17 +15,15 @@ export async function copiesOf(
   operatorId: number,
   names: readonly NamedReceipt[],
 ): Promise<Map<string, PlacedCopy>> {
-  const wanted = new Set(names.map(({ hash }) => hash));
   const copies = new Map<string, PlacedCopy>();
-  for (const { licenseId, first, last } of namedSpans(names)) {
+  for (const { licenseId, first, last, hashes } of namedSpans(names)) {
+    // An operator may have signed any number of receipts for one place: no more are read than are asked for.
     const rows = await queries.all(
-      "SELECT * FROM copies WHERE operator_id = ? AND license_id = ? AND sequence >= ? AND sequence <= ?",
-      [operatorId, licenseId, first, last],
+      `SELECT * FROM copies WHERE operator_id = ? AND license_id = ? AND sequence >= ? AND sequence <= ?
+         AND receipt_hash IN (${marks(hashes)})`,
+      [operatorId, licenseId, first, last, ...hashes.map((hash) => Buffer.from(hash.slice(2), "hex"))],
     );
-    for (const row of rows) {
-      const hash = hexOf(row.receipt_hash as Uint8Array);
-      if (wanted.has(hash)) copies.set(hash, copyOf(row));
-    }
+    for (const row of rows) copies.set(hexOf(row.receipt_hash as Uint8Array), copyOf(row));
   }
   return copies;
 }

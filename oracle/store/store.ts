@@ -1225,7 +1225,7 @@ export class Store {
 
   /**
    * An operator's copies after a license's number, by license and number, with their requests' signatures; at most so many, and
-   * all that have the last one's number.
+   * as many more that have the last one's number.
    */
   async copiesAfter(operatorId: number, after: NumberedReceipt, most: number): Promise<NumberedRecord[]> {
     const columns = "SELECT license_id, sequence, record FROM copies WHERE operator_id = ?";
@@ -1236,10 +1236,11 @@ export class Store {
     const last = some.at(-1);
     if (last === undefined) return [];
     const isBefore = (row: Row) => row.license_id !== last.license_id || row.sequence !== last.sequence;
-    const atEnd = await this.db.all(`${columns} AND license_id = ? AND sequence = ?`, [
+    const atEnd = await this.db.all(`${columns} AND license_id = ? AND sequence = ? LIMIT ?`, [
       operatorId,
       last.license_id,
       last.sequence,
+      most,
     ]);
     const rows = [...some.filter(isBefore), ...atEnd];
     const records = await withRequestSignatures(

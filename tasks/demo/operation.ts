@@ -77,7 +77,7 @@ export async function startOperation(cast: Cast, chain: Chain, config: Operation
   const court = await connectCourt(provider, witness, { court: DisputeCourt, finality: 1 });
   const answerer = new Answerer(
     { chain, court, store, sender, log },
-    { account: sender.address, operatorId, signingKey: signer.address, maxFee: 0n, provers },
+    { account: sender.address, operatorId, maxFee: 0n, provers },
   );
   return {
     gateway,

@@ -170,7 +170,7 @@ describe("an operator that sleeps", function () {
     const market = bench.market;
     await bench.store.close();
     await licet.operators.connect(market.outsider).register("http://127.0.0.1:9", "ipfs://another");
-    bench = await AnsweringBench.start(market, { operatorId: 2, signingKey: market.outsider.address });
+    bench = await AnsweringBench.start(market, { operatorId: 2 });
     await bench.answerer.answerDue();
     expect(await bench.statusOf(challengeId)).to.equal(ChallengeStatus.Open);
     expect(bench.lines).to.deep.equal([]);

@@ -688,6 +688,14 @@ describeOnEach("attestor", (placeOf) => {
         expect((await copyOf()).signer).to.equal(computeAddress(KEYS.operator));
       });
 
+      it("keeps its place once a batch with it was signed, whatever another batch names", async () => {
+        await signatureFor({ ...request, leaves });
+        const others = request.signed.map((one, i) => hexlify(counted({ ...twin(one), ...request.receipts[i] }).leaf));
+        await ask({ ...request, leaves: others }).catch(() => undefined);
+        await post([brought(twin(request.signed[0]))]);
+        expect((await copyOf()).signer).to.equal(computeAddress(KEYS.operator));
+      });
+
       it("is refused where there are more leaves than receipts", async () => {
         const answer = await ask({ ...request, leaves: leaves.slice(1) }).catch((error) => error);
         expect(answer.message).to.contain("there are 2 leaves, and 3 receipts");

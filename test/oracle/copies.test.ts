@@ -111,7 +111,7 @@ describeOnEach("Copies", (placeOf) => {
         const { found } = await kept.find(LANE.operatorId, [nameOf(receipt), nameOf(two)]);
         expect(found.map(({ hash }) => hash)).to.deep.equal([hashOf(receipt), hashOf(two)]);
       }
-      const first = await store.copiesAfter(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 1);
+      const first = await store.copiesAfter(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 2);
       expect(first.map(({ sequence }) => sequence)).to.deep.equal([one.sequence, one.sequence]);
     });
 

@@ -1,3 +1,4 @@
+import { unpackOutcomes } from "../../oracle/protocol/entries";
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { id, Wallet, ZeroAddress, ZeroHash, type Signer, type TransactionResponse, type TypedDataDomain } from "ethers";
 import hre from "hardhat";
@@ -739,14 +740,16 @@ async function settleFor(life: Life, fits: Fits, service: Partial<BatchHeader>):
   return (await settleUnder(life, used, Number(planId), Number(operatorId), service, signers)).sent;
 }
 
-/** The court freezes what a batch that is held, most often, has charged to one of its licenses. */
+/** The court freezes what a batch that is held, most often, has charged to one of its licenses, most often to one that paid. */
 async function freezeSomething(life: Life): Sent {
   const { chance, licet, market, replay, proposed, now } = life;
   if (proposed.size === 0) return settleFor(life, isAttested, {});
   const isHeld = (one: string) => replay.escrow.batchStatusOf(one, now) === BigInt(BatchStatus.Held);
   const [batchId, { header, entries, licenseIds }] = chance.pickFitting([...proposed], ([one]) => isHeld(one));
   const outcomes = replay.escrow.outcomesOf(batchId);
-  return licet.escrow.connect(market.court).freezeCharge(header, entries, outcomes, chance.pick(licenseIds));
+  const paying = unpackOutcomes(outcomes).flatMap(({ licenseId, charged }) => (charged > 0n ? [licenseId] : []));
+  const licenseId = chance.pickFitting(licenseIds, (one) => paying.includes(one));
+  return licet.escrow.connect(market.court).freezeCharge(header, entries, outcomes, licenseId);
 }
 
 /** An operator's licenses under a plan that fit, most of them, and some that aren't; in the order of their ids. */

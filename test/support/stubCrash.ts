@@ -31,5 +31,9 @@ function dieAfter(result: unknown): unknown {
   const die = () => {
     throw new Error("the process died");
   };
-  return result instanceof Promise ? result.then(die) : die();
+  if (!(result instanceof Promise)) return die();
+  const dying = result.then(die);
+  // Nobody may be there any more to hear of it.
+  dying.catch(() => undefined);
+  return dying;
 }
