@@ -469,7 +469,7 @@ function archiveOf({ dataFolder }: OracleConfig, store: Store): Archive | undefi
 
 async function archiveRound({ config, chain, log }: Context, store: Store): Promise<void> {
   try {
-    await store.disputes.dropInputs();
+    await store.disputes.dropInputs(chain.epochPeriod);
     const now = await chain.now();
     const made = (await archiveOf(config, store)?.archiveDue(now - config.retentionSeconds, now)) ?? [];
     for (const archive of made) log.info("Receipts are in an archive", { ...archive });

@@ -25,14 +25,23 @@ export class DisputeBooks {
     return row && (row.input as Uint8Array);
   }
 
-  /** Forgets the inputs of requests whose charges can't be challenged any more, and have no challenge. @returns how many */
-  dropInputs(): Promise<number> {
+  /**
+   * Forgets the inputs of requests whose charges can't be challenged any more, and have no challenge. A challenge may name any
+   * receipt of its license and epoch, even one that nobody is charged for, or that another batch has.
+   * @param longestEpoch in seconds
+   * @returns how many
+   */
+  dropInputs(longestEpoch: number): Promise<number> {
     return this.db.run(
       `DELETE FROM provable_inputs WHERE NOT EXISTS (SELECT 1 FROM open_requests
            WHERE open_requests.request_id = provable_inputs.request_id)
-         AND NOT EXISTS (SELECT 1 FROM receipts LEFT JOIN batches ON batches.batch_id = receipts.batch_id
-           WHERE receipts.request_id = provable_inputs.request_id AND receipts.state <> 'void' AND receipts.term IS NULL
+         AND NOT EXISTS (SELECT 1 FROM receipts JOIN receipts AS near
+             ON near.operator_id = receipts.operator_id AND near.license_id = receipts.license_id
+             AND near.finished_at > receipts.finished_at - ? AND near.finished_at < receipts.finished_at + ?
+           LEFT JOIN batches ON batches.batch_id = near.batch_id
+           WHERE receipts.request_id = provable_inputs.request_id AND near.state <> 'void' AND near.term IS NULL
              AND coalesce(batches.released, 0) = 0)`,
+      [longestEpoch, longestEpoch],
     );
   }
 }

@@ -40,18 +40,30 @@ describeOnEach("What a store keeps for challenges", (placeOf) => {
     expect([...(await store.disputes.input(requestId))!]).to.deep.equal([...INPUT]);
     for (const step of [async () => {}, () => settle(id("batch"))]) {
       await step();
-      expect(await store.disputes.dropInputs()).to.equal(0);
+      expect(await store.disputes.dropInputs(3_600)).to.equal(0);
       expect(await kept(requestId)).to.equal(true);
     }
     await store.markReleased(id("batch"));
-    expect(await store.disputes.dropInputs()).to.equal(1);
+    expect(await store.disputes.dropInputs(3_600)).to.equal(1);
     expect(await kept(requestId)).to.equal(false);
+  });
+
+  it("is the input of another receipt of the same time, too, as long as one may be challenged", async () => {
+    const requestId = await serve("void");
+    await store.voidUnbatched(LANE, EPOCH);
+    const charged = await serve("charged");
+    await serveReceipt(store, { requestId: id("later"), input: INPUT, finishedAt: EPOCH.epochEnd + 3_600 });
+    await settle(id("batch"));
+    expect(await store.disputes.dropInputs(3_600)).to.equal(0);
+    await store.markReleased(id("batch"));
+    expect(await store.disputes.dropInputs(3_600)).to.equal(2);
+    expect([await kept(requestId), await kept(charged), await kept(id("later"))]).to.deep.equal([false, false, true]);
   });
 
   it("is no input of what nobody is charged for", async () => {
     const requestId = await serve("void");
     await store.voidUnbatched(LANE, EPOCH);
-    await store.disputes.dropInputs();
+    await store.disputes.dropInputs(3_600);
     expect(await kept(requestId)).to.equal(false);
     expect(await kept(id("never served"))).to.equal(false);
   });
@@ -61,7 +73,7 @@ describeOnEach("What a store keeps for challenges", (placeOf) => {
     const [{ receipt, versionId }] = await store.unbatched(LANE, EPOCH);
     const facts = { ...receipt, requestId: id("running") };
     await store.openRequest({ facts, versionId, openedAt: 1, input: INPUT });
-    await store.disputes.dropInputs();
+    await store.disputes.dropInputs(3_600);
     expect(await kept(id("running"))).to.equal(true);
     await store.dropRequest(id("running"));
     expect(await kept(id("running"))).to.equal(false);

@@ -100,7 +100,7 @@ describe("classifications", function () {
     expect(await bench.store.disputes.input(other.requestId)).to.equal(null);
     expect([...(await bench.store.disputes.input(kept.requestId))!]).to.deep.equal([...example.input]);
     await post({ model: "digits", input: [1, 2, 3] });
-    await bench.store.disputes.dropInputs();
+    await bench.store.disputes.dropInputs(3_600);
     expect(await bench.store.disputes.input(kept.requestId)).not.to.equal(null);
   });
 
