@@ -29,7 +29,7 @@ import {AssetId, LicenseId, PlanId} from "./types/Ids.sol";
 /// owner has signed an offer of, whose licenses are for one buyer alone; UsageEscrow alone mints, and says when a
 /// license may be transferred; a license's owner, or whom the owner approved, then transfers it.
 /// ASSUMES that AssetRegistry tells owners truthfully, and that UsageEscrow mints only what it opened an account for.
-/// Terms that nothing enforces yet are refused (`TermUnsupported`), so that no plan promises what it can't keep.
+/// ASSUMES that a plan's attestor keeps to the plan's tier of evidence, which nothing on chain checks.
 contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
     using OfferHash for Offer;
     using ServiceLevelMath for ServiceLevels;
@@ -39,6 +39,8 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
     uint256 public constant LONGEST_TERM = 3650 days;
     uint256 public constant SHORTEST_HOLD = 1 hours;
     uint256 public constant LONGEST_HOLD = 30 days;
+    /// @dev Proven: see `PlanTerms.minEvidenceTier`.
+    uint256 private constant HIGHEST_EVIDENCE_TIER = 4;
 
     struct Sales {
         uint32 sold;
@@ -259,7 +261,10 @@ contract LicenseRegistry is ILicenseRegistry, ERC721, AccessManaged, EIP712 {
     }
 
     function _requireSupported(PlanTerms calldata terms) private view {
-        require(terms.minEvidenceTier == 0, TermUnsupported("minEvidenceTier"));
+        require(
+            terms.minEvidenceTier <= HIGHEST_EVIDENCE_TIER,
+            EvidenceTierUnknown(terms.minEvidenceTier, HIGHEST_EVIDENCE_TIER)
+        );
         require(
             terms.arbitrator == address(0) || terms.arbitrator.code.length > 0,
             ArbitratorNotContract(terms.arbitrator)

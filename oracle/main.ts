@@ -9,6 +9,7 @@ import { tokenizerOf } from "./attestor/recount";
 import type { AttestorSection, GatewaySection, OracleConfig, SettlerSection, X402Section } from "./config";
 import { withDeadline } from "./chain/deadline";
 import { openDeployment, type Deployment, type OpenDeployment } from "./chain/deployment";
+import { connectInferences } from "./chain/inferences";
 import { connectVoucherChain } from "./chain/voucherChain";
 import { AccountSender } from "./chain/accountSender";
 import { connectCourt } from "./chain/ethersCourt";
@@ -21,12 +22,13 @@ import { openKey } from "./keys/openKey";
 import { ATTESTING, Duty, type Post, SETTLING } from "./duty";
 import { Answerer } from "./disputes/answerer";
 import { provingProblems } from "./disputes/provable";
-import { receiptProver } from "./disputes/receiptProver";
+import { receiptProver, type ReceiptProver } from "./disputes/receiptProver";
 import { createLog, type Log } from "./log";
 import { Figures } from "./operations/figures";
 import { startOperations, type Operations } from "./operations/operations";
 import {
   chainCheck,
+  disputesCheck,
   gasCheck,
   membershipCheck,
   Readiness,
@@ -40,6 +42,7 @@ import { BATCH_LIMITS } from "./settler/batches";
 import { settlementGas } from "./settler/economy";
 import { ReceiptFeed } from "./settler/receiptFeed";
 import { requireUsable } from "./settler/requirements";
+import { ProvenLanes } from "./settler/provenLanes";
 import { Releaser } from "./settler/releaser";
 import { Settler } from "./settler/settler";
 import { VoucherPoster } from "./settler/voucherPoster";
@@ -180,6 +183,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
       await settling.duty.begin();
       jobs.push(
         inTurn(context, settling, section!.intervalMs, () => settleRound(context, settling)),
+        inTurn(context, settling, section!.intervalMs, () => proveRound(context, settling)),
         inTurn(context, settling, section!.intervalMs, () => postRound(context, settling)),
         inTurn(context, settling, section!.intervalMs, () => answerRound(context, settling)),
         inTurn(context, settling, TEND_MS, () => tendRound(context, settling)),
@@ -190,6 +194,7 @@ async function startOperator(context: Context): Promise<() => Promise<void>> {
     return async () => {
       await running?.close();
       await Promise.all(jobs);
+      await settling?.answerer?.idle();
       await settling?.duty.end();
       await store.close();
     };
@@ -206,13 +211,15 @@ async function serve(
   jobs: Promise<void>[],
 ): ReturnType<typeof startGateway> {
   const { config, deployment, chain, log, figures, readiness } = context;
+  const inferences = await connectInferences(deployment.provider, deployment.escrow);
   const models = await Promise.all(
     section.models.map(async (model) => {
       const version = await chain.version(model.versionId);
       if (version === null) {
         throw new Problem(`gateway.models: version ${model.versionId} of ${model.id} doesn't exist on this chain.`);
       }
-      return { ...model, assetId: version.assetId, manifestHash: version.manifestHash };
+      const hasVerifier = (await inferences.inferenceOf(model.versionId)) !== null;
+      return { ...model, assetId: version.assetId, manifestHash: version.manifestHash, hasVerifier };
     }),
   );
   const signer = await openKey(section.signingKey);
@@ -321,6 +328,7 @@ interface Settling {
   releaser: Releaser | null;
   /** Null where the deployment has no court. */
   answerer: Answerer | null;
+  proofs: ProvenLanes;
   sender: AccountSender;
   feed: ReceiptFeed;
   duty: Duty;
@@ -357,50 +365,59 @@ async function createSettler(context: Context, section: SettlerSection, store: S
     },
   );
   const deps = { chain, store, escrow: connectEscrow(provider, witness, { ...deployment, finality }), sender, log };
-  const settler: Settler = new Settler(deps, {
-    ...section,
-    proposer,
-    committee,
-    attestorTimeoutMs: ATTESTOR_TIMEOUT_MS,
-  });
+  const provers = new Map(
+    config.disputes.provers.map(({ versionId, ...prover }) => [versionId, receiptProver(prover, { signal })]),
+  );
+  const inferences = await connectInferences(provider, deployment.escrow);
+  const asking = { ...section, proposer, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS };
+  const proofs = new ProvenLanes({ chain, inferences, store, log }, { ...asking, provers });
+  const settler: Settler = new Settler({ ...deps, proofs }, { ...asking, committee });
   // It may still be paid in before the first batch is due.
   if ((await sender.balance()) === 0n) {
     log.error("Settler's account has nothing to pay gas with: send it some", { account: sender.address });
   }
-  const feed = new ReceiptFeed({ store, log, chain, proposer }, { ...section, attestorTimeoutMs: ATTESTOR_TIMEOUT_MS });
+  const feed = new ReceiptFeed({ store, log, chain, proposer }, asking);
   const vouchers = await connectVoucherChain(provider, deployment);
   const poster: VoucherPoster = new VoucherPoster(
     { ...deps, vouchers },
     { poster: sender.address, intervalSeconds: section.voucherIntervalSeconds, economy: section.economy },
   );
   const releaser = section.release ? new Releaser(deps, section.economy) : null;
-  const answerer = await createAnswerer(context, deps, witness, section);
+  const answerer = await createAnswerer(context, { ...deps, provers }, witness, section);
   figures.watchSettler(settler, sender);
-  if (answerer !== null) figures.watchDisputes(answerer, () => chain.now());
-  const licenses = async () => Math.min(Math.max(1, await store.owingLicenses()), BATCH_LIMITS.licenses);
+  figures.watchProofs(proofs);
+  if (answerer !== null) {
+    figures.watchDisputes(answerer, () => chain.now());
+    readiness.addWarning(
+      "disputes",
+      disputesCheck(() => answerer.figures()),
+    );
+  }
+  const licenses = async () => Math.min(Math.max(1, await store.tallies.owingLicenses()), BATCH_LIMITS.licenses);
   readiness.add(
     "settler",
     gasCheck(sender, async () => settlementGas(await licenses())),
   );
-  return { settler, poster, releaser, answerer, sender, feed, duty };
+  return { settler, poster, releaser, answerer, proofs, sender, feed, duty };
 }
 
 interface AnsweringDeps {
   store: Store;
   sender: AccountSender;
   log: Log;
+  provers: ReadonlyMap<bigint, ReceiptProver>;
 }
 
 /** Who answers challenges of what is settled here. */
 async function createAnswerer(
   { config, deployment, chain }: Context,
-  { store, sender, log }: AnsweringDeps,
+  { store, sender, log, provers }: AnsweringDeps,
   witness: Witness,
   { confirmations: finality }: SettlerSection,
 ): Promise<Answerer | null> {
   const { provider, court: at } = deployment;
   if (at === undefined) return null;
-  const { maxFee, provers } = config.disputes;
+  const { maxFee } = config.disputes;
   const court = await connectCourt(provider, witness, { court: at, finality });
   const operatorId = config.gateway?.operatorId;
   if (operatorId !== undefined && !(await court.mayAnswer(operatorId, sender.address, await chain.now()))) {
@@ -412,15 +429,12 @@ async function createAnswerer(
     );
   }
   const models = config.gateway?.models ?? [];
-  for (const problem of await provingProblems(court, models, new Set(provers.map(({ versionId }) => versionId)))) {
+  for (const problem of await provingProblems(court, models, new Set(provers.keys()))) {
     log.warn("Receipts of a model couldn't be defended", { problem });
   }
   return new Answerer(
     { chain, court, store, sender, log: log.with({ part: "disputes" }) },
-    {
-      ...{ account: sender.address, operatorId, maxFee },
-      provers: new Map(provers.map(({ versionId, ...prover }) => [versionId, receiptProver(prover)])),
-    },
+    { account: sender.address, operatorId, maxFee, provers },
   );
 }
 
@@ -454,6 +468,12 @@ async function settleRound({ log, figures }: Context, { settler, releaser }: Set
   }
 }
 
+/** Ends before a proof, once it isn't this process's turn any more. */
+async function proveRound({ log, signal }: Context, { proofs, duty }: Settling): Promise<void> {
+  const goesOn = () => duty.isMine && !signal.aborted;
+  await proofs.proveDue(goesOn).catch((cause) => log.error("Receipts can't be proven at the moment", { cause }));
+}
+
 async function postRound({ log }: Context, { poster }: Settling): Promise<void> {
   await poster.postDue().catch((cause) => log.error("Vouchers can't be looked after", { cause }));
 }
@@ -470,6 +490,7 @@ function archiveOf({ dataFolder }: OracleConfig, store: Store): Archive | undefi
 async function archiveRound({ config, chain, log }: Context, store: Store): Promise<void> {
   try {
     await store.disputes.dropInputs(chain.epochPeriod);
+    await store.proofs.drop();
     const now = await chain.now();
     const made = (await archiveOf(config, store)?.archiveDue(now - config.retentionSeconds, now)) ?? [];
     for (const archive of made) log.info("Receipts are in an archive", { ...archive });
@@ -497,7 +518,9 @@ async function startAttesting(context: Context): Promise<() => Promise<void>> {
     const attestor = await startAttestor(
       { ...section, signer, committee: deployment.committee },
       {
+        inferences: await connectInferences(deployment.provider, deployment.escrow),
         ...{ chain, store, log: own, turn, onJudged: (reasons) => figures.judged(reasons), plausible, audits },
+        onArchived: (failed) => figures.archived(failed),
         evidence: policy && { policy, books: store.evidence, onAssessed: (tier) => figures.assessed(tier) },
         archive:
           config.dataFolder === undefined

@@ -130,7 +130,7 @@ export async function exportBatch({ store: file, batch, out }: ExportBatch): Pro
   if (!existsSync(file)) throw new Problem(`--store ${file}: there is no such file.`);
   const store = new Store(sqliteDatabase(file));
   try {
-    const stored = await store.batch(batch);
+    const stored = await store.batches.find(batch);
     if (stored === null) throw new Problem(`--batch ${batch}: the store ${file} has no such batch.`);
     const { header, entries, proof, state } = stored;
     if (proof === null) throw new Problem(`--batch ${batch} is ${state}: its attestors haven't signed it.`);

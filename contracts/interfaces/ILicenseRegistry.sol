@@ -52,7 +52,11 @@ struct PlanTerms {
     bool renewable;
     /// Whether a license may be transferred.
     bool transferable;
-    /// The least that the operator's evidence must show: 0 is signed receipts.
+    /// The least evidence that each receipt must have which costs something, or the plan's attestor vouches for no batch
+    /// of it. 0: signed by the operator. 1: and the attestor recounts the operator's answers. 2: genuine GPUs answered the
+    /// attestor. 3: measured code on a CPU closed to its host signed it, and gathered that evidence. 4: the version's
+    /// inference verifier takes a proof of the receipt's answer, whatever ran it. The attestor alone keeps it: settlement
+    /// doesn't look, and a voucher pays what its payer signed.
     uint8 minEvidenceTier;
     /// Bit field of permitted uses, as in `IAssetRegistry.Asset`: no more than the asset permits.
     uint32 permittedUses;
@@ -131,6 +135,7 @@ interface ILicenseRegistry is IERC721 {
     error BuyerZero();
     error CallerNotPublisher(AssetId assetId, address caller);
     error DiscountAboveOperatorShare(uint256 discountBps, uint256 operatorBps);
+    error EvidenceTierUnknown(uint256 tier, uint256 highest);
     error HoldPeriodOutOfRange(uint256 holdPeriod, uint256 shortest, uint256 longest);
     /// @dev `movableAt` is 0 for a license that isn't locked.
     error LicenseNotMovable(LicenseId licenseId, uint256 movableAt);
@@ -145,8 +150,6 @@ interface ILicenseRegistry is IERC721 {
     error ServiceLevelsNotOrdered(ServiceLevels levels);
     error SharesAboveWhole(uint256 publisherBps, uint256 attestorBps, uint256 largestFeeBps);
     error TermPeriodOutOfRange(uint256 termPeriod, uint256 shortest, uint256 longest);
-    /// @dev A term that this release can't enforce is refused, not stored: `term` is the field that must be zero.
-    error TermUnsupported(string term);
     /// @dev `uses` are those of the plan that the asset doesn't permit.
     error UsesNotPermitted(AssetId assetId, uint256 uses);
 

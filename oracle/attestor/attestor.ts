@@ -18,14 +18,15 @@ import {
 } from "./attestorApi";
 import { type AttestationRequest, type BatchFacts, gatherFacts, type JudgedBatch, proposalProblem } from "./batchFacts";
 import type { Audits } from "./audits";
-import { Copies } from "./copies";
+import { Copies, Unarchived } from "./copies";
 import { serveCopies } from "./copiesApi";
 import type { Chain, Committee, Committees } from "../chain/chain";
-import { Tier } from "../evidence/assess";
+import type { Inferences } from "../chain/inferences";
 import type { EvidenceBooks } from "../evidence/books";
 import { addDesk } from "../evidence/desk";
 import type { EvidencePolicy } from "../evidence/policy";
 import { evidenceRefusals } from "./evidenceReasons";
+import { serveProofs } from "./proofDesk";
 import { recount } from "./recount";
 import { committeeFor, type Refusal, refusalsOf } from "./inspection";
 import { Intake } from "./intake";
@@ -38,13 +39,15 @@ import { measure, sampledTime } from "./measure";
 import { recall } from "./memory";
 import type { Plausible } from "./plausibility";
 import { MalformedMessage, signedMeasurementToJson } from "../protocol/messages";
+import { Tier } from "../protocol/tiers";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { ReceiptVerifier } from "./receiptVerifier";
 import { requestRefusals } from "./requestReasons";
 import { BATCH_LIMITS } from "../settler/batches";
 import type { CopyArchive } from "../store/copyArchive";
 import { type Lease, type Turn, TurnLost } from "../store/leases";
-import { type Store, StoreConflict } from "../store/store";
+import type { Store } from "../store/store";
+import { StoreConflict } from "../store/storeConflict";
 
 export interface AttestorConfig {
   /** The key of the committee's member that this attestor is. */
@@ -54,7 +57,7 @@ export interface AttestorConfig {
   /** 0, the default, takes a free one. */
   port?: number;
   host?: string;
-  /** Longest batch in bytes, and the most of all that are read at once: a receipt takes 43 of them, a grant about 550. */
+  /** Longest batch in bytes, and the most of all that are read at once: a receipt takes 107 of them, a grant about 550. */
   bodyLimit?: number;
   /** The most copies of receipts that are kept of one operator with stake, at about 600 bytes each. */
   copiesPerOperator?: number;
@@ -74,8 +77,12 @@ export interface AttestorDeps {
   onJudged?: (reasons: string[]) => void;
   /** Where evidence is taken. Without it, plans that demand evidence get no signature. */
   evidence?: { books: EvidenceBooks; policy: EvidencePolicy; onAssessed?: (tier: Tier) => void };
+  /** Where proofs are verified. Without it, none are taken, and plans that demand them get no signature. */
+  inferences?: Inferences;
   /** Where copies go that are in batches which can't settle any more. Without it, they are dropped. */
   archive?: Pick<CopyArchive, "archiveDue">;
+  /** Is told how many of them couldn't go there. */
+  onArchived?: (failed: number) => void;
   /** Its looks at disclosed requests. Without them, it asks for none. */
   audits?: Pick<Audits, "note" | "refusals">;
   /** What is believed of a lane's operator; `PLAUSIBLE` if left out. */
@@ -127,7 +134,8 @@ export async function startAttestor(config: AttestorConfig, deps: AttestorDeps):
   const copies = new Copies(deps, config, verifier);
   const server = createServer(config, deps, copies);
   const url = await listen(server, { host: config.host ?? "127.0.0.1", port: config.port ?? 0 });
-  const dropping = setInterval(() => void (isMine(deps) && dropOld(copies, deps.log)), DROPPING_MS);
+  const drop = skipping(async () => isMine(deps) && dropOld(copies, deps));
+  const dropping = setInterval(drop, DROPPING_MS);
   deps.log.info("Attestor started", { address, url });
   const close = async () => {
     clearInterval(dropping);
@@ -141,12 +149,26 @@ function isMine({ turn }: AttestorDeps): boolean {
   return turn === undefined || turn.isMine;
 }
 
-async function dropOld(copies: Copies, log: Log): Promise<void> {
+/** Does a work that never fails, but not while it is still being done. */
+function skipping(work: () => Promise<unknown>): () => void {
+  let isRunning = false;
+  return () => {
+    if (isRunning) return;
+    isRunning = true;
+    void work().finally(() => (isRunning = false));
+  };
+}
+
+async function dropOld(copies: Copies, { log, onArchived }: AttestorDeps): Promise<void> {
   try {
     const dropped = await copies.dropOld();
+    onArchived?.(0);
     if (dropped > 0) log.info("Copies of receipts dropped: no batch with them can settle any more", { dropped });
   } catch (cause) {
-    log.warn("Copies of receipts that are too old can't be dropped", { cause });
+    if (!(cause instanceof Unarchived))
+      return log.warn("Copies of receipts that are too old can't be dropped", { cause });
+    onArchived?.(cause.failed.length);
+    log.error("Batches can't be archived: their copies stay in the store", { cause });
   }
 }
 
@@ -226,6 +248,8 @@ function createServer(
   });
   serveCopies(server, copies, signer.address);
 
+  if (deps.inferences !== undefined)
+    serveProofs(server, { ...deps, inferences: deps.inferences, copies }, signer.address);
   if (deps.evidence !== undefined) addDesk(server, { ...deps, ...deps.evidence, signer });
   return server;
 }
@@ -253,8 +277,8 @@ async function signMeasurement(
   }
   const now = await chain.now();
   if (now < epoch.epochEnd) throw new MeasurementRefused(`The epoch ends at ${epoch.epochEnd}; it is ${now}`);
-  await store.noteMeasured(epochEnd, turn?.lease);
-  const samples = await store.canarySamples(lane, sampledTime(epoch, chain.epochPeriod));
+  await store.canaries.noteMeasured(epochEnd, turn?.lease);
+  const samples = await store.canaries.samples(lane, sampledTime(epoch, chain.epochPeriod));
   const measurement = measure(lane, epoch, samples, chain.epochPeriod);
   return { measurement, signature: await signer.sign(measurementToSign(chain.domain, measurement)) };
 }
@@ -298,10 +322,12 @@ async function lackingEvidence(
   store: Store,
 ): Promise<Refusal[]> {
   const { plan, header } = facts;
-  const { refusals, recounted } = recount(facts, await store.answers(header.operatorId, header));
+  const { refusals, recounted } = recount(facts, await store.canaries.answers(header.operatorId, header));
   if (plan === null || plan.minEvidenceTier === Tier.signed) return refusals;
   const findings = (await evidence?.books.findings(header.operatorId, header)) ?? [];
-  return [...refusals, ...evidenceRefusals(facts, { findings, recounted })];
+  const isProofDemanded = plan.minEvidenceTier === Tier.proven;
+  const proven = await store.proofs.provenOf(isProofDemanded ? facts.receipts.map(({ hash }) => hash) : []);
+  return [...refusals, ...evidenceRefusals(facts, { findings, recounted, proven })];
 }
 
 /** @throws 402 if a batch of the operator's couldn't settle: it may be sent again once there is stake for it */
@@ -357,7 +383,7 @@ async function remember(
   { measurements, proposal }: JudgedBatch,
 ): Promise<Refusal[]> {
   try {
-    await store.recordAttestation(batchId, header, receipts, { measurements, proposal }, lease);
+    await store.attested.record(batchId, header, receipts, { measurements, proposal }, lease);
     return [];
   } catch (error) {
     if (error instanceof StoreConflict) return [{ reason: error.message, receiptHash: null }];

@@ -57,9 +57,10 @@ export async function requestMeasurement(
   { operatorId, planId, versionId }: Lane,
   { epochStart, epochEnd }: Epoch,
   timeoutMs: number,
+  signal?: AbortSignal,
 ): Promise<SignedMeasurement> {
   const body = { lane: { operatorId, planId, versionId: String(versionId) }, epoch: { epochStart, epochEnd } };
-  const response = await post(url + MEASUREMENTS_PATH, body, timeoutMs);
+  const response = await post(url + MEASUREMENTS_PATH, body, within(timeoutMs, signal));
   if (!response.ok) throw await unexpected(response);
   return signedMeasurementFromJson(await jsonOf(response));
 }
@@ -76,13 +77,12 @@ export async function sendReceipts(
   timeoutMs: number,
   signal?: AbortSignal,
 ): Promise<Kept> {
-  const timeout = AbortSignal.timeout(timeoutMs);
   const response = await fetch(url + RECEIPTS_PATH, {
     method: "POST",
     headers: { "content-type": RECEIPTS_MEDIA_TYPE },
     redirect: "error",
     body: frameOf(records) as Uint8Array<ArrayBuffer>,
-    signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
+    signal: within(timeoutMs, signal),
   });
   if (!response.ok) throw await unexpected(response);
   return keptFromJson(await jsonOf(response));
@@ -93,6 +93,7 @@ export type RecordsOf = (hashes: string[]) => Promise<Uint8Array[]>;
 
 /**
  * Asks for an attestation, and sends the receipts that the attestor lacks; one that it won't keep, it refuses.
+ * @param signal ends the wait
  * @throws Error unless the attestor signs or refuses, each answer in time; its signature isn't checked here
  */
 export async function askToAttest(
@@ -100,19 +101,20 @@ export async function askToAttest(
   request: AttestationRequest,
   recordsOf: RecordsOf,
   timeoutMs: number,
+  signal?: AbortSignal,
 ): Promise<Attestation | AttestationRefusal> {
-  const first = await requestAttestation(url, request, timeoutMs);
+  const first = await requestAttestation(url, request, timeoutMs, signal);
   if (!("lacking" in first)) return first;
   const refused: RefusedReceipt[] = [];
   for (let from = 0; from < first.lacking.length; from += MOST_RECEIPTS_SENT) {
     const records = await recordsOf(first.lacking.slice(from, from + MOST_RECEIPTS_SENT));
-    refused.push(...(await sendReceipts(url, records, timeoutMs)).refused);
+    refused.push(...(await sendReceipts(url, records, timeoutMs, signal)).refused);
   }
   if (refused.length > 0) {
     const refusals = refused.slice(0, MOST_SENTENCES).map(({ reason }) => reason);
     return { refusals, receipts: refused.map(({ hash }) => hash) };
   }
-  const second = await requestAttestation(url, request, timeoutMs);
+  const second = await requestAttestation(url, request, timeoutMs, signal);
   if (!("lacking" in second)) return second;
   throw new Error(`${url} lacks ${second.lacking.length} receipts that were sent to it`);
 }
@@ -122,9 +124,10 @@ export async function requestAttestation(
   url: string,
   request: AttestationRequest,
   timeoutMs: number,
+  signal?: AbortSignal,
 ): Promise<Attestation | AttestationRefusal | LackedReceipts> {
   const headers = { [PROPOSAL_HEADER]: proposedBatchToText(request) };
-  const response = await post(url + ATTESTATIONS_PATH, evidenceToJson(request), timeoutMs, headers);
+  const response = await post(url + ATTESTATIONS_PATH, evidenceToJson(request), within(timeoutMs, signal), headers);
   if (response.ok) return attestationFromJson(await jsonOf(response));
   if (response.status === 422) return refusalFromJson(await jsonOf(response));
   if (response.status === 409) return lackedReceiptsFromJson(await jsonOf(response));
@@ -159,7 +162,7 @@ export function jsonIn(header: string, text: string): unknown {
 export function evidenceToJson({ receipts, leaves, grants, measurements }: AttestationRequest) {
   return {
     receipts: namesToText(receipts),
-    leaves: leaves && hashesToText(leaves),
+    leaves: leaves && Buffer.from(leaves).toString("base64"),
     grants: grants.map(signedGrantToJson),
     measurements: measurements.map(signedMeasurementToJson),
   };
@@ -169,9 +172,9 @@ export function evidenceToJson({ receipts, leaves, grants, measurements }: Attes
 export function evidenceFromJson(json: unknown): Omit<AttestationRequest, keyof ProposedBatch> {
   const { receipts, leaves, grants, measurements } = objectOf(json);
   const names = namesFromText(receipts);
-  const hashes = leaves === undefined ? undefined : hashesFromText("leaves", leaves);
-  if (hashes !== undefined && hashes.length !== names.length) {
-    throw new MalformedMessage(`there are ${hashes.length} leaves, and ${names.length} receipts`);
+  const hashes = leaves === undefined ? undefined : bytesFromText("leaves", leaves, HASH_BYTES, "a hash");
+  if (hashes !== undefined && hashes.length !== HASH_BYTES * names.length) {
+    throw new MalformedMessage(`there are ${hashes.length / HASH_BYTES} leaves, and ${names.length} receipts`);
   }
   return {
     receipts: names,
@@ -187,7 +190,7 @@ export function namesToText(names: readonly NamedReceipt[]): string {
 }
 
 /** @throws MalformedMessage */
-function namesFromText(text: unknown): NamedReceipt[] {
+export function namesFromText(text: unknown): NamedReceipt[] {
   return namesFromBytes(bytesFromText("receipts", text, NAME_BYTES, "a license's id, a number and a hash"));
 }
 
@@ -200,7 +203,7 @@ export function hashesToText(hashes: readonly string[]): string {
 }
 
 /** @throws MalformedMessage */
-function hashesFromText(name: string, text: unknown): string[] {
+export function hashesFromText(name: string, text: unknown): string[] {
   const bytes = bytesFromText(name, text, HASH_BYTES, "a hash");
   const hex = bytes.toString("hex");
   const digits = 2 * HASH_BYTES;
@@ -276,18 +279,23 @@ function number(name: string, json: unknown): number {
   throw new MalformedMessage(`${name} must be a whole number, not ${shown(json)}`);
 }
 
-function id(json: unknown): bigint {
+export function id(json: unknown): bigint {
   if (typeof json === "string" && /^[0-9]{1,19}$/.test(json) && BigInt(json) < 2n ** 63n) return BigInt(json);
   throw new MalformedMessage(`versionId must be a decimal string below 2^63, not ${shown(json)}`);
 }
 
-function post(url: string, body: object, timeoutMs: number, headers: Record<string, string> = {}): Promise<Response> {
+function within(timeoutMs: number, signal?: AbortSignal): AbortSignal {
+  const timeout = AbortSignal.timeout(timeoutMs);
+  return signal === undefined ? timeout : AbortSignal.any([timeout, signal]);
+}
+
+function post(url: string, body: object, signal: AbortSignal, headers: Record<string, string> = {}): Promise<Response> {
   return fetch(url, {
     method: "POST",
     headers: { "content-type": "application/json", ...headers },
     redirect: "error",
     body: JSON.stringify(body),
-    signal: AbortSignal.timeout(timeoutMs),
+    signal,
   });
 }
 

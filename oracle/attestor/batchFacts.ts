@@ -24,8 +24,8 @@ export interface AttestationRequest {
   header: BatchHeader;
   /** Its receipts, of which the attestor has copies. */
   receipts: NamedReceipt[];
-  /** The hashes of their leaves in its sum tree, which tell by which signatures; if left out, by any. */
-  leaves?: string[];
+  /** The hashes of their leaves in its sum tree, 32 bytes each, which tell by which signatures; if left out, by any. */
+  leaves?: Uint8Array;
   /** Every grant that a receipt names. */
   grants: SignedGrant[];
   /** What the header's service level is the median of. */

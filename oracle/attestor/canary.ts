@@ -12,7 +12,7 @@ import { CLASSIFICATIONS_PATH } from "../protocol/classification";
 import { decodeBearer, grantDigest } from "../protocol/messages";
 import type { Lane, SignedGrant } from "../protocol/types";
 import { type Turn, TurnLost } from "../store/leases";
-import type { CanarySample, Store } from "../store/store";
+import type { CanaryBooks, CanarySample } from "../store/canaryBooks";
 import { canaryBody } from "./canaryBody";
 import { classifiedAnswer, isClassified, type ClassificationCanary } from "./classificationCanary";
 import { piecesOf, textOf } from "./reading";
@@ -48,7 +48,7 @@ export interface CanaryDeps {
     Chain,
     "domain" | "epochPeriod" | "windowPeriod" | "now" | "license" | "plan" | "version" | "isSignatureOf"
   >;
-  store: Pick<Store, "recordCanary" | "recordAnswer">;
+  store: { canaries: Pick<CanaryBooks, "record" | "recordAnswer"> };
   log: Log;
   /** Where several processes measure for one key: only who has it sends canaries. */
   turn?: Turn;
@@ -108,7 +108,7 @@ export async function sendCanary(config: CanaryConfig, deps: CanaryDeps, signal:
     ...{ at: await deps.chain.now(), ok, ttftMs },
     ...(tokensPerSecond === undefined ? {} : { tokensPerSecond }),
   };
-  await deps.store.recordCanary(config.lane, sample, lease);
+  await deps.store.canaries.record(config.lane, sample, lease);
   deps.onSampled?.(config.lane, ok ? "answered" : "failed", sample);
   deps.log.info("Canary sampled", { lane: config.lane, ...sample });
   return sample;
@@ -131,7 +131,7 @@ async function keepAnswer(
       : classifiedAnswer(asked, heard.bytes, classification.network, at);
   if (answer.difference !== null)
     deps.log.warn("Canary isn't answered by the model", { lane, reason: answer.difference });
-  await deps.store.recordAnswer(answer);
+  await deps.store.canaries.recordAnswer(answer);
 }
 
 /** Exponential: however long the last canary is ago, the next is as likely to come now. */

@@ -4,7 +4,9 @@
  *
  * A receipt proves whose it is, so anybody may bring it. What an operator can make an attestor keep is bounded.
  */
+import { hexOf } from "../protocol/hex";
 import { breathe } from "../breathe";
+import { reasonOf } from "../problem";
 import type { Audits } from "./audits";
 import { MOST_RECEIPTS_SENT } from "./attestorApi";
 import { type BatchFacts, type CopiedReceipt, planProblem } from "./batchFacts";
@@ -14,7 +16,7 @@ import type { Chain } from "../chain/chain";
 import { readEach } from "../chain/parallel";
 import { grantDigest, headerFromJson, MalformedMessage, recoverSigner, retrievalDigest } from "../protocol/messages";
 import {
-  decodeReceipt,
+  receiptIn,
   requestSignatureHashIn,
   requireCanonical,
   splitRecord,
@@ -26,9 +28,11 @@ import { requestSignatureHash } from "../protocol/requestSignature";
 import type { SignedGrant } from "../protocol/types";
 import type { RequestPlace } from "../store/attestedReceipts";
 import type { Turn } from "../store/leases";
-import type { CopyArchive } from "../store/copyArchive";
+import type { CopyArchive, Unarchivable } from "../store/copyArchive";
 import type { PlacedCopy } from "../store/copyRows";
-import type { Copy, NumberedReceipt, Store } from "../store/store";
+import type { Store } from "../store/store";
+import type { NumberedReceipt } from "../store/copyBooks";
+import type { Copy } from "../store/copyRows";
 
 /** What became of receipts that were brought. */
 export interface Kept {
@@ -68,6 +72,8 @@ const FACTS_MS = 10_000;
 
 const MOST_FACTS = 10_000;
 
+const HASH_BYTES = 32;
+
 /** A receipt of a clock that is further ahead, in seconds, would be kept for too long. */
 const MOST_AHEAD = 3_600;
 
@@ -97,6 +103,15 @@ const RETRIEVAL_SECONDS = 300;
 /** Somebody asked for receipts that aren't its own. */
 export class RetrievalRefused extends Error {
   readonly statusCode = 403;
+}
+
+/** Batches whose copies are kept, as they can't go into archives. */
+export class Unarchived extends Error {
+  constructor(readonly failed: readonly Unarchivable[]) {
+    const [{ batchId, cause }] = failed;
+    const others = failed.length === 1 ? "" : `, as ${failed.length - 1} others`;
+    super(`Batch ${batchId} can't be archived${others}: ${reasonOf(cause)}`, { cause });
+  }
 }
 
 export class Copies {
@@ -145,30 +160,30 @@ export class Copies {
     }
     const room = await this.withinQuota(fitting, refused);
     const kept = room.length === 0 ? 0 : await this.insert(room);
-    for (const copy of room) await this.heal(copy);
+    if (this.wanted.size > 0) for (const copy of room) await this.heal(copy);
     return { kept, known: room.length - kept, refused };
   }
 
   /**
    * These receipts of an operator's, in their order, and the hashes of those that aren't there.
-   * @param leaves that they have in a batch which the operator proposed: a copy with another is taken for none
+   * @param leaves that they have in a batch which the operator proposed, 32 bytes each: a copy with another is taken for none
    */
   async find(
     operatorId: number,
     names: readonly NamedReceipt[],
-    leaves?: readonly string[],
+    leaves?: Uint8Array,
   ): Promise<{ found: CopiedReceipt[]; lacking: string[] }> {
     const found: CopiedReceipt[] = [];
     const lacking: string[] = [];
     for (let from = 0; from < names.length; from += AT_ONCE) {
       const some = names.slice(from, from + AT_ONCE);
-      const copies = await this.deps.store.copiesOf(operatorId, some);
+      const copies = await this.deps.store.copies.find(operatorId, some);
       for (const [i, name] of some.entries()) {
         const { hash } = name;
         const copy = copies.get(hash);
-        const leaf = leaves?.[from + i];
-        const isOther = copy !== undefined && leaf !== undefined && hexOf(copy.leaf) !== leaf;
-        if (isOther && !(await this.isAttested(operatorId, name))) this.want(hash, leaf);
+        const leaf = leaves?.subarray(HASH_BYTES * (from + i), HASH_BYTES * (from + i + 1));
+        const isOther = copy !== undefined && leaf !== undefined && Buffer.compare(copy.leaf, leaf) !== 0;
+        if (isOther && !(await this.isAttested(operatorId, name))) this.want(hash, hexOf(leaf));
         if (copy === undefined || isOther) lacking.push(hash);
         else found.push(copiedReceipt(hash, copy));
       }
@@ -197,7 +212,7 @@ export class Copies {
 
   /** The copies of an operator's receipts after a place in the order of licenses and numbers, and the place of the last. */
   async copiesAfter(operatorId: number, after: bigint) {
-    const numbered = await this.deps.store.copiesAfter(operatorId, numberAt(after), MOST_RECEIPTS_SENT);
+    const numbered = await this.deps.store.copies.after(operatorId, numberAt(after), MOST_RECEIPTS_SENT);
     const last = numbered.at(-1);
     return { records: numbered.map(({ record }) => record), position: last === undefined ? after : placeOf(last) };
   }
@@ -221,7 +236,7 @@ export class Copies {
     const { store } = this.deps;
     const grants = await store.operatorCopies.grantsAfter(operatorId, after, MOST_GRANTS_SENT);
     return readEach(grants, async ({ hash, signed }) => {
-      const used = signed.grant.cap === 0n ? 0n : await store.attestedCost(hash, "");
+      const used = signed.grant.cap === 0n ? 0n : await store.attested.cost(hash, "");
       return { hash, signed, used };
     });
   }
@@ -242,28 +257,38 @@ export class Copies {
   /**
    * Drops copies of receipts that no batch can settle any more, and gives how many these were; those in batches that were signed go
    * into archives first.
+   * @throws Unarchived if some of these can't be, once all else is done; then they are kept
    */
   async dropOld(): Promise<number> {
     const { chain, store, archive } = this.deps;
     const now = await chain.now();
     const before = now - chain.epochPeriod - chain.windowPeriod;
     const endedBefore = now - Math.max(chain.windowPeriod, this.config.keepCopiesSeconds ?? 0);
-    if ((await archive?.archiveDue(endedBefore, now))?.length) this.counts = undefined;
-    await store.attested.forget(endedBefore);
+    const { made, failed } = (await archive?.archiveDue(endedBefore, now)) ?? { made: [], failed: [] };
+    if (made.length > 0) this.counts = undefined;
+    if (archive === undefined) await store.attested.forget(endedBefore);
     // A batch that such a receipt is in has ended by then, however long its epoch.
-    const copiedBefore = endedBefore - chain.epochPeriod;
-    let dropped = 0;
-    for (;;) {
-      const some = await store.dropCopies(copiedBefore, AT_ONCE);
-      dropped += some;
-      if (some < AT_ONCE) break;
+    const copiedBefore =
+      Math.min(endedBefore, ...failed.slice(0, 1).map(({ epochEnd }) => epochEnd)) - chain.epochPeriod;
+    const dropped = await this.dropCopies(copiedBefore, now);
+    await store.requestSignatures.drop(copiedBefore - OLDEST_SIGNATURE);
+    await store.proofs.dropProven(copiedBefore);
+    if (dropped > 0) this.counts = undefined;
+    await store.operatorCopies.prune(Math.min(before, copiedBefore), chain.epochPeriod, now - REPORT_SECONDS);
+    this.looked = await store.attested.forgetRequests(now - REPORT_SECONDS, this.looked, REQUESTS_AT_ONCE);
+    if (failed.length > 0) throw new Unarchived(failed);
+    return dropped;
+  }
+
+  private async dropCopies(finishedBefore: number, now: number): Promise<number> {
+    let all = 0;
+    for (let after: bigint | null = 0n; after !== null;) {
+      const { dropped, next } = await this.deps.store.copies.drop(finishedBefore, now, after, AT_ONCE);
+      all += dropped;
+      after = next;
       await breathe();
     }
-    await store.dropRequestSignatures(copiedBefore - OLDEST_SIGNATURE);
-    if (dropped > 0) this.counts = undefined;
-    await store.operatorCopies.prune(before, chain.epochPeriod, now - REPORT_SECONDS);
-    this.looked = await store.forgetRequests(now - REPORT_SECONDS, this.looked, REQUESTS_AT_ONCE);
-    return dropped;
+    return all;
   }
 
   private async groupsOf(brought: SplitRecord[], now: number, refused: RefusedReceipt[]): Promise<Group[]> {
@@ -333,7 +358,7 @@ export class Copies {
 
   private knownOf(operatorId: number, copies: Copy[]): Promise<Map<string, unknown>> {
     const names = copies.map(({ hash, record }) => ({ ...subjectOf(record), hash: hexOf(hash) }));
-    return this.deps.store.copiesOf(operatorId, names);
+    return this.deps.store.copies.find(operatorId, names);
   }
 
   private async mostOf(operatorId: number): Promise<number> {
@@ -342,7 +367,7 @@ export class Copies {
   }
 
   private async insert(copies: Copy[]): Promise<number> {
-    const kept = await this.deps.store.keepCopies(copies);
+    const kept = await this.deps.store.copies.keep(copies);
     void this.deps.audits?.note(kept);
     const counts = await this.counted();
     for (const { operatorId } of kept) counts.set(operatorId, (counts.get(operatorId) ?? 0) + 1);
@@ -357,14 +382,16 @@ export class Copies {
 
   /** Whether a batch that this attestor signed has a license's number: no other will, and its copy stays as it was signed. */
   private async isAttested(operatorId: number, { licenseId, sequence }: NumberedReceipt): Promise<boolean> {
-    const spans = await this.deps.store.seenSpans([{ operatorId, licenseId, first: sequence, last: sequence }]);
+    const spans = await this.deps.store.attested.seenSpans([
+      { operatorId, licenseId, first: sequence, last: sequence },
+    ]);
     return spans.some(({ first, last }) => first <= sequence && sequence <= last);
   }
 
   private async heal(copy: Copy): Promise<void> {
     const hash = hexOf(copy.hash);
     if (this.wanted.get(hash) !== hexOf(copy.leaf)) return;
-    await this.deps.store.resignCopy(copy);
+    await this.deps.store.copies.resign(copy);
     this.wanted.delete(hash);
   }
 
@@ -372,7 +399,7 @@ export class Copies {
     const token = this.deps.turn?.lease.token;
     if (token !== this.countedUnder) this.counts = undefined;
     this.countedUnder = token;
-    this.counts ??= this.deps.store.countCopies();
+    this.counts ??= this.deps.store.copies.count();
     return this.counts;
   }
 
@@ -419,9 +446,5 @@ function refusedReceipt({ hash, record }: Pick<Copy, "hash" | "record">, problem
 }
 
 function copiedReceipt(hash: string, { record, leaf, signer, arrivedAt }: PlacedCopy): CopiedReceipt {
-  return { receipt: decodeReceipt(record).receipt, leaf, hash, signer, arrivedAt };
-}
-
-function hexOf(bytes: Uint8Array): string {
-  return `0x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex")}`;
+  return { receipt: receiptIn(record), leaf, hash, signer, arrivedAt };
 }

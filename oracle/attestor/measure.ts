@@ -1,7 +1,7 @@
 /** From canaries to the service level that a batch states. Pure: what attestors compute apart, they compute alike. */
 import { isWithin } from "../protocol/epochs";
 import type { BatchHeader, Epoch, Lane, Measurement } from "../protocol/types";
-import type { CanarySample } from "../store/store";
+import type { CanarySample } from "../store/canaryBooks";
 
 /** The measured fields of a batch's header. */
 export type ServiceLevel = Pick<BatchHeader, "availabilityBps" | "p95TtftMs" | "samples">;

@@ -1,6 +1,7 @@
 import type { BatchFacts } from "./batchFacts";
 import { type SeenSpan, spansOf } from "../store/attestedReceipts";
-import type { AttestedBatch, Store } from "../store/store";
+import type { Store } from "../store/store";
+import type { AttestedBatch } from "../store/attestedBatches";
 
 /** What an attestor remembers of the batches that it signed before, as far as it concerns one batch. */
 export interface Memory {
@@ -16,10 +17,8 @@ export interface Memory {
   attestedCost(grantHash: string): bigint;
 }
 
-type Stored = Pick<Store, "attestedBatch" | "attestedSince" | "seenSpans" | "seenRequests" | "attestedCost">;
-
 /** Reads all of it at once, so that nothing need be waited for while the batch is looked at. */
-export async function recall(store: Stored, facts: BatchFacts): Promise<Memory> {
+export async function recall(store: Pick<Store, "attested">, facts: BatchFacts): Promise<Memory> {
   const { batchId, header, lane, now, windowPeriod, grants } = facts;
   const receipts = facts.receipts.map(({ receipt }) => receipt);
   const capped = [...grants].flatMap(([hash, { grant }]) => (grant.cap === 0n ? [] : [hash]));
@@ -27,11 +26,11 @@ export async function recall(store: Stored, facts: BatchFacts): Promise<Memory> 
   const requestsOf = (operatorId: number) =>
     receipts.flatMap((receipt) => (receipt.operatorId === operatorId ? [receipt.requestId] : []));
   const [signed, open, spans, requests, costs] = await Promise.all([
-    store.attestedBatch(header, header.sequence),
-    store.attestedSince(header, lane.sequence, now - windowPeriod),
-    store.seenSpans(spansOf(receipts)),
-    Promise.all(operators.map(async (id) => [id, await store.seenRequests(id, requestsOf(id))] as const)),
-    Promise.all(capped.map(async (hash) => [hash, await store.attestedCost(hash, batchId)] as const)),
+    store.attested.at(header, header.sequence),
+    store.attested.since(header, lane.sequence, now - windowPeriod),
+    store.attested.seenSpans(spansOf(receipts)),
+    Promise.all(operators.map(async (id) => [id, await store.attested.seenRequests(id, requestsOf(id))] as const)),
+    Promise.all(capped.map(async (hash) => [hash, await store.attested.cost(hash, batchId)] as const)),
   ]);
   const spansByLicense = new Map<string, SeenSpan[]>();
   for (const span of spans) {

@@ -33,7 +33,7 @@ export async function requestRefusals(
   const bearers = receipts.filter((checked) => !isKeyed(checked) && isDemanded(checked));
   const keyed = receipts.filter(isKeyed);
   const hashes = keyed.map(({ receipt }) => receipt.requestSignatureHash);
-  const signatures = await store.requestSignatures(header.operatorId, hashes);
+  const signatures = await store.requestSignatures.of(header.operatorId, hashes);
   const refusals = bearers.map((checked) =>
     refusalOf(checked, "came under a grant without a key; its license's owner demands that requests are signed"),
   );

@@ -161,7 +161,7 @@ function positionIn({ headers, url }: Response): bigint {
   throw new MalformedMessage(`${url} doesn't say in ${POSITION_HEADER} up to where its answer goes`);
 }
 
-function retrievalToText({ retrieval, signature }: SignedRetrieval): string {
+export function retrievalToText({ retrieval, signature }: SignedRetrieval): string {
   return Buffer.from(JSON.stringify({ retrieval: retrievalToJson(retrieval), signature })).toString("base64url");
 }
 

@@ -8,32 +8,30 @@
  * A nonce is given to one purpose and, once it is stored, never to another: whatever nodes say of the account's count, the
  * next is the one after the last that is stored. So a purpose is served once, wherever the process died, and nobody is
  * paid twice because a node lied. Of nodes' words only those count that stay the same for a while; what they take back
- * is opened again, and a gap in front of what waits is filled by sending nothing to oneself.
+ * is opened again, and a gap in front of what waits is filled by sending nothing to oneself. So is a nonce whose transaction
+ * no node takes: nothing waits behind it for long. What fails on the chain is signed anew ever more rarely.
  */
-import { isError, Transaction, type Signer } from "ethers";
+import { dataLength, isError, Transaction, type Signer } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Log } from "../log";
 import { oneAtATime } from "../oneAtATime";
-import { reasonOf } from "../problem";
-import { type Call, ChainRefusal, type PricedSender, type Served, type TransactionFate } from "../settler/sender";
-import type { Lease, Turn } from "../store/leases";
-import { CANCEL, type NewTransaction, type NonceEnd, type StoredTransaction } from "../store/store";
+import { dateOf, reasonOf } from "../problem";
+import {
+  type Call,
+  CallTooLarge,
+  ChainRefusal,
+  type PricedSender,
+  SenderBusy,
+  type Served,
+  type TransactionFate,
+} from "../settler/sender";
+import type { Turn } from "../store/leases";
+import type { Store } from "../store/store";
+import { CANCEL, type NewTransaction, type NonceEnd, type StoredTransaction } from "../store/transactionBooks";
 import type { RpcProvider } from "./ethersChain";
-import { gasLimitFor, gasPriceOf, lacksEther } from "./gas";
+import { gasLimitFor, gasPriceOf, lacksEther, lacksGas } from "./gas";
 import { refusalOf } from "./refusal";
 import { finalHeight, tagOf, type Finality, type Witness } from "./witness";
-
-/** What of a store it needs. */
-export interface TransactionStore {
-  saveTransaction(transaction: NewTransaction, lease?: Lease): Promise<void>;
-  lastNonce(account: string): Promise<number | null>;
-  openTransactions(account: string): Promise<StoredTransaction[]>;
-  transactionsWith(account: string, nonce: number): Promise<StoredTransaction[]>;
-  nonceFor(account: string, purpose: string): Promise<number | null>;
-  transactionsMinedFrom(account: string, block: number): Promise<StoredTransaction[]>;
-  endNonce(account: string, nonce: number, end: NonceEnd | null): Promise<void>;
-  reopenNonce(account: string, nonce: number): Promise<void>;
-}
 
 export interface AccountSenderConfig {
   finality: Finality;
@@ -56,7 +54,7 @@ export interface AccountSenderDeps {
   provider: RpcProvider;
   witness: Witness;
   signer: Signer;
-  store: TransactionStore;
+  store: Pick<Store, "transactions">;
   log: Log;
   /** Where several processes send for the account: it signs and sends nothing while it is another's turn. */
   turn?: Turn;
@@ -70,6 +68,15 @@ const DEFAULT_PATIENCE = { blocks: 3, ms: 30_000 };
 const RAISE_PERMILLE = 1_125n;
 /** How many nonces may be under way: nodes keep few for an account. */
 const MOST_OPEN = 8;
+/** The same with those that must be mined by a time. */
+const MOST_OPEN_URGENT = 16;
+/** The most that nodes take of a call, in bytes: 128 KiB with what is around it. */
+const MOST_CALL_BYTES = 130_000;
+/** How long after its second failure a purpose is signed for again, in seconds; four times as long after each further one. */
+const FAILED_SECONDS = 60;
+const MOST_FAILED_SECONDS = 86_400;
+/** What no node takes is given up after so many times of the patience. */
+const REFUSED_PATIENCE = 4;
 /** What nodes say against what is stored counts once they have said it so often in a row. */
 const SURE_AFTER = 3;
 /** What is final is looked at for so many blocks more. */
@@ -77,6 +84,9 @@ const WATCHED_BLOCKS = 128;
 /** How much of what was told is remembered. */
 const MOST_TOLD = 1_000;
 const CANCEL_GAS = 21_000n;
+
+/** What they say of one that might be taken as it is when fees have fallen, or another has gone. */
+const UNDERPRICED = /underpriced/i;
 
 /** What nodes say of a transaction that they have, or whose nonce was used. */
 const KNOWN_BEFORE = /already known|known transaction|already imported|nonce too low|nonce has already been used/i;
@@ -88,6 +98,20 @@ interface View {
   /** How many nonces are used, in the latest and in the final block. */
   count: number;
   finalCount: number;
+}
+
+interface HurriedView extends View {
+  /** The last nonce that must be mined by a time; -1 if there is none. */
+  hurried: number;
+}
+
+/** Nodes that don't take a transaction. */
+interface Untaken {
+  /** Why not, the last time. */
+  error: Error;
+  /** How often they said so of it, and since when: performance.now(). */
+  times: number;
+  since: number;
 }
 
 interface Fees {
@@ -103,8 +127,10 @@ export class AccountSender implements PricedSender {
   private doubts = new Map<string, number>();
   /** When a transaction was sent first and last by this process, by hash: performance.now() and a block. */
   private readonly sentAt = new Map<string, { first: number; last: number; block: number }>();
-  /** Why nodes didn't take what was sent last, by nonce. */
-  private readonly untaken = new Map<number, Error>();
+  /** What nodes didn't take, by nonce. */
+  private readonly untaken = new Map<number, Untaken>();
+  /** By when purposes must be mined, Unix seconds. */
+  private readonly urgent = new Map<string, number>();
   /** What was told, so that it is told once. */
   private readonly told = new Set<string>();
 
@@ -132,13 +158,15 @@ export class AccountSender implements PricedSender {
   }
 
   /** The same without waiting: signed, stored and broadcast. @returns its nonce */
-  submit(purpose: string, callOf: () => Promise<Call>): Promise<number> {
+  submit(purpose: string, callOf: () => Promise<Call>, until?: number): Promise<number> {
     return this.inTurn(async () => {
-      const before = await this.deps.store.nonceFor(this.address, purpose);
+      if (until !== undefined) this.urgent.set(purpose, until);
+      const before = await this.deps.store.transactions.nonceFor(this.address, purpose);
       if (before !== null && (await this.isServed(before, purpose))) return before;
       try {
-        const [call, nonce] = [await callOf(), await this.nextNonce()];
-        const gasLimit = gasLimitFor(await this.estimate(call));
+        if (before !== null) await this.requireRest(purpose);
+        const [call, nonce] = [await callOf(), await this.nextNonce(until !== undefined)];
+        const gasLimit = await this.gasLimitOf(call);
         const signed = await this.sign({ nonce, attempt: 0, purpose }, { ...call, gasLimit }, await this.fees());
         await this.broadcast(signed);
         return nonce;
@@ -156,11 +184,11 @@ export class AccountSender implements PricedSender {
     for (const deadline = performance.now() + timeoutMs; performance.now() < deadline;) {
       try {
         await this.tend();
-        failure = this.untaken.get(nonce);
+        failure = this.untaken.get(nonce)?.error;
       } catch (cause) {
         failure = cause;
       }
-      const served = servedBy(await this.deps.store.transactionsWith(this.address, nonce), purpose);
+      const served = servedBy(await this.deps.store.transactions.ofNonce(this.address, nonce), purpose);
       if (served !== null) return served;
       await wait(pollMs, undefined, { signal });
     }
@@ -173,17 +201,19 @@ export class AccountSender implements PricedSender {
   /** Gives a purpose up: its nonce goes to nothing, if it can still be had. Without it, others would wait behind it. */
   async cancel(purpose: string): Promise<void> {
     await this.inTurn(async () => {
-      const nonce = await this.deps.store.nonceFor(this.address, purpose);
-      const rows = nonce === null ? [] : await this.deps.store.transactionsWith(this.address, nonce);
+      const nonce = await this.deps.store.transactions.nonceFor(this.address, purpose);
+      const rows = nonce === null ? [] : await this.deps.store.transactions.ofNonce(this.address, nonce);
       const newest = rows.at(-1);
       if (newest === undefined || newest.state !== "open" || newest.purpose === CANCEL) return;
       const fees = await this.raised(newest);
-      if (fees === null) return;
-      this.deps.log.warn("Transaction is cancelled", { purpose, nonce });
-      await this.broadcast(
-        await this.sign({ ...newest, attempt: newest.attempt + 1, purpose: CANCEL }, this.nothing, fees),
-      );
+      if (fees !== null) await this.giveUp(newest, fees, "it isn't wanted any more");
     });
+  }
+
+  private async giveUp({ nonce, attempt, purpose }: NewTransaction, fees: Fees, reason: string): Promise<void> {
+    this.deps.log.warn("Transaction is cancelled", { purpose, nonce, reason });
+    this.untaken.delete(nonce);
+    await this.broadcast(await this.sign({ nonce, attempt: attempt + 1, purpose: CANCEL }, this.nothing, fees));
   }
 
   /** Looks after all that isn't final: sends it again, for more where it must, and notes what became of it. */
@@ -211,21 +241,37 @@ export class AccountSender implements PricedSender {
   // Nonces
 
   private async isServed(nonce: number, purpose: string): Promise<boolean> {
-    const served = servedBy(await this.deps.store.transactionsWith(this.address, nonce), purpose);
+    const served = servedBy(await this.deps.store.transactions.ofNonce(this.address, nonce), purpose);
     return served === null || served.fate === "confirmed";
   }
 
+  /** What fails on the chain costs gas each time. @throws Error unless it has rested for long enough */
+  private async requireRest(purpose: string): Promise<void> {
+    const { store, provider } = this.deps;
+    const { times, block } = await store.transactions.failuresOf(this.address, purpose);
+    if (times < 2 || block === null) return;
+    const [failed, latest] = await Promise.all([provider.getBlock(block), provider.getBlock("latest")]);
+    if (failed === null || latest === null) return;
+    const until = failed.timestamp + Math.min(MOST_FAILED_SECONDS, FAILED_SECONDS * 4 ** (times - 2));
+    if (latest.timestamp >= until) return;
+    throw new Error(
+      `${times} transactions for "${purpose}" have failed, the last one in block ${block}: another is signed from ` +
+        `${dateOf(until)} on`,
+    );
+  }
+
   /** The one after the last; after what somebody else used, where that is final. */
-  private async nextNonce(): Promise<number> {
+  private async nextNonce(isUrgent: boolean): Promise<number> {
     const { store } = this.deps;
     const [last, open, view] = await Promise.all([
-      store.lastNonce(this.address),
-      store.openTransactions(this.address),
+      store.transactions.lastNonce(this.address),
+      store.transactions.openOf(this.address),
       this.look(),
     ]);
-    const waiting = new Set(open.map(({ nonce }) => nonce)).size;
-    if (waiting >= MOST_OPEN)
-      throw new Error(`${waiting} transactions of ${this.address} are under way: wait for them`);
+    // What is mined waits only to be final, and isn't kept by nodes.
+    const waiting = new Set(open.filter(({ nonce }) => nonce >= view.count).map(({ nonce }) => nonce)).size;
+    if (waiting >= (isUrgent ? MOST_OPEN_URGENT : MOST_OPEN))
+      throw new SenderBusy(`${waiting} transactions of ${this.address} are under way: wait for them`);
     if (last === null) return view.count;
     if (view.finalCount > last + 1)
       this.deps.log.warn("Somebody else sends for the account", { account: this.address });
@@ -256,16 +302,25 @@ export class AccountSender implements PricedSender {
     };
     await this.reopenUndone(view, isSure);
     await this.fillGaps(view, isSure);
-    for (const rows of byNonce(await store.openTransactions(this.address))) {
+    const open = byNonce(await store.transactions.openOf(this.address));
+    const isOpen = new Set(open.flat().map(({ purpose }) => purpose));
+    for (const purpose of this.urgent.keys()) if (!isOpen.has(purpose)) this.urgent.delete(purpose);
+    const urgent = open.flat().filter(({ purpose }) => this.urgent.has(purpose));
+    const hurried = Math.max(-1, ...urgent.map(({ nonce }) => nonce));
+    for (const rows of open) {
       try {
-        await this.tendNonce(rows, view, isSure);
+        await this.tendNonce(rows, { ...view, hurried }, isSure);
       } catch (cause) {
         this.tellOnce("Transaction can't be looked after", { nonce: rows[0].nonce, cause });
       }
     }
   }
 
-  private async tendNonce(rows: StoredTransaction[], view: View, isSure: (what: string) => boolean): Promise<void> {
+  private async tendNonce(
+    rows: StoredTransaction[],
+    view: HurriedView,
+    isSure: (what: string) => boolean,
+  ): Promise<void> {
     const [{ nonce }] = rows;
     if (nonce >= view.count) return this.push(rows, view);
     if (nonce >= view.finalCount) return;
@@ -287,7 +342,7 @@ export class AccountSender implements PricedSender {
   private async end(rows: StoredTransaction[], end: NonceEnd | null): Promise<void> {
     const { store, log } = this.deps;
     const [{ nonce, purpose }] = rows;
-    await store.endNonce(this.address, nonce, end);
+    await store.transactions.endNonce(this.address, nonce, end);
     rows.forEach(({ hash }) => this.sentAt.delete(hash));
     this.untaken.delete(nonce);
     const state = end?.state ?? "replaced";
@@ -297,24 +352,50 @@ export class AccountSender implements PricedSender {
   }
 
   /** Sends the newest of a nonce, or one that pays more. */
-  private async push(rows: StoredTransaction[], view: View): Promise<void> {
+  private async push(rows: StoredTransaction[], view: HurriedView): Promise<void> {
     const newest = rows.at(-1)!;
-    if (newest.nonce === view.count && (await this.isStuck(newest, view))) {
+    if (await this.giveUpLate(newest)) return;
+    const isWaitedFor = newest.nonce === view.count || newest.nonce <= view.hurried;
+    if (isWaitedFor && (await this.isStuck(newest, view))) {
       const fees = await this.raised(newest);
       if (fees !== null) {
         const { to, data, value, gasLimit } = Transaction.from(newest.raw);
         const call = { to: to!, data, value, gasLimit };
         const signed = await this.sign({ ...newest, attempt: newest.attempt + 1 }, call, fees);
         this.event("raised");
-        return this.broadcast(signed, view.height);
+        return this.sendAgain(signed, rows, view);
       }
     }
     const sent = this.sentAt.get(newest.hash);
     const isOld = sent === undefined || performance.now() - sent.last >= this.patience.ms;
-    if (isOld || !(await this.isKnown(newest))) await this.broadcast(newest, view.height);
+    if (isOld || !(await this.isKnown(newest))) await this.sendAgain(newest, rows, view);
   }
 
-  private async isKnown({ hash }: StoredTransaction): Promise<boolean> {
+  /** What no node takes, however often it is sent, is given up: others wait behind it. */
+  private async sendAgain(newest: NewTransaction, rows: StoredTransaction[], { height }: View): Promise<void> {
+    const { nonce, purpose } = newest;
+    await this.broadcast(newest, height);
+    const untaken = this.untaken.get(nonce);
+    if (purpose === CANCEL || untaken === undefined || untaken.times < SURE_AFTER) return;
+    if (performance.now() - untaken.since < REFUSED_PATIENCE * this.patience.ms) return;
+    const known = await Promise.all([newest, ...rows].map((row) => this.isKnown(row)));
+    if (known.includes(true)) return;
+    const fees = (await this.raised(newest)) ?? (await this.fees());
+    if ((await this.balance()) < CANCEL_GAS * fees.maxFeePerGas) return;
+    await this.giveUp(newest, fees, `no node takes it: ${untaken.error.message}`);
+  }
+
+  /** What had to be mined by a time that is over. @returns whether it is given up */
+  private async giveUpLate(newest: StoredTransaction): Promise<boolean> {
+    const until = this.urgent.get(newest.purpose);
+    if (until === undefined) return false;
+    if (((await this.deps.provider.getBlock("latest"))?.timestamp ?? 0) <= until) return false;
+    const fees = await this.raised(newest);
+    if (fees !== null) await this.giveUp(newest, fees, `it had to be mined by ${dateOf(until)}`);
+    return fees !== null;
+  }
+
+  private async isKnown({ hash }: NewTransaction): Promise<boolean> {
     return (await this.deps.provider.send("eth_getTransactionByHash", [hash])) !== null;
   }
 
@@ -333,7 +414,7 @@ export class AccountSender implements PricedSender {
   /** What was mined and isn't any more, or otherwise. */
   private async reopenUndone(view: View, isSure: (what: string) => boolean): Promise<void> {
     const { store } = this.deps;
-    for (const mined of await store.transactionsMinedFrom(this.address, view.height - WATCHED_BLOCKS)) {
+    for (const mined of await store.transactions.minedFrom(this.address, view.height - WATCHED_BLOCKS)) {
       const now = await this.endOf(mined);
       const isAsNoted = now !== null && now.block === mined.block && now.state === mined.state;
       if (!isAsNoted && isSure(`${mined.nonce} is undone`)) await this.reopen(mined);
@@ -345,17 +426,17 @@ export class AccountSender implements PricedSender {
     log.error("The chain has undone a transaction that was final: it is sent again", { purpose, nonce });
     // Should it end here, it comes here again: the transaction is still noted as final.
     if (state === "confirmed") await onUndone?.(purpose);
-    await store.reopenNonce(this.address, nonce);
+    await store.transactions.reopenNonce(this.address, nonce);
     this.event("undone");
   }
 
   /** Nonces that are free, and that nothing here is under way for: nothing behind them would ever be mined. */
   private async fillGaps({ count }: View, isSure: (what: string) => boolean): Promise<void> {
     const { store, log } = this.deps;
-    const last = await store.lastNonce(this.address);
+    const last = await store.transactions.lastNonce(this.address);
     if (last === null || last - count >= WATCHED_BLOCKS) return;
     for (let nonce = count; nonce <= last; nonce++) {
-      const rows = await store.transactionsWith(this.address, nonce);
+      const rows = await store.transactions.ofNonce(this.address, nonce);
       // What was mined is looked at by its receipt.
       if (rows.some(({ state }) => state !== "replaced") || !isSure(`${nonce} is free`)) continue;
       if (rows.length > 0) {
@@ -383,7 +464,7 @@ export class AccountSender implements PricedSender {
     const { value = 0n } = call;
     const raw = await signer.signTransaction({ ...call, ...fees, type: 2, chainId: this.chainId, nonce, value });
     const signed = { account: this.address, nonce, attempt, purpose, raw, hash: Transaction.from(raw).hash! };
-    await store.saveTransaction(signed, lease);
+    await store.transactions.save(signed, lease);
     this.event("signed");
     return signed;
   }
@@ -402,10 +483,26 @@ export class AccountSender implements PricedSender {
       const error = cause as Error;
       if (isError(error, "NONCE_EXPIRED") || KNOWN_BEFORE.test(error.message)) return;
       this.event("unsent");
-      // It is stored: it is sent again until it is taken.
-      this.untaken.set(nonce, this.explained(error));
-      this.tellOnce("Transaction isn't taken", { purpose, nonce, hash, cause: this.explained(error) });
+      // It is stored: it is sent again until it is taken, or given up.
+      const explained = this.explained(error);
+      if (!UNDERPRICED.test(error.message)) {
+        const { times, since } = this.untaken.get(nonce) ?? { times: 0, since: now };
+        this.untaken.set(nonce, { error: explained, times: times + 1, since });
+      }
+      this.tellOnce("Transaction isn't taken", { purpose, nonce, hash, cause: explained });
     }
+  }
+
+  /** @throws CallTooLarge */
+  private async gasLimitOf(call: Call): Promise<bigint> {
+    const bytes = dataLength(call.data);
+    if (bytes > MOST_CALL_BYTES)
+      throw new CallTooLarge(`The call has ${bytes} bytes, and nodes take ${MOST_CALL_BYTES} at most: split it`);
+    const [gas, block] = await Promise.all([this.estimate(call), this.deps.provider.getBlock("latest")]);
+    const most = block?.gasLimit;
+    if (most !== undefined && gas > most)
+      throw new CallTooLarge(`The call takes ${gas} gas, and a block has ${most}: split it`);
+    return gasLimitFor(gas, most);
   }
 
   private async estimate(call: Call): Promise<bigint> {
@@ -418,8 +515,15 @@ export class AccountSender implements PricedSender {
   private explained(error: Error): Error {
     const refusal = refusalOf(error);
     if (refusal !== undefined) return new ChainRefusal(refusal, { cause: error });
-    if (!lacksEther(error)) return error;
-    return new Error(`The account ${this.address} can't pay for gas: send it some`, { cause: error });
+    if (lacksEther(error))
+      return new Error(`The account ${this.address} can't pay for gas: send it some`, { cause: error });
+    if (!lacksGas(error)) return error;
+    return new CallTooLarge(
+      `The call takes more gas than a transaction may have, or ${this.address} can pay for (${reasonOf(error)})`,
+      {
+        cause: error,
+      },
+    );
   }
 
   /** What the chain asks for now, as far as the settings go. */
@@ -434,7 +538,7 @@ export class AccountSender implements PricedSender {
   }
 
   /** So much more that it can take the other's place; null if that is more than the settings allow. */
-  private async raised({ raw, nonce }: StoredTransaction): Promise<Fees | null> {
+  private async raised({ raw, nonce }: NewTransaction): Promise<Fees | null> {
     const before = Transaction.from(raw);
     const now = await this.fees();
     const raise = (fee: bigint) => (fee * RAISE_PERMILLE) / 1_000n + 1n;

@@ -65,7 +65,7 @@ export interface PlanState {
   /** Units of the currency per 1,000,000 units of each meter. */
   rates: Usage;
   attestor: string;
-  /** The least that the operator's evidence must show: see `Tier` in `assess.ts`. */
+  /** The least evidence that receipts must have which cost something: see `Tier`. */
   minEvidenceTier: number;
 }
 

@@ -1,5 +1,6 @@
-import { hexlify, ZeroAddress, ZeroHash } from "ethers";
+import { type BaseContract, hexlify, ZeroAddress, ZeroHash } from "ethers";
 import {
+  type AssetRegistry,
   AssetRegistry__factory,
   DisputeCourt__factory,
   IArbitrator__factory,
@@ -16,6 +17,8 @@ import { statusName } from "./statuses";
 import { finalHeight, tagOf, type Finality, type Witness } from "./witness";
 
 const SIDES: readonly SideName[] = ["None", "Challenger", "Operator"];
+type Arbitration = IDisputeCourt.ArbitrationStructOutput;
+type InferenceOutput = Awaited<ReturnType<AssetRegistry["inferenceOf"]>>;
 const OPERATOR = SIDES.indexOf("Operator");
 
 /** The court at an address, through ethers. */
@@ -35,58 +38,66 @@ export async function connectCourt(
     escrow.OPERATORS().then((at) => OperatorRegistry__factory.connect(at, runner)),
   ]);
 
-  /** By enough nodes' word. @returns null before the first block that counts */
-  async function read(name: "challengeCount" | "challengeOf", args: [] | [bigint], by: "latest" | "final") {
+  /** What a contract says, by enough nodes' word: nothing when there was no block that counts, or no code. */
+  async function read(on: BaseContract, name: string, args: unknown[] = [], by: "latest" | "final" = "latest") {
     const block = by === "latest" ? await witness.height() : await finalHeight(witness, finality);
-    if (block < 0) return null;
-    const data = court.interface.encodeFunctionData(name as "challengeOf", args as [bigint]);
-    const answer = (await witness.ask("eth_call", [{ to: address, data }, tagOf(block)])) as string;
-    // No code was there yet.
-    return answer === "0x" ? null : (court.interface.decodeFunctionResult(name as "challengeOf", answer)[0] as unknown);
+    if (block < 0) return [];
+    const [to, data] = [await on.getAddress(), on.interface.encodeFunctionData(name, args)];
+    const answer = (await witness.ask("eth_call", [{ to, data }, tagOf(block)])) as string;
+    return answer === "0x" ? [] : on.interface.decodeFunctionResult(name, answer);
+  }
+
+  /** The same of what must be there. */
+  async function readOne<T>(on: BaseContract, name: string, ...args: unknown[]): Promise<T> {
+    const said = await read(on, name, args);
+    if (said.length > 0) return (said.length === 1 ? said[0] : said) as T;
+    throw new Error(`No contract at ${await on.getAddress()} answers ${name}`);
   }
 
   return {
-    count: async () => ((await read("challengeCount", [], "final")) as bigint | null) ?? 0n,
+    count: async () => ((await read(court, "challengeCount", [], "final"))[0] as bigint | undefined) ?? 0n,
 
     async challenge(challengeId, by) {
-      const found = (await read("challengeOf", [challengeId], by)) as IDisputeCourt.ChallengeStructOutput | null;
-      if (found === null) throw new Error(`The court ${address} has no challenge ${challengeId} by then`);
-      return challengeOf(challengeId, found);
+      const [found] = await read(court, "challengeOf", [challengeId], by);
+      if (found === undefined) throw new Error(`The court ${address} has no challenge ${challengeId} by then`);
+      return challengeOf(challengeId, found as IDisputeCourt.ChallengeStructOutput);
     },
 
-    batchOf: async (chargeId) => (await escrow.chargeRecordOf(chargeId)).batchId,
+    async batchOf(chargeId) {
+      return (await readOne<{ batchId: string }>(escrow, "chargeRecordOf", chargeId)).batchId;
+    },
 
-    isReported: (chargeId) => reports.isReported(chargeId),
+    isReported: (chargeId) => readOne(reports, "isReported", chargeId),
 
     async inferenceOf(versionId) {
-      const { weightsCommitment, inferenceVerifier: verifier } = await assets.inferenceOf(versionId);
+      const inference = await readOne<InferenceOutput>(assets, "inferenceOf", versionId);
+      const { weightsCommitment, inferenceVerifier: verifier } = inference;
       return verifier === ZeroAddress ? null : { weightsCommitment, verifier };
     },
 
     async mayAnswer(operatorId, account, at) {
       const [owner, isKey] = await Promise.all([
-        operators.ownerOf(operatorId),
-        operators.isSigningKey(operatorId, account, at),
+        readOne<string>(operators, "ownerOf", operatorId),
+        readOne<boolean>(operators, "isSigningKey", operatorId, account, at),
       ]);
       return isKey || owner === account;
     },
 
-    feeOf: (arbitrator) => IArbitrator__factory.connect(arbitrator, runner).arbitrationCost("0x"),
+    feeOf: (arbitrator) => readOne(IArbitrator__factory.connect(arbitrator, runner), "arbitrationCost", "0x"),
 
     async appealOf({ challengeId, arbitrator: at }, now) {
       if (at === null) return null;
-      const { disputeId, appellant } = await court.arbitrationOf(challengeId);
+      const { disputeId, appellant } = await readOne<Arbitration>(court, "arbitrationOf", challengeId);
       const arbitrator = IArbitrator__factory.connect(at, runner);
-      const [{ start, end }, ruling] = await Promise.all([
-        arbitrator.appealPeriod(disputeId),
-        arbitrator.currentRuling(disputeId),
+      const [[start, end], ruling] = await Promise.all([
+        readOne<[bigint, bigint]>(arbitrator, "appealPeriod", disputeId),
+        readOne<bigint>(arbitrator, "currentRuling", disputeId),
       ]);
       if (now < start || now >= end) return null;
-      const cost = await arbitrator.appealCost(disputeId, "0x");
       const appeal: Appeal = {
         ruling: SIDES[Number(ruling)] ?? "None",
         appellant: SIDES[Number(appellant)],
-        cost,
+        cost: await readOne<bigint>(arbitrator, "appealCost", disputeId, "0x"),
         end: Number(end),
       };
       return appeal;

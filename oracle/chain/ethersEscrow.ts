@@ -13,6 +13,15 @@ import { isAnswer } from "./smartAccount";
 import { AS_OF_NOW, statusName } from "./statuses";
 import { finalHeight, tagOf, type Finality, type Witness } from "./witness";
 
+interface Log {
+  topics: string[];
+}
+
+/** What `ChargeFrozen` events tell, once each: nodes that agree may say it with other fields around it. */
+const chargesIn = (logs: unknown): string[] => [
+  ...new Set((logs as Log[]).map(({ topics: [, chargeId] }) => chargeId)),
+];
+
 /** The escrow at an address, through ethers. @param fromBlock The deployment's first: events before it are not looked for */
 export function connectEscrow(
   provider: RpcProvider,
@@ -61,8 +70,10 @@ export function connectEscrow(
     renewal: (licenseId) => escrow.renew.populateTransaction(licenseId),
 
     async chargesOf(batchId) {
-      const frozen = await escrow.queryFilter(escrow.filters.ChargeFrozen(undefined, batchId), fromBlock);
-      return [...new Set(frozen.map(({ args }) => args.chargeId))];
+      const topics = escrow.interface.encodeFilterTopics("ChargeFrozen", [null, batchId]);
+      const span = { fromBlock: tagOf(fromBlock), toBlock: tagOf(await witness.height()) };
+      const found = (await witness.ask("eth_getLogs", [{ address, topics, ...span }], chargesIn)) as Log[];
+      return chargesIn(found);
     },
 
     async holdOf(batchId) {

@@ -49,6 +49,8 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
   DiscountAboveOperatorShare:
     "The discounts add up to {discountBps:percent}, and the operator's share, which pays for them, may be no more than " +
     "{operatorBps:percent}: lower the discounts or the other shares",
+  EvidenceTierUnknown:
+    "There is no tier of evidence {tier}: a plan demands one from 0, signed receipts, to {highest}, proven answers",
   HoldPeriodOutOfRange: "A hold lasts {shortest:period} to {longest:period}, and not {holdPeriod:period}",
   LicenseNotMovable:
     "License {licenseId} can be transferred only once it was locked and its wait is over, which is {movableAt:waited}: see " +
@@ -69,7 +71,6 @@ export const REFUSAL_SENTENCES: Record<string, string> = {
     "The publisher's {publisherBps:percent}, the attestors' {attestorBps:percent} and a protocol fee of up to " +
     "{largestFeeBps:percent} are more than the whole, and leave the operator nothing: lower the shares",
   TermPeriodOutOfRange: "A term lasts {shortest:period} to {longest:period}, and not {termPeriod:period}",
-  TermUnsupported: "This release can't enforce a plan's {term}: leave it out",
 
   // RevenueWaterfall
   IncomeShareZero: "A payee of asset {assetId} gets a share of its income: name one above 0",

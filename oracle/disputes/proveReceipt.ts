@@ -11,14 +11,14 @@ import type { ProverAnswer, ProverJob } from "./receiptProver";
 
 export function serveProof(): void {
   const answer = (message: ProverAnswer) => parentPort!.postMessage(message);
-  proofOf(workerData as ProverJob).then(
+  proofOf(workerData as ProverJob, (pid) => answer({ pid })).then(
     (proof) => answer({ proof }),
     (cause) => answer({ problem: reasonOf(cause) }),
   );
 }
 
 /** @throws Problem that says what isn't true */
-async function proofOf({ modelFile, setup, ...asked }: ProverJob): Promise<string> {
+async function proofOf({ modelFile, setup, ...asked }: ProverJob, onStart: (pid: number) => void): Promise<string> {
   const model = parseModel(readFileSync(modelFile, "utf8"));
   const own = weightsCommitment(model);
   if (own !== asked.weightsCommitment) {
@@ -40,5 +40,5 @@ async function proofOf({ modelFile, setup, ...asked }: ProverJob): Promise<strin
       `${modelFile} gives another answer to what was asked than receipt ${asked.receiptHash} has: it was served by other weights`,
     );
   }
-  return (await prove(await provingKit(model.network, { setup }), statement)).proof;
+  return (await prove(await provingKit(model.network, { setup }), statement, undefined, onStart)).proof;
 }

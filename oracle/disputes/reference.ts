@@ -1,4 +1,4 @@
-import type { StoredReceipt } from "../store/store";
+import type { StoredReceipt } from "../store/receiptRows";
 
 /**
  * What an answer says of its data, where an arbitrator finds it (ERC-1497): which receipts of the batch these are, whose root

@@ -1,5 +1,6 @@
 import { getAddress } from "ethers";
 import { dateOf, reasonOf, shown } from "../problem";
+import { Tier } from "../protocol/tiers";
 import { type CpuEvidence, type EvidenceBundle, type GpuEvidence, signedPartOf } from "./bundle";
 import type { SeedBook } from "./seeds";
 import type { DeviceRegistry } from "./devices";
@@ -10,34 +11,6 @@ import type { EvidencePolicy } from "./policy";
 import { type SnpClaims, verifySnpReport } from "./snp";
 import { type TdxClaims, verifyTdxQuote } from "./tdx";
 import { Refused, refuseUnless, Undecided, undecidedUnless, type Verdict, verdictOf } from "./verdict";
-
-/**
- * Which tier a bundle of evidence reaches for one receipt signer of one operator. An attestor, when an operator asks for one:
- *
- *     const seed = seeds.issue(operatorId, receiptSigner, now);           // sent to the operator
- *     …                                                                           // which gathers evidence under nonceOf(…)
- *     const assessment = await assess(
- *       bundleOf(text),                                                           // as it came; throws Refused
- *       { chainId, contract, operatorId, receiptSigner, at: now, recounted },
- *       { policy, seeds, devices },
- *     );
- *     if (assessment.tier >= Tier.gpu) …                                            // until assessment.validUntil
- *     else log(assessment.gpu.reason);
- *
- * The operator gathers the GPUs' evidence under the nonce first; then measured code on its CPU, which holds the receipt key,
- * makes the nonce itself and asks for a report over `reportDataOf(nonce, gpuDigestOf(…))`.
- */
-export const Tier = {
-  /** The operator signs its receipts: its word. */
-  signed: 0,
-  /** The attestor recounted what was disclosed to it. */
-  recounted: 1,
-  /** Genuine GPUs, with firmware on the allow-list, signed a fresh seed. */
-  gpu: 2,
-  /** Measured code on a genuine CPU holds the receipt key and gathered the GPUs' evidence. */
-  cpuTee: 3,
-} as const;
-export type Tier = (typeof Tier)[keyof typeof Tier];
 
 export interface Subject {
   chainId: bigint;
@@ -67,6 +40,22 @@ export interface Assessment {
   validUntil: number;
 }
 
+/**
+ * Which tier a bundle of evidence reaches for one receipt signer of one operator. An attestor, when an operator asks for one:
+ *
+ *     const seed = seeds.issue(operatorId, receiptSigner, now);           // sent to the operator
+ *     …                                                                           // which gathers evidence under nonceOf(…)
+ *     const assessment = await assess(
+ *       bundleOf(text),                                                           // as it came; throws Refused
+ *       { chainId, contract, operatorId, receiptSigner, at: now, recounted },
+ *       { policy, seeds, devices },
+ *     );
+ *     if (assessment.tier >= Tier.gpu) …                                            // until assessment.validUntil
+ *     else log(assessment.gpu.reason);
+ *
+ * The operator gathers the GPUs' evidence under the nonce first; then measured code on its CPU, which holds the receipt key,
+ * makes the nonce itself and asks for a report over `reportDataOf(nonce, gpuDigestOf(…))`.
+ */
 export async function assess(bundle: EvidenceBundle, subject: Subject, judges: Judges): Promise<Assessment> {
   const { policy } = judges;
   const floor = subject.recounted ? Tier.recounted : Tier.signed;

@@ -10,7 +10,7 @@ import { KeyAccount } from "../keys/account";
 import { openKey } from "../keys/openKey";
 import type { Log } from "../log";
 import { dateOf, Problem, reasonOf } from "../problem";
-import { Tier } from "./assess";
+import { Tier } from "../protocol/tiers";
 import { presentEvidence } from "./present";
 import { recordHashOf, recordToText, standsUntil } from "./record";
 

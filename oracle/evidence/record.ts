@@ -5,7 +5,7 @@ import { weightOf } from "../chain/committee";
 import { findingDigest, recoverSigner, signedFindingFromJson, signedFindingToJson } from "../protocol/messages";
 import type { SignedFinding } from "../protocol/types";
 import { fieldsOf } from "./bytes";
-import { Tier } from "./assess";
+import { Tier } from "../protocol/tiers";
 import { bundleOf, evidenceHashOf } from "./bundle";
 import { refuseUnless } from "./verdict";
 

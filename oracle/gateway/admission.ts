@@ -6,8 +6,10 @@ import { isRefusal, Ledger, type Refusal, type Reservation } from "./ledger";
 import type { Log } from "../log";
 import { dateOf } from "../problem";
 import { decodeBearer, grantDigest, MalformedMessage } from "../protocol/messages";
-import { ApiError } from "./openai";
+import { ApiError, type RequestKind } from "./openai";
 import { isForNow } from "./presence";
+import { CLASSIFICATIONS_PATH } from "../protocol/classification";
+import { Tier } from "../protocol/tiers";
 import type { Lane, SignedGrant, Usage } from "../protocol/types";
 import type { Store } from "../store/store";
 import type { Claim } from "../store/tallies";
@@ -161,11 +163,12 @@ export class Admission {
   }
 
   /** Lets a caller's request through to a model and sets its worst cost aside. Throws ApiError 402, 403, 429 or 503. */
-  async admit(caller: Caller, model: ModelConfig, worst: Usage, now: number): Promise<Admitted> {
+  async admit(caller: Caller, model: ModelConfig, kind: RequestKind, worst: Usage, now: number): Promise<Admitted> {
     await this.requireSigningKey();
     await this.requireServable(caller.license, now);
     this.requireSigned(caller, now);
     const plan = await this.planOf(caller.license, model);
+    requireProvable(caller.license, plan, model, kind);
     await this.requireUsable(model, now);
     await this.requireOwnPast({ operatorId: this.config.operatorId, planId: plan.planId, versionId: model.versionId });
     const { signed, grantHash } = caller;
@@ -238,7 +241,7 @@ export class Admission {
    * twice for a moment, and never not at all. What finishes in between is what the ledger has grown by.
    */
   private async readLicense(licenseId: bigint, signal: AbortSignal): Promise<LicenseState | null> {
-    const { cost, freed } = await this.store.tally(licenseId);
+    const { cost, freed } = await this.store.tallies.of(licenseId);
     const before = this.ledger.unsettled(licenseId);
     const license = await this.chain.license(licenseId);
     signal.throwIfAborted();
@@ -254,7 +257,7 @@ export class Admission {
     operatorId: number,
     signal: AbortSignal,
   ): Promise<{ headroom: bigint; freedOfAll: bigint }> {
-    const { cost, freed: freedOfAll } = await this.store.tallyOfAll();
+    const { cost, freed: freedOfAll } = await this.store.tallies.ofAll();
     const before = this.ledger.unsettledOfAll;
     const headroom = await this.chain.headroom(operatorId);
     signal.throwIfAborted();
@@ -333,7 +336,7 @@ export class Admission {
     const grantHash = grantDigest(this.chain.domain, signed.grant);
     await this.requireSignedBy(license, grantHash, signed.signature, "the grant");
     const before = this.ledger.grantUsed(grantHash);
-    const stored = await this.store.grantUsed(grantHash);
+    const stored = await this.store.grants.used(grantHash);
     this.ledger.setGrantUsed(grantHash, stored + this.ledger.grantUsed(grantHash) - before);
     return this.remember(token, { grantHash, signed, license });
   }
@@ -377,7 +380,7 @@ export class Admission {
         `the grant expires at ${dateOf(grant.expiresAt)}, before a request may be done: sign a new one`,
       );
     }
-    if (await this.store.isGrantRevoked(license.licenseId, grantHash))
+    if (await this.store.grants.isRevoked(license.licenseId, grantHash))
       throw unauthorized("grant_revoked", "the grant was revoked: sign a new one");
   }
 
@@ -408,7 +411,7 @@ export class Admission {
     const now = performance.now();
     if (now - (this.renewalAskedAt.get(licenseId) ?? -Infinity) < RENEWAL_RETRY_MS) return;
     this.renewalAskedAt.set(licenseId, now);
-    await this.store.askToRenew(licenseId).catch((cause) => {
+    await this.store.renewals.ask(licenseId).catch((cause) => {
       this.renewalAskedAt.delete(licenseId);
       this.log.warn("renewal can't be asked for", { licenseId, cause });
     });
@@ -442,7 +445,7 @@ export class Admission {
   /** A store that lacks batches gives receipts numbers that were used before, and attestors let none of them pass. */
   private async requireOwnPast(lane: Lane): Promise<void> {
     const settled = await fromChain(this.lastSettled.get(`${lane.planId}/${lane.versionId}`));
-    const known = await this.store.lastSequence(lane);
+    const known = await this.store.batches.lastSequence(lane);
     if (settled <= known) return;
     this.log.error("store lacks batches that the chain has: restore it", { lane, settled, known });
     throw new ApiError(
@@ -512,4 +515,24 @@ function unauthorized(code: string, message: string): ApiError {
 
 function forbidden(code: string, message: string): ApiError {
   return new ApiError(403, code, message);
+}
+
+/** Where a plan demands proven answers, only what can be proven is served: no attestor would vouch for other use. Vouchers need none. */
+export function requireProvable(
+  { licenseId, onVoucherRoad }: LicenseState,
+  { planId, minEvidenceTier }: PlanState,
+  { id, versionId, hasVerifier, keepInputs }: ModelConfig,
+  kind: RequestKind,
+): void {
+  if (minEvidenceTier !== Tier.proven || onVoucherRoad) return;
+  const demand = `plan ${planId} of license ${licenseId} demands proven answers`;
+  if (kind !== "classification") {
+    throw forbidden("proof_demanded", `${demand}, and this one couldn't be proven: ask at ${CLASSIFICATIONS_PATH}`);
+  }
+  if (hasVerifier === true && keepInputs === true) return;
+  const lacking =
+    hasVerifier === true
+      ? `the gateway keeps no inputs of model ${id} ("keepInputs")`
+      : `version ${versionId} of model ${id} names no verifier`;
+  throw new ApiError(503, "proof_impossible", `${demand}, and ${lacking}: have the operator see to it`);
 }

@@ -87,12 +87,15 @@ export class Disclosures {
   async give(requestId: string, asked: unknown): Promise<DisclosedRequest> {
     const { store } = this.deps;
     const signed = signedIn(asked);
-    const [bodies, stored] = await Promise.all([store.disclosures.kept(requestId), store.receipt(requestId)]);
+    const [bodies, stored] = await Promise.all([
+      store.disclosures.kept(requestId),
+      store.receipts.ofRequest(requestId),
+    ]);
     if (bodies === null || stored === null) {
       throw new ApiError(404, "not_disclosed", `nothing is kept of request ${requestId} that attestors may see`);
     }
     await this.requireMember(signed, requestId, stored.receipt.planId);
-    const grant = await store.grant(stored.receipt.grantHash);
+    const grant = await store.grants.find(stored.receipt.grantHash);
     if (grant === null) throw new Error(`the store lacks grant ${stored.receipt.grantHash} of a receipt`);
     const [request, response] = [bodies.request, bodies.response].map((body) => Buffer.from(body));
     return { kind: bodies.kind, grant, request, response };

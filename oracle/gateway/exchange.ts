@@ -28,7 +28,8 @@ import { type Ended, isForNow, type Presence } from "./presence";
 import type { Replica, Replicas } from "./replicas";
 import { signatureUsed, type ProvenRequest } from "./signedRequest";
 import type { Archive } from "../store/archive";
-import type { ReceiptSigner, Store } from "../store/store";
+import type { Store } from "../store/store";
+import type { ReceiptSigner } from "../store/requestBooks";
 import { bytesOf, UpstreamUnreachable, type Upstream } from "./upstream";
 
 /** What an exchange works with. */
@@ -149,8 +150,8 @@ export class Exchange {
     const { caller, plan, model } = this.admitted;
     const { admission, store, presence, now } = this.deps;
     const { requestHash, requestSignature } = this.proven;
-    await store.saveGrant(caller.grantHash, caller.signed);
-    const refusal = await store.openRequest(
+    await store.grants.save(caller.grantHash, caller.signed);
+    const refusal = await store.requests.open(
       {
         facts: {
           requestId: this.requestId,
@@ -379,7 +380,7 @@ export class Exchange {
   private async drop(): Promise<void> {
     this.isClosed = true;
     this.deps.admission.settle(this.admitted, 0n);
-    await this.deps.store.dropRequest(this.requestId).catch((cause) => {
+    await this.deps.store.requests.drop(this.requestId).catch((cause) => {
       this.deps.presence.leave(this.requestId);
       this.deps.log.warn("request can't be forgotten yet", { requestId: this.requestId, cause });
     });
@@ -401,7 +402,7 @@ export class Exchange {
         outcome: { ...usage, flags, responseHash, ttftMs, durationMs, finishedAt: this.finishedAt(await now()) },
         cost,
       };
-      const { receipt, owed } = await store.finishRequest(this.requestId, ended.outcome, cost, sign);
+      const { receipt, owed } = await store.requests.finish(this.requestId, ended.outcome, cost, sign);
       this.deps.observer?.charged(receipt, cost);
       if (owed !== undefined && this.relay?.hasBegun !== true) this.reply.header(SPENT_HEADER, owed.toString());
     } catch (cause) {

@@ -25,7 +25,8 @@ import { Doorkeeper, type Limits } from "./limits";
 import { Receipt, type Usage } from "../protocol/types";
 import { steadyClock } from "../chain/steadyClock";
 import type { Archive } from "../store/archive";
-import type { Store, StoredReceipt } from "../store/store";
+import type { Store } from "../store/store";
+import type { StoredReceipt } from "../store/receiptRows";
 import type { ModelConfig } from "./models";
 import type { GatewayFigures, GatewayObserver } from "./observer";
 import { revokedToShow, Revocations } from "./revocation";
@@ -396,7 +397,7 @@ async function serveModel(
   const voucher = request.headers[VOUCHER_HEADER];
   if (typeof voucher === "string") await deps.admission.takeVoucher(caller, voucher, await deps.now());
   const model = modelNamed(config.models, asked.model);
-  const admitted = await deps.admission.admit(caller, model, boundOf(config, asked, model), await deps.now());
+  const admitted = await deps.admission.admit(caller, model, kind, boundOf(config, asked, model), await deps.now());
   const ended = deps.observer?.began(asked);
   await new Exchange(deps, asked, admitted, { ...proven, isDisclosed: disclosed }, reply).run().finally(ended);
 }
@@ -449,7 +450,7 @@ function upstreamsOf(replicas: Replicas, id: string): { count: number; up: numbe
 async function ownReceipt(deps: ExchangeDeps, request: FastifyRequest<{ Params: { requestId: string } }>) {
   const { license } = await callerOf(deps, request);
   const { requestId } = request.params;
-  const stored = await (deps.archive ?? deps.store).receipt(requestId);
+  const stored = await (deps.archive?.receipt(requestId) ?? deps.store.receipts.ofRequest(requestId));
   if (stored?.receipt.licenseId !== license.licenseId) {
     throw new ApiError(404, "unknown_receipt", `license ${license.licenseId} has no receipt of request ${requestId}`);
   }
@@ -472,7 +473,7 @@ async function ownReceipts(
     const { receipts, hasMore } = await deps.archive.receiptsFrom(operatorId, license.licenseId, from, limit);
     return { object: "list", data: await receiptsToShow(deps, receipts), has_more: hasMore };
   }
-  const found = await deps.store.receiptsFrom(operatorId, license.licenseId, from, limit + 1);
+  const found = await deps.store.receipts.from(operatorId, license.licenseId, from, limit + 1);
   const data = await receiptsToShow(deps, found.slice(0, limit));
   return { object: "list", data, has_more: found.length > limit };
 }
@@ -488,7 +489,8 @@ function wholeNumberIn(query: Record<string, unknown>, name: string, byDefault: 
 async function receiptsToShow({ store }: ExchangeDeps, receipts: StoredReceipt[]): Promise<object[]> {
   const signed = receipts.filter(({ receipt }) => receipt.requestSignatureHash !== ZeroHash);
   const hashes = signed.map(({ receipt }) => receipt.requestSignatureHash);
-  const found = signed.length === 0 ? undefined : await store.requestSignatures(signed[0].receipt.operatorId, hashes);
+  const found =
+    signed.length === 0 ? undefined : await store.requestSignatures.of(signed[0].receipt.operatorId, hashes);
   return receipts.map((stored) => {
     const { hash, state, batchId, receipt } = stored;
     const packed = stored.requestSignature ?? found?.get(receipt.requestSignatureHash)?.packed;

@@ -20,4 +20,6 @@ export interface ModelConfig {
   manifestHash: string;
   /** Whether what classifications ask is kept until their charges are released: proofs of their answers are made of it. */
   keepInputs?: boolean;
+  /** Whether its version names a verifier of proofs. */
+  hasVerifier?: boolean;
 }

@@ -5,7 +5,9 @@ import { zeroUsage } from "../protocol/meters";
 import { ReceiptFlag } from "../protocol/types";
 import { StoreUnavailable } from "../store/database";
 import type { Lease } from "../store/leases";
-import { GATEWAY_LEASE, type ReceiptSigner, type RequestOutcome, type Store, StoreConflict } from "../store/store";
+import type { Store } from "../store/store";
+import { GATEWAY_LEASE, type ReceiptSigner, type RequestOutcome } from "../store/requestBooks";
+import { StoreConflict } from "../store/storeConflict";
 import type { GatewayObserver } from "./observer";
 
 /** How long a gateway that says nothing counts as running: then others of its store end its requests. */
@@ -85,7 +87,8 @@ export class Presence {
 
   private async beat(): Promise<void> {
     const { leases } = this.store;
-    const isHeld = this.lease !== null && (await leases.renew(this.lease, this.leaseMs));
+    const isHeld =
+      this.lease !== null && (await leases.holds(this.lease)) && (await leases.renew(this.lease, this.leaseMs));
     // Where the store was away, the leases of others that run are over, too: they get the time to say so.
     if (!isHeld && this.lease !== null) this.patientUntil = performance.now() + this.leaseMs;
     if (!isHeld) this.lease = await leases.acquire(GATEWAY_LEASE + this.id, this.id, this.leaseMs);
@@ -106,7 +109,7 @@ export class Presence {
 
   /** Gives what others left open a receipt of zero use, so that sequences have no gaps and nobody pays for it. */
   private async recover(): Promise<void> {
-    const left = await this.store.requestsLeftBehind(this.id);
+    const left = await this.store.requests.leftBehind(this.id);
     if (left.length === 0) return;
     const free = { outcome: await this.noUse(), cost: 0n };
     const ended = await Promise.all(left.map(({ facts }) => this.finish(facts.requestId, free)));
@@ -128,7 +131,7 @@ export class Presence {
   /** @returns false if another gateway was first, or it was stored after all */
   private async finish(requestId: string, { outcome, cost }: Ended): Promise<boolean> {
     try {
-      const { receipt } = await this.store.finishRequest(requestId, outcome, cost, this.sign);
+      const { receipt } = await this.store.requests.finish(requestId, outcome, cost, this.sign);
       this.observer?.charged(receipt, cost);
       return true;
     } catch (cause) {

@@ -75,7 +75,7 @@ export class Revocations {
 
   private async revoke(licenseId: bigint, grantHash: string): Promise<Revoked> {
     const { store, now } = this.deps;
-    const revokedAt = await store.revokeGrant(licenseId, grantHash, await now(), MOST_REVOKED);
+    const revokedAt = await store.grants.revoke(licenseId, grantHash, await now(), MOST_REVOKED);
     if (revokedAt !== null) return { licenseId, grantHash, revokedAt };
     throw new ApiError(
       409,

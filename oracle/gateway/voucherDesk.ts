@@ -17,7 +17,8 @@ import { refusalBy, type Refusal } from "./ledger";
 import type { Log } from "../log";
 import { ApiError } from "./openai";
 import { unpackVoucher, voucherKeyOf, type SignedVoucher } from "../protocol/vouchers";
-import type { Store, StoredVoucherTerm } from "../store/store";
+import type { Store } from "../store/store";
+import type { StoredVoucherTerm } from "../store/voucherBooks";
 import type { VoucherClaim } from "../store/tallies";
 
 export interface VoucherDeskConfig {
@@ -72,8 +73,8 @@ export class VoucherDesk {
     const account = await this.openTerms(licenseId, until);
     const claimable = new Set(account.terms.map(({ term }) => term));
     // Read before what is owed: a request that ends in between counts twice for a moment, and never not at all.
-    const reserved = await this.store.reservedByVoucher(licenseId);
-    const terms = (await this.store.voucherTerms(operatorId, licenseId)).filter(({ term }) => claimable.has(term));
+    const reserved = await this.store.vouchers.reserved(licenseId);
+    const terms = (await this.store.vouchers.terms(operatorId, licenseId)).filter(({ term }) => claimable.has(term));
     return new Tab({ license, terms, credit, now, reserved });
   }
 
@@ -116,7 +117,7 @@ export class VoucherDesk {
     }
     await this.requireKey(signed);
     await this.requirePayable(signed, term, terms);
-    await this.store.saveVoucher(term, voucher.spent, packed.toLowerCase(), now);
+    await this.store.vouchers.save(term, voucher.spent, packed.toLowerCase(), now);
   }
 
   private unpacked(packed: string): SignedVoucher {
@@ -181,7 +182,7 @@ export class VoucherDesk {
     }
     const wanted = JSON.stringify(account.terms.map(({ term, since }) => [term, since]));
     if (this.opened.get(licenseId) !== wanted) {
-      for (const term of account.terms) await this.store.openVoucherTerm({ ...account, ...term }, term.spent);
+      for (const term of account.terms) await this.store.vouchers.openTerm({ ...account, ...term }, term.spent);
       this.opened.set(licenseId, wanted);
     }
     return account;

@@ -5,6 +5,7 @@ import type { Answerer } from "../disputes/answerer";
 import type { GatewayFigures, GatewayObserver } from "../gateway/observer";
 import type { Log } from "../log";
 import { ReceiptFlag, type Receipt } from "../protocol/types";
+import type { ProvenLanes } from "../settler/provenLanes";
 import type { Settler } from "../settler/settler";
 import type { Store } from "../store/store";
 import { Counter, Gauge, Histogram, Registry } from "./metrics";
@@ -56,9 +57,17 @@ export class Figures {
     "disputes_failing",
     "Those of them that can't be answered at the moment.",
   );
+  private readonly endangeredDisputes = this.gauge(
+    "disputes_endangered",
+    "Those that are soon lost, as what answers them fails or isn't mined.",
+  );
   private readonly disputeDeadline = this.gauge(
     "disputes_deadline_seconds",
     "How long until the first of them is lost unless it is answered, or its fee paid.",
+  );
+  private readonly unproven = this.gauge(
+    "settler_unproven_receipts",
+    "Receipts whose plan demands proofs: those that failed and are tried again, and those left out since the start.",
   );
   private readonly sellerGas = this.gauge(
     "x402_gas_balance",
@@ -74,6 +83,10 @@ export class Figures {
     "Reasons for which the attestor refused, values as #.",
   );
 
+  private readonly unarchived = this.gauge(
+    "attestor_unarchived_batches",
+    "Batches whose copies are kept as they couldn't be archived, the last time.",
+  );
   private readonly evidence = this.counter("attestor_evidence_total", "Bundles of evidence by the tier they reached.");
 
   private readonly canaries = this.counter("attestor_canaries_total", "Canaries by what came of them.");
@@ -153,7 +166,7 @@ export class Figures {
         this.upstreams.set(count - up, { model, state: "down" });
       }
       this.headroom.clear();
-      this.headroom.set((await headroom()) - (await store.unsettledCostOfAll()) - reserved);
+      this.headroom.set((await headroom()) - (await store.tallies.unsettledOfAll()) - reserved);
     });
   }
 
@@ -168,7 +181,7 @@ export class Figures {
       this.unsettled.set(batched, { state: "batched" });
       this.unsettledUnits.set(cost);
       for (const [state, count] of Object.entries(batches)) this.batches.set(count, { state });
-      const { unsigned, unposted, oldestUnpostedAt } = await store.voucherFigures();
+      const { unsigned, unposted, oldestUnpostedAt } = await store.vouchers.figures();
       this.vouchers.set(unsigned, { state: "unsigned" });
       this.vouchers.set(unposted, { state: "unposted" });
       this.oldestVoucher.set(oldestUnpostedAt === null ? 0 : Math.max(0, (await now()) - oldestUnpostedAt));
@@ -189,11 +202,20 @@ export class Figures {
   /** @param now Unix seconds, by the chain's clock */
   watchDisputes(answerer: Pick<Answerer, "figures">, now: () => Promise<number>): void {
     this.registry.collect(async () => {
-      const { open, failing, deadline } = answerer.figures();
+      const { open, failing, endangered, deadline } = answerer.figures();
       for (const [state, count] of Object.entries(open)) this.disputes.set(count, { state: state.toLowerCase() });
       this.failingDisputes.set(failing);
+      this.endangeredDisputes.set(endangered);
       this.disputeDeadline.clear();
       if (deadline !== null) this.disputeDeadline.set(Math.max(0, deadline - (await now())));
+    });
+  }
+
+  watchProofs(proofs: Pick<ProvenLanes, "figures">): void {
+    this.registry.collect(() => {
+      const { failing, leftOut } = proofs.figures();
+      this.unproven.set(failing, { state: "failing" });
+      this.unproven.set(leftOut, { state: "left out" });
     });
   }
 
@@ -237,6 +259,11 @@ export class Figures {
   /** @param tier that a bundle of evidence reached */
   assessed(tier: number): void {
     this.evidence.add({ tier: String(tier) });
+  }
+
+  /** @param failed how many batches the attestor couldn't archive */
+  archived(failed: number): void {
+    this.unarchived.set(failed);
   }
 
   /** Something happened to one of the settler's transactions. */

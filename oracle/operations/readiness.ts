@@ -3,7 +3,7 @@ import type { Committees } from "../chain/chain";
 import type { Clock, RpcProvider } from "../chain/ethersChain";
 import { withDeadline } from "../chain/deadline";
 import type { GatewayFigures } from "../gateway/observer";
-import { reasonOf } from "../problem";
+import { dateOf, reasonOf } from "../problem";
 import type { Turn } from "../store/leases";
 
 /** Why something can't do its work at the moment; null if it can. */
@@ -124,6 +124,16 @@ export function gasCheck(account: GasAccount, gas: () => Promise<bigint>): Check
     const [has, needs] = await Promise.all([account.balance(), gas().then((units) => account.mostFor(units))]);
     if (has >= needs) return null;
     return `gas account ${account.address} has ${formatEther(has)} coins, and needs ${formatEther(needs)}: send it some`;
+  };
+}
+
+/** What is lost soon unless somebody does something. */
+export function disputesCheck(figures: () => { endangered: number; deadline: number | null }): Check {
+  return () => {
+    const { endangered, deadline } = figures();
+    if (endangered === 0) return null;
+    const first = deadline === null ? "" : `, the first at ${dateOf(deadline)}`;
+    return `${endangered} of the challenges of charges are lost soon${first}, since what answers them fails or isn't mined: the log says why`;
   };
 }
 

@@ -10,6 +10,7 @@ import {
 } from "ethers";
 import type * as Secp256k1 from "secp256k1";
 import { shown } from "../problem";
+import { hexOf } from "./hex";
 import { keccak, RunningKeccak } from "./keccak";
 import {
   METERS,
@@ -66,10 +67,6 @@ function hexBytes(name: string, value: unknown, length?: number): Buffer {
   return bytes;
 }
 
-function toHex(bytes: Uint8Array): string {
-  return "0x" + Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
-}
-
 function bytesCodec(name: string, length: number, fromBytes: (bytes: Buffer) => string): FieldCodec {
   return {
     name,
@@ -110,8 +107,8 @@ function uintCodec(name: string, bits: number): FieldCodec {
 }
 
 function codecOf({ name, type }: TypedDataField): FieldCodec {
-  if (type === "bytes32") return bytesCodec(name, 32, toHex);
-  if (type === "address") return bytesCodec(name, 20, (bytes) => getAddress(toHex(bytes)));
+  if (type === "bytes32") return bytesCodec(name, 32, hexOf);
+  if (type === "address") return bytesCodec(name, 20, (bytes) => getAddress(hexOf(bytes)));
   return uintCodec(name, Number(type.slice("uint".length)));
 }
 
@@ -138,7 +135,7 @@ class MessageType<T extends object> {
 
   digest(domain: TypedDataDomain, message: T): string {
     this.codecs.forEach((codec, i) => codec.write(this.slots, SLOT_BYTES * (1 + i), message[codec.name as keyof T]));
-    return toHex(keccak(Buffer.concat([EIP712_PREFIX, domainSeparator(domain), keccak(this.slots)])));
+    return hexOf(keccak(Buffer.concat([EIP712_PREFIX, domainSeparator(domain), keccak(this.slots)])));
   }
 
   toJson(message: T): JsonObject {
@@ -283,7 +280,7 @@ export function signDigest(privateKey: string, digest: string): string {
     hexBytes("digest", digest, 32),
     hexBytes("private key", privateKey, 32),
   );
-  return toHex(signature) + (27 + recid).toString(16);
+  return hexOf(signature) + (27 + recid).toString(16);
 }
 
 /**
@@ -293,7 +290,7 @@ export function signDigest(privateKey: string, digest: string): string {
 export function recoverSigner(digest: string, signature: string): string {
   const bytes = canonicalSignature(signature);
   const publicKey = recoverPublicKey(hexBytes("digest", digest, 32), bytes.subarray(0, 64), bytes[64] - 27);
-  return getAddress(toHex(keccak(publicKey.subarray(1)).subarray(12)));
+  return getAddress(hexOf(keccak(publicKey.subarray(1)).subarray(12)));
 }
 
 function canonicalSignature(signature: string): Buffer {
@@ -310,7 +307,7 @@ function canonicalSignature(signature: string): Buffer {
  * @throws MalformedMessage unless the signature is the one that `recoverSigner` takes of its r and s
  */
 export function signedReceiptHash(receiptHash: string, signature: string): string {
-  return toHex(keccak(Buffer.concat([hexBytes("receipt hash", receiptHash, 32), canonicalSignature(signature)])));
+  return hexOf(keccak(Buffer.concat([hexBytes("receipt hash", receiptHash, 32), canonicalSignature(signature)])));
 }
 
 /** Of a message that has another signature with the lower s. */
@@ -323,7 +320,7 @@ export const highS = () =>
  * @throws MalformedMessage if the 64 bytes are no signature of any key
  */
 export function recoverPublicKey(digest: Uint8Array, signature: Uint8Array, recovery: number): Uint8Array {
-  const whole = () => toHex(signature) + (27 + recovery).toString(16);
+  const whole = () => hexOf(signature) + (27 + recovery).toString(16);
   try {
     if (nativeCurve !== null) return nativeCurve.ecdsaRecover(signature, recovery, digest, false);
     return getBytes(SigningKey.recoverPublicKey(digest, Signature.from(whole())));
@@ -335,7 +332,7 @@ export function recoverPublicKey(digest: Uint8Array, signature: Uint8Array, reco
 const GRANT_BYTES = 80;
 
 /** The salt of a grant, from the secret in its API key. */
-export const saltOf = (secret: string): string => toHex(keccak(hexBytes("secret", secret, 32)));
+export const saltOf = (secret: string): string => hexOf(keccak(hexBytes("secret", secret, 32)));
 
 /**
  * The API key: base64url of the grant's 80 packed bytes, with the secret in place of the salt that it makes, and its signature.
@@ -372,20 +369,20 @@ export function decodeBearer(token: string): SignedGrant {
   return {
     grant: {
       licenseId: reachable("licenseId", bytes.readBigUInt64BE(0)),
-      key: getAddress(toHex(bytes.subarray(8, 28))),
+      key: getAddress(hexOf(bytes.subarray(8, 28))),
       cap: bytes.readBigUInt64BE(28),
       notBefore: bytes.readUIntBE(36, 5),
       expiresAt: bytes.readUIntBE(41, 5),
       generation: bytes.readUInt16BE(46),
-      salt: saltOf(toHex(bytes.subarray(48, GRANT_BYTES))),
+      salt: saltOf(hexOf(bytes.subarray(48, GRANT_BYTES))),
     },
-    signature: toHex(bytes.subarray(GRANT_BYTES)),
+    signature: hexOf(bytes.subarray(GRANT_BYTES)),
   };
 }
 
 /** keccak256(salt ‖ bytes): what a receipt says of a request's or a response's body. */
 export function saltedHash(salt: string, bytes: Uint8Array): string {
-  return toHex(keccak(Buffer.concat([hexBytes("salt", salt, 32), bytes])));
+  return hexOf(keccak(Buffer.concat([hexBytes("salt", salt, 32), bytes])));
 }
 
 /** The same of a body that comes in pieces. */
@@ -404,7 +401,7 @@ export class SaltedHasher {
 
   /** The hash of what came so far. */
   digest(): string {
-    return toHex(this.running.digest());
+    return hexOf(this.running.digest());
   }
 }
 
@@ -444,19 +441,19 @@ export const signedMeasurementToJson = ({ measurement, signature }: SignedMeasur
 
 export function signedGrantFromJson(json: unknown): SignedGrant {
   const { grant, signature } = objectWithKeys("signed grant", json, ["grant", "signature"]);
-  return { grant: grantFromJson(grant), signature: toHex(hexBytes("signature", signature)) };
+  return { grant: grantFromJson(grant), signature: hexOf(hexBytes("signature", signature)) };
 }
 
 export function signedReceiptFromJson(json: unknown): SignedReceipt {
   const { receipt, signature } = objectWithKeys("signed receipt", json, ["receipt", "signature"]);
-  return { receipt: receiptFromJson(receipt), signature: toHex(hexBytes("signature", signature, SIGNATURE_BYTES)) };
+  return { receipt: receiptFromJson(receipt), signature: hexOf(hexBytes("signature", signature, SIGNATURE_BYTES)) };
 }
 
 export function signedMeasurementFromJson(json: unknown): SignedMeasurement {
   const { measurement, signature } = objectWithKeys("signed measurement", json, ["measurement", "signature"]);
   return {
     measurement: measurementFromJson(measurement),
-    signature: toHex(hexBytes("signature", signature, SIGNATURE_BYTES)),
+    signature: hexOf(hexBytes("signature", signature, SIGNATURE_BYTES)),
   };
 }
 
@@ -469,7 +466,7 @@ export function signedRevocationFromJson(json: unknown): SignedRevocation {
   const { revocation, signature } = objectWithKeys("signed revocation", json, ["revocation", "signature"]);
   const bytes = hexBytes("signature", signature);
   if (bytes.length <= MOST_SIGNATURE_BYTES)
-    return { revocation: revocations.fromJson(revocation), signature: toHex(bytes) };
+    return { revocation: revocations.fromJson(revocation), signature: hexOf(bytes) };
   throw new MalformedMessage(`signature must have at most ${MOST_SIGNATURE_BYTES} bytes, not ${bytes.length}`);
 }
 
@@ -482,7 +479,7 @@ export function signedFindingFromJson(json: unknown): SignedFinding {
   const { finding, signature } = objectWithKeys("signed finding", json, ["finding", "signature"]);
   return {
     finding: findings.fromJson(finding),
-    signature: toHex(hexBytes("signature", signature, SIGNATURE_BYTES)),
+    signature: hexOf(hexBytes("signature", signature, SIGNATURE_BYTES)),
   };
 }
 
@@ -490,6 +487,6 @@ export function signedSeedRequestFromJson(json: unknown): { request: SeedRequest
   const { request, signature } = objectWithKeys("signed seed request", json, ["request", "signature"]);
   return {
     request: seedRequests.fromJson(request),
-    signature: toHex(hexBytes("signature", signature, SIGNATURE_BYTES)),
+    signature: hexOf(hexBytes("signature", signature, SIGNATURE_BYTES)),
   };
 }

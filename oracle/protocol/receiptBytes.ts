@@ -109,6 +109,47 @@ export function decodeReceipt(record: Uint8Array): SignedReceipt {
   return { receipt, signature: "0x" + bytes.toString("hex", SIGNATURE_AT, RECORD_BYTES) };
 }
 
+/**
+ * A record's receipt, which lies in the record still: of the many receipts that a batch has, most fields are looked at once or
+ * never, and are read then. It isn't to be spread: it has its fields by name alone.
+ * @throws MalformedMessage unless the record is exactly what `encodeReceipt` gives
+ */
+export function receiptIn(record: Uint8Array): Receipt {
+  requireCanonical(record);
+  return new RecordedReceipt(bufferOf(record)) as unknown as Receipt;
+}
+
+class RecordedReceipt {
+  // By these, receipts are sorted and looked up again and again.
+  readonly licenseId: bigint;
+  readonly sequence: bigint;
+  readonly grantHash: string;
+  readonly requestId: string;
+
+  constructor(readonly record: Buffer) {
+    this.licenseId = record.readBigUInt64BE(AT.licenseId);
+    this.sequence = record.readBigUInt64BE(AT.sequence);
+    this.grantHash = "0x" + record.toString("hex", AT.grantHash, AT.grantHash + 32);
+    this.requestId = "0x" + record.toString("hex", AT.requestId, AT.requestId + 32);
+  }
+}
+
+const READ_AT_ONCE: (keyof Receipt)[] = ["licenseId", "sequence", "grantHash", "requestId"];
+
+for (const { name, at, bytes, kind } of FIELDS) {
+  if (READ_AT_ONCE.includes(name)) continue;
+  const read = {
+    bytes: ({ record }: RecordedReceipt) => "0x" + record.toString("hex", at, at + bytes),
+    number: ({ record }: RecordedReceipt) => record.readUIntBE(at, bytes),
+    bigint: ({ record }: RecordedReceipt) => BigInt(record.readUIntBE(at, bytes)),
+  }[kind];
+  Object.defineProperty(RecordedReceipt.prototype, name, {
+    get(this: RecordedReceipt) {
+      return read(this);
+    },
+  });
+}
+
 /** @throws MalformedMessage unless it is a record that some receipt has; who signed it isn't looked at */
 export function requireCanonical(record: Uint8Array): void {
   if (record.length !== RECORD_BYTES) {

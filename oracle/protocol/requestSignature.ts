@@ -3,6 +3,7 @@
  * 65 bytes of the signature. A receipt has the hash of these 70 bytes; who shows them proves, with the grant and the receipt,
  * that the licensee asked.
  */
+import { hexOf } from "./hex";
 import type { TypedDataDomain } from "ethers";
 import { keccak } from "./keccak";
 import { MalformedMessage, recoverSigner, requestDigest } from "./messages";
@@ -48,8 +49,4 @@ export function requestSigner(
 ): string {
   const request: RequestStatement = { grantHash, requestHash, at: requestSignedAt(packed) };
   return recoverSigner(requestDigest(domain, request), hexOf(packed.subarray(TIME_BYTES)));
-}
-
-function hexOf(bytes: Uint8Array): string {
-  return `0x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex")}`;
 }

@@ -88,7 +88,7 @@ export async function rebuild(config: RebuildConfig, deps: RebuildDeps): Promise
   for (const batch of settled) {
     const isFinal = batch.block <= finalBlock;
     await recovery.addSettled({ ...batch, measurements: [] }, batch.licenses, isFinal, batch.isReleased);
-    const present = BigInt((await store.hashesOf(batch.batchId)).length);
+    const present = BigInt((await store.receipts.hashesIn(batch.batchId)).length);
     // Those of long ago nobody keeps.
     if (present > 0n && present < batch.header.count) lackingOfSettled += batch.header.count - present;
   }
@@ -185,10 +185,10 @@ async function takeUp(
   for (const { batchId, header, measurements } of latestFirst) {
     const until = header.epochEnd + chain.windowPeriod;
     if (resumed.has(batchId) || until < now) continue;
-    if ((await store.batch(batchId))?.state === "settled") continue;
-    if ((await store.batch(batchId))?.state === "submitted") continue;
+    if ((await store.batches.find(batchId))?.state === "settled") continue;
+    if ((await store.batches.find(batchId))?.state === "submitted") continue;
     lost.set(batchId, until);
-    const candidates = (await store.unbatched(header, header)).slice(0, Number(header.count));
+    const candidates = (await store.unbatched.receipts(header, header)).slice(0, Number(header.count));
     if (candidates.length === 0 || !isMedian(header, measurements)) continue;
     const { summary, entries } = summarize(candidates.map(counted));
     if (summary.root !== header.root) continue;

@@ -25,7 +25,11 @@ export interface AttestorsConfig {
   attestors: AttestorEndpoint[];
   /** How long one attestor may take to answer. */
   attestorTimeoutMs: number;
+  /** How long the others are waited for, once enough have answered: 5,000 if left out, or as long again as that took, if it is more. */
+  othersMs?: number;
 }
+
+const OTHERS_MS = 5_000;
 
 /** A member that didn't sign, and why. */
 export interface MemberRefusal extends AttestationRefusal {
@@ -61,8 +65,10 @@ export class AttestorPool {
 
   /** The measurements of all members who answer. */
   measure(lane: Lane, epoch: Epoch, committee: Committee): Promise<SignedMeasurement[]> {
-    return this.ask(this.membersOf(committee), async ({ address, url }) => {
-      const signed = await requestMeasurement(url, lane, epoch, this.config.attestorTimeoutMs);
+    const isEnough = (measured: SignedMeasurement[]) =>
+      weightOf(committee, this.signersOf(measured)) >= committee.threshold;
+    return this.ask(this.membersOf(committee), isEnough, async ({ address, url }, signal) => {
+      const signed = await requestMeasurement(url, lane, epoch, this.config.attestorTimeoutMs, signal);
       requireSigner(address, measurementDigest(this.domain, signed.measurement), signed.signature);
       requireMeasured(signed, lane, epoch);
       return signed;
@@ -79,12 +85,14 @@ export class AttestorPool {
   /**
    * Asks the members who measured for the batch, and haven't signed it, to sign it: no other would.
    * @param recordsOf of the batch's receipts, for members who lack them
+   * @param ahead what each is shown before it is asked
    */
   async attest(
     request: AttestationRequest,
     committee: Committee,
     recordsOf: RecordsOf,
     before: readonly Attestation[] = [],
+    ahead?: (attestor: AttestorEndpoint, signal: AbortSignal) => Promise<void>,
   ): Promise<CommitteeAnswer> {
     const batchId = batchDigest(this.domain, request.header);
     const measured = this.signersOf(request.measurements);
@@ -93,8 +101,13 @@ export class AttestorPool {
     const asked = members.filter(
       ({ address }) => measured.includes(address) && !known.some(({ signer }) => signer === address),
     );
-    const answers = await this.ask<Attestation | MemberRefusal>(asked, async ({ address, url }) => {
-      const answer = await askToAttest(url, request, recordsOf, this.config.attestorTimeoutMs);
+    const isEnough = (answers: (Attestation | MemberRefusal)[]) => {
+      const signers = [...known, ...answers.filter((answer) => "signature" in answer)].map(({ signer }) => signer);
+      return weightOf(committee, signers) >= committee.threshold;
+    };
+    const answers = await this.ask<Attestation | MemberRefusal>(asked, isEnough, async ({ address, url }, signal) => {
+      await ahead?.({ address, url }, signal);
+      const answer = await askToAttest(url, request, recordsOf, this.config.attestorTimeoutMs, signal);
       if ("refusals" in answer) return { attestor: address, ...answer };
       requireSigner(address, batchId, answer.signature);
       return { signer: address, signature: answer.signature };
@@ -111,22 +124,40 @@ export class AttestorPool {
     };
   }
 
-  /** Who doesn't answer as it should is logged and left out. */
+  /**
+   * Who doesn't answer as it should is logged and left out, and so is who is much slower than enough others: one that hangs would
+   * hold up all that is attested after it.
+   */
   private async ask<T>(
     attestors: AttestorEndpoint[],
-    question: (attestor: AttestorEndpoint) => Promise<T>,
+    isEnough: (answers: T[]) => boolean,
+    question: (attestor: AttestorEndpoint, signal: AbortSignal) => Promise<T>,
   ): Promise<T[]> {
+    const startedAt = performance.now();
+    const others = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    const answered: T[] = [];
+    const note = (answer: T) => {
+      answered.push(answer);
+      if (timer !== undefined || !isEnough(answered)) return;
+      const ms = Math.max(this.config.othersMs ?? OTHERS_MS, performance.now() - startedAt);
+      const slow = new Error(`it took more than ${Math.round(ms)} ms longer than enough others`);
+      timer = setTimeout(() => others.abort(slow), ms);
+    };
     const answers = await Promise.all(
       attestors.map(async (attestor) => {
         try {
-          return [await question(attestor)];
+          const answer = await question(attestor, others.signal);
+          note(answer);
+          return [answer];
         } catch (cause) {
           this.log.warn("Attestor didn't answer", { attestor: attestor.address, url: attestor.url, cause });
           return [];
         }
       }),
     );
-    return answers.flat() as T[];
+    clearTimeout(timer);
+    return answers.flat();
   }
 }
 

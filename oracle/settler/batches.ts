@@ -13,11 +13,17 @@ export interface CountedReceipt {
   leaf: Uint8Array;
 }
 
+/** One that a batch is to be of. */
+export interface ChosenReceipt extends CountedReceipt {
+  /** Its EIP-712 digest. */
+  hash: string;
+}
+
 /** A receipt with what a batch counts of it. @throws MalformedMessage if the signature isn't in its one form */
-export function counted({ hash, receipt, signature }: SignedReceipt & { hash: string }): CountedReceipt {
+export function counted({ hash, receipt, signature }: SignedReceipt & { hash: string }): ChosenReceipt {
   const { licenseId } = receipt;
   const signedHash = signedReceiptHash(hash, signature);
-  return { receipt, leaf: leafHash({ signedReceiptHash: signedHash, licenseId, usage: receipt }) };
+  return { receipt, hash, leaf: leafHash({ signedReceiptHash: signedHash, licenseId, usage: receipt }) };
 }
 
 type Counted = Pick<CountedReceipt, "receipt">;

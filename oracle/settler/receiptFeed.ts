@@ -55,7 +55,10 @@ export class ReceiptFeed {
    */
   async feed({ address, url }: AttestorEndpoint, signal?: AbortSignal): Promise<number> {
     const { store, log } = this.deps;
-    const placed = await store.receiptsAfter(await store.fedUpTo(address), REQUESTS_IN_A_ROW * MOST_RECEIPTS_SENT);
+    const placed = await store.feeds.receiptsAfter(
+      await store.feeds.upTo(address),
+      REQUESTS_IN_A_ROW * MOST_RECEIPTS_SENT,
+    );
     if (placed.length === 0) return 0;
     const frames: Uint8Array[][] = [];
     for (let from = 0; from < placed.length; from += MOST_RECEIPTS_SENT) {
@@ -76,7 +79,7 @@ export class ReceiptFeed {
       const reasons = refused.slice(0, MOST_LISTED).map(({ reason }) => reason);
       log.warn("Attestor doesn't keep receipts", { attestor: address, receipts: refused.length, reasons });
     }
-    await store.markFed(address, placed[placed.length - 1].position);
+    await store.feeds.mark(address, placed[placed.length - 1].position);
     return placed.length;
   }
 
@@ -95,7 +98,9 @@ export class ReceiptFeed {
     try {
       for (let from = 0; from < hashes.length; from += MOST_GRANTS_SENT) {
         const some = hashes.slice(from, from + MOST_GRANTS_SENT);
-        const grants = (await Promise.all(some.map((hash) => store.grant(hash)))).filter((grant) => grant !== null);
+        const grants = (await Promise.all(some.map((hash) => store.grants.find(hash)))).filter(
+          (grant) => grant !== null,
+        );
         const retrieval = { operatorId, attestor: address, at: await chain.now() };
         const signed = await signRetrieval(chain.domain, proposer, retrieval).catch((cause) => {
           throw new Unsigned(reasonOf(cause), { cause });

@@ -33,7 +33,7 @@ export class Releaser {
     const { chain, store } = this.deps;
     const now = await chain.now();
     const operators = new Set<number>();
-    for (const { batchId, operatorId } of await store.unreleased(MOST_BATCHES)) {
+    for (const { batchId, operatorId } of await store.batches.unreleased(MOST_BATCHES)) {
       operators.add(operatorId);
       if ((this.releasableAt.get(batchId) ?? 0) > now) continue;
       await this.guarded({ batchId }, () => this.release(batchId));
@@ -48,7 +48,7 @@ export class Releaser {
     const holds = await Promise.all(parts.map(async (id) => ({ id, ...(await escrow.holdOf(id)) })));
     const waiting = holds.filter(({ status }) => status !== "Released");
     if (waiting.length === 0) {
-      await store.markReleased(batchId);
+      await store.batches.markReleased(batchId);
       this.releasableAt.delete(batchId);
       return log.info("Batch is released", { batchId });
     }

@@ -7,6 +7,16 @@ export class ChainRefusal extends Error {
   override name = "ChainRefusal";
 }
 
+/** A call that no transaction can hold: in bytes, or in gas. */
+export class CallTooLarge extends Error {
+  override name = "CallTooLarge";
+}
+
+/** As much is under way as nodes keep of an account. */
+export class SenderBusy extends Error {
+  override name = "SenderBusy";
+}
+
 /** How a transaction ended: mined and good, mined and reverted, or never to be mined as its nonce went to another. */
 export type TransactionFate = "confirmed" | "reverted" | "replaced";
 
@@ -26,8 +36,13 @@ export interface Served {
 
 /** Of an account: each of its transactions is for a purpose, and each purpose is served once. See AccountSender. */
 export interface Sender {
-  /** Signs, stores and broadcasts a call for a purpose, unless one for it is under way or was mined. @returns its nonce */
-  submit(purpose: string, callOf: () => Promise<Call>): Promise<number>;
+  /**
+   * Signs, stores and broadcasts a call for a purpose, unless one for it is under way or was mined.
+   * @param until by when it must be mined, Unix seconds: it is hurried then, with all before it, and is given up afterwards
+   * @returns its nonce
+   * @throws CallTooLarge; ChainRefusal; SenderBusy; Error where several for it have failed on the chain, until the next is due
+   */
+  submit(purpose: string, callOf: () => Promise<Call>, until?: number): Promise<number>;
   /** Waits until it is final what became of a nonce. @throws if that takes too long */
   follow(purpose: string, nonce: number): Promise<Served>;
   /** Gives up a purpose that is under way. */

@@ -13,12 +13,18 @@
 import { getAddress } from "ethers";
 import type { Attestation } from "../attestor/attestorApi";
 import type { AttestationRequest } from "../attestor/batchFacts";
-import { AttestorPool, type AttestorsConfig, committeeProof, type CommitteeAnswer } from "./attestorPool";
+import {
+  type AttestorEndpoint,
+  AttestorPool,
+  type AttestorsConfig,
+  committeeProof,
+  type CommitteeAnswer,
+} from "./attestorPool";
 import {
   BATCH_LIMITS,
   type BatchLimits,
   counted,
-  type CountedReceipt,
+  type ChosenReceipt,
   firstLicenses,
   firstPart,
   headerOf,
@@ -39,8 +45,13 @@ import { batchDigest } from "../protocol/messages";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { readEach } from "../chain/parallel";
 import { inCurrency, settlementGas, verdictOf, type Bargain, type EconomyConfig } from "./economy";
+import type { ProvenLanes } from "./provenLanes";
 import { type Call, ChainRefusal, type Sender, type SettlementEscrow } from "./sender";
-import type { LicensesReceipts, Store, StoredBatch, StoredReceipt, UnbatchedTotals } from "../store/store";
+import type { Store } from "../store/store";
+import type { LicensesReceipts } from "../store/batchBooks";
+import type { StoredBatch } from "../store/batchRows";
+import type { StoredReceipt } from "../store/receiptRows";
+import type { UnbatchedTotals } from "../store/unbatchedReceipts";
 
 export interface SettlerConfig extends AttestorsConfig {
   /** Address of the attestor that plans name: batches of plans with another are left to another settler. */
@@ -53,7 +64,7 @@ export interface SettlerConfig extends AttestorsConfig {
   licensesPerBatch?: number;
   /** When a batch is worth its gas; it isn't asked for if this is left out. */
   economy?: EconomyConfig;
-  /** 100,000 if left out. Attestors' limit on a request, 256 MiB if they don't say otherwise, must hold them. */
+  /** 100,000 if left out. Attestors' limit on a request, 32 MiB if they don't say otherwise, must hold them. */
   receiptsPerBatch?: number;
 }
 
@@ -62,6 +73,8 @@ export interface SettlerDeps {
   store: Store;
   escrow: SettlementEscrow;
   sender: Sender;
+  /** What proves receipts under plans that demand it. Without it, attestors refuse their batches. */
+  proofs?: Pick<ProvenLanes, "demandsProofs" | "waitsFor" | "showTo">;
   log: Log;
 }
 
@@ -100,7 +113,7 @@ const MOST_LISTED = 100;
 interface Part {
   epoch: Epoch;
   /** None if no batch can hold what is left up to the epoch's end. */
-  receipts: CountedReceipt[];
+  receipts: ChosenReceipt[];
   /** Which of the store's they are. */
   stored: string[] | LicensesReceipts;
   /** The span that was looked at for it, and up to which place in the order of all receipts. */
@@ -115,6 +128,9 @@ interface Refused {
   /** The members who refused it last. */
   by: string;
 }
+
+/** What a batch's receipts are, and the grants that they came under. */
+type NamedInBatch = Pick<AttestationRequest, "receipts" | "leaves" | "grants"> & { batchId: string };
 
 /** Something that is needed isn't there at the moment. */
 class NotYet extends Error {}
@@ -137,6 +153,8 @@ export class Settler {
   /** A batch at a time: its receipts are held in memory, and then their hashes. */
   private readonly drafting = oneAtATime();
   private readonly attesting = oneAtATime();
+  /** Of the batch that was drafted last, so that it isn't read again: attestors would wait for it. */
+  private drafted: NamedInBatch | null = null;
   /** What waits for cheaper gas, by lane and epoch, and what was given up for it. */
   private readonly dear = new Map<string, bigint>();
   private givenUp = 0n;
@@ -168,8 +186,8 @@ export class Settler {
   /** Takes up a batch whose settlement was final, and which the chain has undone all the same. */
   async undone(purpose: string): Promise<void> {
     const batchId = batchOfPurpose(purpose);
-    if (batchId === null || (await this.deps.store.batch(batchId))?.state !== "settled") return;
-    await this.deps.store.markUndone(batchId);
+    if (batchId === null || (await this.deps.store.batches.find(batchId))?.state !== "settled") return;
+    await this.deps.store.batches.markUndone(batchId);
     this.deps.log.error("Batch is settled anew, as the chain has undone its settlement", { batchId });
   }
 
@@ -195,12 +213,12 @@ export class Settler {
       await this.voidRevoked();
       const now = await this.deps.chain.now();
       const settled = await readEach(
-        await this.deps.store.lanesWithUnbatched(),
+        await this.deps.store.unbatched.lanes(),
         async ({ oldestFinishedAt, ...lane }) => {
           const epoch = epochAt(oldestFinishedAt, this.config.epochSeconds ?? this.deps.chain.epochPeriod);
           const isBlocked = resumed.some((outcome) => isSameLane(outcome.lane, lane) && isOpen(outcome));
-          if (epoch.epochEnd > now || isBlocked || !(await this.isOfCommittee(lane))) return [];
-          return this.settleEpoch(lane, epoch);
+          if (epoch.epochEnd > now || isBlocked) return [];
+          return this.ifOwn(lane, null, () => this.settleEpoch(lane, epoch));
         },
         LANES_AT_ONCE,
       );
@@ -210,7 +228,7 @@ export class Settler {
 
   /** A lane's batches one after the other: each must settle before the next. */
   private async resumeOpen(): Promise<SettlementOutcome[]> {
-    const lanes = byLane(await this.deps.store.batchesIn("drafted", "attested", "submitted"));
+    const lanes = byLane(await this.deps.store.batches.in("drafted", "attested", "submitted"));
     const outcomes = await readEach(lanes, (batches) => this.resumeLane(batches), LANES_AT_ONCE);
     return outcomes.flat();
   }
@@ -218,16 +236,26 @@ export class Settler {
   private async resumeLane(batches: StoredBatch[]): Promise<SettlementOutcome[]> {
     const outcomes: SettlementOutcome[] = [];
     for (const { batchId, header, state } of batches) {
-      if (!(await this.isOfCommittee(header))) continue;
-      // Attestors sign no other while one may still settle.
-      const open = outcomes.find(isOpen);
-      if (state === "drafted" && open !== undefined) {
-        if (open.batchId !== null) await this.discardAfter(open.batchId, batchId);
-        continue;
-      }
-      outcomes.push(await this.classed(laneOf(header), batchId, () => this.advance(batchId)));
+      const lane = laneOf(header);
+      const advanced = await this.ifOwn(lane, batchId, async () => {
+        // Attestors sign no other while one may still settle.
+        const open = outcomes.find(isOpen);
+        if (state === "drafted" && open !== undefined) return this.discardAfter(lane, open.batchId, batchId);
+        return [await this.classed(lane, batchId, () => this.advance(batchId))];
+      });
+      outcomes.push(...advanced);
     }
     return outcomes;
+  }
+
+  /** The work's outcomes, where the lane is this settler's. */
+  private async ifOwn(
+    lane: Lane,
+    batchId: string | null,
+    work: () => Promise<SettlementOutcome[]>,
+  ): Promise<SettlementOutcome[]> {
+    const done = await this.classed(lane, batchId, async () => ((await this.isOfCommittee(lane)) ? work() : []));
+    return Array.isArray(done) ? done : [done];
   }
 
   private async isOfCommittee({ planId }: Lane): Promise<boolean> {
@@ -238,7 +266,7 @@ export class Settler {
   /** Without waiting for it: who asked looks at the license again. */
   private async renewAsked(): Promise<void> {
     const { chain, escrow, sender, store, log } = this.deps;
-    for (const licenseId of await store.takeWantedRenewals()) {
+    for (const licenseId of await store.renewals.take()) {
       try {
         const license = await chain.license(licenseId);
         if (license === null) continue;
@@ -254,9 +282,9 @@ export class Settler {
   /** A revoked key voids what it signed: no attestor would let a batch with any of it pass. */
   private async voidRevoked(): Promise<void> {
     const { chain, store, log } = this.deps;
-    for (const { operatorId, signer } of await store.signersOfUnbatched()) {
+    for (const { operatorId, signer } of await store.unbatched.signers()) {
       if (!(await chain.isRevokedKey(operatorId, signer))) continue;
-      const receipts = await store.voidSignedBy(operatorId, signer);
+      const receipts = await store.unbatched.voidSignedBy(operatorId, signer);
       log.error("Receipts void, as their key was revoked", { operatorId, signer, receipts });
     }
   }
@@ -276,7 +304,8 @@ export class Settler {
       } else outcomes.push(next);
       const drafted = await ahead;
       if (isOpen(outcomes[outcomes.length - 1])) {
-        if (typeof next === "string" && typeof drafted === "string") await this.discardAfter(next, drafted);
+        if (typeof next === "string" && typeof drafted === "string")
+          outcomes.push(...(await this.discardAfter(lane, next, drafted)));
         return outcomes;
       }
       next = typeof drafted === "string" ? drafted : await draftNext();
@@ -293,6 +322,7 @@ export class Settler {
     const now = await chain.now();
     const last = await chain.lane(lane.operatorId, lane.planId, lane.versionId);
     const usable = await this.usableSpan(lane, wanted);
+    if (now >= wanted.epochEnd) await this.awaitProofs(lane, usable, now);
     const part = await this.nextPart(lane, usable, last);
     if (part === null) return this.abandonRecalled(lane, usable, wanted);
     if (now < wanted.epochEnd) throw new NotYet(`The epoch ends at ${wanted.epochEnd} and hasn't yet`);
@@ -306,6 +336,12 @@ export class Settler {
     const tooDear = await this.abandonDear(lane, part, now);
     if (tooDear !== null) return tooDear;
     return this.draft(lane, last, part);
+  }
+
+  /** @throws NotYet while receipts of an epoch or earlier, whose plan demands proofs, may still be proven */
+  private async awaitProofs(lane: Lane, { epochEnd }: Epoch, now: number): Promise<void> {
+    const awaited = (await this.deps.proofs?.waitsFor(lane, epochEnd, now)) ?? null;
+    if (awaited !== null) throw new NotYet(awaited);
   }
 
   /**
@@ -324,8 +360,13 @@ export class Settler {
   }
 
   /** What was drafted after a draft that was taken back goes, too: else its epoch were the lane's last, which can't be cut. */
-  private async discardAfter(batchId: string, drafted: string): Promise<void> {
-    if ((await this.load(batchId)).state === "expired") await this.deps.store.discardDraft(drafted);
+  private async discardAfter(lane: Lane, batchId: string | null, drafted: string): Promise<SettlementOutcome[]> {
+    if (batchId === null) return [];
+    const discarded = await this.classed(lane, drafted, async () => {
+      if ((await this.load(batchId)).state === "expired") await this.deps.store.batches.discardDraft(drafted);
+      return null;
+    });
+    return discarded === null ? [] : [discarded];
   }
 
   /**
@@ -359,7 +400,7 @@ export class Settler {
     const { epochEnd } = part.epoch;
     const bargain = await this.bargainOf(lane, part, economy);
     const newest = epochAt(now, this.config.epochSeconds ?? chain.epochPeriod).epochStart;
-    const isWaitedFor = (await store.countUnbatched(lane, { epochStart: epochEnd, epochEnd: newest })) > 0;
+    const isWaitedFor = (await store.unbatched.count(lane, { epochStart: epochEnd, epochEnd: newest })) > 0;
     const times = { now, windowPeriod: chain.windowPeriod, isWaitedFor };
     return { bargain, verdict: verdictOf(bargain, economy, part.epoch, times) };
   }
@@ -391,7 +432,7 @@ export class Settler {
   /** Receipts of an epoch that came after its version was recalled; null if there are none. */
   private async abandonRecalled(lane: Lane, usable: Epoch, { epochEnd }: Epoch): Promise<SettlementOutcome | null> {
     const recalled = { epochStart: usable.epochEnd, epochEnd };
-    if ((await this.deps.store.countUnbatched(lane, recalled)) === 0) return null;
+    if ((await this.deps.store.unbatched.count(lane, recalled)) === 0) return null;
     const reason = `Version ${lane.versionId} was recalled; what came from ${recalled.epochStart} on can't be charged`;
     return this.abandonReceipts(lane, recalled, reason);
   }
@@ -399,17 +440,17 @@ export class Settler {
   /** What the lane's next batch is of, as far as is known now; null if nothing is left of the wanted epoch. */
   private async nextPart(lane: Lane, wanted: Epoch, last: LaneState): Promise<Part | null> {
     const { store } = this.deps;
-    const totals = await store.unbatchedTotals(lane, wanted);
+    const totals = await store.unbatched.totals(lane, wanted);
     if (totals === null) return null;
     if (totals !== "unknown" && this.refused.size === 0) {
       const whole = wholeEpoch(totals.licenses, totals.oldestFinishedAt, wanted, last, this.limits);
       if (whole !== null) return this.wholePart(lane, whole, wanted, totals);
     }
-    const upTo = await store.lastPosition();
-    const left = await store.unbatched(lane, wanted);
+    const upTo = await store.receipts.lastPosition();
+    const left = await store.unbatched.receipts(lane, wanted);
     const epoch = nextEpoch(left, wanted, last, this.limits);
     if (epoch.epochStart < wanted.epochStart || epoch.epochEnd > wanted.epochEnd) {
-      return this.partOf(await store.unbatched(lane, epoch), epoch, { span: epoch, upTo });
+      return this.partOf(await store.unbatched.receipts(lane, epoch), epoch, { span: epoch, upTo });
     }
     const inEpoch = left.filter(({ receipt }) => isWithin(epoch, receipt.finishedAt));
     return this.partOf(inEpoch, epoch, { span: wanted, upTo });
@@ -418,7 +459,7 @@ export class Settler {
   /** A part of an epoch in which every license fits: of a million receipts, only the part's own are read. */
   private async wholePart(lane: Lane, epoch: Epoch, span: Epoch, { licenses, upTo }: UnbatchedTotals): Promise<Part> {
     const inPart = firstLicenses(licenses, this.limits);
-    const receipts = await this.deps.store.unbatchedOf(lane, span, inPart);
+    const receipts = await this.deps.store.unbatched.ofLicenses(lane, span, inPart);
     return { epoch, receipts, stored: { span, licenses: inPart, count: receipts.length }, looked: { span, upTo } };
   }
 
@@ -469,9 +510,17 @@ export class Settler {
     const level = medianOf(measurements.map(({ measurement }) => measurement));
     const header = headerOf(lane, epoch, await nextSequence(last, store, lane), summary, level, operator.evidenceHash);
     const batchId = batchDigest(chain.domain, header);
-    await store.saveDraft(batchId, header, entries, measurements, stored, looked);
+    await store.batches.saveDraft(batchId, header, entries, measurements, stored, looked);
     log.info("Batch drafted", { batchId, header });
+    // What can't be read now is read when it is asked for.
+    this.drafted = await this.namedIn(batchId, receipts).catch(() => null);
     return batchId;
+  }
+
+  private async namedIn(batchId: string, chosen: ChosenReceipt[]): Promise<NamedInBatch> {
+    const receipts = chosen.map(({ receipt: { licenseId, sequence }, hash }) => ({ licenseId, sequence, hash }));
+    const leaves = Buffer.concat(chosen.map(({ leaf }) => leaf));
+    return { batchId, receipts, leaves, grants: await this.deps.store.grants.ofBatch(batchId) };
   }
 
   /** Attestors look at no batch that another proposes, and a draft that they refuse uses a number up. */
@@ -530,15 +579,21 @@ export class Settler {
     const request = await this.attestationRequest(batchId);
     const committee = await this.committeeOf(request);
     if (committee === null) {
-      await store.discardDraft(batchId);
+      await store.batches.discardDraft(batchId);
       throw new NotYet("The committee that measured for the draft isn't in force any more: it was taken back");
     }
-    const before = await store.signaturesOf(batchId);
-    const answering = this.attestors.attest(request, committee, (hashes) => store.recordsOf(hashes), before);
+    const before = await store.batches.signatures(batchId);
+    const answering = this.attestors.attest(
+      request,
+      committee,
+      (hashes) => store.receipts.records(hashes),
+      before,
+      await this.proofsOf(request),
+    );
     meanwhile?.();
     const answer = await answering;
     const { signed, refused } = answer;
-    await store.saveSignatures(batchId, signed);
+    await store.batches.saveSignatures(batchId, signed);
     const weight = weightOf(
       committee,
       signed.map(({ signer }) => signer),
@@ -553,13 +608,21 @@ export class Settler {
     );
   }
 
+  /** Shows an attestor the proofs of a batch's receipts; undefined where its plan demands none. */
+  private async proofsOf({ header, receipts }: AttestationRequest) {
+    const { proofs } = this.deps;
+    if (proofs === undefined || !(await proofs.demandsProofs(header))) return undefined;
+    const hashes = receipts.map(({ hash }) => hash);
+    return (attestor: AttestorEndpoint, signal: AbortSignal) => proofs.showTo(attestor, hashes, signal);
+  }
+
   private async prove(batchId: string, { address }: Committee, signed: Attestation[]): Promise<void> {
     const { escrow, store, log } = this.deps;
     const proof = committeeProof(signed);
     if (!(await escrow.vouches(address, batchId, proof))) {
       throw new NotYet(`The committee ${address} doesn't take the signatures of ${signed.length} attestors`);
     }
-    await store.markAttested(batchId, proof);
+    await store.batches.markAttested(batchId, proof);
     log.info("Batch attested", { batchId, signers: signed.map(({ signer }) => signer) });
   }
 
@@ -584,11 +647,20 @@ export class Settler {
   }
 
   private async attestationRequest(batchId: string): Promise<AttestationRequest> {
-    const { chain, store } = this.deps;
     const { header, measurements } = await this.load(batchId);
-    const [{ receipts, leaves }, grants] = await Promise.all([store.receiptsIn(batchId), store.grantsOf(batchId)]);
-    const proposal = await this.config.proposer.sign(proposalToSign(chain.domain, { batchId }));
-    return { header, receipts, leaves, grants, measurements, proposal };
+    const { drafted } = this;
+    const named = drafted?.batchId === batchId ? drafted : await this.readNamed(batchId);
+    // It is big, and isn't needed again.
+    if (this.drafted === named) this.drafted = null;
+    const proposal = await this.config.proposer.sign(proposalToSign(this.deps.chain.domain, { batchId }));
+    return { header, measurements, proposal, receipts: named.receipts, leaves: named.leaves, grants: named.grants };
+  }
+
+  /** What a batch's request names: most of it. */
+  private async readNamed(batchId: string): Promise<NamedInBatch> {
+    const { store } = this.deps;
+    const [named, grants] = await Promise.all([store.receipts.namesIn(batchId), store.grants.ofBatch(batchId)]);
+    return { batchId, ...named, grants };
   }
 
   /**
@@ -604,7 +676,7 @@ export class Settler {
     const { store, log } = this.deps;
     const hopeless: string[] = [];
     const refusedBy = refused.map(({ attestor, receipts }) => ({ attestor, hashes: new Set(receipts) }));
-    for (const hash of await store.hashesOf(batchId)) {
+    for (const hash of await store.receipts.hashesIn(batchId)) {
       const refusers = refusedBy.filter(({ hashes }) => hashes.has(hash)).map(({ attestor }) => attestor);
       if (refusers.length === 0) continue;
       const { since, times } = this.refused.get(hash) ?? { since: now, times: 0 };
@@ -614,7 +686,7 @@ export class Settler {
     }
     if (refused.some(({ isTooLarge }) => isTooLarge))
       this.limits.receipts = half((await this.load(batchId)).header.count);
-    await store.discardDraft(batchId, hopeless);
+    await store.batches.discardDraft(batchId, hopeless);
     hopeless.forEach((hash) => this.refused.delete(hash));
     this.tries.delete(batchId);
     log.warn("Draft taken back", { batchId, voidReceipts: hopeless });
@@ -630,7 +702,7 @@ export class Settler {
       if ((await this.isTooLate(header)) && !(await escrow.isSettled(batchId, "latest"))) return this.abandon(batchId);
 
       const nonce = await sender.submit(purpose, () => this.settlementOf(batchId));
-      await store.markSubmitted(batchId);
+      await store.batches.markSubmitted(batchId);
       log.info("Batch submitted", { batchId, nonce });
       const { fate, hash } = await sender.follow(purpose, nonce);
       if (fate === "confirmed") return this.finish(batchId);
@@ -644,7 +716,7 @@ export class Settler {
     const { header, entries, proof } = await this.load(batchId);
     if (proof === null) throw new Error(`Batch ${batchId} has no proof: it was never attested`);
     if (!(await escrow.vouches(this.config.committee, batchId, proof))) {
-      await store.markUnproven(batchId);
+      await store.batches.markUnproven(batchId);
       throw new NotYet(
         `The committee ${this.config.committee} doesn't take the batch's proof any more: it needs another`,
       );
@@ -663,7 +735,7 @@ export class Settler {
 
   private async finish(batchId: string): Promise<SettlementOutcome> {
     const { header } = await this.load(batchId);
-    await this.deps.store.markSettled(batchId);
+    await this.deps.store.batches.markSettled(batchId);
     await this.forget(batchId);
     this.deps.log.info("Batch settled", { batchId });
     return { lane: laneOf(header), batchId, status: "settled", reason: null };
@@ -673,7 +745,7 @@ export class Settler {
     const { header } = await this.load(batchId);
     await this.deps.sender.cancel(purposeOf(batchId));
     const reason = windowIsOver(header);
-    await this.deps.store.markExpired(batchId);
+    await this.deps.store.batches.markExpired(batchId);
     await this.forget(batchId);
     this.deps.log.error("Batch abandoned", { batchId, receipts: header.count, reason });
     return { lane: laneOf(header), batchId, status: "abandoned", reason };
@@ -682,11 +754,11 @@ export class Settler {
   private async forget(batchId: string): Promise<void> {
     this.tries.delete(batchId);
     if (this.refused.size === 0) return;
-    for (const hash of await this.deps.store.hashesOf(batchId)) this.refused.delete(hash);
+    for (const hash of await this.deps.store.receipts.hashesIn(batchId)) this.refused.delete(hash);
   }
 
   private async abandonReceipts(lane: Lane, span: Epoch, reason: string): Promise<SettlementOutcome> {
-    const receipts = await this.deps.store.voidUnbatched(lane, span);
+    const receipts = await this.deps.store.unbatched.void(lane, span);
     this.deps.log.error("Receipts abandoned", { lane, ...span, receipts, reason });
     return { lane, batchId: null, status: "abandoned", reason };
   }
@@ -700,7 +772,7 @@ export class Settler {
   }
 
   private async load(batchId: string): Promise<StoredBatch> {
-    const batch = await this.deps.store.batch(batchId);
+    const batch = await this.deps.store.batches.find(batchId);
     if (batch === null) throw new Error(`The store lacks batch ${batchId}`);
     return batch;
   }
@@ -743,7 +815,7 @@ function windowIsOver({ epochEnd }: Epoch): string {
 
 /** Above the lane's last batch on the chain, and above any that was drafted here and never settled. */
 async function nextSequence(last: LaneState, store: Store, lane: Lane): Promise<bigint> {
-  const drafted = await store.lastSequence(lane);
+  const drafted = await store.batches.lastSequence(lane);
   return (drafted > last.sequence ? drafted : last.sequence) + 1n;
 }
 

@@ -14,7 +14,8 @@ import type { Log } from "../log";
 import { unpackVoucher, type VoucherOutcome, type VoucherStatusName } from "../protocol/vouchers";
 import { inCurrency, isWorthIt, type EconomyConfig } from "./economy";
 import type { Call, PricedSender, SettlementEscrow } from "./sender";
-import type { Store, StoredVoucherTerm } from "../store/store";
+import type { Store } from "../store/store";
+import type { StoredVoucherTerm } from "../store/voucherBooks";
 
 export interface VoucherPosterConfig {
   /** The account that posts. */
@@ -89,8 +90,8 @@ export class VoucherPoster {
   async postDue(): Promise<PostingOutcome[]> {
     const { chain, store } = this.deps;
     const now = await chain.now();
-    await store.closeEndedTerms(now - chain.epochPeriod - chain.windowPeriod);
-    const held = (await store.unpostedVouchers()).filter((row) => (this.later.get(keyOf(row)) ?? 0) <= now);
+    await store.vouchers.closeEnded(now - chain.epochPeriod - chain.windowPeriod);
+    const held = (await store.vouchers.unposted()).filter((row) => (this.later.get(keyOf(row)) ?? 0) <= now);
     const outcomes: PostingOutcome[] = [];
     for (const rows of byPlan(held)) {
       const isDue = rows.some(({ unpostedSince }) => now >= unpostedSince! + this.intervalSeconds);
@@ -104,7 +105,7 @@ export class VoucherPoster {
 
   /** Where the chain has undone a posting that was final: all that is held is looked at again. */
   async undone(purpose: string): Promise<void> {
-    if (purpose.startsWith(PURPOSE)) await this.deps.store.markVouchersUnposted(0);
+    if (purpose.startsWith(PURPOSE)) await this.deps.store.vouchers.markUnposted(0);
   }
 
   /** One plan's failure stops no other's. */
@@ -180,12 +181,12 @@ export class VoucherPoster {
     const { licenseId, term, signed } = row;
     this.later.delete(keyOf(row));
     if (status === "Charged" || status === "NothingDue") {
-      await store.noteCharged(row, signed, now);
+      await store.vouchers.noteCharged(row, signed, now);
       return { licenseId, term, charged, status: "posted", reason: null };
     }
     await this.noteCounter(row, now);
     if (TOO_LATE.has(status)) {
-      await store.closeVoucherTerm(row);
+      await store.vouchers.closeTerm(row);
       log.error("Voucher can't be charged any more", { licenseId, term, signed, status });
       return { licenseId, term, charged, status: "lost", reason: status };
     }
@@ -199,7 +200,7 @@ export class VoucherPoster {
     const account = await this.deps.vouchers.account(row.licenseId, now);
     const term = account?.terms.find((one) => one.term === row.term);
     if (account?.operatorId === row.operatorId && term !== undefined)
-      await this.deps.store.noteCharged(row, term.spent, now);
+      await this.deps.store.vouchers.noteCharged(row, term.spent, now);
   }
 
   private preview(rows: StoredVoucherTerm[]): Promise<VoucherOutcome[]> {

@@ -31,11 +31,12 @@ import {
   signedReceiptFromJson,
   signedReceiptToJson,
 } from "../protocol/messages";
-import type { BatchHeader } from "../protocol/types";
+import type { BatchHeader, SignedGrant } from "../protocol/types";
 import { counted, summarize } from "../settler/batches";
 import type { ArchivedSpan, ArchiveFacts, ArchiveRows, ArchiveUnit } from "./archiveRows";
 import { sync } from "./backup";
-import type { ReceiptState, Store, StoredReceipt } from "./store";
+import type { Store } from "./store";
+import type { ReceiptState, StoredReceipt } from "./receiptRows";
 
 /** How many places of a license's receipts are read for one page. */
 const PLACES_A_PAGE = 10;
@@ -73,7 +74,7 @@ export class Archive {
 
   /** A request's receipt, wherever it is; null if there is none. */
   async receipt(requestId: string): Promise<StoredReceipt | null> {
-    const stored = await this.store.receipt(requestId);
+    const stored = await this.store.receipts.ofRequest(requestId);
     if (stored !== null) return stored;
     const span = await this.store.archive.spanOfRequest(requestId);
     return span && (this.read(span).find(({ receipt }) => receipt.requestId === requestId) ?? null);
@@ -82,7 +83,7 @@ export class Archive {
   /** A license's receipts by an operator from a number on, in their order, at most so many. */
   async receiptsFrom(operatorId: number, licenseId: bigint, sequence: bigint, most: number): Promise<ReceiptPage> {
     const spans = await this.store.archive.spansFrom(operatorId, licenseId, sequence, PLACES_A_PAGE + 1);
-    const rows = await this.store.receiptsFrom(operatorId, licenseId, sequence, most + 1);
+    const rows = await this.store.receipts.from(operatorId, licenseId, sequence, most + 1);
     const bound = spans.at(PLACES_A_PAGE)?.first;
     const bySequence = new Map<bigint, StoredReceipt>();
     for (const span of spans.slice(0, PLACES_A_PAGE)) {
@@ -104,15 +105,16 @@ export class Archive {
 
   private async *membersOf(unit: ArchiveUnit): AsyncGenerator<ArchiveMember> {
     const { store } = this;
+    const grantOf = (hash: string) => store.grants.find(hash);
     for (const { operatorId, licenseId } of await store.archive.licensesOf(unit)) {
-      const own = await store.receiptsOfRequests(await store.archive.requestsOf(unit, operatorId, licenseId));
-      yield { operatorId, licenseId, receipts: own, lines: await linesOf(store, operatorId, own) };
+      const own = await store.receipts.ofRequests(await store.archive.requestsOf(unit, operatorId, licenseId));
+      yield { operatorId, licenseId, receipts: own, lines: await linesOf(store, operatorId, own, grantOf) };
     }
   }
 
   private async headOf({ name, day }: ArchiveUnit): Promise<object> {
     if (day !== null) return { day: name };
-    const { header, entries, measurements, proof } = (await this.store.batch(name))!;
+    const { header, entries, measurements, proof } = (await this.store.batches.find(name))!;
     return {
       batch: name,
       header: headerToJson(header),
@@ -269,14 +271,15 @@ interface ReceiptLine {
   grant?: object;
 }
 
-/** A line for each receipt, with its request's signature. */
+/** A line for each receipt, with its request's signature, and its grant where no line before has that. */
 export async function linesOf(
-  store: Pick<Store, "requestSignatures" | "grant">,
+  store: Pick<Store, "requestSignatures">,
   operatorId: number,
   receipts: readonly StoredReceipt[],
+  grantOf: (hash: string) => Promise<SignedGrant | null>,
 ): Promise<object[]> {
   const hashes = receipts.map(({ receipt }) => receipt.requestSignatureHash);
-  const signatures = await store.requestSignatures(operatorId, hashes);
+  const signatures = await store.requestSignatures.of(operatorId, hashes);
   const grants = new Set<string>();
   const lines: object[] = [];
   for (const stored of receipts) {
@@ -284,7 +287,7 @@ export async function linesOf(
     const packed = signatures.get(receipt.requestSignatureHash)?.packed;
     const line: ReceiptLine = { hash, versionId: String(versionId), state, batchId };
     if (packed !== undefined) line.requestSignature = hexlify(packed);
-    const grant = grants.has(receipt.grantHash) ? null : await store.grant(receipt.grantHash);
+    const grant = grants.has(receipt.grantHash) ? null : await grantOf(receipt.grantHash);
     grants.add(receipt.grantHash);
     if (grant !== null) line.grant = signedGrantToJson(grant);
     lines.push({ ...signedReceiptToJson(stored), ...line });

@@ -88,12 +88,14 @@ export class ArchiveRows {
     return rows.map((row) => row.request_id as string);
   }
 
-  /** Notes an archive that is on disk, before anything of it is moved there. */
+  /** Notes an archive that is on disk, before anything of it is moved there; in the place of one that nothing was moved to. */
   async add(
     { name, sha256, bytes, receipts, archivedAt }: ArchiveFacts,
     spans: readonly ArchivedSpan[],
   ): Promise<void> {
     await this.db.transaction(async (queries) => {
+      await queries.run("DELETE FROM archived_spans WHERE name = ?", [name]);
+      await queries.run("DELETE FROM archives WHERE name = ? AND is_moved = 0", [name]);
       await queries.run("INSERT INTO archives VALUES (?, ?, ?, ?, ?, 0)", [name, sha256, bytes, receipts, archivedAt]);
       for (const { operatorId, licenseId, first, last, at, bytes: length } of spans) {
         await queries.run("INSERT INTO archived_spans VALUES (?, ?, ?, ?, ?, ?, ?)", [
@@ -176,14 +178,13 @@ export class ArchiveRows {
   }
 
   async list(): Promise<ArchiveFacts[]> {
-    const rows = await this.db.all("SELECT * FROM archives ORDER BY archived_at, name");
-    return rows.map((row) => ({
-      name: row.name as string,
-      sha256: row.sha256 as string,
-      bytes: Number(row.bytes),
-      receipts: Number(row.receipts),
-      archivedAt: Number(row.archived_at),
-    }));
+    return (await this.db.all("SELECT * FROM archives ORDER BY archived_at, name")).map(factsOf);
+  }
+
+  /** Null if there is none of this name. */
+  async find(name: string): Promise<ArchiveFacts | null> {
+    const row = await this.db.row("SELECT * FROM archives WHERE name = ?", [name]);
+    return row && factsOf(row);
   }
 
   /**
@@ -282,5 +283,15 @@ function spanOf(row: Record<string, SqlValue>): ArchivedSpan {
     last: row.last as bigint,
     at: Number(row.at),
     bytes: Number(row.bytes),
+  };
+}
+
+function factsOf(row: Record<string, SqlValue>): ArchiveFacts {
+  return {
+    name: row.name as string,
+    sha256: row.sha256 as string,
+    bytes: Number(row.bytes),
+    receipts: Number(row.receipts),
+    archivedAt: Number(row.archived_at),
   };
 }

@@ -3,6 +3,7 @@
  * second batch. Of each license's numbers it keeps spans: what may follow one, or come before it, hangs on its two ends alone. Of
  * requests, whose ids come in no order, it keeps each.
  */
+import { bytesOfHex, hexOf } from "../protocol/hex";
 import { breathe } from "../breathe";
 import type { Receipt } from "../protocol/types";
 import type { Queries, Row } from "./database";
@@ -87,7 +88,7 @@ export async function seenRequests(
     const rows = await queries.all(
       `SELECT request_id, batch_id FROM seen_requests JOIN attested_batches USING (number)
          WHERE seen_requests.operator_id = ? AND request_id IN (${marks(some)})`,
-      [operatorId, ...some.map(bytesOf)],
+      [operatorId, ...some.map(bytesOfHex)],
     );
     for (const row of rows) seen.set(hexOf(row.request_id as Uint8Array), row.batch_id as string);
     await breathe();
@@ -169,7 +170,8 @@ export async function rememberReceipts(
     if (repetition !== null) return repetition;
     await breathe();
   }
-  for (const some of chunks(inOrder)) {
+  // In their index's order, pages of it aren't written to here and there, over and over.
+  for (const some of chunks([...receipts].sort(byRequest))) {
     if ((await insertRequests(queries, number, some)) < some.length) return repeatedRequest(queries, number, inOrder);
     await breathe();
   }
@@ -181,6 +183,10 @@ const SPANS_AT_ONCE = 500;
 
 function byNumber({ receipt: a }: AttestedReceipt, { receipt: b }: AttestedReceipt): number {
   return a.operatorId - b.operatorId || sign(a.licenseId - b.licenseId) || sign(a.sequence - b.sequence);
+}
+
+function byRequest({ receipt: a }: AttestedReceipt, { receipt: b }: AttestedReceipt): number {
+  return a.requestId < b.requestId ? -1 : Number(a.requestId > b.requestId);
 }
 
 function sign(difference: bigint): number {
@@ -231,7 +237,7 @@ async function insertSpans(queries: Queries, number: bigint, spans: SeenSpan[]):
 function insertRequests(queries: Queries, number: bigint, receipts: AttestedReceipt[]): Promise<number> {
   return queries.run(
     `INSERT INTO seen_requests VALUES ${receipts.map(() => "(?, ?, ?)").join(", ")} ON CONFLICT DO NOTHING`,
-    receipts.flatMap(({ receipt }) => [receipt.operatorId, bytesOf(receipt.requestId), number]),
+    receipts.flatMap(({ receipt }) => [receipt.operatorId, bytesOfHex(receipt.requestId), number]),
   );
 }
 
@@ -247,7 +253,7 @@ async function repeatedRequest(
     const row = await queries.row(
       `SELECT number, batch_id FROM seen_requests JOIN attested_batches USING (number)
          WHERE seen_requests.operator_id = ? AND request_id = ?`,
-      [receipt.operatorId, bytesOf(receipt.requestId)],
+      [receipt.operatorId, bytesOfHex(receipt.requestId)],
     );
     if (row !== null && (row.number !== number || looked.has(request))) {
       return { receipt, batchId: row.batch_id as string };
@@ -280,12 +286,4 @@ function spanOf(row: Row): SeenSpan {
     firstFinishedAt: row.first_finished_at === null ? null : Number(row.first_finished_at),
     lastFinishedAt: row.last_finished_at === null ? null : Number(row.last_finished_at),
   };
-}
-
-function bytesOf(hex: string): Buffer {
-  return Buffer.from(hex.slice(2), "hex");
-}
-
-function hexOf(bytes: Uint8Array): string {
-  return `0x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex")}`;
 }

@@ -8,21 +8,35 @@
 import path from "node:path";
 import { breathe } from "../breathe";
 import { decodeReceipt, encodeReceipt } from "../protocol/receiptBytes";
-import { type ArchiveMember, linesOf, readArchived, removeArchive, writeArchive } from "./archive";
+import { type ArchiveMember, archiveProblem, linesOf, readArchived, removeArchive, writeArchive } from "./archive";
 import type { ArchiveFacts, ArchiveRows } from "./archiveRows";
 import type { UnarchivedBatch } from "./attestedBatches";
 import { chunks } from "./lists";
-import type { Store, StoredReceipt } from "./store";
+import type { Store } from "./store";
+import type { StoredReceipt } from "./receiptRows";
 
 /** Where an attestor's archives are, of what `archiveProblem` takes for a data folder. */
 export const copiesFolder = (dataFolder: string): string => path.join(dataFolder, "attestor");
+
+/** A batch whose receipts stay rows. */
+export interface Unarchivable {
+  batchId: string;
+  /** Unix seconds. */
+  epochEnd: number;
+  cause: unknown;
+}
+
+export interface Archived {
+  made: ArchiveFacts[];
+  failed: Unarchivable[];
+}
 
 export class CopyArchive {
   private readonly folder: string;
 
   /** @param keepSeconds how long a file is kept */
   constructor(
-    private readonly store: Pick<Store, "archive" | "attested" | "copiesOf" | "grant" | "requestSignatures">,
+    private readonly store: Pick<Store, "archive" | "attested" | "copies" | "operatorCopies" | "requestSignatures">,
     dataFolder: string,
     private readonly keepSeconds: number,
   ) {
@@ -30,22 +44,40 @@ export class CopyArchive {
   }
 
   /**
-   * Archives batches whose epochs ended before a time, and removes files that were kept long enough. Unix seconds.
-   * @returns the archives that were made
-   * @throws Error if a file can't be written or isn't what was written; then its receipts stay rows
+   * Archives batches whose epochs ended before a time, and removes files that were kept long enough. Unix seconds. A batch that
+   * can't be archived doesn't hold up the others: its receipts stay rows, and it is tried again the next time.
    */
-  async archiveDue(before: number, now: number): Promise<ArchiveFacts[]> {
+  async archiveDue(before: number, now: number): Promise<Archived> {
     const { archive, attested } = this.store;
-    const made: ArchiveFacts[] = [];
-    for (let batch = await attested.unarchived(before); batch !== null; batch = await attested.unarchived(before)) {
-      // It may have died between the file and the rows.
-      const isWritten = (await archive.unmoved()).includes(batch.batchId);
-      if (!isWritten) made.push(await this.write(batch, now));
-      await attested.dropCopies(batch);
+    const done: Archived = { made: [], failed: [] };
+    for (let batch = await attested.unarchived(before); batch !== null;) {
+      try {
+        if (!(await this.isWritten(batch))) done.made.push(await this.write(batch, now));
+        await attested.dropCopies(batch);
+      } catch (cause) {
+        done.failed.push({ batchId: batch.batchId, epochEnd: batch.epochEnd, cause });
+      }
       await breathe();
+      batch = await attested.unarchived(before, batch);
     }
     for (const name of await archive.removeOlder(now - this.keepSeconds)) removeArchive(this.folder, name);
-    return made;
+    return done;
+  }
+
+  /**
+   * Whether it is in a file here: the process that wrote it may have died before the rows went, or been another, with a folder of
+   * its own. No copy goes that isn't in a file which this process can read.
+   * @throws Error if it isn't, and some of its copies are gone
+   */
+  private async isWritten({ batchId, operatorId, receipts }: UnarchivedBatch): Promise<boolean> {
+    const facts = await this.store.archive.find(batchId);
+    if (facts === null) return false;
+    const problem = archiveProblem(this.folder, facts);
+    if (problem === null) return true;
+    let left = 0;
+    for (const some of chunks(receipts)) left += (await this.store.copies.find(operatorId, some)).size;
+    if (left >= facts.receipts) return false;
+    throw new Error(`${problem}, or have the attestor's processes share the folder`);
   }
 
   private write(batch: UnarchivedBatch, archivedAt: number): Promise<ArchiveFacts> {
@@ -60,13 +92,14 @@ export class CopyArchive {
     versionId,
     receipts,
   }: UnarchivedBatch): AsyncGenerator<ArchiveMember> {
+    const { operatorCopies } = this.store;
     const member = async (receipts: StoredReceipt[]): Promise<ArchiveMember> => {
-      const lines = await linesOf(this.store, operatorId, receipts);
+      const lines = await linesOf(this.store, operatorId, receipts, (hash) => operatorCopies.grant(operatorId, hash));
       return { operatorId, licenseId: receipts[0].receipt.licenseId, receipts, lines };
     };
     let own: StoredReceipt[] = [];
     for (const some of chunks(receipts)) {
-      const copies = await this.store.copiesOf(operatorId, some);
+      const copies = await this.store.copies.find(operatorId, some);
       for (const { hash } of some) {
         const copy = copies.get(hash);
         if (copy === undefined) continue;

@@ -1,8 +1,27 @@
+import { bytesOfHex, hexOf } from "../protocol/hex";
 import { recordLeaf } from "../protocol/receiptBytes";
-import { type NamedReceipt, namedSpans } from "../protocol/namedReceipts";
+import { type NamedReceipt, type NamedSpan, namedSpans } from "../protocol/namedReceipts";
 import type { Queries, Row } from "./database";
 import { marks } from "./lists";
-import type { Copy } from "./store";
+
+/** A receipt as an operator sent it to an attestor, ahead of any batch. */
+export interface Copy {
+  /** Of the receipt, 32 bytes. */
+  hash: Uint8Array;
+  operatorId: number;
+  /** Unix seconds. */
+  finishedAt: number;
+  /** When it came first, Unix seconds. */
+  arrivedAt: number;
+  /** The address of the key that signed it. */
+  signer: string;
+  /** Its binary form. */
+  record: Uint8Array;
+  /** The hash of its leaf in a batch's sum tree, 32 bytes. */
+  leaf: Uint8Array;
+  /** The packed signature of its request, where it came with one. */
+  requestSignature?: Uint8Array;
+}
 
 /** What of a copy a batch is judged by, and its place in the order in which copies came. */
 export interface PlacedCopy extends Pick<Copy, "arrivedAt" | "signer" | "record" | "leaf"> {
@@ -16,16 +35,29 @@ export async function copiesOf(
   names: readonly NamedReceipt[],
 ): Promise<Map<string, PlacedCopy>> {
   const copies = new Map<string, PlacedCopy>();
-  for (const { licenseId, first, last, hashes } of namedSpans(names)) {
-    // An operator may have signed any number of receipts for one place: no more are read than are asked for.
-    const rows = await queries.all(
-      `SELECT * FROM copies WHERE operator_id = ? AND license_id = ? AND sequence >= ? AND sequence <= ?
-         AND receipt_hash IN (${marks(hashes)})`,
-      [operatorId, licenseId, first, last, ...hashes.map((hash) => Buffer.from(hash.slice(2), "hex"))],
-    );
-    for (const row of rows) copies.set(hexOf(row.receipt_hash as Uint8Array), copyOf(row));
+  for (const span of namedSpans(names)) {
+    const named = new Set(span.hashes);
+    for (const row of await copiesIn(queries, operatorId, span)) {
+      const hash = hexOf(row.receipt_hash as Uint8Array);
+      if (named.has(hash)) copies.set(hash, copyOf(row));
+    }
   }
   return copies;
+}
+
+const COLUMNS_IN_SPAN = `SELECT position, receipt_hash, arrived_at, signer, record, leaf FROM copies
+  WHERE operator_id = ? AND license_id = ? AND sequence >= ? AND sequence <= ?`;
+
+/**
+ * Those in a span, and perhaps others: looking for each hash takes longer than reading what lies there. But an operator may have
+ * signed any number of receipts for one place: then no more are read than are asked for.
+ */
+async function copiesIn(queries: Queries, operatorId: number, { licenseId, first, last, hashes }: NamedSpan) {
+  const span = [operatorId, licenseId, first, last];
+  const rows = await queries.all(`${COLUMNS_IN_SPAN} LIMIT ?`, [...span, hashes.length + 1]);
+  if (rows.length <= hashes.length) return rows;
+  const hashBytes = hashes.map(bytesOfHex);
+  return queries.all(`${COLUMNS_IN_SPAN} AND receipt_hash IN (${marks(hashes)})`, [...span, ...hashBytes]);
 }
 
 function copyOf(row: Row): PlacedCopy {
@@ -37,8 +69,4 @@ function copyOf(row: Row): PlacedCopy {
     record,
     leaf: (row.leaf as Uint8Array | null) ?? recordLeaf(record, row.receipt_hash as Uint8Array),
   };
-}
-
-function hexOf(bytes: Uint8Array): string {
-  return `0x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex")}`;
 }

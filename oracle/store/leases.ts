@@ -41,10 +41,13 @@ export class Leases {
     return row && { name, holder, token: row.token as bigint };
   }
 
-  /** From now on for so long. False if it is another's, or was over: then it must be acquired anew. */
+  /**
+   * From now on for so long, also after it was over, if nobody has taken it since: nothing was done in between under another.
+   * @returns false if it was taken or released: then it must be acquired anew
+   */
   async renew({ name, token }: Lease, forMs: number): Promise<boolean> {
     const changes = await this.db.run(
-      `UPDATE leases SET until = ${this.db.nowMs} + ? WHERE name = ? AND token = ? AND until > ${this.db.nowMs}`,
+      `UPDATE leases SET until = ${this.db.nowMs} + ? WHERE name = ? AND token = ? AND until > 0`,
       [forMs, name, token],
     );
     return changes > 0;

@@ -10,3 +10,5 @@ export function* chunks<T>(items: readonly T[], most = MOST_ROWS): Iterable<T[]>
 export function marks(values: readonly unknown[]): string {
   return values.map(() => "?").join(", ");
 }
+
+export const greater = (a: bigint, b: bigint) => (a > b ? a : b);

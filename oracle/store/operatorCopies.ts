@@ -91,6 +91,15 @@ export class OperatorCopies {
     }));
   }
 
+  /** One that an operator used, by its hash; null if it isn't kept. */
+  async grant(operatorId: number, hash: string): Promise<SignedGrant | null> {
+    const row = await this.db.row("SELECT body FROM grant_copies WHERE operator_id = ? AND grant_hash = ?", [
+      operatorId,
+      hash,
+    ]);
+    return row && signedGrantFromJson(JSON.parse(row.body as string));
+  }
+
   /** Drops grants that ended before a time, Unix seconds. @returns how many */
   dropGrants(endedBefore: number): Promise<number> {
     return this.db.run("DELETE FROM grant_copies WHERE expires_at < ?", [endedBefore]);

@@ -1,8 +1,11 @@
-import type { Database, Queries, SqlValue } from "./database";
+import type { Database, Queries } from "./database";
 import { signedGrantToJson } from "../protocol/messages";
-import type { BatchHeader, Epoch, Lane, SignedGrant, SignedMeasurement, SignedReceipt } from "../protocol/types";
+import type { BatchHeader, Lane, SignedGrant, SignedMeasurement, SignedReceipt } from "../protocol/types";
 import { useRequestSignature } from "./requestSignatures";
 import { addToGrant, addToTallies, freeCost } from "./tallies";
+import { laneOf } from "./laneRows";
+import { insertReceipt, spanValues, UNBATCHED_IN_SPAN, voidReceipts } from "./receiptRows";
+import { insertBatch } from "./batchRows";
 
 /** A receipt that comes back to its store. */
 export interface ReturnedReceipt extends SignedReceipt {
@@ -35,13 +38,6 @@ export interface ReturnedBatch {
   proof: string | null;
 }
 
-/** What of the store the work goes through. */
-interface Rows {
-  insertReceipt(queries: Queries, receipt: ReturnedReceipt): Promise<void>;
-  insertBatch(queries: Queries, batch: ReturnedBatch): Promise<void>;
-  voidReceipts(queries: Queries, condition: string, values: SqlValue[]): Promise<number>;
-}
-
 /** So many numbers of a license are set aside for each second that a store lived before it was rebuilt: nobody is served as often. */
 const NUMBERS_A_SECOND = 2n ** 20n;
 
@@ -65,10 +61,7 @@ export async function rebuiltAt(queries: Queries): Promise<number> {
  * or settles from it, and what comes between may be done again.
  */
 export class Recovery {
-  constructor(
-    private readonly db: Database,
-    private readonly rows: Rows,
-  ) {}
+  constructor(private readonly db: Database) {}
 
   /** Since when it has been waiting to be rebuilt, Unix seconds; null if it isn't. */
   async incompleteSince(): Promise<number | null> {
@@ -100,11 +93,7 @@ export class Recovery {
       "SELECT operator_id, plan_id, version_id, max(sequence) AS last FROM batches GROUP BY operator_id, plan_id, version_id",
     );
     return rows.map((row) => ({
-      lane: {
-        operatorId: Number(row.operator_id),
-        planId: Number(row.plan_id),
-        versionId: row.version_id as bigint,
-      },
+      lane: laneOf(row),
       lastSequence: row.last as bigint,
     }));
   }
@@ -144,6 +133,8 @@ export class Recovery {
       await queries.run("UPDATE grants SET reserved = 0");
       await queries.run("UPDATE tallies SET reserved = 0");
       await queries.run("DELETE FROM feeds");
+      // What was taken for others' may have been of batches that it lacked.
+      await queries.run("DELETE FROM challenges_over");
     });
   }
 
@@ -172,7 +163,7 @@ export class Recovery {
           "INSERT INTO grants (grant_hash, license_id, body) VALUES (?, ?, '') ON CONFLICT DO NOTHING",
           [grantHash, licenseId],
         );
-        await this.rows.insertReceipt(queries, one);
+        await insertReceipt(queries, one, one.signer, cost, null);
         await addToTallies(queries, licenseId, cost, 0n);
         await addToGrant(queries, grantHash, cost, 0n);
         added++;
@@ -221,7 +212,7 @@ export class Recovery {
     const { batchId, header } = batch;
     return this.db.transaction(async (queries) => {
       const before = await queries.row("SELECT state FROM batches WHERE batch_id = ?", [batchId]);
-      if (before === null) await this.rows.insertBatch(queries, batch);
+      if (before === null) await insertBatch(queries, batch);
       if (before?.state !== "settled") {
         await queries.run("UPDATE batches SET state = ?, proof = coalesce(proof, ?) WHERE batch_id = ?", [
           isFinal ? "settled" : "submitted",
@@ -233,7 +224,7 @@ export class Recovery {
       let count = 0;
       for (let from = 0; from < licenses.length; from += MOST_LICENSES) {
         const some = licenses.slice(from, from + MOST_LICENSES);
-        const condition = `${UNBATCHED} AND license_id IN (${some.map(() => "?").join(", ")})`;
+        const condition = `${UNBATCHED_IN_SPAN} AND license_id IN (${some.map(() => "?").join(", ")})`;
         const values = [...spanValues(header), ...some];
         if (isFinal) await freeCost(queries, condition, values, 1);
         count += await queries.run(
@@ -250,7 +241,7 @@ export class Recovery {
     const { batchId } = batch;
     await this.db.transaction(async (queries) => {
       const before = await queries.row("SELECT state FROM batches WHERE batch_id = ?", [batchId]);
-      if (before === null) await this.rows.insertBatch(queries, batch);
+      if (before === null) await insertBatch(queries, batch);
       else await queries.run("UPDATE batches SET state = 'drafted' WHERE batch_id = ?", [batchId]);
       for (let from = 0; from < hashes.length; from += MOST_LICENSES) {
         const some = hashes.slice(from, from + MOST_LICENSES);
@@ -266,17 +257,10 @@ export class Recovery {
   /** Voids what finished before a time, Unix seconds, and is in no batch. @returns how many receipts */
   voidOlder(finishedBefore: number): Promise<number> {
     return this.db.transaction((queries) =>
-      this.rows.voidReceipts(queries, "state = 'unbatched' AND finished_at < ?", [finishedBefore]),
+      voidReceipts(queries, "state = 'unbatched' AND finished_at < ?", [finishedBefore]),
     );
   }
 }
 
 /** A statement takes so many values at once in either database. */
 const MOST_LICENSES = 900;
-
-const UNBATCHED =
-  "state = 'unbatched' AND operator_id = ? AND plan_id = ? AND version_id = ? AND finished_at >= ? AND finished_at < ?";
-
-function spanValues({ operatorId, planId, versionId, epochStart, epochEnd }: Lane & Epoch): SqlValue[] {
-  return [operatorId, planId, versionId, epochStart, epochEnd];
-}

@@ -2,7 +2,7 @@
  * The signatures of requests (`requestSignature.ts`): an operator's, each used by one request, and an attestor's, each of one
  * receipt of an operator's. One that is here already can't be used again.
  */
-import type { Queries } from "./database";
+import type { Database, Queries } from "./database";
 import { requestSignatureHashIn, subjectOf } from "../protocol/receiptBytes";
 import { requestSignatureHash, requestSignedAt } from "../protocol/requestSignature";
 
@@ -14,6 +14,20 @@ export interface StoredRequestSignature {
   packed: Uint8Array;
   /** The request, by its id, or the receipt, by its hash, that had it first. */
   usedBy: string;
+}
+
+export class RequestSignatures {
+  constructor(private readonly db: Database) {}
+
+  /** Those of these hashes that an operator's requests have, by their hash. */
+  of(operatorId: number, hashes: readonly string[]): Promise<Map<string, StoredRequestSignature>> {
+    return requestSignaturesBy(this.db, operatorId, hashes);
+  }
+
+  /** Drops the signatures of requests that were signed before a time (Unix seconds). */
+  async drop(signedBefore: number): Promise<void> {
+    await dropRequestSignatures(this.db, signedBefore);
+  }
 }
 
 /** Notes what a signature is used by. @returns false if it was used before, by this operator: then nothing changes */

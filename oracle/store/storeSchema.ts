@@ -491,4 +491,19 @@ export const MIGRATIONS = [
   ALTER TABLE copies_by_number RENAME TO copies;
   CREATE INDEX copies_by_time ON copies (finished_at);
   `,
+  `
+  DROP INDEX copies_by_time;
+  `,
+  `
+  CREATE TABLE proofs (
+    receipt_hash TEXT PRIMARY KEY,
+    proof BLOB NOT NULL
+  ) STRICT;
+
+  CREATE TABLE proven_receipts (
+    receipt_hash TEXT PRIMARY KEY,
+    finished_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX proven_receipts_by_time ON proven_receipts (finished_at);
+  `,
 ];

@@ -9,7 +9,7 @@
  *
  * What a license on the voucher road owes stands in its terms instead, which grow with its receipts.
  */
-import type { Queries, SqlValue } from "./database";
+import type { Database, Queries, SqlValue } from "./database";
 import type { Receipt } from "../protocol/types";
 import { refusalBy, type Refusal } from "../gateway/ledger";
 
@@ -50,6 +50,36 @@ export interface VoucherClaim {
   balance: bigint;
   /** On what the present term owes and is reserved. */
   cap?: bigint;
+}
+
+export class Tallies {
+  constructor(private readonly db: Database) {}
+
+  /** What a license's receipts cost that may still be charged. */
+  async unsettled(licenseId: bigint): Promise<bigint> {
+    const { cost, freed } = await this.of(licenseId);
+    return cost - freed;
+  }
+
+  /** What the receipts of all licenses cost that may still be charged. */
+  async unsettledOfAll(): Promise<bigint> {
+    const { cost, freed } = await this.ofAll();
+    return cost - freed;
+  }
+
+  of(licenseId: bigint): Promise<Tally> {
+    return tallyOf(this.db, "license", licenseId);
+  }
+
+  ofAll(): Promise<Tally> {
+    return tallyOf(this.db, "all", 0n);
+  }
+
+  /** How many licenses owe something for receipts that may still be charged by a batch. */
+  async owingLicenses(): Promise<number> {
+    const row = await this.db.row("SELECT count(*) AS count FROM tallies WHERE what = 'license' AND cost > freed");
+    return Number(row!.count);
+  }
 }
 
 const ZERO: Tally = { cost: 0n, freed: 0n, reserved: 0n };

@@ -12,11 +12,11 @@
 import { setTimeout as wait } from "node:timers/promises";
 import { ChainRefusal, type Sender, type Call } from "../settler/sender";
 import type { Log } from "../log";
-import { type Lease, type Turn, TurnLost } from "../store/leases";
+import { type Turn, TurnLost } from "../store/leases";
 import { Problem, reasonOf } from "../problem";
 import type { PaymentFate, PlanOnSale, PrepaymentChain } from "./prepaymentChain";
-import type { Recovery } from "../store/recovery";
 import { identityIn, MOST_VALIDITY, paymentIn, type Requirements, type SignedPayment } from "./exact";
+import type { Store } from "../store/store";
 
 export interface PrepaymentConfig {
   operatorId: number;
@@ -52,24 +52,10 @@ export interface Prepayment {
   reason: string | null;
 }
 
-/** What of a store it needs. */
-export interface PrepaymentStore {
-  /** @returns false if the payment is there already */
-  savePrepayment(prepayment: Prepayment): Promise<boolean>;
-  prepayment(payer: string, nonce: string): Promise<Prepayment | null>;
-  /** @throws TurnLost if the lease is another's */
-  updatePrepayment(prepayment: Prepayment, lease?: Lease): Promise<void>;
-  unfinishedPrepayments(): Promise<Prepayment[]>;
-  /** How many were accepted since a Unix second. */
-  prepaymentsSince(since: number): Promise<number>;
-  /** When what was accepted before may have been forgotten, Unix seconds. */
-  readonly recovery: Pick<Recovery, "rebuiltAt">;
-}
-
 export interface PrepaymentDeps {
   chain: PrepaymentChain;
   sender: PayingSender;
-  store: PrepaymentStore;
+  store: Pick<Store, "prepayments" | "recovery">;
   log: Log;
   /** Where several gateways sell with one account and store: each accepts payments, and one brings licenses about. */
   turn?: Turn;
@@ -183,7 +169,7 @@ export class Prepayments {
    */
   async take(header: string): Promise<Prepayment> {
     const { payer, nonce } = identityIn(header);
-    const known = await this.deps.store.prepayment(payer, nonce);
+    const known = await this.deps.store.prepayments.find(payer, nonce);
     if (known === null && this.running.size >= MOST_AT_ONCE) {
       throw new NotOnSale(`${this.running.size} payments are under way: try again in a moment`);
     }
@@ -197,7 +183,7 @@ export class Prepayments {
   async resume(which: "all" | "new" = "all"): Promise<void> {
     const { store, sender, turn } = this.deps;
     if (turn?.isMine === false) return;
-    const unfinished = (await store.unfinishedPrepayments())
+    const unfinished = (await store.prepayments.unfinished())
       .map(({ payment }) => payment)
       .filter(({ payTo }) => payTo === sender.address);
     const keys = unfinished.map(keyOf);
@@ -213,7 +199,7 @@ export class Prepayments {
     const { payer, nonce } = payment;
     this.looked.add(keyOf(payment));
     try {
-      await this.once(payment, async () => this.advance((await this.deps.store.prepayment(payer, nonce))!));
+      await this.once(payment, async () => this.advance((await this.deps.store.prepayments.find(payer, nonce))!));
     } catch (cause) {
       this.deps.log.warn("Prepayment waits", { payer, nonce, reason: reasonOf(cause) });
     }
@@ -227,9 +213,9 @@ export class Prepayments {
   /** What served a purpose is undone, by the chain: its step is to be done again. */
   async undone(purpose: string): Promise<void> {
     const [, step, payer, nonce] = purpose.split(" ");
-    const known = nonce === undefined ? null : await this.deps.store.prepayment(payer, nonce);
+    const known = nonce === undefined ? null : await this.deps.store.prepayments.find(payer, nonce);
     const state = ({ payment: "accepted", purchase: "paid", refund: "refunding" } as const)[step];
-    if (known !== null && state !== undefined) await this.deps.store.updatePrepayment({ ...known, state });
+    if (known !== null && state !== undefined) await this.deps.store.prepayments.update({ ...known, state });
   }
 
   /** Two at once would do a step twice. */
@@ -264,8 +250,8 @@ export class Prepayments {
       licenseId: null,
       reason: null,
     };
-    await store.savePrepayment(prepayment);
-    return (await store.prepayment(payment.payer, payment.nonce))!;
+    await store.prepayments.save(prepayment);
+    return (await store.prepayments.find(payment.payer, payment.nonce))!;
   }
 
   /** A payment that was made may have brought a license that a rebuilt store knows nothing of. */
@@ -282,7 +268,7 @@ export class Prepayments {
     const [plan, serves, recent] = await Promise.all([
       chain.plan(planId),
       chain.serves(operatorId, planId),
-      store.prepaymentsSince(at - AN_HOUR),
+      store.prepayments.countSince(at - AN_HOUR),
     ]);
     if (plan?.isOpen !== true) throw new NotOnSale(`plan ${planId} sells no more licenses`);
     if (!serves) throw new NotOnSale(`operator ${operatorId} doesn't serve plan ${planId} any more`);
@@ -309,7 +295,7 @@ export class Prepayments {
         if (!(cause instanceof TurnLost)) throw cause;
       }
       await wait(OTHERS_POLL_MS, undefined, { signal }).catch(() => undefined);
-      at = (await store.prepayment(payer, nonce))!;
+      at = (await store.prepayments.find(payer, nonce))!;
     }
     throw new StillUnderWay("another of the operator's gateways is at it");
   }
@@ -413,7 +399,7 @@ export class Prepayments {
   private async step(prepayment: Prepayment, changes: Partial<Prepayment>): Promise<Prepayment> {
     const changed = { ...prepayment, ...changes };
     const { store, turn } = this.deps;
-    await store.updatePrepayment(changed, turn?.lease);
+    await store.prepayments.update(changed, turn?.lease);
     return changed;
   }
 }

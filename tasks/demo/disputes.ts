@@ -32,6 +32,7 @@ export async function proveDoubted(
 
   const startedAt = Date.now();
   await oracle.answerer.answerDue();
+  await oracle.answerer.idle();
   const seconds = ((Date.now() - startedAt) / 1000).toFixed(1);
   const [proven] = await court.queryFilter(court.filters.ChallengeProven(doubt.challengeId));
   const { gasUsed } = await proven.getTransactionReceipt();

@@ -4,7 +4,7 @@ import { unpackEntries, unpackOutcomes } from "../../oracle/protocol/entries";
 import { addUsage, chargeOf, priceOf, sumUsage, usageBy, zeroUsage } from "../../oracle/protocol/meters";
 import { METERS, type Entry, type Epoch, type Usage } from "../../oracle/protocol/types";
 import type { SettlementOutcome } from "../../oracle/settler/settler";
-import type { StoredBatch } from "../../oracle/store/store";
+import type { StoredBatch } from "../../oracle/store/batchRows";
 import { textOf } from "../support";
 import type { Narrator } from "./narrator";
 import type { Customer, Market } from "./opening";
@@ -136,7 +136,7 @@ export async function checkSettled(
   counted: Map<bigint, Counted>,
 ): Promise<Settled> {
   narrator.checkEqual("the batch is", outcome.status, "settled");
-  const batch = (await store.batch(outcome.batchId!))!;
+  const batch = (await store.batches.find(outcome.batchId!))!;
   const { header } = batch;
   narrator.say(`batch ${batch.batchId}`);
   narrator.say(`root  ${header.root}, over ${header.count} receipts; sequence ${header.sequence}`);
@@ -149,7 +149,7 @@ export async function checkSettled(
   const { event, gasUsed } = await settledEvent(market, batch);
   narrator.say(`settled in ${gasUsed} gas, by ${signersOf(event.signers)} of 3 signatures`);
 
-  const receipts = (await store.receiptsOf(batch.batchId)).map(({ receipt }) => receipt);
+  const receipts = (await store.receipts.ofBatch(batch.batchId)).map(({ receipt }) => receipt);
   narrator.checkEqual("receipts in the operator's store", BigInt(receipts.length), header.count);
   const entries = unpackEntries(batch.entries);
   const summed = sumUsage(receipts);

@@ -103,7 +103,7 @@ async function lateEpoch(narrator: Narrator, oracle: Oracle, market: Market): Pr
   const { license } = market.customers[1];
   const before = await escrow.accountOf(license);
   const batchId = await tryAboveStake(narrator, oracle, market, () => settleEpoch(oracle, epoch));
-  const late = (await oracle.store.batch(batchId))!;
+  const late = (await oracle.store.batches.find(batchId))!;
   await time.increase(oracle.chain.windowPeriod + 1);
   await narrator.checkRefused("an attested batch after its window", /WindowClosed/, () =>
     resettle(market.cast.outsider, late),

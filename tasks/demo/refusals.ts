@@ -7,7 +7,7 @@ import { batchDigest, receiptDigest } from "../../oracle/protocol/messages";
 import { encodeReceipt } from "../../oracle/protocol/receiptBytes";
 import type { Epoch, SignedReceipt } from "../../oracle/protocol/types";
 import { refusalOf } from "../../oracle/chain/refusal";
-import type { StoredBatch } from "../../oracle/store/store";
+import type { StoredBatch } from "../../oracle/store/batchRows";
 import type { Session } from "../support";
 import type { Narrator } from "./narrator";
 import { withKey, type Customer, type Market } from "./opening";
@@ -60,7 +60,10 @@ async function gatewayRefusal(oracle: Oracle, apiKey: string): Promise<string | 
 /** Has an attestor asked to sign a batch with a receipt in which the operator wrote ten times the tokens. */
 export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch: Epoch): Promise<void> {
   const { chain, lane, store, attestors, proposer } = oracle;
-  const receipts = (await store.unbatched(lane, epoch)).map(({ receipt, signature }) => ({ receipt, signature }));
+  const receipts = (await store.unbatched.receipts(lane, epoch)).map(({ receipt, signature }) => ({
+    receipt,
+    signature,
+  }));
   const victim = receipts.findIndex(({ receipt }) => receipt.outputTokens > 0n);
   receipts[victim] = withTenfoldTokens(receipts[victim]);
 
@@ -73,7 +76,7 @@ export async function tryForgedReceipt(narrator: Narrator, oracle: Oracle, epoch
   const level = medianOf(measurements.map(({ measurement }) => measurement));
   const header = headerOf(lane, epoch, sequence + 1n, summarize(hashed.map(counted)).summary, level, evidenceHash);
   const grantHashes = [...new Set(receipts.map(({ receipt }) => receipt.grantHash))];
-  const grants = await Promise.all(grantHashes.map(async (hash) => (await store.grant(hash))!));
+  const grants = await Promise.all(grantHashes.map(async (hash) => (await store.grants.find(hash))!));
 
   const batchId = batchDigest(chain.domain, header);
   const proposal = await proposer.sign(proposalToSign(chain.domain, { batchId }));

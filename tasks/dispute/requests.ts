@@ -3,7 +3,8 @@ import { requestProofOf } from "../../oracle/chain/ethersCourt";
 import type { ShownRequest } from "../../oracle/disputes/court";
 import { sameUsage, zeroUsage } from "../../oracle/protocol/meters";
 import { readOnlySqlite } from "../../oracle/store/sqliteDatabase";
-import { Store, type StoredReceipt } from "../../oracle/store/store";
+import { Store } from "../../oracle/store/store";
+import type { StoredReceipt } from "../../oracle/store/receiptRows";
 import type { RequestProofStruct } from "../../typechain-types/contracts/DisputeCourt";
 import { Problem } from "../support";
 
@@ -25,10 +26,10 @@ export const requestProofsIn = (file: string, batchId: string, licenseId: bigint
     const receipts = await receiptsOf(store, file, batchId, licenseId);
     const charged = receipts.filter(({ receipt }) => !sameUsage(receipt, zeroUsage()));
     const hashes = charged.map(({ receipt }) => receipt.requestSignatureHash);
-    const kept = await store.requestSignatures(receipts[0].receipt.operatorId, hashes);
+    const kept = await store.requestSignatures.of(receipts[0].receipt.operatorId, hashes);
     const requests: ShownRequest[] = [];
     for (const { receipt, signature } of charged) {
-      const grant = await store.grant(receipt.grantHash);
+      const grant = await store.grants.find(receipt.grantHash);
       const requestSignature = kept.get(receipt.requestSignatureHash)?.packed;
       if (grant === null || requestSignature === undefined) {
         const lacking = grant === null ? `grant ${receipt.grantHash}` : "its request's signature";
@@ -51,10 +52,10 @@ export const requestProofsIn = (file: string, batchId: string, licenseId: bigint
  */
 export const inputIn = (file: string, receiptHash: string): Promise<{ input: number[]; salt: string }> =>
   inStore(file, async (store) => {
-    const stored = await store.receiptWith(receiptHash);
+    const stored = await store.receipts.withHash(receiptHash);
     if (stored === null) throw new Problem(`--store ${file} has no receipt ${receiptHash}: is it another's?`);
     const { requestId, grantHash } = stored.receipt;
-    const [input, grant] = await Promise.all([store.disputes.input(requestId), store.grant(grantHash)]);
+    const [input, grant] = await Promise.all([store.disputes.input(requestId), store.grants.find(grantHash)]);
     if (input === null) {
       throw new Problem(
         `--store ${file} hasn't kept what was asked for receipt ${receiptHash}: say --input and --salt. Gateways keep inputs of ` +
@@ -66,7 +67,7 @@ export const inputIn = (file: string, receiptHash: string): Promise<{ input: num
   });
 
 async function receiptsOf(store: Store, file: string, batchId: string, licenseId: bigint): Promise<StoredReceipt[]> {
-  const receipts = await store.receiptsOfLicense(batchId, licenseId);
+  const receipts = await store.receipts.ofLicense(batchId, licenseId);
   if (receipts.length > 0) return receipts;
   throw new Problem(`--store ${file} has no receipts of license ${licenseId} in batch ${batchId}: is it another's?`);
 }

@@ -1,6 +1,7 @@
 import { ZeroAddress } from "ethers";
 import { percentOf, periodOf } from "../../oracle/chain/refusal";
 import { statusName } from "../../oracle/chain/statuses";
+import { tierWord } from "../../oracle/protocol/tiers";
 import { METERS } from "../../oracle/protocol/types";
 import type { PlanTermsStructOutput } from "../../typechain-types/contracts/LicenseRegistry";
 import { planId, readingTask, type Money, type Session, type TaskRecord } from "../support";
@@ -30,6 +31,7 @@ export function describeTerms(terms: PlanTermsStructOutput, money: Money): TaskR
     asset: Number(terms.assetId),
     attestor: terms.attestor,
     arbitrator: terms.arbitrator === ZeroAddress ? "nobody" : terms.arbitrator,
+    evidence: tierWord(terms.minEvidenceTier),
     ...Object.fromEntries(METERS.map((meter) => [`rate of a million ${meter}`, money.of(terms.rates[meter])])),
     "publisher's share": percentOf(terms.publisherBps),
     "attestors' share": percentOf(terms.attestorBps),

@@ -1,6 +1,7 @@
 /** A plan's terms as people write them in a file, and as the contract has them. */
 import { ZeroAddress } from "ethers";
 import { usageBy } from "../../oracle/protocol/meters";
+import { TIER_WORDS } from "../../oracle/protocol/tiers";
 import { METERS } from "../../oracle/protocol/types";
 import type { PlanTermsStruct } from "../../typechain-types/contracts/LicenseRegistry";
 import { parseAddress, parsePeriod, Problem, type Money } from "../support";
@@ -35,6 +36,8 @@ export const PLAN_FIELDS = [
   "permittedUses",
   /** The contract that rules on disputes (ERC-792); nobody if it isn't named. */
   "arbitrator",
+  /** The least evidence that what is charged must have, by its word; signed receipts if it isn't named. */
+  "evidence",
 ];
 
 const UINT32_MAX = 2 ** 32 - 1;
@@ -76,7 +79,7 @@ export function planTermsOf(
       severeTtftCeilingMs: whole(verySlow.ceilingMs ?? UINT32_MAX, "timeToFirstToken[1].ceilingMs"),
       severeTtftDiscountBps: bps(verySlow.discountPercent ?? 0, "timeToFirstToken[1].discountPercent"),
     },
-    minEvidenceTier: 0,
+    minEvidenceTier: tierOf(plan.evidence ?? "signed"),
     arbitrator: plan.arbitrator === undefined ? ZeroAddress : parseAddress(String(plan.arbitrator), "arbitrator"),
   };
 }
@@ -111,6 +114,12 @@ function bps(percent: unknown, name: string): number {
 function whole(value: unknown, name: string): number {
   if (Number.isInteger(value) && Number(value) >= 0 && Number(value) <= UINT32_MAX) return Number(value);
   throw new Problem(`${name} must be a whole number up to ${UINT32_MAX}; it is ${JSON.stringify(value)}.`);
+}
+
+function tierOf(evidence: unknown): number {
+  const tier = TIER_WORDS.findIndex((word) => word === evidence);
+  if (tier !== -1) return tier;
+  throw new Problem(`evidence must be one of ${TIER_WORDS.join(", ")}; it is ${JSON.stringify(evidence)}.`);
 }
 
 function yes(value: unknown, name: string): boolean {

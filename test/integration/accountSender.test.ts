@@ -1,13 +1,13 @@
 /** An account's transactions on a chain of this process, whose blocks are made by hand. */
 import { expect } from "chai";
-import { setBalance } from "@nomicfoundation/hardhat-network-helpers";
+import { setBalance, time } from "@nomicfoundation/hardhat-network-helpers";
 import { id, parseEther, parseUnits, toQuantity, Transaction, Wallet } from "ethers";
 import hre from "hardhat";
 import { AccountSender, type AccountSenderConfig, type SenderEvent } from "../../oracle/chain/accountSender";
 import type { RpcProvider } from "../../oracle/chain/ethersChain";
 import { onlyWitness } from "../../oracle/chain/witness";
 import { createLog } from "../../oracle/log";
-import { ChainRefusal } from "../../oracle/settler/sender";
+import { CallTooLarge, ChainRefusal, SenderBusy } from "../../oracle/settler/sender";
 import { type Turn, TurnLost } from "../../oracle/store/leases";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
 import { Store } from "../../oracle/store/store";
@@ -96,7 +96,7 @@ describe("AccountSender", () => {
 
   const nothing = async () => ({ to: id("somebody").slice(0, 42), data: "0x" });
   const countOf = () => provider.getTransactionCount(account.address);
-  const rowsOf = (nonce: number) => store.transactionsWith(account.address, nonce);
+  const rowsOf = (nonce: number) => store.transactions.ofNonce(account.address, nonce);
   const messages = () => lines.map((line) => JSON.parse(line).message as string);
   const only = async (nonce: number) => {
     const rows = await rowsOf(nonce);
@@ -132,7 +132,7 @@ describe("AccountSender", () => {
         return nothing();
       });
       await expectTurnLost(attempt);
-      expect(await store.lastNonce(account.address)).to.equal(null);
+      expect(await store.transactions.lastNonce(account.address)).to.equal(null);
       expect(events).to.deep.equal(["unsigned"]);
       expect(await rpc("eth_pendingTransactions", [])).to.deep.equal([]);
     });
@@ -209,7 +209,7 @@ describe("AccountSender", () => {
       const sender = await open();
       const call = async () => currency.transfer.populateTransaction(account.address, 5n);
       await expect(sender.serve("a purpose", call)).to.be.rejectedWith(ChainRefusal, "ERC20InsufficientBalance");
-      expect(await store.lastNonce(account.address)).to.equal(null);
+      expect(await store.transactions.lastNonce(account.address)).to.equal(null);
       expect(events).to.deep.equal(["unsigned"]);
     });
 
@@ -287,6 +287,15 @@ describe("AccountSender", () => {
       expect(await sender.submit("one more", nothing)).to.equal(8);
     });
 
+    it("counts as under way what isn't mined, however long it takes to be final", async () => {
+      const sender = await open({ finality: 50 });
+      for (let i = 0; i < 8; i++) await sender.submit(`purpose ${i}`, nothing);
+      await expect(sender.submit("one more", nothing)).to.be.rejectedWith(SenderBusy);
+      await mine();
+      expect(await sender.submit("one more", nothing)).to.equal(8);
+      expect(await store.transactions.openOf(account.address)).to.have.length(9);
+    });
+
     it("takes no nonce that it gave out, whatever the node says of the count", async () => {
       const sender = await open();
       await sender.submit("one", nothing);
@@ -294,7 +303,7 @@ describe("AccountSender", () => {
         node.lie = (method) => (method === "eth_getTransactionCount" ? count : undefined);
         await sender.submit(`another at ${count}`, nothing);
       }
-      expect((await store.openTransactions(account.address)).map(({ nonce }) => nonce)).to.deep.equal([0, 1, 2]);
+      expect((await store.transactions.openOf(account.address)).map(({ nonce }) => nonce)).to.deep.equal([0, 1, 2]);
     });
   });
 
@@ -414,6 +423,125 @@ describe("AccountSender", () => {
       await rpc("evm_setAutomine", [false]);
       expect((await mining(sender.serve("a purpose", nothing))).fate).to.equal("confirmed");
       expect((await rowsOf(1))[0].state).to.equal("confirmed");
+    });
+  });
+
+  describe("when no node takes a transaction", () => {
+    const refusing = (of: string, message: string) => {
+      node.lie = (method, [raw]) =>
+        method === "eth_sendRawTransaction" && Transaction.from(raw as string).data === of
+          ? new Error(message)
+          : undefined;
+    };
+    const unwanted = async () => ({ ...(await nothing()), data: "0x1234" });
+
+    it("gives its nonce to nothing, so that what waits behind it is mined, and tells why", async () => {
+      refusing("0x1234", "oversized data: transaction size 140000, limit 131072");
+      const sender = await open();
+      const nonce = await sender.submit("too large", unwanted);
+      await sender.submit("good", nothing);
+      expect((await mining(sender.follow("good", 1))).fate).to.equal("confirmed");
+      expect((await mining(sender.follow("too large", nonce))).fate).to.equal("replaced");
+      const line = lines.find((one) => one.includes("Transaction is cancelled"))!;
+      expect(JSON.parse(line)).to.include({
+        purpose: "too large",
+        reason: "no node takes it: oversized data: transaction size 140000, limit 131072",
+      });
+    });
+
+    it("waits for long before it does, and not where fees alone are in the way", async () => {
+      const patient = await open({ patience: { blocks: 2, ms: 60_000 } });
+      refusing("0x1234", "oversized data");
+      await patient.submit("too large", unwanted);
+      await tend(patient, 9);
+      expect(await rowsOf(0)).to.have.length(1);
+      refusing("0x1234", "transaction underpriced");
+      const sender = await open({ patience: { blocks: 99, ms: 0 } });
+      await tend(sender, 9);
+      expect((await rowsOf(0)).map(({ purpose }) => purpose)).to.deep.equal(["too large"]);
+    });
+
+    it("signs nothing that is too large for all, or for a block", async () => {
+      const sender = await open();
+      const bytes = (count: number) => async () => ({ ...(await nothing()), data: `0x${"00".repeat(count)}` });
+      await expect(sender.submit("too long", bytes(130_001))).to.be.rejectedWith(
+        CallTooLarge,
+        "The call has 130001 bytes, and nodes take 130000 at most: split it",
+      );
+      expect(await sender.submit("long", bytes(130_000))).to.equal(0);
+      await rpc("evm_setBlockGasLimit", [toQuantity(30_000n)]);
+      await mine();
+      await expect(sender.submit("dear", bytes(4_000))).to.be.rejectedWith(CallTooLarge);
+      expect(await sender.submit("cheap", nothing)).to.equal(1);
+      expect(Transaction.from((await rowsOf(1))[0].raw).gasLimit <= 30_000n).to.equal(true);
+    });
+  });
+
+  describe("when transactions for a purpose revert", () => {
+    /** Approved to others, who take it before the account's transfer is mined. */
+    it("signs another at once, then ever more rarely, and serves other purposes meanwhile", async () => {
+      await rpc("evm_setAutomine", [true]);
+      const [holder] = await hre.ethers.getSigners();
+      const currency = await hre.ethers.deployContract("TestCurrency");
+      const own = TestCurrency__factory.connect(await currency.getAddress(), new Wallet(account.privateKey, provider));
+      await own.approve(holder, 100n);
+      await rpc("evm_setAutomine", [false]);
+      const call = async () => currency.transfer.populateTransaction(holder, 5n);
+      const revert = async (sender: AccountSender) => {
+        await currency.mint(account.address, 5n);
+        await mine();
+        const nonce = await sender.submit("a purpose", call);
+        await currency.transferFrom(account.address, holder, 5n, { gasPrice: parseUnits("99", "gwei") });
+        await mine(3);
+        expect((await sender.follow("a purpose", nonce)).fate).to.equal("reverted");
+      };
+      const sender = await open();
+      await revert(sender);
+      for (const seconds of [0, 60, 240]) {
+        await time.increase(seconds + 60);
+        await revert(sender);
+        // By another process, too.
+        const next = await open();
+        await expect(next.submit("a purpose", call)).to.be.rejectedWith(
+          /transactions for "a purpose" have failed, the last one in block \d+: another is signed from 20.* on/,
+        );
+        expect(await next.submit(`another ${seconds}`, nothing)).to.be.a("number");
+        await mine(3);
+        await tend(next);
+      }
+    });
+  });
+
+  describe("when a purpose must be served by a time", () => {
+    const soon = async () => (await time.latest()) + 3_600;
+
+    it("has room behind as many others as there may be", async () => {
+      const sender = await open();
+      for (let i = 0; i < 8; i++) await sender.submit(`purpose ${i}`, nothing);
+      await expect(sender.submit("one more", nothing)).to.be.rejectedWith("8 transactions of 0x");
+      expect(await sender.submit("urgent", nothing, await soon())).to.equal(8);
+    });
+
+    it("pays more for all before it, too, and not only for the next", async () => {
+      const sender = await open({ patience: { blocks: 2, ms: 0 } });
+      node.swallows = true;
+      for (const purpose of ["one", "two", "three"]) await sender.submit(purpose, nothing);
+      await sender.submit("urgent", nothing, await soon());
+      await sender.submit("behind", nothing);
+      await mine(2);
+      await sender.tend();
+      const counts = await Promise.all([0, 1, 2, 3, 4].map(async (nonce) => (await rowsOf(nonce)).length));
+      expect(counts).to.deep.equal([2, 2, 2, 2, 1]);
+    });
+
+    it("is given up when that is over, and its nonce goes to nothing", async () => {
+      const sender = await open();
+      node.swallows = true;
+      await sender.submit("urgent", nothing, await soon());
+      await time.increase(3_602);
+      node.swallows = false;
+      expect((await mining(sender.follow("urgent", 0))).fate).to.equal("replaced");
+      expect(lines.join()).to.contain("it had to be mined by 20");
     });
   });
 

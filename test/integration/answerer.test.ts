@@ -66,6 +66,7 @@ describe("an operator that sleeps", function () {
     const batch = await bench.settle(licenseId, [{ input: [1, 2] }, { input: [3, 4] }]);
     const challengeId = await bench.challenge(batch, licenseId, batch.signed[1]);
     await bench.answerer.answerDue();
+    await bench.answerer.idle();
     expect(await bench.statusOf(challengeId)).to.equal(ChallengeStatus.Rejected);
   });
 

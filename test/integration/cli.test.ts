@@ -192,7 +192,7 @@ describe("licet-oracle", function () {
         "There are no archives: nothing is old enough.\n",
       );
       await serveReceipt(store);
-      await store.voidUnbatched(LANE, { epochStart: 0, epochEnd: EPOCH.epochEnd });
+      await store.unbatched.void(LANE, { epochStart: 0, epochEnd: EPOCH.epochEnd });
       await serveReceipt(store, { requestId: id("next"), finishedAt: EPOCH.epochEnd });
       const [{ name }] = await new Archive(store, data).archiveDue(EPOCH.epochEnd + 2 * 86_400, EPOCH.epochEnd);
       const listed = await call(["archive", "--config", file]);
@@ -239,7 +239,7 @@ describe("licet-oracle", function () {
       const service = { availabilityBps: 10_000, p95TtftMs: 1, samples: 20, count: 2n, sequence: 1n };
       const hashes = { root: id("root"), entriesHash: id("entries"), evidenceHash: id("evidence") };
       const header = { ...LANE, ...EPOCH, ...zeroUsage(), ...service, ...hashes };
-      await store.recordAttestation(id("a batch"), header, [], { measurements: [], proposal: "0xab" });
+      await store.attested.record(id("a batch"), header, [], { measurements: [], proposal: "0xab" });
       const { code, stdout } = await call(words);
       await store.close();
       expect(code).to.equal(0);
@@ -391,8 +391,10 @@ describe("licet-oracle", function () {
     const receipts = async () => {
       const store = new Store(sqliteDatabase(path.join(folder, "data/operator.sqlite")));
       const lane = { operatorId: 1, planId: market.planId, versionId: market.versionId };
-      const found = (await store.unbatched(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
-      const open = (await store.openRequests()).length;
+      const found = (await store.unbatched.receipts(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(
+        ({ receipt }) => receipt,
+      );
+      const open = (await store.requests.running()).length;
       await store.close();
       return { found, open };
     };

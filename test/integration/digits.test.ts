@@ -1,7 +1,7 @@
 /** A model whose answers can be proven, sold, served, attested, settled and paid for like any other, by the real daemons. */
 import { setBalance, time } from "@nomicfoundation/hardhat-network-helpers";
 import { expect } from "chai";
-import { HDNodeWallet, id, Wallet } from "ethers";
+import { getBytes, HDNodeWallet, id, Wallet } from "ethers";
 import hre from "hardhat";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,14 +11,22 @@ import { deployInferenceVerifier } from "../../deploy/inferenceVerifier";
 import type { Deployment } from "../../oracle/chain/deployment";
 import { parseConfig } from "../../oracle/config";
 import { checkReceipts } from "../../oracle/licensee/receiptCheck";
+import { signRetrieval } from "../../oracle/attestor/retrievalApi";
+import { sendProofs } from "../../oracle/attestor/proofsApi";
 import { connectChain } from "../../oracle/chain/ethersChain";
+import { receiptProver } from "../../oracle/disputes/receiptProver";
+import { localSigner } from "../../oracle/keys/digestSigner";
 import { listReceipts } from "../../oracle/licensee/receiptList";
 import { runOracle } from "../../oracle/main";
 import { CLASSIFICATIONS_PATH } from "../../oracle/protocol/classification";
 import { unpackEntries, unpackOutcomes } from "../../oracle/protocol/entries";
 import { buildManifest, manifestHash } from "../../oracle/protocol/manifest";
-import { domainOf, grantDigest, signDigest } from "../../oracle/protocol/messages";
+import { decodeBearer, domainOf, grantDigest, receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { priceOf, sumUsage } from "../../oracle/protocol/meters";
+import { Tier } from "../../oracle/protocol/tiers";
+import type { Receipt } from "../../oracle/protocol/types";
+import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
+import { Store } from "../../oracle/store/store";
 import { weightsCommitment } from "../../zk/commitments";
 import { classify, modelToJson, type Model } from "../../zk/network";
 import { startClassifier, type Classifier } from "../../zk/server";
@@ -115,8 +123,18 @@ describe("the digits model", function () {
     running.push({ ending, over });
   }
 
+  interface Started {
+    /** What the operator serves; if left out, the registered network. */
+    served?: Model;
+    /** Sections and fields of the operator's settings. */
+    operator?: { disputes?: object; model?: object };
+    /** Mean time between an attestor's canaries. */
+    canarySeconds?: number;
+  }
+
   /** Has the operator serve a network, and attestors that have the registered one ask it, whatever it serves. */
-  async function startAll(served: Model = digitsModel()): Promise<void> {
+  async function startAll({ served = digitsModel(), operator = {}, canarySeconds = 1 }: Started = {}): Promise<void> {
+    const { model, ...sections } = operator;
     const modelPath = join(folder, "served.json");
     writeFileSync(modelPath, modelToJson(served));
     classifier = await startClassifier({ modelPath, modelId: "digits" });
@@ -125,21 +143,25 @@ describe("the digits model", function () {
       gateway: {
         port: Number(new URL(gatewayUrl).port),
         ...{ operatorId: 1, signingKeyVariable: "KEY" },
-        models: [{ id: "digits", upstreamUrl: classifier.url, versionId }],
+        models: [{ id: "digits", upstreamUrl: classifier.url, versionId, ...model }],
       },
       settler: {
         ...{ keyVariable: "SETTLER", signingKeyVariable: "KEY", confirmations: 1, intervalSeconds: 1 },
         attestors: ATTESTORS.map(({ address }, i) => ({ address, url: `http://127.0.0.1:${attestorPorts[i]}` })),
       },
+      ...sections,
     });
     await until("the gateway runs", async () => (await fetch(`${gatewayUrl}/healthz`)).ok);
     for (const [i, port] of attestorPorts.entries()) {
       const asked = {
         ...{ operatorId: 1, planId: market.planId, versionId, gatewayUrl, apiKeyVariable: "CANARY", modelId: "digits" },
-        ...{ meanIntervalSeconds: 1, classification: { modelFile: join(DIGITS_FOLDER, "model.json") } },
+        ...{ meanIntervalSeconds: canarySeconds, classification: { modelFile: join(DIGITS_FOLDER, "model.json") } },
       };
       const operations = i === 0 ? { operations: { port: Number(new URL(operationsUrl).port) } } : {};
-      start(`attestor${i}`, { attestor: { port, keyVariable: `MEMBER${i}`, canaries: [asked] }, ...operations });
+      start(`attestor${i}`, {
+        attestor: { port, keyVariable: `MEMBER${i}`, canaries: [asked] },
+        ...operations,
+      });
       await until("the attestor runs", async () => (await fetch(`http://127.0.0.1:${port}/healthz`)).ok);
     }
   }
@@ -227,7 +249,7 @@ describe("the digits model", function () {
 
   it("isn't settled where others' weights answer: attestors that have the model's refuse the batch", async () => {
     const { network, salt } = digitsModel();
-    await startAll({ salt, network: networkOf(network, (i) => (i % 3) - 1, () => 0) }); // prettier-ignore
+    await startAll({ served: { salt, network: networkOf(network, (i) => (i % 3) - 1, () => 0) } }); // prettier-ignore
     await canariesCame();
     await endEpoch();
     const metrics = async () => (await fetch(`${operationsUrl}/metrics`)).text();
@@ -237,5 +259,74 @@ describe("the digits model", function () {
     const reasons = (await metrics()).split("\n").filter((line) => line.startsWith("licet_attestor_refusals_total"));
     expect(reasons.join("\n")).to.contain("answered otherwise by the attestor's own copy of the model");
     expect(await settled()).to.deep.equal([]);
+  });
+
+  describe("under a plan that demands proofs", () => {
+    const modelFile = join(DIGITS_FOLDER, "model.json");
+
+    beforeEach(async () => {
+      const rates = { requests: usd(10_000), inputTokens: 0n, cachedInputTokens: 0n, outputTokens: 0n, computeMs: 0n };
+      market = { ...market, planId: await addPlan(market, { rates, minEvidenceTier: Tier.proven }) };
+    });
+
+    it("is proven by the operator, verified by each attestor, settled and released", async () => {
+      const provers = [{ versionId: String(market.versionId), modelFile }];
+      await startAll({ operator: { disputes: { provers }, model: { keepInputs: true } }, canarySeconds: 3_600 });
+      const customer = await addCustomer();
+      await ask(customer, 2);
+      await endEpoch();
+      await until("the batch settles", async () => (await settled()).length === 1);
+
+      const { escrow } = market.licet;
+      const [{ args }] = await settled();
+      expect(args.charged).to.equal(usd(0.02));
+      const hashes = (await receiptsOf(customer)).map(({ receipt }) => receiptDigest(domain(), receipt));
+      await time.increaseTo((await escrow.batchOf(args.batchId)).releasableAt);
+      await until(
+        "it is released",
+        async () => (await escrow.batchStatusOf(args.batchId)) >= BigInt(BatchStatus.Released),
+      );
+      for (const { ending } of running) ending.abort();
+      await Promise.all(running.map(({ over }) => over));
+      const store = new Store(sqliteDatabase(join(folder, "attestor0", "attestor.sqlite")));
+      expect([...(await store.proofs.provenOf(hashes))].sort()).to.deep.equal([...hashes].sort());
+      await store.close();
+    });
+
+    it("isn't proven by a proof that was damaged, or another receipt's: the verifier on chain takes the true one alone", async () => {
+      // This operator has no prover: what is shown is shown by hand.
+      await startAll({ operator: { model: { keepInputs: true } }, canarySeconds: 3_600 });
+      const customer = await addCustomer();
+      await ask(customer, 2);
+      const [one, other] = (await receiptsOf(customer)).map(({ receipt }) => receipt);
+      const url = `http://127.0.0.1:${attestorPorts[0]}`;
+      const retrieval = { operatorId: 1, attestor: ATTESTORS[0].address, at: await time.latest() };
+      const signed = await signRetrieval(domain(), localSigner(KEY.privateKey), retrieval);
+      const grant = decodeBearer(customer.apiKey).grant;
+      const [{ input }] = digits().heldOut;
+      const proof = getBytes(
+        await receiptProver({ modelFile }).prove({
+          ...{ receipt: one, receiptHash: receiptDigest(domain(), one), input, grantSalt: grant.salt },
+          weightsCommitment: weightsCommitment(digitsModel()),
+        }),
+      );
+      const show = (receipt: Receipt, shown: Uint8Array) => {
+        const name = { ...receipt, hash: receiptDigest(domain(), receipt) };
+        return sendProofs(url, signed, { versionId: market.versionId, proofs: [{ name, proof: shown }] }, PATIENCE_MS);
+      };
+      await until("the attestor has copies", async () => (await show(other, proof)).lacking.length === 0);
+      const damaged = Uint8Array.from(proof);
+      damaged[proof.length >> 1] ^= 1;
+      for (const [receipt, shown] of [
+        [one, damaged],
+        [one, proof.slice(0, -32)],
+        [other, proof],
+      ] as const) {
+        const { proven, refused } = await show(receipt, shown);
+        expect(proven).to.equal(0);
+        expect(refused[0].reason).to.match(/isn't proven: the verifier 0x\w{40} doesn't take the \d+ bytes/);
+      }
+      expect(await show(one, proof)).to.deep.equal({ proven: 1, lacking: [], refused: [] });
+    });
   });
 });

@@ -77,7 +77,7 @@ describe("licetFetch", function () {
 
   /** What the gateway counts of the terms that can be claimed. */
   const terms = async () =>
-    (await world.store.voucherTerms(1, LICENSE)).map(({ term, owed, signed }) => ({ term, owed, signed }));
+    (await world.store.vouchers.terms(1, LICENSE)).map(({ term, owed, signed }) => ({ term, owed, signed }));
 
   it("has an unmodified client go on and on: it signs what is due, and no more", async () => {
     const openai = clientOf(await helper());
@@ -125,7 +125,7 @@ describe("licetFetch", function () {
     await Promise.all(Array.from({ length: 40 }, (_, i) => chat(openai, `Question ${i}?`)));
     const [{ owed, signed }] = await terms();
     expect(signed <= owed && owed > CREDIT).to.equal(true);
-    expect(await world.store.receiptsFrom(1, LICENSE, 1n, 100)).to.have.length(40);
+    expect(await world.store.receipts.from(1, LICENSE, 1n, 100)).to.have.length(40);
   });
 
   it("signs for all that is owed when it is told to pay", async () => {
@@ -135,7 +135,7 @@ describe("licetFetch", function () {
     await fetch.pay(world.gateway.url);
     const [{ owed, signed }] = await terms();
     expect(signed).to.equal(owed);
-    expect((await world.store.unpostedVouchers())[0]).to.include({ signed: owed });
+    expect((await world.store.vouchers.unposted())[0]).to.include({ signed: owed });
     await fetch.pay(world.gateway.url);
   });
 
@@ -274,7 +274,7 @@ describe("licetFetch", function () {
     const openai = clientOf(await helper());
     for (let i = 0; i < 20; i++) await chat(openai);
     const { escrow } = world.market.licet;
-    const [{ voucher }] = await world.store.unpostedVouchers();
+    const [{ voucher }] = await world.store.vouchers.unposted();
     await escrow.connect(world.market.outsider).settleVouchers(1, 1, voucher!);
     for (let i = 0; i < 20; i++) await chat(openai);
     const [{ owed, signed }] = await terms();
@@ -286,7 +286,7 @@ describe("licetFetch", function () {
     const fetch = await helper();
     for (let i = 0; i < 3; i++) await chat(clientOf(fetch));
     await fetch.pay(world.gateway.url);
-    await escrow.settleVouchers(1, 1, (await world.store.unpostedVouchers())[0].voucher!);
+    await escrow.settleVouchers(1, 1, (await world.store.vouchers.unposted())[0].voucher!);
     await escrow.connect(world.market.licensee).changeService(LICENSE, 1, false);
     await time.increase(WAIT + 1);
     await escrow.applyServiceChange(LICENSE);
@@ -382,7 +382,7 @@ describe("licetFetch", function () {
       await fetch.pay(world.gateway.url);
       const [{ owed, signed }] = await terms();
       expect(signed).to.equal(owed);
-      const receipts = await world.store.receiptsFrom(1, LICENSE, 1n, 100);
+      const receipts = await world.store.receipts.from(1, LICENSE, 1n, 100);
       expect(receipts).to.have.length(31);
       expect(new Set(receipts.map(({ receipt }) => receipt.requestSignatureHash)).size).to.equal(31);
       const problems = await listAndCheck();
@@ -399,7 +399,7 @@ describe("licetFetch", function () {
     it("takes requests that are alike for as many, at once and with any wallet", async () => {
       const openai = clientOf(await signing({ requestKey: REQUEST_KEY }), 20);
       await Promise.all(Array.from({ length: 20 }, () => chat(openai)));
-      expect(await world.store.receiptsFrom(1, LICENSE, 1n, 100)).to.have.length(20);
+      expect(await world.store.receipts.from(1, LICENSE, 1n, 100)).to.have.length(20);
     });
 
     it("signs no vouchers without a key for them, and passes the gateway's demand on", async () => {
@@ -441,7 +441,7 @@ describe("licetFetch", function () {
     const grantTerms = { licenseId: LICENSE, generation: 0, cap: 10_000n, notBefore: now, expiresAt: now + TERM };
     const minted = await mintGrant(world.chain.domain, grantTerms, world.market.licensee);
     expect(await chat(clientOf(await helper({ apiKey: minted.apiKey })))).to.equal("You may copy this.");
-    const [{ receipt }] = await world.store.receiptsFrom(1, LICENSE, 1n, 1);
+    const [{ receipt }] = await world.store.receipts.from(1, LICENSE, 1n, 1);
     expect(receipt.grantHash).to.equal(minted.hash);
   });
 });

@@ -41,7 +41,7 @@ describe("receipts:verify on the voucher road", function () {
     for (let i = 0; i < 20; i++) await openai.chat.completions.create({ model: "writer", messages });
   }
 
-  const term = async () => (await world.store.voucherTerms(1, LICENSE))[0];
+  const term = async () => (await world.store.vouchers.terms(1, LICENSE))[0];
   const post = (voucher: string) =>
     world.market.licet.escrow.connect(world.market.outsider).settleVouchers(1, 1, voucher);
 
@@ -85,9 +85,9 @@ describe("receipts:verify on the voucher road", function () {
 
   it("finds a gateway that asks for more than its receipts make", async () => {
     const { owed } = await term();
-    const { voucherTerms } = world.store;
-    world.store.voucherTerms = async (...of) =>
-      (await voucherTerms.apply(world.store, of)).map((one) => ({ ...one, owed: one.owed + 7n }));
+    const { vouchers } = world.store;
+    const { terms } = vouchers;
+    vouchers.terms = async (...of) => (await terms.apply(vouchers, of)).map((one) => ({ ...one, owed: one.owed + 7n }));
     expect((await verified(false)).problems).to.deep.equal([
       `The gateway says that ${owed + 7n} units are owed for term 0; its receipts, and what was charged before, make ${owed}`,
     ]);

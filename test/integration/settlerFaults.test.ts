@@ -105,17 +105,17 @@ describe("settling through faults", function () {
     const grant = grantWith({ licenseId, generation: 0 });
     const domain = domainOf(31337n, await market.licet.escrow.getAddress());
     const grantHash = grantDigest(domain, grant);
-    await store.saveGrant(grantHash, { grant, signature: signDigest(LICENSEE.privateKey, grantHash) });
+    await store.grants.save(grantHash, { grant, signature: signDigest(LICENSEE.privateKey, grantHash) });
     for (let i = 0; i < count; i++) {
       const requestId = id(`request ${served++}`);
       const facts = { requestId, licenseId, ...lane(), manifestHash: id("manifest"), generation: 0, grantHash };
-      await store.openRequest({
+      await store.requests.open({
         facts: { ...facts, requestHash: id("request"), requestSignatureHash: ZeroHash },
         versionId: market.versionId,
         openedAt: now,
       });
       const ended = { responseHash: id("response"), finishedAt: now + i, durationMs: 500, ttftMs: 30, flags: 0 };
-      await store.finishRequest(
+      await store.requests.finish(
         requestId,
         { ...usage({ requests: 1n, outputTokens: 5n }), ...ended },
         COST,
@@ -196,11 +196,12 @@ describe("settling through faults", function () {
     await work;
   }
 
-  const unsettled = () => store.unsettledCostOfAll();
+  const unsettled = () => store.tallies.unsettledOfAll();
 
   /** Goes on until all is settled, and holds it against what was served. */
   async function settleAll(running: Running): Promise<void> {
-    const isBusy = async () => (await unsettled()) > 0n || (await store.openTransactions(SETTLER.address)).length > 0;
+    const isBusy = async () =>
+      (await unsettled()) > 0n || (await store.transactions.openOf(SETTLER.address)).length > 0;
     for (let i = 0; i < ROUNDS && (await isBusy()); i++) await round(running);
     await expectSettled();
   }
@@ -213,10 +214,10 @@ describe("settling through faults", function () {
     const settled = await (escrow.connect(anvil.provider) as typeof escrow).queryFilter(escrow.filters.BatchSettled());
     const ids = settled.map(({ args }) => args[0]);
     expect(new Set(ids).size).to.equal(ids.length);
-    const known = await store.batchesIn("settled");
+    const known = await store.batches.in("settled");
     expect(known.map(({ batchId }) => batchId)).to.have.members(ids);
     expect(known.reduce((sum, { header }) => sum + header.count, 0n)).to.equal(BigInt(served));
-    const open = await store.openTransactions(SETTLER.address);
+    const open = await store.transactions.openOf(SETTLER.address);
     expect(open.map(({ purpose }) => purpose)).to.deep.equal([]);
   }
 
@@ -345,15 +346,15 @@ describe("settling through faults", function () {
     await anvil.rpc("evm_increaseTime", [4 * DAY]);
     await anvil.mine(3);
     const { escrow } = market.licet;
-    for (let i = 0; i < 40 && (await store.unreleased(1)).length > 0; i++) {
+    for (let i = 0; i < 40 && (await store.batches.unreleased(1)).length > 0; i++) {
       await running.releaser.releaseDue();
       await anvil.mine(3);
       await running.sender.tend();
     }
-    expect(await store.unreleased(9), lines.slice(-4).join("\n")).to.deep.equal([]);
+    expect(await store.batches.unreleased(9), lines.slice(-4).join("\n")).to.deep.equal([]);
     const released = await (escrow.connect(anvil.provider) as typeof escrow).queryFilter(
       escrow.filters.BatchReleased(),
     );
-    expect(released).to.have.length((await store.batchesIn("settled")).length);
+    expect(released).to.have.length((await store.batches.in("settled")).length);
   });
 });

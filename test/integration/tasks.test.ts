@@ -485,7 +485,20 @@ describe("tasks", function () {
     bad(plan("ruled-by-somebody", { arbitrator: addressOf(9) }), /No contract is at 0x\w+, so it can't rule/);
     bad(plan("ruled-by-nonsense", { arbitrator: "0x12" }), /arbitrator must be an address/);
 
-    good("plan:show --plan 1", { arbitrator: "nobody", status: "Open", sold: "0", buyer: "anybody", term: "30 days" });
+    bad(
+      plan("backed-by-trust", { evidence: "trusted" }),
+      /evidence must be one of signed, recounted, gpu, cpu-tee, proven; it is "trusted"/,
+    );
+    bad(plan("backed-by-number", { evidence: 4 }), /evidence must be one of signed, .*, proven; it is 4/);
+
+    good("plan:show --plan 1", {
+      arbitrator: "nobody",
+      evidence: "signed",
+      status: "Open",
+      sold: "0",
+      buyer: "anybody",
+      term: "30 days",
+    });
     bad("plan:show --plan 9", /There is no plan 9 \(PlanUnknown\)/);
 
     const offer = `plan:offer --asset 1 --terms $folder/dear.json ${text} --buyer ${addressOf(5)}`;
@@ -509,6 +522,11 @@ describe("tasks", function () {
     bad(`plan:accept --file $folder/dear.json ${OUTSIDER}`, /dear\.json is no offer/);
     good("plan:show --plan 3", { status: "Open", buyer: addressOf(5) });
     good(plan("longer", { term: "60d" }), { plan: 4, term: "60 days" });
+    good(plan("backed", { evidence: "cpu-tee" }), { plan: 5, evidence: "cpu-tee" });
+    const proven = `plan:offer --asset 1 --terms $folder/proven.json ${text} --buyer ${addressOf(5)}`;
+    before(() => file("proven.json", { ...terms, evidence: "proven" }));
+    good(`${proven} --out $folder/proven-offer.json ${PUBLISHER}`, {});
+    good(`plan:accept --file $folder/proven-offer.json ${OUTSIDER}`, { plan: 6, evidence: "proven" });
     bad("plan:show --plan 1.5", /--plan must be a whole number from 1 to 4294967295; it is "1\.5"/);
   });
 
@@ -726,11 +744,11 @@ describe("tasks", function () {
       file("half.json", JSON.stringify(batch).slice(0, 200));
 
       const store = new Store(sqliteDatabase(path.join(bench.folder, "operator.sqlite")));
-      await store.saveDraft(facts.batch, header, packed, [], []);
-      await store.markAttested(facts.batch, batch.proof);
+      await store.batches.saveDraft(facts.batch, header, packed, [], []);
+      await store.batches.markAttested(facts.batch, batch.proof);
       const draft = { ...header, sequence: 2n };
       facts.draft = batchDigest({ name: "Licet UsageEscrow", version: "1", chainId, verifyingContract }, draft);
-      await store.saveDraft(facts.draft, draft, packed, [], []);
+      await store.batches.saveDraft(facts.draft, draft, packed, [], []);
       await store.close();
     });
 
@@ -1084,7 +1102,7 @@ describe("tasks", function () {
     good(`stake:withdraw --operator 2 ${OTHER_OPERATOR}`, { withdrawn: usd("100"), to: addressOf(4) });
     good(`stake:withdraw --operator 1 --to ${addressOf(5)} ${LICENSEE}`, { withdrawn: usd("2"), to: addressOf(5) });
     good("stake:show --operator 2", { stake: usd("400.5") });
-    good("status", { assets: "1", plans: "4", licenses: "3", operators: "2" });
+    good("status", { assets: "1", plans: "6", licenses: "3", operators: "2" });
     good("model:show --asset 1", {}, ({ versions }) => {
       expect((versions as Record[]).map(({ status }) => status)).to.deep.equal(["Usable", "Recalled"]);
     });

@@ -105,8 +105,8 @@ describeOnEach("gateway, for licenses on the voucher road", function (placeOf) {
       ["voucher", null, "2"],
       ["voucher", null, "3"],
     ]);
-    expect(await world.store.lanesWithUnbatched()).to.deep.equal([]);
-    expect(await world.store.unsettledCost(LICENSE)).to.equal(0n);
+    expect(await world.store.unbatched.lanes()).to.deep.equal([]);
+    expect(await world.store.tallies.unsettled(LICENSE)).to.equal(0n);
   });
 
   it("pay for streams, whose bytes are the server's", async () => {
@@ -303,11 +303,11 @@ describeOnEach("gateway, for licenses on the voucher road", function (placeOf) {
   it("that change their road and come back pay each receipt on one road, once", async () => {
     const { market, store } = world;
     const { escrow } = market.licet;
-    const states = async () => (await store.receiptsFrom(1, LICENSE, 1n, 9)).map(({ state }) => state);
+    const states = async () => (await store.receipts.from(1, LICENSE, 1n, 9)).map(({ state }) => state);
     await chat();
     const [{ owed: first }] = (await account()).terms;
     await post(await world.voucher(BigInt(first)));
-    await escrow.settleVouchers(1, 1, (await store.unpostedVouchers())[0].voucher!);
+    await escrow.settleVouchers(1, 1, (await store.vouchers.unposted())[0].voucher!);
 
     await escrow.connect(market.licensee).changeService(LICENSE, 1, false);
     await time.increase(WAIT + 1);
@@ -325,7 +325,7 @@ describeOnEach("gateway, for licenses on the voucher road", function (placeOf) {
     const [{ signed }] = (await account()).terms;
     expect(BigInt(signed)).to.equal(usd(0.5) + BigInt(first));
     await post(await world.voucher(owed));
-    await escrow.settleVouchers(1, 1, (await store.unpostedVouchers())[0].voucher!);
+    await escrow.settleVouchers(1, 1, (await store.vouchers.unposted())[0].voucher!);
     expect((await escrow.accountOf(LICENSE)).spent).to.equal(owed);
     expect(await post(await world.voucher(owed + 1n))).to.include({ status: 200 });
   });

@@ -76,7 +76,7 @@ describeOnEach("VoucherPoster", function (placeOf) {
     const { escrow } = world.market.licet;
     return (await escrow.queryFilter(escrow.filters.VouchersSettled())).length;
   };
-  const held = () => world.store.unpostedVouchers();
+  const held = () => world.store.vouchers.unposted();
 
   it("posts a voucher that has waited a day: the operator is paid at once", async () => {
     await owe(usd(1));
@@ -226,7 +226,7 @@ describeOnEach("VoucherPoster", function (placeOf) {
     await time.increase(A_DAY);
     expect((await (await poster()).postDue())[0]).to.include({ charged: 0n, status: "posted" });
     expect(await postings()).to.equal(1);
-    expect((await world.store.voucherTerms(1, LICENSE))[0]).to.include({ charged: usd(1) });
+    expect((await world.store.vouchers.terms(1, LICENSE))[0]).to.include({ charged: usd(1) });
   });
 
   it("posts what a balance had no money for again, once it has", async () => {
@@ -239,7 +239,7 @@ describeOnEach("VoucherPoster", function (placeOf) {
     await escrow.connect(licensee).withdraw(LICENSE, licensee.address);
     const own = await poster();
     expect((await own.postDue())[0]).to.include({ charged: usd(0.25), status: "retry", reason: "BalanceExhausted" });
-    expect((await world.store.voucherTerms(1, LICENSE))[0]).to.include({ charged: usd(0.25) });
+    expect((await world.store.vouchers.terms(1, LICENSE))[0]).to.include({ charged: usd(0.25) });
     expect(await own.postDue()).to.deep.equal([]);
     await escrow.connect(licensee).deposit(LICENSE, usd(2));
     await time.increase(A_DAY);
@@ -332,7 +332,7 @@ describeOnEach("VoucherPoster", function (placeOf) {
       openai.chat.completions.create({ model: "writer", messages: [{ role: "user", content: "May I?" }] });
     for (let i = 0; i < 30; i++) await ask();
     await fetch.pay(world.gateway.url);
-    const [{ owed }] = await world.store.voucherTerms(1, LICENSE);
+    const [{ owed }] = await world.store.vouchers.terms(1, LICENSE);
     await time.increase(A_DAY);
     expect((await (await poster()).postDue())[0]).to.include({ charged: owed, status: "posted" });
     expect(await spentOf()).to.equal(owed);
@@ -341,7 +341,7 @@ describeOnEach("VoucherPoster", function (placeOf) {
     const gained = (await world.market.licet.currency.balanceOf(world.market.operator)) - before;
     expect(gained >= (owed * 69n) / 100n).to.equal(true);
     for (let i = 0; i < 30; i++) await ask();
-    const [present] = await world.store.voucherTerms(1, LICENSE);
+    const [present] = await world.store.vouchers.terms(1, LICENSE);
     expect(present.signed > owed && present.signed <= present.owed).to.equal(true);
   });
 });

@@ -249,7 +249,7 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
     const messages = [{ role: "user" as const, content: "May I?" }];
     const { data, response } = await openai.chat.completions.create({ model: "m", messages }).withResponse();
     expect(data.choices).to.have.length(1);
-    const receipt = await store.receipt(response.headers.get("x-licet-receipt-id")!);
+    const receipt = await store.receipts.ofRequest(response.headers.get("x-licet-receipt-id")!);
     expect(receipt?.receipt.licenseId).to.equal(1n);
   });
 
@@ -444,7 +444,7 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
       it(what, async () => {
         const [status, found, message] = await refused(await header());
         expect([status, found, message.match(sentence) ? "said" : message]).to.deep.equal([402, code, "said"]);
-        expect([await sentBySeller(), await store.unfinishedPrepayments()]).to.deep.equal([0, []]);
+        expect([await sentBySeller(), await store.prepayments.unfinished()]).to.deep.equal([0, []]);
       });
     }
 
@@ -474,7 +474,7 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
       expect(message).to.contain(
         "no licenses are sold at the moment, since the account that sells them can't pay its gas",
       );
-      expect([await sentBySeller(), await store.unfinishedPrepayments()]).to.deep.equal([0, []]);
+      expect([await sentBySeller(), await store.prepayments.unfinished()]).to.deep.equal([0, []]);
       await setBalance(SELLER.address, parseEther("10"));
       await untilAsking(402);
       expect(await bought(header)).to.include({ licenseId: "1" });
@@ -601,7 +601,7 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
       await refused(header);
       await time.increase(2 * DAY);
       await prepayments.resume();
-      expect(await store.unfinishedPrepayments()).to.deep.equal([]);
+      expect(await store.prepayments.unfinished()).to.deep.equal([]);
       const [status, code] = await refused(header);
       expect([status, code, await sold()]).to.deep.equal([409, "payment_failed", 0n]);
     });
@@ -678,7 +678,7 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
     const { payer, nonce } = { payer: PAYER.address, nonce: (decoded(header) as Payload).payload.authorization.nonce };
     await bought(header);
     await prepayments.undone(`x402 purchase ${payer} ${nonce}`);
-    expect((await store.prepayment(payer, nonce))?.state).to.equal("paid");
+    expect((await store.prepayments.find(payer, nonce))?.state).to.equal("paid");
     expect((await bought(header)).licenseId).to.equal("1");
     await prepayments.undone("x402 allowance");
     await prepayments.undone("settle 0x12");

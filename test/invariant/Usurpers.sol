@@ -75,13 +75,17 @@ abstract contract Usurpers is Trespassers {
         return calls[_draw(5)];
     }
 
-    /// @dev A publisher whose plan names an arbitrator that can't rule by ERC-792, or asks for evidence that nobody checks yet.
+    /// @dev A publisher whose plan names an arbitrator that can't rule by ERC-792, or asks for evidence of a tier that there isn't.
     function offerUnkeepable(uint256 seed) external attack(seed) {
         PlanTerms memory terms = plans[_anyPlan() - 1];
         bool names = _draw(2) == 0;
         if (names) terms.arbitrator = publishers[0];
-        else terms.minEvidenceTier = uint8(1 + _draw(255));
-        bytes memory refusal = abi.encodeWithSelector(ILicenseRegistry.TermUnsupported.selector, "minEvidenceTier");
+        else terms.minEvidenceTier = uint8(5 + _draw(251));
+        bytes memory refusal = abi.encodeWithSelector(
+            ILicenseRegistry.EvidenceTierUnknown.selector,
+            terms.minEvidenceTier,
+            4
+        );
         if (names) refusal = abi.encodeWithSelector(ILicenseRegistry.ArbitratorNotContract.selector, publishers[0]);
         address owner = assets.ownerOf(AssetId.unwrap(terms.assetId));
         bytes memory call = abi.encodeCall(licenses.createPlan, (terms));

@@ -300,7 +300,7 @@ describeOnEach("a gateway under attack", function (placeOf) {
       await opened;
       expect(served()).to.have.length(PAID);
       expect(upstream.received).to.have.length(PAID);
-      expect(await bench.store.unsettledCost(1n)).to.equal(BigInt(PAID * WORST));
+      expect(await bench.store.tallies.unsettled(1n)).to.equal(BigInt(PAID * WORST));
       expect((await bench.post(CHAT)).status).to.equal(402);
     });
 

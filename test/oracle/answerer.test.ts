@@ -6,7 +6,8 @@ import type { ProofAsked, ReceiptProver } from "../../oracle/disputes/receiptPro
 import { createLog } from "../../oracle/log";
 import { sumUsage, zeroUsage } from "../../oracle/protocol/meters";
 import { packRequestSignature, requestSignatureBytes } from "../../oracle/protocol/requestSignature";
-import { Store, type StoredReceipt } from "../../oracle/store/store";
+import { Store } from "../../oracle/store/store";
+import type { StoredReceipt } from "../../oracle/store/receiptRows";
 import { describeOnEach, type Place } from "../support/databases";
 import fc from "../support/fastCheck";
 import { usage } from "../support/fakeMessages";
@@ -49,7 +50,7 @@ describeOnEach("Answerer", (placeOf) => {
       const requestSignature = options.isSigned ? signatureOf(i) : undefined;
       await serveReceipt(store, { requestId: id(`request ${i}`), requestSignature, input: options.input });
     }
-    receipts = await store.unbatched(LANE, EPOCH);
+    receipts = await store.unbatched.receipts(LANE, EPOCH);
     const service = { availabilityBps: 10_000, p95TtftMs: 1, samples: 1 };
     const header = {
       ...LANE,
@@ -61,10 +62,16 @@ describeOnEach("Answerer", (placeOf) => {
       count: BigInt(count),
     };
     const hashes = receipts.map(({ hash }) => hash);
-    await store.saveDraft(BATCH, { ...header, entriesHash: ZeroHash, evidenceHash: ZeroHash }, "0x", [], hashes);
-    await store.markAttested(BATCH, "0x");
-    await store.markSubmitted(BATCH);
-    await store.markSettled(BATCH);
+    await store.batches.saveDraft(
+      BATCH,
+      { ...header, entriesHash: ZeroHash, evidenceHash: ZeroHash },
+      "0x",
+      [],
+      hashes,
+    );
+    await store.batches.markAttested(BATCH, "0x");
+    await store.batches.markSubmitted(BATCH);
+    await store.batches.markSettled(BATCH);
   }
 
   const signatureOf = (i: number) =>
@@ -127,7 +134,7 @@ describeOnEach("Answerer", (placeOf) => {
     await own.answerDue();
     expect(court.purposes).to.have.length(1);
     expect(own.figures()).to.deep.equal({
-      ...{ open: { Open: 0, Answered: 1, Escalated: 0, Disputed: 0 }, failing: 0, deadline: null },
+      ...{ open: { Open: 0, Answered: 1, Escalated: 0, Disputed: 0 }, failing: 0, endangered: 0, deadline: null },
     });
   });
 
@@ -282,6 +289,103 @@ describeOnEach("Answerer", (placeOf) => {
     ]);
   });
 
+  it("isn't kept from others by a challenge that can't be read, and tells of that one", async () => {
+    await settle();
+    const unread = challenge();
+    const read = challenge();
+    court.unreadable.add(unread.challengeId);
+    const own = answerer();
+    await own.answerDue();
+    expect(court.purposes).to.deep.equal([`challenge 2 of charge ${read.chargeId}: answer`]);
+    expect(lines.find(({ message }) => message === "Challenge can't be read")).to.include({ challengeId: "1" });
+    expect(await store.disputes.overUpTo()).to.equal(0n);
+    court.unreadable.clear();
+    await own.answerDue();
+    expect(court.purposes).to.have.length(2);
+  });
+
+  it("goes by what it saw last of a challenge that can't be read", async () => {
+    await settle();
+    const { challengeId } = challenge();
+    const own = answerer();
+    court.refusal = "The court says no";
+    await own.answerDue();
+    court.unreadable.add(challengeId);
+    court.refusal = null;
+    chain.time += RETRY;
+    await own.answerDue();
+    expect(court.purposes).to.have.length(1);
+    expect(own.figures().open.Open).to.equal(1);
+  });
+
+  it("answers no doubt of a receipt that it doesn't know, whatever the entry sums up to", async () => {
+    await settle();
+    challenge({ receiptHash: id("signed by a key that leaked") });
+    challenge({ receiptHash: id("signed by a key that leaked"), status: "Escalated" });
+    await answerer().answerDue();
+    expect(court.purposes).to.deep.equal([]);
+    expect(reasons()).to.contain(`The store lacks receipt ${id("signed by a key that leaked")}`);
+  });
+
+  it("has each step mined by its deadline, and what it closes at any time", async () => {
+    await settle();
+    const { deadline } = challenge();
+    challenge({ status: "Answered", deadline: AFTER_EPOCH - 1 });
+    challenge({ status: "Disputed" });
+    court.appeal = { ruling: "Operator", appellant: "Challenger", cost: 7n, end: AFTER_EPOCH + 5 };
+    await answerer().answerDue();
+    expect(court.untils).to.have.members([deadline, undefined, AFTER_EPOCH + 5]);
+  });
+
+  it("tells as an error what is sent and not mined shortly before it is lost, but not what was only just sent", async () => {
+    await settle();
+    const { challengeId, deadline } = challenge();
+    const own = answerer();
+    chain.time = deadline - HOUR;
+    await own.answerDue();
+    expect([errors(), own.figures().endangered]).to.deep.equal([[], 0]);
+    chain.time += RETRY;
+    await own.answerDue();
+    await own.answerDue();
+    expect(errors()).to.deep.equal(["Challenge is about to be lost"]);
+    expect(reasons()).to.match(/"answer" was begun at .*, and isn't mined yet/);
+    expect(own.figures()).to.include({ endangered: 1, deadline });
+    court.mine();
+    expect(court.of(challengeId).status).to.equal("Answered");
+    await own.answerDue();
+    expect(own.figures()).to.include({ endangered: 0, deadline: null });
+  });
+
+  it("counts no turn that is over among those to come", async () => {
+    await settle();
+    challenge({ deadline: AFTER_EPOCH - 1 });
+    const reported = challenge({ deadline: AFTER_EPOCH + 1 });
+    court.reported.add(reported.chargeId);
+    const { deadline } = challenge({ deadline: AFTER_EPOCH + 9 * HOUR });
+    const own = answerer();
+    await own.answerDue();
+    expect(own.figures()).to.include({ deadline, endangered: 0 });
+  });
+
+  it("sends as many as have room, the most urgent first, also of those that came later", async () => {
+    await settle();
+    const challenges = [5, 4, 3, 2].map((hours) => challenge({ deadline: AFTER_EPOCH + (hours + 10) * HOUR }));
+    court.mostOpen = 2;
+    const own = answerer();
+    await own.answerDue();
+    expect(own.figures()).to.include({ failing: 2 });
+    const soonest = challenge({ deadline: AFTER_EPOCH + HOUR });
+    court.mine();
+    await own.answerDue();
+    court.mine();
+    await own.answerDue();
+    const order = [challenges[3], challenges[2], soonest, challenges[1], challenges[0]];
+    expect(court.purposes).to.deep.equal(
+      order.map(({ challengeId, chargeId }) => `challenge ${challengeId} of charge ${chargeId}: answer`),
+    );
+    expect(own.figures()).to.include({ failing: 0 });
+  });
+
   it("fails as a whole only where not even the challenges can be read", async () => {
     await settle();
     challenge();
@@ -303,6 +407,30 @@ describeOnEach("Answerer", (placeOf) => {
         ...["show 50", "show 50", "show 20"],
         `answer ${challengeId}`,
       ]);
+    });
+
+    it("shows fewer at once where so many have no room in a transaction", async () => {
+      await settle(20, { isSigned: true });
+      challenge({ isSigned: true });
+      court.mostShown = 6;
+      const own = answerer();
+      for (let round = 0; round < 6; round++) {
+        await own.answerDue();
+        court.mine();
+      }
+      expect(court.done.map((deed) => deed.split(" ").slice(0, 2).join(" "))).to.deep.equal([
+        ...["show 5", "show 4", "show 6", "show 5"],
+        "answer 1",
+      ]);
+    });
+
+    it("says so where not even one has room", async () => {
+      await settle(2, { isSigned: true });
+      challenge({ isSigned: true });
+      court.mostShown = 0;
+      await answerer().answerDue();
+      expect(court.purposes).to.deep.equal([]);
+      expect(reasons()).to.contain("1 are too many");
     });
 
     it("begins anew where something else was shown than the first of them", async () => {
@@ -331,7 +459,7 @@ describeOnEach("Answerer", (placeOf) => {
 
     it("doesn't answer where some that were charged were never signed", async () => {
       await settle(2, { isSigned: true });
-      await store.dropRequestSignatures(EPOCH.epochEnd);
+      await store.requestSignatures.drop(EPOCH.epochEnd);
       challenge({ isSigned: true });
       await answerer().answerDue();
       expect(court.purposes).to.deep.equal([]);
@@ -351,7 +479,8 @@ describeOnEach("Answerer", (placeOf) => {
       const own = answerer({ provers: proverOf(async (one) => (asked.push(one), "0xproof")) });
       await own.answerDue();
       await own.answerDue();
-      const { grant } = (await store.grant(receipt.grantHash))!;
+      await own.idle();
+      const { grant } = (await store.grants.find(receipt.grantHash))!;
       expect(asked).to.deep.equal([
         { receipt, receiptHash: hash, input: [1, 2, 255], grantSalt: grant.salt, ...VERIFIER },
       ]);
@@ -378,6 +507,7 @@ describeOnEach("Answerer", (placeOf) => {
         }),
       });
       await own.answerDue();
+      await own.idle();
       await own.answerDue();
       expect(court.purposes).to.deep.equal([]);
       expect(lines.map(({ message }) => message)).to.deep.equal(["Receipt is being proven", "Challenge has to wait"]);
@@ -385,7 +515,63 @@ describeOnEach("Answerer", (placeOf) => {
       isWell = true;
       chain.time += RETRY;
       await own.answerDue();
+      await own.idle();
       expect(court.purposes).to.have.length(1);
+    });
+
+    it("answers others while a proof is made, however long that takes", async () => {
+      await settle(1, { input });
+      challenge({ receiptHash: receipts[0].hash, deadline: AFTER_EPOCH + 8 * HOUR });
+      let made: (proof: string) => void = () => {};
+      const own = answerer({ provers: proverOf(() => new Promise((resolve) => (made = resolve))) });
+      await own.answerDue();
+      const other = challenge();
+      await own.answerDue();
+      expect(court.purposes).to.deep.equal([`challenge 2 of charge ${other.chargeId}: answer`]);
+      chain.time = AFTER_EPOCH + 3 * HOUR;
+      await own.answerDue();
+      expect(errors()).to.deep.equal(["Challenge is about to be lost"]);
+      expect(reasons()).to.contain('"making of the proof" was begun at');
+      made("0x01");
+      await own.idle();
+      expect(court.purposes).to.have.length(2);
+    });
+
+    it("shows a proof that was made ahead, and makes another where the court refuses that one", async () => {
+      await settle(1, { input });
+      challenge({ receiptHash: receipts[0].hash });
+      await store.proofs.keep(receipts[0].hash, Uint8Array.of(7));
+      const own = answerer({ provers: proverOf(async () => "0x08") });
+      court.refusal = "The verifier takes it for no proof";
+      await own.answerDue();
+      expect(lines.map(({ message }) => message)).to.deep.equal(["Challenge has to wait"]);
+      court.refusal = null;
+      await answerer().answerDue();
+      chain.time += RETRY;
+      expect(court.purposes).to.have.length(1);
+      court.mine();
+      expect(court.done).to.deep.equal([`prove 1 ${receipts[0].receipt.requestId} 0x07`]);
+      challenge({ receiptHash: receipts[0].hash });
+      await own.answerDue();
+      await own.idle();
+      court.mine();
+      expect(court.done[1]).to.equal(`prove 2 ${receipts[0].receipt.requestId} 0x08`);
+    });
+
+    it("makes a proof anew that the court doesn't take", async () => {
+      await settle(1, { input });
+      challenge({ receiptHash: receipts[0].hash });
+      let made = 0;
+      const own = answerer({ provers: proverOf(async () => `0x0${++made}`) });
+      court.refusal = "The verifier takes it for no proof";
+      await own.answerDue();
+      await own.idle();
+      court.refusal = null;
+      chain.time += RETRY;
+      await own.answerDue();
+      await own.idle();
+      court.mine();
+      expect(court.done).to.deep.equal([`prove 1 ${receipts[0].receipt.requestId} 0x02`]);
     });
 
     const lacks: [string, RegExp, (own: { hash: string }) => Promise<Partial<Challenge>>, boolean][] = [

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { computeAddress, getBytes, hexlify, id, ZeroHash } from "ethers";
+import { computeAddress, getBytes, id, ZeroHash } from "ethers";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
@@ -33,7 +33,8 @@ import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
 import { counted } from "../../oracle/settler/batches";
 import { spansOf } from "../../oracle/store/attestedReceipts";
 import type { Database } from "../../oracle/store/database";
-import { type Copy, Store } from "../../oracle/store/store";
+import { Store } from "../../oracle/store/store";
+import type { Copy } from "../../oracle/store/copyRows";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
@@ -203,11 +204,11 @@ describeOnEach("attestor", (placeOf) => {
     });
 
     it("signs what its own canaries measured", async () => {
-      await store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
-      await store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
-      await store.recordCanary(LANE, { at: EPOCH.epochEnd, ok: false, ttftMs: 0 });
-      await store.recordCanary(LANE, { at: EPOCH.epochEnd - chain.epochPeriod - 1, ok: false, ttftMs: 0 });
-      await store.recordCanary({ ...LANE, planId: 9 }, { at: EPOCH.epochStart, ok: false, ttftMs: 0 });
+      await store.canaries.record(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
+      await store.canaries.record(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
+      await store.canaries.record(LANE, { at: EPOCH.epochEnd, ok: false, ttftMs: 0 });
+      await store.canaries.record(LANE, { at: EPOCH.epochEnd - chain.epochPeriod - 1, ok: false, ttftMs: 0 });
+      await store.canaries.record({ ...LANE, planId: 9 }, { at: EPOCH.epochStart, ok: false, ttftMs: 0 });
       const { measurement, signature } = await measured();
       expect(measurement).to.deep.equal({ ...LANE, ...EPOCH, availabilityBps: 5_000, p95TtftMs: 120, samples: 2 });
       expect(recoverSigner(measurementDigest(DOMAIN, measurement), signature)).to.equal(SELF);
@@ -217,23 +218,23 @@ describeOnEach("attestor", (placeOf) => {
   describe("/v1/measurements of an epoch that was measured", () => {
     it("are the same ever after, whatever canaries say of it later, by a clock that went back", async () => {
       const asked = () => requestMeasurement(attestor.url, LANE, EPOCH, 10_000);
-      await store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
+      await store.canaries.record(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 120 });
       const first = await asked();
-      await store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
+      await store.canaries.record(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
       expect(await asked()).to.deep.equal(first);
       await stop();
       await start();
-      await store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
+      await store.canaries.record(LANE, { at: EPOCH.epochEnd - 1, ok: false, ttftMs: 0 });
       expect(await asked()).to.deep.equal(first);
       const next = { epochStart: EPOCH.epochEnd, epochEnd: EPOCH.epochEnd + 10 };
-      expect(await store.canarySamples(LANE, next)).to.have.length(2);
+      expect(await store.canaries.samples(LANE, next)).to.have.length(2);
     });
   });
 
   describe("/v1/measurements of a short epoch", () => {
     it("states the latest 20 samples of the longest epoch that ends with it", async () => {
       for (let i = 0; i < 25; i++) {
-        await store.recordCanary(LANE, { at: EPOCH.epochEnd - 1_000 + i, ok: i >= 15, ttftMs: 50 });
+        await store.canaries.record(LANE, { at: EPOCH.epochEnd - 1_000 + i, ok: i >= 15, ttftMs: 50 });
       }
       const short = { epochStart: EPOCH.epochEnd - 1, epochEnd: EPOCH.epochEnd };
       const { measurement } = await requestMeasurement(attestor.url, LANE, short, 10_000);
@@ -287,7 +288,7 @@ describeOnEach("attestor", (placeOf) => {
         rotate({ present: { ...COMMITTEE, members: COMMITTEE.members.slice(1) }, announced: present });
         const { refusals } = await refusalOf(measuredBy(...KEYS.attestors));
         expect(refusals).to.deep.equal([`${SELF} isn't a member of the committee in force, nor of the one before`]);
-        expect(await store.attestedBatch(LANE, 1n)).to.equal(null);
+        expect(await store.attested.at(LANE, 1n)).to.equal(null);
       });
     });
 
@@ -406,7 +407,7 @@ describeOnEach("attestor", (placeOf) => {
       chain.isHalted = true;
       expect((await ask(requestOf(parts())).catch((error) => error)).message).to.contain("503");
       chain.isHalted = false;
-      expect(await store.attestedBatch(LANE, 1n)).to.equal(null);
+      expect(await store.attested.at(LANE, 1n)).to.equal(null);
     });
 
     it("names every reason, and the receipts that are to blame", async () => {
@@ -418,7 +419,7 @@ describeOnEach("attestor", (placeOf) => {
 
     it("remembers nothing of what it refuses", async () => {
       await refusalOf(requestOf({ ...parts(), header: { count: 9n } }));
-      expect(await store.attestedBatch(LANE, 1n)).to.equal(null);
+      expect(await store.attested.at(LANE, 1n)).to.equal(null);
       await signatureFor(requestOf(parts()));
     });
 
@@ -657,17 +658,20 @@ describeOnEach("attestor", (placeOf) => {
 
     describe("a receipt that came first by another of the operator's signatures", () => {
       let request: Offer;
-      let leaves: string[];
+      let leaves: Uint8Array;
+      const leavesOf = (signed: Offer["signed"]) =>
+        Buffer.concat(signed.map((one, i) => counted({ ...one, ...request.receipts[i] }).leaf));
       const twin = (one: Offer["signed"][number]) => ({
         ...one,
         signature: signDigest(KEYS.proposer, receiptDigest(DOMAIN, one.receipt)),
       });
       const post = (records: Buffer[]) => sendReceipts(attestor.url, records, 10_000);
-      const copyOf = async () => [...(await store.copiesOf(LANE.operatorId, request.receipts.slice(0, 1))).values()][0];
+      const copyOf = async () =>
+        [...(await store.copies.find(LANE.operatorId, request.receipts.slice(0, 1))).values()][0];
 
       beforeEach(async () => {
         request = requestOf(parts());
-        leaves = request.signed.map((one, i) => hexlify(counted({ ...one, ...request.receipts[i] }).leaf));
+        leaves = leavesOf(request.signed);
         expect(await post([brought(twin(request.signed[0]))])).to.deep.include({ kept: 1 });
       });
 
@@ -690,14 +694,13 @@ describeOnEach("attestor", (placeOf) => {
 
       it("keeps its place once a batch with it was signed, whatever another batch names", async () => {
         await signatureFor({ ...request, leaves });
-        const others = request.signed.map((one, i) => hexlify(counted({ ...twin(one), ...request.receipts[i] }).leaf));
-        await ask({ ...request, leaves: others }).catch(() => undefined);
+        await ask({ ...request, leaves: leavesOf(request.signed.map(twin)) }).catch(() => undefined);
         await post([brought(twin(request.signed[0]))]);
         expect((await copyOf()).signer).to.equal(computeAddress(KEYS.operator));
       });
 
       it("is refused where there are more leaves than receipts", async () => {
-        const answer = await ask({ ...request, leaves: leaves.slice(1) }).catch((error) => error);
+        const answer = await ask({ ...request, leaves: leaves.subarray(32) }).catch((error) => error);
         expect(answer.message).to.contain("there are 2 leaves, and 3 receipts");
       });
     });
@@ -874,7 +877,7 @@ describeOnEach("attestor", (placeOf) => {
       const got = (fields: Partial<CanaryAnswer> = {}) => {
         const { requestHash, responseHash } = requestOf(parts()).signed[2].receipt;
         const known = { operatorId: LANE.operatorId, requestHash, responseHash, at: EPOCH.epochStart + 10 };
-        return store.recordAnswer({
+        return store.canaries.recordAnswer({
           ...known,
           mostInput: 40,
           mostOutput: 50,
@@ -1222,7 +1225,7 @@ describeOnEach("attestor", (placeOf) => {
           const [record] = [brought(strange)];
           const { requestSignature } = splitRecord(record);
           const copy = { operatorId: 9, finishedAt: receipt.finishedAt, arrivedAt: 1, signer: PROPOSER };
-          await store.keepCopies([
+          await store.copies.keep([
             {
               ...copy,
               hash: getBytes(hash),
@@ -1414,7 +1417,7 @@ describeOnEach("attestor", (placeOf) => {
         const shift = chain.windowPeriod + 1;
         chain.time += shift;
         const epoch = { epochStart: epochStart + shift, epochEnd: epochEnd + shift };
-        expect(await store.attestedSince(LANE, 0n, chain.time - chain.windowPeriod)).to.deep.equal([]);
+        expect(await store.attested.since(LANE, 0n, chain.time - chain.windowPeriod)).to.deep.equal([]);
         const { refusals } = await refusalOf(requestOf({ ...parts(), header: { ...epoch, sequence: 2n } }));
         expect(refusals.filter((reason) => reason.includes("may still settle"))).to.deep.equal([]);
       });
@@ -1436,15 +1439,15 @@ describeOnEach("attestor", (placeOf) => {
 
       it("remembers the batch and its receipts before the signature goes out", async () => {
         const request = requestOf(parts());
-        const remember = store.recordAttestation.bind(store);
-        store.recordAttestation = () => {
+        const remember = store.attested.record.bind(store);
+        store.attested.record = () => {
           throw new Error("disk full");
         };
         expect((await ask(request).catch((error) => error)).message).to.contain("503");
-        store.recordAttestation = remember;
+        store.attested.record = remember;
         await signatureFor(request);
         const { receipt } = request.signed[0];
-        expect((await store.seenSpans(spansOf([receipt])))[0].previousHash).to.equal(receipt.previousHash);
+        expect((await store.attested.seenSpans(spansOf([receipt])))[0].previousHash).to.equal(receipt.previousHash);
       });
     });
   });

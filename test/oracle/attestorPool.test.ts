@@ -3,7 +3,7 @@ import { AbiCoder, computeAddress, id, keccak256 } from "ethers";
 import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { AttestorPool, committeeProof } from "../../oracle/settler/attestorPool";
+import { AttestorPool, type AttestorsConfig, committeeProof } from "../../oracle/settler/attestorPool";
 import { medianOf } from "../../oracle/attestor/measure";
 import { createLog } from "../../oracle/log";
 import { batchDigest, signDigest, signedMeasurementToJson } from "../../oracle/protocol/messages";
@@ -153,7 +153,8 @@ describe("attestorPool", () => {
     });
 
     /** The members' servers, as each behaves; one without a behaviour is down. */
-    const poolOf = async (...behaviours: (Behaviour | null)[]) => {
+    const poolOf = (...behaviours: (Behaviour | null)[]) => poolWith({}, ...behaviours);
+    const poolWith = async (config: Partial<AttestorsConfig>, ...behaviours: (Behaviour | null)[]) => {
       servers = [];
       const attestors = await Promise.all(
         COMMITTEE.members.map(async (address, i) => {
@@ -166,7 +167,7 @@ describe("attestorPool", () => {
         }),
       );
       const log = createLog("debug", (line) => lines.push(line));
-      return new AttestorPool(DOMAIN, { attestors, attestorTimeoutMs: TIMEOUT_MS }, log);
+      return new AttestorPool(DOMAIN, { attestors, attestorTimeoutMs: TIMEOUT_MS, ...config }, log);
     };
     const endless: Behaviour = (response) => {
       response.writeHead(200, { "content-type": "application/json" });
@@ -206,6 +207,36 @@ describe("attestorPool", () => {
         expect(lines.filter((line) => line.includes("didn't answer"))).to.have.length(1);
       });
     }
+
+    const patient = { attestorTimeoutMs: 600_000, othersMs: 100 };
+    const silent: Behaviour = () => undefined;
+    const measuring = (key: string) => json(200, signedMeasurementToJson(signMeasurement(key)));
+    const [first, second] = KEYS.attestors;
+
+    it("doesn't wait for one that hangs when enough have signed or measured, and says who was slow", async () => {
+      const signing = await poolWith(patient, honest(first), honest(second), silent);
+      expect((await signing.attest(request, COMMITTEE, recordsOf)).signed).to.have.length(2);
+      servers.forEach((one) => one.closeAllConnections());
+      const measured = await poolWith(patient, measuring(first), measuring(second), silent);
+      expect(await measured.measure(LANE, EPOCH, COMMITTEE)).to.have.length(2);
+      expect(lines.filter((line) => line.includes("ms longer than enough others"))).to.have.length(2);
+    });
+
+    it("doesn't wait for one that says again and again what it lacks", async () => {
+      const hashes = Buffer.concat(Array(3_000).fill(Buffer.from(request.receipts[0].hash.slice(2), "hex")));
+      const greedy = (response: ServerResponse) =>
+        void setTimeout(() => json(409, { lacking: hashes.toString("base64") })(response), 50);
+      const signing = await poolWith(patient, honest(first), honest(second), greedy);
+      expect((await signing.attest(request, COMMITTEE, recordsOf)).signed).to.have.length(2);
+    });
+
+    it("waits for the others while too few have answered", async () => {
+      const late = (response: ServerResponse) => void setTimeout(() => honest(second)(response), 400);
+      const refusing = json(422, { refusals: ["No."], receipts: [] });
+      const signing = await poolWith({ ...patient, othersMs: 1 }, honest(first), late, refusing);
+      const { signed, refused } = await signing.attest(request, COMMITTEE, recordsOf);
+      expect([signed.length, refused.length]).to.deep.equal([2, 1]);
+    });
 
     it("isn't moved by one whose measurement is absurd, whatever it says", async () => {
       const saying = (key: string, fields: Parameters<typeof signMeasurement>[1]) =>

@@ -91,8 +91,8 @@ describeOnEach("an attestor's turn", (placeOf) => {
       expect(await statusOf(url, "/healthz")).to.equal(200);
       const { message } = await offer(url, requestWith(50n)).catch((cause) => cause);
       expect(message).to.contain("Another process attests for this key at the moment, or none: try again");
-      expect(await store.attestedBatch(LANE, 1n)).to.equal(null);
-      expect(await store.countCopies()).to.deep.equal(new Map());
+      expect(await store.attested.at(LANE, 1n)).to.equal(null);
+      expect(await store.copies.count()).to.deep.equal(new Map());
     });
   });
 
@@ -101,7 +101,7 @@ describeOnEach("an attestor's turn", (placeOf) => {
       const { url } = await start(await lostTurn());
       const { message } = await offer(url, requestWith(50n)).catch((cause) => cause);
       expect(message).to.contain("503").and.contain("it isn't this process's turn any more (attestor)");
-      expect(await store.attestedBatch(LANE, 1n)).to.equal(null);
+      expect(await store.attested.at(LANE, 1n)).to.equal(null);
       expect(lines.join()).to.contain("Attestor signs nothing: it isn't its turn any more");
 
       const next = (await store.leases.acquire(ATTESTING.name, "next", 60_000))!;
@@ -113,8 +113,8 @@ describeOnEach("an attestor's turn", (placeOf) => {
       const { url } = await start(await lostTurn());
       const answer = await requestMeasurement(url, LANE, EPOCH, TIMEOUT_MS).catch((cause) => cause);
       expect(answer.message).to.contain("503").and.contain("turn");
-      await store.recordCanary(LANE, { at: EPOCH.epochEnd - 1, ok: true, ttftMs: 5 });
-      expect(await store.canarySamples(LANE, EPOCH)).to.have.length(1);
+      await store.canaries.record(LANE, { at: EPOCH.epochEnd - 1, ok: true, ttftMs: 5 });
+      expect(await store.canaries.samples(LANE, EPOCH)).to.have.length(1);
     });
 
     it("leaves a canary uncounted, and a finding unwritten", async () => {
@@ -122,11 +122,11 @@ describeOnEach("an attestor's turn", (placeOf) => {
       const sample = { at: EPOCH.epochEnd - 1, ok: true, ttftMs: 5 };
       const finding = { operatorId: 2, receiptSigner: COMMITTEE.address, tier: 2, from: 1, until: 9 };
       const attempts = [
-        store.recordCanary(LANE, sample, lease),
+        store.canaries.record(LANE, sample, lease),
         store.evidence.recordFinding({ ...finding, evidenceHash: "0x00" }, lease),
       ];
       for (const attempt of attempts) expect(await attempt.catch((cause) => cause)).to.be.instanceOf(TurnLost);
-      expect(await store.canarySamples(LANE, EPOCH)).to.deep.equal([]);
+      expect(await store.canaries.samples(LANE, EPOCH)).to.deep.equal([]);
       expect(await store.evidence.findings(2, { epochStart: 0, epochEnd: 10 })).to.deep.equal([]);
     });
   });

@@ -13,7 +13,8 @@ import { requestHashOf, responseHashOf } from "../../oracle/protocol/classificat
 import { checkRecord, decodeReceipt, encodeReceipt } from "../../oracle/protocol/receiptBytes";
 import { ReceiptFlag, type Receipt } from "../../oracle/protocol/types";
 import type { DueAudit } from "../../oracle/store/disclosureBooks";
-import { type Copy, Store } from "../../oracle/store/store";
+import { Store } from "../../oracle/store/store";
+import type { Copy } from "../../oracle/store/copyRows";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN, grantWith, receiptWith } from "../support/fakeMessages";
 import { failing, FakeUpstream, streaming, USAGE, whole } from "../support/fakeUpstream";
@@ -71,9 +72,9 @@ describeOnEach("audits", (placeOf) => {
   /** Has the gateway serve a request, and gives what an attestor then has of it. */
   async function served(body: object = GREEDY, disclosed = true): Promise<Copy> {
     await bench.post(body, { headers: disclosed ? { [DISCLOSE_HEADER]: "attestors" } : {} });
-    const [{ receipt, signature }] = (await bench.store.unbatched(LANE, { epochStart: 0, epochEnd: 2 ** 40 })).slice(
-      -1,
-    );
+    const [{ receipt, signature }] = (
+      await bench.store.unbatched.receipts(LANE, { epochStart: 0, epochEnd: 2 ** 40 })
+    ).slice(-1);
     return copyOf({ receipt, signature });
   }
 
@@ -215,7 +216,7 @@ describeOnEach("audits", (placeOf) => {
     const { requestId, grantHash } = decodeReceipt(record).receipt;
     const kept = (await bench.store.disclosures.kept(requestId))!;
     const [request, response] = [kept.request, kept.response].map((bytes) => Buffer.from(bytes));
-    return { kind: kept.kind, grant: (await bench.store.grant(grantHash))!, request, response };
+    return { kind: kept.kind, grant: (await bench.store.grants.find(grantHash))!, request, response };
   }
 
   describe("and a batch", () => {

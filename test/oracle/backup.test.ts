@@ -46,8 +46,8 @@ describe("backUp", () => {
     expect(readdirSync(at("copy", "today")).sort()).to.deep.equal(["attestor.sqlite", "operator.sqlite"]);
 
     const copy = openAt("copy", "today", "operator.sqlite");
-    expect(await copy.receipt(before)).to.deep.equal(await store.receipt(before));
-    expect(await copy.receipt(after)).to.equal(null);
+    expect(await copy.receipts.ofRequest(before)).to.deep.equal(await store.receipts.ofRequest(before));
+    expect(await copy.receipts.ofRequest(after)).to.equal(null);
     await copy.close();
   });
 

@@ -338,7 +338,7 @@ describe("bad input", () => {
     beforeEach(async () => {
       path = join(folder, `store-${++number}.sqlite`);
       const store = new Store(sqliteDatabase(path));
-      await store.saveGrant(id("grant"), { grant: grantWith(), signature: "0x11" });
+      await store.grants.save(id("grant"), { grant: grantWith(), signature: "0x11" });
       await store.close();
     });
 
@@ -389,7 +389,7 @@ describe("bad input", () => {
         Problem,
         /is in use by another process: end that, or name another dataFolder/,
       );
-      expect(await first.grant(id("grant"))).not.to.equal(null);
+      expect(await first.grants.find(id("grant"))).not.to.equal(null);
       await first.close();
       await new Store(sqliteDatabase(path)).close();
     });
@@ -429,7 +429,7 @@ describe("bad input", () => {
       reader.close();
       await store.close();
       const restored = new Store(sqliteDatabase(backup));
-      expect(await restored.grant(id("grant"))).not.to.equal(null);
+      expect(await restored.grants.find(id("grant"))).not.to.equal(null);
       await restored.close();
     });
   });
@@ -536,13 +536,13 @@ describe("bad input", () => {
 
     async function receipts(): Promise<Receipt[]> {
       const lane = { operatorId: 2, planId: 3, versionId: VERSION_ID };
-      return (await store.unbatched(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
+      return (await store.unbatched.receipts(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
     }
 
     /** Nobody owes anything, no request is left open, and the next good one is served as if nothing had been. */
     async function expectNothingLost() {
-      expect(await store.unsettledCost(1n)).to.equal(0n);
-      expect(await store.openRequests()).to.deep.equal([]);
+      expect(await store.tallies.unsettled(1n)).to.equal(0n);
+      expect(await store.requests.running()).to.deep.equal([]);
       upstream.script = whole();
       expect(await send({})).to.include({ status: 200 });
     }
@@ -783,7 +783,7 @@ describe("bad input", () => {
           upstream.script = whole({ extra: { usage: reported } });
           expect(await send({})).to.include({ status: 200 });
           expect((await receipts())[0]).to.include(receipt);
-          expect((await store.unsettledCost(1n)) <= WORST).to.equal(true);
+          expect((await store.tallies.unsettled(1n)) <= WORST).to.equal(true);
         });
       }
     });
@@ -983,7 +983,7 @@ describe("bad input", () => {
         expect(answer.said).to.match(sentence);
         expect(answer.status).to.equal(status);
         expect(answer.said.length).to.be.below(4_000);
-        expect([...(await store.countCopies())]).to.deep.equal([]);
+        expect([...(await store.copies.count())]).to.deep.equal([]);
         await expectStillSigns();
       });
     }
@@ -995,7 +995,7 @@ describe("bad input", () => {
         expect(answer.status).to.equal(status);
         expect(answer.said).to.match(sentence);
         expect(answer.said.length).to.be.below(4_000);
-        expect(await store.attestedBatch(LANE, 1n)).to.equal(null);
+        expect(await store.attested.at(LANE, 1n)).to.equal(null);
         await expectStillSigns();
       });
     }
@@ -1070,9 +1070,9 @@ describe("bad input", () => {
 
         expect((await settle([one])).map(({ status }) => status)).to.deep.equal(["retry"]);
         expect(lines.join("\n")).to.match(sentence);
-        expect((await store.receipt(requestId))?.state).to.equal("unbatched");
+        expect((await store.receipts.ofRequest(requestId))?.state).to.equal("unbatched");
         expect((await settle([one, two])).map(({ status }) => status)).to.deep.equal(["settled"]);
-        expect((await store.receipt(requestId))?.state).to.equal("settled");
+        expect((await store.receipts.ofRequest(requestId))?.state).to.equal("settled");
       });
     }
   });

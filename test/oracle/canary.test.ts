@@ -21,7 +21,7 @@ import { inputOf, requestHashOf, responseHashOf } from "../../oracle/protocol/cl
 import { saltedHash } from "../../oracle/protocol/messages";
 import { createLog } from "../../oracle/log";
 import { type Turn, TurnLost } from "../../oracle/store/leases";
-import type { CanarySample } from "../../oracle/store/store";
+import type { CanarySample } from "../../oracle/store/canaryBooks";
 import { classify } from "../../zk/network";
 import { digits, digitsModel } from "../support/digits";
 import type { StubChain } from "../support/stubChain";
@@ -94,8 +94,10 @@ describe("canary", () => {
   const deps = (fields: Partial<CanaryDeps> = {}): CanaryDeps => ({
     chain,
     store: {
-      recordCanary: async (_lane, sample) => void samples.push(sample),
-      recordAnswer: async (one) => void answers.push(one),
+      canaries: {
+        record: async (_lane, sample) => void samples.push(sample),
+        recordAnswer: async (one) => void answers.push(one),
+      },
     },
     log: createLog("debug", (line) => lines.push(line)),
     // Streamed.
@@ -525,24 +527,24 @@ describe("canary", () => {
         lease,
       };
       const leases: unknown[] = [];
-      const store = {
+      const canaries = {
         recordAnswer: async () => undefined,
-        recordCanary: async (_lane: unknown, sample: CanarySample, under?: unknown) => {
+        record: async (_lane: unknown, sample: CanarySample, under?: unknown) => {
           samples.push(sample);
           leases.push(under);
         },
       };
-      await run(6, () => 0.5, { turn, store });
+      await run(6, () => 0.5, { turn, store: { canaries } });
       expect(bodies).to.have.length(1);
       expect(leases).to.deep.equal([lease]);
     });
 
     it("warns of one that came back when the turn was lost, and counts it for nothing", async () => {
       const turn: Turn = { isMine: true, lease: { name: "attestor", holder: "a", token: 7n } };
-      const recordCanary = () => Promise.reject(new TurnLost("attestor"));
+      const canaries = { recordAnswer: async () => undefined, record: () => Promise.reject(new TurnLost("attestor")) };
       const results: string[] = [];
       const onSampled = (_lane: unknown, result: string) => void results.push(result);
-      await run(2, () => 0.5, { turn, store: { recordAnswer: async () => undefined, recordCanary }, onSampled });
+      await run(2, () => 0.5, { turn, store: { canaries }, onSampled });
       expect(results).to.deep.equal(["uncounted"]);
       const [{ level, message }] = lines.map((line) => JSON.parse(line) as { level: string; message: string });
       expect({ level, message }).to.deep.equal({ level: "warn", message: "Canary wasn't sampled" });

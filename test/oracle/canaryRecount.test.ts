@@ -27,7 +27,7 @@ async function answerAt(bench: GatewayBench, fields: Partial<CanaryConfig>, draw
     },
     {
       chain: bench.chain,
-      store: { recordCanary: async () => undefined, recordAnswer: async (one) => void answers.push(one) },
+      store: { canaries: { record: async () => undefined, recordAnswer: async (one) => void answers.push(one) } },
       log: createLog("error", () => {}),
       random: () => draw,
       isOnline: async () => true,

@@ -2,7 +2,7 @@ import { expect } from "chai";
 import { computeAddress, hexlify, id } from "ethers";
 import { Copies, type CopiesConfig, COPIES_WITHOUT_STAKE } from "../../oracle/attestor/copies";
 import { ReceiptVerifier } from "../../oracle/attestor/receiptVerifier";
-import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
+import { RECEIPT_TYPES, receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { encodeReceipt, subjectOf } from "../../oracle/protocol/receiptBytes";
 import type { Receipt } from "../../oracle/protocol/types";
 import { counted } from "../../oracle/settler/batches";
@@ -40,6 +40,9 @@ const recordsOf = (receipts: Receipt[], key = KEYS.operator): Buffer[] =>
   receipts.map((receipt) => encodeReceipt(signed(receipt, key)));
 
 const hashOf = (receipt: Receipt) => receiptDigest(DOMAIN, receipt);
+
+/** Also of one that lies in its record. */
+const fieldsOf = (receipt: Receipt) => RECEIPT_TYPES.Receipt.map(({ name }) => receipt[name as keyof Receipt]);
 
 describeOnEach("Copies", (placeOf) => {
   let place: Place;
@@ -79,11 +82,25 @@ describeOnEach("Copies", (placeOf) => {
       expect(lacking).to.deep.equal([]);
       const expected = receipts.map((receipt) => {
         const hash = hashOf(receipt);
-        return { ...counted({ ...signed(receipt), hash }), receipt, hash, signer: SIGNER, arrivedAt };
+        const leaf = hexlify(counted({ ...signed(receipt), hash }).leaf);
+        return { receipt: fieldsOf(receipt), leaf, hash, signer: SIGNER, arrivedAt };
       });
-      expect(found.map(({ leaf, ...rest }) => ({ ...rest, leaf: hexlify(leaf) }))).to.deep.equal(
-        expected.map(({ leaf, ...rest }) => ({ ...rest, leaf: hexlify(leaf) })),
-      );
+      expect(
+        found.map(({ receipt, leaf, ...rest }) => ({ receipt: fieldsOf(receipt), leaf: hexlify(leaf), ...rest })),
+      ).to.deep.equal(expected);
+    });
+
+    it("gives those alone that are named, of several with one number, too", async () => {
+      const kept = copies();
+      const [first, second, third] = some(3);
+      const twins = [1n, 2n, 3n].map((outputTokens) => ({ ...second, outputTokens }));
+      const hashesIn = async (named: Receipt[]) => [
+        ...(await store.copies.find(LANE.operatorId, named.map(nameOf))).keys(),
+      ];
+      await kept.keep(recordsOf([first, twins[0], third]));
+      expect(await hashesIn([first, twins[1], third])).to.have.members([first, third].map(hashOf));
+      await kept.keep(recordsOf(twins));
+      expect(await hashesIn([first, twins[1], third])).to.have.members([first, twins[1], third].map(hashOf));
     });
 
     it("keeps those of many that aren't there yet, each once, and gives them by their numbers", async () => {
@@ -94,7 +111,7 @@ describeOnEach("Copies", (placeOf) => {
       expect(await kept.keep(recordsOf(again))).to.deep.equal({ kept: 166, known: 114, refused: [] });
       expect((await kept.find(LANE.operatorId, receipts.map(nameOf))).lacking).to.deep.equal([]);
       const numbersAfter = async (sequence: bigint, most: number) =>
-        (await store.copiesAfter(LANE.operatorId, { licenseId: 7n, sequence }, most)).map(
+        (await store.copies.after(LANE.operatorId, { licenseId: 7n, sequence }, most)).map(
           ({ record }) => subjectOf(record).sequence,
         );
       expect(await numbersAfter(0n, 300)).to.deep.equal(receipts.map(({ sequence }) => sequence));
@@ -111,7 +128,7 @@ describeOnEach("Copies", (placeOf) => {
         const { found } = await kept.find(LANE.operatorId, [nameOf(receipt), nameOf(two)]);
         expect(found.map(({ hash }) => hash)).to.deep.equal([hashOf(receipt), hashOf(two)]);
       }
-      const first = await store.copiesAfter(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 2);
+      const first = await store.copies.after(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 2);
       expect(first.map(({ sequence }) => sequence)).to.deep.equal([one.sequence, one.sequence]);
     });
 
@@ -145,7 +162,7 @@ describeOnEach("Copies", (placeOf) => {
         const { kept, refused } = await copies().keep(recordsOf(arrange()));
         expect(kept).to.equal(0);
         expect(refused[0].reason).to.match(reason instanceof RegExp ? reason : new RegExp(reason));
-        expect([...(await store.countCopies())]).to.deep.equal([]);
+        expect([...(await store.copies.count())]).to.deep.equal([]);
       });
 
     refusing("one under a plan that doesn't exist", () => some(1, { planId: 9 }), "Plan 9 doesn't exist");
@@ -246,10 +263,52 @@ describeOnEach("Copies", (placeOf) => {
       chain.time += 1;
       expect(await kept.dropOld()).to.equal(1);
       expect((await kept.find(LANE.operatorId, [...old, ...young].map(nameOf))).lacking).to.deep.equal(old.map(hashOf));
-      expect(await store.countCopies()).to.deep.equal(new Map([[LANE.operatorId, 1]]));
+      expect(await store.copies.count()).to.deep.equal(new Map([[LANE.operatorId, 1]]));
       expect(await kept.keep(recordsOf([receiptUnder(grant, 8n, { finishedAt: EPOCH.epochEnd })]))).to.include({
         kept: 1,
       });
+    });
+
+    it("drops what is old behind what is young, and looks at nothing that came behind young receipts alone", async () => {
+      const kept = copies();
+      const receipts = [60, 10, 61, 20, 62, 63, 11].map((finishedAt, i) =>
+        receiptUnder(grant, BigInt(i + 1), { finishedAt }),
+      );
+      for (const [i, receipt] of receipts.entries()) {
+        chain.time = i < 4 ? 30 : 70;
+        await kept.keep(recordsOf([receipt]));
+      }
+      const drop = (finishedBefore: number, after: bigint) => store.copies.drop(finishedBefore, 70, after, 2);
+      expect(await drop(50, 0n)).to.deep.equal({ dropped: 1, next: 2n });
+      expect(await drop(50, 2n)).to.deep.equal({ dropped: 1, next: 4n });
+      expect(await drop(50, 4n)).to.deep.equal({ dropped: 0, next: null });
+      expect(await drop(50, 6n)).to.deep.equal({ dropped: 1, next: null });
+      expect(await store.copies.count()).to.deep.equal(new Map([[LANE.operatorId, 4]]));
+    });
+
+    it("drops old copies, however many younger ones came before them", async () => {
+      const kept = copies();
+      const receipts = Array.from({ length: 2_500 }, (_, i) =>
+        receiptUnder(grant, BigInt(i + 1), { finishedAt: EPOCH.epochStart + (i === 0 || i >= 2_000 ? 10 : 500) }),
+      );
+      chain.time = EPOCH.epochStart + 20;
+      await kept.keep(recordsOf(receipts));
+      chain.time = EPOCH.epochStart + 100 + chain.epochPeriod + chain.windowPeriod;
+      expect(await kept.dropOld()).to.equal(501);
+      expect(await kept.dropOld()).to.equal(0);
+    });
+
+    it("isn't held up by what came while the clock was far ahead", async () => {
+      const kept = copies();
+      const bring = (number: number) =>
+        kept.keep(recordsOf([receiptUnder(grant, BigInt(number), { finishedAt: chain.time })]));
+      chain.time = 2 ** 39;
+      for (const number of [1, 2]) await bring(number);
+      chain.time = EPOCH.epochStart + 20;
+      await bring(3);
+      const now = chain.time + 1_000;
+      expect(await store.copies.drop(now, now, 0n, 2)).to.deep.equal({ dropped: 0, next: 2n });
+      expect(await store.copies.drop(now, now, 2n, 2)).to.deep.equal({ dropped: 1, next: null });
     });
 
     it("drops requests' signatures three hours later, when no receipt may have them any more", async () => {
@@ -259,7 +318,7 @@ describeOnEach("Copies", (placeOf) => {
       await kept.keep(receipts.map((receipt) => brought(signed(receipt))));
       chain.time = 90_002 + chain.epochPeriod + chain.windowPeriod + 3 * 3_600;
       await kept.dropOld();
-      expect([...(await store.requestSignatures(LANE.operatorId, hashes)).keys()]).to.deep.equal(hashes.slice(1));
+      expect([...(await store.requestSignatures.of(LANE.operatorId, hashes)).keys()]).to.deep.equal(hashes.slice(1));
     });
   });
 });

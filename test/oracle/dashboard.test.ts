@@ -132,7 +132,12 @@ describe("the dashboard", () => {
   it("shows challenges, and marks those that fail or are lost soon", async () => {
     await open();
     expect([figure("Challenges open").value, figure("Challenge is lost in").value]).to.deep.equal(["–", "–"]);
-    const state = { open: { Open: 2, Answered: 1, Escalated: 0, Disputed: 0 }, failing: 0, deadline: 101_000 };
+    const state = {
+      open: { Open: 2, Answered: 1, Escalated: 0, Disputed: 0 },
+      failing: 0,
+      endangered: 0,
+      deadline: 101_000,
+    };
     figures.watchDisputes({ figures: () => state }, async () => 1_000);
     await refresh();
     expect(figure("Challenges open")).to.deep.equal({ value: "3", isBad: false });

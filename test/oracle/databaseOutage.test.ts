@@ -69,7 +69,7 @@ describe("a gateway whose PostgreSQL server fails it", function () {
       20_000,
     );
   const costs = async () => {
-    const { cost, reserved } = await bench.store.tally(1n);
+    const { cost, reserved } = await bench.store.tallies.of(1n);
     return { cost, reserved };
   };
 

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import { computeAddress, id } from "ethers";
 import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
-import { Tier } from "../../oracle/evidence/assess";
+import { Tier } from "../../oracle/protocol/tiers";
 import { bundleToText, evidenceHashOf } from "../../oracle/evidence/bundle";
 import { requestSeed, submitEvidence } from "../../oracle/evidence/evidenceApi";
 import { presentEvidence, type Presentation } from "../../oracle/evidence/present";
@@ -10,12 +10,13 @@ import { localSigner, seedRequestToSign } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import { Problem } from "../../oracle/problem";
 import { findingDigest, recoverSigner } from "../../oracle/protocol/messages";
+import { zeroUsage } from "../../oracle/protocol/meters";
 import type { Receipt } from "../../oracle/protocol/types";
 import { Store } from "../../oracle/store/store";
 import { type BundleParts, bundleFor, policyOf } from "../support/bundles";
 import { describeOnEach, type Place } from "../support/databases";
 import { newGpu, NOW } from "../support/evidence";
-import { DOMAIN } from "../support/fakeMessages";
+import { DOMAIN, usage } from "../support/fakeMessages";
 import type { StubChain } from "../support/stubChain";
 import {
   chained,
@@ -242,6 +243,19 @@ describeOnEach("evidence before attestors", function (placeOf) {
       const { refusals, receipts } = await refusalsOf();
       expect(refusals).to.deep.equal([receipt(1, 0, 2), receipt(2, 0, 2)]);
       expect(receipts).to.have.length(2);
+    });
+
+    it("is signed without any as far as its receipts count nothing, such as of a request that failed", async () => {
+      demand(Tier.gpu);
+      const grant = signGrant({ notBefore: NOW - 10, expiresAt: NOW + 200_000 });
+      const receipts = chained(
+        [zeroUsage(), usage({ requests: 1n }), usage({ outputTokens: 1n })].map((counts, i) =>
+          receiptUnder(grant, BigInt(i + 1), { finishedAt: NOW + 10 * (i + 1), ...counts }),
+        ),
+      );
+      const measurements = KEYS.attestors.map((key) => signMeasurement(key, SPAN));
+      const { refusals } = await refusalsOf(requestOf({ grants: [grant], receipts, measurements, header: SPAN }));
+      expect(refusals).to.deep.equal([receipt(2, 0, 2), receipt(3, 0, 2)]);
     });
 
     it("is signed where the evidence reaches the tier", async () => {

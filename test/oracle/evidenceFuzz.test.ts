@@ -1,5 +1,6 @@
 import { expect } from "chai";
-import { assess, Tier } from "../../oracle/evidence/assess";
+import { assess } from "../../oracle/evidence/assess";
+import { Tier } from "../../oracle/protocol/tiers";
 import { bundleOf, bundleToText, type EvidenceBundle, signedPartOf } from "../../oracle/evidence/bundle";
 import { verifyGpuReport } from "../../oracle/evidence/gpuReport";
 import { gpuDigestOf, nonceOf, reportDataOf } from "../../oracle/evidence/nonce";

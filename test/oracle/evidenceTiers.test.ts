@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { hexlify, keccak256, randomBytes, toUtf8Bytes, Wallet, zeroPadValue, toBeHex, concat } from "ethers";
-import { Tier } from "../../oracle/evidence/assess";
+import { Tier } from "../../oracle/protocol/tiers";
 import { bundleOf, bundleToText, evidenceHashOf } from "../../oracle/evidence/bundle";
 import { MemorySeeds } from "../../oracle/evidence/seeds";
 import { MemoryDevices } from "../../oracle/evidence/devices";

@@ -254,7 +254,7 @@ describeOnEach("a gateway with several upstreams", (placeOf) => {
     expect(error).to.include({ status: 503, code: "upstream_unreachable" });
     expect(error.headers?.get("retry-after")).to.equal("5");
     expect(await bench.receipts()).to.deep.equal([]);
-    expect(await bench.store.openRequests()).to.deep.equal([]);
+    expect(await bench.store.requests.running()).to.deep.equal([]);
   });
 
   it("counts compute time from when the server that answered had the request, and the wait from the client's", async () => {

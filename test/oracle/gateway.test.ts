@@ -5,8 +5,10 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
 import OpenAI, { APIError } from "openai";
 import { request } from "undici";
+import { requireProvable } from "../../oracle/gateway/admission";
 import { GATEWAY_DEFAULTS, startGateway, type Gateway, type GatewayConfig } from "../../oracle/gateway/gateway";
 import type { ModelConfig } from "../../oracle/gateway/models";
+import { ApiError } from "../../oracle/gateway/openai";
 import { localSigner, type Signable } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
 import {
@@ -17,6 +19,8 @@ import {
   signDigest,
   signedReceiptFromJson,
 } from "../../oracle/protocol/messages";
+import { CLASSIFICATIONS_PATH } from "../../oracle/protocol/classification";
+import { Tier } from "../../oracle/protocol/tiers";
 import { ReceiptFlag, type Grant, type Receipt } from "../../oracle/protocol/types";
 import { Store } from "../../oracle/store/store";
 import { describeOnEach, type Place } from "../support/databases";
@@ -209,7 +213,7 @@ describeOnEach("gateway", (placeOf) => {
   /** All receipts so far, by sequence. */
   async function receipts(): Promise<Receipt[]> {
     const lane = { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID };
-    return (await store.unbatched(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
+    return (await store.unbatched.receipts(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
   }
 
   async function onlyReceipt(): Promise<Receipt> {
@@ -275,14 +279,14 @@ describeOnEach("gateway", (placeOf) => {
       await chat();
       const { finishedAt, ...last } = await onlyReceipt();
       const facts = { ...last, requestId: "0x" + "99".repeat(32) };
-      await store.openRequest({ facts, versionId: VERSION_ID, openedAt: finishedAt });
+      await store.requests.open({ facts, versionId: VERSION_ID, openedAt: finishedAt });
 
       gateway = await start();
       const recovered = (await receipts())[1];
       expect(recovered).to.include({ requestId: facts.requestId, sequence: 2n, flags: ReceiptFlag.recovered });
       expect(recovered).to.include({ requests: 0n, inputTokens: 0n, outputTokens: 0n, computeMs: 0n });
       expect(recovered.previousHash).to.equal(receiptDigest(DOMAIN, (await receipts())[0]));
-      expect(await store.openRequests()).to.deep.equal([]);
+      expect(await store.requests.running()).to.deep.equal([]);
     });
   });
 
@@ -330,7 +334,7 @@ describeOnEach("gateway", (placeOf) => {
 
     it("refuses a revoked grant at once", async () => {
       await chat();
-      await store.revokeGrant(1n, grantDigest(DOMAIN, grantWith()), chain.time, 1);
+      await store.grants.revoke(1n, grantDigest(DOMAIN, grantWith()), chain.time, 1);
       await expectRefusal(chat(), 401, "grant_revoked", "sign a new one");
       expect((await chat({}, client(keyFor({ salt: saltFrom(MANIFEST) })))).choices).to.have.length(1);
     });
@@ -379,11 +383,11 @@ describeOnEach("gateway", (placeOf) => {
       const longest = 32;
       setLicense({ expiresAt: chain.time + longest, renewal: "called" });
       await refusalOf(chat());
-      expect(await store.takeWantedRenewals()).to.deep.equal([]);
+      expect(await store.renewals.take()).to.deep.equal([]);
       setLicense({ expiresAt: chain.time });
       await gateway.refresh(1n);
       await refusalOf(chat());
-      expect(await store.takeWantedRenewals()).to.deep.equal([1n]);
+      expect(await store.renewals.take()).to.deep.equal([1n]);
     });
 
     it("serves a license that renews by itself beyond its term", async () => {
@@ -394,6 +398,61 @@ describeOnEach("gateway", (placeOf) => {
     it("refuses a model of another asset than the plan's", async () => {
       const attempt = chat({ model: "other" });
       await expectRefusal(attempt, 403, "wrong_model", "license 1 is for asset 5, model other is asset 6");
+    });
+
+    describe("when its plan demands proven answers", () => {
+      const digits = { model: "writer", input: [1, 2, 3] };
+      const classify = async () => {
+        const response = await fetch(gateway.url + CLASSIFICATIONS_PATH, {
+          method: "POST",
+          headers: { "content-type": "application/json", authorization: `Bearer ${keyFor()}` },
+          body: JSON.stringify(digits),
+        });
+        const { error } = (await response.json()) as { error: { code: string; message: string } };
+        return { status: response.status, ...error };
+      };
+      const serveWith = async (changes: Partial<ModelConfig>) => {
+        gateway = await start({ models: config().models.map((model) => ({ ...model, ...changes })) });
+      };
+
+      beforeEach(() => {
+        chain.plans.set(PLAN_ID, { ...chain.plans.get(PLAN_ID)!, minEvidenceTier: Tier.proven });
+      });
+
+      it("refuses what can't be proven, and says where to ask", async () => {
+        await serveWith({ hasVerifier: true, keepInputs: true });
+        const demand = `plan ${PLAN_ID} of license 1 demands proven answers`;
+        const sentence = `${demand}, and this one couldn't be proven: ask at /v1/classifications`;
+        await expectRefusal(chat(), 403, "proof_demanded", sentence);
+        expect(upstream.received).to.deep.equal([]);
+      });
+
+      it("refuses classifications of a version without a verifier, or whose inputs aren't kept", async () => {
+        await serveWith({ keepInputs: true });
+        const unverified = await classify();
+        expect(unverified).to.include({ status: 503, code: "proof_impossible" });
+        expect(unverified.message).to.contain(
+          `version ${VERSION_ID} of model writer names no verifier: have the operator`,
+        );
+        await serveWith({ hasVerifier: true });
+        const unkept = await classify();
+        expect(unkept).to.include({ status: 503, code: "proof_impossible" });
+        expect(unkept.message).to.contain(`the gateway keeps no inputs of model writer ("keepInputs")`);
+      });
+
+      it("lets classifications pass that can be proven, and all that vouchers pay", () => {
+        const license = chain.licenses.get(1n)!;
+        const plan = chain.plans.get(PLAN_ID)!;
+        const [model] = config().models;
+        const provable = { ...model, hasVerifier: true, keepInputs: true };
+        expect(() => requireProvable(license, plan, provable, "classification")).not.to.throw();
+        expect(() => requireProvable({ ...license, onVoucherRoad: true }, plan, model, "chat")).not.to.throw();
+        expect(() => requireProvable(license, { ...plan, minEvidenceTier: Tier.cpuTee }, model, "chat")).not.to.throw();
+        expect(() => requireProvable(license, plan, provable, "embeddings")).to.throw(
+          ApiError,
+          /demands proven answers/,
+        );
+      });
     });
 
     it("refuses a recalled version when a request may be done after it", async () => {
@@ -722,10 +781,10 @@ describeOnEach("gateway", (placeOf) => {
         outputTokens: 4n,
         flags: 0,
       });
-      const { signature, hash } = (await store.receipt(receipt.requestId))!;
+      const { signature, hash } = (await store.receipts.ofRequest(receipt.requestId))!;
       expect(hash).to.equal(receiptDigest(DOMAIN, receipt));
       expect(recoverSigner(hash, signature)).to.equal(OPERATOR_KEY.address);
-      expect(await store.unsettledCost(1n)).to.equal(34n);
+      expect(await store.tallies.unsettled(1n)).to.equal(34n);
     });
 
     it("is measured in time", async () => {
@@ -830,8 +889,8 @@ describeOnEach("gateway", (placeOf) => {
 
     it("has its receipt on disk before the client sees its end", async () => {
       let isWritten = false;
-      const finishRequest = store.finishRequest.bind(store);
-      store.finishRequest = async (...args) => {
+      const finishRequest = store.requests.finish.bind(store);
+      store.requests.finish = async (...args) => {
         await wait(50);
         const stored = await finishRequest(...args);
         isWritten = true;
@@ -910,7 +969,7 @@ describeOnEach("gateway", (placeOf) => {
       await setBalance(WORST);
       await expectRefusal(chat(), 503, "upstream_unreachable", "model writer can't be reached");
       expect(await receipts()).to.deep.equal([]);
-      expect(await store.openRequests()).to.deep.equal([]);
+      expect(await store.requests.running()).to.deep.equal([]);
       await expectRefusal(chat(), 503, "upstream_unreachable", "model writer can't be reached");
     });
 
@@ -975,7 +1034,7 @@ describeOnEach("gateway", (placeOf) => {
       await wait(100);
       expect(upstream.received).to.deep.equal([]);
       expect(await receipts()).to.deep.equal([]);
-      expect(await store.openRequests()).to.deep.equal([]);
+      expect(await store.requests.running()).to.deep.equal([]);
       await setBalance(WORST);
       expect((await chat()).choices).to.have.length(1);
     });
@@ -986,8 +1045,8 @@ describeOnEach("gateway", (placeOf) => {
 
     it("gives no answer that it has no receipt of", async () => {
       await setBalance(2n * WORST + 20n);
-      const { finishRequest } = store;
-      store.finishRequest = diskFull;
+      const { finish } = store.requests;
+      store.requests.finish = diskFull;
       await expectRefusal(chat(), 500, "receipt_not_stored", "this request costs nothing");
       upstream.script = streaming();
       const body = JSON.stringify({ model: "writer", messages: MESSAGES, stream: true });
@@ -996,8 +1055,8 @@ describeOnEach("gateway", (placeOf) => {
         .and.not.to.contain("[DONE]");
       upstream.script = whole();
       await expectRefusal(chat(), 429, "reserved_by_running_requests", "try again");
-      store.finishRequest = finishRequest;
-      for (let i = 0; i < 500 && (await store.openRequests()).length > 0; i++) await wait(10);
+      store.requests.finish = finish;
+      for (let i = 0; i < 500 && (await store.requests.running()).length > 0; i++) await wait(10);
       expect((await receipts()).map(({ flags }) => flags)).to.deep.equal([
         ReceiptFlag.recovered,
         ReceiptFlag.recovered,
@@ -1009,30 +1068,30 @@ describeOnEach("gateway", (placeOf) => {
       const served = grantWith({ salt: saltFrom(MANIFEST) });
       await setBalance(WORST - 1n);
       await expectRefusal(chat(), 402, "balance_exceeded", "deposit to it");
-      expect(await store.grant(grantDigest(DOMAIN, grantWith()))).to.equal(null);
+      expect(await store.grants.find(grantDigest(DOMAIN, grantWith()))).to.equal(null);
       await setBalance(WORST);
       await chat({}, client(keyFor(served)));
-      expect((await store.grant(grantDigest(DOMAIN, served)))?.grant).to.deep.equal(served);
+      expect((await store.grants.find(grantDigest(DOMAIN, served)))?.grant).to.deep.equal(served);
     });
 
     it("gives back what was set aside if it can't write a grant down", async () => {
       await setBalance(WORST);
-      const { saveGrant } = store;
-      store.saveGrant = () => {
+      const { save } = store.grants;
+      store.grants.save = () => {
         throw new Error("disk full");
       };
       await expectRefusal(chat(), 500, "request_not_stored", "wasn't sent on");
-      store.saveGrant = saveGrant;
+      store.grants.save = save;
       expect((await chat()).choices).to.have.length(1);
     });
 
     it("sends nothing to the model that it couldn't write down before", async () => {
       await setBalance(WORST);
-      const { openRequest } = store;
-      store.openRequest = diskFull;
+      const { open } = store.requests;
+      store.requests.open = diskFull;
       await expectRefusal(chat(), 500, "request_not_stored", "wasn't sent on");
       expect(upstream.received).to.deep.equal([]);
-      store.openRequest = openRequest;
+      store.requests.open = open;
       expect((await chat()).choices).to.have.length(1);
     });
   });
@@ -1083,7 +1142,7 @@ describeOnEach("gateway", (placeOf) => {
       setLicense({ balance: WORST + 10n });
       await chat();
       const lane = { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID };
-      await store.voidUnbatched(lane, { epochStart: 0, epochEnd: chain.time + 1 });
+      await store.unbatched.void(lane, { epochStart: 0, epochEnd: chain.time + 1 });
       await gateway.refresh(1n);
       expect((await chat()).choices).to.have.length(1);
     });
@@ -1102,7 +1161,7 @@ describeOnEach("gateway", (placeOf) => {
     it("isn't freed twice when a license is read twice at once after a settlement", async () => {
       setLicense({ balance: WORST + 10n });
       await chat();
-      await store.voidUnbatched(
+      await store.unbatched.void(
         { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
         { epochStart: 0, epochEnd: chain.time + 1 },
       );
@@ -1121,7 +1180,7 @@ describeOnEach("gateway", (placeOf) => {
       chain.version = (id) => wait(100).then(() => version(id));
       const racing = chat().catch((cause: Error) => cause);
       await wait(50);
-      await store.voidUnbatched(
+      await store.unbatched.void(
         { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
         { epochStart: 0, epochEnd: chain.time + 1 },
       );
@@ -1192,7 +1251,7 @@ describeOnEach("gateway", (placeOf) => {
       await wait(120);
       await chat();
       await expectRefusal(chat(), 503, "stake_exceeded", "has stake for");
-      await store.voidUnbatched(
+      await store.unbatched.void(
         { operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID },
         { epochStart: 0, epochEnd: chain.time + 1 },
       );

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import fc from "../support/fastCheck";
 import { measure, medianOf, p95 } from "../../oracle/attestor/measure";
-import type { CanarySample } from "../../oracle/store/store";
+import type { CanarySample } from "../../oracle/store/canaryBooks";
 
 const LANE = { operatorId: 7, planId: 3, versionId: (5n << 32n) | 1n };
 const EPOCH = { epochStart: 1_000, epochEnd: 2_000 };

@@ -203,7 +203,7 @@ describeOnEach("what a gateway counts", (placeOf) => {
         expect(receipt).to.include({ outputTokens: 7n, flags: ReceiptFlag.broken | ReceiptFlag.estimated });
         expect(receipt.ttftMs).to.be.within(1, receipt.durationMs);
         expect(receipt.responseHash).to.equal(saltedHash(grantWith().salt, Buffer.from(text)));
-        expect(await bench.store.unsettledCost(1n)).to.equal(7n);
+        expect(await bench.store.tallies.unsettled(1n)).to.equal(7n);
       });
     }
 

@@ -9,6 +9,7 @@ import { Counter, Gauge, Histogram, Registry } from "../../oracle/operations/met
 import { startOperations, type Operations } from "../../oracle/operations/operations";
 import {
   chainCheck,
+  disputesCheck,
   gasCheck,
   membershipCheck,
   Readiness,
@@ -173,15 +174,23 @@ describe("Figures", () => {
     ]);
   });
 
+  it("tells how many batches couldn't be archived the last time", async () => {
+    for (const failed of [2, 0]) {
+      figures.archived(failed);
+      expect(await lines()).to.include(`licet_attestor_unarchived_batches ${failed}`);
+    }
+  });
+
   it("tells how many challenges are open, how many fail, and when the next is lost, if one may be", async () => {
     const open = { Open: 2, Answered: 1, Escalated: 0, Disputed: 0 };
     let deadline: number | null = 1_900;
-    figures.watchDisputes({ figures: () => ({ open, failing: 1, deadline }) }, async () => 1_000);
+    figures.watchDisputes({ figures: () => ({ open, failing: 1, endangered: 2, deadline }) }, async () => 1_000);
     expect(await lines()).to.include.members([
       'licet_disputes_open{state="open"} 2',
       'licet_disputes_open{state="answered"} 1',
       'licet_disputes_open{state="disputed"} 0',
       "licet_disputes_failing 1",
+      "licet_disputes_endangered 2",
       "licet_disputes_deadline_seconds 900",
     ]);
     deadline = null;
@@ -264,14 +273,14 @@ describe("a gateway that is watched", () => {
       `licet_gateway_tokens_total{kind="output"} ${receipt.outputTokens}`,
       `licet_gateway_first_token_seconds_sum ${receipt.ttftMs / 1_000}`,
       "licet_gateway_request_seconds_count 1",
-      `licet_stake_headroom_units ${bench.chain.stakeHeadroom - (await bench.store.unsettledCostOfAll())}`,
+      `licet_stake_headroom_units ${bench.chain.stakeHeadroom - (await bench.store.tallies.unsettledOfAll())}`,
     ]);
   });
 
   it("counts a receipt that came late, as the store was away when its request ended", async () => {
-    const finish = bench.store.finishRequest.bind(bench.store);
+    const finish = bench.store.requests.finish.bind(bench.store);
     let isAway = true;
-    bench.store.finishRequest = (...ended) =>
+    bench.store.requests.finish = (...ended) =>
       isAway ? Promise.reject(new StoreUnavailable("away")) : finish(...ended);
     bench.upstreams[0].script = streaming();
     await bench.chatStream();
@@ -365,7 +374,7 @@ describe("a gateway that is told to stop", () => {
     await bench.gateway.close();
     const { status, headers } = await answer;
     expect([status, headers["retry-after"]]).to.deep.equal([503, "5"]);
-    expect(await bench.store.unsettledCostOfAll()).to.equal(0n);
+    expect(await bench.store.tallies.unsettledOfAll()).to.equal(0n);
   });
 });
 
@@ -443,6 +452,17 @@ describe("Readiness", () => {
     expect(await ask(without, COMMITTEE)).to.equal(null);
     expect(await ask(unbonded)).to.contain(`the bond doesn't cover ${self}`);
     expect(await ask(unbonded, unbonded)).to.contain("post one, with committee:bond");
+  });
+
+  it("warns of challenges that are soon lost, and says by when", async () => {
+    const check = (endangered: number, deadline: number | null) => disputesCheck(() => ({ endangered, deadline }))();
+    expect(await check(0, 1_800_000_000)).to.equal(null);
+    expect(await check(2, 1_800_000_000)).to.match(
+      /^2 of the challenges .* the first at 2027-01-15T08:00:00.000Z, since/,
+    );
+    expect(await check(1, null)).to.match(
+      /^1 of the challenges of charges are lost soon, since what answers them fails/,
+    );
   });
 
   it("wants a store that can be written to", async () => {

@@ -151,7 +151,7 @@ describeOnEach("rebuild", (placeOf) => {
     return { batchId, header, entries, proof: "0x12", licenses, block: 50, isReleased: false, ...fields };
   };
 
-  const stateOf = async ({ requestId }: Receipt) => (await store.receipt(requestId))?.state;
+  const stateOf = async ({ requestId }: Receipt) => (await store.receipts.ofRequest(requestId))?.state;
   const costOf = ({ outputTokens }: Receipt) => 1n + 2n * outputTokens;
   const sumOf = (receipts: Receipt[]) => receipts.reduce((sum, receipt) => sum + costOf(receipt), 0n);
 
@@ -169,16 +169,16 @@ describeOnEach("rebuild", (placeOf) => {
     const result = await rebuilt();
     expect(result).to.include({ added: 6, refused: 0, unsettled: 6, unsettledCost: sumOf([...mine, ...others]) });
     expect(result.lackingGrants).to.deep.equal([]);
-    expect(await store.unsettledCost(7n)).to.equal(sumOf(mine));
-    expect(await store.unsettledCostOfAll()).to.equal(sumOf([...mine, ...others]));
-    expect(await store.grantUsed(grantDigest(DOMAIN, GRANT.grant))).to.equal(sumOf(mine));
-    expect(await store.grant(grantDigest(DOMAIN, OTHER.grant))).to.deep.equal(OTHER);
-    expect((await store.receiptsFrom(LANE.operatorId, 7n, 1n, 9)).map(({ hash }) => hash)).to.deep.equal(
+    expect(await store.tallies.unsettled(7n)).to.equal(sumOf(mine));
+    expect(await store.tallies.unsettledOfAll()).to.equal(sumOf([...mine, ...others]));
+    expect(await store.grants.used(grantDigest(DOMAIN, GRANT.grant))).to.equal(sumOf(mine));
+    expect(await store.grants.find(grantDigest(DOMAIN, OTHER.grant))).to.deep.equal(OTHER);
+    expect((await store.receipts.from(LANE.operatorId, 7n, 1n, 9)).map(({ hash }) => hash)).to.deep.equal(
       mine.map(hashOf),
     );
 
     expect(await rebuilt()).to.include({ added: 0, unsettled: 6, unsettledCost: sumOf([...mine, ...others]) });
-    expect(await store.grantUsed(grantDigest(DOMAIN, GRANT.grant))).to.equal(sumOf(mine));
+    expect(await store.grants.used(grantDigest(DOMAIN, GRANT.grant))).to.equal(sumOf(mine));
   });
 
   it("gives out no number that could have been given out before, and links to the last that is known", async () => {
@@ -192,11 +192,13 @@ describeOnEach("rebuild", (placeOf) => {
     await serveReceipt(store, { requestId: id("new"), licenseId: 7n });
     await serveReceipt(store, { requestId: id("of a license that nobody remembers"), licenseId: 8n });
     const [next, first] = await Promise.all(
-      ["new", "of a license that nobody remembers"].map(async (name) => (await store.receipt(id(name)))!.receipt),
+      ["new", "of a license that nobody remembers"].map(
+        async (name) => (await store.receipts.ofRequest(id(name)))!.receipt,
+      ),
     );
     expect([next.sequence, first.sequence]).to.deep.equal([numbersAbove + 1n, numbersAbove + 1n]);
     expect([next.previousHash, first.previousHash]).to.deep.equal([hashOf(mine[1]), ZeroHash]);
-    expect(await store.lastSequence(LANE)).to.equal(BigInt(chain.time));
+    expect(await store.batches.lastSequence(LANE)).to.equal(BigInt(chain.time));
 
     chain.time += 1;
     expect((await rebuilt()).numbersAbove).to.equal(BigInt(chain.time) * 2n ** 20n);
@@ -220,13 +222,13 @@ describeOnEach("rebuild", (placeOf) => {
       "unbatched",
       "unbatched",
     ]);
-    expect(await store.unsettledCost(7n)).to.equal(costOf(next));
-    expect(await store.hashesOf(batch.batchId)).to.deep.equal(mine.map(hashOf));
-    expect(await store.unreleased(9)).to.deep.equal([{ batchId: batch.batchId, operatorId: LANE.operatorId }]);
+    expect(await store.tallies.unsettled(7n)).to.equal(costOf(next));
+    expect(await store.receipts.hashesIn(batch.batchId)).to.deep.equal(mine.map(hashOf));
+    expect(await store.batches.unreleased(9)).to.deep.equal([{ batchId: batch.batchId, operatorId: LANE.operatorId }]);
     chain.time = EPOCH.epochEnd + chain.epochPeriod + chain.windowPeriod + 1;
     expect(await rebuilt([{ ...batch, isReleased: true }])).to.include({ voided: 2, unsettled: 1 });
     expect(await stateOf(others[1])).to.equal("void");
-    expect(await store.unreleased(9)).to.deep.equal([]);
+    expect(await store.batches.unreleased(9)).to.deep.equal([]);
   });
 
   it("leaves to the settler what a reorganization may still undo", async () => {
@@ -237,9 +239,9 @@ describeOnEach("rebuild", (placeOf) => {
     );
     const batch = settledOf(mine, { block: 101 });
     expect(await rebuilt([batch])).to.include({ unsettled: 2, unsettledCost: sumOf(mine) });
-    expect((await store.batch(batch.batchId))?.state).to.equal("submitted");
-    await store.markSettled(batch.batchId);
-    expect(await store.unsettledCost(7n)).to.equal(0n);
+    expect((await store.batches.find(batch.batchId))?.state).to.equal("submitted");
+    await store.batches.markSettled(batch.batchId);
+    expect(await store.tallies.unsettled(7n)).to.equal(0n);
   });
 
   it("tells how many of a settled batch's receipts nobody has", async () => {
@@ -253,7 +255,7 @@ describeOnEach("rebuild", (placeOf) => {
 
   it("takes the place of an older copy: what was drafted in it, and settled in other batches since, is owed no more", async () => {
     for (const i of [1, 2, 3]) await serveReceipt(store, { requestId: id(`served ${i}`) });
-    const receipts = (await store.unbatched(LANE, EPOCH)).map(({ receipt }) => receipt);
+    const receipts = (await store.unbatched.receipts(LANE, EPOCH)).map(({ receipt }) => receipt);
     for (const to of [0, 1])
       await bring(
         to,
@@ -261,9 +263,15 @@ describeOnEach("rebuild", (placeOf) => {
       );
     const stale = settledOf(receipts.slice(0, 2));
     const header = { ...stale.header, sequence: 1n };
-    await store.saveDraft(batchDigest(DOMAIN, header), header, stale.entries, [], receipts.slice(0, 2).map(hashOf));
+    await store.batches.saveDraft(
+      batchDigest(DOMAIN, header),
+      header,
+      stale.entries,
+      [],
+      receipts.slice(0, 2).map(hashOf),
+    );
     const grantHash = receipts[0].grantHash;
-    await store.openRequest(
+    await store.requests.open(
       { facts: { ...receipts[0], requestId: id("ran then") }, versionId: LANE.versionId, openedAt: chain.time },
       { gateway: "gone", amount: 500n, grantCap: 0n },
     );
@@ -271,10 +279,10 @@ describeOnEach("rebuild", (placeOf) => {
     const settled = settledOf(receipts);
     const { added, unsettled } = await rebuilt([{ ...settled, header: { ...settled.header, sequence: 2n } }]);
     expect({ added, unsettled }).to.deep.equal({ added: 0, unsettled: 0 });
-    expect(await store.tally(7n)).to.deep.include({ reserved: 0n });
-    expect(await store.unsettledCostOfAll()).to.equal(0n);
-    expect(await store.openRequests()).to.deep.equal([]);
-    expect(await store.grantUsed(grantHash)).to.equal(33n);
+    expect(await store.tallies.of(7n)).to.deep.include({ reserved: 0n });
+    expect(await store.tallies.unsettledOfAll()).to.equal(0n);
+    expect(await store.requests.running()).to.deep.equal([]);
+    expect(await store.grants.used(grantHash)).to.equal(33n);
   });
 
   it("has of licenses that idle their last receipts, long after their copies were dropped", async () => {
@@ -285,11 +293,12 @@ describeOnEach("rebuild", (placeOf) => {
         [...mine, ...others].map((one) => recordOf(one)),
       );
     chain.time += chain.epochPeriod + chain.windowPeriod + 3_600;
-    for (const { kept } of attestors) expect(await kept.dropCopies(chain.time - 3_600, 10)).to.equal(4);
+    for (const { kept } of attestors)
+      expect(await kept.copies.drop(chain.time - 3_600, chain.time, 0n, 10)).to.include({ dropped: 4 });
     expect(await rebuilt([settledOf([...mine, ...others])])).to.include({ added: 2, unsettled: 0 });
     expect(await stateOf(mine[2])).to.equal("settled");
     await serveReceipt(store, { requestId: id("new"), licenseId: 7n, finishedAt: chain.time });
-    expect((await store.receipt(id("new")))!.receipt.previousHash).to.equal(hashOf(mine[2]));
+    expect((await store.receipts.ofRequest(id("new")))!.receipt.previousHash).to.equal(hashOf(mine[2]));
   });
 
   it("has the signatures of requests back, which prove that their licensees asked", async () => {
@@ -297,10 +306,10 @@ describeOnEach("rebuild", (placeOf) => {
     const [signed] = some(1, OTHER, { requestSignatureHash: requestSignatureHash(packed) });
     liar.records = [Buffer.concat([recordOf(signed), Buffer.alloc(70, 1)])];
     await rebuilt();
-    expect((await store.receiptsAfter(0n, 9)).map(({ record }) => record.length)).to.deep.equal([RECORD_BYTES]);
+    expect((await store.feeds.receiptsAfter(0n, 9)).map(({ record }) => record.length)).to.deep.equal([RECORD_BYTES]);
     liar.records = [Buffer.concat([recordOf(signed), packed])];
     await rebuilt();
-    const [{ record }] = await store.receiptsAfter(0n, 9);
+    const [{ record }] = await store.feeds.receiptsAfter(0n, 9);
     expect(Buffer.from(record).toString("hex")).to.equal(liar.records[0].toString("hex"));
   });
 
@@ -326,20 +335,20 @@ describeOnEach("rebuild", (placeOf) => {
       const { resumed, lost, unsettled } = await rebuilt();
       const batchId = batchDigest(DOMAIN, header);
       expect({ resumed, lost, unsettled }).to.deep.equal({ resumed: [batchId], lost: [], unsettled: 5 });
-      const { state, measurements, entries } = (await store.batch(batchId))!;
+      const { state, measurements, entries } = (await store.batches.find(batchId))!;
       expect({ state, measurements: measurements.length }).to.deep.equal({ state: "drafted", measurements: 3 });
-      expect(await store.hashesOf(batchId)).to.deep.equal(mine.map(hashOf));
+      expect(await store.receipts.hashesIn(batchId)).to.deep.equal(mine.map(hashOf));
       expect(entries).to.equal(settledOf(mine).entries);
       expect(await stateOf(others[0])).to.equal("unbatched");
       // What they have attested of the grant's counts once.
-      expect(await store.grantUsed(grantDigest(DOMAIN, GRANT.grant))).to.equal(sumOf(mine));
+      expect(await store.grants.used(grantDigest(DOMAIN, GRANT.grant))).to.equal(sumOf(mine));
       expect((await rebuilt()).resumed).to.deep.equal([batchId]);
     });
 
     it("names it, and until when its lane waits, where its receipts aren't all there", async () => {
       const mine = some(3);
       const { header } = await sign(mine);
-      for (const { kept } of attestors) await kept.dropCopies(EPOCH.epochStart + 25, 9);
+      for (const { kept } of attestors) await kept.copies.drop(EPOCH.epochStart + 25, chain.time, 0n, 9);
       const { resumed, lost } = await rebuilt([], [attestors[0].attestor.url]);
       expect(resumed).to.deep.equal([]);
       const until = EPOCH.epochEnd + chain.windowPeriod;
@@ -363,7 +372,7 @@ describeOnEach("rebuild", (placeOf) => {
       const header = { sequence: 2n ** 40n };
       liar.batches = [requestOf({ grants: [GRANT], receipts: mine, header, proposalKey: KEYS.outsider })];
       expect(await rebuilt()).to.deep.include({ resumed: [], lost: [], unsettled: 2 });
-      expect(await store.lastSequence(LANE)).to.equal(BigInt(chain.time));
+      expect(await store.batches.lastSequence(LANE)).to.equal(BigInt(chain.time));
     });
 
     it("takes it up by an honest attestor's word where another shows other measurements", async () => {
@@ -396,7 +405,7 @@ describeOnEach("rebuild", (placeOf) => {
         "Receipt 4 of license 7 is under plan 9, which doesn't exist",
         `Receipt 5 of license 7 is of manifest ${id("other")}; asset 4 has no such version`,
       ]);
-      expect(await store.unsettledCostOfAll()).to.equal(costOf(good));
+      expect(await store.tallies.unsettledOfAll()).to.equal(costOf(good));
     });
 
     it("keeps the first of two receipts for one number, or one request, and reports the other", async () => {
@@ -422,7 +431,7 @@ describeOnEach("rebuild", (placeOf) => {
       await bringGrants(1, GRANT);
       liar.grants = [{ signed: { ...GRANT, signature: `0x${"11".repeat(65)}` }, used: 0n }];
       expect((await rebuilt()).lackingGrants).to.deep.equal([]);
-      expect(await store.grant(grantDigest(DOMAIN, GRANT.grant))).to.deep.equal(GRANT);
+      expect(await store.grants.find(grantDigest(DOMAIN, GRANT.grant))).to.deep.equal(GRANT);
     });
 
     it("names grants that nobody has, and takes them when their licensees come", async () => {
@@ -433,9 +442,9 @@ describeOnEach("rebuild", (placeOf) => {
       const hash = grantDigest(DOMAIN, GRANT.grant);
       liar.grants = [{ signed: { ...GRANT, signature: `0x${"11".repeat(65)}` }, used: 0n }];
       expect((await rebuilt()).lackingGrants).to.deep.equal([{ hash, licenseId: 7n }]);
-      expect(await store.grant(hash)).to.equal(null);
-      await store.saveGrant(hash, GRANT);
-      expect(await store.grant(hash)).to.deep.equal(GRANT);
+      expect(await store.grants.find(hash)).to.equal(null);
+      await store.grants.save(hash, GRANT);
+      expect(await store.grants.find(hash)).to.deep.equal(GRANT);
     });
 
     it("lets no single attestor say how much of a grant's cap is used", async () => {
@@ -446,10 +455,10 @@ describeOnEach("rebuild", (placeOf) => {
       liar.grants = [{ signed: GRANT, used: 999n }];
       const known = await retrieveGrants(attestors[0].attestor.url, await retrievalOf(0), "0x", 5_000);
       expect(known).to.deep.equal([{ hash: grantDigest(DOMAIN, GRANT.grant), signed: GRANT, used: sumOf(mine) }]);
-      for (const { kept } of attestors) await kept.dropCopies(2 ** 40, 9);
+      for (const { kept } of attestors) await kept.copies.drop(2 ** 40, chain.time, 0n, 9);
       chain.lastBatch = { sequence: 1n, ...EPOCH };
       await rebuilt([{ ...settledOf(mine), header: asked.header }]);
-      expect(await store.grantUsed(grantDigest(DOMAIN, GRANT.grant))).to.equal(sumOf(mine));
+      expect(await store.grants.used(grantDigest(DOMAIN, GRANT.grant))).to.equal(sumOf(mine));
     });
   });
 

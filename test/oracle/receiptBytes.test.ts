@@ -16,6 +16,7 @@ import {
   frameOf,
   RECORD_BYTES,
   recordDigest,
+  receiptIn,
   recordLeaf,
   recordsOf,
   requestSignatureHashIn,
@@ -61,6 +62,16 @@ describe("receiptBytes", () => {
           expect(decodeReceipt(encodeReceipt(one))).to.deep.equal(one);
         }),
       );
+    });
+
+    it("has every field of its receipt, read where it is asked for", () => {
+      fc.assert(
+        fc.property(anySigned, ({ receipt, signature }) => {
+          const read = receiptIn(encodeReceipt({ receipt, signature }));
+          for (const name of Object.keys(receipt) as (keyof Receipt)[]) expect(read[name]).to.equal(receipt[name]);
+        }),
+      );
+      expect(() => receiptIn(changed(0, 0x80))).to.throw(MalformedMessage, "licenseId must be below 2^63, not 92");
     });
 
     it("is the only one that decodes to its receipt: any bytes that decode encode to themselves", () => {

@@ -241,7 +241,7 @@ describe("a gateway's list of receipts", () => {
     const { json } = await bench.get("/v1/receipts?from=2&limit=3");
     const { object, data, has_more: hasMore } = json as unknown as { object: string; data: never[]; has_more: boolean };
     expect({ object, hasMore }).to.deep.equal({ object: "list", hasMore: true });
-    const stored = await bench.store.receiptsFrom(LANE.operatorId, 1n, 2n, 3);
+    const stored = await bench.store.receipts.from(LANE.operatorId, 1n, 2n, 3);
     const shown = ({ hash, state, batchId, ...signed }: (typeof stored)[0]) => ({
       ...signedReceiptToJson(signed),
       hash,
@@ -255,7 +255,7 @@ describe("a gateway's list of receipts", () => {
     const listed = await listReceipts(bench.gateway.url, keyFor());
     expect(listed.map(({ receipt }) => receipt)).to.deep.equal(await bench.receipts());
     const { problems, cost } = await checkReceipts(bench.chain, 1n, listed, []);
-    expect({ problems, cost }).to.deep.equal({ problems: [], cost: await bench.store.unsettledCost(1n) });
+    expect({ problems, cost }).to.deep.equal({ problems: [], cost: await bench.store.tallies.unsettled(1n) });
   });
 
   it("follows its pages to the end", async () => {

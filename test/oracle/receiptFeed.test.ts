@@ -59,7 +59,7 @@ describeOnEach("ReceiptFeed", (placeOf) => {
   const serve = async (count: number, key = KEYS.operator) => {
     for (let i = 0; i < count; i++) await serveReceipt(store, { requestId: toBeHex(++served, 32), key });
   };
-  const copies = async () => (await kept.countCopies()).get(LANE.operatorId) ?? 0;
+  const copies = async () => (await kept.copies.count()).get(LANE.operatorId) ?? 0;
   const records = async (of: Promise<{ record: Uint8Array }[]>) =>
     (await of).map(({ record }) => Buffer.from(record).toString("hex"));
 
@@ -70,8 +70,8 @@ describeOnEach("ReceiptFeed", (placeOf) => {
     await serve(2);
     expect(await feed.feed(us())).to.equal(2);
     expect(await feed.feed(us())).to.equal(0);
-    expect(await records(kept.copiesAfter(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 10))).to.deep.equal(
-      await records(store.receiptsAfter(0n, 10)),
+    expect(await records(kept.copies.after(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 10))).to.deep.equal(
+      await records(store.feeds.receiptsAfter(0n, 10)),
     );
   });
 
@@ -80,9 +80,9 @@ describeOnEach("ReceiptFeed", (placeOf) => {
     await serve(1);
     await serveReceipt(store, { requestId: toBeHex(99, 32), requestSignature });
     expect(await feedTo(attestor.url).feed(us())).to.equal(2);
-    const sent = await store.receiptsAfter(0n, 10);
+    const sent = await store.feeds.receiptsAfter(0n, 10);
     expect(sent.map(({ record }) => record.length)).to.deep.equal([351, 421]);
-    expect(await records(kept.copiesAfter(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 10))).to.deep.equal(
+    expect(await records(kept.copies.after(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 10))).to.deep.equal(
       await records(Promise.resolve(sent)),
     );
 
@@ -114,7 +114,7 @@ describeOnEach("ReceiptFeed", (placeOf) => {
 
   it("leaves out what settled, or can't any more", async () => {
     await serve(2);
-    await store.voidUnbatched(LANE, EPOCH);
+    await store.unbatched.void(LANE, EPOCH);
     await serve(1);
     expect(await feedTo(attestor.url).feed(us())).to.equal(1);
     expect(await copies()).to.equal(1);
@@ -205,7 +205,7 @@ describeOnEach("ReceiptFeed", (placeOf) => {
     it("is the operator's receipts, as they were sent, page by page", async () => {
       const first = await retrieveReceipts(attestor.url, signedBy(KEYS.proposer), 0n, 2_000);
       expect(first.records.map((record) => record.toString("hex"))).to.deep.equal(
-        await records(store.receiptsAfter(0n, 10)),
+        await records(store.feeds.receiptsAfter(0n, 10)),
       );
       const second = await retrieveReceipts(attestor.url, signedBy(KEYS.proposer), first.position - 1n, 2_000);
       expect(second).to.deep.equal({ records: first.records.slice(2), position: first.position });
@@ -255,7 +255,7 @@ describeOnEach("ReceiptFeed", (placeOf) => {
       clearInterval(counting);
       ending.abort();
       await running;
-      expect(await store.fedUpTo(COMMITTEE.members[1])).to.equal(0n);
+      expect(await store.feeds.upTo(COMMITTEE.members[1])).to.equal(0n);
     });
   });
 });

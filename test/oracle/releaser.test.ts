@@ -44,10 +44,10 @@ describeOnEach("Releaser", (placeOf) => {
   async function settled(batchId: string, sequence: bigint): Promise<void> {
     const service = { availabilityBps: 10_000, p95TtftMs: 1, samples: 1 };
     const header = { ...LANE, ...EPOCH, ...zeroUsage(), ...service, sequence, root: ZeroHash, count: 0n };
-    await store.saveDraft(batchId, { ...header, entriesHash: ZeroHash, evidenceHash: ZeroHash }, "0x", [], []);
-    await store.markAttested(batchId, "0x");
-    await store.markSubmitted(batchId);
-    await store.markSettled(batchId);
+    await store.batches.saveDraft(batchId, { ...header, entriesHash: ZeroHash, evidenceHash: ZeroHash }, "0x", [], []);
+    await store.batches.markAttested(batchId, "0x");
+    await store.batches.markSubmitted(batchId);
+    await store.batches.markSettled(batchId);
   }
 
   const hold = (batchId: string, changes: Partial<Hold>) => {
@@ -79,11 +79,11 @@ describeOnEach("Releaser", (placeOf) => {
     expect(purposes()).to.deep.equal([`release of batch ${BATCHES[0]}`]);
     hold(BATCHES[0], { status: "Released" });
     await own.releaseDue();
-    expect((await store.unreleased(9)).map(({ batchId }) => batchId)).to.deep.equal([BATCHES[1]]);
+    expect((await store.batches.unreleased(9)).map(({ batchId }) => batchId)).to.deep.equal([BATCHES[1]]);
     chain.time += 100;
     hold(BATCHES[1], { status: "Released" });
     await own.releaseDue();
-    expect(await store.unreleased(9)).to.deep.equal([]);
+    expect(await store.batches.unreleased(9)).to.deep.equal([]);
     expect(purposes()).to.have.length(1);
   });
 
@@ -103,10 +103,10 @@ describeOnEach("Releaser", (placeOf) => {
     expect(purposes().slice(1)).to.deep.equal([`release of charge ${charges[0]}`]);
     hold(charges[0], { status: "Released" });
     await own.releaseDue();
-    expect((await store.unreleased(9)).map((one) => one.batchId)).to.include(batchId);
+    expect((await store.batches.unreleased(9)).map((one) => one.batchId)).to.include(batchId);
     hold(charges[1], { status: "Released" });
     await own.releaseDue();
-    expect((await store.unreleased(9)).map((one) => one.batchId)).not.to.include(batchId);
+    expect((await store.batches.unreleased(9)).map((one) => one.batchId)).not.to.include(batchId);
     expect(purposes()).to.have.length(2);
   });
 

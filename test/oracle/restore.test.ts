@@ -46,7 +46,9 @@ describe("restore", () => {
     expect(figures).to.include({ unbatched: 2, cost: 22n });
     expect(readdirSync(at("new"))).to.deep.equal(["operator.sqlite"]);
     const restored = openAt("new", "operator.sqlite");
-    expect(await restored.receipt(id("request 2"))).to.deep.equal(await store.receipt(id("request 2")));
+    expect(await restored.receipts.ofRequest(id("request 2"))).to.deep.equal(
+      await store.receipts.ofRequest(id("request 2")),
+    );
     expect(await restored.recovery.incompleteSince()).to.equal(NOW);
     await restored.close();
     expect(await store.recovery.incompleteSince()).to.equal(null);

@@ -226,7 +226,7 @@ describeOnEach("revoking a grant at its gateway", (placeOf) => {
   });
 
   it("keeps no more of a license than it says, and names what ends all", async () => {
-    for (let i = 0; i < MOST_REVOKED; i++) await store.revokeGrant(1n, id(`grant ${i}`), 1, MOST_REVOKED);
+    for (let i = 0; i < MOST_REVOKED; i++) await store.grants.revoke(1n, id(`grant ${i}`), 1, MOST_REVOKED);
     expect(await refusalOf(signed())).to.match(/409, "license 1 has 1000 revoked grants here: raise its generation/);
   });
 });

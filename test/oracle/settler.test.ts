@@ -8,12 +8,14 @@ import { PLAUSIBLE } from "../../oracle/attestor/plausibility";
 import type { Committee } from "../../oracle/chain/chain";
 import { localSigner } from "../../oracle/keys/digestSigner";
 import { createLog } from "../../oracle/log";
+import { zeroUsage } from "../../oracle/protocol/meters";
 import { recoverSigner } from "../../oracle/protocol/messages";
-import type { Epoch, Usage } from "../../oracle/protocol/types";
+import type { Epoch, Lane, Usage } from "../../oracle/protocol/types";
 import { type EconomyConfig, settlementGas } from "../../oracle/settler/economy";
 import { type SettlementOutcome, Settler, type SettlerConfig } from "../../oracle/settler/settler";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
-import { type BatchState, Store } from "../../oracle/store/store";
+import { Store } from "../../oracle/store/store";
+import type { BatchState } from "../../oracle/store/batchRows";
 import { describeOnEach, type Place } from "../support/databases";
 import type { StubChain } from "../support/stubChain";
 import { until } from "../support/gatewayBench";
@@ -116,7 +118,7 @@ class World {
   }
 
   async stateOf(requestId: string): Promise<string | undefined> {
-    return (await this.store.receipt(requestId))?.state;
+    return (await this.store.receipts.ofRequest(requestId))?.state;
   }
 
   statesOf(requestIds: string[]): Promise<(string | undefined)[]> {
@@ -124,7 +126,7 @@ class World {
   }
 
   batches(...states: BatchState[]) {
-    return this.store.batchesIn(...states);
+    return this.store.batches.in(...states);
   }
 
   messages(): string[] {
@@ -157,9 +159,9 @@ describeOnEach("settler", function (placeOf) {
 
   /** Has something happen between a draft and its attestation. */
   const onceDrafted = (happen: () => void) => {
-    const saveDraft = world.store.saveDraft.bind(world.store);
-    world.store.saveDraft = async (...draft) => {
-      world.store.saveDraft = saveDraft;
+    const saveDraft = world.store.batches.saveDraft.bind(world.store);
+    world.store.batches.saveDraft = async (...draft) => {
+      world.store.batches.saveDraft = saveDraft;
       await saveDraft(...draft);
       happen();
     };
@@ -196,12 +198,12 @@ describeOnEach("settler", function (placeOf) {
 
       it("states the sums, the median and the evidence in the header", async () => {
         world.attestorStores.forEach((store, i) =>
-          store.recordCanary(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 100 * (i + 1) }),
+          store.canaries.record(LANE, { at: EPOCH.epochStart, ok: true, ttftMs: 100 * (i + 1) }),
         );
         await world.serve(7n);
         await world.serve(8n);
         const { batchId } = only(await settle());
-        expect((await world.store.batch(batchId!))!.header).to.include({
+        expect((await world.store.batches.find(batchId!))!.header).to.include({
           ...LANE,
           ...EPOCH,
           sequence: 1n,
@@ -219,7 +221,7 @@ describeOnEach("settler", function (placeOf) {
         const { batchId } = only(await settle());
         const [signers, signatures] = AbiCoder.defaultAbiCoder().decode(
           ["bytes[]", "bytes[]"],
-          (await world.store.batch(batchId!))!.proof!,
+          (await world.store.batches.find(batchId!))!.proof!,
         );
         const order = [...signers].map((signer) => keccak256(signer));
         expect(order).to.deep.equal([...order].sort());
@@ -243,7 +245,7 @@ describeOnEach("settler", function (placeOf) {
         for (const licenseId of [8n, 7n, 7n]) await world.serve(licenseId);
         const outcomes = await settle({ licensesPerBatch: 1 });
         expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "settled"]);
-        const parts = await Promise.all(outcomes.map(({ batchId }) => world.store.receiptsOf(batchId!)));
+        const parts = await Promise.all(outcomes.map(({ batchId }) => world.store.receipts.ofBatch(batchId!)));
         expect(parts.map((part) => part.map(({ receipt }) => receipt.licenseId))).to.deep.equal([[7n, 7n], [8n]]);
       });
 
@@ -267,7 +269,7 @@ describeOnEach("settler", function (placeOf) {
         expect(only(await settle({ licensesPerBatch: 1 })).status).to.equal("refused");
         expect((await world.batches("drafted")).map(({ header }) => header.sequence)).to.deep.equal([2n]);
         expect(only(await world.settler().settle(LANE, EPOCH)).status).to.equal("refused");
-        for (const store of world.attestorStores) expect(await store.attestedBatch(LANE, 2n)).to.equal(null);
+        for (const store of world.attestorStores) expect(await store.attested.at(LANE, 2n)).to.equal(null);
 
         world.escrow.refusal = null;
         expect((await settle({ licensesPerBatch: 1 })).map(({ status }) => status)).to.deep.equal([
@@ -294,7 +296,7 @@ describeOnEach("settler", function (placeOf) {
       const epochsOf = (outcomes: SettlementOutcome[]) =>
         Promise.all(
           outcomes.map(async ({ batchId }) => {
-            const { epochStart, epochEnd } = (await world.store.batch(batchId!))!.header;
+            const { epochStart, epochEnd } = (await world.store.batches.find(batchId!))!.header;
             return { epochStart, epochEnd };
           }),
         );
@@ -316,8 +318,8 @@ describeOnEach("settler", function (placeOf) {
 
       it("cuts it before its receipts are too many, and has attestors measure what it is cut to", async () => {
         const measured: Epoch[] = [];
-        const samples = world.attestorStores[0].canarySamples.bind(world.attestorStores[0]);
-        world.attestorStores[0].canarySamples = (lane, epoch) => (measured.push(epoch), samples(lane, epoch));
+        const samples = world.attestorStores[0].canaries.samples.bind(world.attestorStores[0]);
+        world.attestorStores[0].canaries.samples = (lane, epoch) => (measured.push(epoch), samples(lane, epoch));
         for (const seconds of [1, 2, 3, 3]) await world.serve(7n, epochStart + seconds);
         const cut = [
           { epochStart, epochEnd: epochStart + 3 },
@@ -366,14 +368,17 @@ describeOnEach("settler", function (placeOf) {
         settledBefore(EPOCH.epochStart - 50, EPOCH.epochStart + 5);
         const { batchId } = only(await settle());
         expect(await world.stateOf(requestId)).to.equal("settled");
-        expect((await world.store.batch(batchId!))!.header).to.include({ ...EPOCH, epochStart: EPOCH.epochStart + 5 });
+        expect((await world.store.batches.find(batchId!))!.header).to.include({
+          ...EPOCH,
+          epochStart: EPOCH.epochStart + 5,
+        });
       });
 
       it("settles what is left of it as a further part", async () => {
         const served = [await world.serve(), await world.serve(7n, EPOCH.epochStart + 90)];
         const last = { epochStart: EPOCH.epochStart - 50, epochEnd: EPOCH.epochStart + 50 };
         settledBefore(last.epochStart, last.epochEnd);
-        const batches = (await settle()).map(({ batchId }) => world.store.batch(batchId!));
+        const batches = (await settle()).map(({ batchId }) => world.store.batches.find(batchId!));
         const headers = (await Promise.all(batches)).map((batch) => batch!.header);
         expect(headers[0]).to.include(last);
         expect(headers[1]).to.include({ epochStart: last.epochEnd, epochEnd: EPOCH.epochEnd });
@@ -394,7 +399,7 @@ describeOnEach("settler", function (placeOf) {
       it("settles as if nobody had tried", async () => {
         await world.serve();
         await world.serve(8n);
-        const [{ receipt, signature }] = await world.store.unbatched(LANE, EPOCH);
+        const [{ receipt, signature }] = await world.store.unbatched.receipts(LANE, EPOCH);
         const header = { epochEnd: EPOCH.epochEnd, sequence: 900n };
         const parts = { grants: [signGrant()], receipts: [receipt], header, proposalKey: KEYS.outsider };
         const request = { ...requestOf(parts), signed: [{ receipt, signature }] };
@@ -411,7 +416,7 @@ describeOnEach("settler", function (placeOf) {
         const reason = `${computeAddress(KEYS.outsider)} is no signing key of operator 2: register another, and have`;
         const outcome = only(await settle({ proposer: localSigner(KEYS.outsider) }));
         expect(outcome).to.include({ status: "retry" }).and.to.have.property("reason").that.contains(reason);
-        expect(await world.store.lastSequence(LANE)).to.equal(0n);
+        expect(await world.store.batches.lastSequence(LANE)).to.equal(0n);
         expect(await world.stateOf(requestId)).to.equal("unbatched");
         expect(only(await settle()).status).to.equal("settled");
       });
@@ -428,7 +433,7 @@ describeOnEach("settler", function (placeOf) {
         recallAt(cut);
         const outcomes = await settle();
         expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "abandoned"]);
-        expect((await world.store.batch(outcomes[0].batchId!))!.header).to.include({
+        expect((await world.store.batches.find(outcomes[0].batchId!))!.header).to.include({
           ...EPOCH,
           epochEnd: cut,
           count: 2n,
@@ -452,7 +457,7 @@ describeOnEach("settler", function (placeOf) {
         recallAt(EPOCH.epochEnd);
         const { status, batchId } = only(await settle());
         expect(status).to.equal("settled");
-        expect((await world.store.batch(batchId!))!.header).to.include(EPOCH);
+        expect((await world.store.batches.find(batchId!))!.header).to.include(EPOCH);
       });
     });
 
@@ -471,7 +476,7 @@ describeOnEach("settler", function (placeOf) {
         expect(world.messages())
           .to.include("Receipts void, as their key was revoked")
           .and.not.include("Draft taken back");
-        expect(await world.store.unsettledCost(8n)).to.equal(0n);
+        expect(await world.store.tallies.unsettled(8n)).to.equal(0n);
       });
 
       it("takes a draft back that has some of its receipts, and settles the others", async () => {
@@ -524,7 +529,7 @@ describeOnEach("settler", function (placeOf) {
       const signersOf = async (batchId: string) => {
         const [signers] = AbiCoder.defaultAbiCoder().decode(
           ["bytes[]", "bytes[]"],
-          (await world.store.batch(batchId))!.proof!,
+          (await world.store.batches.find(batchId))!.proof!,
         );
         return [...signers].map((signer: string) => getAddress(signer)).sort();
       };
@@ -616,11 +621,11 @@ describeOnEach("settler", function (placeOf) {
       it("keeps a draft that too few signed, and settles the same one later", async () => {
         await world.serve();
         const attest = world.attestorStores.slice(0, 2).map((store) => {
-          const record = store.recordAttestation.bind(store);
-          store.recordAttestation = () => {
+          const record = store.attested.record.bind(store);
+          store.attested.record = () => {
             throw new Error("disk full");
           };
-          return () => (store.recordAttestation = record);
+          return () => (store.attested.record = record);
         });
         const { status, batchId } = only(await settle());
         expect(status).to.equal("retry");
@@ -632,7 +637,7 @@ describeOnEach("settler", function (placeOf) {
     describe("when attestors refuse", () => {
       it("settles as long as the threshold signs", async () => {
         await world.serve();
-        world.attestorStores[0].attestedBatch = async () => id("another batch");
+        world.attestorStores[0].attested.at = async () => id("another batch");
         expect(only(await settle()).status).to.equal("settled");
         expect(world.messages()).not.to.include("Draft taken back");
       });
@@ -651,14 +656,14 @@ describeOnEach("settler", function (placeOf) {
       /** Has a member refuse the receipts of a license, until the function that it gives is called. */
       const refuseLicense = (member: number, licenseId: bigint) => {
         const store = world.attestorStores[member];
-        const seenSpans = store.seenSpans.bind(store);
+        const seenSpans = store.attested.seenSpans.bind(store);
         const ends = { previousHash: ZeroHash, lastHash: id("h"), firstFinishedAt: null, lastFinishedAt: null };
         const another = { batchId: id("b"), ...ends };
-        store.seenSpans = async (spans) => {
+        store.attested.seenSpans = async (spans) => {
           const itsOwn = spans.filter((span) => span.licenseId === licenseId);
           return [...(await seenSpans(spans)), ...itsOwn.map((span) => ({ ...span, ...another }))];
         };
-        return () => (store.seenSpans = seenSpans);
+        return () => (store.attested.seenSpans = seenSpans);
       };
       const tryAgain = async (times: number, config: Partial<SettlerConfig> = {}) => {
         const settler = world.settler(config);
@@ -677,7 +682,7 @@ describeOnEach("settler", function (placeOf) {
         const outcomes = await settler.settle(LANE, EPOCH);
         expect(outcomes.map(({ status }) => status)).to.deep.equal(["settled", "settled"]);
         expect(await world.statesOf(served)).to.deep.equal(["settled", "settled"]);
-        const headers = outcomes.map(async ({ batchId }) => (await world.store.batch(batchId!))!.header);
+        const headers = outcomes.map(async ({ batchId }) => (await world.store.batches.find(batchId!))!.header);
         const [first, second] = await Promise.all(headers);
         expect(second.sequence).to.equal(first.sequence + 1n);
         for (const header of [first, second]) expect(header).to.include(EPOCH);
@@ -926,7 +931,7 @@ describeOnEach("settler", function (placeOf) {
       });
 
       const leftAt: [BatchState, () => void][] = [
-        ["drafted", () => world.attestorStores.forEach((store) => (store.attestedBatch = failing))],
+        ["drafted", () => world.attestorStores.forEach((store) => (store.attested.at = failing))],
         ["attested", () => (world.escrow.refusal = "no")],
         ["submitted", () => (world.escrow.isLossy = true)],
       ];
@@ -959,10 +964,10 @@ describeOnEach("settler", function (placeOf) {
   describe("renewals that gateways ask for", () => {
     it("has a license renewed with the next round, once", async () => {
       const settler = world.settler();
-      await world.store.askToRenew(7n);
-      await world.store.askToRenew(7n);
+      await world.store.renewals.ask(7n);
+      await world.store.renewals.ask(7n);
       await settler.settleDue();
-      await world.store.askToRenew(7n);
+      await world.store.renewals.ask(7n);
       await settler.settleDue();
       expect(new Set(world.escrow.sent).size).to.equal(1);
       expect(world.messages()).to.include("License's renewal is sent");
@@ -971,7 +976,7 @@ describeOnEach("settler", function (placeOf) {
     it("says why the chain doesn't renew one, and goes on", async () => {
       const settler = world.settler();
       world.escrow.refusal = "MinimumNotCovered(available 3, minimumSpend 9)";
-      await world.store.askToRenew(7n);
+      await world.store.renewals.ask(7n);
       expect(await settler.settleDue()).to.deep.equal([]);
       expect(world.lines.join()).to.contain("License isn't renewed").and.to.contain("MinimumNotCovered(available 3");
       expect(world.escrow.sent).to.deep.equal([]);
@@ -983,7 +988,7 @@ describeOnEach("settler", function (placeOf) {
       await settle();
       world.escrow.isLossy = false;
       const settler = world.settler();
-      await world.store.askToRenew(7n);
+      await world.store.renewals.ask(7n);
       await settler.settleDue();
       expect(world.escrow.paid).to.have.length(1);
       await settler.settleDue();
@@ -1024,6 +1029,70 @@ describeOnEach("settler", function (placeOf) {
       await due(AFTER_EPOCH + 5_000);
       expect(only(await due(AFTER_EPOCH + 5_000)).status).to.equal("refused");
       expect(await world.stateOf(later)).to.equal("unbatched");
+    });
+  });
+
+  describe("where a lane is in trouble", () => {
+    const OTHER = { ...LANE, planId: LANE.planId + 1 };
+    const due = () => world.settler({ epochSeconds: 3_600 }).settleDue();
+    beforeEach(() => (world.chain.time = AFTER_EPOCH + 5_000));
+
+    /** Drafts of another lane that no attestor will sign: of nothing. */
+    const draftOthers = async (...sequences: bigint[]) => {
+      const service = { availabilityBps: 10_000, p95TtftMs: 1, samples: 1 };
+      const hashes = { root: id("root"), entriesHash: id("entries"), evidenceHash: id("evidence") };
+      for (const sequence of sequences) {
+        const header = { ...OTHER, ...EPOCH, ...zeroUsage(), ...service, ...hashes, sequence, count: 1n };
+        await world.store.batches.saveDraft(id(`draft ${sequence}`), header, "0x", [], []);
+      }
+      world.chain.plans.set(OTHER.planId, { ...world.chain.plans.get(LANE.planId)!, planId: OTHER.planId });
+    };
+    const statusesOf = (outcomes: SettlementOutcome[], { planId }: Lane) =>
+      outcomes.filter(({ lane }) => lane.planId === planId).map(({ status, reason }) => `${status} ${reason}`);
+
+    it("goes on with the others where the store fails as a draft is discarded", async () => {
+      await world.serve(7n, 100_900);
+      await draftOthers(1n, 2n);
+      const load = world.store.batches.find.bind(world.store.batches);
+      let loads = 0;
+      world.store.batches.find = async (batchId) => {
+        if (batchId === id("draft 1") && ++loads > 2) throw new Error("disk full");
+        return load(batchId);
+      };
+      const outcomes = await due();
+      expect(statusesOf(outcomes, OTHER)).to.have.length(2);
+      expect(statusesOf(outcomes, OTHER)[1]).to.equal("retry disk full");
+      expect(statusesOf(outcomes, LANE)).to.deep.equal(["settled null"]);
+    });
+
+    it("goes on with the others where its plan can't be read", async () => {
+      await world.serve(7n, 100_900);
+      await draftOthers(1n);
+      const plan = world.chain.plan.bind(world.chain);
+      world.chain.plan = async (planId) => {
+        if (planId === OTHER.planId) throw new Error("the node says nothing");
+        return plan(planId);
+      };
+      const outcomes = await due();
+      expect(statusesOf(outcomes, OTHER)).to.deep.equal(["retry the node says nothing"]);
+      expect(statusesOf(outcomes, LANE)).to.deep.equal(["settled null"]);
+    });
+
+    it("settles the others where its transactions always revert", async () => {
+      await world.serve(7n, 100_900);
+      await draftOthers(1n);
+      await world.store.batches.markAttested(id("draft 1"), "0x");
+      const submit = world.escrow.submit.bind(world.escrow);
+      const follow = world.escrow.follow.bind(world.escrow);
+      const isOther = (purpose: string) => purpose.includes(id("draft 1"));
+      let sent = 0;
+      world.escrow.submit = async (purpose, callOf) => (isOther(purpose) ? 900 + sent++ : submit(purpose, callOf));
+      world.escrow.follow = async (purpose, nonce) =>
+        isOther(purpose) ? { fate: "reverted", hash: "0x" } : follow(purpose, nonce);
+      const outcomes = await due();
+      expect(statusesOf(outcomes, OTHER)).to.deep.equal(["retry 3 transactions failed"]);
+      expect(sent).to.equal(3);
+      expect(statusesOf(outcomes, LANE)).to.deep.equal(["settled null"]);
     });
   });
 

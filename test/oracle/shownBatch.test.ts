@@ -1,10 +1,10 @@
 import { expect } from "chai";
 import { id } from "ethers";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { gunzipSync } from "node:zlib";
-import { Copies, REPORT_SECONDS, type CopiesConfig } from "../../oracle/attestor/copies";
+import { Copies, REPORT_SECONDS, Unarchived, type CopiesConfig } from "../../oracle/attestor/copies";
 import { ReceiptVerifier } from "../../oracle/attestor/receiptVerifier";
 import { shownBatch } from "../../oracle/attestor/shownBatch";
 import {
@@ -13,6 +13,7 @@ import {
   proposalDigest,
   receiptDigest,
   signDigest,
+  signedGrantFromJson,
   signedReceiptFromJson,
 } from "../../oracle/protocol/messages";
 import { zeroUsage } from "../../oracle/protocol/meters";
@@ -84,7 +85,7 @@ describeOnEach("A batch that an attestor signed", (placeOf) => {
     const hashes = { root: summary.root, entriesHash: id("entries"), evidenceHash: id("evidence") };
     header = { ...LANE, ...EPOCH, ...zeroUsage(), ...service, ...hashes, sequence: 1n, count: 3n };
     batchId = batchDigest(DOMAIN, header);
-    await store.recordAttestation(
+    await store.attested.record(
       batchId,
       header,
       withHash.map(({ receipt, hash }) => ({ receipt, hash, cost: 1n })),
@@ -156,7 +157,7 @@ describeOnEach("A batch that an attestor signed", (placeOf) => {
       new Copies({ chain, store, archive: into }, { committee: COMMITTEE.address, ...config }, verifier);
     const file = () => path.join(folder, "attestor", "archive", `${batchId}.ndjson.gz`);
     const rows = async () =>
-      (await store.copiesAfter(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 99)).map(
+      (await store.copies.after(LANE.operatorId, { licenseId: 0n, sequence: 0n }, 99)).map(
         ({ record }) => subjectOf(record).sequence,
       );
     const facts = async () => (await store.archive.list())[0];
@@ -217,6 +218,74 @@ describeOnEach("A batch that an attestor signed", (placeOf) => {
       expect(await rows()).to.have.length(4);
     });
 
+    /** A second batch, of a lane of its own, whose epoch ended later. */
+    const attestSecond = async () => {
+      const one = signed(receiptUnder(eight, 2n, { finishedAt: EPOCH.epochEnd + 10 }));
+      await copies().keep([brought(one)]);
+      const times = { epochStart: EPOCH.epochEnd, epochEnd: EPOCH.epochEnd + 20 };
+      const { root } = summarize([counted({ ...one, hash: receiptDigest(DOMAIN, one.receipt) })]).summary;
+      const second = { ...header, ...times, root, sequence: 2n, count: 1n };
+      const secondId = batchDigest(DOMAIN, second);
+      const attested = [{ receipt: one.receipt, hash: receiptDigest(DOMAIN, one.receipt), cost: 1n }];
+      await store.attested.record(secondId, second, attested, { measurements: [], proposal: proposalOf(secondId) });
+      return secondId;
+    };
+
+    it("isn't waited for by others where it can't be made, and is made the next time", async () => {
+      const secondId = await attestSecond();
+      chain.time += settleable() + 20;
+      mkdirSync(`${file()}.part`, { recursive: true });
+      await expect(archiving().dropOld()).to.be.rejectedWith(
+        Unarchived,
+        new RegExp(`^Batch ${batchId} can't be archived: EISDIR`),
+      );
+      expect(await rows()).to.deep.equal([1n, 2n, 9n, 1n]);
+      expect((await store.archive.list()).map(({ name }) => name)).to.deep.equal([secondId]);
+      rmSync(`${file()}.part`, { recursive: true });
+      await archiving().dropOld();
+      expect(await rows()).to.deep.equal([]);
+      expect(await shownBatch(database, batchId, folder)).to.include({ missing: 0 });
+    });
+
+    it("is written again where another process wrote it into a folder of its own, and died", async () => {
+      const { dropCopies } = store.attested;
+      store.attested.dropCopies = () => Promise.reject(new Error("killed"));
+      const others = path.join(folder, "others");
+      await expect(archiving({}, new CopyArchive(store, others, KEEP_SECONDS)).dropOld()).to.be.rejectedWith("killed");
+      store.attested.dropCopies = dropCopies;
+      expect(existsSync(file())).to.equal(false);
+      await archiving().dropOld();
+      expect([existsSync(file()), await rows()]).to.deep.equal([true, [9n]]);
+      expect(await shownBatch(database, batchId, folder)).to.include({ missing: 0 });
+    });
+
+    it("keeps the copies that are left where its file can't be read, and some are gone", async () => {
+      const { dropCopies } = store.attested;
+      store.attested.dropCopies = async ({ ...batch }) => {
+        await dropCopies.call(store.attested, { ...batch, receipts: batch.receipts.slice(0, 1), batchId: id("none") });
+        throw new Error("killed");
+      };
+      await expect(archiving().dropOld()).to.be.rejectedWith("killed");
+      store.attested.dropCopies = dropCopies;
+      const elsewhere = new CopyArchive(store, path.join(folder, "elsewhere"), KEEP_SECONDS);
+      await expect(archiving({}, elsewhere).dropOld()).to.be.rejectedWith(
+        "put it back from a backup, or have the attestor's processes share the folder",
+      );
+      expect(await rows()).to.deep.equal([2n, 9n, 1n]);
+      await archiving().dropOld();
+      expect(await rows()).to.deep.equal([9n]);
+    });
+
+    it("has the grants that its receipts came under, once each, which have gone from the store by then", async () => {
+      const keepCopiesSeconds = 30 * 86_400;
+      await copies().keepGrants(LANE.operatorId, [seven, eight]);
+      chain.time = EPOCH.epochEnd + keepCopiesSeconds + 1;
+      await archiving({ keepCopiesSeconds }).dropOld();
+      const lines = gunzipSync(readFileSync(file())).toString().trim().split("\n").slice(1); // prettier-ignore
+      const grants = lines.map((line) => (JSON.parse(line) as { grant?: unknown }).grant);
+      expect(grants.map((grant) => grant && signedGrantFromJson(grant))).to.deep.equal([seven, undefined, eight]);
+    });
+
     it("is told from what was written", async () => {
       await archiving().dropOld();
       writeFileSync(file(), "something else");
@@ -250,7 +319,7 @@ describeOnEach("A batch that an attestor signed", (placeOf) => {
 
   it("has its requests remembered until no breach of it can be reported any more", async () => {
     const ids = receipts.map(({ receipt }) => receipt.requestId);
-    const seen = async () => (await store.seenRequests(LANE.operatorId, ids)).size;
+    const seen = async () => (await store.attested.seenRequests(LANE.operatorId, ids)).size;
     chain.time = EPOCH.epochEnd + REPORT_SECONDS;
     await copies().dropOld();
     expect(await seen()).to.equal(3);
@@ -263,28 +332,28 @@ describeOnEach("A batch that an attestor signed", (placeOf) => {
     const young = signed(receiptUnder(seven, 3n));
     const hash = receiptDigest(DOMAIN, young.receipt);
     const later = { ...header, sequence: 2n, epochStart: EPOCH.epochEnd, epochEnd: EPOCH.epochEnd + 10 };
-    await store.recordAttestation(id("a younger batch"), later, [{ ...young, hash, cost: 1n }]);
+    await store.attested.record(id("a younger batch"), later, [{ ...young, hash, cost: 1n }]);
     const ids = [...receipts, young].map(({ receipt }) => receipt.requestId);
-    const left = async () => [...(await store.seenRequests(LANE.operatorId, ids)).values()];
+    const left = async () => [...(await store.attested.seenRequests(LANE.operatorId, ids)).values()];
     let place = null;
     const lefts = [];
     for (let look = 0; look < 3; look++) {
-      place = await store.forgetRequests(EPOCH.epochEnd + 1, place, 2);
+      place = await store.attested.forgetRequests(EPOCH.epochEnd + 1, place, 2);
       lefts.push((await left()).length);
     }
     expect(lefts[0]).to.be.within(2, 3);
     expect(await left()).to.deep.equal([id("a younger batch")]);
-    expect(await store.forgetRequests(EPOCH.epochEnd + 1, null, 2)).to.equal(null);
+    expect(await store.attested.forgetRequests(EPOCH.epochEnd + 1, null, 2)).to.equal(null);
   });
 
   it("has what its grants cost remembered until they have ended, and nothing may settle under them", async () => {
     await store.operatorCopies.keepGrants(LANE.operatorId, [{ hash: hashOfGrant(), signed: seven }], 9);
     chain.time = seven.grant.expiresAt + settleable();
     await copies().dropOld();
-    expect(await store.attestedCost(hashOfGrant(), "")).to.equal(2n);
+    expect(await store.attested.cost(hashOfGrant(), "")).to.equal(2n);
     chain.time += 1;
     await copies().dropOld();
-    expect(await store.attestedCost(hashOfGrant(), "")).to.equal(0n);
+    expect(await store.attested.cost(hashOfGrant(), "")).to.equal(0n);
   });
 
   const hashOfGrant = () => receipts[0].receipt.grantHash;

@@ -136,7 +136,7 @@ describe("signed requests, at the gateway", () => {
 
   async function receipts(): Promise<Receipt[]> {
     const lane = { operatorId: 2, planId: 3, versionId: VERSION_ID };
-    return (await store.unbatched(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
+    return (await store.unbatched.receipts(lane, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
   }
 
   it("are served, and their receipts have the hash of what was signed", async () => {

@@ -118,11 +118,11 @@ describeOnEach("A store that keeps copies by their hashes alone", (placeOf) => {
       sequence,
       hash: hexlify(Buffer.alloc(32, i)),
     }));
-    const found = await store.copiesOf(LANE.operatorId, names);
+    const found = await store.copies.find(LANE.operatorId, names);
     expect(names.map(({ hash }) => decodeReceipt(found.get(hash)!.record).receipt.sequence)).to.deep.equal(
       receipts.map(({ sequence }) => sequence),
     );
-    expect(await store.countCopies()).to.deep.equal(new Map([[LANE.operatorId, 2]]));
+    expect(await store.copies.count()).to.deep.equal(new Map([[LANE.operatorId, 2]]));
     await store.close();
     place.remove();
   });
@@ -147,7 +147,7 @@ describeOnEach("A store that remembers each attested receipt by itself", (placeO
 
     const store = new Store(await place.open());
     const license = { operatorId: 2, licenseId: 7n };
-    expect(await store.seenSpans([{ ...license, first: 1n, last: 2n }])).to.deep.equal([
+    expect(await store.attested.seenSpans([{ ...license, first: 1n, last: 2n }])).to.deep.equal([
       {
         ...{ ...license, first: 1n, last: 1n, batchId: hash(1), previousHash: hash(0), lastHash: hash(5) },
         ...{ firstFinishedAt: 900, lastFinishedAt: 900 },
@@ -158,9 +158,9 @@ describeOnEach("A store that remembers each attested receipt by itself", (placeO
       },
     ]);
     const requests = new Map([6, 8].map((request, i) => [hash(request), hash(i + 1)]));
-    expect(await store.seenRequests(2, [hash(6), hash(8), hash(5)])).to.deep.equal(requests);
-    expect(await store.attestedCost(hash(9), hash(2))).to.equal(11n);
-    expect(await store.attestedCost(hash(9), hash(3))).to.equal(42n);
+    expect(await store.attested.seenRequests(2, [hash(6), hash(8), hash(5)])).to.deep.equal(requests);
+    expect(await store.attested.cost(hash(9), hash(2))).to.equal(11n);
+    expect(await store.attested.cost(hash(9), hash(3))).to.equal(42n);
     await store.close();
     place.remove();
   });

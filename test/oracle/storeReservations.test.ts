@@ -7,7 +7,8 @@ import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import { decodeReceipt, splitRecord } from "../../oracle/protocol/receiptBytes";
 import { type Receipt, ReceiptFlag } from "../../oracle/protocol/types";
 import type { Database } from "../../oracle/store/database";
-import { GATEWAY_LEASE, Store, type OpenRequest } from "../../oracle/store/store";
+import { Store } from "../../oracle/store/store";
+import { GATEWAY_LEASE, type OpenRequest } from "../../oracle/store/requestBooks";
 import type { Claim, VoucherClaim } from "../../oracle/store/tallies";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
@@ -60,7 +61,7 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
     place = placeOf();
     database = await place.open();
     store = new Store(database);
-    await store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
+    await store.grants.save(GRANT, { grant: grantWith(), signature: "0xabcd" });
   });
 
   afterEach(async () => {
@@ -76,22 +77,25 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
   ];
   for (const [limit, fields, refusal] of limits) {
     it(`stays within the ${limit}, and a request beyond it is not opened`, async () => {
-      for (const n of [1, 2]) expect(await store.openRequest(request(n), claim(fields))).to.equal(null);
-      expect(await store.openRequest(request(3), claim({ ...fields, gateway: "b" }))).to.deep.equal(refusal);
-      expect((await store.openRequests()).map(({ facts }) => facts.requestId)).to.deep.equal([id(1), id(2)]);
-      expect((await store.tally(1n)).reserved).to.equal(20n);
+      for (const n of [1, 2]) expect(await store.requests.open(request(n), claim(fields))).to.equal(null);
+      expect(await store.requests.open(request(3), claim({ ...fields, gateway: "b" }))).to.deep.equal(refusal);
+      expect((await store.requests.running()).map(({ facts }) => facts.requestId)).to.deep.equal([id(1), id(2)]);
+      expect((await store.tallies.of(1n)).reserved).to.equal(20n);
     });
   }
 
   it("is given back when a request is dropped, and becomes what it cost when it ends", async () => {
-    for (const n of [1, 2]) await store.openRequest(request(n), claim());
-    await store.dropRequest(id(1));
-    await store.dropRequest(id(1));
-    await store.finishRequest(id(2), OUTCOME, 7n, sign);
-    expect(await store.tally(1n)).to.deep.equal({ cost: 7n, freed: 0n, reserved: 0n });
-    expect(await store.tallyOfAll()).to.deep.equal({ cost: 7n, freed: 0n, reserved: 0n });
-    expect(await store.openRequest(request(3), claim({ grantCap: 17n }))).to.equal(null);
-    expect(await store.openRequest(request(4), claim({ grantCap: 17n }))).to.include({ limit: "grant", available: 0n });
+    for (const n of [1, 2]) await store.requests.open(request(n), claim());
+    await store.requests.drop(id(1));
+    await store.requests.drop(id(1));
+    await store.requests.finish(id(2), OUTCOME, 7n, sign);
+    expect(await store.tallies.of(1n)).to.deep.equal({ cost: 7n, freed: 0n, reserved: 0n });
+    expect(await store.tallies.ofAll()).to.deep.equal({ cost: 7n, freed: 0n, reserved: 0n });
+    expect(await store.requests.open(request(3), claim({ grantCap: 17n }))).to.equal(null);
+    expect(await store.requests.open(request(4), claim({ grantCap: 17n }))).to.include({
+      limit: "grant",
+      available: 0n,
+    });
   });
 
   describe("for a license on the voucher road", () => {
@@ -102,11 +106,11 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
 
     /** Of term 1 it owes 30, all charged; of term 2 25, of which 5 are charged, and it has signed for 15. */
     beforeEach(async () => {
-      await store.openVoucherTerm({ ...term(1), since: 0, endsAt: 1_400 }, 30n);
-      await store.openVoucherTerm({ ...term(2), since: 1_400, endsAt: 3_000 }, 5n);
-      await store.openRequest(byVoucher(100), of({}));
-      await store.finishRequest(id(100), OUTCOME, 20n, sign);
-      await store.saveVoucher(term(2), 15n, "0x", 1_500);
+      await store.vouchers.openTerm({ ...term(1), since: 0, endsAt: 1_400 }, 30n);
+      await store.vouchers.openTerm({ ...term(2), since: 1_400, endsAt: 3_000 }, 5n);
+      await store.requests.open(byVoucher(100), of({}));
+      await store.requests.finish(id(100), OUTCOME, 20n, sign);
+      await store.vouchers.save(term(2), 15n, "0x", 1_500);
     });
 
     const cases: [string, Partial<VoucherClaim>, object][] = [
@@ -117,26 +121,26 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
     for (const [limit, fields, refusal] of cases) {
       it(`stays within ${limit}, whatever gateway serves it`, async () => {
         for (const n of [1, 2]) {
-          expect(await store.openRequest(byVoucher(n), { ...of(fields), gateway: String(n) })).to.equal(null);
+          expect(await store.requests.open(byVoucher(n), { ...of(fields), gateway: String(n) })).to.equal(null);
         }
-        expect(await store.openRequest(byVoucher(3), of(fields))).to.deep.equal({ needed: 10n, ...refusal });
-        expect(await store.reservedByVoucher(1n)).to.equal(20n);
-        expect(await store.reservedByVoucher(2n)).to.equal(0n);
-        await store.dropRequest(id(1));
-        expect(await store.openRequest(byVoucher(3), of(fields))).to.equal(null);
+        expect(await store.requests.open(byVoucher(3), of(fields))).to.deep.equal({ needed: 10n, ...refusal });
+        expect(await store.vouchers.reserved(1n)).to.equal(20n);
+        expect(await store.vouchers.reserved(2n)).to.equal(0n);
+        await store.requests.drop(id(1));
+        expect(await store.requests.open(byVoucher(3), of(fields))).to.equal(null);
       });
     }
 
     it("doesn't count terms that can't be claimed any more", async () => {
-      await store.openVoucherTerm({ ...term(3), since: 3_000, endsAt: 4_000 }, 0n);
+      await store.vouchers.openTerm({ ...term(3), since: 3_000, endsAt: 4_000 }, 0n);
       const limits = { terms: [3], present: 3, credit: 10n, balance: 10n, cap: 10n };
-      expect(await store.openRequest(byVoucher(1), of(limits))).to.equal(null);
+      expect(await store.requests.open(byVoucher(1), of(limits))).to.equal(null);
     });
 
     it("takes nothing of what batches pay", async () => {
-      await store.openRequest(byVoucher(1), of({}));
-      expect((await store.tally(1n)).reserved).to.equal(0n);
-      expect((await store.tallyOfAll()).reserved).to.equal(0n);
+      await store.requests.open(byVoucher(1), of({}));
+      expect((await store.tallies.of(1n)).reserved).to.equal(0n);
+      expect((await store.tallies.ofAll()).reserved).to.equal(0n);
     });
   });
 
@@ -146,19 +150,19 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
       [2, 1n],
       [3, 8n],
     ] as const) {
-      await store.openRequest(request(n, licenseId), claim());
-      await store.finishRequest(id(n), OUTCOME, 7n, sign);
+      await store.requests.open(request(n, licenseId), claim());
+      await store.requests.finish(id(n), OUTCOME, 7n, sign);
     }
-    expect(await store.owingLicenses()).to.equal(2);
-    await store.voidUnbatched(LANE, EPOCH);
-    expect(await store.owingLicenses()).to.equal(0);
+    expect(await store.tallies.owingLicenses()).to.equal(2);
+    await store.unbatched.void(LANE, EPOCH);
+    expect(await store.tallies.owingLicenses()).to.equal(0);
   });
 
   it("lets nobody spend twice what settled after the chain was read", async () => {
-    const { freed } = await store.tally(1n);
+    const { freed } = await store.tallies.of(1n);
     const old = claim({ balance: freed + 10n });
-    await store.openRequest(request(1), old);
-    const { hash } = await store.finishRequest(id(1), OUTCOME, 10n, sign);
+    await store.requests.open(request(1), old);
+    const { hash } = await store.requests.finish(id(1), OUTCOME, 10n, sign);
     const header = {
       ...LANE,
       ...EPOCH,
@@ -166,17 +170,17 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
       ...{ sequence: 1n, root: id(8), count: 1n, availabilityBps: 10_000, p95TtftMs: 1, samples: 20 },
       ...{ entriesHash: id(9), evidenceHash: id(10) },
     };
-    await store.saveDraft(id(100), header, "0x", [], [hash]);
-    await store.markAttested(id(100), "0x");
-    await store.markSubmitted(id(100));
-    await store.markSettled(id(100));
-    expect(await store.tally(1n)).to.deep.equal({ cost: 10n, freed: 10n, reserved: 0n });
-    expect(await store.openRequest(request(2), old)).to.include({ limit: "balance", available: 0n });
-    const fresh = claim({ balance: (await store.tally(1n)).freed + 10n });
-    expect(await store.openRequest(request(3), fresh)).to.equal(null);
-    await store.markUndone(id(100));
-    expect(await store.unsettledCost(1n)).to.equal(10n);
-    expect(await store.unsettledCostOfAll()).to.equal(10n);
+    await store.batches.saveDraft(id(100), header, "0x", [], [hash]);
+    await store.batches.markAttested(id(100), "0x");
+    await store.batches.markSubmitted(id(100));
+    await store.batches.markSettled(id(100));
+    expect(await store.tallies.of(1n)).to.deep.equal({ cost: 10n, freed: 10n, reserved: 0n });
+    expect(await store.requests.open(request(2), old)).to.include({ limit: "balance", available: 0n });
+    const fresh = claim({ balance: (await store.tallies.of(1n)).freed + 10n });
+    expect(await store.requests.open(request(3), fresh)).to.equal(null);
+    await store.batches.markUndone(id(100));
+    expect(await store.tallies.unsettled(1n)).to.equal(10n);
+    expect(await store.tallies.unsettledOfAll()).to.equal(10n);
   });
 
   it("is never more than a limit, with no number twice and no gap, when two stores race for it", async function () {
@@ -189,28 +193,28 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
     let refused = 0;
     const ask = async (n: number) => {
       const by = stores[n % 2];
-      const refusal = await by.openRequest(
+      const refusal = await by.requests.open(
         request(n),
         claim({ gateway: String(n % 2), balance: MOST, stake: 10_000n }),
       );
       if (refusal === null) open.push({ n, by });
       else refused += 1;
-      const { reserved, cost } = await stores[(n + 1) % 2].tally(1n);
+      const { reserved, cost } = await stores[(n + 1) % 2].tallies.of(1n);
       expect(reserved + cost <= MOST).to.equal(true);
     };
     await Promise.all(Array.from({ length: 1_000 }, (_, i) => ask(i + 1)));
     expect([open.length, refused]).to.deep.equal([60, 940]);
     // Each ends in the store in which it didn't begin.
-    await Promise.all(open.map(({ n }) => stores[(n + 1) % 2].finishRequest(id(n), OUTCOME, 4n, sign)));
+    await Promise.all(open.map(({ n }) => stores[(n + 1) % 2].requests.finish(id(n), OUTCOME, 4n, sign)));
     await Promise.all(Array.from({ length: 500 }, (_, i) => ask(2_000 + i)));
     expect(open).to.have.length(60 + 36);
-    await Promise.all(open.slice(60).map(({ n, by }) => by.finishRequest(id(n), OUTCOME, 4n, sign)));
-    const receipts = (await store.receiptsFrom(LANE.operatorId, 1n, 1n, 1_000)).map(({ receipt }) => receipt);
+    await Promise.all(open.slice(60).map(({ n, by }) => by.requests.finish(id(n), OUTCOME, 4n, sign)));
+    const receipts = (await store.receipts.from(LANE.operatorId, 1n, 1n, 1_000)).map(({ receipt }) => receipt);
     expect(receipts.map(({ sequence }) => sequence)).to.deep.equal(receipts.map((_, i) => BigInt(i + 1)));
     receipts.forEach(({ previousHash }, i) =>
       expect(previousHash).to.equal(i === 0 ? ZeroHash : receiptDigest(DOMAIN, receipts[i - 1])),
     );
-    expect(await store.tally(1n)).to.deep.equal({ cost: 96n * 4n, freed: 0n, reserved: 0n });
+    expect(await store.tallies.of(1n)).to.deep.equal({ cost: 96n * 4n, freed: 0n, reserved: 0n });
     if (place.isShared) await other.close();
   });
 
@@ -222,37 +226,37 @@ describeOnEach("What a store's gateways set aside", (placeOf) => {
       return { ...rest, facts: { ...facts, requestSignatureHash }, requestSignature };
     };
     const usedBy = async () =>
-      (await store.requestSignatures(LANE.operatorId, [requestSignatureHash])).get(requestSignatureHash)?.usedBy;
+      (await store.requestSignatures.of(LANE.operatorId, [requestSignatureHash])).get(requestSignatureHash)?.usedBy;
 
-    expect(await store.openRequest(signed(1), claim())).to.equal(null);
-    expect(await store.openRequest(signed(2), claim())).to.equal("replayed");
-    expect(await store.openRequests()).to.have.length(1);
+    expect(await store.requests.open(signed(1), claim())).to.equal(null);
+    expect(await store.requests.open(signed(2), claim())).to.equal("replayed");
+    expect(await store.requests.running()).to.have.length(1);
     expect(await usedBy()).to.equal(id(1));
 
-    await store.dropRequest(id(1));
+    await store.requests.drop(id(1));
     expect(await usedBy()).to.equal(undefined);
-    const refused = await store.openRequest(signed(3), claim({ balance: 9n }));
+    const refused = await store.requests.open(signed(3), claim({ balance: 9n }));
     expect(refused).to.include({ limit: "balance" });
     expect(await usedBy()).to.equal(undefined);
-    expect(await store.openRequest(signed(4), claim())).to.equal(null);
-    await store.finishRequest(id(4), OUTCOME, 3n, sign);
-    expect(await store.openRequest(signed(5), claim())).to.equal("replayed");
+    expect(await store.requests.open(signed(4), claim())).to.equal(null);
+    await store.requests.finish(id(4), OUTCOME, 3n, sign);
+    expect(await store.requests.open(signed(5), claim())).to.equal("replayed");
 
-    const [placed] = await store.receiptsAfter(0n, 10);
+    const [placed] = await store.feeds.receiptsAfter(0n, 10);
     const { record, requestSignature: kept } = splitRecord(placed.record);
     expect(kept).to.deep.equal(requestSignature);
     const hash = receiptDigest(DOMAIN, decodeReceipt(record).receipt);
-    expect(await store.recordsOf([hash])).to.deep.equal([placed.record]);
+    expect(await store.receipts.records([hash])).to.deep.equal([placed.record]);
   });
 
   it("is left behind by a gateway that runs no more, and by no other", async () => {
-    await store.openRequest(request(1), claim({ gateway: "gone" }));
-    await store.openRequest(request(2), claim({ gateway: "running" }));
-    await store.openRequest(request(3), claim({ gateway: "own" }));
+    await store.requests.open(request(1), claim({ gateway: "gone" }));
+    await store.requests.open(request(2), claim({ gateway: "running" }));
+    await store.requests.open(request(3), claim({ gateway: "own" }));
     await store.leases.acquire(`${GATEWAY_LEASE}gone`, "gone", 1);
     await store.leases.acquire(`${GATEWAY_LEASE}running`, "running", 60_000);
     await wait(20);
-    const left = await store.requestsLeftBehind("own");
+    const left = await store.requests.leftBehind("own");
     expect(left.map(({ facts }) => facts.requestId)).to.deep.equal([id(1)]);
   });
 });
@@ -271,10 +275,10 @@ describeOnEach("A gateway among those of a store", (placeOf) => {
     counted = [];
     place = placeOf();
     store = new Store(await place.open());
-    await store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
-    const renew = store.leases.renew.bind(store.leases);
-    store.leases.renew = async (...lease) =>
-      isAway ? Promise.reject(new Error("the store is away")) : renew(...lease);
+    await store.grants.save(GRANT, { grant: grantWith(), signature: "0xabcd" });
+    const holds = store.leases.holds.bind(store.leases);
+    store.leases.holds = async (...lease) =>
+      isAway ? Promise.reject(new Error("the store is away")) : holds(...lease);
     presence = new Presence(
       store,
       sign,
@@ -291,8 +295,8 @@ describeOnEach("A gateway among those of a store", (placeOf) => {
     place.remove();
   });
 
-  const isOpen = async (n: number) => (await store.openRequests()).some(({ facts }) => facts.requestId === id(n));
-  const leftBehind = () => store.openRequest(request(1), claim({ gateway: "other" }));
+  const isOpen = async (n: number) => (await store.requests.running()).some(({ facts }) => facts.requestId === id(n));
+  const leftBehind = () => store.requests.open(request(1), claim({ gateway: "other" }));
 
   it("ends what another left behind as soon as it begins", async () => {
     await leftBehind();
@@ -346,8 +350,8 @@ describeOnEach("A lease", (placeOf) => {
     expect(second).to.include({ holder: "b", token: 2n });
     await wait(20);
     expect(await leases.holds(second)).to.equal(false);
-    expect(await leases.renew(second, 60_000)).to.equal(false);
     expect(await leases.acquire("settler", "c", 60_000)).to.include({ token: 3n });
+    expect(await leases.renew(second, 60_000)).to.equal(false);
     expect(await leases.acquire("gateway", "c", 60_000)).to.include({ token: 1n });
   });
 
@@ -363,6 +367,18 @@ describeOnEach("A lease", (placeOf) => {
     expect(await leases.renew(lease, 1)).to.equal(false);
     await leases.release(lease);
     expect(await leases.holds(newer)).to.equal(true);
+  });
+
+  it("is renewed after it was over, if nobody took it in between, and never once it was left", async () => {
+    const { leases } = store;
+    const lease = (await leases.acquire("settler", "a", 1))!;
+    while (await leases.holds(lease)) await wait(5);
+    expect(await leases.renew(lease, 60_000)).to.equal(true);
+    expect(await leases.holds(lease)).to.equal(true);
+    expect(await leases.acquire("settler", "b", 60_000)).to.equal(null);
+    await leases.release(lease);
+    expect(await leases.renew(lease, 60_000)).to.equal(false);
+    expect(await leases.acquire("settler", "b", 60_000)).to.include({ token: 2n });
   });
 
   it("goes to one of many who want it at once", async () => {

@@ -1,5 +1,7 @@
 import { expect } from "chai";
-import { CANCEL, Store, StoreConflict } from "../../oracle/store/store";
+import { Store } from "../../oracle/store/store";
+import { StoreConflict } from "../../oracle/store/storeConflict";
+import { CANCEL } from "../../oracle/store/transactionBooks";
 import { describeOnEach, type Place } from "../support/databases";
 
 const ACCOUNT = `0x${"a1".repeat(20)}`;
@@ -18,7 +20,7 @@ describeOnEach("the store of what an account sends", (place) => {
   });
 
   const save = (nonce: number, purpose: string, attempt = 0) =>
-    store.saveTransaction({ account: ACCOUNT, nonce, attempt, purpose, raw: "0x", hash: `0x${nonce}${attempt}` });
+    store.transactions.save({ account: ACCOUNT, nonce, attempt, purpose, raw: "0x", hash: `0x${nonce}${attempt}` });
   const conflict = async (attempt: Promise<void>) => {
     const cause = await attempt.then(
       () => null,
@@ -32,16 +34,35 @@ describeOnEach("the store of what an account sends", (place) => {
     await save(0, "buy");
     expect(await conflict(save(1, "buy"))).to.equal(`nonce 0 of ${ACCOUNT} is for "buy" already, and this is 1`);
     await save(0, "buy", 1);
-    await store.endNonce(ACCOUNT, 0, { hash: "0x01", state: "confirmed", block: 5 });
+    await store.transactions.endNonce(ACCOUNT, 0, { hash: "0x01", state: "confirmed", block: 5 });
     await conflict(save(1, "buy"));
     await save(1, "another");
   });
 
   it("gives it another where the first was reverted", async () => {
     await save(0, "buy");
-    await store.endNonce(ACCOUNT, 0, { hash: "0x00", state: "reverted", block: 5 });
+    await store.transactions.endNonce(ACCOUNT, 0, { hash: "0x00", state: "reverted", block: 5 });
     await save(1, "buy");
-    expect(await store.nonceFor(ACCOUNT, "buy")).to.equal(1);
+    expect(await store.transactions.nonceFor(ACCOUNT, "buy")).to.equal(1);
+  });
+
+  it("tells how often a purpose failed, and in which block last: what pays more of a nonce counts once", async () => {
+    const failures = () => store.transactions.failuresOf(ACCOUNT, "buy");
+    expect(await failures()).to.deep.equal({ times: 0, block: null });
+    await save(0, "buy");
+    await save(0, "buy", 1);
+    expect(await failures()).to.deep.equal({ times: 0, block: null });
+    await store.transactions.endNonce(ACCOUNT, 0, { hash: "0x01", state: "reverted", block: 5 });
+    expect(await failures()).to.deep.equal({ times: 1, block: 5 });
+    await save(1, "buy");
+    await save(1, CANCEL, 1);
+    await store.transactions.endNonce(ACCOUNT, 1, { hash: "0x11", state: "confirmed", block: 9 });
+    expect(await failures()).to.deep.equal({ times: 2, block: 9 });
+    await save(2, "buy");
+    await store.transactions.endNonce(ACCOUNT, 2, null);
+    await save(3, "another");
+    await store.transactions.endNonce(ACCOUNT, 3, { hash: "0x30", state: "reverted", block: 12 });
+    expect(await failures()).to.deep.equal({ times: 3, block: 9 });
   });
 
   it("lets any number of nonces be used up", async () => {

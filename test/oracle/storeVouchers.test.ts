@@ -2,7 +2,9 @@ import { expect } from "chai";
 import { computeAddress, id, toBeHex, ZeroHash } from "ethers";
 import { receiptDigest, signDigest } from "../../oracle/protocol/messages";
 import type { Receipt } from "../../oracle/protocol/types";
-import { Store, StoreConflict, type VoucherTermFacts } from "../../oracle/store/store";
+import { Store } from "../../oracle/store/store";
+import { StoreConflict } from "../../oracle/store/storeConflict";
+import type { VoucherTermFacts } from "../../oracle/store/voucherBooks";
 import { describeOnEach, type Place } from "../support/databases";
 import { DOMAIN, grantWith, usage } from "../support/fakeMessages";
 
@@ -25,7 +27,7 @@ describeOnEach("Store, of vouchers,", (placeOf) => {
   beforeEach(async () => {
     place = placeOf();
     store = new Store(await place.open());
-    await store.saveGrant(GRANT, { grant: grantWith(), signature: "0xabcd" });
+    await store.grants.save(GRANT, { grant: grantWith(), signature: "0xabcd" });
   });
 
   afterEach(async () => {
@@ -39,20 +41,20 @@ describeOnEach("Store, of vouchers,", (placeOf) => {
       ...{ requestId, licenseId, operatorId: LANE.operatorId, planId: LANE.planId, generation: 1, grantHash: GRANT },
       ...{ manifestHash: id("manifest"), requestHash: id("request"), requestSignatureHash: ZeroHash },
     };
-    await store.openRequest({ facts, versionId: LANE.versionId, openedAt: finishedAt, onVoucherRoad });
+    await store.requests.open({ facts, versionId: LANE.versionId, openedAt: finishedAt, onVoucherRoad });
     const outcome = {
       ...usage({ requests: 1n }),
       ...{ responseHash: id("response"), finishedAt, durationMs: 1, ttftMs: 0, flags: 0 },
     };
-    return store.finishRequest(requestId, outcome, cost, sign);
+    return store.requests.finish(requestId, outcome, cost, sign);
   }
 
   const terms = async () =>
-    (await store.voucherTerms(2, 1n)).map(({ term, owed, signed, charged }) => ({ term, owed, signed, charged }));
+    (await store.vouchers.terms(2, 1n)).map(({ term, owed, signed, charged }) => ({ term, owed, signed, charged }));
 
   it("adds what receipts cost to the term in which they finished", async () => {
-    await store.openVoucherTerm(TERM, 100n);
-    await store.openVoucherTerm(NEXT, 0n);
+    await store.vouchers.openTerm(TERM, 100n);
+    await store.vouchers.openTerm(NEXT, 0n);
     expect(await serve(1_500, 10n)).to.include({ state: "voucher", batchId: null, owed: 110n });
     expect(await serve(1_999, 5n)).to.include({ owed: 115n });
     expect(await serve(2_000, 3n)).to.include({ owed: 3n });
@@ -63,27 +65,27 @@ describeOnEach("Store, of vouchers,", (placeOf) => {
   });
 
   it("adds to the first term what finished before it by another clock", async () => {
-    await store.openVoucherTerm(NEXT, 0n);
-    await store.openVoucherTerm({ ...NEXT, term: 2, since: 3_000 }, 0n);
+    await store.vouchers.openTerm(NEXT, 0n);
+    await store.vouchers.openTerm({ ...NEXT, term: 2, since: 3_000 }, 0n);
     expect(await serve(1_990, 10n)).to.include({ owed: 10n });
     expect((await terms())[0]).to.include({ term: 1, owed: 10n });
   });
 
   it("has no receipt of them in a lane, nor in what batches must settle", async () => {
-    await store.openVoucherTerm(TERM, 0n);
+    await store.vouchers.openTerm(TERM, 0n);
     const byVoucher = await serve(1_500, 10n);
     const attested = await serve(1_501, 20n, false);
     expect(attested.state).to.equal("unbatched");
     expect(attested).not.to.have.property("owed");
     expect([byVoucher, attested].map(({ receipt }) => receipt.sequence)).to.deep.equal([1n, 2n]);
     expect(attested.receipt.previousHash).to.equal(byVoucher.hash);
-    expect(await store.unsettledCost(1n)).to.equal(20n);
-    expect(await store.unsettledCostOfAll()).to.equal(20n);
+    expect(await store.tallies.unsettled(1n)).to.equal(20n);
+    expect(await store.tallies.unsettledOfAll()).to.equal(20n);
     const span = { epochStart: 0, epochEnd: 9_999 };
-    expect((await store.unbatched(LANE, span)).map(({ hash }) => hash)).to.deep.equal([attested.hash]);
-    expect(await store.grantUsed(GRANT)).to.equal(30n);
-    expect((await store.receipt(byVoucher.receipt.requestId))?.state).to.equal("voucher");
-    expect((await store.receiptsFrom(2, 1n, 1n, 9)).map(({ state }) => state)).to.deep.equal(["voucher", "unbatched"]);
+    expect((await store.unbatched.receipts(LANE, span)).map(({ hash }) => hash)).to.deep.equal([attested.hash]);
+    expect(await store.grants.used(GRANT)).to.equal(30n);
+    expect((await store.receipts.ofRequest(byVoucher.receipt.requestId))?.state).to.equal("voucher");
+    expect((await store.receipts.from(2, 1n, 1n, 9)).map(({ state }) => state)).to.deep.equal(["voucher", "unbatched"]);
   });
 
   it("refuses a receipt of a license that has no term", async () => {
@@ -92,74 +94,74 @@ describeOnEach("Store, of vouchers,", (placeOf) => {
   });
 
   it("counts a term once, and anew if its license has come back since", async () => {
-    await store.openVoucherTerm(TERM, 100n);
+    await store.vouchers.openTerm(TERM, 100n);
     await serve(1_500, 10n);
-    await store.saveVoucher(TERM, 110n, "0x01", 1_600);
-    await store.openVoucherTerm(TERM, 500n);
+    await store.vouchers.save(TERM, 110n, "0x01", 1_600);
+    await store.vouchers.openTerm(TERM, 500n);
     expect(await terms()).to.deep.equal([{ term: 0, owed: 110n, signed: 110n, charged: 100n }]);
-    await store.openVoucherTerm({ ...TERM, since: 1_800 }, 700n);
+    await store.vouchers.openTerm({ ...TERM, since: 1_800 }, 700n);
     expect(await terms()).to.deep.equal([{ term: 0, owed: 700n, signed: 700n, charged: 700n }]);
-    expect(await store.unpostedVouchers()).to.deep.equal([]);
+    expect(await store.vouchers.unposted()).to.deep.equal([]);
   });
 
   it("keeps the voucher for the most, since when one wasn't posted, and forgets neither", async () => {
-    await store.openVoucherTerm(TERM, 0n);
-    expect(await store.saveVoucher(TERM, 50n, "0x50", 1_100)).to.equal(true);
-    expect(await store.saveVoucher(TERM, 70n, "0x70", 1_200)).to.equal(true);
-    expect(await store.saveVoucher(TERM, 70n, "0x71", 1_300)).to.equal(false);
-    expect(await store.saveVoucher(TERM, 60n, "0x60", 1_300)).to.equal(false);
+    await store.vouchers.openTerm(TERM, 0n);
+    expect(await store.vouchers.save(TERM, 50n, "0x50", 1_100)).to.equal(true);
+    expect(await store.vouchers.save(TERM, 70n, "0x70", 1_200)).to.equal(true);
+    expect(await store.vouchers.save(TERM, 70n, "0x71", 1_300)).to.equal(false);
+    expect(await store.vouchers.save(TERM, 60n, "0x60", 1_300)).to.equal(false);
     await store.close();
     store = new Store(await place.open());
-    const [held] = await store.unpostedVouchers();
+    const [held] = await store.vouchers.unposted();
     expect(held).to.deep.include({ ...TERM, signed: 70n, voucher: "0x70", unpostedSince: 1_100 });
   });
 
   it("has posted what the chain has charged", async () => {
-    await store.openVoucherTerm(TERM, 0n);
-    await store.saveVoucher(TERM, 70n, "0x70", 1_200);
-    await store.noteCharged(TERM, 40n, 1_300);
-    expect((await store.unpostedVouchers())[0]).to.include({ charged: 40n, unpostedSince: 1_300 });
-    await store.noteCharged(TERM, 30n, 1_400);
+    await store.vouchers.openTerm(TERM, 0n);
+    await store.vouchers.save(TERM, 70n, "0x70", 1_200);
+    await store.vouchers.noteCharged(TERM, 40n, 1_300);
+    expect((await store.vouchers.unposted())[0]).to.include({ charged: 40n, unpostedSince: 1_300 });
+    await store.vouchers.noteCharged(TERM, 30n, 1_400);
     expect((await terms())[0]).to.include({ charged: 40n });
-    await store.noteCharged(TERM, 70n, 1_400);
-    expect(await store.unpostedVouchers()).to.deep.equal([]);
-    await store.saveVoucher(TERM, 80n, "0x80", 1_400);
-    expect((await store.unpostedVouchers())[0]).to.include({ unpostedSince: 1_400 });
+    await store.vouchers.noteCharged(TERM, 70n, 1_400);
+    expect(await store.vouchers.unposted()).to.deep.equal([]);
+    await store.vouchers.save(TERM, 80n, "0x80", 1_400);
+    expect((await store.vouchers.unposted())[0]).to.include({ unpostedSince: 1_400 });
   });
 
   it("looks at all that it holds again where the chain has undone a posting", async () => {
-    await store.openVoucherTerm(TERM, 0n);
-    await store.openVoucherTerm(NEXT, 0n);
-    await store.saveVoucher(TERM, 70n, "0x70", 1_200);
-    await store.noteCharged(TERM, 70n, 1_300);
-    await store.markVouchersUnposted(0);
-    expect(await store.unpostedVouchers()).to.have.length(1);
-    expect((await store.unpostedVouchers())[0]).to.include({ term: 0, charged: 70n, unpostedSince: 0 });
+    await store.vouchers.openTerm(TERM, 0n);
+    await store.vouchers.openTerm(NEXT, 0n);
+    await store.vouchers.save(TERM, 70n, "0x70", 1_200);
+    await store.vouchers.noteCharged(TERM, 70n, 1_300);
+    await store.vouchers.markUnposted(0);
+    expect(await store.vouchers.unposted()).to.have.length(1);
+    expect((await store.vouchers.unposted())[0]).to.include({ term: 0, charged: 70n, unpostedSince: 0 });
   });
 
   it("neither shows a closed term nor takes vouchers of it", async () => {
-    await store.openVoucherTerm(TERM, 0n);
-    await store.saveVoucher(TERM, 70n, "0x70", 1_200);
-    await store.closeVoucherTerm(TERM);
+    await store.vouchers.openTerm(TERM, 0n);
+    await store.vouchers.save(TERM, 70n, "0x70", 1_200);
+    await store.vouchers.closeTerm(TERM);
     expect(await terms()).to.deep.equal([]);
-    expect(await store.unpostedVouchers()).to.deep.equal([]);
-    expect(await store.saveVoucher(TERM, 90n, "0x90", 1_300)).to.equal(false);
+    expect(await store.vouchers.unposted()).to.deep.equal([]);
+    expect(await store.vouchers.save(TERM, 90n, "0x90", 1_300)).to.equal(false);
   });
 
   it("sums what is to be signed for and to be posted, of terms that aren't closed", async () => {
-    expect(await store.voucherFigures()).to.deep.equal({ unsigned: 0n, unposted: 0n, oldestUnpostedAt: null });
-    await store.openVoucherTerm(TERM, 100n);
-    await store.openVoucherTerm(NEXT, 0n);
+    expect(await store.vouchers.figures()).to.deep.equal({ unsigned: 0n, unposted: 0n, oldestUnpostedAt: null });
+    await store.vouchers.openTerm(TERM, 100n);
+    await store.vouchers.openTerm(NEXT, 0n);
     await serve(1_500, 10n);
     await serve(2_500, 7n);
-    await store.saveVoucher(TERM, 104n, "0x04", 1_600);
+    await store.vouchers.save(TERM, 104n, "0x04", 1_600);
     const figures = { unsigned: 13n, unposted: 4n, oldestUnpostedAt: 1_600 };
-    expect(await store.voucherFigures()).to.deep.equal(figures);
-    await store.closeEndedTerms(9_000);
-    expect(await store.voucherFigures()).to.deep.equal({ ...figures, unsigned: 6n });
+    expect(await store.vouchers.figures()).to.deep.equal(figures);
+    await store.vouchers.closeEnded(9_000);
+    expect(await store.vouchers.figures()).to.deep.equal({ ...figures, unsigned: 6n });
     expect((await terms()).map(({ term }) => term)).to.deep.equal([0]);
-    await store.noteCharged(TERM, 104n, 1_700);
-    await store.closeEndedTerms(2_001);
+    await store.vouchers.noteCharged(TERM, 104n, 1_700);
+    await store.vouchers.closeEnded(2_001);
     expect(await terms()).to.deep.equal([]);
   });
 
@@ -171,10 +173,10 @@ describeOnEach("Store, of vouchers,", (placeOf) => {
       { ...TERM, licenseId: 9n },
     ];
     for (const row of rows) {
-      await store.openVoucherTerm(row, 0n);
-      await store.saveVoucher(row, 1n, "0x01", 1_200);
+      await store.vouchers.openTerm(row, 0n);
+      await store.vouchers.save(row, 1n, "0x01", 1_200);
     }
-    const order = (await store.unpostedVouchers()).map(({ planId, licenseId, term }) => [planId, licenseId, term]);
+    const order = (await store.vouchers.unposted()).map(({ planId, licenseId, term }) => [planId, licenseId, term]);
     expect(order).to.deep.equal([
       [1, 2n, 0],
       [3, 1n, 0],

@@ -16,7 +16,8 @@ import {
 } from "../../oracle/protocol/requestSignature";
 import type { Receipt } from "../../oracle/protocol/types";
 import { sqliteDatabase } from "../../oracle/store/sqliteDatabase";
-import { Store, type StoredReceipt } from "../../oracle/store/store";
+import { Store } from "../../oracle/store/store";
+import type { StoredReceipt } from "../../oracle/store/receiptRows";
 import { keyedGrant, NO_RECEIPT, RECEIPT_KEY, REQUEST_KEY, settleReceipts, entryIn } from "./court";
 import type { CourtMarket, SettledBatch, SignedOne } from "./court";
 import { domainOf, HOUR } from "./market";
@@ -86,13 +87,13 @@ export class AnsweringBench {
     await time.increase(10);
     const { operatorId, planId, versionId } = market;
     const lane = { operatorId, planId, versionId };
-    const receipts = await store.unbatched(lane, { epochStart: 0, epochEnd: await time.latest() });
+    const receipts = await store.unbatched.receipts(lane, { epochStart: 0, epochEnd: await time.latest() });
     const batch = await settleReceipts(market, receipts.map(signedOne));
     const { batchId, header, entries } = batch;
-    await store.saveDraft(batchId, header, entries, [], receipts.map(({ hash }) => hash)); // prettier-ignore
-    await store.markAttested(batchId, "0x");
-    await store.markSubmitted(batchId);
-    await store.markSettled(batchId);
+    await store.batches.saveDraft(batchId, header, entries, [], receipts.map(({ hash }) => hash)); // prettier-ignore
+    await store.batches.markAttested(batchId, "0x");
+    await store.batches.markSubmitted(batchId);
+    await store.batches.markSettled(batchId);
     return batch;
   }
 
@@ -113,9 +114,9 @@ export class AnsweringBench {
     const requestSignature = isSigned
       ? requestSignatureBytes(packRequestSignature(at, signDigest(REQUEST_KEY.privateKey, digest)))
       : undefined;
-    await store.saveGrant(grantHash, { grant, signature });
+    await store.grants.save(grantHash, { grant, signature });
     const { operatorId, planId, versionId } = market;
-    await store.openRequest({
+    await store.requests.open({
       facts: {
         ...{
           requestId,
@@ -134,7 +135,7 @@ export class AnsweringBench {
     });
     const usage = { requests: 1n, inputTokens: 999_900n, cachedInputTokens: 0n, outputTokens: 0n, computeMs: 0n };
     const ended = { responseHash, finishedAt: at, durationMs: 900, ttftMs: 300, flags: 0 };
-    await store.finishRequest(requestId, { ...usage, ...ended }, 1n, (receipt) => {
+    await store.requests.finish(requestId, { ...usage, ...ended }, 1n, (receipt) => {
       const hash = receiptDigest(domain, receipt);
       return { hash, signature: signDigest(RECEIPT_KEY.privateKey, hash), signer: RECEIPT_KEY.address };
     });

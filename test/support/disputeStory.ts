@@ -140,22 +140,22 @@ export async function writeStore(
   try {
     const hashes: string[] = [];
     for (const { receipt, grant, packed: requestSignature, input } of requests) {
-      await store.saveGrant(receipt.grantHash, grant);
-      await store.openRequest({
+      await store.grants.save(receipt.grantHash, grant);
+      await store.requests.open({
         facts: receipt,
         versionId: facts.versionId,
         openedAt: receipt.finishedAt,
         requestSignature,
         input,
       });
-      const written = await store.finishRequest(receipt.requestId, receipt, 1_000_000n, async (numbered) => ({
+      const written = await store.requests.finish(receipt.requestId, receipt, 1_000_000n, async (numbered) => ({
         hash: receiptDigest(facts.domain, numbered),
         signature: signed(facts, numbered).signature,
         signer: facts.operatorKey.address,
       }));
       hashes.push(written.hash);
     }
-    await store.saveDraft(batchId, header, packed, [], hashes);
+    await store.batches.saveDraft(batchId, header, packed, [], hashes);
   } finally {
     await store.close();
   }

@@ -175,7 +175,9 @@ export class GatewayBench {
 
   /** All receipts so far, by license and sequence. */
   async receipts(): Promise<Receipt[]> {
-    return (await this.store.unbatched(LANE, { epochStart: 0, epochEnd: 2 ** 40 })).map(({ receipt }) => receipt);
+    return (await this.store.unbatched.receipts(LANE, { epochStart: 0, epochEnd: 2 ** 40 })).map(
+      ({ receipt }) => receipt,
+    );
   }
 
   async onlyReceipt(): Promise<Receipt> {

@@ -1,8 +1,8 @@
-import { unpackOutcomes } from "../../oracle/protocol/entries";
 import { time } from "@nomicfoundation/hardhat-network-helpers";
 import { id, Wallet, ZeroAddress, ZeroHash, type Signer, type TransactionResponse, type TypedDataDomain } from "ethers";
 import hre from "hardhat";
 import { generateKeyPairSync } from "node:crypto";
+import { unpackOutcomes } from "../../oracle/protocol/entries";
 import type { BatchHeader, Entry } from "../../oracle/protocol/types";
 import {
   ecdsaKeyBytes,

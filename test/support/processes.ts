@@ -22,23 +22,14 @@ export class Moments {
     act();
   }
 
-  /** Acts when the moment comes, or once the time is over. @returns whether it came */
-  async at(name: string, act: () => void, timeoutMs: number): Promise<boolean> {
-    const came = new Promise<boolean>((resolve) => {
-      this.armed = {
-        name,
-        act: () => {
-          act();
-          resolve(true);
-        },
-      };
-    });
-    const inTime = await Promise.race([came, wait(timeoutMs, false)]);
-    if (!inTime) {
-      this.armed = null;
-      act();
-    }
-    return inTime;
+  /** Acts when the moment comes, or once it can't come any more. @returns whether it came */
+  async at(name: string, act: () => void, isOver: () => Promise<boolean>): Promise<boolean> {
+    this.armed = { name, act };
+    while (this.armed !== null && !(await isOver())) await wait(50);
+    if (this.armed === null) return true;
+    this.armed = null;
+    act();
+    return false;
   }
 }
 

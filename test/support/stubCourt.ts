@@ -2,7 +2,7 @@ import { ZeroHash } from "ethers";
 import type { Appeal, Challenge, Court, Inference, ShownRequest } from "../../oracle/disputes/court";
 import { addUsage, sumUsage, zeroUsage } from "../../oracle/protocol/meters";
 import type { Receipt } from "../../oracle/protocol/types";
-import { type Call, ChainRefusal, type Sender } from "../../oracle/settler/sender";
+import { type Call, CallTooLarge, ChainRefusal, type Sender, SenderBusy } from "../../oracle/settler/sender";
 import { EPOCH, LANE } from "./stubMarket";
 
 const TURN = 172_800;
@@ -24,6 +24,14 @@ export class StubCourt implements Court {
   /** What the court says to every transaction. */
   refusal: string | null = null;
   isAway = false;
+  /** Challenges that can't be read. */
+  readonly unreadable = new Set<bigint>();
+  /** By when what was signed for must be mined. */
+  readonly untils: (number | undefined)[] = [];
+  /** So many transactions have room before they are mined. */
+  mostOpen = Infinity;
+  /** So many requests have room in a transaction. */
+  mostShown = Infinity;
   /** What was signed for, in its order. */
   readonly purposes: string[] = [];
   /** What of it was mined. */
@@ -68,13 +76,17 @@ export class StubCourt implements Court {
   }
 
   readonly sender: Pick<Sender, "submit"> = {
-    submit: async (purpose, callOf) => {
+    submit: async (purpose, callOf, until) => {
       const before = this.purposes.indexOf(purpose);
       if (before >= 0) return before;
+      if (this.deeds.length >= this.mostOpen) throw new SenderBusy(`${this.deeds.length} are under way`);
       const { data } = await callOf();
+      const [, shown] = /^show (\d+) /.exec(data) ?? [];
+      if (Number(shown) > this.mostShown) throw new CallTooLarge(`${shown} are too many`);
       if (this.refusal !== null) throw new ChainRefusal(this.refusal);
       const { deed, value } = this.calls.get(data)!;
       this.purposes.push(purpose);
+      this.untils.push(until);
       this.deeds.push(() => {
         deed();
         this.paid += value;
@@ -89,6 +101,7 @@ export class StubCourt implements Court {
   }
 
   async challenge(challengeId: bigint, by: "latest" | "final"): Promise<Challenge> {
+    if (this.unreadable.has(challengeId)) throw new Error("the node says nothing");
     const found = { ...this.of(challengeId) };
     return by === "final" && this.unfinalEnds.has(challengeId) ? { ...found, status: "Open" } : found;
   }

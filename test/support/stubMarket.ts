@@ -185,8 +185,8 @@ export async function serveReceipt(store: Store, request: ServedRequest = {}): P
   const { key = KEYS.operator, meters = { requests: 1n, outputTokens: 5n }, requestSignature, input } = request;
   const signed = signGrant({ licenseId });
   const grantHash = grantDigest(DOMAIN, signed.grant);
-  await store.saveGrant(grantHash, signed);
-  await store.openRequest({
+  await store.grants.save(grantHash, signed);
+  await store.requests.open({
     facts: {
       requestId,
       licenseId,
@@ -208,7 +208,7 @@ export async function serveReceipt(store: Store, request: ServedRequest = {}): P
     const hash = receiptDigest(DOMAIN, receipt);
     return { hash, signature: signDigest(key, hash), signer: computeAddress(key) };
   };
-  await store.finishRequest(requestId, { ...usage(meters), ...ended }, 11n, sign);
+  await store.requests.finish(requestId, { ...usage(meters), ...ended }, 11n, sign);
   return requestId;
 }
 

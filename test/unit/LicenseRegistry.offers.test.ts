@@ -176,10 +176,8 @@ describe("LicenseRegistry (offers)", () => {
 
     describe("when its terms aren't a plan's", () => {
       it("reverts as createPlan does, and the offer isn't used", async () => {
-        const offer = await offerOf({ terms: planTerms(1, attestor, { minEvidenceTier: 1 }) });
-        await expect(accept(offer))
-          .to.be.revertedWithCustomError(licenses, "TermUnsupported")
-          .withArgs("minEvidenceTier");
+        const offer = await offerOf({ terms: planTerms(1, attestor, { minEvidenceTier: 5 }) });
+        await expect(accept(offer)).to.be.revertedWithCustomError(licenses, "EvidenceTierUnknown").withArgs(5, 4);
         expect(await licenses.isOfferUsed(await licenses.offerHash(offer))).to.equal(false);
       });
     });

@@ -77,15 +77,20 @@ describe("LicenseRegistry", () => {
       });
     });
 
-    const unsupported: Partial<PlanTerms>[] = [{ minEvidenceTier: 1 }];
-    for (const term of unsupported) {
-      const [name] = Object.keys(term);
-      describe(`when it asks for ${name}, which nothing enforces yet`, () => {
-        it(`reverts with TermUnsupported(${name})`, async () => {
-          await expect(create(term)).to.be.revertedWithCustomError(licenses, "TermUnsupported").withArgs(name);
-        });
+    describe("when it demands a tier of evidence that there isn't", () => {
+      it("reverts with EvidenceTierUnknown, and keeps each that there is", async () => {
+        for (const minEvidenceTier of [5, 255]) {
+          await expect(create({ minEvidenceTier }))
+            .to.be.revertedWithCustomError(licenses, "EvidenceTierUnknown")
+            .withArgs(minEvidenceTier, 4);
+        }
+        for (const minEvidenceTier of [0, 1, 2, 3, 4]) {
+          await create({ minEvidenceTier });
+          const { minEvidenceTier: kept } = await licenses.termsOf(await licenses.planCount());
+          expect(kept).to.equal(minEvidenceTier);
+        }
       });
-    }
+    });
 
     describe("when it permits a use that the asset forbids", () => {
       it("reverts with UsesNotPermitted, and allows what the asset does", async () => {

@@ -35,6 +35,7 @@ describe("a receipt's prover", function () {
     const batch = await bench.settle(market.licenseId, [{ hashes, input }]);
     const challengeId = await bench.challenge(batch, market.licenseId, batch.signed[0]);
     await bench.answerer.answerDue();
+    await bench.answerer.idle();
     expect(await bench.statusOf(challengeId), JSON.stringify(bench.lines)).to.equal(ChallengeStatus.Rejected);
     await bench.store.close();
   });

@@ -95,7 +95,7 @@ async function ingestMs(threads: Threads, records: Uint8Array, form: "binary" | 
     const to = { url: attestor.url, each: EACH, atOnce: AT_ONCE, form };
     await threads.on(0, "send", { ...to, records: warm });
     const ms = await threads.on(0, "send", { ...to, records });
-    const kept = (await store.countCopies()).get(LANE.operatorId);
+    const kept = (await store.copies.count()).get(LANE.operatorId);
     const expected = (warm.length + records.length) / RECORD_BYTES;
     if (kept !== expected) throw new Error(`${kept} of ${expected} receipts were kept`);
     return ms;

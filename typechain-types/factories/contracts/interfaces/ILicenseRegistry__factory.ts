@@ -72,6 +72,22 @@ const _abi = [
     inputs: [
       {
         internalType: "uint256",
+        name: "tier",
+        type: "uint256",
+      },
+      {
+        internalType: "uint256",
+        name: "highest",
+        type: "uint256",
+      },
+    ],
+    name: "EvidenceTierUnknown",
+    type: "error",
+  },
+  {
+    inputs: [
+      {
+        internalType: "uint256",
         name: "holdPeriod",
         type: "uint256",
       },
@@ -316,17 +332,6 @@ const _abi = [
       },
     ],
     name: "TermPeriodOutOfRange",
-    type: "error",
-  },
-  {
-    inputs: [
-      {
-        internalType: "string",
-        name: "term",
-        type: "string",
-      },
-    ],
-    name: "TermUnsupported",
     type: "error",
   },
   {
