@@ -5,7 +5,7 @@ import { withDeadline } from "../chain/deadline";
 import { isRefusal, Ledger, type Refusal, type Reservation } from "./ledger";
 import type { Log } from "../log";
 import { dateOf } from "../problem";
-import { decodeBearer, grantDigest, MalformedMessage } from "../protocol/messages";
+import { decodeBearer, grantDigest, MalformedMessage, recoverSigner } from "../protocol/messages";
 import { ApiError, type RequestKind } from "./openai";
 import { isForNow } from "./presence";
 import { CLASSIFICATIONS_PATH } from "../protocol/classification";
@@ -418,14 +418,24 @@ export class Admission {
   }
 
   /** The receipt may come into any epoch from now on. */
-  private requireSigned({ signed: { grant }, license }: Caller, now: number): void {
-    const { licenseId, signedSince } = license;
-    if (signedSince === 0 || grant.key !== ZeroAddress || this.latestEnd(now) < signedSince) return;
-    throw forbidden(
-      "signed_requests_demanded",
-      `the owner of license ${licenseId} demands that each request is signed, from ${dateOf(signedSince)} on: use a grant ` +
-        `that names a key (license:grant --request-key)`,
-    );
+  private requireSigned({ signed: { grant, signature }, grantHash, license }: Caller, now: number): void {
+    const { licenseId, owner, signedSince } = license;
+    if (signedSince === 0 || this.latestEnd(now) < signedSince) return;
+    const demand = `the owner of license ${licenseId} demands that each request is signed, from ${dateOf(signedSince)} on`;
+    if (grant.key === ZeroAddress) {
+      throw forbidden(
+        "signed_requests_demanded",
+        `${demand}: use a grant that names a key (license:grant --request-key)`,
+      );
+    }
+    // A contract could unsay the grant before the court, which takes the operator's charge and stake then.
+    if (!isSignedByKeyOf(owner, grantHash, signature)) {
+      throw forbidden(
+        "grant_unprovable",
+        `${demand}, and ${owner} is a contract, which could deny later that it signed the grant: end the demand ` +
+          `(demandSigning), or give the license to an account with a key of its own`,
+      );
+    }
   }
 
   /** When a request that begins now is done at the latest, Unix seconds. */
@@ -535,4 +545,14 @@ export function requireProvable(
       ? `the gateway keeps no inputs of model ${id} ("keepInputs")`
       : `version ${versionId} of model ${id} names no verifier`;
   throw new ApiError(503, "proof_impossible", `${demand}, and ${lacking}: have the operator see to it`);
+}
+
+/** Whether an account's own key signed; where a contract says so, it may say otherwise later. */
+function isSignedByKeyOf(account: string, digest: string, signature: string): boolean {
+  try {
+    return recoverSigner(digest, signature) === account;
+  } catch (cause) {
+    if (cause instanceof MalformedMessage) return false;
+    throw cause;
+  }
 }

@@ -211,6 +211,21 @@ describe("signed requests, at the gateway", () => {
       expect(await post(signatureFor())).to.include({ status: 200 });
     });
 
+    it("are served under no grant that a contract has signed, which could deny it before the court", async () => {
+      const contract = "0x00000000000000000000000000000000000000C0";
+      const digest = grantDigest(DOMAIN, keyed());
+      chain.accepted.add(`${contract} ${digest} ${signDigest(OWNER.privateKey, digest)}`);
+      setLicense({ owner: contract, signedSince: chain.time + longest + 1 });
+      await gateway.refresh(1n);
+      expect(await post(signatureFor())).to.include({ status: 200 });
+      setLicense({ owner: contract, signedSince: chain.time + longest });
+      await gateway.refresh(1n);
+      const refused = await post(signatureFor({ at: chain.time - 1 }));
+      expect(refused).to.include({ status: 403, code: "grant_unprovable" });
+      expect(refused.message).to.match(/0x0+C0 is a contract, which could deny later.*end the demand/);
+      expect(upstream.received).to.have.length(1);
+    });
+
     it("may come under a grant without a key as long as they aren't demanded yet", async () => {
       setLicense({ signedSince: chain.time + longest + 1 });
       await gateway.refresh(1n);
