@@ -74,7 +74,7 @@ export interface SettlerDeps {
   escrow: SettlementEscrow;
   sender: Sender;
   /** What proves receipts under plans that demand it. Without it, attestors refuse their batches. */
-  proofs?: Pick<ProvenLanes, "demandsProofs" | "waitsFor" | "showTo">;
+  proofs?: Pick<ProvenLanes, "demandsProofs" | "waitsFor" | "showTo" | "noteRefused">;
   log: Log;
 }
 
@@ -238,9 +238,8 @@ export class Settler {
     for (const { batchId, header, state } of batches) {
       const lane = laneOf(header);
       const advanced = await this.ifOwn(lane, batchId, async () => {
-        // Attestors sign no other while one may still settle.
-        const open = outcomes.find(isOpen);
-        if (state === "drafted" && open !== undefined) return this.discardAfter(lane, open.batchId, batchId);
+        // Attestors sign no other while one may still settle; if one was taken back, so was this.
+        if (state === "drafted" && outcomes.some(isOpen)) return [];
         return [await this.classed(lane, batchId, () => this.advance(batchId))];
       });
       outcomes.push(...advanced);
@@ -303,11 +302,7 @@ export class Settler {
         outcomes.push(await this.classed(lane, batchId, () => this.advance(batchId, meanwhile)));
       } else outcomes.push(next);
       const drafted = await ahead;
-      if (isOpen(outcomes[outcomes.length - 1])) {
-        if (typeof next === "string" && typeof drafted === "string")
-          outcomes.push(...(await this.discardAfter(lane, next, drafted)));
-        return outcomes;
-      }
+      if (isOpen(outcomes[outcomes.length - 1])) return outcomes;
       next = typeof drafted === "string" ? drafted : await draftNext();
     }
     return outcomes;
@@ -356,17 +351,7 @@ export class Settler {
     const { economy } = this.config;
     const now = await this.deps.chain.now();
     if (economy !== undefined && (await this.judge(lane, part, now, economy)).verdict !== "now") return null;
-    return this.draft(lane, header, part);
-  }
-
-  /** What was drafted after a draft that was taken back goes, too: else its epoch were the lane's last, which can't be cut. */
-  private async discardAfter(lane: Lane, batchId: string | null, drafted: string): Promise<SettlementOutcome[]> {
-    if (batchId === null) return [];
-    const discarded = await this.classed(lane, drafted, async () => {
-      if ((await this.load(batchId)).state === "expired") await this.deps.store.batches.discardDraft(drafted);
-      return null;
-    });
-    return discarded === null ? [] : [discarded];
+    return this.draft(lane, header, part, batchId);
   }
 
   /**
@@ -498,8 +483,16 @@ export class Settler {
 
   // Drafting
 
-  /** Stores a part as the lane's next batch. */
-  private async draft(lane: Lane, last: LaneState, { epoch, receipts, stored, looked }: Part): Promise<string> {
+  /**
+   * Stores a part as the lane's next batch.
+   * @param before the batch before it, where that is still on its way
+   */
+  private async draft(
+    lane: Lane,
+    last: LaneState,
+    { epoch, receipts, stored, looked }: Part,
+    before?: string,
+  ): Promise<string> {
     const { chain, store, log } = this.deps;
     await this.requireProposalKey(lane);
     const measurements = await this.measure(lane, epoch);
@@ -510,7 +503,7 @@ export class Settler {
     const level = medianOf(measurements.map(({ measurement }) => measurement));
     const header = headerOf(lane, epoch, await nextSequence(last, store, lane), summary, level, operator.evidenceHash);
     const batchId = batchDigest(chain.domain, header);
-    await store.batches.saveDraft(batchId, header, entries, measurements, stored, looked);
+    await store.batches.saveDraft(batchId, header, entries, measurements, stored, looked, before);
     log.info("Batch drafted", { batchId, header });
     // What can't be read now is read when it is asked for.
     this.drafted = await this.namedIn(batchId, receipts).catch(() => null);
@@ -600,7 +593,10 @@ export class Settler {
     );
     if (weight >= committee.threshold) return this.prove(batchId, committee, signed);
 
-    refused.forEach((refusal) => log.warn("Attestor refused the batch", { batchId, ...refusal }));
+    for (const refusal of refused) {
+      log.warn("Attestor refused the batch", { batchId, ...refusal });
+      this.deps.proofs?.noteRefused(refusal);
+    }
     if (this.isLost(batchId, answer, committee)) await this.takeBack(batchId, answer, committee, await chain.now());
     throw new NotYet(
       `${signed.length} attestors signed and ${refused.length} refused: a weight of ${weight} signed, ` +

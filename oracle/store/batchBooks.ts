@@ -33,10 +33,11 @@ export class BatchBooks {
 
   /**
    * Stores a batch with the receipts that it is of.
-   * Throws StoreConflict if one of them is in a batch already, others came into the span that was looked at, or the lane's
-   * sequence was used before: attestors may have signed it.
+   * Throws StoreConflict if one of them is in a batch already, others came into the span that was looked at, the lane's sequence was
+   * used before, as attestors may have signed it, or the batch before it was taken back.
    * @param receipts their hashes, or whose they are
    * @param looked up to which place of the order of all receipts these were chosen from
+   * @param before the batch before it, where that is still on its way
    */
   async saveDraft(
     batchId: string,
@@ -45,8 +46,12 @@ export class BatchBooks {
     measurements: SignedMeasurement[],
     receipts: string[] | LicensesReceipts,
     looked?: { span: Epoch; upTo: bigint },
+    before?: string,
   ): Promise<void> {
     await this.db.transaction(async (queries) => {
+      if (before !== undefined && (await batchBy(queries, before))?.state === "expired") {
+        throw new StoreConflict(`batch ${before}, which batch ${batchId} comes after, was taken back`);
+      }
       if (header.sequence <= (await lastSequence(queries, header))) {
         throw new StoreConflict(`the lane of batch ${batchId} has a batch of sequence ${header.sequence}`);
       }
@@ -63,7 +68,10 @@ export class BatchBooks {
     return lastSequence(this.db, lane);
   }
 
-  /** Ends a draft; its receipts are free for another, but for those that no batch will ever get through with. */
+  /**
+   * Ends a draft; its receipts are free for another, but for those that no batch will ever get through with. The lane's later drafts
+   * go with it: if one of them settled first, the lane's last epoch were theirs, which can't be cut any more.
+   */
   async discardDraft(batchId: string, hopelessReceipts: string[] = []): Promise<void> {
     await this.db.transaction(async (queries) => {
       const draft = await batchBy(queries, batchId);
@@ -71,9 +79,11 @@ export class BatchBooks {
       for (const hash of hopelessReceipts) {
         await voidReceipts(queries, "batch_id = ? AND receipt_hash = ?", [batchId, hash]);
       }
-      await queries.run("UPDATE receipts SET state = 'unbatched' WHERE batch_id = ? AND state = 'batched'", [batchId]);
-      await queries.run("UPDATE receipts SET batch_id = NULL WHERE batch_id = ?", [batchId]);
-      await mark(queries, batchId, "expired", {});
+      for (const id of await draftsFrom(queries, draft.header)) {
+        await queries.run("UPDATE receipts SET state = 'unbatched' WHERE batch_id = ? AND state = 'batched'", [id]);
+        await queries.run("UPDATE receipts SET batch_id = NULL WHERE batch_id = ?", [id]);
+        await mark(queries, id, "expired", {});
+      }
     });
   }
 
@@ -247,6 +257,15 @@ async function mark(
     [to, ...Object.values(fields), batchId, ...from],
   );
   if (changes === 0) throw wrongState(batchId, await batchBy(queries, batchId), to);
+}
+
+/** The ids of a lane's drafts from a batch's on. */
+async function draftsFrom(queries: Queries, header: BatchHeader): Promise<string[]> {
+  const rows = await queries.all(
+    `SELECT batch_id FROM batches WHERE operator_id = ? AND plan_id = ? AND version_id = ? AND sequence >= ? AND state = 'drafted'`,
+    [...laneValues(header), header.sequence],
+  );
+  return rows.map((row) => row.batch_id as string);
 }
 
 function wrongState(batchId: string, batch: StoredBatch | null, wanted: string): StoreConflict {

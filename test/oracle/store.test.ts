@@ -427,6 +427,35 @@ describeOnEach("Store", (placeOf) => {
       expect(await store.unbatched.receipts(LANE, EPOCH)).to.have.length(2);
     });
 
+    it("take the lane's later drafts with them, and none is drafted after them any more", async () => {
+      const next = { ...header(), sequence: header().sequence + 1n };
+      const other = { ...next, versionId: next.versionId + 1n };
+      await store.batches.saveDraft(id(101), next, "0x", [], [(await served(3)).hash], undefined, BATCH);
+      await store.batches.saveDraft(id(102), other, "0x", [], []);
+      await store.batches.discardDraft(BATCH);
+      expect((await store.batches.in("drafted")).map(({ batchId }) => batchId)).to.deep.equal([id(102)]);
+      const states = [1, 2, 3].map(async (n) => (await store.receipts.ofRequest(id(n)))?.state);
+      expect(await Promise.all(states)).to.deep.equal(["unbatched", "unbatched", "unbatched"]);
+      const third = { ...next, sequence: next.sequence + 1n };
+      await expect(store.batches.saveDraft(id(103), third, "0x", [], [], undefined, BATCH)).to.be.rejectedWith(
+        StoreConflict,
+        `batch ${BATCH}, which batch ${id(103)} comes after, was taken back`,
+      );
+    });
+
+    it("leave the lane's earlier drafts, and what was attested, when a draft is discarded", async () => {
+      const next = { ...header(), sequence: header().sequence + 1n };
+      const last = { ...next, sequence: next.sequence + 1n };
+      await store.batches.saveDraft(id(101), next, "0x", [], [], undefined, BATCH);
+      await store.batches.saveDraft(id(102), last, "0x", [], [], undefined, id(101));
+      await store.batches.markAttested(id(102), "0x11");
+      await store.batches.discardDraft(id(101));
+      expect((await store.batches.in("drafted", "attested")).map(({ batchId }) => batchId)).to.deep.equal([
+        BATCH,
+        id(102),
+      ]);
+    });
+
     it("never use a sequence twice, since attestors may have signed for it", async () => {
       await store.batches.discardDraft(BATCH);
       expect(await store.batches.lastSequence(LANE)).to.equal(header().sequence);
