@@ -299,13 +299,14 @@ const MANY: Range = [1, 1_000_000];
 const MEBIBYTE = 2 ** 20;
 
 function limitsOf(section: Section): Limits {
-  const { perGrant, perLicense, concurrent, bodyBytes, connections } = GATEWAY_DEFAULTS.limits;
+  const { perGrant, perLicense, concurrent, bodyBytes, connections, unproven } = GATEWAY_DEFAULTS.limits;
   return {
     perGrant: section.optional("perGrant", (quota) => quotaOf(quota, perGrant)) ?? perGrant,
     perLicense: section.optional("perLicense", (quota) => quotaOf(quota, perLicense)) ?? perLicense,
     concurrent: section.count("concurrent", MANY, concurrent),
     bodyBytes: section.count("bodyMebibytes", [4, 65_536], bodyBytes / MEBIBYTE) * MEBIBYTE,
     connections: section.count("connections", MANY, connections),
+    unproven: section.count("unproven", MANY, unproven),
   };
 }
 

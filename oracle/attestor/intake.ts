@@ -30,7 +30,7 @@ export class Intake {
    * Takes up as much as a request says that it will send, until the function that it gives is called.
    * @throws IntakeRefused
    */
-  private take(contentLength: string | undefined): () => void {
+  take(contentLength: string | undefined): () => void {
     const bytes = Number(contentLength);
     if (!Number.isSafeInteger(bytes)) throw new IntakeRefused(411, "Say how long the request is, by content-length");
     if (bytes > this.most) {

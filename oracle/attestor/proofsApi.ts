@@ -91,6 +91,8 @@ export function shownProofsFromJson(json: unknown): ShownProofs {
   if (texts.length !== names.length) {
     throw new MalformedMessage(`there are ${texts.length} proofs, and ${names.length} receipts`);
   }
+  const hashes = new Set(names.map(({ hash }) => hash));
+  if (hashes.size < names.length) throw new MalformedMessage("a receipt is named twice: show one proof of each");
   return { versionId: id(versionId), proofs: texts.map((text, i) => ({ name: names[i], proof: proofFromText(text) })) };
 }
 

@@ -3,6 +3,7 @@ import { Cached } from "./cached";
 import type { Chain, LicenseState, PlanState } from "../chain/chain";
 import { withDeadline } from "../chain/deadline";
 import { isRefusal, Ledger, type Refusal, type Reservation } from "./ledger";
+import type { Limits } from "./limits";
 import type { Log } from "../log";
 import { dateOf } from "../problem";
 import { decodeBearer, grantDigest, MalformedMessage, recoverSigner } from "../protocol/messages";
@@ -47,6 +48,7 @@ export interface AdmissionConfig {
   requestTimeoutMs: number;
   /** Length of the epochs that the operator's settler makes; the chain's longest if left out. */
   epochSeconds?: number;
+  limits: Pick<Limits, "unproven">;
 }
 
 const PLANS_NEVER_CHANGE = Infinity;
@@ -58,6 +60,8 @@ const MOST_STRANGERS = 64;
 const HEADROOM_AGES = 5;
 /** Stake is added, and batches are released, by somebody's hand. */
 const STAKE_RETRY_SECONDS = 60;
+/** A proof takes seconds. */
+const BACKLOG_RETRY_SECONDS = 60;
 const RENEWAL_RETRY_MS = 10_000;
 
 /** Decides who may use a model while its receipts would count, and keeps the books of what running and unsettled requests may cost. */
@@ -170,7 +174,9 @@ export class Admission {
     const plan = await this.planOf(caller.license, model);
     requireProvable(caller.license, plan, model, kind);
     await this.requireUsable(model, now);
-    await this.requireOwnPast({ operatorId: this.config.operatorId, planId: plan.planId, versionId: model.versionId });
+    const lane = { operatorId: this.config.operatorId, planId: plan.planId, versionId: model.versionId };
+    await this.requireOwnPast(lane);
+    if (isProofDemanded(caller.license, plan)) await this.requireProofsInTime(lane);
     const { signed, grantHash } = caller;
     const grant = { hash: grantHash, cap: signed.grant.cap };
     if (caller.license.onVoucherRoad) return this.admitByVoucher(caller, { plan, model, grant, worst }, now);
@@ -465,6 +471,18 @@ export class Admission {
     );
   }
 
+  /** Answers come faster than proofs: what isn't proven in time is paid by nobody. */
+  private async requireProofsInTime(lane: Lane): Promise<void> {
+    const { unproven } = this.config.limits;
+    if (!(await this.store.proofs.hasUnproven(lane, unproven))) return;
+    throw new ApiError(
+      503,
+      "proof_backlog",
+      `${unproven} answers of plan ${lane.planId} wait for proofs, which it demands: try again when some have been proven`,
+      { retryAfterSeconds: BACKLOG_RETRY_SECONDS },
+    );
+  }
+
   /** No epoch that ends after a recall is paid: the settler makes one end with it, and nothing may be done later. */
   private async requireUsable(model: ModelConfig, now: number): Promise<void> {
     const until = await fromChain(this.usableUntil.get(model.versionId));
@@ -529,12 +547,13 @@ function forbidden(code: string, message: string): ApiError {
 
 /** Where a plan demands proven answers, only what can be proven is served: no attestor would vouch for other use. Vouchers need none. */
 export function requireProvable(
-  { licenseId, onVoucherRoad }: LicenseState,
-  { planId, minEvidenceTier }: PlanState,
+  license: LicenseState,
+  plan: PlanState,
   { id, versionId, hasVerifier, keepInputs }: ModelConfig,
   kind: RequestKind,
 ): void {
-  if (minEvidenceTier !== Tier.proven || onVoucherRoad) return;
+  if (!isProofDemanded(license, plan)) return;
+  const [{ licenseId }, { planId }] = [license, plan];
   const demand = `plan ${planId} of license ${licenseId} demands proven answers`;
   if (kind !== "classification") {
     throw forbidden("proof_demanded", `${demand}, and this one couldn't be proven: ask at ${CLASSIFICATIONS_PATH}`);
@@ -545,6 +564,11 @@ export function requireProvable(
       ? `the gateway keeps no inputs of model ${id} ("keepInputs")`
       : `version ${versionId} of model ${id} names no verifier`;
   throw new ApiError(503, "proof_impossible", `${demand}, and ${lacking}: have the operator see to it`);
+}
+
+/** What vouchers pay needs no proofs. */
+function isProofDemanded({ onVoucherRoad }: LicenseState, { minEvidenceTier }: PlanState): boolean {
+  return minEvidenceTier === Tier.proven && !onVoucherRoad;
 }
 
 /** Whether an account's own key signed; where a contract says so, it may say otherwise later. */

@@ -90,6 +90,7 @@ export const GATEWAY_DEFAULTS = {
     concurrent: 2_048,
     bodyBytes: 256 * 1024 * 1024,
     connections: 8_192,
+    unproven: 1_000,
   },
 } satisfies Partial<GatewayConfig>;
 

@@ -19,6 +19,8 @@ export interface Limits {
   bodyBytes: number;
   /** Connections that are open at once; further ones are closed. */
   connections: number;
+  /** Receipts of one plan and version that wait for proofs, where the plan demands them. */
+  unproven: number;
 }
 
 interface Use {

@@ -9,12 +9,13 @@ import { getBytes } from "ethers";
 import { MOST_RECEIPTS_SENT, sendReceipts } from "../attestor/attestorApi";
 import { MOST_PROOFS_SENT, sendProofs, type ShownProofs, type TakenProofs } from "../attestor/proofsApi";
 import { signRetrieval } from "../attestor/retrievalApi";
-import type { AttestorEndpoint, AttestorsConfig } from "./attestorPool";
+import type { AttestorEndpoint, AttestorsConfig, MemberRefusal } from "./attestorPool";
 import type { Chain } from "../chain/chain";
 import type { Inferences } from "../chain/inferences";
 import type { ReceiptProver } from "../disputes/receiptProver";
 import type { DigestSigner } from "../keys/digestSigner";
 import type { Log } from "../log";
+import { oneAtATime } from "../oneAtATime";
 import { reasonOf } from "../problem";
 import { Tier } from "../protocol/tiers";
 import type { Lane } from "../protocol/types";
@@ -29,7 +30,7 @@ export interface ProvenLanesConfig extends AttestorsConfig {
 }
 
 export interface ProvenLanesDeps {
-  chain: Pick<Chain, "plan" | "now" | "domain" | "windowPeriod">;
+  chain: Pick<Chain, "plan" | "now" | "domain" | "epochPeriod" | "windowPeriod">;
   inferences: Inferences;
   store: Pick<Store, "proofs" | "disputes" | "grants" | "receipts" | "unbatched">;
   log: Log;
@@ -42,12 +43,16 @@ export interface ProofFigures {
   leftOut: number;
 }
 
-/** When what failed is tried again, in seconds. */
+/** When what failed is tried again, in seconds: twice as long after each further failure. */
 const RETRY_SECONDS = 300;
+const LONGEST_RETRY_SECONDS = 4_800;
 /** How long a failure is remembered of a receipt that isn't tried again, as it is in no lane any more, in seconds. */
 const FORGET_SECONDS = 3_600;
-/** How many receipts of one lane are proven before others have their turn. */
+/** How many receipts of one lane are proven before others have their turn, and for how long. */
 const PROVEN_IN_A_ROW = 3 * MOST_PROOFS_SENT;
+const TURN_MS = 60_000;
+/** How long an attestor is shown proofs in one go, before it is asked for a batch: another time it goes on from there. */
+const SHOWING_MS = 60_000;
 /** How many receipts without a proof are looked at in one go. */
 const AT_ONCE = 1_000;
 /** How many one line of the log lists. */
@@ -62,6 +67,8 @@ interface Failure {
   /** A sentence. */
   reason: string;
   isHopeless: boolean;
+  /** After so many seconds. */
+  waited: number;
   /** When it is tried again, Unix seconds. */
   again: number;
 }
@@ -77,6 +84,8 @@ export class ProvenLanes {
   private readonly told = new Set<string>();
   /** By plan. */
   private readonly demands = new Map<number, boolean>();
+  /** By attestors' addresses: each is shown some at a time. */
+  private readonly inTurn = new Map<string, ReturnType<typeof oneAtATime>>();
   private leftOut = 0;
 
   constructor(
@@ -99,7 +108,7 @@ export class ProvenLanes {
   }
 
   /**
-   * Proves what isn't proven yet, oldest first, and shows it. Made to be called again and again.
+   * Proves what isn't proven yet, licenses by turns, and shows it. What never failed comes first. Made to be called again and again.
    * @param goesOn is asked before each proof
    * @throws if the store or the chain can't be read
    */
@@ -110,14 +119,19 @@ export class ProvenLanes {
       if (!(await this.demandsProofs(lane))) continue;
       const now = await chain.now();
       const span = { epochStart: oldestFinishedAt, epochEnd: now + 1 };
-      const unproven = await store.proofs.unproven(lane, span, PROVEN_IN_A_ROW + this.failed.size);
-      const due = unproven.filter((hash) => (this.failed.get(hash)?.again ?? 0) <= now);
+      const unproven = await store.proofs.unproven(lane, span, chain.epochPeriod, PROVEN_IN_A_ROW + this.failed.size);
+      const failed = unproven.filter((hash) => this.failed.has(hash));
+      const due = [
+        ...unproven.filter((hash) => !this.failed.has(hash)),
+        ...failed.filter((hash) => this.failed.get(hash)!.again <= now),
+      ];
+      const isOver = performance.now() + TURN_MS;
       for (const some of chunks(due.slice(0, PROVEN_IN_A_ROW), MOST_PROOFS_SENT)) {
         for (const hash of some) {
           if (!goesOn()) return;
-          await this.attempt(lane, hash, now);
+          if (performance.now() < isOver) await this.attempt(lane, hash);
         }
-        await this.show(some, now);
+        await this.show(some);
       }
     }
   }
@@ -128,13 +142,17 @@ export class ProvenLanes {
   }
 
   /** One that fails stops no other. */
-  private async attempt(lane: Lane, hash: string, now: number): Promise<void> {
+  private async attempt(lane: Lane, hash: string): Promise<void> {
+    const { chain, store } = this.deps;
     try {
-      await this.deps.store.proofs.keep(hash, await this.proofOf(hash));
+      await store.proofs.keep(hash, await this.proofOf(hash));
       this.failed.delete(hash);
     } catch (cause) {
       const reason = reasonOf(cause);
-      this.failed.set(hash, { reason, isHopeless: cause instanceof Unprovable, again: now + RETRY_SECONDS });
+      const before = this.failed.get(hash)?.waited;
+      const waited = before === undefined ? RETRY_SECONDS : Math.min(LONGEST_RETRY_SECONDS, 2 * before);
+      const again = (await chain.now()) + waited;
+      this.failed.set(hash, { reason, isHopeless: cause instanceof Unprovable, waited, again });
       this.tellOnce("Receipt can't be proven", hash, { lane, receipt: hash, reason });
     }
   }
@@ -180,7 +198,7 @@ export class ProvenLanes {
     if (!(await this.demandsProofs(lane))) return null;
     const isLate = now > epochEnd + Math.floor(chain.windowPeriod / 2);
     for (;;) {
-      const unproven = await store.proofs.unproven(lane, { epochStart: 0, epochEnd }, AT_ONCE);
+      const unproven = await store.proofs.unproven(lane, { epochStart: 0, epochEnd }, chain.epochPeriod, AT_ONCE);
       const isHopeless = (hash: string) => isLate || this.failed.get(hash)?.isHopeless === true;
       const hopeless = unproven.filter(isHopeless);
       const waiting = unproven.filter((hash) => !isHopeless(hash));
@@ -202,36 +220,57 @@ export class ProvenLanes {
     const receipts = await this.deps.store.proofs.giveUp(hashes);
     this.leftOut += receipts;
     hashes.forEach((hash) => this.failed.delete(hash));
-    this.deps.log.error("Receipts left out, as their answers aren't proven: nobody is charged for them", {
-      ...{ lane, receipts, hashes: hashes.slice(0, MOST_LISTED), reasons: reasons.slice(0, MOST_LISTED) },
-    });
+    this.deps.log.error(
+      "Receipts left out, as their answers aren't proven: nobody is charged for them, and they may be challenged",
+      {
+        ...{ lane, receipts, hashes: hashes.slice(0, MOST_LISTED), reasons: reasons.slice(0, MOST_LISTED) },
+      },
+    );
   }
 
   // Showing
 
   /** Shows each attestor the proofs of these receipts that it hasn't taken; not one that failed to answer a while ago. */
-  private async show(hashes: readonly string[], now: number): Promise<void> {
+  private async show(hashes: readonly string[]): Promise<void> {
+    const { chain, log } = this.deps;
+    const now = await chain.now();
     const there = this.config.attestors.filter(({ address }) => (this.away.get(address) ?? 0) <= now);
-    await Promise.all(there.map((attestor) => this.showTo(attestor, hashes)));
+    await Promise.all(
+      there.map(async (attestor) => {
+        try {
+          await this.showTo(attestor, hashes);
+        } catch (cause) {
+          log.warn("Attestor takes no proofs", { attestor: attestor.address, url: attestor.url, cause });
+          this.away.set(attestor.address, (await chain.now()) + RETRY_SECONDS);
+        }
+      }),
+    );
   }
 
-  /** Shows an attestor the proofs of these receipts that it hasn't taken. One that doesn't answer is logged, and shown them again. */
+  /**
+   * Shows an attestor the proofs of these receipts that it hasn't taken.
+   * @throws Error unless it answers, about all of them in time: asked to attest without them, it would refuse
+   */
   async showTo(attestor: AttestorEndpoint, hashes: readonly string[], signal?: AbortSignal): Promise<void> {
-    const { address, url } = attestor;
-    try {
+    const { address } = attestor;
+    const inTurn = this.inTurn.get(address) ?? oneAtATime();
+    this.inTurn.set(address, inTurn);
+    await inTurn(async () => {
+      const over = AbortSignal.any([AbortSignal.timeout(SHOWING_MS), ...(signal === undefined ? [] : [signal])]);
       const taken = this.shown.get(address) ?? new Set();
       this.shown.set(address, taken);
       if (taken.size > MOST_REMEMBERED) taken.clear();
       const unshown = hashes.filter((hash) => !taken.has(hash));
       for (const some of chunks(unshown, MOST_PROOFS_SENT)) {
-        for (const shown of await this.shownOf(some)) await this.showSome(attestor, shown, taken, signal);
+        for (const shown of await this.shownOf(some)) await this.showSome(attestor, shown, taken, over);
       }
       this.away.delete(address);
-    } catch (cause) {
-      this.deps.log.warn("Attestor takes no proofs", { attestor: address, url, cause });
-      const now = await this.deps.chain.now();
-      this.away.set(address, now + RETRY_SECONDS);
-    }
+    });
+  }
+
+  /** What an attestor refuses is shown to it again: it may have lost what it was shown before. */
+  noteRefused({ attestor, receipts }: Pick<MemberRefusal, "attestor" | "receipts">): void {
+    receipts.forEach((hash) => this.shown.get(attestor)?.delete(hash));
   }
 
   private async showSome(

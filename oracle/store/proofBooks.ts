@@ -13,14 +13,27 @@ export class ProofBooks {
 
   // An operator's
 
-  /** Hashes of receipts of a lane and a span that count something, are in no batch and have no proof, the oldest first. */
-  async unproven(lane: Lane, span: Epoch, most: number): Promise<string[]> {
+  /**
+   * Hashes of receipts of a lane and a span that count something, are in no batch and have no proof. Of each period, in seconds, the
+   * first of each license comes first, then the second of each, and so on, so that none keeps others waiting.
+   */
+  async unproven(lane: Lane, span: Epoch, period: number, most: number): Promise<string[]> {
     const rows = await this.db.all(
       `SELECT receipt_hash FROM receipts WHERE ${UNBATCHED_IN_SPAN} AND ${COUNTS} AND ${HAS_NO_PROOF}
-         ORDER BY finished_at, license_id, sequence LIMIT ?`,
-      [...spanValues({ ...lane, ...span }), most],
+         ORDER BY finished_at / ?, row_number() OVER (PARTITION BY license_id ORDER BY sequence), finished_at LIMIT ?`,
+      [...spanValues({ ...lane, ...span }), period, most],
     );
     return rows.map((row) => row.receipt_hash as string);
+  }
+
+  /** Whether so many receipts of a lane count something, are in no batch and have no proof. */
+  async hasUnproven(lane: Lane, count: number): Promise<boolean> {
+    const allTime = { epochStart: 0, epochEnd: 2 ** 40 };
+    const row = await this.db.row(
+      `SELECT 1 FROM receipts WHERE ${UNBATCHED_IN_SPAN} AND ${COUNTS} AND ${HAS_NO_PROOF} LIMIT 1 OFFSET ?`,
+      [...spanValues({ ...lane, ...allTime }), count - 1],
+    );
+    return row !== null;
   }
 
   async keep(receiptHash: string, proof: Uint8Array): Promise<void> {

@@ -339,12 +339,13 @@ describe("parseConfig", () => {
   });
 
   it("reads the limits, each of which may be left out", () => {
-    const limits = { perGrant: { requestsPerMinute: 60 }, concurrent: 10, bodyMebibytes: 8 };
+    const limits = { perGrant: { requestsPerMinute: 60 }, concurrent: 10, bodyMebibytes: 8, unproven: 50 };
     expect(parse({ gateway: { ...gateway(), limits } }).gateway?.limits).to.deep.equal({
       ...GATEWAY_DEFAULTS.limits,
       perGrant: { requestsPerMinute: 60, concurrent: GATEWAY_DEFAULTS.limits.perGrant.concurrent },
       concurrent: 10,
       bodyBytes: 8 * 2 ** 20,
+      unproven: 50,
     });
     expect(parse({ gateway: gateway() }).gateway?.limits).to.deep.equal(GATEWAY_DEFAULTS.limits);
   });

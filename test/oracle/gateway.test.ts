@@ -440,6 +440,25 @@ describeOnEach("gateway", (placeOf) => {
         expect(unkept.message).to.contain(`the gateway keeps no inputs of model writer ("keepInputs")`);
       });
 
+      it("refuses more than can be proven, until some have been", async () => {
+        await serveWith({ hasVerifier: true, keepInputs: true });
+        const asked: number[] = [];
+        let isBehind = true;
+        store.proofs.hasUnproven = async (lane, count) => {
+          expect(lane).to.deep.equal({ operatorId: OPERATOR_ID, planId: PLAN_ID, versionId: VERSION_ID });
+          asked.push(count);
+          return isBehind;
+        };
+        const refused = await classify();
+        expect(refused).to.include({ status: 503, code: "proof_backlog" });
+        expect(refused.message).to.contain(`1000 answers of plan ${PLAN_ID} wait for proofs`);
+        expect(upstream.received).to.deep.equal([]);
+        isBehind = false;
+        await classify();
+        expect(upstream.received).to.have.length(1);
+        expect(asked).to.deep.equal([1_000, 1_000]);
+      });
+
       it("lets classifications pass that can be proven, and all that vouchers pay", () => {
         const license = chain.licenses.get(1n)!;
         const plan = chain.plans.get(PLAN_ID)!;

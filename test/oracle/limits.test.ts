@@ -12,6 +12,7 @@ const LIMITS: Limits = {
   concurrent: 7,
   bodyBytes: 100,
   connections: 100,
+  unproven: 100,
 };
 
 /** A caller under one of a license's grants. */

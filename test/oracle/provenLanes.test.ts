@@ -1,5 +1,6 @@
 import { expect } from "chai";
 import { computeAddress, getBytes, id, keccak256, toBeHex } from "ethers";
+import { setTimeout as wait } from "node:timers/promises";
 import { type Attestor, startAttestor } from "../../oracle/attestor/attestor";
 import {
   LONGEST_PROOF,
@@ -23,6 +24,7 @@ import { ProvenLanes } from "../../oracle/settler/provenLanes";
 import { Settler } from "../../oracle/settler/settler";
 import { Store } from "../../oracle/store/store";
 import { describeOnEach, memoryPlace, type Place } from "../support/databases";
+import { until } from "../support/gatewayBench";
 import { StubEscrow } from "../support/stubEscrow";
 import { AFTER_EPOCH, COMMITTEE, EPOCH, KEYS, LANE, serveReceipt, stubMarket } from "../support/stubMarket";
 
@@ -31,22 +33,29 @@ const INPUT = Uint8Array.of(1, 2, 3);
 /** When half of the epoch's window is over. */
 const HALF_WINDOW = EPOCH.epochEnd + 86_400;
 
+const GULLIBLE = computeAddress(id("takes everything"));
+
 /** What the stub of a verifier takes for a proof of a receipt. */
 const proofOf = (receiptHash: string) => keccak256(receiptHash);
 
 /** A verifier that can be asked how often it was. */
 class StubInferences implements Inferences {
   inference: Inference | null = INFERENCE;
+  /** Versions whose verifiers take everything. */
+  readonly gullible = new Set<bigint>();
+  /** Is waited for before each verification. */
+  before: () => Promise<void> = async () => {};
   /** Hashes of the receipts that it was asked about. */
   readonly asked: string[] = [];
 
-  async inferenceOf(): Promise<Inference | null> {
-    return this.inference;
+  async inferenceOf(versionId: bigint): Promise<Inference | null> {
+    return this.gullible.has(versionId) ? { ...INFERENCE, verifier: GULLIBLE } : this.inference;
   }
 
-  async isProven(_: Inference, __: object, receiptHash: string, proof: Uint8Array): Promise<boolean> {
+  async isProven({ verifier }: Inference, _: object, receiptHash: string, proof: Uint8Array): Promise<boolean> {
+    await this.before();
     this.asked.push(receiptHash);
-    return Buffer.from(proof).equals(Buffer.from(getBytes(proofOf(receiptHash))));
+    return verifier === GULLIBLE || Buffer.from(proof).equals(Buffer.from(getBytes(proofOf(receiptHash))));
   }
 }
 
@@ -137,10 +146,14 @@ describeOnEach("lanes whose plan demands proofs", function (placeOf) {
     }
 
     /** Gives the receipt's hash. */
-    async serve(input: Uint8Array | null = INPUT, meters: Partial<Usage> = { requests: 1n }): Promise<string> {
+    async serve(
+      input: Uint8Array | null = INPUT,
+      meters: Partial<Usage> = { requests: 1n },
+      licenseId = 7n,
+    ): Promise<string> {
       const requestId = toBeHex(++this.served, 32);
       const finishedAt = EPOCH.epochStart + 10 * this.served;
-      await serveReceipt(this.store, { requestId, finishedAt, meters, input: input ?? undefined });
+      await serveReceipt(this.store, { requestId, licenseId, finishedAt, meters, input: input ?? undefined });
       return (await this.store.receipts.ofRequest(requestId))!.hash;
     }
 
@@ -188,7 +201,8 @@ describeOnEach("lanes whose plan demands proofs", function (placeOf) {
 
   afterEach(() => world.close());
 
-  const LEFT_OUT = "Receipts left out, as their answers aren't proven: nobody is charged for them";
+  const LEFT_OUT =
+    "Receipts left out, as their answers aren't proven: nobody is charged for them, and they may be challenged";
 
   describe("proving", () => {
     it("proves what counts anything, of what was asked, and keeps the proofs through a restart", async () => {
@@ -218,6 +232,49 @@ describeOnEach("lanes whose plan demands proofs", function (placeOf) {
       expect(world.prover.asked).to.have.length(1);
     });
 
+    it("has licenses take turns, so that none keeps the others waiting", async () => {
+      const many = [await world.serve(), await world.serve(), await world.serve()];
+      const other = await world.serve(INPUT, { requests: 1n }, 8n);
+      await world.lanes().proveDue();
+      expect(world.prover.asked.map(({ receiptHash }) => receiptHash)).to.deep.equal([
+        many[0],
+        other,
+        many[1],
+        many[2],
+      ]);
+    });
+
+    it("proves what never failed before what failed", async () => {
+      const failing = await world.serve();
+      world.prover.failing.set(failing, "the machine is too small");
+      const lanes = world.lanes();
+      await lanes.proveDue();
+      const other = await world.serve();
+      chain().time += 300;
+      await lanes.proveDue();
+      expect(world.prover.asked.map(({ receiptHash }) => receiptHash)).to.deep.equal([failing, other, failing]);
+    });
+
+    it("waits twice as long after each failure, from its end on", async () => {
+      world.prover.failing.set(await world.serve(), "the machine is too small");
+      const prove = world.prover.prove.bind(world.prover);
+      world.prover.prove = async (asked) => {
+        chain().time += 900;
+        return prove(asked);
+      };
+      const lanes = world.lanes();
+      const tries = async (seconds: number) => {
+        chain().time += seconds;
+        await lanes.proveDue();
+        return world.prover.asked.length;
+      };
+      expect(await tries(0)).to.equal(1);
+      expect(await tries(299)).to.equal(1);
+      expect(await tries(1)).to.equal(2);
+      expect(await tries(599)).to.equal(2);
+      expect(await tries(1)).to.equal(3);
+    });
+
     it("tries what failed again after a while, tells it once, and goes on with others", async () => {
       const [failing, other] = [await world.serve(), await world.serve()];
       world.prover.failing.set(failing, "the machine is too small");
@@ -232,7 +289,7 @@ describeOnEach("lanes whose plan demands proofs", function (placeOf) {
       const told = world.said("Receipt can't be proven");
       expect(told.map(({ reason }) => reason)).to.deep.equal(["the machine is too small"]);
       world.prover.failing.clear();
-      chain().time += 300;
+      chain().time += 600;
       await lanes.proveDue();
       expect(lanes.figures()).to.deep.equal({ failing: 0, leftOut: 0 });
     });
@@ -310,7 +367,7 @@ describeOnEach("lanes whose plan demands proofs", function (placeOf) {
     });
 
     it("leaves out what isn't proven when half of the window is over, and settles the rest", async () => {
-      const [failing, proven] = [await world.serve(), await world.serve()];
+      const [first, failing, last] = [await world.serve(), await world.serve(), await world.serve()];
       world.prover.failing.set(failing, "the machine is too small");
       const lanes = world.lanes();
       await lanes.proveDue();
@@ -318,7 +375,8 @@ describeOnEach("lanes whose plan demands proofs", function (placeOf) {
       expect((await world.settler(lanes).settle(LANE, EPOCH))[0].status).to.equal("retry");
       chain().time = HALF_WINDOW + 1;
       expect((await world.settler(lanes).settle(LANE, EPOCH))[0].status).to.equal("settled");
-      expect([await world.stateOf(failing), await world.stateOf(proven)]).to.deep.equal(["void", "settled"]);
+      const states = await Promise.all([first, failing, last].map((hash) => world.stateOf(hash)));
+      expect(states).to.deep.equal(["settled", "void", "settled"]);
       expect(lanes.figures()).to.deep.equal({ failing: 0, leftOut: 1 });
       const [line] = world.said(LEFT_OUT);
       expect(line).to.deep.include({ level: "error", receipts: 1, hashes: [failing] });
@@ -363,6 +421,31 @@ describeOnEach("lanes whose plan demands proofs", function (placeOf) {
         `Receipt 1 of license 7 has evidence of tier 0 for ${receipt.finishedAt}; plan 3 demands tier 4`,
       ]);
       expect(refused[0].receipts).to.deep.equal([hash]);
+    });
+
+    it("asks no attestor to attest that couldn't be shown the proofs, as its refusal would count", async () => {
+      const hash = await world.serve();
+      await world.lanes().proveDue();
+      for (const { proofs } of world.attestorStores) await proofs.dropProven(2 ** 40);
+      world.inferences.before = () => Promise.reject(new Error("the node says nothing"));
+      const settler = world.settler(world.lanes());
+      expect((await settler.settle(LANE, EPOCH))[0].status).to.equal("retry");
+      expect(world.said("Attestor didn't answer")).to.have.length(3);
+      expect(world.said("Attestor refused the batch")).to.deep.equal([]);
+      world.inferences.before = async () => {};
+      expect((await settler.settle(LANE, EPOCH))[0].status).to.equal("settled");
+      expect(await world.stateOf(hash)).to.equal("settled");
+    });
+
+    it("shows the proofs again to attestors that have lost them", async () => {
+      await world.serve();
+      const lanes = world.lanes();
+      await lanes.proveDue();
+      for (const { proofs } of world.attestorStores) await proofs.dropProven(2 ** 40);
+      const settler = world.settler(lanes);
+      expect((await settler.settle(LANE, EPOCH))[0].status).to.equal("retry");
+      expect(world.said("Attestor refused the batch")).to.have.length(3);
+      expect((await settler.settle(LANE, EPOCH))[0].status).to.equal("settled");
     });
 
     it("isn't held up by an attestor that is away, where the others are enough", async () => {
@@ -413,25 +496,108 @@ describeOnEach("lanes whose plan demands proofs", function (placeOf) {
       it("refuses one that is damaged, another receipt's, or empty, and takes the true one after that", async () => {
         const damaged = toBeHex(BigInt(proofOf(hash)) ^ 1n, 32);
         for (const proof of [damaged, proofOf(id("another")), "0x"]) {
+          chain().time += 60;
           expect(await reasonOf(await world.shown(hash, proof))).to.equal(
             `Receipt 1 of license 7 isn't proven: the verifier ${INFERENCE.verifier} doesn't take the ` +
               `${getBytes(proof).length} bytes that were shown for a proof`,
           );
         }
         expect((await world.attestorStores[0].proofs.provenOf([hash])).size).to.equal(0);
+        chain().time += 60;
         expect(await world.show(await world.shown(hash))).to.deep.equal({ proven: 1, lacking: [], refused: [] });
       });
 
       it("refuses one of another version, of a version without a verifier, and under a plan that demands none", async () => {
         const shown = await world.shown(hash);
-        expect(await reasonOf({ ...shown, versionId: 99n })).to.match(/and version 99 has none$/);
+        const later = () => (chain().time += 60);
+        later();
+        expect(await reasonOf({ ...shown, versionId: 99n })).to.match(/is of asset \d+, and version 99 is unknown$/);
+        later();
         world.inferences.inference = null;
         expect(await reasonOf(shown)).to.match(/can't be proven: version \d+ names no verifier$/);
+        later();
         world.demand(Tier.gpu);
         expect(await reasonOf(shown)).to.equal("Receipt 1 of license 7 needs no proof: plan 3 demands gpu receipts");
       });
 
+      it("refuses one by the verifier of another asset, which has published the same manifest", async () => {
+        const own = chain().versions.get(LANE.versionId)!;
+        const copied = { ...own, versionId: (9n << 32n) | 1n, assetId: 9 };
+        chain().versions.set(copied.versionId, copied);
+        world.inferences.gullible.add(copied.versionId);
+        chain().time += 60;
+        expect(await reasonOf({ ...(await world.shown(hash, "0x01")), versionId: copied.versionId })).to.match(
+          new RegExp(`is of asset ${own.assetId}, and version ${copied.versionId} is of asset 9$`),
+        );
+        // Of the asset's own, the verifier is believed.
+        world.inferences.gullible.add(LANE.versionId);
+        chain().time += 60;
+        expect(await world.show(await world.shown(hash, "0x01"))).to.include({ proven: 1 });
+      });
+
+      it("refuses another of another manifest of the asset", async () => {
+        const versionId = LANE.versionId + 1n;
+        chain().versions.set(versionId, {
+          ...chain().versions.get(LANE.versionId)!,
+          versionId,
+          manifestHash: id("other"),
+        });
+        chain().time += 60;
+        expect(await reasonOf({ ...(await world.shown(hash)), versionId })).to.contain(
+          `version ${versionId} has ${id("other")}`,
+        );
+      });
+
+      it("has its operator wait after a proof that wasn't taken, twice as long each time, a minute at most", async () => {
+        const refused = () => world.show({ ...wrong }).then(({ refused: { length } }) => length);
+        const wrong = await world.shown(hash, "0x02");
+        await expect(refused()).to.be.rejectedWith("show others in 1 s");
+        for (const seconds of [1, 2, 4, 8, 16, 32, 60, 60]) {
+          chain().time += seconds - 1;
+          await expect(refused()).to.be.rejectedWith("show others in 1 s");
+          chain().time += 1;
+          expect(await refused()).to.equal(1);
+        }
+        chain().time += 60;
+        expect(await world.show(await world.shown(hash))).to.include({ proven: 1 });
+        expect(await world.show(await world.shown(hash)), "and needn't wait after that").to.include({ proven: 1 });
+      });
+
+      it("looks at two requests of an operator at once, and works for none that has gone", async () => {
+        chain().time += 60;
+        let go = () => {};
+        const held = new Promise<void>((resolve) => (go = resolve));
+        world.inferences.before = () => held;
+        const asked = world.inferences.asked.length;
+        const shown = await world.shown(hash, "0x03");
+        const signed = await world.signed();
+        const gone = new AbortController();
+        const answers: string[] = [];
+        for (let i = 0; i < 3; i++) {
+          const answer = sendProofs(world.attestors[0].url, signed, shown, 5_000, gone.signal);
+          void answer.then(String, String).then((said) => answers.push(said));
+        }
+        await until(() => answers.length > 0);
+        expect(answers).to.have.length(1);
+        expect(answers[0]).to.contain("2 requests of operator 2 are being looked at: wait for them");
+        gone.abort();
+        await until(() => answers.length === 3);
+        // The attestor hears of it a little later.
+        await wait(200);
+        go();
+        const proven = await world.shown(hash);
+        await until(() => {
+          chain().time += 60;
+          return world.show(proven).then(
+            () => true,
+            () => false,
+          );
+        });
+        expect(world.inferences.asked.slice(asked), "the first's, and the last's").to.have.length(2);
+      });
+
       it("forgets what is proven once no batch can have it", async () => {
+        chain().time += 60;
         await world.show(await world.shown(hash));
         const { proofs } = world.attestorStores[0];
         const { receipt } = (await world.store.receipts.withHash(hash))!;
@@ -483,6 +649,15 @@ describeOnEach("lanes whose plan demands proofs", function (placeOf) {
       expect([...(await world.store.proofs.proofs([hash, id("archived")])).keys()]).to.deep.equal([hash]);
     });
 
+    it("knows whether so many wait for proofs", async () => {
+      await world.serve();
+      await world.serve(INPUT, { requests: 0n });
+      const { proofs } = world.store;
+      expect([await proofs.hasUnproven(LANE, 1), await proofs.hasUnproven(LANE, 2)]).to.deep.equal([true, false]);
+      await world.lanes().proveDue();
+      expect(await proofs.hasUnproven(LANE, 1)).to.equal(false);
+    });
+
     it("gives up nothing that has a proof, or is in a batch", async () => {
       const hash = await world.serve();
       const lanes = world.lanes();
@@ -518,6 +693,7 @@ describe("shown proofs", () => {
     refuses({ proofs: Array(MOST_PROOFS_SENT + 1).fill("") }, /21 proofs came at once; 20 are the most/);
     const long = Buffer.alloc(LONGEST_PROOF + 1).toString("base64");
     refuses({ proofs: [long] }, /a proof has 65537 bytes; 65536 are the most/);
+    refuses(shownProofsToJson({ ...shown, proofs: [...shown.proofs, ...shown.proofs] }), /a receipt is named twice/);
     refuses({ versionId: -1 }, /versionId must be a decimal string/);
     refuses({ receipts: "AA==" }, /receipts must be base64 of 48 bytes/);
   });
