@@ -9,7 +9,7 @@
  * next is the one after the last that is stored. So a purpose is served once, wherever the process died, and nobody is
  * paid twice because a node lied. Of nodes' words only those count that stay the same for a while; what they take back
  * is opened again, and a gap in front of what waits is filled by sending nothing to oneself. So is a nonce whose transaction
- * no node takes: nothing waits behind it for long. What fails on the chain is signed anew ever more rarely.
+ * no node takes for what it is: nothing waits behind it for long. What fails on the chain is signed anew ever more rarely.
  */
 import { dataLength, isError, Transaction, type Signer } from "ethers";
 import { setTimeout as wait } from "node:timers/promises";
@@ -30,6 +30,7 @@ import type { Store } from "../store/store";
 import { CANCEL, type NewTransaction, type NonceEnd, type StoredTransaction } from "../store/transactionBooks";
 import type { RpcProvider } from "./ethersChain";
 import { gasLimitFor, gasPriceOf, lacksEther, lacksGas } from "./gas";
+import { isKnownBefore } from "./node";
 import { refusalOf } from "./refusal";
 import { finalHeight, tagOf, type Finality, type Witness } from "./witness";
 
@@ -74,7 +75,9 @@ const MOST_OPEN_URGENT = 16;
 const MOST_CALL_BYTES = 130_000;
 /** How long after its second failure a purpose is signed for again, in seconds; four times as long after each further one. */
 const FAILED_SECONDS = 60;
-const MOST_FAILED_SECONDS = 86_400;
+const MOST_FAILED_SECONDS = 10_800;
+/** Where it must be served by a time, a part of what is left until then at most. */
+const REST_OF_LEFT = 4;
 /** What no node takes is given up after so many times of the patience. */
 const REFUSED_PATIENCE = 4;
 /** What nodes say against what is stored counts once they have said it so often in a row. */
@@ -88,8 +91,11 @@ const CANCEL_GAS = 21_000n;
 /** What they say of one that might be taken as it is when fees have fallen, or another has gone. */
 const UNDERPRICED = /underpriced/i;
 
-/** What nodes say of a transaction that they have, or whose nonce was used. */
-const KNOWN_BEFORE = /already known|known transaction|already imported|nonce too low|nonce has already been used/i;
+/** What they say, or is said of them, while nothing is wrong with the transaction itself. */
+const PASSING =
+  /no node of the chain|pool is full|txpool|mempool|too many|rate.?limit|timeout|timed out|nonce too high|gapped|ECONN|ENOTFOUND|socket|fetch failed/i;
+/** Where no node has a transaction, and it pays so many times what is asked for now, it is signed for less. */
+const TOO_DEAR = 2n;
 
 /** The account as the chain has it. */
 interface View {
@@ -109,7 +115,7 @@ interface HurriedView extends View {
 interface Untaken {
   /** Why not, the last time. */
   error: Error;
-  /** How often they said so of it, and since when: performance.now(). */
+  /** How often in a row they found it wrong itself, and since when: performance.now(). */
   times: number;
   since: number;
 }
@@ -164,7 +170,7 @@ export class AccountSender implements PricedSender {
       const before = await this.deps.store.transactions.nonceFor(this.address, purpose);
       if (before !== null && (await this.isServed(before, purpose))) return before;
       try {
-        if (before !== null) await this.requireRest(purpose);
+        if (before !== null) await this.requireRest(purpose, until);
         const [call, nonce] = [await callOf(), await this.nextNonce(until !== undefined)];
         const gasLimit = await this.gasLimitOf(call);
         const signed = await this.sign({ nonce, attempt: 0, purpose }, { ...call, gasLimit }, await this.fees());
@@ -246,13 +252,15 @@ export class AccountSender implements PricedSender {
   }
 
   /** What fails on the chain costs gas each time. @throws Error unless it has rested for long enough */
-  private async requireRest(purpose: string): Promise<void> {
+  private async requireRest(purpose: string, end?: number): Promise<void> {
     const { store, provider } = this.deps;
     const { times, block } = await store.transactions.failuresOf(this.address, purpose);
     if (times < 2 || block === null) return;
     const [failed, latest] = await Promise.all([provider.getBlock(block), provider.getBlock("latest")]);
     if (failed === null || latest === null) return;
-    const until = failed.timestamp + Math.min(MOST_FAILED_SECONDS, FAILED_SECONDS * 4 ** (times - 2));
+    const left = end === undefined ? Infinity : end - latest.timestamp;
+    const most = Math.min(MOST_FAILED_SECONDS, Math.floor(left / REST_OF_LEFT));
+    const until = failed.timestamp + Math.min(most, FAILED_SECONDS * 4 ** (times - 2));
     if (latest.timestamp >= until) return;
     throw new Error(
       `${times} transactions for "${purpose}" have failed, the last one in block ${block}: another is signed from ` +
@@ -322,7 +330,7 @@ export class AccountSender implements PricedSender {
     isSure: (what: string) => boolean,
   ): Promise<void> {
     const [{ nonce }] = rows;
-    if (nonce >= view.count) return this.push(rows, view);
+    if (nonce >= view.count) return this.push(rows, view, isSure);
     if (nonce >= view.finalCount) return;
     for (const row of rows) {
       const end = await this.endOf(row);
@@ -352,12 +360,12 @@ export class AccountSender implements PricedSender {
   }
 
   /** Sends the newest of a nonce, or one that pays more. */
-  private async push(rows: StoredTransaction[], view: HurriedView): Promise<void> {
+  private async push(rows: StoredTransaction[], view: HurriedView, isSure: (what: string) => boolean): Promise<void> {
     const newest = rows.at(-1)!;
-    if (await this.giveUpLate(newest)) return;
+    if (await this.giveUpLate(newest, view, isSure)) return;
     const isWaitedFor = newest.nonce === view.count || newest.nonce <= view.hurried;
     if (isWaitedFor && (await this.isStuck(newest, view))) {
-      const fees = await this.raised(newest);
+      const fees = await (this.untaken.has(newest.nonce) ? this.repriced(newest) : this.raised(newest));
       if (fees !== null) {
         const { to, data, value, gasLimit } = Transaction.from(newest.raw);
         const call = { to: to!, data, value, gasLimit };
@@ -372,11 +380,11 @@ export class AccountSender implements PricedSender {
   }
 
   /** What no node takes, however often it is sent, is given up: others wait behind it. */
-  private async sendAgain(newest: NewTransaction, rows: StoredTransaction[], { height }: View): Promise<void> {
+  private async sendAgain(newest: NewTransaction, rows: StoredTransaction[], { height, count }: View): Promise<void> {
     const { nonce, purpose } = newest;
     await this.broadcast(newest, height);
     const untaken = this.untaken.get(nonce);
-    if (purpose === CANCEL || untaken === undefined || untaken.times < SURE_AFTER) return;
+    if (purpose === CANCEL || nonce > count || untaken === undefined || untaken.times < SURE_AFTER) return;
     if (performance.now() - untaken.since < REFUSED_PATIENCE * this.patience.ms) return;
     const known = await Promise.all([newest, ...rows].map((row) => this.isKnown(row)));
     if (known.includes(true)) return;
@@ -386,10 +394,15 @@ export class AccountSender implements PricedSender {
   }
 
   /** What had to be mined by a time that is over. @returns whether it is given up */
-  private async giveUpLate(newest: StoredTransaction): Promise<boolean> {
+  private async giveUpLate(
+    newest: StoredTransaction,
+    { height }: View,
+    isSure: (what: string) => boolean,
+  ): Promise<boolean> {
     const until = this.urgent.get(newest.purpose);
     if (until === undefined) return false;
-    if (((await this.deps.provider.getBlock("latest"))?.timestamp ?? 0) <= until) return false;
+    const block = (await this.deps.witness.ask("eth_getBlockByNumber", [tagOf(height), false], timeOf)) as Block | null;
+    if (Number(block?.timestamp ?? 0) <= until || !isSure(`${newest.nonce} is late`)) return false;
     const fees = await this.raised(newest);
     if (fees !== null) await this.giveUp(newest, fees, `it had to be mined by ${dateOf(until)}`);
     return fees !== null;
@@ -428,6 +441,11 @@ export class AccountSender implements PricedSender {
     if (state === "confirmed") await onUndone?.(purpose);
     await store.transactions.reopenNonce(this.address, nonce);
     this.event("undone");
+    if (!(await store.transactions.isServedElsewhere(this.address, purpose, nonce))) return;
+    const newest = (await store.transactions.ofNonce(this.address, nonce)).at(-1)!;
+    if (newest.purpose === CANCEL) return;
+    const fees = (await this.raised(newest)) ?? (await this.fees());
+    await this.giveUp(newest, fees, "another nonce serves its purpose");
   }
 
   /** Nonces that are free, and that nothing here is under way for: nothing behind them would ever be mined. */
@@ -481,12 +499,15 @@ export class AccountSender implements PricedSender {
       log.debug("Transaction sent", { purpose, nonce, hash });
     } catch (cause) {
       const error = cause as Error;
-      if (isError(error, "NONCE_EXPIRED") || KNOWN_BEFORE.test(error.message)) return;
+      if (isError(error, "NONCE_EXPIRED") || isKnownBefore(error)) return void this.untaken.delete(nonce);
       this.event("unsent");
       // It is stored: it is sent again until it is taken, or given up.
       const explained = this.explained(error);
       if (!UNDERPRICED.test(error.message)) {
-        const { times, since } = this.untaken.get(nonce) ?? { times: 0, since: now };
+        const isPassing = lacksEther(error) || PASSING.test(reasonOf(error));
+        const { times, since } = isPassing
+          ? { times: -1, since: now }
+          : (this.untaken.get(nonce) ?? { times: 0, since: now });
         this.untaken.set(nonce, { error: explained, times: times + 1, since });
       }
       this.tellOnce("Transaction isn't taken", { purpose, nonce, hash, cause: explained });
@@ -552,6 +573,17 @@ export class AccountSender implements PricedSender {
     return { maxFeePerGas: most === undefined ? maxFeePerGas : least(maxFeePerGas, most), maxPriorityFeePerGas };
   }
 
+  /** What the chain asks for now, of what no node has taken; null if it pays that, and not much more. */
+  private async repriced({ raw, nonce }: NewTransaction): Promise<Fees | null> {
+    const [now, block] = await Promise.all([this.fees(), this.deps.provider.getBlock("latest")]);
+    const before = Transaction.from(raw).maxFeePerGas!;
+    if (before > TOO_DEAR * now.maxFeePerGas) return now;
+    if (before >= (block?.baseFeePerGas ?? 0n)) return null;
+    if (now.maxFeePerGas > before) return now;
+    this.capped({ nonce, maxFeePerGas: now.maxFeePerGas });
+    return null;
+  }
+
   private capped(about: { nonce?: number; maxFeePerGas: bigint }): void {
     const most = this.config.maxFeePerGas;
     if (this.tellOnce("Fees are above maxFeeGwei: transactions wait until they fall", { ...about, most })) {
@@ -573,6 +605,14 @@ export class AccountSender implements PricedSender {
   private event(event: SenderEvent): void {
     this.deps.onEvent?.(event);
   }
+}
+
+interface Block {
+  timestamp: string;
+}
+
+function timeOf(block: unknown): unknown {
+  return (block as Block | null)?.timestamp ?? null;
 }
 
 interface Receipt {

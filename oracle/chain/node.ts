@@ -24,6 +24,13 @@ const ABOUT_THE_CALL =
   /revert|insufficient funds|enough funds|nonce|underpriced|already known|known transaction|already imported|gas required|out of gas|intrinsic gas|gas limit|max fee|fee cap|tip|opcode/i;
 const EXECUTION_REVERTED = 3;
 
+const KNOWN_BEFORE = /already known|known transaction|already imported|nonce too low|nonce has already been used/i;
+
+/** Whether a node doesn't take a transaction since it has it, or its nonce was used. */
+export function isKnownBefore({ message }: Error): boolean {
+  return KNOWN_BEFORE.test(message);
+}
+
 /** A node of the chain, asked by JSON-RPC. Its URL may have a key in it: nothing shows more of it than the host. */
 export class ChainNode {
   private readonly target: string;

@@ -5,7 +5,7 @@
  */
 import { JsonRpcProvider, Network, type JsonRpcError, type JsonRpcPayload, type JsonRpcResult } from "ethers";
 import { Problem, reasonOf } from "../problem";
-import { ChainNode, namesOf, NodeAnswer } from "./node";
+import { ChainNode, isKnownBefore, namesOf, NodeAnswer } from "./node";
 import type { RpcProvider } from "./ethersChain";
 import { numberOf, onlyWitness, type Witness } from "./witness";
 
@@ -184,8 +184,12 @@ export class Nodes implements Witness {
       }
     });
     return Promise.any(sent).catch(() => {
-      const answer = failures.find((failure) => failure instanceof NodeAnswer);
-      throw answer ?? new Error(`no node of the chain takes the transaction (${failures.map(reasonOf).join("; ")})`);
+      const answers = failures.filter((failure) => failure instanceof NodeAnswer);
+      throw (
+        answers.find(isKnownBefore) ??
+        answers[0] ??
+        new Error(`no node of the chain takes the transaction (${failures.map(reasonOf).join("; ")})`)
+      );
     });
   }
 

@@ -1,4 +1,4 @@
-import type { Database, Row } from "./database";
+import type { Database, Queries, Row } from "./database";
 import type { Lease, Leases } from "./leases";
 import { StoreConflict } from "./storeConflict";
 
@@ -64,12 +64,9 @@ export class TransactionBooks {
       if (attempt !== next) {
         throw new StoreConflict(`nonce ${nonce} of ${account} has ${next} transactions, and this is number ${attempt}`);
       }
-      const other = await queries.row(
-        "SELECT nonce FROM transactions WHERE account = ? AND purpose = ? AND nonce <> ? AND state IN ('open', 'confirmed')",
-        [account, purpose, nonce],
-      );
+      const other = await otherNonceFor(queries, account, purpose, nonce);
       if (attempt === 0 && purpose !== CANCEL && other !== null) {
-        throw new StoreConflict(`nonce ${other.nonce} of ${account} is for "${purpose}" already, and this is ${nonce}`);
+        throw new StoreConflict(`nonce ${other} of ${account} is for "${purpose}" already, and this is ${nonce}`);
       }
       await queries.run("INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?, 'open', NULL)", [
         account,
@@ -111,6 +108,11 @@ export class TransactionBooks {
       purpose,
     ]);
     return row === null || row.last === null ? null : Number(row.last);
+  }
+
+  /** Whether another nonce has served a purpose, or is under way for it. */
+  async isServedElsewhere(account: string, purpose: string, nonce: number): Promise<boolean> {
+    return purpose !== CANCEL && (await otherNonceFor(this.db, account, purpose, nonce)) !== null;
   }
 
   /** Of a purpose that nothing has served, and nothing is under way for. */
@@ -156,6 +158,19 @@ export class TransactionBooks {
       nonce,
     ]);
   }
+}
+
+async function otherNonceFor(
+  queries: Queries,
+  account: string,
+  purpose: string,
+  nonce: number,
+): Promise<number | null> {
+  const row = await queries.row(
+    "SELECT nonce FROM transactions WHERE account = ? AND purpose = ? AND nonce <> ? AND state IN ('open', 'confirmed')",
+    [account, purpose, nonce],
+  );
+  return row === null ? null : Number(row.nonce);
 }
 
 function transactionOf(row: Row): StoredTransaction {

@@ -309,7 +309,7 @@ describe("AccountSender", () => {
 
   describe("when a transaction gets lost", () => {
     it("sends the same one again", async () => {
-      const sender = await open();
+      const sender = await open({ patience: { blocks: 10_000, ms: 0 } });
       node.swallows = true;
       await sender.submit("a purpose", nothing);
       node.swallows = false;
@@ -384,6 +384,43 @@ describe("AccountSender", () => {
       expect(await rowsOf(0)).to.have.length(2);
     });
 
+    it("pays no more while no node takes it, and is sent when its account has been filled up by as much as it takes", async () => {
+      const sender = await open();
+      node.lie = (method) =>
+        method === "eth_sendRawTransaction" ? new Error("insufficient funds for gas * price + value") : undefined;
+      await sender.submit("a purpose", nothing);
+      const price = Transaction.from((await only(0)).raw).maxFeePerGas!;
+      for (let i = 0; i < 30; i++) {
+        await mine(3);
+        await sender.tend();
+      }
+      const rows = await rowsOf(0);
+      expect(
+        rows.map(({ purpose }) => purpose),
+        "it isn't given up, either",
+      ).to.deep.equal(rows.map(() => "a purpose"));
+      expect(rows.every(({ raw }) => Transaction.from(raw).maxFeePerGas! <= price)).to.equal(true);
+      node.lie = () => undefined;
+      await setBalance(account.address, price * 30_000n);
+      expect((await mining(sender.follow("a purpose", 0))).fate).to.equal("confirmed");
+    });
+
+    it("asks for less again where fees have fallen since nobody took it", async () => {
+      const sender = await open();
+      await baseFee(500);
+      node.lie = (method) =>
+        method === "eth_sendRawTransaction" ? new Error("insufficient funds for gas * price + value") : undefined;
+      await sender.submit("a purpose", nothing);
+      await baseFee(1);
+      await mine(3);
+      await tend(sender, 3);
+      const fees = (await rowsOf(0)).map(({ raw }) => Transaction.from(raw).maxFeePerGas!);
+      expect(fees).to.have.length(2);
+      expect(fees[1] * 2n < fees[0]).to.equal(true);
+      node.lie = () => undefined;
+      expect((await mining(sender.follow("a purpose", 0))).fate).to.equal("confirmed");
+    });
+
     it("pays no more where blocks don't come", async () => {
       const sender = await open({ patience: { blocks: 2, ms: 0 } });
       await sender.submit("a purpose", nothing);
@@ -449,6 +486,48 @@ describe("AccountSender", () => {
       });
     });
 
+    for (const passing of [
+      "insufficient funds for gas * price + value",
+      "no node of the chain takes the transaction (one: no answer within 4000 ms)",
+      "txpool is full",
+      "429 Too Many Requests",
+    ]) {
+      it(`keeps its nonce where that has nothing to do with the transaction: ${passing}`, async () => {
+        refusing("0x1234", passing);
+        const sender = await open();
+        await sender.submit("a purpose", unwanted);
+        for (let i = 0; i < 20; i++) {
+          await mine();
+          await sender.tend();
+        }
+        expect((await rowsOf(0)).map(({ purpose }) => purpose)).to.deep.equal(["a purpose"]);
+        node.lie = () => undefined;
+        expect((await mining(sender.follow("a purpose", 0))).fate).to.equal("confirmed");
+      });
+    }
+
+    it("keeps its nonce where a node has it, although another refuses it", async () => {
+      refusing("0x1234", "oversized data");
+      const sender = await open();
+      await sender.submit("a purpose", unwanted);
+      await sender.tend();
+      refusing("0x1234", "already known");
+      await sender.tend();
+      refusing("0x1234", "oversized data");
+      await tend(sender, 2);
+      expect((await rowsOf(0)).map(({ purpose }) => purpose)).to.deep.equal(["a purpose"]);
+    });
+
+    it("keeps the nonces of those behind it, which may be refused since it is there", async () => {
+      node.lie = (method) => (method === "eth_sendRawTransaction" ? new Error("oversized data") : undefined);
+      const sender = await open();
+      await sender.submit("first", unwanted);
+      await sender.submit("second", unwanted);
+      await tend(sender, 9);
+      const purposes = await Promise.all([0, 1].map(async (nonce) => (await rowsOf(nonce)).at(-1)!.purpose));
+      expect(purposes).to.deep.equal(["cancel", "second"]);
+    });
+
     it("waits for long before it does, and not where fees alone are in the way", async () => {
       const patient = await open({ patience: { blocks: 2, ms: 60_000 } });
       refusing("0x1234", "oversized data");
@@ -478,6 +557,32 @@ describe("AccountSender", () => {
   });
 
   describe("when transactions for a purpose revert", () => {
+    it("rests for a quarter of what is left at most, where it must be served by a time", async () => {
+      await rpc("evm_setAutomine", [true]);
+      const sender = await open();
+      const now = await time.latest();
+      const failures = { times: 9, block: await provider.getBlockNumber() };
+      store.transactions.failuresOf = async () => failures;
+      store.transactions.nonceFor = async () => 0;
+      store.transactions.ofNonce = async () => [
+        {
+          account: account.address,
+          nonce: 0,
+          attempt: 0,
+          purpose: "a purpose",
+          raw: "0x",
+          hash: id("hash"),
+          state: "reverted",
+          block: 1,
+        },
+      ];
+      const attempt = (until?: number) => sender.submit("a purpose", nothing, until);
+      const restsUntil = (seconds: number) =>
+        `is signed from ${new Date((now + seconds) * 1_000).toISOString().slice(0, 19)}`;
+      await expect(attempt(), "three hours are the most").to.be.rejectedWith(restsUntil(10_800));
+      await expect(attempt(now + 4_000)).to.be.rejectedWith(restsUntil(1_000));
+    });
+
     /** Approved to others, who take it before the account's transfer is mined. */
     it("signs another at once, then ever more rarely, and serves other purposes meanwhile", async () => {
       await rpc("evm_setAutomine", [true]);
@@ -539,9 +644,24 @@ describe("AccountSender", () => {
       node.swallows = true;
       await sender.submit("urgent", nothing, await soon());
       await time.increase(3_602);
+      await tend(sender, 3);
       node.swallows = false;
       expect((await mining(sender.follow("urgent", 0))).fate).to.equal("replaced");
       expect(lines.join()).to.contain("it had to be mined by 20");
+    });
+
+    it("isn't given up for one block of a wrong time", async () => {
+      const sender = await open();
+      node.swallows = true;
+      await sender.submit("urgent", nothing, await soon());
+      node.lie = (method, [block]) =>
+        method === "eth_getBlockByNumber"
+          ? { number: block, timestamp: toQuantity(2_000_000_000_000), hash: id("a block"), transactions: [] }
+          : undefined;
+      await tend(sender, 2);
+      node.lie = () => undefined;
+      await sender.tend();
+      expect((await rowsOf(0)).map(({ purpose }) => purpose)).to.not.include("cancel");
     });
   });
 
@@ -642,6 +762,25 @@ describe("AccountSender", () => {
       expect((await mining(sender.follow("a purpose", nonce))).fate).to.equal("replaced");
       expect((await mining(sender.serve("a purpose", nothing))).fate).to.equal("confirmed");
       expect(await countOf()).to.equal(4);
+    });
+
+    it("serves no purpose twice where a nonce that it gave up is free after all", async () => {
+      const sender = await open();
+      node.swallows = true;
+      const nonce = await sender.submit("a purpose", nothing);
+      // Nodes say for long that another has used its nonce.
+      node.lie = (method) => (method === "eth_getTransactionCount" ? toQuantity(nonce + 1) : undefined);
+      await mine(3);
+      await tend(sender, 4);
+      expect((await only(nonce)).state).to.equal("replaced");
+      node.swallows = false;
+      expect(await sender.submit("a purpose", nothing)).to.equal(nonce + 1);
+      node.lie = () => undefined;
+      expect((await mining(sender.follow("a purpose", nonce + 1))).fate).to.equal("confirmed");
+      await tend(sender, 4);
+      const mined = (await rowsOf(nonce)).filter(({ state }) => state === "confirmed");
+      expect(mined.map(({ purpose }) => purpose)).to.deep.equal(["cancel"]);
+      expect(await countOf()).to.equal(2);
     });
 
     it("opens what it gave up when it hears that the nonce is free", async () => {

@@ -300,8 +300,6 @@ describe("the digits model", function () {
       await ask(customer, 2);
       const [one, other] = (await receiptsOf(customer)).map(({ receipt }) => receipt);
       const url = `http://127.0.0.1:${attestorPorts[0]}`;
-      const retrieval = { operatorId: 1, attestor: ATTESTORS[0].address, at: await time.latest() };
-      const signed = await signRetrieval(domain(), localSigner(KEY.privateKey), retrieval);
       const grant = decodeBearer(customer.apiKey).grant;
       const [{ input }] = digits().heldOut;
       const proof = getBytes(
@@ -310,7 +308,11 @@ describe("the digits model", function () {
           weightsCommitment: weightsCommitment(digitsModel()),
         }),
       );
-      const show = (receipt: Receipt, shown: Uint8Array) => {
+      const show = async (receipt: Receipt, shown: Uint8Array) => {
+        // So long does an operator wait at most whose proof wasn't taken.
+        await time.increase(60);
+        const retrieval = { operatorId: 1, attestor: ATTESTORS[0].address, at: await time.latest() };
+        const signed = await signRetrieval(domain(), localSigner(KEY.privateKey), retrieval);
         const name = { ...receipt, hash: receiptDigest(domain(), receipt) };
         return sendProofs(url, signed, { versionId: market.versionId, proofs: [{ name, proof: shown }] }, PATIENCE_MS);
       };
