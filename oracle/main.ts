@@ -37,6 +37,7 @@ import {
   upstreamsCheck,
 } from "./operations/readiness";
 import { Problem, reasonOf } from "./problem";
+import { isSameLane } from "./protocol/lanes";
 import type { Lane } from "./protocol/types";
 import { BATCH_LIMITS } from "./settler/batches";
 import { settlementGas } from "./settler/economy";
@@ -570,8 +571,4 @@ function auditedLanes({ canaries }: AttestorSection, log: Log): AuditedLane[] {
     const lane = { operatorId, planId, versionId };
     return [{ lane, gatewayUrl, tokenizer: tokenizer && tokenizerOf(tokenizer, log), ...disclosed }];
   });
-}
-
-function isSameLane(one: Lane, other: Lane): boolean {
-  return one.operatorId === other.operatorId && one.planId === other.planId && one.versionId === other.versionId;
 }

@@ -83,8 +83,8 @@ async function countsOf(
   { tokenizer }: Means,
 ): Promise<Compared> {
   if (kind !== "chat" || tokenizer === undefined) return { isDone: false, reason: null };
-  const { operatorId, outputTokens, finishedAt } = receipt;
-  const asked = { operatorId, salt: grant.grant.salt, body: request.toString("utf8"), maxTokens: Number(outputTokens) };
+  const { outputTokens, finishedAt } = receipt;
+  const asked = { salt: grant.grant.salt, body: request.toString("utf8"), maxTokens: Number(outputTokens) };
   const answer = await answerOf(asked, { bytes: response, events }, tokenizer, finishedAt);
   return answer.isCounted ? { isDone: true, reason: excessOf(receipt, answer) } : { isDone: false, reason: null };
 }

@@ -8,6 +8,7 @@ import type { Chain } from "../chain/chain";
 import { disclosureToSign, type DigestSigner } from "../keys/digestSigner";
 import type { Log } from "../log";
 import { reasonOf, shown } from "../problem";
+import { isSameLane } from "../protocol/lanes";
 import { disclosedFromText, DISCLOSURE_HEADER, DISCLOSURES_PATH, disclosureToText } from "../protocol/disclosure";
 import { decodeReceipt, flagsIn, subjectOf } from "../protocol/receiptBytes";
 import { ReceiptFlag, type Lane, type Receipt } from "../protocol/types";
@@ -183,8 +184,4 @@ export class Audits {
 function auditedReceipt({ hash, record }: Copy) {
   const { operatorId, planId, manifestHash, finishedAt } = decodeReceipt(record).receipt;
   return { hash: `0x${Buffer.from(hash).toString("hex")}`, operatorId, planId, manifestHash, finishedAt, record };
-}
-
-function isSameLane(one: Lane, other: Lane): boolean {
-  return one.operatorId === other.operatorId && one.planId === other.planId && one.versionId === other.versionId;
 }

@@ -123,7 +123,7 @@ async function keepAnswer(
 ) {
   const salt = grantIn(apiKey)?.grant.salt;
   if (salt === undefined) return;
-  const asked = { operatorId: lane.operatorId, salt, body, maxTokens };
+  const asked = { salt, body, maxTokens };
   const at = await deps.chain.now();
   const answer =
     classification === undefined
@@ -131,7 +131,7 @@ async function keepAnswer(
       : classifiedAnswer(asked, heard.bytes, classification.network, at);
   if (answer.difference !== null)
     deps.log.warn("Canary isn't answered by the model", { lane, reason: answer.difference });
-  await deps.store.canaries.recordAnswer(answer);
+  await deps.store.canaries.recordAnswer({ ...lane, ...answer });
 }
 
 /** Exponential: however long the last canary is ago, the next is as likely to come now. */

@@ -3,7 +3,7 @@ import { nameOf, type Architecture } from "../../zk/architecture";
 import { classify, type Classification, type Network } from "../../zk/network";
 import { MalformedMessage } from "../protocol/messages";
 import { answerOf, inputOf, requestHashOf, responseHashOf } from "../protocol/classification";
-import type { CanaryAnswer } from "./recount";
+import type { HeardAnswer } from "./recount";
 
 /** What is asked of a model that classifies, and what its answers are held against. */
 export interface ClassificationCanary {
@@ -41,15 +41,14 @@ export function isClassified(body: unknown): boolean {
 
 /** What the receipt for a canary must say. @param bytes an answer that `isClassified` */
 export function classifiedAnswer(
-  { operatorId, salt, body }: { operatorId: number; salt: string; body: string },
+  { salt, body }: { salt: string; body: string },
   bytes: Uint8Array,
   network: Network | undefined,
   at: number,
-): CanaryAnswer {
+): HeardAnswer {
   const input = inputOf(JSON.parse(body));
   const answer = answerOf(JSON.parse(Buffer.from(bytes).toString("utf8")));
   return {
-    operatorId,
     requestHash: requestHashOf(salt, Buffer.from(body)),
     responseHash: responseHashOf(salt, bytes),
     mostInput: input.length,

@@ -7,13 +7,14 @@ import { generatedTexts, type ModelRequest } from "../gateway/openai";
 import { Replica } from "../gateway/replicas";
 import { Upstream } from "../gateway/upstream";
 import type { Log } from "../log";
+import { isSameLane } from "../protocol/lanes";
 import { saltedHash } from "../protocol/messages";
+import type { Lane } from "../protocol/types";
 import type { BatchFacts } from "./batchFacts";
 import type { Refusal } from "./inspection";
 
 /** What an attestor knows of an answer that it got whole. */
-export interface CanaryAnswer {
-  operatorId: number;
+export interface HeardAnswer {
   /** As the receipt has them. */
   requestHash: string;
   responseHash: string;
@@ -27,6 +28,9 @@ export interface CanaryAnswer {
   /** Unix seconds. */
   at: number;
 }
+
+/** One of its canary's in a lane. */
+export type CanaryAnswer = Lane & HeardAnswer;
 
 /** A server of the model that the attestor trusts, whose tokenizer it asks. */
 export interface TokenizerConfig {
@@ -60,11 +64,11 @@ export function tokenizerOf({ url, model, apiKey }: TokenizerConfig, log: Log): 
 
 /** @param events the JSON of each event of a stream, or of the whole answer */
 export async function answerOf(
-  { operatorId, salt, body, maxTokens }: { operatorId: number; salt: string; body: string; maxTokens: number },
+  { salt, body, maxTokens }: { salt: string; body: string; maxTokens: number },
   { bytes, events }: { bytes: Uint8Array; events: readonly unknown[] },
   tokenizer: Tokenizer | undefined,
   at: number,
-): Promise<CanaryAnswer> {
+): Promise<HeardAnswer> {
   const generated = new Generated();
   for (const text of events.flatMap(generatedTexts)) generated.add(text);
   const request = Buffer.from(body);
@@ -73,7 +77,6 @@ export async function answerOf(
     tokenizer?.countTexts(generated.texts()),
   ]);
   return {
-    operatorId,
     requestHash: saltedHash(salt, request),
     responseHash: saltedHash(salt, bytes),
     // No token has less than a byte.
@@ -93,13 +96,18 @@ export function mostOf(counted: number): number {
 /** How the receipts of an attestor's own canaries compare with what it got. */
 export interface Recount {
   refusals: Refusal[];
-  /** Whether it counted some itself, and all were right. */
+  /** Whether it counted some of the lane's epoch itself, and found none of the batch wrong. */
   recounted: boolean;
 }
 
-export function recount({ receipts }: BatchFacts, answers: readonly CanaryAnswer[]): Recount {
+/**
+ * A batch may be a part of its epoch, with none of the canaries' receipts: they are in another part, which has them held against the
+ * count, or isn't vouched for.
+ * @param answers that came from the operator in the epoch
+ */
+export function recount({ receipts, header }: BatchFacts, answers: readonly CanaryAnswer[]): Recount {
   const byRequest = grouped(answers);
-  const compared = receipts.flatMap(({ receipt, hash }) => {
+  const refusals = receipts.flatMap(({ receipt, hash }) => {
     const own = byRequest.get(receipt.requestHash);
     if (own === undefined) return [];
     const answer = own.find(({ responseHash }) => responseHash === receipt.responseHash);
@@ -108,10 +116,10 @@ export function recount({ receipts }: BatchFacts, answers: readonly CanaryAnswer
         ? "says another answer than the attestor got"
         : (answer.difference ?? excessOf(receipt, answer));
     const name = `Receipt ${receipt.sequence} of license ${receipt.licenseId}`;
-    return [{ isCounted: answer?.isCounted === true, reason: reason && `${name} ${reason}`, receiptHash: hash }];
+    return reason === null ? [] : [{ reason: `${name} ${reason}`, receiptHash: hash }];
   });
-  const refusals = compared.flatMap(({ reason, receiptHash }) => (reason === null ? [] : [{ reason, receiptHash }]));
-  return { refusals, recounted: refusals.length === 0 && compared.some(({ isCounted }) => isCounted) };
+  const isCounted = answers.some((answer) => answer.isCounted && isSameLane(answer, header));
+  return { refusals, recounted: refusals.length === 0 && isCounted };
 }
 
 type Counts = Record<"inputTokens" | "cachedInputTokens" | "outputTokens", bigint>;
@@ -119,7 +127,7 @@ type Counts = Record<"inputTokens" | "cachedInputTokens" | "outputTokens", bigin
 /** Why a receipt counts more than there can be; null if it doesn't. */
 export function excessOf(
   { inputTokens, cachedInputTokens, outputTokens }: Counts,
-  { mostInput, mostOutput, isCounted }: CanaryAnswer,
+  { mostInput, mostOutput, isCounted }: HeardAnswer,
 ): string | null {
   const how = isCounted ? "by the attestor's own count" : "as it can be at all";
   if (inputTokens + cachedInputTokens > BigInt(mostInput)) {

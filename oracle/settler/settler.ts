@@ -41,6 +41,7 @@ import { medianOf } from "../attestor/measure";
 import type { Outcome } from "../protocol/entries";
 import { costOf, sumUsage } from "../protocol/meters";
 import { epochAt, isWithin } from "../protocol/epochs";
+import { isSameLane } from "../protocol/lanes";
 import { batchDigest } from "../protocol/messages";
 import type { Epoch, Lane, SignedMeasurement } from "../protocol/types";
 import { readEach } from "../chain/parallel";
@@ -813,10 +814,6 @@ function windowIsOver({ epochEnd }: Epoch): string {
 async function nextSequence(last: LaneState, store: Store, lane: Lane): Promise<bigint> {
   const drafted = await store.batches.lastSequence(lane);
   return (drafted > last.sequence ? drafted : last.sequence) + 1n;
-}
-
-function isSameLane(a: Lane, b: Lane): boolean {
-  return a.operatorId === b.operatorId && a.planId === b.planId && a.versionId === b.versionId;
 }
 
 function isSameEpoch(a: Epoch, b: Epoch): boolean {

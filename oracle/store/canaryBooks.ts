@@ -45,9 +45,9 @@ export class CanaryBooks {
 
   /** Notes what a canary got, before its receipt can be in a batch. */
   async recordAnswer(answer: CanaryAnswer): Promise<void> {
-    const { operatorId, requestHash, responseHash, mostInput, mostOutput, isCounted, difference, at } = answer;
-    await this.db.run("INSERT INTO canary_answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [
-      operatorId,
+    const { requestHash, responseHash, mostInput, mostOutput, isCounted, difference, at } = answer;
+    await this.db.run("INSERT INTO canary_answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+      answer.operatorId,
       at,
       requestHash,
       responseHash,
@@ -55,6 +55,8 @@ export class CanaryBooks {
       mostOutput,
       isCounted ? 1 : 0,
       difference,
+      answer.planId,
+      answer.versionId,
     ]);
   }
 
@@ -66,7 +68,7 @@ export class CanaryBooks {
       epochEnd + ANSWERS_APART,
     ]);
     return rows.map((row) => ({
-      operatorId,
+      ...{ operatorId, planId: Number(row.plan_id), versionId: row.version_id as bigint },
       requestHash: row.request_hash as string,
       responseHash: row.response_hash as string,
       mostInput: Number(row.most_input),

@@ -506,4 +506,8 @@ export const MIGRATIONS = [
   ) STRICT;
   CREATE INDEX proven_receipts_by_time ON proven_receipts (finished_at);
   `,
+  `
+  ALTER TABLE canary_answers ADD COLUMN plan_id INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE canary_answers ADD COLUMN version_id INTEGER NOT NULL DEFAULT 0;
+  `,
 ];

@@ -876,7 +876,7 @@ describeOnEach("attestor", (placeOf) => {
     describe("the receipt of a canary of the attestor's own", () => {
       const got = (fields: Partial<CanaryAnswer> = {}) => {
         const { requestHash, responseHash } = requestOf(parts()).signed[2].receipt;
-        const known = { operatorId: LANE.operatorId, requestHash, responseHash, at: EPOCH.epochStart + 10 };
+        const known = { ...LANE, requestHash, responseHash, at: EPOCH.epochStart + 10 };
         return store.canaries.recordAnswer({
           ...known,
           mostInput: 40,
@@ -955,6 +955,17 @@ describeOnEach("attestor", (placeOf) => {
       it("reaches it for the whole batch", async () => {
         chain.plans.set(LANE.planId, { ...chain.plans.get(LANE.planId)!, minEvidenceTier: 1 });
         await got();
+        await signatureFor(batch());
+      });
+
+      it("reaches it for a part of the epoch that has no canary's receipt, and not for other lanes or epochs", async () => {
+        chain.plans.set(LANE.planId, { ...chain.plans.get(LANE.planId)!, minEvidenceTier: 1 });
+        const elsewhere = { requestHash: id("in another part") };
+        await got({ ...elsewhere, versionId: LANE.versionId + 1n });
+        await got({ ...elsewhere, planId: LANE.planId + 1 });
+        await got({ ...elsewhere, at: EPOCH.epochEnd + 3_600 });
+        expect((await refusalOf(batch())).refusals[0]).to.contain("plan 3 demands tier 1");
+        await got(elsewhere);
         await signatureFor(batch());
       });
     });

@@ -306,7 +306,7 @@ describe("canary", () => {
         const { length } = JSON.stringify(bodies[0]);
         expect(answers).to.deep.equal([
           {
-            ...{ operatorId: LANE.operatorId, at: AFTER_EPOCH, isCounted: false, difference: null },
+            ...{ ...LANE, at: AFTER_EPOCH, isCounted: false, difference: null },
             requestHash: hashOf(JSON.stringify(bodies[0])),
             responseHash: hashOf(opening + token + token + done),
             ...{ mostInput: length + 256, mostOutput: 8 },
@@ -365,7 +365,7 @@ describe("canary", () => {
         const came = Buffer.from(classified(classify(network, bodies[0].input)));
         expect(answers).to.deep.equal([
           {
-            ...{ operatorId: LANE.operatorId, at: AFTER_EPOCH, isCounted: true, difference: null },
+            ...{ ...LANE, at: AFTER_EPOCH, isCounted: true, difference: null },
             ...{ requestHash: requestHashOf(SALT, asked), responseHash: responseHashOf(SALT, came) },
             ...{ mostInput: 64, mostOutput: 0 },
           },
