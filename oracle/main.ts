@@ -17,6 +17,7 @@ import { connectEscrow } from "./chain/ethersEscrow";
 import { NodesProvider, witnessOf } from "./chain/nodes";
 import type { Witness } from "./chain/witness";
 import { GATEWAY_DEFAULTS, startGateway } from "./gateway/gateway";
+import type { ModelConfig } from "./gateway/models";
 import { KeyAccount } from "./keys/account";
 import { openKey } from "./keys/openKey";
 import { ATTESTING, Duty, type Post, SETTLING } from "./duty";
@@ -224,8 +225,7 @@ async function serve(
     }),
   );
   const signer = await openKey(section.signingKey);
-  const assetIds = models.map(({ assetId }) => assetId);
-  const selling = section.x402 && (await sellByX402(context, section, section.x402, store, assetIds));
+  const selling = section.x402 && (await sellByX402(context, section, section.x402, store, models));
   const gateway = await startGateway(
     {
       ...GATEWAY_DEFAULTS,
@@ -261,7 +261,7 @@ async function sellByX402(
   { operatorId }: GatewaySection,
   section: X402Section,
   store: Store,
-  assetIds: number[],
+  models: ModelConfig[],
 ): Promise<Selling> {
   const { provider } = deployment;
   const log = all.with({ part: "x402" });
@@ -291,7 +291,7 @@ async function sellByX402(
       ...{ sender, store, log, turn: duty, signal, gas },
       now: () => chain.now(),
     },
-    assetIds,
+    models,
   );
   if ((await sender.balance()) === 0n) {
     log.error("The account that sells licenses has nothing to pay gas with: send it some", { account: key.address });

@@ -11,7 +11,7 @@ import { gasPriceOf } from "./gas";
 import { refusalOf } from "./refusal";
 import { isAnswer } from "./smartAccount";
 import { AS_OF_NOW, statusName } from "./statuses";
-import { finalHeight, tagOf, type Finality, type Witness } from "./witness";
+import { finalHeight, logsIn, tagOf, type Finality, type Witness } from "./witness";
 
 interface Log {
   topics: string[];
@@ -71,9 +71,8 @@ export function connectEscrow(
 
     async chargesOf(batchId) {
       const topics = escrow.interface.encodeFilterTopics("ChargeFrozen", [null, batchId]);
-      const span = { fromBlock: tagOf(fromBlock), toBlock: tagOf(await witness.height()) };
-      const found = (await witness.ask("eth_getLogs", [{ address, topics, ...span }], chargesIn)) as Log[];
-      return chargesIn(found);
+      const span = { from: fromBlock, to: await witness.height() };
+      return chargesIn(await logsIn(witness, { address, topics }, span, chargesIn));
     },
 
     async holdOf(batchId) {

@@ -37,5 +37,33 @@ export async function finalHeight(witness: Witness, finality: Finality): Promise
   return finality === "finalized" ? witness.height("finalized") : (await witness.height()) - finality + 1;
 }
 
+/** Spans of so many blocks every node tells the logs of. */
+const LEAST_SPAN = 1_000;
+
+/**
+ * The logs of a span of blocks, both ends included. Many nodes tell of so many blocks, or so many logs, at once, and each says so in its
+ * own words: whatever a span fails of, its halves are asked for.
+ * @param factOf what of them must be the same for all who are asked
+ */
+export async function logsIn(
+  witness: Witness,
+  filter: object,
+  { from, to }: { from: number; to: number },
+  factOf: (logs: unknown) => unknown,
+): Promise<unknown[]> {
+  try {
+    return (await witness.ask(
+      "eth_getLogs",
+      [{ ...filter, fromBlock: tagOf(from), toBlock: tagOf(to) }],
+      factOf,
+    )) as unknown[];
+  } catch (cause) {
+    if (to - from < LEAST_SPAN) throw cause;
+    const middle = Math.floor((from + to) / 2);
+    const first = await logsIn(witness, filter, { from, to: middle }, factOf);
+    return [...first, ...(await logsIn(witness, filter, { from: middle + 1, to }, factOf))];
+  }
+}
+
 /** How nodes are told which block is meant. */
 export const tagOf = (block: number): string => toQuantity(block);

@@ -15,7 +15,7 @@ import type { Lane, SignedGrant, Usage } from "../protocol/types";
 import type { Store } from "../store/store";
 import type { Claim } from "../store/tallies";
 import { unservable } from "./unservable";
-import type { ModelConfig } from "./models";
+import { isProvable, type ModelConfig } from "./models";
 import type { VoucherDesk } from "./voucherDesk";
 import { worstCost } from "./worstCase";
 
@@ -546,21 +546,16 @@ function forbidden(code: string, message: string): ApiError {
 }
 
 /** Where a plan demands proven answers, only what can be proven is served: no attestor would vouch for other use. Vouchers need none. */
-export function requireProvable(
-  license: LicenseState,
-  plan: PlanState,
-  { id, versionId, hasVerifier, keepInputs }: ModelConfig,
-  kind: RequestKind,
-): void {
+export function requireProvable(license: LicenseState, plan: PlanState, model: ModelConfig, kind: RequestKind): void {
   if (!isProofDemanded(license, plan)) return;
-  const [{ licenseId }, { planId }] = [license, plan];
+  const [{ licenseId }, { planId }, { id, versionId }] = [license, plan, model];
   const demand = `plan ${planId} of license ${licenseId} demands proven answers`;
   if (kind !== "classification") {
     throw forbidden("proof_demanded", `${demand}, and this one couldn't be proven: ask at ${CLASSIFICATIONS_PATH}`);
   }
-  if (hasVerifier === true && keepInputs === true) return;
+  if (isProvable(model)) return;
   const lacking =
-    hasVerifier === true
+    model.hasVerifier === true
       ? `the gateway keeps no inputs of model ${id} ("keepInputs")`
       : `version ${versionId} of model ${id} names no verifier`;
   throw new ApiError(503, "proof_impossible", `${demand}, and ${lacking}: have the operator see to it`);

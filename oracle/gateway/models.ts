@@ -23,3 +23,8 @@ export interface ModelConfig {
   /** Whether its version names a verifier of proofs. */
   hasVerifier?: boolean;
 }
+
+/** Whether its answers to classifications can be proven. */
+export function isProvable({ hasVerifier, keepInputs }: Pick<ModelConfig, "hasVerifier" | "keepInputs">): boolean {
+  return hasVerifier === true && keepInputs === true;
+}

@@ -16,6 +16,7 @@ export interface PlanOnSale {
   /** Units of the currency. */
   upfrontPrice: bigint;
   minimumSpend: bigint;
+  minEvidenceTier: number;
 }
 
 /** What became of a payment: made for its payee in a transaction that is final, or not yet final; not made; or its nonce used otherwise. */
@@ -174,8 +175,9 @@ export async function connectPrepaymentChain(
     async plan(planId) {
       const status = statusName("PlanStatus", await licenses.statusOf(planId));
       if (status === "None") return null;
-      const { assetId, upfrontPrice, minimumSpend } = await licenses.termsOf(planId);
-      return { assetId: Number(assetId), isOpen: status === "Open", upfrontPrice, minimumSpend };
+      const { assetId, upfrontPrice, minimumSpend, minEvidenceTier } = await licenses.termsOf(planId);
+      const isOpen = status === "Open";
+      return { assetId: Number(assetId), isOpen, upfrontPrice, minimumSpend, minEvidenceTier: Number(minEvidenceTier) };
     },
 
     serves: async (operatorId, planId) => (await operators.serves(operatorId, planId)) as boolean,

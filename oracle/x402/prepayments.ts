@@ -11,9 +11,11 @@
  */
 import { setTimeout as wait } from "node:timers/promises";
 import { ChainRefusal, type Sender, type Call } from "../settler/sender";
+import { isProvable, type ModelConfig } from "../gateway/models";
 import type { Log } from "../log";
 import { type Turn, TurnLost } from "../store/leases";
 import { Problem, reasonOf } from "../problem";
+import { Tier } from "../protocol/tiers";
 import type { PaymentFate, PlanOnSale, PrepaymentChain } from "./prepaymentChain";
 import { identityIn, MOST_VALIDITY, paymentIn, type Requirements, type SignedPayment } from "./exact";
 import type { Store } from "../store/store";
@@ -116,9 +118,9 @@ export class Prepayments {
   ) {}
 
   /** @throws Problem if licenses of the plan can't be sold like that */
-  static async open(config: PrepaymentConfig, deps: PrepaymentDeps, assetIds: readonly number[]): Promise<Prepayments> {
+  static async open(config: PrepaymentConfig, deps: PrepaymentDeps, models: readonly Offered[]): Promise<Prepayments> {
     const plan = await deps.chain.plan(config.planId);
-    requireSellable(plan, config.planId, assetIds);
+    requireSellable(plan, config.planId, models);
     if (!(await deps.chain.serves(config.operatorId, config.planId))) {
       throw new Problem(
         `gateway.x402: operator ${config.operatorId} doesn't serve plan ${config.planId}: operator:serve.`,
@@ -419,15 +421,25 @@ function isFinished({ state }: Prepayment): boolean {
   return state === "bought" || state === "refunded" || state === "failed";
 }
 
+/** What of a gateway's models decides which plans it can sell. */
+type Offered = Pick<ModelConfig, "assetId" | "hasVerifier" | "keepInputs">;
+
 function requireSellable(
   plan: PlanOnSale | null,
   planId: number,
-  assetIds: readonly number[],
+  models: readonly Offered[],
 ): asserts plan is PlanOnSale {
   if (plan === null) throw new Problem(`gateway.x402.planId: there is no plan ${planId} on this chain.`);
-  if (!assetIds.includes(plan.assetId)) {
+  const offered = models.filter(({ assetId }) => assetId === plan.assetId);
+  if (offered.length === 0) {
     throw new Problem(
       `gateway.x402.planId: plan ${planId} is of asset ${plan.assetId}, which the gateway doesn't serve.`,
+    );
+  }
+  if (plan.minEvidenceTier === Tier.proven && !offered.some(isProvable)) {
+    throw new Problem(
+      `gateway.x402.planId: plan ${planId} demands proven answers, and none of the gateway's models of asset ${plan.assetId} gives ` +
+        `any: serve a version that names a verifier, with "keepInputs": true, or name another plan.`,
     );
   }
   if (plan.minimumSpend === 0n) return;

@@ -21,6 +21,7 @@ import { Problem } from "../../oracle/problem";
 import type { Turn } from "../../oracle/store/leases";
 import { Store } from "../../oracle/store/store";
 import { connectPrepaymentChain } from "../../oracle/x402/prepaymentChain";
+import { Tier } from "../../oracle/protocol/tiers";
 import { Prepayments, type PayingSender, type PrepaymentConfig } from "../../oracle/x402/prepayments";
 import { describeOnEach, type Place } from "../support/databases";
 import { FakeUpstream } from "../support/fakeUpstream";
@@ -111,7 +112,7 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
     const paying = await connectPrepaymentChain(provider, { escrow, account, ...final });
     const gas = gasCheck(own, async () => 400_000n);
     const deps = { chain: paying, sender, store, log, turn, gas, now: () => chain.now() };
-    const prepayments = await Prepayments.open(config, deps, [1]);
+    const prepayments = await Prepayments.open(config, deps, [{ assetId: 1 }]);
     const { manifestHash, assetId } = (await chain.version(market.versionId))!;
     const models = [
       { id: "m", upstreams: [{ url: upstream.url }], assetId, versionId: market.versionId, manifestHash },
@@ -700,12 +701,19 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
         /plan 2 has a minimum of 1000000 units, .*: name a pay-as-you-go plan/,
       ],
       [
+        "a plan that demands proofs, of a model whose answers can't be proven",
+        async () => ({ planId: await addPlan(market, { minEvidenceTier: Tier.proven }) }),
+        [1],
+        /plan 2 demands proven answers, and none of the gateway's models of asset 1 gives any: serve a version that names a verifier/,
+      ],
+      [
         "a plan that the operator doesn't serve",
         async () => ({ operatorId: 2 }),
         [1],
         /operator 2 doesn't serve plan 1: operator:serve/,
       ],
     ];
+    const models = (assetIds: number[]) => assetIds.map((assetId) => ({ assetId, hasVerifier: true }));
     for (const [what, changes, assetIds, sentence] of rows) {
       it(what, async () => {
         const escrow = await market.licet.escrow.getAddress();
@@ -717,7 +725,7 @@ describeOnEach("a license prepaid by x402", function (placeOf) {
           log: createLog("error"),
           now: () => chain.now(),
         };
-        const error = await Prepayments.open({ ...config, ...(await changes({})) }, deps, assetIds).catch(
+        const error = await Prepayments.open({ ...config, ...(await changes({})) }, deps, models(assetIds)).catch(
           (cause) => cause,
         );
         expect(error).to.be.instanceOf(Problem);
