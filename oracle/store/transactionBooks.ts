@@ -26,10 +26,10 @@ export const CANCEL = "cancel";
 
 export type NewTransaction = Omit<StoredTransaction, "state" | "block">;
 
-/** How often transactions for a purpose reverted, or had their nonces go to others. */
+/** How often a purpose cost gas in vain: its transactions reverted, or their nonces went to nothing. */
 export interface PurposeFailures {
   times: number;
-  /** In which block the last one did; null if that isn't known. */
+  /** In which block it did last; null if it never did. */
   block: number | null;
 }
 
@@ -119,7 +119,7 @@ export class TransactionBooks {
   async failuresOf(account: string, purpose: string): Promise<PurposeFailures> {
     const row = await this.db.row(
       `SELECT count(DISTINCT own.nonce) AS times, max(mined.block) AS block FROM transactions AS own
-         LEFT JOIN transactions AS mined ON mined.account = own.account AND mined.nonce = own.nonce
+         JOIN transactions AS mined ON mined.account = own.account AND mined.nonce = own.nonce
            AND mined.block IS NOT NULL
          WHERE own.account = ? AND own.purpose = ? AND own.state IN ('reverted', 'replaced')`,
       [account, purpose],
