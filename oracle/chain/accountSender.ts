@@ -388,7 +388,7 @@ export class AccountSender implements PricedSender {
     if (performance.now() - untaken.since < REFUSED_PATIENCE * this.patience.ms) return;
     const known = await Promise.all([newest, ...rows].map((row) => this.isKnown(row)));
     if (known.includes(true)) return;
-    const fees = (await this.raised(newest)) ?? (await this.fees());
+    const fees = await this.fees();
     if ((await this.balance()) < CANCEL_GAS * fees.maxFeePerGas) return;
     await this.giveUp(newest, fees, `no node takes it: ${untaken.error.message}`);
   }
@@ -408,8 +408,8 @@ export class AccountSender implements PricedSender {
     return fees !== null;
   }
 
-  private async isKnown({ hash }: NewTransaction): Promise<boolean> {
-    return (await this.deps.provider.send("eth_getTransactionByHash", [hash])) !== null;
+  private isKnown({ hash }: NewTransaction): Promise<boolean> {
+    return this.deps.witness.knows(hash);
   }
 
   /** Whether it is too cheap for the next block, or has waited for long. */
@@ -439,13 +439,14 @@ export class AccountSender implements PricedSender {
     log.error("The chain has undone a transaction that was final: it is sent again", { purpose, nonce });
     // Should it end here, it comes here again: the transaction is still noted as final.
     if (state === "confirmed") await onUndone?.(purpose);
+    const newest = (await store.transactions.ofNonce(this.address, nonce)).at(-1)!;
+    if (newest.purpose !== CANCEL && (await store.transactions.isServedElsewhere(this.address, purpose, nonce))) {
+      // Before it is open: should the process end between, the next one would send it for the purpose.
+      const fees = (await this.raised(newest)) ?? (await this.fees());
+      await this.giveUp(newest, fees, "another nonce serves its purpose");
+    }
     await store.transactions.reopenNonce(this.address, nonce);
     this.event("undone");
-    if (!(await store.transactions.isServedElsewhere(this.address, purpose, nonce))) return;
-    const newest = (await store.transactions.ofNonce(this.address, nonce)).at(-1)!;
-    if (newest.purpose === CANCEL) return;
-    const fees = (await this.raised(newest)) ?? (await this.fees());
-    await this.giveUp(newest, fees, "another nonce serves its purpose");
   }
 
   /** Nonces that are free, and that nothing here is under way for: nothing behind them would ever be mined. */
@@ -503,7 +504,8 @@ export class AccountSender implements PricedSender {
       this.event("unsent");
       // It is stored: it is sent again until it is taken, or given up.
       const explained = this.explained(error);
-      if (!UNDERPRICED.test(error.message)) {
+      if (UNDERPRICED.test(error.message)) this.untaken.delete(nonce);
+      else {
         const isPassing = lacksEther(error) || PASSING.test(reasonOf(error));
         const { times, since } = isPassing
           ? { times: -1, since: now }

@@ -170,6 +170,20 @@ export class Nodes implements Witness {
     });
   }
 
+  /** What waits to be mined isn't the same everywhere: all are asked that are well, or all if none is. */
+  async knows(hash: string): Promise<boolean> {
+    const well = this.askable().filter(({ state }) => state === "up");
+    const asked = (well.length > 0 ? well : this.askable()).map(async ({ node }) => {
+      const answer = await node.call("eth_getTransactionByHash", [hash], this.answerMs);
+      if (answer === null) throw new Unheard();
+      return true;
+    });
+    return Promise.any(asked).catch(({ errors }: AggregateError) => {
+      if (errors.some((error) => error instanceof Unheard)) return false;
+      throw new Error(`no node of the chain says whether it has ${hash} (${errors.map(reasonOf).join("; ")})`);
+    });
+  }
+
   // Sending
 
   /** To all at once: the first that takes it is enough. */
@@ -275,6 +289,9 @@ export class Nodes implements Witness {
     else this.tell("Node of the chain isn't asked while others are well", { node: node.name, state, reason });
   }
 }
+
+/** A node that doesn't have a transaction. */
+class Unheard extends Error {}
 
 /** How much of an answer a message shows. */
 const MOST_SHOWN = 120;

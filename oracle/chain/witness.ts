@@ -14,6 +14,8 @@ export interface Witness {
    * @throws if they contradict each other
    */
   ask(method: string, params: unknown[], factOf?: (answer: unknown) => unknown): Promise<unknown>;
+  /** Whether anybody who is asked has a transaction, waiting or mined. */
+  knows(hash: string): Promise<boolean>;
 }
 
 /** The one node that there is. */
@@ -24,6 +26,7 @@ export function onlyWitness(provider: Pick<RpcProvider, "send">): Witness {
         ? Number(await provider.send("eth_blockNumber", []))
         : numberOf(await provider.send("eth_getBlockByNumber", [of, false])),
     ask: (method, params) => provider.send(method, params),
+    knows: async (hash) => (await provider.send("eth_getTransactionByHash", [hash])) !== null,
   };
 }
 
@@ -46,7 +49,7 @@ const LEAST_SPAN = 1_000;
  * @param factOf what of them must be the same for all who are asked
  */
 export async function logsIn(
-  witness: Witness,
+  witness: Pick<Witness, "ask">,
   filter: object,
   { from, to }: { from: number; to: number },
   factOf: (logs: unknown) => unknown,

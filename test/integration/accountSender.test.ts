@@ -405,6 +405,25 @@ describe("AccountSender", () => {
       expect((await mining(sender.follow("a purpose", 0))).fate).to.equal("confirmed");
     });
 
+    it("pays more again where nodes, which didn't take it, have one before it that costs too much to replace", async () => {
+      const sender = await open();
+      await sender.submit("a purpose", nothing);
+      await baseFee(500);
+      const refuse = (message: string) =>
+        (node.lie = (method) => (method === "eth_sendRawTransaction" ? new Error(message) : undefined));
+      refuse("insufficient funds for gas * price + value");
+      await tend(sender, 2);
+      expect(await rowsOf(0)).to.have.length(2);
+      refuse("replacement transaction underpriced");
+      for (let i = 0; i < 3; i++) {
+        await mine(2);
+        await sender.tend();
+      }
+      const fees = (await rowsOf(0)).map(({ raw }) => Transaction.from(raw).maxFeePerGas!);
+      expect(fees.length).to.be.greaterThan(2);
+      expect(fees[2] * 1_000n >= fees[1] * 1_125n).to.equal(true);
+    });
+
     it("asks for less again where fees have fallen since nobody took it", async () => {
       const sender = await open();
       await baseFee(500);
@@ -484,6 +503,8 @@ describe("AccountSender", () => {
         purpose: "too large",
         reason: "no node takes it: oversized data: transaction size 140000, limit 131072",
       });
+      const [first, cancel] = (await rowsOf(nonce)).map(({ raw }) => Transaction.from(raw).maxFeePerGas!);
+      expect(cancel <= first, "nobody has what it takes the place of").to.equal(true);
     });
 
     for (const passing of [
@@ -515,6 +536,17 @@ describe("AccountSender", () => {
       await sender.tend();
       refusing("0x1234", "oversized data");
       await tend(sender, 2);
+      expect((await rowsOf(0)).map(({ purpose }) => purpose)).to.deep.equal(["a purpose"]);
+    });
+
+    it("keeps its nonce where a node has it, although none takes it again", async () => {
+      node.lie = (method) => {
+        if (method === "eth_getTransactionByHash") return {};
+        return method === "eth_sendRawTransaction" ? new Error("oversized data") : undefined;
+      };
+      const sender = await open();
+      await sender.submit("a purpose", unwanted);
+      await tend(sender, 9);
       expect((await rowsOf(0)).map(({ purpose }) => purpose)).to.deep.equal(["a purpose"]);
     });
 
@@ -782,6 +814,39 @@ describe("AccountSender", () => {
       expect(mined.map(({ purpose }) => purpose)).to.deep.equal(["cancel"]);
       expect(await countOf()).to.equal(2);
     });
+
+    for (const lastCallHappens of [false, true]) {
+      const moment = lastCallHappens ? "after the call's effect" : "before the call";
+
+      it(`nor where the process dies while it opens that nonce again, ${moment}`, async () => {
+        let steps = 0;
+        for (let survived = false; !survived; steps++) {
+          const sender = await open();
+          const purpose = `purpose ${steps}`;
+          node.swallows = true;
+          const nonce = await sender.submit(purpose, nothing);
+          node.lie = (method) => (method === "eth_getTransactionCount" ? toQuantity(nonce + 1) : undefined);
+          await mine(3);
+          await tend(sender, 4);
+          node.swallows = false;
+          await sender.submit(purpose, nothing);
+          node.lie = () => undefined;
+          const life = lifeOf(steps + 1, lastCallHappens);
+          const dying = open({}, life).then((mortalOne) => tend(mortalOne, 4));
+          await dying.catch(() => undefined);
+          survived = !life.isOver;
+          const next = await open();
+          expect((await mining(next.follow(purpose, nonce + 1))).fate).to.equal("confirmed");
+          await mining(tend(next, 4));
+          const mined = (await rowsOf(nonce)).filter(({ state }) => state === "confirmed");
+          expect(
+            mined.map((row) => row.purpose),
+            `died at call ${steps + 1}`,
+          ).to.deep.equal(["cancel"]);
+        }
+        expect(steps).to.be.greaterThan(12);
+      });
+    }
 
     it("opens what it gave up when it hears that the nonce is free", async () => {
       const sender = await open();

@@ -201,6 +201,33 @@ describe("openNodes", () => {
     });
   });
 
+  describe("whether a transaction is known", () => {
+    const HASH = `0x${"7a".repeat(32)}`;
+    const having = lyingAbout({ eth_getTransactionByHash: () => ({ hash: HASH }) });
+
+    it("goes by any that has it, whatever the others say", async () => {
+      const { nodes } = await open();
+      expect(await nodes.knows(HASH)).to.equal(false);
+      proxies[0].fault = FAULTS.down;
+      expect(await nodes.knows(HASH)).to.equal(false);
+      proxies[2].fault = having;
+      expect(await nodes.knows(HASH)).to.equal(true);
+    });
+
+    it("asks those that are well alone, as long as there are any", async () => {
+      proxies[0].fault = FAULTS.down;
+      const { nodes } = await open();
+      proxies[0].fault = having;
+      expect(await nodes.knows(HASH)).to.equal(false);
+    });
+
+    it("isn't known while none answers", async () => {
+      const { nodes } = await open();
+      proxies.forEach((proxy) => (proxy.fault = FAULTS.down));
+      await expect(nodes.knows(HASH)).to.be.rejectedWith(`no node of the chain says whether it has ${HASH}`);
+    });
+  });
+
   describe("what money hangs on", () => {
     const height = lyingAbout({
       eth_getBlockByNumber: (_params, truth) => ({ ...(truth as object), number: "0xffffff" }),
