@@ -89,11 +89,11 @@ const MOST_TOLD = 1_000;
 const CANCEL_GAS = 21_000n;
 
 /** What they say of one that might be taken as it is when fees have fallen, or another has gone. */
-const UNDERPRICED = /underpriced/i;
+const UNDERPRICED = /underpriced|less than (the )?block base fee|fee ?too ?low|gas price (is )?(below|too low)/i;
 
 /** What they say, or is said of them, while nothing is wrong with the transaction itself. */
 const PASSING =
-  /no node of the chain|pool is full|txpool|mempool|too many|rate.?limit|timeout|timed out|nonce too high|gapped|ECONN|ENOTFOUND|socket|fetch failed/i;
+  /no node of the chain|pool is full|txpool|mempool|too many|rate.?limit|timeout|timed out|request limit|request count|quota|capacity|unauthorized|forbidden|unavailable|syncing|nonce too high|gapped|ECONN|ENOTFOUND|ETIMEDOUT|socket|fetch failed/i;
 /** Where no node has a transaction, and it pays so many times what is asked for now, it is signed for less. */
 const TOO_DEAR = 2n;
 

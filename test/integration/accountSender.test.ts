@@ -512,6 +512,8 @@ describe("AccountSender", () => {
       "no node of the chain takes the transaction (one: no answer within 4000 ms)",
       "txpool is full",
       "429 Too Many Requests",
+      "Your app has exceeded its compute units per second capacity",
+      "daily request count exceeded",
     ]) {
       it(`keeps its nonce where that has nothing to do with the transaction: ${passing}`, async () => {
         refusing("0x1234", passing);
@@ -560,17 +562,28 @@ describe("AccountSender", () => {
       expect(purposes).to.deep.equal(["cancel", "second"]);
     });
 
-    it("waits for long before it does, and not where fees alone are in the way", async () => {
+    it("waits for long before it does", async () => {
       const patient = await open({ patience: { blocks: 2, ms: 60_000 } });
       refusing("0x1234", "oversized data");
       await patient.submit("too large", unwanted);
       await tend(patient, 9);
       expect(await rowsOf(0)).to.have.length(1);
-      refusing("0x1234", "transaction underpriced");
-      const sender = await open({ patience: { blocks: 99, ms: 0 } });
-      await tend(sender, 9);
-      expect((await rowsOf(0)).map(({ purpose }) => purpose)).to.deep.equal(["too large"]);
     });
+
+    for (const cheap of [
+      "transaction underpriced",
+      "max fee per gas less than block base fee: maxFeePerGas: 100, baseFee: 200",
+      "FeeTooLow",
+      "Gas price below configured minimum gas price",
+    ]) {
+      it(`keeps its nonce where fees alone are in the way: ${cheap}`, async () => {
+        refusing("0x1234", cheap);
+        const sender = await open({ patience: { blocks: 99, ms: 0 } });
+        await sender.submit("cheap", unwanted);
+        await tend(sender, 9);
+        expect((await rowsOf(0)).map(({ purpose }) => purpose)).to.deep.equal(["cheap"]);
+      });
+    }
 
     it("signs nothing that is too large for all, or for a block", async () => {
       const sender = await open();
