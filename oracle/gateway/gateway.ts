@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import { hexlify, ZeroHash } from "ethers";
@@ -213,6 +214,11 @@ class Running {
   readonly cutOff = new AbortController();
   isOpen = true;
   private readonly runs = new Set<Promise<void>>();
+
+  constructor() {
+    // All that run listen to it.
+    setMaxListeners(0, this.cutOff.signal);
+  }
 
   get size(): number {
     return this.runs.size;

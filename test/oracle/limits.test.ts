@@ -160,6 +160,17 @@ describe("a gateway's limits", () => {
     expect(upstream.received).to.have.length(3);
   });
 
+  it("let a dozen run at once, of which Node says nothing", async () => {
+    const warnings: string[] = [];
+    const note = ({ message }: Error) => warnings.push(message);
+    process.on("warning", note);
+    await bench.serve();
+    upstream.script = whole({ delayMs: 200 });
+    await Promise.all(Array.from({ length: 12 }, () => bench.chat()));
+    process.off("warning", note);
+    expect(warnings).to.deep.equal([]);
+  });
+
   it("count streams as running until they have ended, and free their places", async () => {
     await bench.serve({ limits: limitsWith(100, 2) });
     upstream.script = whole({ delayMs: 200 });
