@@ -62,6 +62,8 @@ const SETTLEMENT_POLL_MS = 2_000;
 const X402_POLL_MS = 500;
 /** Of a payment, of the license that it buys, and of an allowance. */
 const SALE_GAS = 400_000n;
+/** What fails on the chain again and again is tried so many times, at least, while an epoch may settle. */
+const RESTS_IN_WINDOW = 16;
 const SETTLEMENT_TIMEOUT_MS = 120_000;
 const ATTESTOR_TIMEOUT_MS = 60_000;
 /** How often it is looked what is old enough to be archived. */
@@ -358,6 +360,7 @@ async function createSettler(context: Context, section: SettlerSection, store: S
       },
     },
     {
+      mostRestSeconds: Math.floor(chain.windowPeriod / RESTS_IN_WINDOW),
       finality,
       maxFeePerGas: section.maxFeePerGas,
       pollMs: SETTLEMENT_POLL_MS,

@@ -43,6 +43,8 @@ export interface AccountSenderConfig {
   timeoutMs: number;
   /** A transaction that waits for so many blocks, and so long, is sent again for more. */
   patience?: { blocks: number; ms: number };
+  /** How long what fails on the chain again and again rests at most; three hours if left out. */
+  mostRestSeconds?: number;
   /** When it aborts, no fate is waited for any longer. */
   signal?: AbortSignal;
 }
@@ -259,7 +261,7 @@ export class AccountSender implements PricedSender {
     const [failed, latest] = await Promise.all([provider.getBlock(block), provider.getBlock("latest")]);
     if (failed === null || latest === null) return;
     const left = end === undefined ? Infinity : end - latest.timestamp;
-    const most = Math.min(MOST_FAILED_SECONDS, Math.floor(left / REST_OF_LEFT));
+    const most = Math.min(this.config.mostRestSeconds ?? MOST_FAILED_SECONDS, Math.floor(left / REST_OF_LEFT));
     const until = failed.timestamp + Math.min(most, FAILED_SECONDS * 4 ** (times - 2));
     if (latest.timestamp >= until) return;
     throw new Error(

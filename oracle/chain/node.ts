@@ -21,7 +21,7 @@ interface RpcError {
 
 /** What nodes say about a call or a transaction, and not about themselves. */
 const ABOUT_THE_CALL =
-  /revert|insufficient funds|enough funds|nonce|underpriced|already known|known transaction|already imported|gas required|out of gas|intrinsic gas|gas limit|max fee|fee cap|tip|opcode/i;
+  /revert|insufficient funds|enough funds|nonce|underpriced|already known|known transaction|already imported|gas required|out of gas|intrinsic gas|gas limit|max fee|fee cap|\btip\b|opcode/i;
 const EXECUTION_REVERTED = 3;
 
 const KNOWN_BEFORE = /already known|known transaction|already imported|nonce too low|nonce has already been used/i;

@@ -626,6 +626,8 @@ describe("AccountSender", () => {
         `is signed from ${new Date((now + seconds) * 1_000).toISOString().slice(0, 19)}`;
       await expect(attempt(), "three hours are the most").to.be.rejectedWith(restsUntil(10_800));
       await expect(attempt(now + 4_000)).to.be.rejectedWith(restsUntil(1_000));
+      const hasty = await open({ mostRestSeconds: 225 });
+      await expect(hasty.submit("a purpose", nothing)).to.be.rejectedWith(restsUntil(225));
     });
 
     /** Approved to others, who take it before the account's transfer is mined. */
