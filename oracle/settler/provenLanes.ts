@@ -255,8 +255,9 @@ export class ProvenLanes {
     const { address } = attestor;
     const inTurn = this.inTurn.get(address) ?? oneAtATime();
     this.inTurn.set(address, inTurn);
+    const over = AbortSignal.any([AbortSignal.timeout(SHOWING_MS), ...(signal === undefined ? [] : [signal])]);
     await inTurn(async () => {
-      const over = AbortSignal.any([AbortSignal.timeout(SHOWING_MS), ...(signal === undefined ? [] : [signal])]);
+      over.throwIfAborted();
       const taken = this.shown.get(address) ?? new Set();
       this.shown.set(address, taken);
       if (taken.size > MOST_REMEMBERED) taken.clear();

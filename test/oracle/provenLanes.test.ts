@@ -437,6 +437,17 @@ describeOnEach("lanes whose plan demands proofs", function (placeOf) {
       expect(await world.stateOf(hash)).to.equal("settled");
     });
 
+    it("shows an attestor nothing for whom others are enough by then", async () => {
+      const hash = await world.serve();
+      await world.lanes().proveDue();
+      await world.attestorStores[0].proofs.dropProven(2 ** 40);
+      const asked = world.inferences.asked.length;
+      const [attestor] = world.endpoints();
+      const showing = world.lanes().showTo(attestor, [hash], AbortSignal.abort(new Error("others were enough")));
+      await expect(showing).to.be.rejectedWith("others were enough");
+      expect(world.inferences.asked).to.have.length(asked);
+    });
+
     it("shows the proofs again to attestors that have lost them", async () => {
       await world.serve();
       const lanes = world.lanes();
